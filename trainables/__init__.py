@@ -1,0 +1,1 @@
+"""Trains one configuration of an image classifier: config, data, models, loop, checkpoints. Knows nothing of searches."""

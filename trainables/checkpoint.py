@@ -1,0 +1,139 @@
+"""Checkpoints on disk: safetensors and JSON, never pickle; the manifest is written last.
+
+A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json`, which
+holds size and SHA-256 of the others. It is written beside its place and moved there whole, so a folder under its name is complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is damaged or incomplete."""
+
+
+def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
+    """Write what `Training.state` gave, and `extra` (plain values), as `folder/epoch-NNNN`; return that path."""
+    final = folder / f"epoch-{state['epoch']:04d}"
+    partial = folder / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    tensors, plain = _flatten_optimizer(state["optimizer"])
+    save_file(_contiguous(state["model"]), partial / "model.safetensors")
+    save_file(_contiguous(tensors), partial / "optimizer.safetensors")
+    document = {"epoch": state["epoch"], "optimizer": plain, "schedule": state["schedule"], "extra": extra}
+    (partial / "state.json").write_text(json.dumps(document, default=_refuse))
+    manifest = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in FILES}
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    for path in partial.iterdir():
+        _sync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _sync(folder)
+    return final
+
+
+def verify(path: Path) -> None:
+    """Check every file of a checkpoint against its manifest.
+
+    Raises:
+        CheckpointError: naming the first file that is not as it was written.
+    """
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        for name in FILES:
+            if _sha256(path / name) != manifest[name]["sha256"]:
+                raise CheckpointError(f"{path / name} is damaged (its SHA-256 is not the manifest's).")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is incomplete ({error}).") from error
+
+
+def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
+    """Verify and read a checkpoint as `Training.load_state` takes it, with `extra` beside.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or incomplete.
+    """
+    verify(path)
+    document = json.loads((path / "state.json").read_text())
+    tensors = load_file(path / "optimizer.safetensors", device=device)
+    return {
+        "epoch": document["epoch"],
+        "model": load_file(path / "model.safetensors", device=device),
+        "optimizer": _restore_optimizer(tensors, document["optimizer"]),
+        "schedule": document["schedule"],
+        "extra": document["extra"],
+    }
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("epoch-*"))
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint that verifies."""
+    for path in reversed(saved(folder)):
+        try:
+            verify(path)
+        except CheckpointError:
+            continue
+        return path
+    return None
+
+
+def keep_only(folder: Path, epochs: Iterable[int]) -> None:
+    """Remove the checkpoints of all other epochs."""
+    wanted = {f"epoch-{epoch:04d}" for epoch in epochs}
+    for path in saved(folder):
+        if path.name not in wanted:
+            shutil.rmtree(path)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Split an optimizer's state dict into tensors by name (`0.exp_avg`) and plain values."""
+    flat = {f"{row}.{name}": value for row, values in state["state"].items() for name, value in values.items()}
+    tensors = {name: value for name, value in flat.items() if isinstance(value, Tensor)}
+    return tensors, {"groups": state["param_groups"], "values": {name: value for name, value in flat.items() if name not in tensors}}
+
+
+def _restore_optimizer(tensors: dict[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in (plain["values"] | tensors).items():
+        row, _, name = key.partition(".")
+        state.setdefault(int(row), {})[name] = value
+    return {"state": state, "param_groups": plain["groups"]}
+
+
+def _refuse(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return value.item()
+    raise TypeError(f"a checkpoint holds tensors and plain values, not {type(value).__name__}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

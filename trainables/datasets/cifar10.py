@@ -1,0 +1,24 @@
+"""CIFAR-10: 50,000 and 10,000 colour images, 32 x 32, through torchvision's loader and layout (`ROOT/cifar-10-batches-py`).
+
+The files are pickles; torchvision opens them only when their MD5 sums are the published ones.
+"""
+
+from pathlib import Path
+
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Decoded
+from trainables.datasets.torchvision_files import existing, read
+
+NAMES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
+
+
+def files(config: DataConfig) -> list[Path]:
+    """The six batches and the class names."""
+    return existing(config, *(f"cifar-10-batches-py/{name}" for name in NAMES))
+
+
+def load(config: DataConfig, *, download: bool) -> Decoded:
+    """Both parts of CIFAR-10."""
+    from torchvision.datasets import CIFAR10
+
+    return read(CIFAR10, config, download=download)

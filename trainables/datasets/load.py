@@ -1,0 +1,127 @@
+"""From a `DataConfig` to a split `Dataset`, decoding each data set once.
+
+Decoded arrays are kept under `cache_folder()` by a key over the files' names, sizes and times, so the second search on a folder of
+images starts at once. A changed, added or removed file gives another key.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Dataset, Decoded, Part
+from trainables.datasets.registry import DATASETS
+from trainables.datasets.splits import split_off
+from trainables.errors import DataError
+
+
+def load(config: DataConfig, *, download: bool = False) -> Dataset:
+    """Decode (or find decoded), check and split a data set.
+
+    Raises:
+        DataError: images or labels that cannot be used.
+        Unavailable: files that are not there.
+    """
+    decoded = _cached(config, download=download)
+    _check_classes(decoded)
+    return split(decoded, config)
+
+
+def split(decoded: Decoded, config: DataConfig) -> Dataset:
+    """Test part (unless given), then validation part, then `train_limit`; each drawn from `config.split_seed`."""
+    generator = np.random.default_rng(config.split_seed)
+    train, test = decoded.train, decoded.test
+    if test is None:
+        rest, drawn = split_off(train.labels, round(config.test_fraction * len(train)), generator)
+        train, test = train.take(rest), train.take(drawn)
+    wanted = round(config.val_fraction * len(decoded.train))
+    rest, drawn = split_off(train.labels, min(wanted, config.val_limit), generator)
+    train, val = train.take(rest), train.take(drawn)
+    if config.train_limit is not None and config.train_limit < len(train):
+        _, kept = split_off(train.labels, config.train_limit, generator)
+        train = train.take(kept)
+    return Dataset(config.name, decoded.classes, train, val, test, decoded.fingerprint)
+
+
+def _check_classes(decoded: Decoded) -> None:
+    """Every class must reach every part that is drawn from the training images."""
+    if len(decoded.classes) < 2:
+        raise DataError(f"only one class found ('{decoded.classes[0]}'). A classifier needs two or more.")
+    least = 2 if decoded.test is not None else 3
+    parts = "a training and a validation image" if least == 2 else "a training, a validation and a test image"
+    counts = np.bincount(decoded.train.labels, minlength=len(decoded.classes))
+    for name, count in zip(decoded.classes, counts, strict=True):
+        if count < least:
+            raise DataError(f"class '{name}' has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class.")
+
+
+def cache_folder() -> Path:
+    """Where decoded arrays are kept: `$XDG_CACHE_HOME` or `~/.cache`, then `image-classifier-search`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "image-classifier-search" / "decoded"
+
+
+def _cached(config: DataConfig, *, download: bool) -> Decoded:
+    entry = DATASETS[config.name]
+    files = [] if download else entry.files(config)
+    if not files:
+        return entry.load(config, download=download)
+    folder = cache_folder() / _key(config, files)
+    try:
+        return _read(folder)
+    except (OSError, ValueError, KeyError):
+        decoded = entry.load(config)
+        _write(folder, decoded)
+        return decoded
+
+
+def _key(config: DataConfig, files: list[Path]) -> str:
+    digest = hashlib.sha256(json.dumps([config.name, str(Path(config.root).resolve()), config.image_size]).encode())
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _read(folder: Path) -> Decoded:
+    """Map the arrays of a cache entry; ValueError or OSError when it is damaged or not there."""
+    classes = tuple(json.loads((folder / "classes.json").read_text()))
+    parts = {}
+    for name in ("train", "test"):
+        if name == "test" and not (folder / "test-images.npy").exists():
+            continue
+        images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
+        parts[name] = Part(images, np.load(folder / f"{name}-labels.npy", allow_pickle=False))
+    return Decoded(classes, parts["train"], parts.get("test"))
+
+
+def _write(folder: Path, decoded: Decoded) -> None:
+    """Write an entry beside its place and move it there whole. A cache that cannot be written is done without."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            new = Path(temporary) / "entry"
+            new.mkdir()
+            for name, part in (("train", decoded.train), ("test", decoded.test)):
+                if part is not None:
+                    np.save(new / f"{name}-images.npy", part.images, allow_pickle=False)
+                    np.save(new / f"{name}-labels.npy", part.labels, allow_pickle=False)
+            (new / "classes.json").write_text(json.dumps(decoded.classes))
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
+    except OSError:
+        return
+
+
+def with_root(config: DataConfig, source: str, root: str) -> DataConfig:
+    """The config for `--data SOURCE`: a data set's name, or `folder:PATH`, whose path becomes the root."""
+    name, _, path = source.partition(":")
+    if name == "folder":
+        return replace(config, name="folder", root=path or ".")
+    return replace(config, name=source, root=root)

@@ -1,0 +1,48 @@
+"""The data sets by name. A loader is imported when its data is loaded.
+
+To add one: write `load(config, *, download)` in a file here, returning `Decoded`, and name it in `DATASETS`.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from trainables.config import DataConfig
+    from trainables.datasets.arrays import Decoded
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry:
+    """What is known of a data set before it is loaded."""
+
+    module: str
+    """Holds `load(config, *, download) -> Decoded` and `files(config) -> list[Path]`, the files it reads."""
+    flip: bool = False
+    """Whether an image mirrored left to right still means the same."""
+
+    def load(self, config: "DataConfig", *, download: bool = False) -> "Decoded":
+        """Decode every image of the data set.
+
+        Raises:
+            DataError: images or labels that cannot be used.
+            Unavailable: the files are not there, or cannot be downloaded.
+        """
+        loader = cast("Callable[..., Decoded]", importlib.import_module(self.module).load)
+        return loader(config, download=download)
+
+    def files(self, config: "DataConfig") -> list[Path]:
+        """The files that `load` reads; empty when the data comes with a package."""
+        lister = cast("Callable[[DataConfig], list[Path]]", importlib.import_module(self.module).files)
+        return lister(config)
+
+
+DATASETS: dict[str, DatasetEntry] = {
+    "digits": DatasetEntry(module="trainables.datasets.digits"),
+    "mnist": DatasetEntry(module="trainables.datasets.mnist"),
+    "fashion_mnist": DatasetEntry(module="trainables.datasets.fashion_mnist", flip=True),
+    "cifar10": DatasetEntry(module="trainables.datasets.cifar10", flip=True),
+    "folder": DatasetEntry(module="trainables.datasets.folder", flip=True),
+}

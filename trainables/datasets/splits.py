@@ -1,0 +1,34 @@
+"""Stratified splits: each part gets each class in its share, at least one image of each.
+
+scikit-learn's `train_test_split` refuses a part smaller than the number of classes; folders of a few images a class need it.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.datasets.arrays import Labels
+
+Rows = NDArray[np.intp]
+
+
+def split_off(labels: Labels, count: int, generator: np.random.Generator) -> tuple[Rows, Rows]:
+    """Draw `count` rows, stratified, and return (the rest, the drawn), each in ascending order.
+
+    Every class keeps at least one row on both sides; the drawn are exactly `count` wherever that allows it.
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    quotas = _quotas(sizes, count)
+    drawn = [generator.permutation(np.flatnonzero(labels == label))[:quota] for label, quota in zip(classes, quotas, strict=True)]
+    chosen = np.sort(np.concatenate(drawn))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def _quotas(sizes: Rows, count: int) -> Rows:
+    """Share `count` among classes of these sizes: by the largest remainders, within 1 and one less than the class."""
+    exact = sizes * (count / sizes.sum())
+    quotas = np.clip(np.floor(exact).astype(np.intp), 1, sizes - 1)
+    for row in np.argsort(quotas - exact, kind="stable"):
+        if quotas.sum() >= count:
+            break
+        quotas[row] += quotas[row] < sizes[row] - 1
+    return quotas

@@ -1,0 +1,37 @@
+"""What `trainables` raises, and whose fault it is.
+
+TrainableError
+├── ConfigError   a value is wrong: the caller can mend it (a ValueError)
+│   └── DataError the images or labels are wrong
+└── Unavailable   something outside is missing for now: files not downloaded, no network (a RuntimeError)
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TrainableError(Exception):
+    """Base of every error that `trainables` raises on purpose."""
+
+
+class ConfigError(TrainableError, ValueError):
+    """A configuration that cannot be trained; the text says what came, what is allowed and what to do."""
+
+
+class DataError(ConfigError):
+    """Images or labels that cannot be trained on; the text names the first of them."""
+
+
+class Unavailable(TrainableError, RuntimeError):
+    """A file or service that is not there now; trying again later may work."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str] = ()) -> str:
+    """Say which names exist, and the nearest one: `unknown space 'tabel3'. Known: smoke, table3. Did you mean 'table3'?`
+
+    `listed` are the known names worth printing, where there are many.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.72)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"unknown {kind} '{name}'. Known: {', '.join(sorted(listed) or names)}.{hint}"

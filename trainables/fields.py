@@ -1,0 +1,85 @@
+"""Dataclass fields that carry their own limits, and the one check that reads them.
+
+A part of a configuration declares `lr: float = number(1e-3, above=0)`; `check(part)` refuses what is outside.
+"""
+
+import dataclasses
+import math
+import operator
+import types
+import typing
+from typing import Any
+
+from trainables.errors import ConfigError, unknown
+
+HOLDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+
+
+def number(default: float | None, *, low: float | None = None, high: float | None = None, above: float | None = None, below: float | None = None) -> Any:
+    """A number with inclusive (`low`, `high`) or exclusive (`above`, `below`) limits."""
+    limits = {">=": low, ">": above, "<=": high, "<": below}
+    return dataclasses.field(default=default, metadata={"limits": {sign: value for sign, value in limits.items() if value is not None}})
+
+
+def name_of(default: str, kind: str, known: typing.Iterable[str]) -> Any:
+    """A name out of a registry; `kind` is what the error calls it."""
+    return dataclasses.field(default=default, metadata={"kind": kind, "known": tuple(known)})
+
+
+def check(part: Any, prefix: str = "") -> None:
+    """Refuse a part whose values have the wrong type, are out of their limits or are not in their registry."""
+    kinds = typing.get_type_hints(type(part))
+    for field in dataclasses.fields(part):
+        value, path = getattr(part, field.name), prefix + field.name
+        _check_type(path, value, kinds[field.name])
+        if "known" in field.metadata and value not in field.metadata["known"]:
+            raise ConfigError(unknown(field.metadata["kind"], value, field.metadata["known"]))
+        if value is not None:
+            _check_limits(path, value, field.metadata.get("limits", {}))
+
+
+def _check_type(path: str, value: Any, kind: Any) -> None:
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if isinstance(value, bool) and bool not in allowed:
+        raise ConfigError(f"{path} must be {describe(kind)} (got {value!r}).")
+    if isinstance(value, int) and float in allowed:
+        return
+    if not isinstance(value, allowed):
+        raise ConfigError(f"{path} must be {describe(kind)} (got {value!r}).")
+
+
+def _check_limits(path: str, value: Any, limits: dict[str, float]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path} must be finite (got {value}).")
+    for sign, limit in limits.items():
+        if not HOLDS[sign](value, limit):
+            raise ConfigError(f"{path} must be {sign} {limit} (got {value}).")
+
+
+def describe(kind: Any) -> str:
+    """A type in words: `a whole number or none`."""
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "none"}
+    parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return " or ".join(words.get(part, getattr(part, "__name__", str(part))) for part in parts)
+
+
+def parse(path: str, text: str, kind: Any) -> Any:
+    """Read a value typed by a person (`--set path=text`) as the field's type.
+
+    Raises:
+        ConfigError: the text is not of that type.
+    """
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if types.NoneType in allowed and text.lower() in ("none", "null"):
+        return None
+    if bool in allowed and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for reader in (int, float):
+        if reader in allowed:
+            try:
+                return reader(text)
+            except ValueError:
+                continue
+    if str in allowed:
+        return text
+    raise ConfigError(f"{path} must be {describe(kind)} (got {text!r}).")

@@ -1,0 +1,183 @@
+"""The training loop: pure torch, one epoch at a time. No Ray, no files, no clocks but the epoch's own.
+
+`Training.epochs()` yields an `EpochMetrics` an epoch. All randomness comes from the config's seed and the epoch's number, so a
+training resumed at epoch k draws what the undisturbed one drew, and nothing of the caller's random state is used or changed.
+"""
+
+import math
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from trainables import optimizers
+from trainables.augment import augment
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Part
+from trainables.metrics import Means
+from trainables.models.registry import MODELS
+from trainables.world import World
+
+DIVERGED_LOSS = 1e6
+"""A mean loss beyond this has blown up as surely as one that is not finite (an untrained net has about log(classes))."""
+EVAL_BATCH = 512
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One finished epoch (1-based): `train/loss`, `val/loss`, `val/accuracy`, `lr`, `time/epoch_s`."""
+
+    epoch: int
+    values: dict[str, float]
+
+    @property
+    def diverged(self) -> str:
+        """Why the training cannot go on, in words; empty when it can."""
+        for name in ("train/loss", "val/loss"):
+            value = self.values[name]
+            if not math.isfinite(value) or value > DIVERGED_LOSS:
+                return f"{name} is {value:.3g} at epoch {self.epoch}"
+        return ""
+
+
+class Training:
+    """One network being trained on one device (or on one of several, as `world` says)."""
+
+    def __init__(self, config: TrialConfig, dataset: Dataset, *, device: str = "cpu", world: World | None = None) -> None:
+        self.config, self.device, self.world = config, torch.device(device), world or World()
+        self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
+        with seeded(config.seed, "weights", 0):
+            network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
+        self.network = network.to(self.device)
+        self.wrapped = self.world.wrap(self.network)
+        self.optimizer, self.schedule = optimizers.build(self.network, config.optimizer, config.epochs)
+        self.epoch = 0
+
+    def epochs(self) -> Iterator[EpochMetrics]:
+        """Train from the epoch reached so far to `config.epochs`, yielding after each."""
+        while self.epoch < self.config.epochs:
+            yield self._next_epoch()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, as torch's own state dicts."""
+        return {
+            "epoch": self.epoch,
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.network.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.epoch = state["epoch"]
+
+    def _next_epoch(self) -> EpochMetrics:
+        start = time.perf_counter()
+        self.epoch += 1
+        values = {"lr": float(self.optimizer.param_groups[0]["lr"])}
+        values |= self._train_epoch().means("train")
+        values |= self._validate().means("val")
+        optimizers.advance(self.schedule, values["val/loss"])
+        values["time/epoch_s"] = time.perf_counter() - start
+        return EpochMetrics(self.epoch, values)
+
+    def _train_epoch(self) -> Means:
+        seed, epoch = self.config.seed, self.epoch
+        order = torch.randperm(len(self.train), generator=generator_for(seed, "order", epoch))
+        changes = generator_for(seed, f"augment {self.world.rank}", epoch)
+        means = Means("loss", device=self.device)
+        self.wrapped.train()
+        with seeded(seed, f"dropout {self.world.rank}", epoch):
+            for rows in order.split(self.config.batch_size):
+                if len(rows) >= 2 * self.world.size:  # batch normalisation needs two images
+                    self.step(self.world.slice(rows), changes, means)
+        means.sums = self.world.sum(means.sums)
+        return means
+
+    def step(self, rows: Tensor, changes: torch.Generator, means: Means) -> None:
+        """One optimizer step on these rows."""
+        images, labels = self.train.batch(rows, changes)
+        loss = functional.cross_entropy(self.wrapped(images), labels)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        means.add_sums(loss * len(labels), len(labels))
+
+    @torch.no_grad()
+    def _validate(self) -> Means:
+        self.world.share_buffers(self.network)
+        self.network.eval()
+        means = Means("loss", "accuracy", device=self.device)
+        for rows in self.world.slice(torch.arange(len(self.val))).split(EVAL_BATCH):
+            images, labels = self.val.batch(rows)
+            means.add(self.network(images), labels)
+        means.sums = self.world.sum(means.sums)
+        return means
+
+
+class Pixels:
+    """A part of a data set on a device, as uint8, scaled (and augmented) a batch at a time."""
+
+    def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device) -> None:
+        self.images = shared_tensor(part.images).to(device)
+        self.labels = shared_tensor(part.labels).to(device)
+        self.augment = config.augment
+        self.mean, self.deviation = (value.to(device) for value in scaling(config.data.scaling, dataset))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, rows: Tensor, changes: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented if a generator is given."""
+        rows = rows.to(self.images.device)
+        images = self.images[rows].permute(0, 3, 1, 2).float().div_(255)
+        if changes is not None:
+            images = augment(images, self.augment, changes)
+        return images.sub(self.mean).div(self.deviation), self.labels[rows]
+
+
+def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """What to subtract and to divide by, (channels, 1, 1) each, so that pixels in 0..1 come out as the config wants."""
+    channels = dataset.image[0]
+    if name == "standard":
+        mean, deviation = (torch.from_numpy(value) for value in dataset.channel_statistics())
+    else:
+        shift, spread = {"unit": (0.0, 1.0), "symmetric": (0.5, 0.5)}[name]
+        mean, deviation = torch.full((channels,), shift), torch.full((channels,), spread)
+    return mean.view(-1, 1, 1), deviation.view(-1, 1, 1)
+
+
+def shared_tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor over the array's own memory, also when that is read-only, as in Ray's object store. It is never written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def mixed_seed(seed: int, purpose: str, epoch: int) -> int:
+    """A seed of its own for each purpose and epoch of a training."""
+    return zlib.crc32(f"{seed}/{purpose}/{epoch}".encode())
+
+
+def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
+    """A generator (on the CPU) of its own for each purpose and epoch."""
+    return torch.Generator().manual_seed(mixed_seed(seed, purpose, epoch))
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, epoch: int) -> Iterator[None]:
+    """Seed torch's global generators inside and put them back as they were after: dropout and initialisation take no generator."""
+    with torch.random.fork_rng():
+        torch.manual_seed(mixed_seed(seed, purpose, epoch))
+        yield

@@ -1,0 +1,1 @@
+"""The networks, one family a file; `registry.MODELS` names them."""

@@ -1,0 +1,71 @@
+"""What Table III searches: a net of n weight layers (n - 2 convolutions, 2 dense layers) with one filter size.
+
+The paper does not define "number of layers"; we count what has weights. Up to 5 layers the net is plain, as Table II is. Beyond 5
+the paper's "enhanced components" carry the depth: batch normalisation after each convolution and a residual connection over each
+pair of equal width. The convolutions are spread over up to three resolutions, the first of which, the expensive one, holds one.
+"""
+
+import torch
+from torch import Tensor, nn
+
+PLAIN_LAYERS = 5
+STAGES = 3
+HIDDEN = 64
+
+
+def build(image: tuple[int, int, int], classes: int, *, layers: int, filter_size: int, width: int, dropout: float) -> nn.Module:
+    """`width` filters in the first stage, doubled in each further one; `dropout` before both dense layers."""
+    channels, height, side = image
+    enhanced = layers > PLAIN_LAYERS
+    stages: list[nn.Module] = []
+    for stage, convolutions in enumerate(spread(layers - 2, min(height, side))):
+        filters = width * 2**stage
+        stages.append(_stage(channels, filters, convolutions, filter_size, enhanced=enhanced))
+        channels = filters
+        if min(height, side) >= 2:
+            stages.append(nn.MaxPool2d(2))
+            height, side = height // 2, side // 2
+    head = [nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels * height * side, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, classes)]
+    return nn.Sequential(*stages, *head)
+
+
+def spread(convolutions: int, side: int) -> list[int]:
+    """Convolutions a stage: one in the first, the rest shared evenly, later stages first; small images have fewer stages."""
+    stages = max(1, min(STAGES, convolutions, side.bit_length() - 2))
+    if stages == 1:
+        return [convolutions]
+    share, extra = divmod(convolutions - 1, stages - 1)
+    return [1] + [share + (stage >= stages - 1 - extra) for stage in range(stages - 1)]
+
+
+def _stage(channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool) -> nn.Module:
+    """Convolutions at one resolution: single ones, then (enhanced) residual pairs of equal width."""
+    parts: list[nn.Module] = []
+    while convolutions:
+        if enhanced and channels == filters and convolutions >= 2:
+            parts.append(ResidualPair(filters, filter_size))
+            convolutions -= 2
+        else:
+            parts += [*_convolution(channels, filters, filter_size, normalised=enhanced), nn.ReLU()]
+            convolutions -= 1
+        channels = filters
+    return nn.Sequential(*parts)
+
+
+def _convolution(channels: int, filters: int, filter_size: int, *, normalised: bool) -> list[nn.Module]:
+    convolution = nn.Conv2d(channels, filters, filter_size, padding=filter_size // 2, bias=not normalised)
+    return [convolution, nn.BatchNorm2d(filters)] if normalised else [convolution]
+
+
+class ResidualPair(nn.Module):
+    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2)."""
+
+    def __init__(self, filters: int, filter_size: int) -> None:
+        super().__init__()
+        first = _convolution(filters, filters, filter_size, normalised=True)
+        second = _convolution(filters, filters, filter_size, normalised=True)
+        self.pair = nn.Sequential(*first, nn.ReLU(), *second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, filters, height, width) in and out."""
+        return torch.relu(x + self.pair(x))

@@ -1,0 +1,16 @@
+"""The paper's custom net for MNIST: two convolutions, pooling after each, two dense layers, dropout (0.5 in the paper)."""
+
+from torch import nn
+
+
+def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
+    """Two 5x5 convolutions of `width` and 2 `width` filters; the hidden dense layer has 4 `width` units."""
+    channels, height, side = image
+    features = 2 * width * (height // 4) * (side // 4)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Dropout(dropout / 2),
+        nn.Linear(features, 4 * width), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(4 * width, classes),
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters look at the same input side by side, and their outputs are joined."""
+
+import torch
+from torch import Tensor, nn
+
+FILTER_SIZES = (3, 5, 7)
+HIDDEN = 128
+
+
+def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
+    """Two multi-scale layers of about `width` and 2 `width` filters, each pooled, then two dense layers."""
+    channels, height, side = image
+    first, second = MultiScale(channels, width), MultiScale(_joined(width), 2 * width)
+    features = _joined(2 * width) * (height // 4) * (side // 4)
+    return nn.Sequential(
+        first, nn.MaxPool2d(2), second, nn.MaxPool2d(2),
+        nn.Flatten(), nn.Dropout(dropout),
+        nn.Linear(features, HIDDEN), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(HIDDEN, classes),
+    )  # fmt: skip
+
+
+def _each(width: int) -> int:
+    return max(1, width // len(FILTER_SIZES))
+
+
+def _joined(width: int) -> int:
+    return _each(width) * len(FILTER_SIZES)
+
+
+class MultiScale(nn.Module):
+    """One convolution a filter size over the same input, joined along the channels and normalised."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nn.Conv2d(channels, _each(width), size, padding=size // 2, bias=False) for size in FILTER_SIZES)
+        self.normalise = nn.BatchNorm2d(_joined(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) to (batch, about `width`, height, width)."""
+        return torch.relu(self.normalise(torch.cat([branch(x) for branch in self.branches], dim=1)))

@@ -1,0 +1,40 @@
+"""A trial on several workers: the config as a Ray Train `TorchTrainer` (gloo on CPU, nccl on GPU)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import ObjectRef
+from ray.train import RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from trainables.config import TrialConfig
+from trainables.worker import train_loop
+
+
+def build_trainer(
+    config: TrialConfig, dataset: "ObjectRef[Any]", folder: Path, *, scaling: ScalingConfig, callbacks: Sequence[UserCallback] = ()
+) -> TorchTrainer:
+    """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is that of one.
+
+    Args:
+        config: the trial.
+        dataset: a reference to a sealed `Dataset` in the object store.
+        folder: where the checkpoints go; every node must see it.
+        scaling: how many workers, with what each.
+        callbacks: of Ray Train; a search adds the one that tells Tune.
+    """
+    job = {
+        "config": config.to_dict(),
+        "dataset": dataset,
+        "folder": str(folder),
+        "device": "cuda" if scaling.use_gpu else "cpu",
+        "threads": max(1, int((scaling.resources_per_worker or {}).get("CPU", 1) + 0.5)),
+    }
+    return TorchTrainer(
+        train_loop,
+        train_loop_config=job,
+        scaling_config=scaling,
+        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
+        run_config=RunConfig(name=folder.name, storage_path=str(folder.parent.parent / "train"), callbacks=list(callbacks)),
+    )

@@ -1,0 +1,54 @@
+"""The processes that train one network together: one (`World`) or several (`Distributed`), seen alike by the loop."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+class World:
+    """One process by itself."""
+
+    rank = 0
+    size = 1
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network as the training step calls it."""
+        return network
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes."""
+        return values
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Give every process the same running statistics."""
+
+    def slice(self, rows: Tensor) -> Tensor:
+        """This process's share of a batch; the shares differ by one row at most."""
+        return rows.tensor_split(self.size)[self.rank]
+
+
+class Distributed(World):
+    """One of several processes, inside a torch process group that somebody else has set up."""
+
+    def __init__(self) -> None:
+        self.rank = distributed.get_rank()
+        self.size = distributed.get_world_size()
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Average the gradients over all processes in each backward pass."""
+        return DistributedDataParallel(network)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """All-reduce; every process gets the sum."""
+        distributed.all_reduce(values)
+        return values
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Take the first process's buffers (batch normalisation keeps one set a process)."""
+        with torch.no_grad():
+            for buffer in network.buffers():
+                distributed.broadcast(buffer, src=0)
