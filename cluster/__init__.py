@@ -1,0 +1,1 @@
+"""Provides the machines: sessions and resources. Knows nothing of searches or trainings."""

@@ -1,0 +1,68 @@
+"""A Ray session: this machine by itself, or a cluster that is already up. The only place that calls `ray.init`."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cluster.errors import NotReady
+from cluster.resources import Resources
+
+LOCAL = "local"
+DRIVER_RESOURCE = "driver"
+"""A logical resource of local sessions, for processes that only wait: they take no CPU from the trials."""
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_THRESHOLD_S": "10",
+}
+"""No phoning home, a token for every door, the user's working directory, and none of Tune's own log files and signal handlers."""
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A session on this machine alone listens on 127.0.0.1 only."""
+
+
+@contextmanager
+def session(address: str, *, local: Resources, dashboard: bool = False) -> Iterator[Resources]:
+    """Connect, yield what the whole cluster has, and disconnect (a local one is shut down).
+
+    Args:
+        address: "local" for a session of its own on this machine, else a running cluster's address.
+        local: what a local session is given.
+        dashboard: Ray Train needs it to clean up after trials on several workers.
+
+    Raises:
+        NotReady: nothing answers at the address.
+    """
+    for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": dashboard}
+    try:
+        if address == LOCAL:
+            ray.init(address=LOCAL, num_cpus=int(local.cpus), num_gpus=int(local.gpus), resources={DRIVER_RESOURCE: 1000}, **quiet)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise NotReady(f"no Ray cluster could be reached or started at '{address}' ({str(error).splitlines()[0]}). Use --address local, or start one with 'ray start --head'.") from error
+    try:
+        _only_mine()
+        have = ray.cluster_resources()
+        yield Resources(cpus=have.get("CPU", 0), gpus=have.get("GPU", 0))
+    finally:
+        ray.shutdown()
+
+
+def _only_mine() -> None:
+    """Ray writes its token file readable by all; nobody else needs it."""
+    path = os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token"))
+    if os.path.exists(path):
+        os.chmod(path, 0o600)

@@ -1,0 +1,1 @@
+"""Asks the questions and joins everything: spaces, algorithms, schedulers, the journal, MLflow, reports."""

@@ -1,0 +1,1 @@
+"""What proposes trials, one algorithm a file; `registry.ALGORITHMS` names them."""

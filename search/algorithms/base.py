@@ -1,0 +1,19 @@
+"""What an algorithm is: it proposes params, and may listen to what became of them."""
+
+from abc import ABC, abstractmethod
+
+from search.space import Params
+
+
+class Algorithm(ABC):
+    """Proposes the params of one trial after another. Two with the same seed that hear the same things propose the same."""
+
+    @abstractmethod
+    def ask(self, trial: str) -> Params | None:
+        """Params for a new trial; None when there is nothing left to propose."""
+
+    def report(self, trial: str, epoch: int, value: float) -> None:
+        """Hear a trial's value (validation accuracy, higher is better) after an epoch (1-based)."""
+
+    def tell(self, trial: str, outcome: str, value: float | None) -> None:
+        """Hear how a trial ended: `completed` and `stopped` have a value, `diverged` and `failed` have none."""

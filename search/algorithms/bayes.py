@@ -1,0 +1,63 @@
+"""Bayesian search: Optuna's TPE sampler (Bergstra et al. 2011), told the truth about each trial. The only module that imports optuna.
+
+A completed trial is COMPLETE with its best value; a stopped one PRUNED with its intermediate values, which TPE ranks below the
+completed ones by how far they came; a diverged or failed one FAIL.
+"""
+
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from search.algorithms.base import Algorithm
+from search.space import Choice, Domain, Int, Params, Range, SearchSpace
+
+STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL, "failed": TrialState.FAIL}
+
+
+class Bayes(Algorithm):
+    """Multivariate TPE over an in-memory study; conditional parameters are modelled where they exist."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.space = space
+        self.trials: dict[str, Trial] = {}
+        conditional = any(domain.when for domain in space.domains.values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
+        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+
+    def ask(self, trial: str) -> Params | None:
+        """What TPE thinks most promising beside the trials that run now."""
+        asked = self.trials[trial] = self.study.ask()
+        asked.set_user_attr("trial", trial)
+        params: Params = {}
+        for path, domain in self.space.domains.items():
+            if self.space.exists(path, params):
+                params[path] = suggest(asked, path, domain)
+        return params
+
+    def report(self, trial: str, epoch: int, value: float) -> None:
+        """An intermediate value."""
+        self.trials[trial].report(value, epoch)
+
+    def tell(self, trial: str, outcome: str, value: float | None) -> None:
+        """The end, in Optuna's words."""
+        state = STATES[outcome]
+        self.study.tell(self.trials.pop(trial), value if state is TrialState.COMPLETE else None, state=state)
+
+    def save(self, path: Path) -> None:
+        """Write the study as an SQLite file that Optuna's own tools open."""
+        optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=f"sqlite:///{path}", to_study_name=path.parent.name)
+
+
+def suggest(trial: Trial, path: str, domain: Domain) -> object:
+    """Ask Optuna for one parameter."""
+    if isinstance(domain, Choice):
+        return trial.suggest_categorical(path, domain.options)
+    assert isinstance(domain, Range)
+    if isinstance(domain, Int):
+        return trial.suggest_int(path, domain.low, domain.high, log=domain.log, step=int(domain.step or 1))
+    return trial.suggest_float(path, domain.low, domain.high, log=domain.log, step=domain.step)

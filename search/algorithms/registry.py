@@ -1,0 +1,12 @@
+"""The algorithms by name. To add one: write it in a file here and name it."""
+
+from collections.abc import Callable
+
+from search.algorithms.base import Algorithm
+from search.algorithms.bayes import Bayes
+from search.algorithms.grid import Grid
+from search.algorithms.random import Random
+from search.space import SearchSpace
+
+ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {"bayes": Bayes, "grid": Grid, "random": Random}
+"""Name to what makes an algorithm from a space and a seed."""

@@ -1,0 +1,33 @@
+"""What the verbs share: errors as one line each, and the exit codes.
+
+0 all well · 2 the command, config or data is wrong, nothing started · 3 the search ended, some trials failed · 4 the environment is
+not ready or was lost, safe to try again · 5 a journal is damaged, a person must look · 130 and 143 stopped by SIGINT and SIGTERM.
+"""
+
+import sys
+from collections.abc import Callable
+
+from cluster.errors import NotReady
+from search.journal import JournalError
+from trainables.errors import ConfigError, Unavailable
+
+USAGE, SOME_FAILED, NOT_READY, DAMAGED = 2, 3, 4, 5
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
+    try:
+        return command()
+    except ConfigError as error:
+        return complain(error, USAGE)
+    except JournalError as error:
+        return complain(error, DAMAGED if "damaged" in str(error) else USAGE)
+    except (NotReady, Unavailable) as error:
+        return complain(error, NOT_READY)
+
+
+def complain(error: Exception, code: int) -> int:
+    """Print `error: ...`, a line a problem."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return code

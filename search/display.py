@@ -1,0 +1,79 @@
+"""What a person sees while a search runs: a live table on a terminal, plain lines elsewhere. Listens to the journal."""
+
+import time
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from search.journal import Event
+from search.result import SearchResult
+from search.summary import outcome_text, param_text
+
+SHOWN = 5
+PLAIN_EVERY_S = 15
+
+
+class Display:
+    """Shows progress on stderr between `with` and its end. `say` adds a line of news."""
+
+    def __init__(self, result: SearchResult, planned: int, console: Console | None = None) -> None:
+        self.result, self.planned = result, planned
+        self.console = console or Console(stderr=True)
+        self.start = time.monotonic()
+        self.said_at = self.start
+        self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, text: str) -> None:
+        """One line, above the table where there is one."""
+        self.console.print(escape(text), soft_wrap=True, highlight=False)
+
+    def __call__(self, event: Event) -> None:
+        """Hear an event of the journal."""
+        if event.kind == "ended" and event.data["outcome"] in ("diverged", "failed"):
+            lines = event.data["reason"].strip().splitlines() or ["no reason known"]
+            self.say(f"trial {event.data['trial']} {event.data['outcome']}: {lines[-1]}")
+        if not self.live and time.monotonic() - self.said_at > PLAIN_EVERY_S:
+            self.said_at = time.monotonic()
+            self.say(self._line())
+
+    def _line(self) -> str:
+        result = self.result
+        best = f"best {result.best.accuracy:.4f} ({result.best.trial})" if result.best else "no epoch yet"
+        return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}"
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.start
+
+    def _speed(self) -> float:
+        return self.result.epochs_trained / max(self._elapsed(), 1e-9)
+
+    def _left(self) -> str:
+        """The time left, if the rest is like what has ended."""
+        ended = sum(trial.ended_ms > 0 for trial in self.result.trials.values())
+        if not ended:
+            return "time left unknown"
+        seconds = self._elapsed() / ended * (self.planned - ended)
+        return f"about {seconds:.0f} s left" if seconds < 120 else f"about {seconds / 60:.0f} min left"
+
+    def _table(self) -> Group:
+        result = self.result
+        table = Table(box=None, pad_edge=False)
+        for title, justify in (("trial", "left"), ("params", "left"), ("epochs", "right"), ("val accuracy", "right"), ("", "left")):
+            table.add_column(title, justify=justify)  # type: ignore[arg-type]
+        for trial in result.ranking[:SHOWN]:
+            values = "  ".join(f"{path.rpartition('.')[2]} {param_text(value)}" for path, value in trial.params.items())
+            table.add_row(trial.trial, Text(values, overflow="ellipsis", no_wrap=True), str(len(trial.epochs)), f"{trial.accuracy:.4f}", trial.outcome)
+        return Group(Text(self._line()), table)

@@ -1,0 +1,130 @@
+"""A whole search as one frozen value, checked before any machine starts."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.resources import Demand
+from search.algorithms.registry import ALGORITHMS
+from search.schedulers.registry import SCHEDULERS
+from search.space import Params, SearchSpace
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError, unknown
+from trainables.models.registry import MODELS
+
+DEFAULT_TRIALS = 30
+MAX_GRID = 10_000
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides what a search does. `space` and `base` already hold the user's settings.
+
+    Raises:
+        ConfigError: at birth, for what can be known without the data.
+    """
+
+    name: str
+    space_name: str
+    space: SearchSpace
+    base: TrialConfig
+    algorithm: str = "bayes"
+    scheduler: str = "asha"
+    trials: int | None = None
+    max_epochs: int | None = None
+    seed: int = 0
+    storage: Path = Path("searches")
+    tracking: str = "sqlite:///mlflow.db"
+    address: str = "local"
+    concurrency: int | None = None
+    demand: Demand = field(default_factory=Demand)
+    device: str = "cpu"
+    time_budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ConfigError(f"a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got '{self.name[:80]}' (--name).")
+        if self.algorithm not in ALGORITHMS:
+            raise ConfigError(unknown("algorithm", self.algorithm, ALGORITHMS))
+        if self.scheduler not in SCHEDULERS:
+            raise ConfigError(unknown("scheduler", self.scheduler, SCHEDULERS))
+        for option, value in (("--trials", self.trials), ("--max-epochs", self.max_epochs), ("--concurrency", self.concurrency), ("--workers", self.demand.workers)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{option} must be >= 1 (got {value}).")
+        if self.time_budget is not None and not self.time_budget > 0:
+            raise ConfigError(f"--time-budget must be > 0 seconds (got {self.time_budget:g}).")
+        if self.demand.cpus < 0 or self.demand.gpus < 0:
+            raise ConfigError(f"--cpus-per-trial and --gpus-per-trial must be >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g}).")
+        if self.algorithm == "grid":
+            self._check_grid()
+        for params in self.space.edges():
+            self.config(params)
+
+    def _check_grid(self) -> None:
+        size = self.space.size
+        if size is None:
+            next(self.space.points())
+        elif size > MAX_GRID and self.trials is None:
+            raise ConfigError(f"{self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). Use --trials N or --algorithm random.")
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this search is kept."""
+        return self.storage / self.name
+
+    def trial_folder(self, trial: str) -> Path:
+        """Where a trial's checkpoints are kept."""
+        return (self.folder / "trials" / trial).absolute()
+
+    def config(self, params: Params) -> TrialConfig:
+        """The trial that these params describe, its epochs capped.
+
+        Raises:
+            ConfigError: they describe nonsense.
+        """
+        config = self.base.override(params)
+        return config.override({"epochs": min(config.epochs, self.max_epochs)}) if self.max_epochs else config
+
+    @property
+    def planned_trials(self) -> int:
+        """How many trials will be started, if nothing ends the search before."""
+        size = self.space.size if self.algorithm in ("grid", "random") else None
+        if self.algorithm == "grid" and size is not None:
+            return min(self.trials or size, size)
+        wanted = self.trials or self.space.trials or DEFAULT_TRIALS
+        return wanted if size is None else min(wanted, size)
+
+    @property
+    def horizon(self) -> int:
+        """The most epochs that any trial may have."""
+        return max(self.config(params).epochs for params in self.space.edges())
+
+    def problems(self, dataset: Dataset) -> Iterator[str]:
+        """What cannot work with this data, each problem once."""
+        seen = set()
+        for params in self.space.edges():
+            for problem in fit_problems(self.config(params), dataset):
+                if problem not in seen:
+                    seen.add(problem)
+                    yield problem
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values, for the journal."""
+        plain = {name: getattr(self, name) for name in ("algorithm", "scheduler", "max_epochs", "seed", "device", "time_budget", "address")}
+        space = {"name": self.space_name, **self.space.describe()}
+        demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
+        return {**plain, **demand, "trials": self.planned_trials, "horizon": self.horizon, "space": space, "base": self.base.to_dict()}
+
+
+def fit_problems(config: TrialConfig, dataset: Dataset) -> Iterator[str]:
+    """Why this config cannot train on this data."""
+    if config.batch_size > len(dataset.train):
+        yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Use a smaller batch_size (--set batch_size=N) or more images."
+    _, height, width = dataset.image
+    smallest = MODELS[config.model.name].min_side
+    if min(height, width) < smallest:
+        yield f"{config.model.name} needs images of at least {smallest} x {smallest} pixels (got {width} x {height}). Use --set data.image_size={smallest} or another model."

@@ -1,0 +1,68 @@
+"""What a search would do and about how long it would take (`--dry-run`). Starts no Ray and writes nothing."""
+
+from dataclasses import dataclass
+from statistics import mean
+
+import numpy as np
+
+from cluster.resources import slots
+from search.experiment import Experiment
+from search.runner import prepare
+from search.schedulers.asha import Asha
+
+SAMPLES = 6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a search. Times are extrapolated from a few measured steps of sampled configurations."""
+
+    trials: int
+    epochs: int
+    """Epochs if no trial is stopped early."""
+    expected_epochs: int
+    """Epochs with the scheduler's stops, if each rung keeps its share."""
+    slots: int
+    seconds: float
+
+    def lines(self, experiment: Experiment) -> list[str]:
+        """For people."""
+        minutes = f"{self.seconds / 60:.0f} min" if self.seconds >= 120 else f"{self.seconds:.0f} s"
+        return [
+            f"{experiment.name}: {experiment.space_name} on {experiment.base.data.name}, {experiment.algorithm} + {experiment.scheduler}",
+            f"  {self.trials} configurations, {self.epochs:,} epochs at most, about {self.expected_epochs:,} after early stops",
+            f"  {self.slots} at once on {experiment.address} ({experiment.device}), about {minutes}",
+            "  nothing was started",
+        ]
+
+
+def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
+    """Check everything as a run would, then measure a few steps here.
+
+    Raises:
+        ConfigError, NotReady, Unavailable: what a run would refuse.
+    """
+    from trainables.estimate import epoch_seconds
+
+    dataset, local = prepare(experiment, download=download)
+    generator = np.random.default_rng(experiment.seed)
+    configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
+    costs = [epoch_seconds(config, dataset, device=experiment.device, threads=max(1, int(experiment.demand.cpus))) for config in configs]
+    trials = experiment.planned_trials
+    full = mean(config.epochs for config in configs)
+    expected = mean(_expected_epochs(experiment, config.epochs) for config in configs)
+    at_once = min(slots(local, experiment.demand), experiment.concurrency or 10**6, trials)
+    seconds = trials * expected * mean(costs) / (at_once * experiment.demand.workers)
+    return Plan(trials, round(trials * full), round(trials * expected), at_once, seconds)
+
+
+def _expected_epochs(experiment: Experiment, epochs: int) -> float:
+    """Epochs of a trial when each rung of ASHA keeps one in `reduction`."""
+    if experiment.scheduler != "asha":
+        return epochs
+    asha = Asha(experiment.horizon)
+    spent, share, last = 0.0, 1.0, 0
+    for rung in [*(rung for rung in asha.rungs if rung < epochs), epochs]:
+        spent += share * (rung - last)
+        share, last = share / asha.reduction, rung
+    return spent

@@ -1,0 +1,33 @@
+"""python -m search.report NAME: one HTML page with the table, the curves and the test evaluation."""
+
+import argparse
+import os
+from pathlib import Path
+
+from search.cli import guarded
+from search.report.page import render
+from search.result import SearchResult
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the page beside the journal and say where."""
+    parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__)
+    parser.add_argument("name", metavar="NAME", help="the search's name")
+    parser.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where searches are kept (default: searches)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the page (default: report.html in the search's folder)")
+    args = parser.parse_args(argv)
+    return guarded(lambda: _write(args.storage / args.name, args.out))
+
+
+def _write(folder: Path, out: Path | None) -> int:
+    path = out or folder / "report.html"
+    partial = path.with_name(path.name + ".partial")
+    page = render(SearchResult.read(folder))
+    partial.write_text(page, encoding="utf-8")
+    os.replace(partial, path)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

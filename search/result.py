@@ -1,0 +1,143 @@
+"""What became of a search, computed from its journal's events and nothing else."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from search.journal import FILE_NAME, Event, read
+
+RANKED = ("completed", "stopped", "running")
+"""Outcomes whose best epoch counts: a stopped trial's checkpoint was measured on the same images as any other's."""
+
+
+@dataclass
+class TrialResult:
+    """One trial, as far as the journal tells."""
+
+    trial: str
+    params: dict[str, Any]
+    config: dict[str, Any]
+    outcome: str = "pending"
+    reason: str = ""
+    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    started_ms: int = 0
+    ended_ms: int = 0
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the highest validation accuracy, then the lowest validation loss, then the first."""
+        return max(self.epochs, key=lambda epoch: (*_rank(self.epochs[epoch]), -epoch), default=None)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics of the best epoch; empty before the first."""
+        return self.epochs[self.best_epoch] if self.best_epoch is not None else {}
+
+    @property
+    def accuracy(self) -> float:
+        """The best validation accuracy; NaN before the first epoch."""
+        return self.best.get("val/accuracy", math.nan)
+
+    @property
+    def train_s(self) -> float:
+        """Seconds inside training and validation steps."""
+        return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
+
+
+@dataclass
+class SearchResult:
+    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one."""
+
+    name: str = ""
+    started: dict[str, Any] = field(default_factory=dict)
+    trials: dict[str, TrialResult] = field(default_factory=dict)
+    tested: dict[str, Any] = field(default_factory=dict)
+    outcome: str = "running"
+    reason: str = ""
+    started_ms: int = 0
+    last_ms: int = 0
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The result of the search in this folder, finished or not.
+
+        Raises:
+            JournalError: no search there, or its journal is damaged.
+        """
+        result = cls()
+        for event in read(folder / FILE_NAME):
+            result.apply(event)
+        return result
+
+    def apply(self, event: Event) -> None:
+        """Take one event."""
+        self.last_ms = event.time_ms
+        trial = self.trials.get(event.data.get("trial", ""))
+        match event.kind:
+            case "started":
+                self.name, self.started, self.started_ms = event.data["name"], event.data, event.data["began_ms"]
+            case "suggested":
+                self.trials[event.data["trial"]] = TrialResult(event.data["trial"], event.data["params"], event.data["config"])
+            case "tested":
+                self.tested = event.data
+            case "finished":
+                self.outcome, self.reason = event.data["outcome"], event.data["reason"]
+            case _ if trial is not None:
+                _apply_to_trial(trial, event)
+
+    @property
+    def ranking(self) -> list[TrialResult]:
+        """Trials with a best epoch, the best first; diverged and failed ones are not among them."""
+        ranked = [trial for trial in self.trials.values() if trial.outcome in RANKED and trial.epochs]
+        return sorted(ranked, key=lambda trial: _rank(trial.best), reverse=True)
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The first of the ranking."""
+        return next(iter(self.ranking), None)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials had each outcome."""
+        return dict(Counter(trial.outcome for trial in self.trials.values()))
+
+    @property
+    def epochs_trained(self) -> int:
+        """Finished epochs of all trials."""
+        return sum(len(trial.epochs) for trial in self.trials.values())
+
+    @property
+    def train_s(self) -> float:
+        """Seconds inside training and validation steps, summed over all trials."""
+        return sum(trial.train_s for trial in self.trials.values())
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from the command's start, Ray's start included, to the last event."""
+        return (self.last_ms - self.started_ms) / 1000
+
+    @property
+    def slot_efficiency(self) -> float:
+        """The share of the slots' time that was training: train_s / (wall_s x slots)."""
+        return self.train_s / (self.wall_s * self.started["slots"]) if self.wall_s else 0.0
+
+    @property
+    def failed(self) -> list[TrialResult]:
+        """Trials that diverged or failed."""
+        return [trial for trial in self.trials.values() if trial.outcome in ("diverged", "failed")]
+
+
+def _apply_to_trial(trial: TrialResult, event: Event) -> None:
+    match event.kind:
+        case "running":
+            trial.outcome, trial.started_ms = "running", event.time_ms
+        case "epoch":
+            trial.epochs[event.data["epoch"]] = event.data["metrics"]
+        case "ended":
+            trial.outcome, trial.reason, trial.ended_ms = event.data["outcome"], event.data["reason"], event.time_ms
+
+
+def _rank(metrics: dict[str, float]) -> tuple[float, float]:
+    return metrics["val/accuracy"], -metrics["val/loss"]

@@ -1,0 +1,160 @@
+"""python -m search.run --space table3: search for the best network and its training, on this machine or a cluster."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.resources import Demand, local_gpus
+from cluster.session import LOCAL
+from search.algorithms.registry import ALGORITHMS
+from search.cli import USAGE, guarded
+from search.experiment import Experiment
+from search.plan import make_plan
+from search.runner import Finished, run
+from search.schedulers.registry import SCHEDULERS
+from search.spaces.find import find, names
+from search.summary import json_summary, outcome_text, param_text, reference_rows, searched
+from trainables.config import TrialConfig, parse_setting
+from trainables.datasets.load import with_root
+from trainables.datasets.registry import DATASETS
+from trainables.errors import ConfigError, unknown
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `error: ...` and leave with 2."""
+        self.exit(USAGE, f"error: {message}. See python -m search.run --help.\n")
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(prog="python -m search.run", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    what = made.add_argument_group("what is searched")
+    what.add_argument("--space", required=True, metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:function")
+    what.add_argument("--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)")
+    what.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie")
+    what.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
+    what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="set a value of every trial; a searched key is fixed by it")
+    how = made.add_argument_group("how")
+    how.add_argument("--algorithm", default="bayes", metavar="NAME", help=", ".join(ALGORITHMS))
+    how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
+    how.add_argument("--trials", type=int, metavar="N", help="trials to start (default: the space's own number; the whole grid with grid)")
+    how.add_argument("--max-epochs", type=int, metavar="N", help="cap of every trial's epochs")
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
+    how.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time, and stop each trial after its epoch")
+    where = made.add_argument_group("where")
+    where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
+    where.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where journals, checkpoints and pictures are kept")
+    where.add_argument("--tracking", default="sqlite:///mlflow.db", metavar="URI", help="MLflow's tracking URI")
+    where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
+    where.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as many as fit)")
+    where.add_argument("--cpus-per-trial", type=float, default=1, metavar="X", help="CPUs of each worker of a trial")
+    where.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)")
+    where.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train one trial together")
+    where.add_argument("--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto takes a GPU if there is one")
+    made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
+    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    return made
+
+
+def experiment_of(args: argparse.Namespace) -> Experiment:
+    """The experiment that the command line describes.
+
+    Raises:
+        ConfigError: it describes nonsense.
+    """
+    source = args.data.partition(":")[0]
+    if source not in DATASETS or (source != "folder" and ":" in args.data):
+        raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
+    settings = dict(parse_setting(text) for text in args.settings)
+    space = find(args.space).fixed(settings)
+    base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed})
+    base = replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)).override(space.base)
+    device, gpus = device_and_gpus(args)
+    return Experiment(
+        name=args.name if args.name is not None else f"{Path(args.space.partition(':')[0]).stem}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
+        space_name=args.space,
+        space=space,
+        base=base,
+        demand=Demand(cpus=args.cpus_per_trial, gpus=gpus, workers=args.workers),
+        device=device,
+        **{name: getattr(args, name) for name in ("algorithm", "scheduler", "trials", "max_epochs", "seed", "storage", "tracking", "address", "concurrency", "time_budget")},
+    )
+
+
+def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
+    """The device of every trial, and the GPUs of each of its workers."""
+    if args.device == "cpu" and args.gpus_per_trial:
+        raise ConfigError(f"--gpus-per-trial {args.gpus_per_trial:g} with --device cpu. Use --device cuda, or leave --gpus-per-trial out.")
+    device = args.device
+    if device == "auto":
+        device = "cuda" if args.gpus_per_trial or (args.gpus_per_trial is None and args.address == LOCAL and local_gpus()) else "cpu"
+    if device == "cuda" and args.gpus_per_trial == 0:
+        raise ConfigError("--gpus-per-trial 0 with --device cuda. A fraction such as 0.25 lets trials share a GPU.")
+    return device, (args.gpus_per_trial or 1.0) if device == "cuda" else 0.0
+
+
+def print_summary(finished: Finished, experiment: Experiment, console: Console) -> None:
+    """What was found, beside what is known, and where to look."""
+    result = finished.result
+    console.print(f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s")
+    if result.reason:
+        console.print(f"the search ended early: {result.reason}", markup=False)
+    rows = reference_rows(result)
+    if rows:
+        table = Table(box=None, pad_edge=False)
+        for title in ("", *(path.rpartition(".")[2] for path in searched(result)), "val accuracy", "test accuracy"):
+            table.add_column(title, justify="right" if title else "left", no_wrap=True)
+        for title, params, trial in rows:
+            test = f"{result.tested['test']['accuracy']:.4f}" if trial is not None and result.tested.get("trial") == trial.trial else ""
+            values = [param_text(params.get(path, "")) for path in searched(result)]
+            table.add_row(title, *values, f"{trial.accuracy:.4f}" if trial is not None and trial.epochs else "not tried", test)
+        console.print(table)
+    else:
+        console.print("no trial finished an epoch; the reasons are in the journal")
+    storage = "" if experiment.storage == Path("searches") else f" --storage {experiment.storage}"
+    steps = [("journal", str(finished.journal)), ("page", f"python -m search.report {experiment.name}{storage}"), ("MLflow", mlflow_command(finished.tracking))]
+    for title, text in steps:
+        console.print(f"  {title:<8} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def mlflow_command(tracking: dict[str, str]) -> str:
+    """How to look at the runs."""
+    uri, page = tracking["tracking_uri"], f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}"
+    if uri.startswith("http"):
+        return f"{uri.rstrip('/')}/{page}"
+    return f"mlflow ui --backend-store-uri {uri}   then http://127.0.0.1:5000/{page}"
+
+
+def command(args: argparse.Namespace) -> int:
+    """Plan or run."""
+    experiment = experiment_of(args)
+    if args.dry_run:
+        print("\n".join(make_plan(experiment, download=args.download).lines(experiment)))
+        return 0
+    finished = run(experiment, download=args.download)
+    print_summary(finished, experiment, Console(stderr=args.json))
+    if args.json:
+        summary: dict[str, Any] = json_summary(finished.result, tracking=finished.tracking, journal=str(finished.journal))
+        sys.stdout.write(json.dumps(summary) + "\n")
+    return finished.exit_code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, run, return the exit code (see `search.cli`)."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What stops trials early, one scheduler a file; `registry.SCHEDULERS` names them."""

@@ -1,0 +1,272 @@
+"""Search spaces: named domains, each name a dotted path into `TrialConfig`.
+
+    SearchSpace(
+        {
+            "optimizer.name": Choice("adam", "sgd"),
+            "optimizer.lr": Float(1e-4, 1e-1, log=True),
+            "optimizer.momentum": Float(0.5, 0.99, when={"optimizer.name": "sgd"}),
+        },
+        base={"model.name": "mnist_cnn", "epochs": 10},
+    )
+
+Bounds are inclusive. Nonsense is refused at birth with a `ConfigError`. A domain with `when` exists only in trials where the other
+parameters have those values (one, or a tuple of several).
+"""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from trainables.config import PATHS, TrialConfig, unknown_key
+from trainables.errors import ConfigError
+
+Params = dict[str, Any]
+"""The searched values of one trial, by dotted path; only those that exist under the others' values."""
+
+
+@dataclass(frozen=True)
+class Domain(ABC):
+    """The values that one parameter may take, and when it exists."""
+
+    _: KW_ONLY
+    when: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def values(self) -> tuple[Any, ...] | None:
+        """All values, where they can be counted; a range without a step has none."""
+
+    @property
+    @abstractmethod
+    def extremes(self) -> tuple[Any, ...]:
+        """The values at the edges; what is nonsense anywhere is nonsense at one of them."""
+
+    @abstractmethod
+    def sample(self, generator: np.random.Generator) -> Any:
+        """One value, drawn uniformly (on the log scale where `log`)."""
+
+    @abstractmethod
+    def refuse_nonsense(self) -> None:
+        """Raise ConfigError when the domain has no values or makes no sense."""
+
+    def exists(self, params: Params) -> bool:
+        """Whether the parameter is there beside these values of others."""
+        return all(params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,)) for path, wanted in self.when.items())
+
+
+@dataclass(frozen=True)
+class Range(Domain):
+    """What `Float` and `Int` share: inclusive bounds, a log scale or a step."""
+
+    low: float
+    high: float
+    _: KW_ONLY
+    log: bool = False
+    step: float | None = None
+
+    def refuse_nonsense(self) -> None:
+        """Bounds in order, log above zero, step above zero."""
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ConfigError(f"bounds must be finite (got {self.low} to {self.high}).")
+        if self.low > self.high:
+            raise ConfigError(f"low {self.low} > high {self.high}.")
+        if self.log and self.low <= 0:
+            raise ConfigError(f"log range needs low > 0 (got {self.low}).")
+        if self.step is not None and (self.step <= 0 or self.log):
+            raise ConfigError(f"step must be > 0 and without log (got step={self.step}, log={self.log}).")
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Both bounds."""
+        return (self.low, self.high)
+
+    @property
+    def values(self) -> tuple[Any, ...] | None:
+        """low, low + step, ... up to high."""
+        if self.step is None:
+            return None
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return tuple(self._clean(self.low + number * self.step) for number in range(count))
+
+    def sample(self, generator: np.random.Generator) -> Any:
+        """Uniform between the bounds, both included."""
+        if self.values is not None:
+            return self.values[generator.integers(len(self.values))]
+        low, high = self._span()
+        if self.log:
+            return self._clean(math.exp(generator.uniform(math.log(low), math.log(high))))
+        return self._clean(generator.uniform(low, high))
+
+    def _span(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    def _clean(self, value: float) -> Any:
+        return min(max(float(f"{value:.12g}"), self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Float(Range):
+    """Real numbers from `low` to `high`, both included."""
+
+
+@dataclass(frozen=True)
+class Int(Range):
+    """Whole numbers from `low` to `high`, both included."""
+
+    low: int
+    high: int
+
+    def refuse_nonsense(self) -> None:
+        """As a range, with whole numbers throughout."""
+        for value in (self.low, self.high, self.step):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ConfigError(f"Int takes whole numbers (got {value!r}).")
+        super().refuse_nonsense()
+
+    @property
+    def values(self) -> tuple[Any, ...] | None:
+        """Every whole number, or every `step`th; None on a log scale, which weighs them."""
+        return None if self.log else tuple(range(self.low, self.high + 1, int(self.step or 1)))
+
+    def _span(self) -> tuple[float, float]:
+        return self.low - 0.4999, self.high + 0.4999
+
+    def _clean(self, value: float) -> Any:
+        return min(max(round(value), self.low), self.high)
+
+
+@dataclass(frozen=True, init=False)
+class Choice(Domain):
+    """One of the given values, none preferred."""
+
+    options: tuple[Any, ...]
+
+    def __init__(self, *options: Any, when: Mapping[str, Any] | None = None) -> None:
+        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "when", when or {})
+
+    def refuse_nonsense(self) -> None:
+        """At least one value, none twice."""
+        if not self.options:
+            raise ConfigError("grid is empty; give at least one value.")
+        if len({repr(option) for option in self.options}) < len(self.options):
+            raise ConfigError(f"a value is given twice: {', '.join(map(str, self.options))}.")
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The options."""
+        return self.options
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """The options."""
+        return self.options
+
+    def sample(self, generator: np.random.Generator) -> Any:
+        """Any option with equal chance."""
+        return self.options[generator.integers(len(self.options))]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """What is searched (`domains`), and what every trial has beside it (`base`, by dotted path).
+
+    `trials` is how many a search starts when the user does not say; None leaves it to the search. `reference` is a known
+    configuration to set beside the best one found, such as a paper's.
+    """
+
+    domains: Mapping[str, Domain]
+    base: Mapping[str, Any] = field(default_factory=dict)
+    trials: int | None = None
+    reference: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        TrialConfig().override(self.base)
+        for position, (path, domain) in enumerate(self.domains.items()):
+            if path not in PATHS:
+                raise unknown_key(path)
+            try:
+                domain.refuse_nonsense()
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {error}") from None
+            for parent in domain.when:
+                if parent not in (*list(self.domains)[:position], *self.base):
+                    raise ConfigError(f"{path}: 'when' names '{parent}', which must be searched before it or set in the base.")
+
+    def fixed(self, values: Mapping[str, Any]) -> Self:
+        """A copy in which these paths are set and no longer searched."""
+        kept = {path: domain for path, domain in self.domains.items() if path not in values}
+        return replace(self, domains=kept, base={**self.base, **values})
+
+    def exists(self, path: str, params: Params) -> bool:
+        """Whether the parameter is there beside the others' values (searched or of the base)."""
+        return self.domains[path].exists({**self.base, **params})
+
+    @property
+    def size(self) -> int | None:
+        """The number of grid points; None when a range has no step."""
+        if any(domain.values is None for domain in self.domains.values()):
+            return None
+        if not any(domain.when for domain in self.domains.values()):
+            return math.prod(len(domain.values or ()) for domain in self.domains.values())
+        return sum(1 for _ in self.points())
+
+    def points(self) -> Iterator[Params]:
+        """Every point of the grid exactly once, the last parameter changing fastest.
+
+        Raises:
+            ConfigError: a range without a step.
+        """
+        for path, domain in self.domains.items():
+            if domain.values is None:
+                raise ConfigError(f"grid needs values that can be counted; '{path}' is a range. Use Choice(...) or step=..., or --algorithm random.")
+        yield from self._points({}, list(self.domains))
+
+    def _points(self, params: Params, rest: list[str]) -> Iterator[Params]:
+        if not rest:
+            yield params
+            return
+        path, *after = rest
+        if not self.exists(path, params):
+            yield from self._points(params, after)
+            return
+        for value in self.domains[path].values or ():
+            yield from self._points({**params, path: value}, after)
+
+    def sample(self, generator: np.random.Generator) -> Params:
+        """One point, each existing parameter drawn by itself."""
+        params: Params = {}
+        for path, domain in self.domains.items():
+            if self.exists(path, params):
+                params[path] = domain.sample(generator)
+        return params
+
+    def edges(self) -> Iterator[Params]:
+        """Points that between them hold every extreme of every domain, for checks before the start."""
+        widest = max((len(domain.extremes) for domain in self.domains.values()), default=1)
+        parents = {path for domain in self.domains.values() for path in domain.when}
+        for combination in itertools.product(*(self.domains[path].extremes for path in parents if path in self.domains)):
+            chosen = dict(zip((path for path in parents if path in self.domains), combination, strict=True))
+            for number in range(widest):
+                params: Params = {}
+                for path, domain in self.domains.items():
+                    if self.exists(path, params):
+                        params[path] = chosen.get(path, domain.extremes[number % len(domain.extremes)])
+                yield params
+
+    def describe(self) -> dict[str, Any]:
+        """The space as plain values, for the journal."""
+        return {
+            "domains": {path: {"kind": type(domain).__name__, **{name: _plain(value) for name, value in vars(domain).items() if value}} for path, domain in self.domains.items()},
+            "base": dict(self.base),
+            "reference": dict(self.reference),
+        }
+
+
+def _plain(value: Any) -> Any:
+    return {path: list(wanted) if isinstance(wanted, tuple) else wanted for path, wanted in value.items()} if isinstance(value, Mapping) else value

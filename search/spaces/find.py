@@ -1,0 +1,57 @@
+"""Finds a search space: by its name here, or a user's own as `file.py:function`."""
+
+import importlib
+import importlib.util
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import search.spaces
+from search.space import SearchSpace
+from trainables.errors import ConfigError, unknown
+
+NOT_SPACES = {"find"}
+
+
+def names() -> list[str]:
+    """The named spaces."""
+    return sorted(module.name for module in pkgutil.iter_modules(search.spaces.__path__) if module.name not in NOT_SPACES)
+
+
+def find(source: str) -> SearchSpace:
+    """The space of this name, or what `file.py:name` holds: a SearchSpace or a function that returns one.
+
+    Raises:
+        ConfigError: no such space, or it is nonsense.
+    """
+    path, colon, attribute = source.rpartition(":")
+    if colon:
+        return _from_file(Path(path), attribute)
+    if source.endswith(".py"):
+        return _from_file(Path(source), "space")
+    if source not in names():
+        raise ConfigError(unknown("space", source, names()) + " A space of your own: --space file.py:function.")
+    return _made(importlib.import_module(f"search.spaces.{source}").space, source)
+
+
+def _from_file(path: Path, attribute: str) -> SearchSpace:
+    spec = importlib.util.spec_from_file_location(path.stem, path) if path.suffix == ".py" else None
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ConfigError(f"space file not found: '{path}' (--space). Expected file.py:function.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a user's file does wrong is told in one line
+        raise ConfigError(f"space file '{path}' cannot be read ({type(error).__name__}: {error}).") from error
+    if not hasattr(module, attribute):
+        raise ConfigError(f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function that returns one.")
+    return _made(getattr(module, attribute), f"{path}:{attribute}")
+
+
+def _made(value: Any, source: str) -> SearchSpace:
+    made = value() if callable(value) else value
+    if not isinstance(made, SearchSpace):
+        raise ConfigError(f"space '{source}' is a {type(made).__name__}. Expected a SearchSpace or a function that returns one.")
+    return made

@@ -1,0 +1,20 @@
+"""The paper's custom MNIST net over continuous ranges."""
+
+from search.space import Choice, Float, Int, SearchSpace
+
+
+def space() -> SearchSpace:
+    """Optimizer, learning rate, momentum (of SGD alone), weight decay, dropout, width and batch size; 10 epochs."""
+    return SearchSpace(
+        {
+            "optimizer.name": Choice("adam", "sgd"),
+            "optimizer.lr": Float(1e-4, 1e-1, log=True),
+            "optimizer.momentum": Float(0.5, 0.99, when={"optimizer.name": "sgd"}),
+            "optimizer.weight_decay": Float(1e-6, 1e-2, log=True),
+            "model.dropout": Float(0.0, 0.7),
+            "model.width": Int(8, 64, log=True),
+            "batch_size": Int(32, 256, log=True),
+        },
+        base={"model.name": "mnist_cnn", "epochs": 10},
+        trials=30,
+    )

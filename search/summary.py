@@ -1,0 +1,77 @@
+"""A search's result in words and tables: for the terminal's end, for MLflow's note, for `--json`."""
+
+from typing import Any
+
+from search.result import SearchResult, TrialResult
+
+TOP = 10
+
+
+def param_text(value: Any) -> str:
+    """A parameter's value for people: 0.001234 rather than 0.0012339999."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def outcome_text(result: SearchResult) -> str:
+    """`48 completed, 11 stopped, 1 diverged`."""
+    order = ("completed", "stopped", "diverged", "failed", "running", "pending")
+    return ", ".join(f"{result.counts[outcome]} {outcome}" for outcome in order if outcome in result.counts) or "no trials"
+
+
+def searched(result: SearchResult) -> list[str]:
+    """The paths that were searched, in the space's order."""
+    return list(result.started["experiment"]["space"]["domains"])
+
+
+def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], TrialResult | None]]:
+    """The best configuration found and, where the space names one, the reference with its trial, if it was tried."""
+    rows: list[tuple[str, dict[str, Any], TrialResult | None]] = []
+    if result.best is not None:
+        rows.append(("found", result.best.params, result.best))
+    reference = result.started["experiment"]["space"]["reference"]
+    if reference:
+        wanted = {path: value for path, value in reference.items() if path in searched(result)}
+        same = [trial for trial in result.trials.values() if trial.params == wanted]
+        rows.append(("the paper's", reference, same[0] if same else None))
+    return rows
+
+
+def markdown_summary(result: SearchResult) -> str:
+    """What the search was, how it went, and its ten best trials."""
+    experiment, data = result.started["experiment"], result.started["data"]
+    lines = [
+        f"**{result.name}**: space `{experiment['space']['name']}` on `{data['name']}` ({data['train']:,} training, {data['val']:,} validation images), "
+        f"{experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}.",
+        "",
+        f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
+    ]
+    if result.best is not None:
+        tested = f", test accuracy {result.tested['test']['accuracy']:.4f}" if result.tested else ""
+        lines.append(f"Best: `{result.best.trial}`, validation accuracy {result.best.accuracy:.4f}{tested}.")
+    paths = searched(result)
+    lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
+    for trial in result.ranking[:TOP]:
+        values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
+        lines.append(f"| {trial.trial} | {values} | {len(trial.epochs)} | {trial.accuracy:.4f} | {trial.outcome} |")
+    return "\n".join(lines)
+
+
+def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: str) -> dict[str, Any]:
+    """What `--json` prints."""
+    best = result.best
+    test = result.tested.get("test", {})
+    return {
+        "name": result.name,
+        "outcome": result.outcome,
+        "best": None
+        if best is None
+        else {"trial_id": best.trial, "params": best.params, "val_accuracy": best.accuracy, "test_accuracy": test.get("accuracy")},
+        "trials": result.counts,
+        "epochs_trained": result.epochs_trained,
+        "wall_s": round(result.wall_s, 3),
+        "train_s": round(result.train_s, 3),
+        "slots": result.started["slots"],
+        "slot_efficiency": round(result.slot_efficiency, 4),
+        "mlflow": tracking,
+        "journal": journal,
+    }

@@ -1,0 +1,84 @@
+"""The bridge between a search and a training: what runs in Tune's workers. The only module where Tune and Train meet.
+
+A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict) and `folder` for checkpoints. A report crosses back as JSON, so
+that Tune neither flattens nor judges it.
+"""
+
+import json
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+
+if TYPE_CHECKING:
+    from trainables.run import Report
+
+Job = dict[str, Any]
+
+
+def make_job(trial: str, config: TrialConfig, folder: Path) -> Job:
+    """What a worker needs to know of a trial."""
+    return {"trial": trial, "config": config.to_dict(), "folder": str(folder)}
+
+
+class TrialWorker(tune.Trainable):  # type: ignore[misc]
+    """Trains one trial after another in one process: torch is imported and the data mapped once, nothing else stays."""
+
+    def setup(self, config: Job, *, dataset: Dataset, device: str, threads: int) -> None:
+        """Prepare the process, then the first trial."""
+        from trainables.threads import limit_threads
+
+        limit_threads(threads)
+        self._dataset, self._device = dataset, device
+        self.reset_config(config)
+
+    def reset_config(self, new_config: Job) -> bool:
+        """Prepare the next trial."""
+        from trainables.run import run_trial
+
+        config = TrialConfig.from_dict(new_config["config"])
+        self._reports: Iterator[Report] = run_trial(config, self._dataset, Path(new_config["folder"]), device=self._device)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch. What the trial raises ends it as failed, with its traceback; the process goes on."""
+        try:
+            report = next(self._reports).to_dict()
+        except Exception:  # noqa: BLE001 - any error in a trial is that trial's own
+            report = {"epoch": 0, "metrics": {}, "outcome": "failed", "reason": traceback.format_exc()}
+        return {"report": json.dumps(report)}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: trials save their own."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: trials load their own."""
+
+
+def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict[str, float]) -> None:
+    """Train one trial data-parallel with Ray Train; each report of its first worker reaches Tune."""
+    from ray.train import ScalingConfig
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    from trainables.trainer import build_trainer
+
+    each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
+    scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
+    trial = TrialConfig.from_dict(config["config"])
+    build_trainer(trial, ray.put(dataset), Path(config["folder"]), scaling=scaling, callbacks=[TuneReportCallback()]).fit()
+
+
+def evaluate_on_test(job: Job, dataset: Dataset, epoch: int, device: str) -> dict[str, Any]:
+    """Open the test part for one trial's checkpoint. Runs as a Ray task."""
+    from trainables.evaluate import evaluate
+
+    if dataset.test is None:
+        raise ValueError("the data set's test part is sealed")
+    path = Path(job["folder"]) / f"epoch-{epoch:04d}"
+    return evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=device)
