@@ -4,6 +4,7 @@ A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict) and `folder
 that Tune neither flattens nor judges it.
 """
 
+import asyncio
 import json
 import traceback
 from collections.abc import Iterator
@@ -61,6 +62,30 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         """Nothing: trials load their own."""
 
 
+class Gate:
+    """An actor that holds a trial's workers after each epoch until the search has decided that the trial goes on."""
+
+    def __init__(self) -> None:
+        self._open_to = 0
+        self._moved = asyncio.Condition()
+
+    async def open(self, epoch: int) -> None:
+        """Let the workers pass that have finished this epoch."""
+        async with self._moved:
+            self._open_to = max(self._open_to, epoch)
+            self._moved.notify_all()
+
+    async def passed(self, epoch: int) -> None:
+        """Return when this epoch's workers may pass."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._open_to >= epoch)
+
+
+def gate_name(folder: str) -> str:
+    """A trial's gate is found under its folder, which no other trial has."""
+    return f"gate {folder}"
+
+
 def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict[str, float]) -> None:
     """Train one trial data-parallel with Ray Train; each report of its first worker reaches Tune."""
     from ray.train import ScalingConfig
@@ -71,7 +96,8 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
     each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
     scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
     trial = TrialConfig.from_dict(config["config"])
-    build_trainer(trial, ray.put(dataset), Path(config["folder"]), scaling=scaling, callbacks=[TuneReportCallback()]).fit()
+    gate = ray.remote(Gate).options(name=gate_name(config["folder"]), num_cpus=0).remote()
+    build_trainer(trial, ray.put(dataset), Path(config["folder"]), scaling=scaling, gate=gate, callbacks=[TuneReportCallback()]).fit()
 
 
 def evaluate_on_test(job: Job, dataset: Dataset, epoch: int, device: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from cluster.session import DRIVER_RESOURCE, LOCAL
 from search.driver import Driver
-from search.trial import Job, TrialWorker, evaluate_on_test, make_job, train_on_workers
+from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
 from trainables.datasets.arrays import Dataset
 
 
@@ -73,8 +73,11 @@ class DriverScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
         """STOP when the trial is over. A trial on several workers that ended by itself winds down by itself."""
         report = json.loads(result["report"])
         over = self.driver.report(trial.config["trial"], report)
-        winds_down = report["outcome"] is not None and self.driver.experiment.demand.workers > 1
-        return str(TrialScheduler.STOP if over and not winds_down else TrialScheduler.CONTINUE)
+        if self.driver.experiment.demand.workers == 1:
+            return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
+        if not over:
+            ray.get_actor(gate_name(trial.config["folder"])).open.remote(report["epoch"])
+        return str(TrialScheduler.STOP if over and report["outcome"] is None else TrialScheduler.CONTINUE)
 
 
 class DriverCallback(Unpickled, tune.Callback):  # type: ignore[misc]
@@ -101,7 +104,7 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
     tuner = tune.Tuner(
         _trainable(driver, dataset.sealed),
         tune_config=tune.TuneConfig(
-            search_alg=DriverSearcher(driver), scheduler=DriverScheduler(driver), num_samples=-1, max_concurrent_trials=slots, reuse_actors=True
+            search_alg=DriverSearcher(driver), scheduler=DriverScheduler(driver), num_samples=-1, max_concurrent_trials=slots, reuse_actors=driver.experiment.demand.workers == 1
         ),
         run_config=tune.RunConfig(
             name="tune", storage_path=str(scratch), verbose=0, callbacks=[DriverCallback(driver)], checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)

@@ -13,7 +13,7 @@ from trainables.worker import train_loop
 
 
 def build_trainer(
-    config: TrialConfig, dataset: "ObjectRef[Any]", folder: Path, *, scaling: ScalingConfig, callbacks: Sequence[UserCallback] = ()
+    config: TrialConfig, dataset: "ObjectRef[Any]", folder: Path, *, scaling: ScalingConfig, gate: Any, callbacks: Sequence[UserCallback] = ()
 ) -> TorchTrainer:
     """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is that of one.
 
@@ -22,11 +22,13 @@ def build_trainer(
         dataset: a reference to a sealed `Dataset` in the object store.
         folder: where the checkpoints go; every node must see it.
         scaling: how many workers, with what each.
+        gate: an actor; each worker waits on its `passed(epoch)` before the next epoch.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
     job = {
         "config": config.to_dict(),
         "dataset": dataset,
+        "gate": gate,
         "folder": str(folder),
         "device": "cuda" if scaling.use_gpu else "cpu",
         "threads": max(1, int((scaling.resources_per_worker or {}).get("CPU", 1) + 0.5)),

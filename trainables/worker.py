@@ -1,5 +1,6 @@
 """What each Ray Train worker runs: the same trial as everywhere, in a process group with its fellows."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ from trainables.config import TrialConfig
 
 
 def train_loop(job: dict[str, Any]) -> None:
-    """Train one config in this worker and hand each report to Ray Train.
+    """Train one config in this worker and hand each report, as JSON, to Ray Train.
+
+    Ray Train takes reports without an answer. So that a trial that is to be stopped trains no further epoch, each worker waits after a
+    report until `gate` lets it pass.
 
     Args:
-        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `device`.
+        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `device`, `threads`, and
+            `gate`, an actor whose `passed(epoch)` returns when the next epoch may begin.
     """
     from trainables.run import run_trial
     from trainables.threads import limit_threads
@@ -22,4 +27,6 @@ def train_loop(job: dict[str, Any]) -> None:
     limit_threads(job["threads"])
     dataset = ray.get(job["dataset"])
     for report in run_trial(TrialConfig.from_dict(job["config"]), dataset, Path(job["folder"]), device=job["device"], world=Distributed()):
-        ray.train.report({"report": report.to_dict()})
+        ray.train.report({"report": json.dumps(report.to_dict())})
+        if report.outcome is None:
+            ray.get(job["gate"].passed.remote(report.epoch))

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from trainables import estimate
+from trainables.estimate import epoch_seconds
+from trainables.models.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def threads_put_back():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_models_epoch_is_estimated(name, make_config, make_dataset):
+    assert 0 < epoch_seconds(make_config(model__name=name), make_dataset()) < 10
+
+
+def test_the_estimate_grows_with_the_images_at_a_third_for_validation(make_config, make_dataset, monkeypatch):
+    clock = iter([0.0, 0.6] * 3)
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
+    per_image = 0.6 / 3 / 8
+    assert epoch_seconds(make_config(batch_size=8), make_dataset(train=24, val=12)) == pytest.approx(per_image * (24 + 4))
+    assert epoch_seconds(make_config(batch_size=8), make_dataset(train=240, val=12)) == pytest.approx(per_image * (240 + 4))
+    assert epoch_seconds(make_config(batch_size=8), make_dataset(train=24, val=120)) == pytest.approx(per_image * (24 + 40))
+
+
+def test_a_batch_larger_than_the_training_part_is_estimated_by_its_images(make_config, make_dataset, monkeypatch):
+    clock = iter([0.0, 0.6])
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
+    assert epoch_seconds(make_config(batch_size=1000), make_dataset(train=24, val=12)) == pytest.approx(0.6 / 3 / 24 * 28)
+
+
+def test_the_estimate_runs_on_the_threads_asked_for_and_leaves_the_random_state(make_config, make_dataset):
+    state = torch.get_rng_state()
+    epoch_seconds(make_config(), make_dataset(), threads=2)
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), state)

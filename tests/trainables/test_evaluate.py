@@ -1,0 +1,150 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from trainables import checkpoint
+from trainables.checkpoint import CheckpointError
+from trainables.evaluate import CURVE_POINTS, evaluate, probabilities, report
+from trainables.loop import Training
+from trainables.models.registry import MODELS
+
+CASES = {"two classes": (2, [0.5, 0.5]), "three, imbalanced": (3, [0.85, 0.1, 0.05]), "ten": (10, [0.1] * 10), "one never occurs": (4, [0.5, 0.3, 0.2, 0.0])}
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def drawn(case, count: int = 400):
+    """Labels by the case's shares and class probabilities that are right more often than not."""
+    classes, shares = case
+    generator = np.random.default_rng(5)
+    labels = generator.choice(classes, count, p=shares)
+    chances = generator.random((count, classes)) + 0.7 * np.eye(classes)[labels] * generator.random((count, 1))
+    return labels, chances / chances.sum(axis=1, keepdims=True), tuple(f"class {number}" for number in range(classes))
+
+
+@each_case
+def test_the_values_are_scikit_learns(case):
+    labels, chances, classes = drawn(case)
+    guesses, numbers = chances.argmax(axis=1), list(range(len(classes)))
+    found = report(labels, chances, classes)
+    options = {"average": "macro", "labels": numbers, "zero_division": 0}
+    assert found["images"] == 400
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, guesses))
+    assert found["macro"]["precision"] == pytest.approx(metrics.precision_score(labels, guesses, **options))
+    assert found["macro"]["recall"] == pytest.approx(metrics.recall_score(labels, guesses, **options))
+    assert found["macro"]["f1"] == pytest.approx(metrics.f1_score(labels, guesses, **options))
+    assert found["confusion_matrix"] == metrics.confusion_matrix(labels, guesses, labels=numbers).tolist()
+    assert found["classes"] == list(classes)
+
+
+@each_case
+def test_the_values_of_each_class_are_scikit_learns(case):
+    labels, chances, classes = drawn(case)
+    guesses = chances.argmax(axis=1)
+    found = report(labels, chances, classes)["per_class"]
+    assert list(found) == list(classes)
+    for number, name in enumerate(classes):
+        right, guessed = labels == number, guesses == number
+        assert found[name]["precision"] == pytest.approx(metrics.precision_score(right, guessed, zero_division=0))
+        assert found[name]["recall"] == pytest.approx(metrics.recall_score(right, guessed, zero_division=0))
+        assert found[name]["f1"] == pytest.approx(metrics.f1_score(right, guessed, zero_division=0))
+        assert found[name]["images"] == right.sum()
+
+
+@pytest.mark.parametrize("name", ["three, imbalanced", "ten"])
+def test_the_mean_area_under_the_curves_is_scikit_learns(name):
+    labels, chances, classes = drawn(CASES[name])
+    assert report(labels, chances, classes)["macro"]["auc"] == pytest.approx(metrics.roc_auc_score(labels, chances, multi_class="ovr", average="macro"))
+
+
+@each_case
+def test_each_curve_is_scikit_learns_thinned(case):
+    labels, chances, classes = drawn(case, 3000)
+    curves = report(labels, chances, classes)["roc"]
+    for number, name in enumerate(classes):
+        if not (labels == number).any():
+            continue
+        curve = curves[name]
+        assert curve["auc"] == pytest.approx(metrics.roc_auc_score(labels == number, chances[:, number]))
+        assert 2 <= len(curve["fpr"]) == len(curve["tpr"]) <= CURVE_POINTS
+        assert (curve["fpr"][0], curve["tpr"][0], curve["fpr"][-1], curve["tpr"][-1]) == (0, 0, 1, 1)
+        assert curve["fpr"] == sorted(curve["fpr"])
+        assert metrics.auc(curve["fpr"], curve["tpr"]) == pytest.approx(curve["auc"], abs=0.01)
+
+
+def test_a_class_that_never_occurs_has_no_curve_and_does_not_count_in_the_mean_area():
+    labels, chances, classes = drawn(CASES["one never occurs"])
+    found = report(labels, chances, classes)
+    assert found["roc"]["class 3"] == {"auc": None, "fpr": [], "tpr": []}
+    assert found["per_class"]["class 3"]["images"] == 0
+    assert found["per_class"]["class 3"]["recall"] == 0
+    assert found["macro"]["auc"] == pytest.approx(np.mean([found["roc"][name]["auc"] for name in classes[:3]]))
+    assert len(found["confusion_matrix"]) == 4
+
+
+def test_a_part_of_one_class_alone_has_no_area():
+    found = report(np.zeros(5, dtype=np.int64), np.tile([0.8, 0.2], (5, 1)), ("a", "b"))
+    assert found["accuracy"] == 1
+    assert found["macro"]["auc"] is None
+    assert found["confusion_matrix"] == [[5, 0], [0, 0]]
+
+
+def test_a_perfect_network_gets_the_highest_values():
+    labels = np.arange(30) % 3
+    found = report(labels, np.eye(3)[labels], ("a", "b", "c"))
+    assert found["accuracy"] == 1
+    assert found["macro"] == {"precision": 1, "recall": 1, "f1": 1, "auc": 1}
+
+
+def test_a_class_never_guessed_has_no_precision_and_gives_no_warning():
+    found = report(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), ("a", "b"))
+    assert found["per_class"]["b"] == {"precision": 0, "recall": 0, "f1": 0, "images": 1}
+
+
+@each_case
+def test_a_report_is_plain_values(case):
+    found = report(*drawn(case))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+@pytest.fixture
+def trained(make_config, make_dataset, tmp_path):
+    """A config, its data set, a checkpoint and the epoch that it was saved after."""
+    config, dataset = make_config(model__layers=6, model__dropout=0.5, epochs=1), make_dataset(val=600)
+    training = Training(config, dataset)
+    (epoch,) = training.epochs()
+    return config, dataset, checkpoint.save(tmp_path, training.state(), {}), epoch
+
+
+def test_a_saved_network_is_as_good_as_it_was_in_training(trained):
+    config, dataset, path, epoch = trained
+    found = evaluate(config, dataset, dataset.val, path)
+    assert found["accuracy"] == pytest.approx(epoch.values["val/accuracy"])
+    chances = probabilities(config, dataset, dataset.val, path)
+    assert -np.log(chances[np.arange(600), dataset.val.labels]).mean() == pytest.approx(epoch.values["val/loss"], rel=1e-5)
+    assert found == report(dataset.val.labels, chances, dataset.classes)
+
+
+def test_probabilities_are_probabilities_and_repeat(trained):
+    config, dataset, path, _ = trained
+    chances = probabilities(config, dataset, dataset.test, path)
+    assert chances.shape == (9, 3)
+    assert chances.dtype == np.float64
+    assert chances.min() >= 0
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+    assert np.array_equal(chances, probabilities(config, dataset, dataset.test, path))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_can_be_evaluated_on_the_test_part(name, make_config, make_dataset, tmp_path):
+    config, dataset = make_config(model__name=name, epochs=1), make_dataset(channels=3)
+    path = checkpoint.save(tmp_path, Training(config, dataset).state(), {})
+    assert evaluate(config, dataset, dataset.test, path)["images"] == 9
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(trained):
+    config, dataset, path, _ = trained
+    (path / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError):
+        evaluate(config, dataset, dataset.val, path)
