@@ -56,5 +56,7 @@ def slots(have: Resources, demand: Demand) -> int:
         fits = min(fits, int(have.gpus) * per_card // demand.workers if per_card else int(have.gpus // (demand.gpus * demand.workers)))
     if fits < 1:
         wanted = f"{demand.cpus * demand.workers:g} CPUs and {demand.gpus * demand.workers:g} GPUs"
-        raise NotReady(f"one trial asks for {wanted}; there are {have.cpus:g} CPUs and {have.gpus:g} GPUs. Use fewer --workers, --cpus-per-trial or --gpus-per-trial.")
+        raise NotReady(
+            f"one trial asks for {wanted}; there are {have.cpus:g} CPUs and {have.gpus:g} GPUs. Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
+        )
     return fits

@@ -4,6 +4,8 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from cluster.errors import NotReady
 from cluster.resources import Resources
@@ -45,14 +47,17 @@ def session(address: str, *, local: Resources, dashboard: bool = False) -> Itera
         os.environ.setdefault(name, value)
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": dashboard}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address == LOCAL:
-            ray.init(address=LOCAL, num_cpus=int(local.cpus), num_gpus=int(local.gpus), resources={DRIVER_RESOURCE: 1000}, **quiet)
+            ray.init(address=LOCAL, num_cpus=int(local.cpus), num_gpus=int(local.gpus), resources={DRIVER_RESOURCE: 1000}, include_dashboard=dashboard, **quiet)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise NotReady(f"no Ray cluster could be reached or started at '{address}' ({str(error).splitlines()[0]}). Use --address local, or start one with 'ray start --head'.") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotReady(
+            f"no Ray cluster could be reached or started at '{address}' ({reason}). Use --address local, or start one with 'ray start --head'."
+        ) from error
     try:
         _only_mine()
         have = ray.cluster_resources()
@@ -63,6 +68,6 @@ def session(address: str, *, local: Resources, dashboard: bool = False) -> Itera
 
 def _only_mine() -> None:
     """Ray writes its token file readable by all; nobody else needs it."""
-    path = os.path.expanduser(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token"))
-    if os.path.exists(path):
-        os.chmod(path, 0o600)
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    if path.exists():
+        path.chmod(0o600)

@@ -52,7 +52,12 @@ class Experiment:
             raise ConfigError(unknown("algorithm", self.algorithm, ALGORITHMS))
         if self.scheduler not in SCHEDULERS:
             raise ConfigError(unknown("scheduler", self.scheduler, SCHEDULERS))
-        for option, value in (("--trials", self.trials), ("--max-epochs", self.max_epochs), ("--concurrency", self.concurrency), ("--workers", self.demand.workers)):
+        for option, value in (
+            ("--trials", self.trials),
+            ("--max-epochs", self.max_epochs),
+            ("--concurrency", self.concurrency),
+            ("--workers", self.demand.workers),
+        ):
             if value is not None and value < 1:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
         if self.time_budget is not None and not self.time_budget > 0:
@@ -127,4 +132,5 @@ def fit_problems(config: TrialConfig, dataset: Dataset) -> Iterator[str]:
     _, height, width = dataset.image
     smallest = MODELS[config.model.name].min_side
     if min(height, width) < smallest:
-        yield f"{config.model.name} needs images of at least {smallest} x {smallest} pixels (got {width} x {height}). Use --set data.image_size={smallest} or another model."
+        remedy = f"Use --set data.image_size={smallest} or another model."
+        yield f"{config.model.name} needs images of at least {smallest} x {smallest} pixels (got {width} x {height}). {remedy}"

@@ -41,10 +41,14 @@ def parser() -> Parser:
     made = Parser(prog="python -m search.run", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     what = made.add_argument_group("what is searched")
     what.add_argument("--space", required=True, metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:function")
-    what.add_argument("--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)")
+    what.add_argument(
+        "--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)"
+    )
     what.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie")
     what.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
-    what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="set a value of every trial; a searched key is fixed by it")
+    what.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="set a value of every trial; a searched key is fixed by it"
+    )
     how = made.add_argument_group("how")
     how.add_argument("--algorithm", default="bayes", metavar="NAME", help=", ".join(ALGORITHMS))
     how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
@@ -88,7 +92,10 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         base=base,
         demand=Demand(cpus=args.cpus_per_trial, gpus=gpus, workers=args.workers),
         device=device,
-        **{name: getattr(args, name) for name in ("algorithm", "scheduler", "trials", "max_epochs", "seed", "storage", "tracking", "address", "concurrency", "time_budget")},
+        **{
+            name: getattr(args, name)
+            for name in ("algorithm", "scheduler", "trials", "max_epochs", "seed", "storage", "tracking", "address", "concurrency", "time_budget")
+        },
     )
 
 
@@ -107,7 +114,9 @@ def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
 def print_summary(finished: Finished, experiment: Experiment, console: Console) -> None:
     """What was found, beside what is known, and where to look."""
     result = finished.result
-    console.print(f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s")
+    console.print(
+        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s"
+    )
     if result.reason:
         console.print(f"the search ended early: {result.reason}", markup=False)
     rows = reference_rows(result)

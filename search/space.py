@@ -262,7 +262,10 @@ class SearchSpace:
     def describe(self) -> dict[str, Any]:
         """The space as plain values, for the journal."""
         return {
-            "domains": {path: {"kind": type(domain).__name__, **{name: _plain(value) for name, value in vars(domain).items() if value}} for path, domain in self.domains.items()},
+            "domains": {
+                path: {"kind": type(domain).__name__, **{name: _plain(value) for name, value in vars(domain).items() if value}}
+                for path, domain in self.domains.items()
+            },
             "base": dict(self.base),
             "reference": dict(self.reference),
         }

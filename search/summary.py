@@ -63,9 +63,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: str
     return {
         "name": result.name,
         "outcome": result.outcome,
-        "best": None
-        if best is None
-        else {"trial_id": best.trial, "params": best.params, "val_accuracy": best.accuracy, "test_accuracy": test.get("accuracy")},
+        "best": None if best is None else {"trial_id": best.trial, "params": best.params, "val_accuracy": best.accuracy, "test_accuracy": test.get("accuracy")},
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
         "wall_s": round(result.wall_s, 3),

@@ -22,7 +22,7 @@ from search.summary import markdown_summary
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Param, RunTag
+    pass
 
 PRIMARY_METRIC = "best/val_accuracy"
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
@@ -211,7 +211,13 @@ class Runs:
 
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
         if trial.trial not in self.children:
-            tags = {"mlflow.parentRunId": self.parent, "search.name": self.result.name, "search.role": "trial", "search.trial": trial.trial, **self._common_tags()}
+            tags = {
+                "mlflow.parentRunId": self.parent,
+                "search.name": self.result.name,
+                "search.role": "trial",
+                "search.trial": trial.trial,
+                **self._common_tags(),
+            }
             run = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=trial.trial)
             self.children[trial.trial] = run.info.run_id
             self._wait(run.info.run_id, params=trial.params)
@@ -240,7 +246,12 @@ class Runs:
         if result.best is not None:
             self._wait(self.parent, metrics={PRIMARY_METRIC: result.best.accuracy}, time_ms=event.time_ms, step=0)
             self._wait(self.parent, tags={"best.trial": result.best.trial})
-        figures = {"search/epochs_trained": result.epochs_trained, "search/wall_s": result.wall_s, "search/train_s": result.train_s, "search/slot_efficiency": result.slot_efficiency}
+        figures = {
+            "search/epochs_trained": result.epochs_trained,
+            "search/wall_s": result.wall_s,
+            "search/train_s": result.train_s,
+            "search/slot_efficiency": result.slot_efficiency,
+        }
         self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=0)
         self._wait(self.parent, tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)})
         for run_id in set(self.children.values()) - self.ended:
@@ -254,7 +265,14 @@ class Runs:
         self.ended.add(run_id)
 
     def _wait(
-        self, run_id: str, *, metrics: dict[str, float] | None = None, time_ms: int = 0, step: int = 0, params: dict[str, Any] | None = None, tags: dict[str, str] | None = None
+        self,
+        run_id: str,
+        *,
+        metrics: dict[str, float] | None = None,
+        time_ms: int = 0,
+        step: int = 0,
+        params: dict[str, Any] | None = None,
+        tags: dict[str, str] | None = None,
     ) -> None:
         """Keep these for the next batch."""
         from mlflow.entities import Metric, Param, RunTag
@@ -271,7 +289,7 @@ class Runs:
         for run_id, kept in self.waiting.items():
             while any(kept.values()):
                 batch = {kind: kept[kind][:limit] for kind, limit in BATCH.items()}
-                self.client.log_batch(run_id, **batch)
+                self.client.log_batch(run_id, metrics=batch["metrics"], params=batch["params"], tags=batch["tags"])
                 for kind, limit in BATCH.items():
                     del kept[kind][:limit]
         self.waiting.clear()
@@ -280,5 +298,3 @@ class Runs:
 def _key(name: str) -> str:
     """A class name as MLflow's metric names allow it."""
     return "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in name)[:100] or "_"
-
-

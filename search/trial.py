@@ -28,10 +28,10 @@ def make_job(trial: str, config: TrialConfig, folder: Path) -> Job:
     return {"trial": trial, "config": config.to_dict(), "folder": str(folder)}
 
 
-class TrialWorker(tune.Trainable):  # type: ignore[misc]
+class TrialWorker(tune.Trainable):
     """Trains one trial after another in one process: torch is imported and the data mapped once, nothing else stays."""
 
-    def setup(self, config: Job, *, dataset: Dataset, device: str, threads: int) -> None:
+    def setup(self, config: Job, *, dataset: Dataset, device: str, threads: int) -> None:  # type: ignore[override]
         """Prepare the process, then the first trial."""
         from trainables.threads import limit_threads
 
@@ -97,7 +97,9 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
     scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
     trial = TrialConfig.from_dict(config["config"])
     gate = ray.remote(Gate).options(name=gate_name(config["folder"]), num_cpus=0).remote()
-    build_trainer(trial, ray.put(dataset), Path(config["folder"]), scaling=scaling, gate=gate, callbacks=[TuneReportCallback()]).fit()
+    threads = max(1, int(demand["cpus"]))
+    trainer = build_trainer(trial, ray.put(dataset), Path(config["folder"]), scaling=scaling, gate=gate, threads=threads, callbacks=[TuneReportCallback()])
+    trainer.fit()
 
 
 def evaluate_on_test(job: Job, dataset: Dataset, epoch: int, device: str) -> dict[str, Any]:

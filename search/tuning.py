@@ -33,7 +33,7 @@ class Unpickled:
         return _nothing, ()
 
 
-class DriverSearcher(Unpickled, Searcher):  # type: ignore[misc]
+class DriverSearcher(Unpickled, Searcher):
     """Asks the driver for the next trial."""
 
     def __init__(self, driver: Driver) -> None:
@@ -44,7 +44,7 @@ class DriverSearcher(Unpickled, Searcher):  # type: ignore[misc]
         """Nothing to set: the driver knows."""
         return True
 
-    def suggest(self, trial_id: str) -> Job | str:
+    def suggest(self, trial_id: str) -> Job | str:  # type: ignore[override]
         """The next trial as a job."""
         suggestion = self.driver.suggest()
         if suggestion is None:
@@ -62,11 +62,11 @@ class DriverSearcher(Unpickled, Searcher):  # type: ignore[misc]
         """Nothing to restore."""
 
 
-class DriverScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
+class DriverScheduler(Unpickled, FIFOScheduler):
     """Tells the driver of each report and stops the trial when it says so."""
 
     def __init__(self, driver: Driver) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -80,7 +80,7 @@ class DriverScheduler(Unpickled, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.STOP if over and report["outcome"] is None else TrialScheduler.CONTINUE)
 
 
-class DriverCallback(Unpickled, tune.Callback):  # type: ignore[misc]
+class DriverCallback(Unpickled, tune.Callback):
     """Tells the driver what happens to trials beside their reports."""
 
     def __init__(self, driver: Driver) -> None:
@@ -104,10 +104,18 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
     tuner = tune.Tuner(
         _trainable(driver, dataset.sealed),
         tune_config=tune.TuneConfig(
-            search_alg=DriverSearcher(driver), scheduler=DriverScheduler(driver), num_samples=-1, max_concurrent_trials=slots, reuse_actors=driver.experiment.demand.workers == 1
+            search_alg=DriverSearcher(driver),
+            scheduler=DriverScheduler(driver),
+            num_samples=-1,
+            max_concurrent_trials=slots,
+            reuse_actors=driver.experiment.demand.workers == 1,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(scratch), verbose=0, callbacks=[DriverCallback(driver)], checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[DriverCallback(driver)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     try:
@@ -138,5 +146,3 @@ def test_best(driver: Driver, dataset: Dataset) -> None:
     task = ray.remote(num_cpus=min(1, experiment.demand.cpus), num_gpus=experiment.demand.gpus)(evaluate_on_test)
     test = ray.get(task.remote(job, dataset, best.best_epoch, experiment.device))
     driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=test)
-
-

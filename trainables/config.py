@@ -61,7 +61,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         check(self, "data.")
         if self.val_fraction + self.test_fraction >= 1:
-            raise ConfigError(f"data.val_fraction and data.test_fraction add to {self.val_fraction + self.test_fraction:g}; below 1, so that images to train on are left.")
+            raise ConfigError(
+                f"data.val_fraction and data.test_fraction add to {self.val_fraction + self.test_fraction:g}; below 1, so that images to train on are left."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check(self, "optimizer.")
         if self.momentum is not None and self.name != "sgd":
-            raise ConfigError(f"optimizer.momentum belongs to sgd (got {self.momentum} with {self.name}). Leave it out, or search it only when optimizer.name is sgd.")
+            raise ConfigError(
+                f"optimizer.momentum belongs to sgd (got {self.momentum} with {self.name}). Leave it out, or search it only when optimizer.name is sgd."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +174,7 @@ class TrialConfig:
 def _paths(cls: type, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(cls).items():
-        found |= _paths(kind, f"{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+        found |= _paths(kind, f"{name}.") if isinstance(kind, type) and dataclasses.is_dataclass(kind) else {prefix + name: kind}
     return found
 
 

@@ -56,7 +56,12 @@ def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...
     return {
         "images": len(labels),
         "accuracy": float(metrics.accuracy_score(labels, guesses)),
-        "macro": {"precision": float(precision.mean()), "recall": float(recall.mean()), "f1": float(f1.mean()), "auc": float(np.mean(areas)) if areas else None},
+        "macro": {
+            "precision": float(precision.mean()),
+            "recall": float(recall.mean()),
+            "f1": float(f1.mean()),
+            "auc": float(np.mean(areas)) if areas else None,
+        },
         "per_class": per_class,
         "confusion_matrix": metrics.confusion_matrix(labels, guesses, labels=numbers).tolist(),
         "classes": list(classes),

@@ -110,7 +110,7 @@ class Training:
         images, labels = self.train.batch(rows, changes)
         loss = functional.cross_entropy(self.wrapped(images), labels)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         means.add_sums(loss * len(labels), len(labels))
 

@@ -13,7 +13,7 @@ from trainables.worker import train_loop
 
 
 def build_trainer(
-    config: TrialConfig, dataset: "ObjectRef[Any]", folder: Path, *, scaling: ScalingConfig, gate: Any, callbacks: Sequence[UserCallback] = ()
+    config: TrialConfig, dataset: "ObjectRef[Any]", folder: Path, *, scaling: ScalingConfig, gate: Any, threads: int = 1, callbacks: Sequence[UserCallback] = ()
 ) -> TorchTrainer:
     """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is that of one.
 
@@ -23,6 +23,7 @@ def build_trainer(
         folder: where the checkpoints go; every node must see it.
         scaling: how many workers, with what each.
         gate: an actor; each worker waits on its `passed(epoch)` before the next epoch.
+        threads: of each worker.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
     job = {
@@ -31,12 +32,12 @@ def build_trainer(
         "gate": gate,
         "folder": str(folder),
         "device": "cuda" if scaling.use_gpu else "cpu",
-        "threads": max(1, int((scaling.resources_per_worker or {}).get("CPU", 1) + 0.5)),
+        "threads": threads,
     }
     return TorchTrainer(
         train_loop,
         train_loop_config=job,
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(name=folder.name, storage_path=str(folder.parent.parent / "train"), callbacks=list(callbacks)),
+        run_config=RunConfig(name=folder.name, storage_path=str(folder.parent.parent / "train"), callbacks=list(callbacks)),  # type: ignore[arg-type]
     )

@@ -12,8 +12,8 @@ class Algorithm(ABC):
     def ask(self, trial: str) -> Params | None:
         """Params for a new trial; None when there is nothing left to propose."""
 
-    def report(self, trial: str, epoch: int, value: float) -> None:
+    def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - listening is optional
         """Hear a trial's value (validation accuracy, higher is better) after an epoch (1-based)."""
 
-    def tell(self, trial: str, outcome: str, value: float | None) -> None:
+    def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - listening is optional
         """Hear how a trial ended: `completed` and `stopped` have a value, `diverged` and `failed` have none."""

@@ -50,7 +50,9 @@ class Bayes(Algorithm):
 
     def save(self, path: Path) -> None:
         """Write the study as an SQLite file that Optuna's own tools open."""
-        optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=f"sqlite:///{path}", to_study_name=path.parent.name)
+        optuna.copy_study(
+            from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=f"sqlite:///{path}", to_study_name=path.parent.name
+        )
 
 
 def suggest(trial: Trial, path: str, domain: Domain) -> object:

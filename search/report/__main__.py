@@ -1,7 +1,6 @@
 """python -m search.report NAME: one HTML page with the table, the curves and the test evaluation."""
 
 import argparse
-import os
 from pathlib import Path
 
 from search.cli import guarded
@@ -24,7 +23,7 @@ def _write(folder: Path, out: Path | None) -> int:
     partial = path.with_name(path.name + ".partial")
     page = render(SearchResult.read(folder))
     partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
     print(path)
     return 0
 

@@ -20,7 +20,9 @@ def search_curves(result: SearchResult) -> Figure:
         is_best = trial is result.best
         colour = BEST if is_best else COMPLETED if trial.outcome == "completed" else STOPPED
         epochs, values = list(trial.epochs), [metrics["val/accuracy"] for metrics in trial.epochs.values()]
-        axes.plot(epochs, values, color=colour, linewidth=2.4 if is_best else 1, alpha=1 if is_best else 0.6, marker="o" if len(epochs) == 1 else None, markersize=3)
+        axes.plot(
+            epochs, values, color=colour, linewidth=2.4 if is_best else 1, alpha=1 if is_best else 0.6, marker="o" if len(epochs) == 1 else None, markersize=3
+        )
     for colour, label in ((BEST, f"best: {result.best.trial}" if result.best else "best"), (COMPLETED, "completed"), (STOPPED, "stopped early")):
         axes.plot([], [], color=colour, label=label)
     axes.set(xlabel="epoch", ylabel="validation accuracy", title=f"{result.name}: {len(result.trials)} trials")

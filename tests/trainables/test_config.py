@@ -138,7 +138,13 @@ def test_an_unknown_name_is_refused_with_the_known_and_the_nearest(path, value, 
 
 @pytest.mark.parametrize(
     ("path", "near"),
-    [("optimizer.learning_rate", ""), ("optimizer.lrr", "optimizer.lr"), ("model.filtersize", "model.filter_size"), ("epoch", "epochs"), ("batchsize", "batch_size")],
+    [
+        ("optimizer.learning_rate", ""),
+        ("optimizer.lrr", "optimizer.lr"),
+        ("model.filtersize", "model.filter_size"),
+        ("epoch", "epochs"),
+        ("batchsize", "batch_size"),
+    ],
 )
 def test_an_unknown_key_is_refused_with_the_keys_of_its_part_and_the_nearest(path, near):
     with pytest.raises(ConfigError) as error:
@@ -153,7 +159,7 @@ def test_an_unknown_key_is_refused_with_the_keys_of_its_part_and_the_nearest(pat
 
 @pytest.mark.parametrize("path", ["nothing.like.it", "model", "", "optimizer."])
 def test_a_key_that_leads_to_no_value_is_refused(path):
-    with pytest.raises(ConfigError, match="^unknown key"):
+    with pytest.raises(ConfigError, match=r"^unknown key"):
         TrialConfig().override({path: 1})
 
 
@@ -227,7 +233,7 @@ def test_the_round_trip_example_changes_every_value():
 
 @pytest.mark.parametrize("values", [{"epoch": 3}, {"optimizer": {"lerning": 1}}, {"epochs": {"x": 1}}, {"model": 5}])
 def test_from_dict_refuses_unknown_keys(values):
-    with pytest.raises(ConfigError, match="^unknown key"):
+    with pytest.raises(ConfigError, match=r"^unknown key"):
         TrialConfig.from_dict(values)
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -27,7 +28,8 @@ torch.set_num_threads(1)
 distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
 arrays = numpy.load(folder / "data.npz")
 train, val = (Part(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "val"))
-training = Training(TrialConfig.from_dict(json.loads((folder / "config.json").read_text())), Dataset("made", ("a", "b", "c"), train, val, None, ""), world=Distributed())
+config = TrialConfig.from_dict(json.loads((folder / "config.json").read_text()))
+training = Training(config, Dataset("made", ("a", "b", "c"), train, val, None, ""), world=Distributed())
 values = [{name: value for name, value in epoch.values.items() if name != "time/epoch_s"} for epoch in training.epochs()]
 weights = {name: tensor.tolist() for name, tensor in training.network.state_dict().items()}
 (folder / f"{rank}.json").write_text(json.dumps({"values": values, "weights": weights}))
@@ -43,10 +45,7 @@ class Several(World):
 def train_together(config, dataset, folder, size):
     """Train in several processes; what each of them reports and ends with."""
     arrays = {f"{name}_{kind}": getattr(getattr(dataset, name), kind) for name in ("train", "val") for kind in ("images", "labels")}
-    torch_free = json.dumps(config.to_dict())
-    (folder / "config.json").write_text(torch_free)
-    import numpy as np
-
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
     np.savez(folder / "data.npz", **arrays)
     environment = os.environ | {"PYTHONPATH": str(Path(trainables.__file__).parents[1]), "GLOO_SOCKET_IFNAME": "lo", "PYTHONWARNINGS": "default"}
     commands = [[sys.executable, "-c", ONE_OF_SEVERAL, str(folder), str(rank), str(size)] for rank in range(size)]

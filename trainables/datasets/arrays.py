@@ -41,8 +41,8 @@ class Decoded:
         for part in (self.train, self.test):
             if part is not None:
                 digest.update(str(part.images.shape).encode())
-                digest.update(np.ascontiguousarray(part.images))
-                digest.update(np.ascontiguousarray(part.labels))
+                digest.update(np.ascontiguousarray(part.images).data)
+                digest.update(np.ascontiguousarray(part.labels).data)
         return digest.hexdigest()[:16]
 
 

@@ -26,7 +26,7 @@ def split_off(labels: Labels, count: int, generator: np.random.Generator) -> tup
 def _quotas(sizes: Rows, count: int) -> Rows:
     """Share `count` among classes of these sizes: by the largest remainders, within 1 and one less than the class."""
     exact = sizes * (count / sizes.sum())
-    quotas = np.clip(np.floor(exact).astype(np.intp), 1, sizes - 1)
+    quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, sizes - 1)
     for row in np.argsort(quotas - exact, kind="stable"):
         if quotas.sum() >= count:
             break

@@ -33,7 +33,9 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
 
 def missing(config: DataConfig) -> str:
     """The error's text when a data set's files are absent or damaged."""
-    return f"{config.name} not found (or damaged) under '{config.root}' (--data-root). Use --data-root DIR with torchvision's layout, or --download to fetch it."
+    return (
+        f"{config.name} not found (or damaged) under '{config.root}' (--data-root). Use --data-root DIR with torchvision's layout, or --download to fetch it."
+    )
 
 
 def existing(config: DataConfig, *names: str) -> list[Path]:

@@ -2,7 +2,7 @@
 
 The paper does not define "number of layers"; we count what has weights. Up to 5 layers the net is plain, as Table II is. Beyond 5
 the paper's "enhanced components" carry the depth: batch normalisation after each convolution and a residual connection over each
-pair of equal width. The convolutions are spread over up to three resolutions, the first of which, the expensive one, holds one.
+pair of equal width. The convolutions are spread over up to three resolutions, most of them at the last, where they are cheap.
 """
 
 import torch
@@ -14,12 +14,12 @@ HIDDEN = 64
 
 
 def build(image: tuple[int, int, int], classes: int, *, layers: int, filter_size: int, width: int, dropout: float) -> nn.Module:
-    """`width` filters in the first stage, doubled in each further one; `dropout` before both dense layers."""
+    """`width` filters in the first stage, twice that in the others; `dropout` before both dense layers."""
     channels, height, side = image
     enhanced = layers > PLAIN_LAYERS
     stages: list[nn.Module] = []
     for stage, convolutions in enumerate(spread(layers - 2, min(height, side))):
-        filters = width * 2**stage
+        filters = width if stage == 0 else 2 * width
         stages.append(_stage(channels, filters, convolutions, filter_size, enhanced=enhanced))
         channels = filters
         if min(height, side) >= 2:
@@ -30,12 +30,13 @@ def build(image: tuple[int, int, int], classes: int, *, layers: int, filter_size
 
 
 def spread(convolutions: int, side: int) -> list[int]:
-    """Convolutions a stage: one in the first, the rest shared evenly, later stages first; small images have fewer stages."""
+    """Convolutions a stage: one in the first, a quarter of the rest in the second, what is left in the third.
+
+    Images below 16 pixels have two stages, below 8 one.
+    """
     stages = max(1, min(STAGES, convolutions, side.bit_length() - 2))
-    if stages == 1:
-        return [convolutions]
-    share, extra = divmod(convolutions - 1, stages - 1)
-    return [1] + [share + (stage >= stages - 1 - extra) for stage in range(stages - 1)]
+    rest = convolutions - 1
+    return {1: [convolutions], 2: [1, rest], 3: [1, max(1, rest // 4), rest - max(1, rest // 4)]}[stages]
 
 
 def _stage(channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool) -> nn.Module:
