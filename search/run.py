@@ -19,6 +19,7 @@ from search.cli import USAGE, guarded
 from search.experiment import Experiment
 from search.plan import make_plan
 from search.runner import Finished, run
+from search.result import SearchResult
 from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import find, names
 from search.summary import json_summary, outcome_text, param_text, reference_rows, searched
@@ -119,22 +120,26 @@ def print_summary(finished: Finished, experiment: Experiment, console: Console) 
     )
     if result.reason:
         console.print(f"the search ended early: {result.reason}", markup=False)
-    rows = reference_rows(result)
-    if rows:
-        table = Table(box=None, pad_edge=False)
-        for title in ("", *(path.rpartition(".")[2] for path in searched(result)), "val accuracy", "test accuracy"):
-            table.add_column(title, justify="right" if title else "left", no_wrap=True)
-        for title, params, trial in rows:
-            test = f"{result.tested['test']['accuracy']:.4f}" if trial is not None and result.tested.get("trial") == trial.trial else ""
-            values = [param_text(params.get(path, "")) for path in searched(result)]
-            table.add_row(title, *values, f"{trial.accuracy:.4f}" if trial is not None and trial.epochs else "not tried", test)
-        console.print(table)
-    else:
-        console.print("no trial finished an epoch; the reasons are in the journal")
+    console.print(best_table(result) if result.best else "no trial finished an epoch; the reasons are in the journal")
     storage = "" if experiment.storage == Path("searches") else f" --storage {experiment.storage}"
     steps = [("journal", str(finished.journal)), ("page", f"python -m search.report {experiment.name}{storage}"), ("MLflow", mlflow_command(finished.tracking))]
     for title, text in steps:
         console.print(f"  {title:<8} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def best_table(result: SearchResult) -> Table:
+    """The best configuration, and the reference beside it where the space names one: a line a parameter."""
+    rows = reference_rows(result)
+    table = Table(box=None, pad_edge=False)
+    for title in ("", *(title for title, _, _ in rows)):
+        table.add_column(title, justify="right" if title else "left")
+    for path in searched(result):
+        table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
+    table.add_row("val accuracy", *(f"{trial.accuracy:.4f}" if trial is not None and trial.epochs else "not tried" for _, _, trial in rows))
+    tested = result.tested.get("trial")
+    tests = (f"{result.tested['test']['accuracy']:.4f}" if trial is not None and trial.trial == tested else "" for _, _, trial in rows)
+    table.add_row("test accuracy", *tests)
+    return table
 
 
 def mlflow_command(tracking: dict[str, str]) -> str:

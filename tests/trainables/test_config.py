@@ -67,7 +67,6 @@ def test_a_wrong_type_is_refused_with_what_came_and_what_is_allowed(path, value,
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("batch_size", 0, "batch_size must be >= 1 (got 0)."),
         ("epochs", 0, "epochs must be >= 1 (got 0)."),
         ("seed", -1, "seed must be >= 0 (got -1)."),
         ("seed", 2**31 + 1, f"seed must be <= {2**31} (got {2**31 + 1})."),
@@ -107,6 +106,11 @@ def test_a_wrong_type_is_refused_with_what_came_and_what_is_allowed(path, value,
 def test_a_value_out_of_its_limits_is_refused(path, value, text):
     with refused(text):
         TrialConfig().override({path: value})
+
+
+def test_a_batch_of_no_images_is_refused():
+    with pytest.raises(ConfigError, match=r"^batch_size must be >= \d \(got 0\)\.$"):
+        TrialConfig(batch_size=0)
 
 
 @pytest.mark.parametrize(

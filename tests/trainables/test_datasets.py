@@ -271,7 +271,7 @@ def test_absent_files_are_an_error_that_says_what_to_do(name, tmp_path):
     assert str(error.value) == text
 
 
-FILES = [(name, f"{IDX[name]}/raw/{file}") for name in IDX for file in ("train-images-idx3-ubyte", "t10k-labels-idx1-ubyte")]
+FILES = [("mnist", "MNIST/raw/train-images-idx3-ubyte"), ("fashion_mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte")]
 FILES += [("cifar10", f"cifar-10-batches-py/{file}") for file in ("data_batch_3", "test_batch", "batches.meta")]
 DAMAGES = {
     "missing": None,
@@ -346,7 +346,7 @@ def decoded_of(sizes, *, test=None):
     return Decoded(tuple("abcdefgh"[: len(sizes)]), Part(images, labels), None if test is None else decoded_of(test).train)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
     ("sizes", "test", "values"),
     [

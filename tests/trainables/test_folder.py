@@ -194,12 +194,30 @@ def test_turned_and_upright_photographs_of_one_size_keep_it(tmp_path):
     assert decoded(tmp_path).train.images.shape == (6, 5, 8, 3)
 
 
-@pytest.mark.parametrize("tag", [0, 9, 999, b"\x06", "six"])
-def test_an_exif_tag_that_makes_no_sense_does_not_stop_the_reading(tag, two):
-    exif = Image.Exif()
-    exif[0x0112] = tag
+def exif_of(kind, value):
+    """An EXIF block that holds an orientation of this type (2 is text, 3 a number, 7 anything) and these four bytes."""
+    return b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, kind, 1 if kind == 3 else 4, value, 0)
+
+
+@pytest.mark.parametrize(
+    "exif", [exif_of(3, b"\0\0\0\0"), exif_of(3, b"\x09\0\0\0"), exif_of(2, b"six\0"), exif_of(7, b"\6\0\0\0")], ids=["0", "9", "text", "bytes"]
+)
+def test_an_orientation_that_makes_no_sense_is_ignored(exif, two):
     Image.new("RGB", (9, 8)).save(two / "cat" / "odd.jpg", exif=exif)
     assert decoded(two).train.images.shape == (11, 8, 9, 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_broken_exif_block_is_ignored_or_refused_by_the_files_name(suffix, two):
+    path = two / "cat" / f"z.{suffix}"
+    Image.new("RGB", (9, 8)).save(path, exif=b"Exif\0\0no TIFF at all")
+    try:
+        found = decoded(two)
+    except DataError as error:
+        text = str(error)
+    else:
+        text = f"cat/z.{suffix}" if found.train.images.shape == (11, 8, 9, 3) else ""
+    assert f"cat/z.{suffix}" in text
 
 
 # What is refused

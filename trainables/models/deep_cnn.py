@@ -59,13 +59,17 @@ def _convolution(channels: int, filters: int, filter_size: int, *, normalised: b
 
 
 class ResidualPair(nn.Module):
-    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2)."""
+    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2).
+
+    The second normalisation starts at zero, so that a new pair passes its input on and depth does not hurt the start (Goyal et al. 2017, 5.1).
+    """
 
     def __init__(self, filters: int, filter_size: int) -> None:
         super().__init__()
         first = _convolution(filters, filters, filter_size, normalised=True)
-        second = _convolution(filters, filters, filter_size, normalised=True)
-        self.pair = nn.Sequential(*first, nn.ReLU(), *second)
+        convolution, normalisation = _convolution(filters, filters, filter_size, normalised=True)
+        nn.init.zeros_(normalisation.get_parameter("weight"))
+        self.pair = nn.Sequential(*first, nn.ReLU(), convolution, normalisation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, filters, height, width) in and out."""

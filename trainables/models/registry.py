@@ -33,6 +33,6 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "table2": ModelEntry(builder="trainables.models.table2:build", options={"width": 32, "dropout": 0.0}, min_side=4),
     "mnist_cnn": ModelEntry(builder="trainables.models.mnist_cnn:build", options={"width": 32, "dropout": 0.5}, min_side=4),
-    "deep_cnn": ModelEntry(builder="trainables.models.deep_cnn:build", options={"layers": 5, "filter_size": 3, "width": 16, "dropout": 0.0}),
+    "deep_cnn": ModelEntry(builder="trainables.models.deep_cnn:build", options={"layers": 5, "filter_size": 3, "width": 16, "dropout": 0.25}),
     "multi_scale": ModelEntry(builder="trainables.models.multi_scale:build", options={"width": 32, "dropout": 0.0}, min_side=4),
 }
