@@ -18,8 +18,8 @@ from search.algorithms.registry import ALGORITHMS
 from search.cli import USAGE, guarded
 from search.experiment import Experiment
 from search.plan import make_plan
-from search.runner import Finished, run
 from search.result import SearchResult
+from search.runner import Finished, run
 from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import find, names
 from search.summary import json_summary, outcome_text, param_text, reference_rows, searched

@@ -55,7 +55,7 @@ def _check_classes(decoded: Decoded) -> None:
         raise DataError(f"only one class found ('{decoded.classes[0]}'). A classifier needs two or more.")
     least = 2 if decoded.test is not None else 3
     parts = "a training and a validation image" if least == 2 else "a training, a validation and a test image"
-    counts = np.bincount(decoded.train.labels, minlength=len(decoded.classes))
+    counts: list[int] = np.bincount(decoded.train.labels, minlength=len(decoded.classes)).tolist()
     for name, count in zip(decoded.classes, counts, strict=True):
         if count < least:
             raise DataError(f"class '{name}' has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class.")
