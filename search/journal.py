@@ -78,10 +78,11 @@ class Journal:
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
 
     def append(self, kind: str, **data: Any) -> Event:
-        """Write an event, wait until it is on disk, tell the listeners."""
+        """Write an event, wait until it is on disk, tell the listeners: what they hear is what a reader will read."""
+        line = Event(self._number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
+        event = Event.from_line(line)
         self._number += 1
-        event = Event(self._number, time.time_ns() // 1_000_000, kind, data)
-        self._file.write(event.to_line())
+        self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
         for listener in self.listeners:
@@ -94,13 +95,13 @@ class Journal:
 
 
 def read(path: Path) -> list[Event]:
-    """Every event of a journal. A last line cut off by a crash was never told to anybody, and is left out.
+    """Every event of a journal. What stands after the last whole line was cut off by a crash, was never told to anybody, and is left out.
 
     Raises:
-        JournalError: no such journal, or a line before the last is damaged.
+        JournalError: no such journal, or a line is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise JournalError(f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one.") from None
     events = []
@@ -108,7 +109,5 @@ def read(path: Path) -> list[Event]:
         try:
             events.append(Event.from_line(line))
         except ValueError as error:
-            if number == len(lines) and not line.endswith("\n"):
-                break
             raise JournalError(f"{path}:{number} is damaged ({error}).") from error
     return events

@@ -1,0 +1,83 @@
+"""Searches without Ray: an experiment, and a played training that answers the driver like a worker would."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.driver import Driver
+from search.experiment import Experiment
+from search.journal import Journal
+from search.space import Choice, SearchSpace
+from trainables.config import TrialConfig
+
+Report = dict[str, Any]
+Train = Callable[[TrialConfig, int], Report]
+OpenDriver = Callable[..., Driver]
+
+
+def started_event() -> dict[str, Any]:
+    """The data of a first event, for journals written by hand."""
+    data = {"name": "digits", "root": "", "classes": ["0", "1"], "image": [1, 8, 8], "train": 100, "val": 50, "test": 50, "fingerprint": "f00d"}
+    return {"version": 1, "data": data, "slots": 2, "provenance": {"git.commit": "c0ffee", "user": "u", "host": "h"}, "began_ms": 0}
+
+
+def report(epoch: int, accuracy: float = 0.5, outcome: str | None = None, reason: str = "") -> Report:
+    """What a worker says after an epoch; no metrics when it diverged or failed."""
+    metrics = {"train/loss": 1.0, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.001, "time/epoch_s": 0.25}
+    return {"epoch": epoch, "metrics": {} if outcome in ("diverged", "failed") else metrics, "outcome": outcome, "reason": reason}
+
+
+def good_lr_wins(config: TrialConfig, epoch: int) -> Report:
+    """Accuracy grows with the epochs and with the learning rate."""
+    accuracy = min(0.99, 5 * config.optimizer.lr + 0.01 * epoch)
+    return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    """Nine configurations of up to nine epochs."""
+    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01, 0.1), "epochs": Choice(3, 6, 9)}, base={"model.name": "deep_cnn"})
+    base = TrialConfig().override(space.base)
+    return Experiment(name="played", space_name="nine", space=space, base=base, algorithm="grid", scheduler="fifo", storage=tmp_path / "searches")
+
+
+@pytest.fixture
+def open_driver() -> Iterator[OpenDriver]:
+    """Makes drivers over new journals whose first line is written; closes them at the end."""
+    opened = []
+
+    def make(experiment: Experiment, **options: Any) -> Driver:
+        journal = Journal(experiment.folder)
+        opened.append(journal)
+        driver = Driver(experiment, journal, **options)
+        journal.append("started", name=experiment.name, experiment=experiment.describe(), **started_event())
+        return driver
+
+    yield make
+    for journal in opened:
+        journal.close()
+
+
+def play(driver: Driver, train: Train = good_lr_wins, *, slots: int = 1) -> Driver:
+    """Play a whole search: `slots` trials take turns, an epoch each, until the driver has no more."""
+    running: dict[str, tuple[TrialConfig, int]] = {}
+    while True:
+        while len(running) < slots and (suggestion := driver.suggest()) is not None:
+            trial, config = suggestion
+            driver.running(trial, host="here")
+            running[trial] = (config, 0)
+        if not running:
+            driver.finish()
+            return driver
+        for trial, (config, epoch) in list(running.items()):
+            running[trial] = (config, epoch + 1)
+            if driver.report(trial, train(config, epoch + 1)):
+                del running[trial]
+
+
+def changed(experiment: Experiment, **values: Any) -> Experiment:
+    """The experiment with other values."""
+    return replace(experiment, **values)

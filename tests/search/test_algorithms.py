@@ -1,0 +1,90 @@
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.algorithms.bayes import Bayes
+from search.algorithms.registry import ALGORITHMS
+from search.space import Choice, Float, Params, SearchSpace
+from search.spaces.find import find
+
+
+def asked(name: str, space: SearchSpace, seed: int, count: int) -> list[Params]:
+    """Params of `count` trials, each told as completed with a value that likes a low learning rate."""
+    algorithm = ALGORITHMS[name](space, seed)
+    found = []
+    for number in range(count):
+        params = algorithm.ask(f"t{number}")
+        assert params is not None
+        found.append(params)
+        algorithm.report(f"t{number}", 1, 0.5)
+        algorithm.tell(f"t{number}", "completed", 1 - params.get("optimizer.lr", 0))
+    return found
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_same_seed_proposes_the_same(name: str) -> None:
+    space = find("table3")
+    assert asked(name, space, 1, 25) == asked(name, space, 1, 25)
+    assert asked(name, space, 1, 25) != asked(name, space, 2, 25)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_conditional_parameters_exist_only_under_their_condition(name: str) -> None:
+    space = SearchSpace({"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Choice(0.5, 0.7, 0.9, when={"optimizer.name": "sgd"}), "batch_size": Choice(16, 32, 64)})
+    found = asked(name, space, 0, 12)
+    assert {params["optimizer.name"] for params in found} == {"adam", "sgd"}
+    assert all(("optimizer.momentum" in params) == (params["optimizer.name"] == "sgd") for params in found)
+
+
+@pytest.mark.parametrize("name", ["bayes", "random"])
+def test_values_lie_in_their_ranges(name: str) -> None:
+    space = SearchSpace({"optimizer.lr": Float(1e-3, 1e-1, log=True), "model.dropout": Float(0.0, 0.5)})
+    for params in asked(name, space, 0, 30):
+        assert 1e-3 <= params["optimizer.lr"] <= 1e-1
+        assert 0 <= params["model.dropout"] <= 0.5
+
+
+@pytest.mark.parametrize("name", ["grid", "random"])
+def test_a_countable_space_is_visited_once_and_then_used_up(name: str) -> None:
+    space = find("table3")
+    algorithm = ALGORITHMS[name](space, 0)
+    found = [algorithm.ask(f"t{number}") for number in range(space.size + 1)]
+    assert found[-1] is None
+    assert Counter(map(str, found[:-1])) == Counter(map(str, space.points()))
+
+
+def test_suggestions_of_random_do_not_depend_on_what_it_hears() -> None:
+    space = find("table3")
+    deaf = ALGORITHMS["random"](space, 3)
+    assert asked("random", space, 3, 10) == [deaf.ask(f"t{number}") for number in range(10)]
+
+
+def test_bayes_learns() -> None:
+    """After its random start it proposes better than chance."""
+    found = asked("bayes", SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0, 40)
+    start, later = found[:10], found[25:]
+    assert sum(params["optimizer.lr"] for params in later) / len(later) < 0.5 * sum(params["optimizer.lr"] for params in start) / len(start)
+
+
+def test_bayes_tells_optuna_the_truth(tmp_path: Path) -> None:
+    bayes = Bayes(find("mnist_cnn"), 0)
+    for trial, outcome in (("a", "completed"), ("b", "stopped"), ("c", "diverged"), ("d", "failed")):
+        bayes.ask(trial)
+        if outcome in ("completed", "stopped"):
+            bayes.report(trial, 1, 0.3)
+            bayes.report(trial, 2, 0.6)
+        bayes.tell(trial, outcome, 0.6 if outcome in ("completed", "stopped") else None)
+    states = [trial.state for trial in bayes.study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL]
+    assert bayes.study.trials[0].value == 0.6
+    assert bayes.study.trials[1].intermediate_values == {1: 0.3, 2: 0.6}
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    bayes.save(folder / "optuna.db")
+    copy = optuna.load_study(study_name="mine", storage=f"sqlite:///{folder / 'optuna.db'}")
+    assert [trial.state for trial in copy.trials] == states
+    assert [trial.user_attrs["trial"] for trial in copy.trials] == ["a", "b", "c", "d"]

@@ -1,0 +1,119 @@
+import math
+from typing import Any
+
+import pytest
+
+from search.experiment import Experiment
+from search.journal import read
+from search.result import SearchResult
+from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
+from trainables.config import TrialConfig
+
+
+def test_a_played_grid_visits_every_point_and_knows_the_best(open_driver: OpenDriver, experiment: Experiment) -> None:
+    result = play(open_driver(experiment)).result
+    assert result.counts == {"completed": 9}
+    assert result.epochs_trained == 3 * (3 + 6 + 9)
+    assert result.best is not None
+    assert result.best.params == {"optimizer.lr": 0.1, "epochs": 9}
+    assert result.best.best_epoch == 9
+    assert result.outcome == "completed"
+
+
+@pytest.mark.parametrize("scheduler", ["fifo", "asha"])
+@pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])
+def test_the_journal_alone_gives_the_same_result(open_driver: OpenDriver, experiment: Experiment, algorithm: str, scheduler: str) -> None:
+    driver = play(open_driver(changed(experiment, algorithm=algorithm, scheduler=scheduler, trials=9)), slots=2)
+    assert SearchResult.read(experiment.folder) == driver.result
+
+
+def test_the_same_seed_makes_the_same_decisions(open_driver: OpenDriver, experiment: Experiment, tmp_path: Any) -> None:
+    searches = [changed(experiment, name=name, algorithm="bayes", scheduler="asha", trials=20, seed=5) for name in ("one", "two")]
+    first, second = (play(open_driver(search)) for search in searches)
+    lines = [[{**event.data, "kind": event.kind} for event in read(search.folder / "journal.jsonl")[1:]] for search in searches]
+    assert lines[0] == lines[1]
+    assert "stopped" in first.result.counts
+    assert first.result.counts == second.result.counts
+
+
+def test_a_suggestion_is_in_the_journal_before_it_is_given(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    suggestion = driver.suggest()
+    assert suggestion is not None
+    last = read(driver.journal.path)[-1]
+    assert (last.kind, last.data["trial"]) == ("suggested", suggestion[0])
+    assert TrialConfig.from_dict(last.data["config"]) == suggestion[1]
+
+
+def test_an_epoch_and_a_stop_are_in_the_journal_with_what_they_rest_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, scheduler="asha"))
+    (good, _), (bad, _) = driver.suggest(), driver.suggest()  # type: ignore[misc]
+    driver.running(good)
+    driver.running(bad)
+    assert not driver.report(good, report(1, 0.9))
+    assert driver.report(bad, report(1, 0.2))
+    epoch, stopped, ended = read(driver.journal.path)[-3:]
+    assert (epoch.kind, epoch.data["metrics"]["val/accuracy"]) == ("epoch", 0.2)
+    assert (stopped.kind, stopped.data["by"], stopped.data["rung"], stopped.data["cutoff"], stopped.data["rivals"]) == ("stopped", "asha", 1, 0.9, 2)
+    assert (ended.kind, ended.data["outcome"]) == ("ended", "stopped")
+
+
+def test_a_diverged_trial_is_never_best_and_the_search_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        if config.optimizer.lr == 0.1 and epoch == 2:
+            return report(2, math.nan, "diverged", "train/loss is nan at epoch 2")
+        return good_lr_wins(config, epoch)
+
+    result = play(open_driver(experiment), train).result
+    assert result.counts == {"completed": 6, "diverged": 3}
+    assert result.best is not None
+    assert result.best.params["optimizer.lr"] == 0.01
+    assert {trial.outcome for trial in result.ranking} == {"completed"}
+    assert all(len(trial.epochs) == 1 for trial in result.failed)
+
+
+def test_a_trial_whose_process_died_is_failed_once(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.fail(trial, "killed")
+    driver.fail(trial, "told again")
+    ends = [event for event in read(driver.journal.path) if event.kind == "ended"]
+    assert [(event.data["outcome"], event.data["reason"]) for event in ends] == [("failed", "killed")]
+
+
+def test_the_time_budget_stops_each_trial_after_its_epoch(open_driver: OpenDriver, experiment: Experiment) -> None:
+    now = [0.0]
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        now[0] += 1
+        return good_lr_wins(config, epoch)
+
+    driver = play(open_driver(changed(experiment, time_budget=10.0), clock=lambda: now[0]), train, slots=2)
+    assert driver.result.outcome == "time_budget"
+    assert driver.result.epochs_trained in (10, 11)
+    assert all(trial.outcome in ("completed", "stopped") for trial in driver.result.trials.values())
+    assert "time budget" in driver.result.reason
+
+
+def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.close("interrupted", "Ctrl-C")
+    assert driver.suggest() is None
+    assert driver.report(trial, report(1))
+    assert driver.result.trials[trial].reason == "Ctrl-C"
+
+
+@pytest.mark.parametrize(("algorithm", "trials", "planned"), [("grid", None, 9), ("grid", 4, 4), ("random", 50, 9), ("random", 5, 5), ("bayes", None, 30), ("bayes", 2, 2)])
+def test_as_many_trials_as_planned(open_driver: OpenDriver, experiment: Experiment, algorithm: str, trials: int | None, planned: int) -> None:
+    search = changed(experiment, algorithm=algorithm, trials=trials)
+    assert search.planned_trials == planned
+    assert len(play(open_driver(search)).result.trials) == planned
+
+
+def test_max_epochs_caps_every_trial_and_all_points_are_still_visited(open_driver: OpenDriver, experiment: Experiment) -> None:
+    result = play(open_driver(changed(experiment, max_epochs=1))).result
+    assert [len(trial.epochs) for trial in result.trials.values()] == [1] * 9
+    assert len({str(trial.params) for trial in result.trials.values()}) == 9

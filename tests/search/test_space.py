@@ -1,0 +1,147 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.space import Choice, Domain, Float, Int, SearchSpace
+from search.spaces.find import find, names
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+
+CONDITIONAL = {
+    "optimizer.name": Choice("adam", "sgd"),
+    "optimizer.momentum": Choice(0.5, 0.9, when={"optimizer.name": "sgd"}),
+    "batch_size": Choice(32, 64),
+}
+
+
+@pytest.mark.parametrize(
+    ("domains", "words"),
+    [
+        ({"optimizer.lr": Choice()}, "optimizer.lr: grid is empty"),
+        ({"optimizer.lr": Choice(0.1, 0.1)}, "given twice"),
+        ({"optimizer.lr": Float(2, 1)}, "low 2 > high 1"),
+        ({"optimizer.lr": Float(0, 1, log=True)}, "log range needs low > 0"),
+        ({"optimizer.lr": Float(0.1, float("inf"))}, "bounds must be finite"),
+        ({"model.dropout": Float(0, 0.5, step=0)}, "step must be > 0"),
+        ({"batch_size": Int(1.5, 4)}, "whole numbers"),  # type: ignore[arg-type]
+        ({"optimizer.lrr": Float(0.1, 1)}, "Did you mean 'optimizer.lr'"),
+        ({"optimizer.momentum": Float(0, 0.9, when={"optimizer.name": "sgd"})}, "'when' names 'optimizer.name'"),
+    ],
+)
+def test_nonsense_is_refused_at_birth(domains: dict[str, Domain], words: str) -> None:
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        SearchSpace(domains)
+
+
+def test_nonsense_in_the_base_is_refused_at_birth() -> None:
+    with pytest.raises(ConfigError, match="unknown model 'deepcnn'"):
+        SearchSpace({"optimizer.lr": Choice(0.1)}, base={"model.name": "deepcnn"})
+
+
+@pytest.mark.parametrize("domain", [Float(0.1, 0.3), Float(1e-4, 1e-1, log=True), Float(0, 1, step=0.25), Int(3, 5), Int(8, 64, log=True), Int(2, 9, step=3), Choice("a", "b")])
+def test_draws_stay_inside_and_reach_the_edges(domain: Domain) -> None:
+    generator = np.random.default_rng(0)
+    drawn = [domain.sample(generator) for _ in range(4000)]
+    if domain.values is not None:
+        assert set(drawn) == set(domain.values)
+    else:
+        low, high = domain.extremes
+        assert low <= min(drawn) <= low + 0.05 * (high - low)
+        assert high - 0.05 * (high - low) <= max(drawn) <= high
+    assert all(type(value) in (int, float, str) for value in drawn)
+
+
+def test_a_log_range_draws_each_decade_alike() -> None:
+    generator = np.random.default_rng(0)
+    drawn = np.array([Float(1e-4, 1e-1, log=True).sample(generator) for _ in range(3000)])
+    shares = [np.mean((drawn >= low) & (drawn < 10 * low)) for low in (1e-4, 1e-3, 1e-2)]
+    assert min(shares) > 0.3
+
+
+def test_a_step_counts_without_rounding_errors() -> None:
+    assert Float(0.1, 0.7, step=0.1).values == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+
+
+def test_points_are_every_combination_once() -> None:
+    points = list(find("table3").points())
+    assert len(points) == find("table3").size == 243
+    assert len({tuple(point.items()) for point in points}) == 243
+
+
+def test_a_conditional_parameter_exists_only_under_its_condition() -> None:
+    space = SearchSpace(CONDITIONAL)
+    points = list(space.points())
+    assert space.size == len(points) == 2 + 2 * 2
+    assert all(("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd") for point in points)
+    generator = np.random.default_rng(0)
+    assert all(("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd") for point in (space.sample(generator) for _ in range(50)))
+
+
+def test_a_range_has_no_grid() -> None:
+    space = SearchSpace({"optimizer.lr": Float(0.1, 0.2)})
+    assert space.size is None
+    with pytest.raises(ConfigError, match=r"'optimizer.lr' is a range\. Use Choice"):
+        next(space.points())
+
+
+def test_edges_hold_every_extreme() -> None:
+    for name in names():
+        space = find(name)
+        edges = list(space.edges())
+        for path, domain in space.domains.items():
+            assert {edge.get(path) for edge in edges} >= set(domain.extremes)
+
+
+def test_a_fixed_key_is_no_longer_searched_but_still_a_condition() -> None:
+    space = SearchSpace(CONDITIONAL).fixed({"optimizer.name": "sgd"})
+    assert "optimizer.name" not in space.domains
+    assert space.size == 4
+    assert all("optimizer.momentum" in point for point in space.points())
+
+
+@pytest.mark.parametrize("name", names())
+def test_named_spaces_make_valid_configs(name: str) -> None:
+    space = find(name)
+    base = TrialConfig().override(space.base)
+    generator = np.random.default_rng(0)
+    for params in [*space.edges(), *(space.sample(generator) for _ in range(20))]:
+        base.override(params)
+
+
+def test_table3_is_the_papers() -> None:
+    space = find("table3")
+    assert {path: domain.values for path, domain in space.domains.items()} == {
+        "optimizer.lr": (0.001, 0.01, 0.1),
+        "batch_size": (32, 64, 128),
+        "epochs": (10, 20, 30),
+        "model.layers": (5, 10, 15),
+        "model.filter_size": (3, 5, 7),
+    }
+    assert sum(point["epochs"] for point in space.points()) == 4860
+
+
+@pytest.mark.parametrize("attribute", ["space", "made"])
+def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
+    path = tmp_path / "my_space.py"
+    path.write_text("from search.space import Choice, SearchSpace\ndef space():\n    return SearchSpace({'epochs': Choice(1, 2)})\nmade = space()\n")
+    assert list(find(f"{path}:{attribute}").domains) == ["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "words"),
+    [
+        ("tabel3", None, "Known: mnist_cnn, smoke, table3. Did you mean 'table3'"),
+        ("nowhere.py:space", None, "space file not found"),
+        ("{path}:spaces", "space = 1", "has no 'spaces'"),
+        ("{path}:space", "space = 1", "is a int. Expected a SearchSpace"),
+        ("{path}:space", "space = 1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_space_that_cannot_be_had_is_one_clear_line(tmp_path: Any, source: str, text: str | None, words: str) -> None:
+    path = tmp_path / "my_space.py"
+    path.write_text(text or "")
+    with pytest.raises(ConfigError) as caught:
+        find(source.format(path=path))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,117 @@
+"""The constitution: who may import whom, and which library has which door."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("search", "trainables", "cluster")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"trainables"}, "cluster": {"cluster"}}
+
+DOORS = {
+    "optuna": {"search/algorithms/bayes.py"},
+    "mlflow": {"search/tracking.py"},
+    "ray.tune": {"search/trial.py", "search/tuning.py"},
+    "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
+    "ray": {"cluster/session.py", "search/trial.py", "search/tuning.py", "trainables/worker.py", "trainables/trainer.py"},
+    "rich": {"search/display.py", "search/run.py"},
+    "matplotlib": {"search/report/figures.py", "search/report/page.py"},
+    "safetensors": {"trainables/checkpoint.py"},
+    "torchvision": {"trainables/datasets/mnist.py", "trainables/datasets/fashion_mnist.py", "trainables/datasets/cifar10.py"},
+}
+"""A library and the only modules that import it."""
+
+FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+
+SIDE_EFFECTS = (ast.For, ast.While, ast.With, ast.Try, ast.Delete)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, wherever in it; `from a import b` counts as a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def reaches(imported: set[str], library: str) -> bool:
+    return any(name == library or name.startswith(library + ".") for name in imported)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_packages_look_one_way_only(path: Path) -> None:
+    mine = name_of(path).split("/")[0]
+    ours = {name.split(".")[0] for name in imports(path)} & set(PACKAGES)
+    assert ours <= MAY_IMPORT[mine]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path).startswith("search/")], ids=name_of)
+def test_search_never_imports_torch(path: Path) -> None:
+    assert not reaches(imports(path), "torch")
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_library_has_one_door(library: str) -> None:
+    assert {name_of(path) for path in MODULES if reaches(imports(path), library)} == DOORS[library]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_unpickles(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN
+    assert "torch.load" not in path.read_text()
+
+
+def test_ray_is_started_in_one_place() -> None:
+    assert [name_of(path) for path in MODULES if "ray.init(" in path.read_text()] == ["cluster/session.py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_importing_does_nothing(path: Path) -> None:
+    """At a module's top stand definitions, imports and constants; loops, files and bare calls belong into functions."""
+    for node in ast.parse(path.read_text()).body:
+        assert not isinstance(node, SIDE_EFFECTS), f"line {node.lineno}"
+        assert not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)), f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=name_of)
+def test_package_files_hold_a_docstring_only(path: Path) -> None:
+    (only,) = ast.parse(path.read_text()).body
+    assert isinstance(only, ast.Expr)
+    assert isinstance(only.value, ast.Constant)
+
+
+def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
+    """In a fresh process: no torch, ray or mlflow loaded, no environment variable set, no folder made."""
+    code = (
+        "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
+        "import search.run, search.report.__main__, search.__main__\n"
+        "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
+        "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.strip() == ""
+
+
+def test_functions_are_short() -> None:
+    """The median function has fewer than 20 lines, and none more than 60."""
+    lengths = sorted(
+        (node.end_lineno or 0) - node.lineno + 1
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert lengths[len(lengths) // 2] < 20
+    assert lengths[-1] <= 60
