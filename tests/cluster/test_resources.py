@@ -1,0 +1,38 @@
+import pytest
+
+from cluster.errors import NotReady
+from cluster.resources import Demand, Resources, local_resources, slots
+
+
+@pytest.mark.parametrize(
+    ("have", "demand", "fit"),
+    [
+        (Resources(cpus=2), Demand(), 2),
+        (Resources(cpus=2), Demand(cpus=0.5), 4),
+        (Resources(cpus=8), Demand(cpus=1, workers=3), 2),
+        (Resources(cpus=16, gpus=4), Demand(cpus=1, gpus=1), 4),
+        (Resources(cpus=2, gpus=4), Demand(cpus=1, gpus=1), 2),
+        (Resources(cpus=64, gpus=2), Demand(cpus=1, gpus=0.25), 8),
+        (Resources(cpus=64, gpus=2), Demand(cpus=1, gpus=0.4), 4),
+        (Resources(cpus=64, gpus=8), Demand(cpus=1, gpus=2, workers=2), 2),
+    ],
+)
+def test_as_many_trials_as_fit(have: Resources, demand: Demand, fit: int) -> None:
+    assert slots(have, demand) == fit
+
+
+@pytest.mark.parametrize(
+    ("have", "demand", "words"),
+    [
+        (Resources(cpus=2), Demand(gpus=1), "asks for 1 GPU per trial; none found. Use --device cpu"),
+        (Resources(cpus=2), Demand(cpus=3), "one trial asks for 3 CPUs and 0 GPUs; there are 2 CPUs"),
+        (Resources(cpus=8, gpus=1), Demand(gpus=1, workers=2), "2 GPUs; there are 8 CPUs and 1 GPUs"),
+    ],
+)
+def test_what_does_not_fit_is_said(have: Resources, demand: Demand, words: str) -> None:
+    with pytest.raises(NotReady, match=words):
+        slots(have, demand)
+
+
+def test_this_machine_has_a_processor() -> None:
+    assert local_resources().cpus >= 1

@@ -1,0 +1,99 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.experiment import Experiment
+from search.space import Choice, Float, SearchSpace
+from tests.search.conftest import changed
+from trainables.datasets.arrays import Dataset, Part
+from trainables.errors import ConfigError
+
+
+def dataset(images: int, side: int) -> Dataset:
+    part = Part(np.zeros((images, side, side, 1), np.uint8), np.zeros(images, np.int64))
+    return Dataset("made", ("a", "b"), part, part, part, "f00d")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "../x"}, "a name may use"),
+        ({"name": ""}, "a name may use"),
+        ({"name": "a" * 65}, "a name may use"),
+        ({"name": "-rf"}, "a name may use"),
+        ({"algorithm": "beyes"}, "unknown algorithm 'beyes'. Known: bayes, grid, random. Did you mean 'bayes'?"),
+        ({"scheduler": "ahsa"}, "unknown scheduler 'ahsa'. Known: asha, fifo."),
+        ({"trials": 0}, "--trials must be >= 1 (got 0)"),
+        ({"max_epochs": -5}, "--max-epochs must be >= 1 (got -5)"),
+        ({"concurrency": 0}, "--concurrency must be >= 1"),
+        ({"time_budget": 0.0}, "--time-budget must be > 0"),
+        ({"time_budget": float("nan")}, "--time-budget must be > 0"),
+        ({"space": SearchSpace({"optimizer.lr": Float(0.1, 0.2)})}, "'optimizer.lr' is a range"),
+        ({"space": SearchSpace({"optimizer.lr": Choice(0.1, -1)})}, "optimizer.lr must be > 0 (got -1)"),
+        ({"space": SearchSpace({"seed": Choice(*range(20_000))})}, "has 20,000 grid points (limit 10,000). Use --trials N"),
+    ],
+)
+def test_nonsense_is_refused_at_birth(experiment: Experiment, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        changed(experiment, **change)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -> None:
+    space = SearchSpace({"batch_size": Choice(32, 64, 128), "model.name": Choice("table2", "multi_scale")})
+    problems = list(changed(experiment, space=space).problems(dataset(images=100, side=3)))
+    assert problems == [
+        "table2 needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
+        "multi_scale needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
+        "batch_size 128 > 100 training images. Use a smaller batch_size (--set batch_size=N) or more images.",
+    ]
+
+
+def test_what_fits_has_no_problems(experiment: Experiment) -> None:
+    assert list(experiment.problems(dataset(images=100, side=8))) == []
+
+
+@pytest.mark.parametrize(("max_epochs", "horizon"), [(None, 9), (4, 4), (100, 9)])
+def test_the_horizon_is_the_longest_trial(experiment: Experiment, max_epochs: int | None, horizon: int) -> None:
+    assert changed(experiment, max_epochs=max_epochs).horizon == horizon
+
+
+def test_the_description_is_plain_and_complete(experiment: Experiment) -> None:
+    described = experiment.describe()
+    assert described["space"]["domains"]["epochs"] == {"kind": "Choice", "options": (3, 6, 9)}
+    assert described["base"] == experiment.base.to_dict()
+    assert described["trials"] == 9
+
+
+@pytest.fixture
+def settings_of() -> Callable[..., Experiment]:
+    """The experiment that a command line makes."""
+    from search.run import experiment_of, parser
+
+    def make(*words: str) -> Experiment:
+        return experiment_of(parser().parse_args(["--device", "cpu", *words]))
+
+    return make
+
+
+def test_a_setting_changes_the_base_and_fixes_a_searched_key(settings_of: Callable[..., Experiment]) -> None:
+    made = settings_of("--space", "table3", "--set", "epochs=5", "--set", "optimizer.weight_decay=0.1", "--seed", "7")
+    assert "epochs" not in made.space.domains
+    assert made.space.size == 81
+    assert (made.base.epochs, made.base.optimizer.weight_decay, made.base.seed, made.base.data.split_seed) == (5, 0.1, 7, 7)
+    assert made.config({"optimizer.lr": 0.1}).epochs == 5
+
+
+def test_a_folder_is_named_in_the_data_option(settings_of: Callable[..., Experiment]) -> None:
+    made = settings_of("--space", "smoke", "--data", "folder:/some/flowers")
+    assert (made.base.data.name, made.base.data.root) == ("folder", "/some/flowers")
+    assert made.name.startswith("smoke-folder-")
+
+
+def test_two_equal_command_lines_make_equal_experiments(settings_of: Callable[..., Experiment]) -> None:
+    first, second = (settings_of("--space", "table3", "--name", "x") for _ in range(2))
+    assert first == replace(second)

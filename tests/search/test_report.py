@@ -1,0 +1,99 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from search.experiment import Experiment
+from search.report.__main__ import main
+from search.report.page import render
+from search.result import SearchResult
+from search.space import Choice, SearchSpace
+from search.summary import json_summary, markdown_summary, reference_rows
+from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
+from trainables.config import TrialConfig
+
+TEST = {
+    "images": 4,
+    "accuracy": 0.75,
+    "macro": {"precision": 0.8, "recall": 0.75, "f1": 0.77, "auc": 0.9},
+    "per_class": {"<script>alert(1)</script>": {"precision": 0.8, "recall": 0.7, "f1": 0.7, "images": 2}, "b": {"precision": 0.8, "recall": 0.8, "f1": 0.8, "images": 2}},
+    "confusion_matrix": [[1, 1], [0, 2]],
+    "classes": ["<script>alert(1)</script>", "b"],
+    "roc": {"<script>alert(1)</script>": {"auc": 0.9, "fpr": [0, 0, 1], "tpr": [0, 1, 1]}, "b": {"auc": None, "fpr": [], "tpr": []}},
+}
+
+
+@pytest.fixture
+def result(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
+    """Nine played trials, three of them diverged, and a test."""
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, object]:
+        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 else good_lr_wins(config, epoch)
+
+    space = SearchSpace(experiment.space.domains, base=experiment.space.base, reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 10})
+    driver = play(open_driver(changed(experiment, space=space, scheduler="asha")), train)
+    driver.journal.append("tested", trial=driver.result.best.trial, epoch=1, test=TEST)  # type: ignore[union-attr]
+    return driver.result
+
+
+def test_the_page_needs_nothing_beside_it_and_escapes_names(result: SearchResult) -> None:
+    page = render(result)
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("data:image/png;base64,") == 3
+    assert len(page) < 5_000_000
+
+
+def test_the_page_shows_every_trial_the_best_first(result: SearchResult) -> None:
+    rows = re.findall(r"<tr[^>]*><td>(t\d{4})</td>", render(result))
+    assert rows[0] == result.best.trial  # type: ignore[union-attr]
+    assert sorted(rows) == sorted(result.trials)
+
+
+def test_the_page_of_a_search_without_an_epoch_says_so(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = open_driver(experiment)
+    driver.suggest()
+    assert "No trial has finished an epoch" in render(driver.result)
+
+
+def test_the_verb_writes_the_page_and_says_where(result: SearchResult, experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([experiment.name, "--storage", str(experiment.storage)]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == experiment.folder / "report.html"
+    assert "played" in path.read_text()
+
+
+def test_the_verb_on_a_search_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["none", "--storage", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: no search at")
+
+
+def test_a_damaged_journal_is_one_line_and_another_code(experiment: Experiment, result: SearchResult, capsys: pytest.CaptureFixture[str]) -> None:
+    path = experiment.folder / "journal.jsonl"
+    path.write_text("garbage\n" + path.read_text())
+    assert main([experiment.name, "--storage", str(experiment.storage)]) == 5
+    assert "journal.jsonl:1 is damaged" in capsys.readouterr().err
+
+
+def test_the_found_row_stands_beside_the_reference(result: SearchResult) -> None:
+    (found, _, best), (paper, params, same) = reference_rows(result)
+    assert (found, best) == ("found", result.best)
+    assert (paper, params["model.layers"]) == ("the paper's", 10)
+    assert same is not None
+    assert same.params == {"optimizer.lr": 0.001, "epochs": 6}
+
+
+def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
+    note = markdown_summary(result)
+    assert len(re.findall(r"^\| t\d{4} ", note, re.MULTILINE)) == min(10, len(result.ranking))
+    assert "3 diverged" in note
+
+
+def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
+    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, journal="j")
+    assert summary.keys() == {"name", "outcome", "best", "trials", "epochs_trained", "wall_s", "train_s", "slots", "slot_efficiency", "mlflow", "journal"}
+    assert summary["best"].keys() == {"trial_id", "params", "val_accuracy", "test_accuracy"}
+    assert summary["best"]["test_accuracy"] == 0.75
+    assert summary["train_s"] == pytest.approx(0.25 * summary["epochs_trained"])
+    assert summary["slot_efficiency"] == pytest.approx(summary["train_s"] / (summary["wall_s"] * summary["slots"]), rel=0.01)

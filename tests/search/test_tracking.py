@@ -1,0 +1,181 @@
+"""The MLflow projection against a real SQLite store."""
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cluster.errors import NotReady
+from search.experiment import Experiment
+from search.journal import read
+from search.tracking import Tracker, check_tracking, masked
+from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+
+TEST = {
+    "accuracy": 0.75,
+    "macro": {"precision": 0.8, "recall": 0.75, "f1": 0.77, "auc": None},
+    "per_class": {"a/b*ü": {"precision": 0.8, "recall": 0.7, "f1": 0.7, "images": 2}},
+}
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 else good_lr_wins(config, epoch)
+
+
+def tracked(uri: str, search: Experiment, open_driver: OpenDriver, *, finish: bool = True) -> tuple[Tracker, Any]:
+    """Play a search into MLflow."""
+    tracker = Tracker(uri)
+    driver = open_driver(search)
+    for event in read(driver.journal.path):
+        tracker(event)
+    driver.journal.listeners.append(tracker)
+    if finish:
+        play(driver, train, slots=2)
+    return tracker, driver
+
+
+def runs(uri: str, tracker: Tracker) -> tuple[Run, list[Run]]:
+    client = MlflowClient(uri)
+    children = client.search_runs([tracker.experiment_id], f"tags.mlflow.parentRunId = '{tracker.parent_run_id}'", max_results=1000)
+    return client.get_run(tracker.parent_run_id), list(children)
+
+
+def test_a_search_in_mlflow_is_the_search_in_the_journal(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked(uri, changed(experiment, scheduler="asha"), open_driver)
+    tracker.close()
+    assert tracker.error == ""
+    parent, children = runs(uri, tracker)
+    client, result = MlflowClient(uri), driver.result
+    by_trial = {child.data.tags["search.trial"]: child for child in children}
+    assert by_trial.keys() == result.trials.keys()
+    assert len(children) == 9
+    for name, trial in result.trials.items():
+        child = by_trial[name]
+        assert child.data.params == {path: str(value) for path, value in trial.params.items()}
+        assert child.info.status == {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED"}[trial.outcome]
+        assert child.data.tags["outcome"] == trial.outcome
+        for metric in ("train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"):
+            points = {point.step: point.value for point in client.get_metric_history(child.info.run_id, metric)}
+            assert points == {epoch: values[metric] for epoch, values in trial.epochs.items()}
+        if trial.outcome == "diverged":
+            assert "best/val_accuracy" not in child.data.metrics
+        else:
+            assert child.data.metrics["best/val_accuracy"] == trial.accuracy
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["best.trial"] == result.best.trial
+    assert parent.data.tags["data.fingerprint"] == "f00d"
+    assert "| t0" in parent.data.tags["mlflow.note.content"]
+    tags = client.get_experiment(tracker.experiment_id).tags
+    assert tags["mlflow.experiment.primaryMetric.name"] == "best/val_accuracy"
+
+
+def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(uri: str, experiment: Experiment, open_driver: OpenDriver, tmp_path: Path) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    trial, _ = driver.suggest()
+    driver.running(trial, host="")
+    driver.report(trial, report(1, 0.5, "completed"))
+    driver.journal.append("tested", trial=trial, epoch=1, test=TEST)
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "test.json").write_text("{}")
+    tracker.add_artifacts(trial, tmp_path / "evidence", "deep")
+    tracker.add_artifacts("", tmp_path / "evidence")
+    driver.finish()
+    tracker.close()
+    assert tracker.error == ""
+    parent, (child,) = runs(uri, tracker)
+    for run in (parent, child):
+        assert run.data.metrics["test/accuracy"] == 0.75
+        assert run.data.metrics["test_class/a_b_ü/f1"] == 0.7
+        assert "test/auc" not in run.data.metrics
+    client = MlflowClient(uri)
+    assert [item.path for item in client.list_artifacts(child.info.run_id, "deep")] == ["deep/test.json"]
+    assert [item.path for item in client.list_artifacts(parent.info.run_id)] == ["test.json"]
+
+
+def test_no_run_is_left_running_when_a_search_is_cut_off(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    trial, _ = driver.suggest()
+    driver.running(trial, host="")
+    driver.close("interrupted", "Ctrl-C twice")
+    driver.finish()
+    tracker.close()
+    parent, (child,) = runs(uri, tracker)
+    assert {parent.info.status, child.info.status} == {"KILLED"}
+    assert child.data.tags["outcome"] == "interrupted"
+
+
+def test_training_does_not_wait_for_mlflow_and_its_error_is_told_once(experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked("http://user:secret@127.0.0.1:9", experiment, open_driver, finish=False)
+    start = time.monotonic()
+    play(driver, train, slots=2)
+    assert time.monotonic() - start < 5
+    tracker.close()
+    assert tracker.error
+    assert "secret" not in tracker.error
+    assert driver.result.outcome == "completed"
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[int]]]:
+    """An HTTP server that answers with the code in the list."""
+    code = [200]
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code[0])
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}", code
+        httpd.shutdown()
+
+
+def test_a_server_that_answers_is_ready(server: tuple[str, list[int]]) -> None:
+    uri, code = server
+    for code[0] in (200, 401, 403):
+        check_tracking(uri)
+    code[0] = 500
+    with pytest.raises(NotReady, match="HTTP 500"):
+        check_tracking(uri)
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no-such-host.invalid:5000", "http://user:secret@127.0.0.1:9"])
+def test_a_server_that_does_not_answer_is_said_so_in_seconds(uri: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(NotReady, match="MLflow not reachable at") as caught:
+        check_tracking(uri)
+    assert time.monotonic() - start < 10
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "mlruns", "file:///tmp/mlruns"])
+def test_folder_tracking_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match="folder tracking is no longer supported"):
+        check_tracking(uri)
+
+
+def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
+    with pytest.raises(NotReady, match="not there or not writable"):
+        check_tracking(f"sqlite:///{tmp_path}/none/mlflow.db")
+
+
+def test_a_password_is_masked() -> None:
+    assert masked("postgresql://u:p@h:5/db") == "postgresql://u:***@h:5/db"
+    assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
