@@ -117,6 +117,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
                 driver.close("lost", "the search broke off")
                 raise
             finally:
+                driver.algorithm.save(experiment.folder)
                 draw(driver.result, experiment.folder, tracker)
                 driver.finish()
                 journal.close()

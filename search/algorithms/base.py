@@ -1,6 +1,7 @@
 """What an algorithm is: it proposes params, and may listen to what became of them."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from search.space import Params
 
@@ -17,3 +18,6 @@ class Algorithm(ABC):
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - listening is optional
         """Hear how a trial ended: `completed` and `stopped` have a value, `diverged` and `failed` have none."""
+
+    def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing that others could open
+        """Leave in the search's folder what tools of the algorithm's own library can open. Nothing here reads it."""

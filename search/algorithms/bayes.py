@@ -8,11 +8,14 @@ import warnings
 from pathlib import Path
 
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from search.algorithms.base import Algorithm
 from search.space import Choice, Domain, Int, Params, Range, SearchSpace
 
+STUDY_FILE = "optuna.log"
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL, "failed": TrialState.FAIL}
 
 
@@ -48,11 +51,12 @@ class Bayes(Algorithm):
         state = STATES[outcome]
         self.study.tell(self.trials.pop(trial), value if state is TrialState.COMPLETE else None, state=state)
 
-    def save(self, path: Path) -> None:
-        """Write the study as an SQLite file that Optuna's own tools open."""
-        optuna.copy_study(
-            from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=f"sqlite:///{path}", to_study_name=path.parent.name
-        )
+    def save(self, folder: Path) -> None:
+        """The study as `optuna.log`, a file of Optuna's journal storage, which its dashboard opens."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage = JournalStorage(JournalFileBackend(str(folder / STUDY_FILE)))
+        optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=storage, to_study_name=folder.name)
 
 
 def suggest(trial: Trial, path: str, domain: Domain) -> object:

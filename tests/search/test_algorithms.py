@@ -3,6 +3,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search.algorithms.bayes import Bayes
@@ -84,7 +86,7 @@ def test_bayes_tells_optuna_the_truth(tmp_path: Path) -> None:
 
     folder = tmp_path / "mine"
     folder.mkdir()
-    bayes.save(folder / "optuna.db")
-    copy = optuna.load_study(study_name="mine", storage=f"sqlite:///{folder / 'optuna.db'}")
+    bayes.save(folder)
+    copy = optuna.load_study(study_name="mine", storage=JournalStorage(JournalFileBackend(str(folder / "optuna.log"))))
     assert [trial.state for trial in copy.trials] == states
     assert [trial.user_attrs["trial"] for trial in copy.trials] == ["a", "b", "c", "d"]
