@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DATA_ROOT ?= data
 
-.PHONY: setup run test check clean
+.PHONY: setup run test check bench clean
 
 setup: $(STAMP)
 
@@ -24,6 +25,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
+
+bench: setup
+	$(BIN)/python tests/bench/tables.py digits
+	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -49,11 +49,19 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
     costs = [epoch_seconds(config, dataset, device=experiment.device, threads=max(1, int(experiment.demand.cpus))) for config in configs]
     trials = experiment.planned_trials
-    full = mean(config.epochs for config in configs)
-    expected = mean(_expected_epochs(experiment, config.epochs) for config in configs)
+    lengths = _lengths(experiment) or [config.epochs for config in configs]
+    full = mean(lengths)
+    expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
     at_once = min(slots(local, experiment.demand), experiment.concurrency or 10**6, trials)
     seconds = trials * expected * mean(costs) / (at_once * experiment.demand.workers)
     return Plan(trials, round(trials * full), round(trials * expected), at_once, seconds)
+
+
+def _lengths(experiment: Experiment) -> list[int]:
+    """The epochs of every trial, where it is known which trials there will be: in a whole grid."""
+    if experiment.algorithm != "grid" or experiment.planned_trials != experiment.space.size:
+        return []
+    return [experiment.config(params).epochs for params in experiment.space.points()]
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:

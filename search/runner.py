@@ -81,10 +81,13 @@ def check_storage(experiment: Experiment) -> None:
     if (experiment.folder / "journal.jsonl").exists():
         raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. Use another --name.")
     probe = experiment.storage / f".probe-{os.getpid()}"
+    is_new = not experiment.storage.exists()
     try:
         experiment.storage.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
         probe.unlink()
+        if is_new:
+            experiment.storage.rmdir()
     except OSError as error:
         raise NotReady(f"storage '{experiment.storage}' is not writable ({error.strerror}). Use another --storage.") from error
 
@@ -117,15 +120,22 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
                 driver.close("lost", "the search broke off")
                 raise
             finally:
-                driver.algorithm.save(experiment.folder)
-                draw(driver.result, experiment.folder, tracker)
-                driver.finish()
-                journal.close()
-                tracker.close()
+                wind_up(driver, tracker)
     where = {"tracking_uri": experiment.tracking, "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
     if tracker.error:
         display.say(f"error: MLflow did not take everything ({tracker.error}). Nothing is lost: {journal.path} has it all.")
     return Finished(driver.result, journal.path, where, exit_code(driver.result, signals, tracker))
+
+
+def wind_up(driver: Driver, tracker: Tracker) -> None:
+    """Leave the evidence, write the last line, and wait for MLflow to have it all."""
+    try:
+        driver.algorithm.save(driver.experiment.folder)
+        draw(driver.result, driver.experiment.folder, tracker)
+    finally:
+        driver.finish()
+        driver.journal.close()
+        tracker.close()
 
 
 def started(experiment: Experiment, dataset: Dataset, at_once: int) -> dict[str, object]:

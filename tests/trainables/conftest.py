@@ -49,10 +49,10 @@ def make_dataset() -> Callable[..., Dataset]:
 
 @pytest.fixture
 def make_config() -> Callable[..., TrialConfig]:
-    """A quick training; keywords are dotted paths with `__` for the dot: `make_config(optimizer__lr=0.1, epochs=3)`."""
+    """A quick training without dropout; keywords are dotted paths with `__` for the dot: `make_config(optimizer__lr=0.1, epochs=3)`."""
 
     def make(**values: Any) -> TrialConfig:
-        quick = {"batch_size": 8, "epochs": 2, "model.width": 4}
+        quick = {"batch_size": 8, "epochs": 2, "model.width": 4, "model.dropout": 0.0}
         return TrialConfig().override(quick | {name.replace("__", "."): value for name, value in values.items()})
 
     return make

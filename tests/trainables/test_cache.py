@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,14 @@ def test_the_same_files_elsewhere_are_another_entry(config, loads, tmp_path):
     load(config)
     Path(config.root).rename(tmp_path / "moved")
     load(DataConfig(name="folder", root=str(tmp_path / "moved")))
+    assert len(loads) == 2
+
+
+def test_a_relative_root_seen_from_elsewhere_is_another_entry(config, loads, tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        shutil.copytree(config.root, tmp_path / name / "images")
+        monkeypatch.chdir(tmp_path / name)
+        load(DataConfig(name="folder", root="images"))
     assert len(loads) == 2
 
 

@@ -213,7 +213,7 @@ def test_override_by_nothing_is_equal():
 
 def every_value_changed() -> TrialConfig:
     return TrialConfig(
-        model=ModelConfig(name="deep_cnn", width=8, layers=10, filter_size=5, dropout=0.25),
+        model=ModelConfig(name="deep_cnn", width=8, layers=10, filter_size=5, dropout=0.35),
         data=DataConfig(
             name="folder", root="/a b", image_size=16, scaling="unit", train_limit=10, val_limit=7, val_fraction=0.1, test_fraction=0.3, split_seed=4
         ),

@@ -131,6 +131,12 @@ def test_each_epoch_is_trained_at_its_scheduled_rate(options, rates, make_config
     assert [values["lr"] for _, values in metrics_of(config, make_dataset())] == pytest.approx([1e-6 * rate for rate in rates])
 
 
+def test_the_schedule_is_told_the_validation_loss(make_config, make_dataset, monkeypatch):
+    told = []
+    monkeypatch.setattr("trainables.optimizers.advance", lambda schedule, loss: told.append(loss))
+    assert [values["val/loss"] for _, values in metrics_of(make_config(), make_dataset())] == told
+
+
 # Divergence
 
 
@@ -246,6 +252,15 @@ def test_read_only_arrays_are_trained_on_and_nothing_is_written(make_config, mak
         part.labels.flags.writeable = False
     assert len(metrics_of(make_config(**RICH), dataset)) == 2
     assert np.array_equal(dataset.train.images, before)
+
+
+@pytest.mark.parametrize("drawn", [{"augment__crop": 4}, {"model__dropout": 0.5}, {}], ids=["augmentation", "dropout", "nothing"])
+def test_each_epoch_draws_its_own_augmentation_and_dropout(drawn, make_config, make_dataset):
+    """Equal images and a network that stands still: losses differ only by what is drawn."""
+    images = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), dtype=np.uint8).repeat(24, axis=0)
+    config = make_config(epochs=3, batch_size=24, optimizer__name="sgd", optimizer__lr=1e-30, **drawn)
+    losses = [values["train/loss"] for _, values in metrics_of(config, parts(images, make_dataset))]
+    assert len({round(loss, 5) for loss in losses}) == (3 if drawn else 1)
 
 
 def test_a_trial_needs_no_test_part(make_config, make_dataset):

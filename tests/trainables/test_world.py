@@ -87,6 +87,17 @@ def test_one_process_by_itself_changes_nothing():
     assert torch.equal(world.sum(values), torch.tensor([1.0]))
 
 
+def test_one_of_several_measures_its_share_alone(make_config, make_dataset):
+    class Counting(Several):
+        def sum(self, values):
+            images.append(int(values[-1]))
+            return values
+
+    images = []
+    list(Training(make_config(epochs=1), make_dataset(train=24, val=13), world=Counting(1, 2)).epochs())
+    assert images == [12, 6]
+
+
 def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
     options, dataset = {"optimizer__name": "sgd", "optimizer__lr": 0.05}, make_dataset(train=24, val=13).sealed
     plain, normalised = make_config(**options), make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options)

@@ -1,0 +1,271 @@
+"""The real command: Ray, Tune, MLflow and torch, on scikit-learn's digits."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from search.journal import read
+from search.result import SearchResult
+from search.spaces.find import find
+from tests.conftest import Command
+from trainables import checkpoint
+from trainables.config import TrialConfig
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+Done = tuple[subprocess.CompletedProcess[str], dict[str, Any]]
+Search = Callable[..., Done]
+
+
+def run_in(folder: Path, *words: object, timeout: float = 400) -> Done:
+    """Run a search in a folder and return the process with its `--json` line."""
+    command = [sys.executable, "-m", "search.run", "--json", "--device", "cpu", *map(str, words)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
+    lines = done.stdout.splitlines()
+    assert lines, done.stderr
+    return done, json.loads(lines[-1])
+
+
+def metrics_of(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Params, outcome and metrics of every trial, without the times."""
+    result = SearchResult.read((folder / summary["journal"]).parent)
+    without_times = {
+        name: [{key: value for key, value in metrics.items() if key != "time/epoch_s"} for metrics in trial.epochs.values()] for name, trial in result.trials.items()
+    }
+    return {name: (trial.params, trial.outcome, without_times[name]) for name, trial in result.trials.items()}
+
+
+def children_of(summary: dict[str, Any], folder: Path) -> list[Run]:
+    where = summary["mlflow"]
+    uri = where["tracking_uri"].replace("sqlite:///mlflow.db", f"sqlite:///{folder}/mlflow.db")
+    return list(MlflowClient(uri).search_runs([where["experiment_id"]], f"tags.mlflow.parentRunId = '{where['parent_run_id']}'", max_results=5000))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """One finished search with Bayesian suggestions and early stops, one trial at a time."""
+    folder = tmp_path_factory.mktemp("smoke")
+    return folder, run_in(folder, "--space", "smoke", "--name", "first", "--concurrency", 1, "--trials", 6, "--max-epochs", 3, "--set", "epochs=3")
+
+
+def test_a_search_ends_well_and_says_where_everything_is(smoke: tuple[Path, Done]) -> None:
+    folder, (done, summary) = smoke
+    assert done.returncode == 0
+    assert summary["outcome"] == "completed"
+    assert sum(summary["trials"].values()) == 6
+    assert 0 < summary["slot_efficiency"] < 1
+    assert summary["slots"] == 1
+    assert (folder / summary["journal"]).is_file()
+    assert "python -m search.report first" in done.stderr
+    assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_mlflow_holds_what_the_journal_holds(smoke: tuple[Path, Done]) -> None:
+    folder, (_, summary) = smoke
+    result = SearchResult.read((folder / summary["journal"]).parent)
+    client, children = MlflowClient(f"sqlite:///{folder}/mlflow.db"), children_of(summary, folder)
+    assert {child.data.tags["search.trial"] for child in children} == result.trials.keys()
+    assert len(children) == 6
+    points = sum(len(client.get_metric_history(child.info.run_id, "val/accuracy")) for child in children)
+    assert points == summary["epochs_trained"] == sum(event.kind == "epoch" for event in read(folder / summary["journal"]))
+    everything = client.search_runs([summary["mlflow"]["experiment_id"]])
+    assert {run.info.status for run in everything} <= {"FINISHED", "KILLED"}
+    parent = client.get_run(summary["mlflow"]["parent_run_id"])
+    assert parent.data.metrics["test/accuracy"] == summary["best"]["test_accuracy"]
+    assert parent.data.tags["version.torch"]
+    assert "curves.png" in [item.path for item in client.list_artifacts(parent.info.run_id)]
+
+
+def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None:
+    folder, (_, summary) = smoke
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (best,) = (child for child in children_of(summary, folder) if child.data.tags["search.trial"] == summary["best"]["trial_id"])
+    assert {item.path for item in client.list_artifacts(best.info.run_id)} == {"checkpoint", "config.json", "curves.png", "test.json", "test_confusion.png", "test_roc.png"}
+    local = Path(client.download_artifacts(best.info.run_id, "", str(folder)))
+    state = checkpoint.load(local / "checkpoint")
+    assert state["extra"]["metrics"]["val/accuracy"] == summary["best"]["val_accuracy"]
+    config = TrialConfig.from_dict(json.loads((local / "config.json").read_text()))
+    assert {path: config.value(path) for path in summary["best"]["params"]} == summary["best"]["params"]
+    test = json.loads((local / "test.json").read_text())
+    assert test["accuracy"] == summary["best"]["test_accuracy"]
+    assert sum(map(sum, test["confusion_matrix"])) == test["images"] == 359
+
+
+def test_the_optuna_study_was_told_the_truth(smoke: tuple[Path, Done]) -> None:
+    folder, (_, summary) = smoke
+    home = (folder / summary["journal"]).parent
+    study = optuna.load_study(study_name="first", storage=JournalStorage(JournalFileBackend(str(home / "optuna.log"))))
+    states = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
+    told = {trial.user_attrs["trial"]: (trial.state, trial.intermediate_values) for trial in study.trials}
+    result = SearchResult.read(home)
+    assert told == {name: (states[trial.outcome], {epoch: metrics["val/accuracy"] for epoch, metrics in trial.epochs.items()}) for name, trial in result.trials.items()}
+    assert "stopped" in result.counts
+
+
+def test_the_report_of_a_real_search(smoke: tuple[Path, Done], command: Command) -> None:
+    folder, (_, summary) = smoke
+    done = command("search.report", "first", "--storage", folder / "searches")
+    assert done.returncode == 0
+    assert summary["best"]["trial_id"] in Path(done.stdout.strip()).read_text()
+
+
+def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
+    folder, (_, summary) = smoke
+    home = (folder / summary["journal"]).parent
+    assert {path.name for path in home.iterdir()} == {"journal.jsonl", "optuna.log", "pictures", "trials"}
+    assert not [path for path in home.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+
+
+def test_bayes_and_asha_repeat_with_one_trial_at_a_time(smoke: tuple[Path, Done], tmp_path: Path) -> None:
+    folder, (_, first) = smoke
+    _, second = run_in(tmp_path, "--space", "smoke", "--name", "again", "--concurrency", 1, "--trials", 6, "--max-epochs", 3, "--set", "epochs=3")
+    assert metrics_of(first, folder) == metrics_of(second, tmp_path)
+
+
+def test_random_and_fifo_repeat_with_two_at_a_time(tmp_path: Path) -> None:
+    words = ["--space", "smoke", "--algorithm", "random", "--scheduler", "fifo", "--concurrency", 2, "--seed", 3]
+    searches = [run_in(tmp_path, *words, "--name", name)[1] for name in ("one", "two")]
+    first, second = (metrics_of(summary, tmp_path) for summary in searches)
+    assert first == second
+    assert len({str(params) for params, _, _ in first.values()}) == 4
+
+
+def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
+    words = ["--space", "smoke", "--scheduler", "fifo", "--trials", 1, "--set", "data.train_limit=none", "--max-epochs", 4, "--set", "epochs=4", "--set", "optimizer.lr=0.01"]
+    _, one = run_in(tmp_path, *words, "--name", "one")
+    done, two = run_in(tmp_path, *words, "--name", "two", "--workers", 2)
+    assert done.returncode == 0
+    assert two["best"]["params"] == one["best"]["params"]
+    assert two["epochs_trained"] == one["epochs_trained"] == 4
+    assert two["best"]["val_accuracy"] == pytest.approx(one["best"]["val_accuracy"], abs=0.01)
+
+
+def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> None:
+    space = tmp_path / "space.py"
+    space.write_text(
+        "from search.space import Choice, SearchSpace\n"
+        "def space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e-6)}, base={'model.name': 'table2', 'model.width': 8, 'epochs': 3})\n"
+    )
+    _, summary = run_in(tmp_path, "--space", f"{space}:space", "--algorithm", "grid", "--seed", 1, "--workers", 2, "--name", "s")
+    result = SearchResult.read(tmp_path / "searches" / "s")
+    assert summary["trials"] == {"completed": 1, "stopped": 1}
+    for name, trial in result.trials.items():
+        saved = {int(path.name[-4:]) for path in checkpoint.saved(tmp_path / "searches" / "s" / "trials" / name)}
+        assert max(saved) == len(trial.epochs)
+
+
+def test_the_whole_grid_is_visited_once(tmp_path: Path) -> None:
+    words = ["--space", "table3", "--algorithm", "grid", "--scheduler", "fifo", "--max-epochs", 1, "--set", "data.train_limit=200"]
+    done, summary = run_in(tmp_path, *words, "--name", "grid", timeout=580)
+    assert done.returncode == 0
+    assert summary["trials"] == {"completed": 243}
+    assert summary["epochs_trained"] == 243
+    result = SearchResult.read(tmp_path / "searches" / "grid")
+    visited = [tuple(sorted(trial.params.items())) for trial in result.trials.values()]
+    assert sorted(visited) == sorted(tuple(sorted(point.items())) for point in find("table3").points())
+    assert len(children_of(summary, tmp_path)) == 243
+
+
+def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path) -> None:
+    words = ["--space", "smoke", "--algorithm", "grid", "--scheduler", "fifo", "--name", "d", "--set", "batch_size=32"]
+    space = tmp_path / "space.py"
+    space.write_text("from search.space import Choice, SearchSpace\ndef space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, base={'model.name': 'deep_cnn', 'epochs': 2})\n")
+    words[1] = f"{space}:space"
+    done, summary = run_in(tmp_path, *words)
+    assert done.returncode == 3
+    assert summary["trials"] == {"completed": 1, "diverged": 1}
+    assert summary["best"]["params"]["optimizer.lr"] == 0.01
+    assert "diverged: train/loss is" in done.stderr
+    statuses = {child.data.params["optimizer.lr"]: child.info.status for child in children_of(summary, tmp_path)}
+    assert statuses == {"0.01": "FINISHED", "1000000.0": "FAILED"}
+
+
+def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "search.run", "--json", "--space", "table3", "--name", "cut", "--scheduler", "fifo", "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "searches" / "cut" / "journal.jsonl"
+    wait_for(lambda: journal.exists() and '"event": "epoch"' in journal.read_text(), process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["outcome"] == "interrupted"
+    assert "stopping: each trial finishes its epoch" in err
+    result = SearchResult.read(journal.parent)
+    assert {trial.outcome for trial in result.trials.values()} <= {"completed", "stopped"}
+    assert "RUNNING" not in {child.info.status for child in children_of(summary, tmp_path)}
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Look every tenth of a second until the condition holds; fail when the process ends before."""
+    for _ in range(1200):
+        if condition():
+            return
+        try:
+            process.wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            continue
+        raise AssertionError(f"ended early with {process.returncode}: {process.communicate()}")
+    raise AssertionError("waited two minutes in vain")
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", *words, "--artifacts-destination", str(tmp_path / "artifacts")]
+    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    try:
+        wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health"), process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: str) -> None:
+    done, summary = run_in(tmp_path, "--space", "smoke", "--name", "served", "--tracking", mlflow_server, "--trials", 3)
+    assert done.returncode == 0
+    children = children_of(summary, tmp_path)
+    assert len(children) == 3
+    client = MlflowClient(mlflow_server)
+    points = sum(len(client.get_metric_history(child.info.run_id, "val/accuracy")) for child in children)
+    assert points == summary["epochs_trained"]
+    assert f"{mlflow_server}/#/experiments/" in done.stderr
+    assert {item.path for item in client.list_artifacts(summary["mlflow"]["parent_run_id"])} == {"curves.png"}
+
+
+def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) -> None:
+    done = command("search.run", "--space", "table3", "--dry-run", "--algorithm", "grid", "--scheduler", "fifo", "--device", "cpu")
+    assert done.returncode == 0
+    assert "243 configurations, 4,860 epochs at most" in done.stdout
+    assert "nothing was started" in done.stdout
+    assert list(tmp_path.iterdir()) == []

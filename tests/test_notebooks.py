@@ -1,0 +1,27 @@
+"""Every notebook runs from top to bottom."""
+
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}, kernel_name=_own_kernel(tmp_path)).execute()
+    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output.output_type == "error"]
+
+
+def _own_kernel(folder: Path) -> str:
+    """The name of the kernel; this Python's own, whatever kernels the machine has installed."""
+    assert Path(sys.prefix, "share", "jupyter", "kernels", "python3").is_dir(), "ipykernel is not installed in this environment"
+    return "python3"

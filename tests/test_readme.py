@@ -1,0 +1,50 @@
+"""What the README says is so: its commands are understood, its links lead somewhere, its code runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from search.run import experiment_of, parser
+from search.space import SearchSpace
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted({line.strip().partition("  #")[0].strip() for line in README.splitlines() if line.startswith("    python -m ")})
+RUNS = [command for command in COMMANDS if command.startswith("python -m search.run")]
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_a_command_describes_an_experiment(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_space.py").write_text(python_block())
+    experiment = experiment_of(parser().parse_args(shlex.split(command)[3:]))
+    assert experiment.planned_trials > 0
+
+
+def test_every_run_command_is_checked() -> None:
+    assert len(RUNS) >= 9
+    assert set(COMMANDS) - set(RUNS) == {"python -m search.report NAME"}
+
+
+def python_block() -> str:
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    return str(block)
+
+
+def test_the_space_in_the_text_is_a_space() -> None:
+    names: dict[str, object] = {}
+    exec(compile(python_block(), "README.md", "exec"), names)
+    assert isinstance(names["space"], SearchSpace)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / document).read_text())
+    assert all((ROOT / link).exists() for link in links), links
+
+
+@pytest.mark.parametrize("target", re.findall(r"^    make (\w+)", README + (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+def test_make_targets_exist(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
