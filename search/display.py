@@ -20,9 +20,9 @@ PLAIN_EVERY_S = 15
 class Display:
     """Shows progress on stderr between `with` and its end. `say` adds a line of news."""
 
-    def __init__(self, result: SearchResult, planned: int, console: Console | None = None) -> None:
+    def __init__(self, result: SearchResult, planned: int, console: Console) -> None:
         self.result, self.planned = result, planned
-        self.console = console or Console(stderr=True)
+        self.console = console
         self.start = time.monotonic()
         self.said_at = self.start
         self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None

@@ -86,9 +86,10 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed})
     base = replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)).override(space.base)
     device, gpus = device_and_gpus(args)
+    space_name = Path(args.space.partition(":")[0]).stem
     return Experiment(
-        name=args.name if args.name is not None else f"{Path(args.space.partition(':')[0]).stem}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
-        space_name=args.space,
+        name=args.name if args.name is not None else f"{space_name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
+        space_name=space_name,
         space=space,
         base=base,
         demand=Demand(cpus=args.cpus_per_trial, gpus=gpus, workers=args.workers),

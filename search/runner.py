@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from rich.console import Console
+
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, session
@@ -100,6 +102,10 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     """
     began_ms = time.time_ns() // 1_000_000
     dataset, local = prepare(experiment, download=download)
+    console = Console(stderr=True)
+    console.print(
+        f"{experiment.name}: {experiment.planned_trials} trials of up to {experiment.horizon} epochs, in {experiment.folder}; starting Ray", highlight=False
+    )
     tracker = Tracker(experiment.tracking)
     with session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have:
         from search.tuning import test_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
@@ -107,7 +113,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
         at_once = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
         journal = Journal(experiment.folder)
         driver = Driver(experiment, journal)
-        display = Display(driver.result, experiment.planned_trials)
+        display = Display(driver.result, experiment.planned_trials, console)
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             journal.append("started", **started(experiment, dataset, at_once), began_ms=began_ms)

@@ -7,9 +7,11 @@ training waits for nothing here, and writing an event again changes nothing. Wha
 import logging
 import os
 import queue
+import socket
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +21,15 @@ from cluster.errors import NotReady
 from search.journal import Event
 from search.result import SearchResult, TrialResult
 from search.summary import markdown_summary
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     pass
 
 PRIMARY_METRIC = "best/val_accuracy"
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S = 2, 3
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one `log_batch`."""
@@ -54,15 +58,21 @@ def check_tracking(uri: str) -> None:
         ConfigError: a kind of URI that MLflow no longer takes.
         NotReady: nothing answers, or the SQLite file's folder cannot be written.
     """
-    scheme = urlsplit(uri).scheme
-    if scheme in ("", "file"):
+    parts = urlsplit(uri)
+    kind = parts.scheme.partition("+")[0]
+    if kind in ("", "file"):
         raise ConfigError(f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking sqlite:///mlflow.db or a server's http:// address.")
-    if scheme == "sqlite":
+    if kind not in KINDS:
+        raise ConfigError(unknown("kind of tracking URI", kind, KINDS))
+    if kind == "sqlite":
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking.")
-    elif scheme in ("http", "https"):
-        _check_server(uri)
+    elif kind in ("http", "https"):
+        _check(uri, lambda: _ask(uri))
+    elif parts.hostname:
+        address = (parts.hostname, parts.port or PORTS.get(kind, 0))
+        _check(uri, lambda: socket.create_connection(address, timeout=TIMEOUT_S).close())
 
 
 def sqlite_path(uri: str) -> Path:
@@ -70,19 +80,23 @@ def sqlite_path(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///")).absolute()
 
 
-def _check_server(uri: str) -> None:
+def _check(uri: str, attempt: Callable[[], None]) -> None:
     reason = ""
     for _ in range(TRIES):
         try:
-            with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=TIMEOUT_S):
-                return
-        except urllib.error.HTTPError as error:
-            if error.code in (401, 403):
-                return  # it answers; the credentials are MLflow's own business
-            reason = f"HTTP {error.code}"
+            return attempt()
         except (OSError, ValueError) as error:
             reason = str(getattr(error, "reason", error))
     raise NotReady(f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use --tracking sqlite:///mlflow.db.")
+
+
+def _ask(uri: str) -> None:
+    """Ask a server for its health. One that wants a login answers too: the credentials are MLflow's own business."""
+    try:
+        urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=TIMEOUT_S).close()
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            raise
 
 
 @dataclass(frozen=True)

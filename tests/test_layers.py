@@ -19,7 +19,7 @@ DOORS = {
     "ray.tune": {"search/trial.py", "search/tuning.py"},
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {"cluster/session.py", "search/trial.py", "search/tuning.py", "trainables/worker.py", "trainables/trainer.py"},
-    "rich": {"search/display.py", "search/run.py"},
+    "rich": {"search/display.py", "search/run.py", "search/runner.py"},
     "matplotlib": {"search/report/figures.py", "search/report/page.py"},
     "safetensors": {"trainables/checkpoint.py"},
     "torchvision": {"trainables/datasets/mnist.py", "trainables/datasets/fashion_mnist.py", "trainables/datasets/cifar10.py"},

@@ -178,6 +178,6 @@ def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
 @contextmanager
 def seeded(seed: int, purpose: str, epoch: int) -> Iterator[None]:
     """Seed torch's global generators inside and put them back as they were after: dropout and initialisation take no generator."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))
         yield

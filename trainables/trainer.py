@@ -31,7 +31,6 @@ def build_trainer(
         "dataset": dataset,
         "gate": gate,
         "folder": str(folder),
-        "device": "cuda" if scaling.use_gpu else "cpu",
         "threads": threads,
     }
     return TorchTrainer(

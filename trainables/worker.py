@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train
+import ray.train.torch
 
 from trainables.config import TrialConfig
 
@@ -17,16 +17,16 @@ def train_loop(job: dict[str, Any]) -> None:
     report until `gate` lets it pass.
 
     Args:
-        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `device`, `threads`, and
-            `gate`, an actor whose `passed(epoch)` returns when the next epoch may begin.
+        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `threads`, and `gate`,
+            an actor whose `passed(epoch)` returns when the next epoch may begin.
     """
     from trainables.run import run_trial
     from trainables.threads import limit_threads
     from trainables.world import Distributed
 
     limit_threads(job["threads"])
-    dataset = ray.get(job["dataset"])
-    for report in run_trial(TrialConfig.from_dict(job["config"]), dataset, Path(job["folder"]), device=job["device"], world=Distributed()):
+    config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
+    for report in run_trial(config, dataset, Path(job["folder"]), device=str(ray.train.torch.get_device()), world=Distributed()):
         ray.train.report({"report": json.dumps(report.to_dict())})
         if report.outcome is None:
             ray.get(job["gate"].passed.remote(report.epoch))

@@ -22,7 +22,13 @@ OpenDriver = Callable[..., Driver]
 def started_event() -> dict[str, Any]:
     """The data of a first event, for journals written by hand."""
     data = {"name": "digits", "root": "", "classes": ["0", "1"], "image": [1, 8, 8], "train": 100, "val": 50, "test": 50, "fingerprint": "f00d"}
-    return {"version": 1, "data": data, "slots": 2, "provenance": {"git.commit": "c0ffee", "user": "u", "host": "h"}, "began_ms": time.time_ns() // 1_000_000 - 1000}
+    return {
+        "version": 1,
+        "data": data,
+        "slots": 2,
+        "provenance": {"git.commit": "c0ffee", "user": "u", "host": "h"},
+        "began_ms": time.time_ns() // 1_000_000 - 1000,
+    }
 
 
 def report(epoch: int, accuracy: float = 0.5, outcome: str | None = None, reason: str = "") -> Report:

@@ -35,7 +35,9 @@ def test_the_same_seed_proposes_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_conditional_parameters_exist_only_under_their_condition(name: str) -> None:
-    space = SearchSpace({"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Choice(0.5, 0.7, 0.9, when={"optimizer.name": "sgd"}), "batch_size": Choice(16, 32, 64)})
+    space = SearchSpace(
+        {"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Choice(0.5, 0.7, 0.9, when={"optimizer.name": "sgd"}), "batch_size": Choice(16, 32, 64)}
+    )
     found = asked(name, space, 0, 12)
     assert {params["optimizer.name"] for params in found} == {"adam", "sgd"}
     assert all(("optimizer.momentum" in params) == (params["optimizer.name"] == "sgd") for params in found)

@@ -72,7 +72,7 @@ def test_bad_input_is_one_line_before_anything_starts(folder: Path, command: Com
     assert done.stderr.startswith(f"error: {text}")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
-    assert set(path.name for path in folder.iterdir()) - set(before) <= {"cache"}
+    assert {path.name for path in folder.iterdir()} - set(before) <= {"cache"}
 
 
 def test_all_problems_are_listed_at_once(folder: Path, command: Command) -> None:

@@ -106,7 +106,9 @@ def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experi
     assert driver.result.trials[trial].reason == "Ctrl-C"
 
 
-@pytest.mark.parametrize(("algorithm", "trials", "planned"), [("grid", None, 9), ("grid", 4, 4), ("random", 50, 9), ("random", 5, 5), ("bayes", None, 30), ("bayes", 2, 2)])
+@pytest.mark.parametrize(
+    ("algorithm", "trials", "planned"), [("grid", None, 9), ("grid", 4, 4), ("random", 50, 9), ("random", 5, 5), ("bayes", None, 30), ("bayes", 2, 2)]
+)
 def test_as_many_trials_as_planned(open_driver: OpenDriver, experiment: Experiment, algorithm: str, trials: int | None, planned: int) -> None:
     search = changed(experiment, algorithm=algorithm, trials=trials)
     assert search.planned_trials == planned

@@ -40,7 +40,7 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
 
 def test_a_second_search_of_the_same_name_is_refused(tmp_path: Path) -> None:
     Journal(tmp_path / "s").close()
-    with pytest.raises(JournalError, match="named 's' is in .* already"):
+    with pytest.raises(JournalError, match=r"named 's' is in .* already"):
         Journal(tmp_path / "s")
 
 
@@ -67,7 +67,7 @@ def test_damage_in_the_middle_is_never_passed_over(tmp_path: Path, damage: str) 
     line = Event(1, 0, "started", {}).to_line()
     path = tmp_path / "journal.jsonl"
     path.write_text(line + damage + line)
-    with pytest.raises(JournalError, match="journal.jsonl:2 is damaged"):
+    with pytest.raises(JournalError, match=r"journal\.jsonl:2 is damaged"):
         read(path)
 
 

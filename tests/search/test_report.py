@@ -7,7 +7,7 @@ from search.experiment import Experiment
 from search.report.__main__ import main
 from search.report.page import render
 from search.result import SearchResult
-from search.space import Choice, SearchSpace
+from search.space import SearchSpace
 from search.summary import json_summary, markdown_summary, reference_rows
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
 from trainables.config import TrialConfig
@@ -16,7 +16,10 @@ TEST = {
     "images": 4,
     "accuracy": 0.75,
     "macro": {"precision": 0.8, "recall": 0.75, "f1": 0.77, "auc": 0.9},
-    "per_class": {"<script>alert(1)</script>": {"precision": 0.8, "recall": 0.7, "f1": 0.7, "images": 2}, "b": {"precision": 0.8, "recall": 0.8, "f1": 0.8, "images": 2}},
+    "per_class": {
+        "<script>alert(1)</script>": {"precision": 0.8, "recall": 0.7, "f1": 0.7, "images": 2},
+        "b": {"precision": 0.8, "recall": 0.8, "f1": 0.8, "images": 2},
+    },
     "confusion_matrix": [[1, 1], [0, 2]],
     "classes": ["<script>alert(1)</script>", "b"],
     "roc": {"<script>alert(1)</script>": {"auc": 0.9, "fpr": [0, 0, 1], "tpr": [0, 1, 1]}, "b": {"auc": None, "fpr": [], "tpr": []}},

@@ -45,7 +45,8 @@ def metrics_of(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Params, outcome and metrics of every trial, without the times."""
     result = SearchResult.read((folder / summary["journal"]).parent)
     without_times = {
-        name: [{key: value for key, value in metrics.items() if key != "time/epoch_s"} for metrics in trial.epochs.values()] for name, trial in result.trials.items()
+        name: [{key: value for key, value in metrics.items() if key != "time/epoch_s"} for metrics in trial.epochs.values()]
+        for name, trial in result.trials.items()
     }
     return {name: (trial.params, trial.outcome, without_times[name]) for name, trial in result.trials.items()}
 
@@ -96,7 +97,14 @@ def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None
     folder, (_, summary) = smoke
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     (best,) = (child for child in children_of(summary, folder) if child.data.tags["search.trial"] == summary["best"]["trial_id"])
-    assert {item.path for item in client.list_artifacts(best.info.run_id)} == {"checkpoint", "config.json", "curves.png", "test.json", "test_confusion.png", "test_roc.png"}
+    assert {item.path for item in client.list_artifacts(best.info.run_id)} == {
+        "checkpoint",
+        "config.json",
+        "curves.png",
+        "test.json",
+        "test_confusion.png",
+        "test_roc.png",
+    }
     local = Path(client.download_artifacts(best.info.run_id, "", str(folder)))
     state = checkpoint.load(local / "checkpoint")
     assert state["extra"]["metrics"]["val/accuracy"] == summary["best"]["val_accuracy"]
@@ -114,7 +122,9 @@ def test_the_optuna_study_was_told_the_truth(smoke: tuple[Path, Done]) -> None:
     states = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
     told = {trial.user_attrs["trial"]: (trial.state, trial.intermediate_values) for trial in study.trials}
     result = SearchResult.read(home)
-    assert told == {name: (states[trial.outcome], {epoch: metrics["val/accuracy"] for epoch, metrics in trial.epochs.items()}) for name, trial in result.trials.items()}
+    assert told == {
+        name: (states[trial.outcome], {epoch: metrics["val/accuracy"] for epoch, metrics in trial.epochs.items()}) for name, trial in result.trials.items()
+    }
     assert "stopped" in result.counts
 
 
@@ -147,7 +157,22 @@ def test_random_and_fifo_repeat_with_two_at_a_time(tmp_path: Path) -> None:
 
 
 def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
-    words = ["--space", "smoke", "--scheduler", "fifo", "--trials", 1, "--set", "data.train_limit=none", "--max-epochs", 4, "--set", "epochs=4", "--set", "optimizer.lr=0.01"]
+    words = [
+        "--space",
+        "smoke",
+        "--scheduler",
+        "fifo",
+        "--trials",
+        1,
+        "--set",
+        "data.train_limit=none",
+        "--max-epochs",
+        4,
+        "--set",
+        "epochs=4",
+        "--set",
+        "optimizer.lr=0.01",
+    ]
     _, one = run_in(tmp_path, *words, "--name", "one")
     done, two = run_in(tmp_path, *words, "--name", "two", "--workers", 2)
     assert done.returncode == 0
@@ -185,7 +210,9 @@ def test_the_whole_grid_is_visited_once(tmp_path: Path) -> None:
 def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path) -> None:
     words = ["--space", "smoke", "--algorithm", "grid", "--scheduler", "fifo", "--name", "d", "--set", "batch_size=32"]
     space = tmp_path / "space.py"
-    space.write_text("from search.space import Choice, SearchSpace\ndef space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, base={'model.name': 'deep_cnn', 'epochs': 2})\n")
+    space.write_text(
+        "from search.space import Choice, SearchSpace\ndef space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, base={'model.name': 'deep_cnn', 'epochs': 2})\n"
+    )
     words[1] = f"{space}:space"
     done, summary = run_in(tmp_path, *words)
     assert done.returncode == 3
@@ -234,7 +261,9 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
     words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", "mlflow", *words, "--artifacts-destination", str(tmp_path / "artifacts")]
-    process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, start_new_session=True
+    )
     try:
         wait_for(lambda: _answers(f"http://127.0.0.1:{port}/health"), process)
         yield f"http://127.0.0.1:{port}"

@@ -39,7 +39,9 @@ def test_nonsense_in_the_base_is_refused_at_birth() -> None:
         SearchSpace({"optimizer.lr": Choice(0.1)}, base={"model.name": "deepcnn"})
 
 
-@pytest.mark.parametrize("domain", [Float(0.1, 0.3), Float(1e-4, 1e-1, log=True), Float(0, 1, step=0.25), Int(3, 5), Int(8, 64, log=True), Int(2, 9, step=3), Choice("a", "b")])
+@pytest.mark.parametrize(
+    "domain", [Float(0.1, 0.3), Float(1e-4, 1e-1, log=True), Float(0, 1, step=0.25), Int(3, 5), Int(8, 64, log=True), Int(2, 9, step=3), Choice("a", "b")]
+)
 def test_draws_stay_inside_and_reach_the_edges(domain: Domain) -> None:
     generator = np.random.default_rng(0)
     drawn = [domain.sample(generator) for _ in range(4000)]

@@ -156,7 +156,9 @@ def test_a_server_that_answers_is_ready(server: tuple[str, list[int]]) -> None:
         check_tracking(uri)
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "http://no-such-host.invalid:5000", "http://user:secret@127.0.0.1:9"])
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:9", "http://no-such-host.invalid:5000", "http://user:secret@127.0.0.1:9", "postgresql://user:secret@127.0.0.1:9/db"]
+)
 def test_a_server_that_does_not_answer_is_said_so_in_seconds(uri: str) -> None:
     start = time.monotonic()
     with pytest.raises(NotReady, match="MLflow not reachable at") as caught:
@@ -169,6 +171,11 @@ def test_a_server_that_does_not_answer_is_said_so_in_seconds(uri: str) -> None:
 def test_folder_tracking_is_refused(uri: str) -> None:
     with pytest.raises(ConfigError, match="folder tracking is no longer supported"):
         check_tracking(uri)
+
+
+def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"unknown kind of tracking URI 'htp'\. Known: .* Did you mean 'http'"):
+        check_tracking("htp://127.0.0.1:5000")
 
 
 def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
