@@ -208,13 +208,9 @@ def test_the_whole_grid_is_visited_once(tmp_path: Path) -> None:
 
 
 def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path) -> None:
-    words = ["--space", "smoke", "--algorithm", "grid", "--scheduler", "fifo", "--name", "d", "--set", "batch_size=32"]
     space = tmp_path / "space.py"
-    space.write_text(
-        "from search.space import Choice, SearchSpace\ndef space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, base={'model.name': 'deep_cnn', 'epochs': 2})\n"
-    )
-    words[1] = f"{space}:space"
-    done, summary = run_in(tmp_path, *words)
+    space.write_text("from search.space import *\nspace = SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, base={'model.name': 'deep_cnn', 'epochs': 2})\n")
+    done, summary = run_in(tmp_path, "--space", f"{space}:space", "--algorithm", "grid", "--scheduler", "fifo", "--name", "d")
     assert done.returncode == 3
     assert summary["trials"] == {"completed": 1, "diverged": 1}
     assert summary["best"]["params"]["optimizer.lr"] == 0.01
