@@ -79,7 +79,7 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
 
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("epoch-*"))
+    return sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.removeprefix("epoch-")))
 
 
 def newest(folder: Path) -> Path | None:

@@ -122,7 +122,7 @@ class TrialConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    batch_size: int = number(64, low=1)
+    batch_size: int = number(64, low=2)
     epochs: int = number(20, low=1)
     seed: int = number(0, low=0, high=2**31)
 

@@ -58,10 +58,14 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
     if not folders:
         raise DataError(f"no class folders in '{root}'. Expected one sub-folder per class, holding its images.")
     for folder in folders:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _is_hidden(path.relative_to(folder)))
         if not paths:
             raise DataError(f"class folder '{folder}' holds no images. Allowed: {', '.join(sorted(SUFFIXES))}.")
         yield from ((folder.name, path) for path in paths)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _headers(paths: list[Path]) -> list[tuple[tuple[int, int], str]]:
@@ -70,9 +74,9 @@ def _headers(paths: list[Path]) -> list[tuple[tuple[int, int], str]]:
     for path in paths:
         try:
             with open_image(path) as image:
-                turned = image.getexif().get(0x0112, 1) >= 5
+                turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
                 found.append((image.size[::-1] if turned else image.size, image.mode))
-        except DataError:
+        except (DataError, OSError, SyntaxError, ValueError, TypeError):
             continue
     return found
 

@@ -42,6 +42,7 @@ def open_image(path: Path) -> Image.Image:
     except OSError as error:
         raise DataError("not an image") from error
     if image.width * image.height > MAX_PIXELS:
+        image.close()
         raise DataError(f"{image.width * image.height // 1_000_000} million pixels (limit {MAX_PIXELS // 1_000_000} million)")
     return image
 
@@ -54,7 +55,10 @@ def decode(path: Path, size: tuple[int, int] | None, mode: str) -> Images:
     """
     with open_image(path) as image:
         try:
-            upright = ImageOps.exif_transpose(image).convert(mode)
-        except (OSError, SyntaxError, ValueError) as error:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+            upright = upright.convert(mode)
+        except (OSError, SyntaxError, ValueError, TypeError) as error:
             raise DataError("the image is damaged or cut off") from error
     return as_array(upright.resize(size, Image.Resampling.BILINEAR) if size and upright.size != size else upright)

@@ -44,7 +44,7 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
     rest, drawn = split_off(train.labels, min(wanted, config.val_limit), generator)
     train, val = train.take(rest), train.take(drawn)
     if config.train_limit is not None and config.train_limit < len(train):
-        _, kept = split_off(train.labels, config.train_limit, generator)
+        _, kept = split_off(train.labels, config.train_limit, generator, left=0)
         train = train.take(kept)
     return Dataset(config.name, decoded.classes, train, val, test, decoded.fingerprint)
 
@@ -55,6 +55,11 @@ def _check_classes(decoded: Decoded) -> None:
         raise DataError(f"only one class found ('{decoded.classes[0]}'). A classifier needs two or more.")
     least = 2 if decoded.test is not None else 3
     parts = "a training and a validation image" if least == 2 else "a training, a validation and a test image"
+    for part in (decoded.train, decoded.test):
+        if part is not None and (len(part.images) != len(part.labels) or part.labels.max(initial=0) >= len(decoded.classes)):
+            raise DataError(
+                f"{len(part.images)} images, {len(part.labels)} labels and {len(decoded.classes)} classes do not fit together. The files are damaged."
+            )
     counts: list[int] = np.bincount(decoded.train.labels, minlength=len(decoded.classes)).tolist()
     for name, count in zip(decoded.classes, counts, strict=True):
         if count < least:
@@ -75,7 +80,7 @@ def _cached(config: DataConfig, *, download: bool) -> Decoded:
     folder = cache_folder() / _key(config, files)
     try:
         return _read(folder)
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         decoded = entry.load(config)
         _write(folder, decoded)
         return decoded
@@ -91,11 +96,9 @@ def _key(config: DataConfig, files: list[Path]) -> str:
 
 def _read(folder: Path) -> Decoded:
     """Map the arrays of a cache entry; ValueError or OSError when it is damaged or not there."""
-    classes = tuple(json.loads((folder / "classes.json").read_text()))
-    parts = {}
-    for name in ("train", "test"):
-        if name == "test" and not (folder / "test-images.npy").exists():
-            continue
+    entry = json.loads((folder / "entry.json").read_text())
+    classes, parts = tuple(entry["classes"]), {}
+    for name in entry["parts"]:
         images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
         parts[name] = Part(images, np.load(folder / f"{name}-labels.npy", allow_pickle=False))
     return Decoded(classes, parts["train"], parts.get("test"))
@@ -112,7 +115,7 @@ def _write(folder: Path, decoded: Decoded) -> None:
                 if part is not None:
                     np.save(new / f"{name}-images.npy", part.images, allow_pickle=False)
                     np.save(new / f"{name}-labels.npy", part.labels, allow_pickle=False)
-            (new / "classes.json").write_text(json.dumps(decoded.classes))
+            (new / "entry.json").write_text(json.dumps({"classes": decoded.classes, "parts": ["train"] + ["test"] * (decoded.test is not None)}))
             shutil.rmtree(folder, ignore_errors=True)
             new.rename(folder)
     except OSError:

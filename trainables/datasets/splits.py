@@ -11,24 +11,24 @@ from trainables.datasets.arrays import Labels
 Rows = NDArray[np.intp]
 
 
-def split_off(labels: Labels, count: int, generator: np.random.Generator) -> tuple[Rows, Rows]:
+def split_off(labels: Labels, count: int, generator: np.random.Generator, *, left: int = 1) -> tuple[Rows, Rows]:
     """Draw `count` rows, stratified, and return (the rest, the drawn), each in ascending order.
 
-    Every class keeps at least one row on both sides; the drawn are exactly `count` wherever that allows it.
+    Every class keeps at least one row among the drawn and `left` in the rest; the drawn are exactly `count` wherever that allows it.
     """
     classes, sizes = np.unique(labels, return_counts=True)
-    quotas = _quotas(sizes, count)
+    quotas = _quotas(sizes, count, sizes - left)
     drawn = [generator.permutation(np.flatnonzero(labels == label))[:quota] for label, quota in zip(classes, quotas, strict=True)]
     chosen = np.sort(np.concatenate(drawn))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
-def _quotas(sizes: Rows, count: int) -> Rows:
-    """Share `count` among classes of these sizes: by the largest remainders, within 1 and one less than the class."""
+def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
+    """Share `count` among classes of these sizes: by the largest remainders, within 1 and `most`."""
     exact = sizes * (count / sizes.sum())
-    quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, sizes - 1)
-    for row in np.argsort(quotas - exact, kind="stable"):
-        if quotas.sum() >= count:
-            break
-        quotas[row] += quotas[row] < sizes[row] - 1
+    quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, most)
+    while quotas.sum() < count and (quotas < most).any():
+        quotas[np.argmax(np.where(quotas < most, exact - quotas, -np.inf))] += 1
+    while quotas.sum() > count and (quotas > 1).any():
+        quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
     return quotas

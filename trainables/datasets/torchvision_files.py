@@ -21,12 +21,11 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
     """
     try:
         train, test = (loader(config.root, train=train, download=download) for train in (True, False))
-    except RuntimeError as error:
-        if download:
-            raise Unavailable(f"{config.name} could not be downloaded to '{config.root}' ({error}). Check the network, or put the files there.") from error
-        raise DataError(missing(config)) from error
-    except OSError as error:
-        raise Unavailable(f"{config.name} could not be downloaded to '{config.root}' ({error}). Check the network, or put the files there.") from error
+    except (OSError, RuntimeError, ValueError, AssertionError, KeyError, TypeError, EOFError) as error:
+        if not download:
+            raise DataError(missing(config)) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Unavailable(f"{config.name} could not be downloaded to '{config.root}' ({reason}). Check the network, or put the files there.") from error
     parts = [Part(resize(_images(one.data), config.image_size), np.asarray(one.targets, dtype=np.int64)) for one in (train, test)]
     return Decoded(tuple(train.classes), *parts)
 
