@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,21 @@ ENVIRONMENT = {
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """A session on this machine alone listens on 127.0.0.1 only."""
+
+
+def check_address(address: str) -> None:
+    """See whether anything listens where a cluster is said to be; Ray itself tries for minutes.
+
+    Raises:
+        NotReady: nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == LOCAL or not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise NotReady(f"no Ray cluster at '{address}' ({error}). Use --address local, or start one with 'ray start --head'.") from error
 
 
 @contextmanager

@@ -112,7 +112,7 @@ class Experiment:
         """What cannot work with this data, each problem once."""
         seen = set()
         for params in self.space.edges():
-            for problem in fit_problems(self.config(params), dataset):
+            for problem in fit_problems(self.config(params), dataset, self.demand.workers):
                 if problem not in seen:
                     seen.add(problem)
                     yield problem
@@ -125,8 +125,10 @@ class Experiment:
         return {**plain, **demand, "trials": self.planned_trials, "horizon": self.horizon, "space": space, "base": self.base.to_dict()}
 
 
-def fit_problems(config: TrialConfig, dataset: Dataset) -> Iterator[str]:
-    """Why this config cannot train on this data."""
+def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
+    """Why this config cannot train on this data, shared among so many workers."""
+    if config.batch_size < 2 * workers:
+        yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. Use a larger batch_size or fewer --workers."
     if config.batch_size > len(dataset.train):
         yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Use a smaller batch_size (--set batch_size=N) or more images."
     _, height, width = dataset.image

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
-from cluster.session import LOCAL, session
+from cluster.session import LOCAL, check_address, session
 from search.cli import NOT_READY, SOME_FAILED
 from search.display import Display
 from search.driver import Driver
@@ -42,7 +42,7 @@ class Finished:
 
 
 def prepare(experiment: Experiment, *, download: bool = False) -> tuple[Dataset, Resources]:
-    """Everything that can be checked before a machine starts: data, space, storage, MLflow, devices.
+    """Everything that can be checked before a machine starts: data, space, storage, MLflow, cluster, devices.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -54,6 +54,7 @@ def prepare(experiment: Experiment, *, download: bool = False) -> tuple[Dataset,
     problems = list(experiment.problems(dataset))
     if problems:
         raise ConfigError("\n".join(problems))
+    check_address(experiment.address)
     check_tracking(experiment.tracking)
     check_storage(experiment)
     return dataset, local

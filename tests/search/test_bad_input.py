@@ -39,6 +39,8 @@ CASES = [
     (["--space", "smoke", "--device", "cuda"], "the search asks for 1 GPU per trial; none found. Use --device cpu.", 4),
     (["--space", "smoke", "--gpus-per-trial", "0.5"], "the search asks for 0.5 GPU per trial; none found. Use --device cpu.", 4),
     (["--space", "smoke", "--cpus-per-trial", "5000"], "one trial asks for 5000 CPUs and 0 GPUs; there are", 4),
+    (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
+    (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
     (["--space", "smoke", "--storage", "/proc/none"], "storage '/proc/none' is not writable", 4),
     (["--space", "smoke", "--name", "../up"], "a name may use A-Z a-z 0-9 . _ -", 2),
     (["--space", "smoke", "--name", "taken"], "a search named 'taken' is in 'searches' already. Use another --name.", 2),
