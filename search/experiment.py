@@ -128,7 +128,8 @@ class Experiment:
 def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
     """Why this config cannot train on this data, shared among so many workers."""
     if config.batch_size < 2 * workers:
-        yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. Use a larger batch_size or fewer --workers."
+        remedy = "Use a larger batch_size or fewer --workers."
+        yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. {remedy}"
     if config.batch_size > len(dataset.train):
         yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Use a smaller batch_size (--set batch_size=N) or more images."
     _, height, width = dataset.image
