@@ -1,12 +1,8 @@
 """The processes that train one network together: one (`World`) or several (`Distributed`), seen alike by the loop."""
 
-from typing import TypeVar
-
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-
-T = TypeVar("T")
 
 
 class World:
