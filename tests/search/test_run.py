@@ -128,11 +128,11 @@ def test_the_optuna_study_was_told_the_truth(smoke: tuple[Path, Done]) -> None:
     assert "stopped" in result.counts
 
 
-def test_the_report_of_a_real_search(smoke: tuple[Path, Done], command: Command) -> None:
+def test_the_report_of_a_real_search(smoke: tuple[Path, Done], command: Command, tmp_path: Path) -> None:
     folder, (_, summary) = smoke
-    done = command("search.report", "first", "--storage", folder / "searches")
+    done = command("search.report", "first", "--storage", folder / "searches", "--out", "page.html")
     assert done.returncode == 0
-    assert summary["best"]["trial_id"] in Path(done.stdout.strip()).read_text()
+    assert summary["best"]["trial_id"] in (tmp_path / done.stdout.strip()).read_text()
 
 
 def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
