@@ -37,7 +37,10 @@ def local_gpus() -> int:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
     if shutil.which("nvidia-smi") is None:
         return 0
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise NotReady("nvidia-smi does not answer. Mend the driver, or use --device cpu.") from error
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 

@@ -1,6 +1,7 @@
 """A Ray session: this machine by itself, or a cluster that is already up. The only place that calls `ray.init`."""
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -12,9 +13,6 @@ from cluster.errors import NotReady
 from cluster.resources import Resources
 
 LOCAL = "local"
-DRIVER_RESOURCE = "driver"
-"""A logical resource of local sessions, for processes that only wait: they take no CPU from the trials."""
-
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -66,7 +64,7 @@ def session(address: str, *, local: Resources, dashboard: bool = False) -> Itera
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address == LOCAL:
-            ray.init(address=LOCAL, num_cpus=int(local.cpus), num_gpus=int(local.gpus), resources={DRIVER_RESOURCE: 1000}, include_dashboard=dashboard, **quiet)
+            ray.init(address=LOCAL, num_cpus=math.ceil(local.cpus), num_gpus=int(local.gpus), include_dashboard=dashboard, **quiet)
         else:
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

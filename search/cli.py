@@ -4,11 +4,12 @@
 not ready or was lost, safe to try again · 5 a journal is damaged, a person must look · 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
+import signal
 import sys
 from collections.abc import Callable
 
 from cluster.errors import NotReady
-from search.journal import JournalError
+from search.journal import DamagedJournal, JournalError
 from trainables.errors import ConfigError, Unavailable
 
 USAGE, SOME_FAILED, NOT_READY, DAMAGED = 2, 3, 4, 5
@@ -20,10 +21,15 @@ def guarded(command: Callable[[], int]) -> int:
         return command()
     except ConfigError as error:
         return complain(error, USAGE)
+    except DamagedJournal as error:
+        return complain(error, DAMAGED)
     except JournalError as error:
-        return complain(error, DAMAGED if "damaged" in str(error) else USAGE)
+        return complain(error, USAGE)
     except (NotReady, Unavailable) as error:
         return complain(error, NOT_READY)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def complain(error: Exception, code: int) -> int:

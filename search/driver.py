@@ -16,6 +16,7 @@ from search.result import SearchResult
 from search.schedulers.base import Scheduler, Stop
 from search.schedulers.registry import SCHEDULERS
 from trainables.config import TrialConfig
+from trainables.errors import ConfigError
 
 
 class Driver:
@@ -31,14 +32,19 @@ class Driver:
         self.closing: tuple[str, str] | None = None
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
-        """A new trial; None when there will be no more."""
+        """A new trial; None when there will be no more. Params that make no valid config are a failed trial, and the next is asked for."""
         if self._closed() or len(self.result.trials) >= self.experiment.planned_trials:
             return None
         trial = f"t{len(self.result.trials) + 1:04d}"
         params = self.algorithm.ask(trial)
         if params is None:
             return None
-        config = self.experiment.config(params)
+        try:
+            config = self.experiment.config(params)
+        except ConfigError as error:
+            self.journal.append("suggested", trial=trial, params=params, config={})
+            self._end(trial, "failed", str(error))
+            return self.suggest()
         self.journal.append("suggested", trial=trial, params=params, config=config.to_dict())
         return trial, config
 
@@ -76,7 +82,10 @@ class Driver:
         self.closing = self.closing or (by, reason)
 
     def finish(self) -> None:
-        """Write the search's own outcome as the last line."""
+        """Write the search's own outcome as the last line. A trial that never told its end has failed, unless the search was cut off."""
+        if self.closing is None:
+            for trial in list(self.result.trials):
+                self.fail(trial, "it ended without a word")
         by, reason = self.closing or ("completed", "")
         self.journal.append("finished", outcome=by, reason=reason)
 

@@ -1,8 +1,10 @@
 """A whole search as one frozen value, checked before any machine starts."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +62,10 @@ class Experiment:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
-        if self.time_budget is not None and not self.time_budget > 0:
+        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise ConfigError(f"--time-budget must be > 0 seconds (got {self.time_budget:g}).")
-        if self.demand.cpus < 0 or self.demand.gpus < 0:
-            raise ConfigError(f"--cpus-per-trial and --gpus-per-trial must be >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g}).")
+        if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
+            raise ConfigError(f"--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g}).")
         if self.algorithm == "grid":
             self._check_grid()
         for params in self.space.edges():
@@ -94,7 +96,7 @@ class Experiment:
         config = self.base.override(params)
         return config.override({"epochs": min(config.epochs, self.max_epochs)}) if self.max_epochs else config
 
-    @property
+    @cached_property
     def planned_trials(self) -> int:
         """How many trials will be started, if nothing ends the search before."""
         size = self.space.size if self.algorithm in ("grid", "random") else None
@@ -103,7 +105,7 @@ class Experiment:
         wanted = self.trials or self.space.trials or DEFAULT_TRIALS
         return wanted if size is None else min(wanted, size)
 
-    @property
+    @cached_property
     def horizon(self) -> int:
         """The most epochs that any trial may have."""
         return max(self.config(params).epochs for params in self.space.edges())

@@ -25,7 +25,11 @@ VERSION = 1
 
 
 class JournalError(RuntimeError):
-    """A journal that is not there, is there already, or cannot be read."""
+    """A journal that is not there, or is there already."""
+
+
+class DamagedJournal(JournalError):
+    """A journal that is not as it was written; a person must look."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +102,19 @@ def read(path: Path) -> list[Event]:
     """Every event of a journal. What stands after the last whole line was cut off by a crash, was never told to anybody, and is left out.
 
     Raises:
-        JournalError: no such journal, or a line is damaged.
+        JournalError: no such journal.
+        DamagedJournal: a line is damaged or missing.
     """
     try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        *lines, _ = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         raise JournalError(f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one.") from None
     events = []
     for number, line in enumerate(lines, 1):
         try:
-            events.append(Event.from_line(line))
+            events.append(Event.from_line(line.decode()))
         except ValueError as error:
-            raise JournalError(f"{path}:{number} is damaged ({error}).") from error
+            raise DamagedJournal(f"{path}:{number} is damaged ({error}).") from error
+        if events[-1].number != number:
+            raise DamagedJournal(f"{path}:{number} is damaged (event {events[-1].number} stands where {number} should).")
     return events

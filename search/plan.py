@@ -1,4 +1,4 @@
-"""What a search would do and about how long it would take (`--dry-run`). Starts no Ray and writes nothing."""
+"""What a search would do and about how long it would take (`--dry-run`). Starts no Ray and records nothing."""
 
 from dataclasses import dataclass
 from statistics import mean
@@ -31,7 +31,7 @@ class Plan:
         return [
             f"{experiment.name}: {experiment.space_name} on {experiment.base.data.name}, {experiment.algorithm} + {experiment.scheduler}",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most, about {self.expected_epochs:,} after early stops",
-            f"  {self.slots} at once on {experiment.address} ({experiment.device}), about {minutes}",
+            f"  {self.slots} at once on this machine ({experiment.device}), about {minutes}",
             "  nothing was started",
         ]
 
@@ -49,12 +49,12 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
     costs = [epoch_seconds(config, dataset, device=experiment.device, threads=max(1, int(experiment.demand.cpus))) for config in configs]
     trials = experiment.planned_trials
-    lengths = _lengths(experiment) or [config.epochs for config in configs]
-    full = mean(lengths)
+    lengths = _lengths(experiment) or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(max(SAMPLES, min(trials, 1000)))]
+    most = sum(lengths) if _lengths(experiment) else trials * experiment.horizon
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
     at_once = min(slots(local, experiment.demand), experiment.concurrency or 10**6, trials)
     seconds = trials * expected * mean(costs) / (at_once * experiment.demand.workers)
-    return Plan(trials, round(trials * full), round(trials * expected), at_once, seconds)
+    return Plan(trials, most, round(trials * expected), at_once, seconds)
 
 
 def _lengths(experiment: Experiment) -> list[int]:

@@ -30,6 +30,8 @@ def git_commit() -> str:
     """The commit of this project's own checkout; empty where there is none."""
     here = Path(__file__).parent
     try:
+        if Path(_git(here, "rev-parse", "--show-toplevel")) != here.parent.resolve():
+            return ""
         commit = _git(here, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):

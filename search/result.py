@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from search.journal import FILE_NAME, Event, read
+from search.journal import FILE_NAME, Event, JournalError, read
+from trainables.ranking import rank
 
 RANKED = ("completed", "stopped", "running")
 """Outcomes whose best epoch counts: a stopped trial's checkpoint was measured on the same images as any other's."""
@@ -28,7 +29,7 @@ class TrialResult:
     @property
     def best_epoch(self) -> int | None:
         """The epoch with the highest validation accuracy, then the lowest validation loss, then the first."""
-        return max(self.epochs, key=lambda epoch: (*_rank(self.epochs[epoch]), -epoch), default=None)
+        return max(list(self.epochs), key=lambda epoch: (*rank(self.epochs[epoch]), -epoch), default=None)
 
     @property
     def best(self) -> dict[str, float]:
@@ -48,7 +49,10 @@ class TrialResult:
 
 @dataclass
 class SearchResult:
-    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one."""
+    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one.
+
+    The live table reads while `apply` writes: what is read there is copied first.
+    """
 
     name: str = ""
     started: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +73,8 @@ class SearchResult:
         result = cls()
         for event in read(folder / FILE_NAME):
             result.apply(event)
+        if not result.started:
+            raise JournalError(f"the search at '{folder}' was cut off before it began. Start it again under another name.")
         return result
 
     def apply(self, event: Event) -> None:
@@ -90,8 +96,8 @@ class SearchResult:
     @property
     def ranking(self) -> list[TrialResult]:
         """Trials with a best epoch, the best first; diverged and failed ones are not among them."""
-        ranked = [trial for trial in self.trials.values() if trial.outcome in RANKED and trial.epochs]
-        return sorted(ranked, key=lambda trial: _rank(trial.best), reverse=True)
+        ranked = [trial for trial in list(self.trials.values()) if trial.outcome in RANKED and trial.epochs]
+        return sorted(ranked, key=lambda trial: rank(trial.best), reverse=True)
 
     @property
     def best(self) -> TrialResult | None:
@@ -101,12 +107,12 @@ class SearchResult:
     @property
     def counts(self) -> dict[str, int]:
         """How many trials had each outcome."""
-        return dict(Counter(trial.outcome for trial in self.trials.values()))
+        return dict(Counter(trial.outcome for trial in list(self.trials.values())))
 
     @property
     def epochs_trained(self) -> int:
         """Finished epochs of all trials."""
-        return sum(len(trial.epochs) for trial in self.trials.values())
+        return sum(len(trial.epochs) for trial in list(self.trials.values()))
 
     @property
     def train_s(self) -> float:
@@ -137,7 +143,3 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
         case "ended":
             trial.outcome, trial.reason, trial.ended_ms = event.data["outcome"], event.data["reason"], event.time_ms
-
-
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    return metrics["val/accuracy"], -metrics["val/loss"]

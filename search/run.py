@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -66,7 +68,9 @@ def parser() -> Parser:
     where.add_argument("--cpus-per-trial", type=float, default=1, metavar="X", help="CPUs of each worker of a trial")
     where.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)")
     where.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train one trial together")
-    where.add_argument("--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto takes a GPU if there is one")
+    where.add_argument(
+        "--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto: a GPU if this machine has one; on a cluster, if --gpus-per-trial is given"
+    )
     made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
     made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
     return made
@@ -122,8 +126,12 @@ def print_summary(finished: Finished, experiment: Experiment, console: Console) 
     if result.reason:
         console.print(f"the search ended early: {result.reason}", markup=False)
     console.print(best_table(result) if result.best else "no trial finished an epoch; the reasons are in the journal")
-    storage = "" if experiment.storage == Path("searches") else f" --storage {experiment.storage}"
-    steps = [("journal", str(finished.journal)), ("page", f"python -m search.report {experiment.name}{storage}"), ("MLflow", mlflow_command(finished.tracking))]
+    storage = "" if experiment.storage == Path("searches") else f" --storage {shlex.quote(str(experiment.storage))}"
+    steps = [
+        ("journal", str(finished.journal)),
+        ("page", f"{program('python')} -m search.report {experiment.name}{storage}"),
+        ("MLflow", mlflow_command(finished.tracking)),
+    ]
     for title, text in steps:
         console.print(f"  {title:<8} {text}", markup=False, highlight=False, soft_wrap=True)
 
@@ -148,7 +156,15 @@ def mlflow_command(tracking: dict[str, str]) -> str:
     uri, page = tracking["tracking_uri"], f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}"
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/{page}"
-    return f"mlflow ui --backend-store-uri {uri}   then http://127.0.0.1:5000/{page}"
+    return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}   then http://127.0.0.1:5000/{page}"
+
+
+def program(name: str) -> str:
+    """How a program of this Python's environment is called from here: by its name where that finds it, else by its path."""
+    path = Path(sys.executable).with_name(name)
+    if shutil.which(name) == str(path) or not path.exists():
+        return name
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def command(args: argparse.Namespace) -> int:

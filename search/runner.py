@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,16 +19,15 @@ from search.cli import NOT_READY, SOME_FAILED
 from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
-from search.journal import Journal
+from search.journal import FILE_NAME, VERSION, Journal
 from search.provenance import provenance
 from search.report import figures
 from search.result import SearchResult
-from search.tracking import Tracker, check_tracking
+from search.summary import TOP
+from search.tracking import Tracker, check_tracking, masked
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
-
-TOP = 10
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def check_storage(experiment: Experiment) -> None:
         NotReady: that fails.
         ConfigError: a search of this name is there already.
     """
-    if (experiment.folder / "journal.jsonl").exists():
+    if (experiment.folder / FILE_NAME).exists() or experiment.folder.is_file():
         raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. Use another --name.")
     probe = experiment.storage / f".probe-{os.getpid()}"
     is_new = not experiment.storage.exists()
@@ -107,6 +106,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     console.print(
         f"{experiment.name}: {experiment.planned_trials} trials of up to {experiment.horizon} epochs, in {experiment.folder}; starting Ray", highlight=False
     )
+    troubles: list[str] = []
     tracker = Tracker(experiment.tracking)
     with session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have:
         from search.tuning import test_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
@@ -122,27 +122,30 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
                 tune_search(driver, dataset, slots=at_once)
                 test_best(driver, dataset)
             except KeyboardInterrupt:
-                driver.close("interrupted", "Ctrl-C twice")
+                driver.close("interrupted", "stopped by SIGINT")
+            except NotReady as error:
+                troubles.append(str(error))
             except BaseException:
                 driver.close("lost", "the search broke off")
                 raise
             finally:
                 wind_up(driver, tracker)
-    where = {"tracking_uri": experiment.tracking, "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
     if tracker.error:
-        display.say(f"error: MLflow did not take everything ({tracker.error}). Nothing is lost: {journal.path} has it all.")
-    return Finished(driver.result, journal.path, where, exit_code(driver.result, signals, tracker))
+        troubles.append(f"MLflow did not take everything ({tracker.error}). Nothing is lost: {journal.path} has it all.")
+    for trouble in troubles:
+        display.say(f"error: {trouble}")
+    where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
+    return Finished(driver.result, journal.path, where, exit_code(driver.result, signals, troubles))
 
 
 def wind_up(driver: Driver, tracker: Tracker) -> None:
-    """Leave the evidence, write the last line, and wait for MLflow to have it all."""
-    try:
-        driver.algorithm.save(driver.experiment.folder)
-        draw(driver.result, driver.experiment.folder, tracker)
-    finally:
-        driver.finish()
-        driver.journal.close()
-        tracker.close()
+    """Write the last line, leave the evidence, and wait for MLflow to have it all; one step's failure keeps none of the others."""
+    with ExitStack() as steps:
+        steps.callback(tracker.close)
+        steps.callback(driver.journal.close)
+        steps.callback(driver.finish)
+        steps.callback(draw, driver.result, driver.experiment.folder, tracker)
+        steps.callback(driver.algorithm.save, driver.experiment.folder)
 
 
 def started(experiment: Experiment, dataset: Dataset, at_once: int) -> dict[str, object]:
@@ -157,7 +160,7 @@ def started(experiment: Experiment, dataset: Dataset, at_once: int) -> dict[str,
         "test": len(dataset.test) if dataset.test else 0,
         "fingerprint": dataset.fingerprint,
     }
-    return {"version": 1, "name": experiment.name, "experiment": experiment.describe(), "data": data, "slots": at_once, "provenance": provenance()}
+    return {"version": VERSION, "name": experiment.name, "experiment": experiment.describe(), "data": data, "slots": at_once, "provenance": provenance()}
 
 
 def draw(result: SearchResult, folder: Path, tracker: Tracker) -> None:
@@ -206,10 +209,10 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def exit_code(result: SearchResult, signals: list[int], tracker: Tracker) -> int:
+def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
     """What the process says at its end (see `search.cli`)."""
     if signals:
         return 128 + signals[0]
-    if tracker.error:
+    if troubles:
         return NOT_READY
     return SOME_FAILED if result.failed or result.best is None else 0

@@ -16,14 +16,19 @@ parameters have those values (one, or a tuple of several).
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
-from trainables.config import PATHS, TrialConfig, unknown_key
+from trainables.config import PATHS, unknown_key
 from trainables.errors import ConfigError
+
+PER_TRIAL_DATA = {"data.scaling"}
+"""What a trial may have of its own about the data; the rest is decoded and split once for all."""
+
+MOST_PROBED = 100
 
 Params = dict[str, Any]
 """The searched values of one trial, by dotted path; only those that exist under the others' values."""
@@ -38,13 +43,18 @@ class Domain(ABC):
 
     @property
     @abstractmethod
-    def values(self) -> tuple[Any, ...] | None:
+    def values(self) -> Sequence[Any] | None:
         """All values, where they can be counted; a range without a step has none."""
 
     @property
     @abstractmethod
     def extremes(self) -> tuple[Any, ...]:
-        """The values at the edges; what is nonsense anywhere is nonsense at one of them."""
+        """The values at the edges."""
+
+    @property
+    def probes(self) -> Sequence[Any]:
+        """The values to try before a search: all of them where they are few, else the extremes."""
+        return self.values if self.values is not None and len(self.values) <= MOST_PROBED else self.extremes
 
     @abstractmethod
     def sample(self, generator: np.random.Generator) -> Any:
@@ -86,7 +96,7 @@ class Range(Domain):
         return (self.low, self.high)
 
     @property
-    def values(self) -> tuple[Any, ...] | None:
+    def values(self) -> Sequence[Any] | None:
         """low, low + step, ... up to high."""
         if self.step is None:
             return None
@@ -96,7 +106,7 @@ class Range(Domain):
     def sample(self, generator: np.random.Generator) -> Any:
         """Uniform between the bounds, both included."""
         if self.values is not None:
-            return self.values[generator.integers(len(self.values))]
+            return self.values[int(generator.integers(len(self.values)))]
         low, high = self._span()
         if self.log:
             return self._clean(math.exp(generator.uniform(math.log(low), math.log(high))))
@@ -129,9 +139,9 @@ class Int(Range):
         super().refuse_nonsense()
 
     @property
-    def values(self) -> tuple[Any, ...] | None:
+    def values(self) -> Sequence[Any] | None:
         """Every whole number, or every `step`th; None on a log scale, which weighs them."""
-        return None if self.log else tuple(range(self.low, self.high + 1, int(self.step or 1)))
+        return None if self.log else range(self.low, self.high + 1, int(self.step or 1))
 
     def _span(self) -> tuple[float, float]:
         return self.low - 0.4999, self.high + 0.4999
@@ -177,19 +187,24 @@ class SearchSpace:
     """What is searched (`domains`), and what every trial has beside it (`base`, by dotted path).
 
     `trials` is how many a search starts when the user does not say; None leaves it to the search. `reference` is a known
-    configuration to set beside the best one found, such as a paper's.
+    configuration to set beside the best one found, such as a paper's, and `reference_title` what it is called.
     """
 
     domains: Mapping[str, Domain]
     base: Mapping[str, Any] = field(default_factory=dict)
     trials: int | None = None
     reference: Mapping[str, Any] = field(default_factory=dict)
+    reference_title: str = "reference"
 
     def __post_init__(self) -> None:
-        TrialConfig().override(self.base)
+        for path in self.base:
+            if path not in PATHS:
+                raise unknown_key(path)
         for position, (path, domain) in enumerate(self.domains.items()):
             if path not in PATHS:
                 raise unknown_key(path)
+            if path.startswith("data.") and path not in PER_TRIAL_DATA:
+                raise ConfigError(f"{path} is the same for all trials of a search, which share one copy of the data; set it with --set or in the base.")
             try:
                 domain.refuse_nonsense()
             except ConfigError as error:
@@ -208,12 +223,17 @@ class SearchSpace:
         return self.domains[path].exists({**self.base, **params})
 
     @property
+    def _combinations(self) -> float:
+        """The number of points if nothing were conditional; infinite when a range has no step."""
+        return math.prod(math.inf if domain.values is None else len(domain.values) for domain in self.domains.values())
+
+    @property
     def size(self) -> int | None:
         """The number of grid points; None when a range has no step."""
-        if any(domain.values is None for domain in self.domains.values()):
+        if self._combinations == math.inf:
             return None
         if not any(domain.when for domain in self.domains.values()):
-            return math.prod(len(domain.values or ()) for domain in self.domains.values())
+            return int(self._combinations)
         return sum(1 for _ in self.points())
 
     def points(self) -> Iterator[Params]:
@@ -247,28 +267,31 @@ class SearchSpace:
         return params
 
     def edges(self) -> Iterator[Params]:
-        """Points that between them hold every extreme of every domain, for checks before the start."""
-        widest = max((len(domain.extremes) for domain in self.domains.values()), default=1)
+        """Points for checks before the start: all where they are few, else such that every probe of every domain is among them."""
+        if self._combinations <= MOST_PROBED**2:
+            yield from self.points()
+            return
+        widest = max((len(domain.probes) for domain in self.domains.values()), default=1)
         parents = {path for domain in self.domains.values() for path in domain.when}
-        for combination in itertools.product(*(self.domains[path].extremes for path in parents if path in self.domains)):
+        for combination in itertools.product(*(self.domains[path].probes for path in parents if path in self.domains)):
             chosen = dict(zip((path for path in parents if path in self.domains), combination, strict=True))
             for number in range(widest):
                 params: Params = {}
                 for path, domain in self.domains.items():
                     if self.exists(path, params):
-                        params[path] = chosen.get(path, domain.extremes[number % len(domain.extremes)])
+                        params[path] = chosen.get(path, domain.probes[number % len(domain.probes)])
                 yield params
 
     def describe(self) -> dict[str, Any]:
         """The space as plain values, for the journal."""
-        return {
-            "domains": {
-                path: {"kind": type(domain).__name__, **{name: _plain(value) for name, value in vars(domain).items() if value}}
-                for path, domain in self.domains.items()
-            },
-            "base": dict(self.base),
-            "reference": dict(self.reference),
-        }
+        domains = {path: {"kind": type(domain).__name__, **_described(domain)} for path, domain in self.domains.items()}
+        return {"domains": domains, "base": dict(self.base), "reference": dict(self.reference), "reference_title": self.reference_title}
+
+
+def _described(domain: Domain) -> dict[str, Any]:
+    """What is set of a domain."""
+    unset: tuple[Any, ...] = (None, False)
+    return {name: _plain(value) for name, value in vars(domain).items() if not any(value is empty for empty in unset) and value != {}}
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from search.result import SearchResult, TrialResult
+from trainables.config import TrialConfig
 
 TOP = 10
 
@@ -28,12 +29,15 @@ def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], Tria
     rows: list[tuple[str, dict[str, Any], TrialResult | None]] = []
     if result.best is not None:
         rows.append(("found", result.best.params, result.best))
-    reference = result.started["experiment"]["space"]["reference"]
-    if reference:
-        wanted = {path: value for path, value in reference.items() if path in searched(result)}
-        same = [trial for trial in result.trials.values() if trial.params == wanted]
-        rows.append(("the paper's", reference, same[0] if same else None))
+    space = result.started["experiment"]["space"]
+    if space["reference"]:
+        same = (trial for trial in result.trials.values() if trial.config and _is_at(TrialConfig.from_dict(trial.config), space["reference"]))
+        rows.append((space["reference_title"], space["reference"], next(same, None)))
     return rows
+
+
+def _is_at(config: TrialConfig, reference: dict[str, Any]) -> bool:
+    return all(config.value(path) == value for path, value in reference.items())
 
 
 def markdown_summary(result: SearchResult) -> str:

@@ -1,20 +1,24 @@
 """MLflow's picture of a search: a parent run, a child run a trial. The only module that writes to MLflow.
 
 A projection of the journal: one background thread takes the events and writes them in batches, with the journal's own timestamps, so
-training waits for nothing here, and writing an event again changes nothing. What MLflow does not take is still in the journal.
+training waits for nothing here, and a metric written again changes nothing. What MLflow does not take is still in the journal.
 """
 
+import http.client
 import logging
 import os
 import queue
+import re
 import socket
+import sqlite3
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cluster.errors import NotReady
@@ -22,9 +26,6 @@ from search.journal import Event
 from search.result import SearchResult, TrialResult
 from search.summary import markdown_summary
 from trainables.errors import ConfigError, unknown
-
-if TYPE_CHECKING:
-    pass
 
 PRIMARY_METRIC = "best/val_accuracy"
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
@@ -44,11 +45,8 @@ ENVIRONMENT = {
 
 
 def masked(uri: str) -> str:
-    """The URI without its password."""
-    parts = urlsplit(uri)
-    if not parts.password:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")))
+    """The URI without its user and password."""
+    return re.sub(r"//[^/@]*@", "//***@", uri)
 
 
 def check_tracking(uri: str) -> None:
@@ -58,7 +56,11 @@ def check_tracking(uri: str) -> None:
         ConfigError: a kind of URI that MLflow no longer takes.
         NotReady: nothing answers, or the SQLite file's folder cannot be written.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        address = (parts.hostname, parts.port)
+    except ValueError as error:
+        raise ConfigError(f"'{masked(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db or a server's http:// address.") from error
     kind = parts.scheme.partition("+")[0]
     if kind in ("", "file"):
         raise ConfigError(f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking sqlite:///mlflow.db or a server's http:// address.")
@@ -68,11 +70,12 @@ def check_tracking(uri: str) -> None:
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking.")
+        _open_sqlite(uri)
     elif kind in ("http", "https"):
         _check(uri, lambda: _ask(uri))
-    elif parts.hostname:
-        address = (parts.hostname, parts.port or PORTS.get(kind, 0))
-        _check(uri, lambda: socket.create_connection(address, timeout=TIMEOUT_S).close())
+    elif address[0]:
+        place = (address[0], address[1] or PORTS[kind])
+        _check(uri, lambda: socket.create_connection(place, timeout=TIMEOUT_S).close())
 
 
 def sqlite_path(uri: str) -> Path:
@@ -80,23 +83,36 @@ def sqlite_path(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///")).absolute()
 
 
+def _open_sqlite(uri: str) -> None:
+    path = sqlite_path(uri)
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        raise NotReady(f"{uri} cannot be opened ({error}). Use another --tracking.") from error
+
+
 def _check(uri: str, attempt: Callable[[], None]) -> None:
     reason = ""
     for _ in range(TRIES):
         try:
             return attempt()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = str(getattr(error, "reason", error))
     raise NotReady(f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use --tracking sqlite:///mlflow.db.")
 
 
 def _ask(uri: str) -> None:
     """Ask a server for its health. One that wants a login answers too: the credentials are MLflow's own business."""
+    parts = urlsplit(uri)
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     try:
-        urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=TIMEOUT_S).close()
+        urllib.request.urlopen(plain.rstrip("/") + "/health", timeout=TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
-            raise
+            raise OSError(f"HTTP {error.code}") from error
 
 
 @dataclass(frozen=True)
@@ -202,15 +218,29 @@ class Runs:
     def _start(self, event: Event) -> None:
         """The experiment (one a space and data set) and the parent run."""
         facts = event.data
-        title = f"{facts['experiment']['space']['name']}-{facts['data']['name']}"
-        found = self.client.get_experiment_by_name(title)
-        self.experiment_id = found.experiment_id if found else self.client.create_experiment(title, artifact_location=self._artifact_location(title))
+        source = facts["data"]["name"] if facts["data"]["name"] != "folder" else f"folder-{Path(facts['data']['root']).resolve().name}"
+        self.experiment_id = self._experiment(f"{facts['experiment']['space']['name']}-{source}")
         for key, value in (("mlflow.experiment.primaryMetric.name", PRIMARY_METRIC), ("mlflow.experiment.primaryMetric.greaterIsBetter", "true")):
             self.client.set_experiment_tag(self.experiment_id, key, value)
         tags = {"search.name": facts["name"], "search.role": "search", **self._common_tags()}
         self.parent = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=facts["name"]).info.run_id
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
         self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"]})
+
+    def _experiment(self, title: str) -> str:
+        """The experiment of this title: found, brought back if it was deleted, or made."""
+        from mlflow.exceptions import MlflowException
+
+        if (found := self.client.get_experiment_by_name(title)) is None:
+            try:
+                return str(self.client.create_experiment(title, artifact_location=self._artifact_location(title)))
+            except MlflowException:
+                found = self.client.get_experiment_by_name(title)  # another search was faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
 
     def _artifact_location(self, title: str) -> str | None:
         """Beside the SQLite file; a server has a place of its own."""

@@ -6,7 +6,6 @@ that Tune neither flattens nor judges it.
 
 import asyncio
 import json
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,12 +47,8 @@ class TrialWorker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch. What the trial raises ends it as failed, with its traceback; the process goes on."""
-        try:
-            report = next(self._reports).to_dict()
-        except Exception:  # noqa: BLE001 - any error in a trial is that trial's own
-            report = {"epoch": 0, "metrics": {}, "outcome": "failed", "reason": traceback.format_exc()}
-        return {"report": json.dumps(report)}
+        """Train one epoch. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
+        return {"report": json.dumps(next(self._reports).to_dict())}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: trials save their own."""
@@ -63,22 +58,27 @@ class TrialWorker(tune.Trainable):
 
 
 class Gate:
-    """An actor that holds a trial's workers after each epoch until the search has decided that the trial goes on."""
+    """An actor that holds a trial's workers after each epoch until the search has decided whether the trial goes on.
+
+    Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial instead would leave its placement group to
+    a cleaner of Ray's that does not find it when two clusters share a machine.
+    """
 
     def __init__(self) -> None:
-        self._open_to = 0
-        self._moved = asyncio.Condition()
+        self._decided: dict[int, bool] = {}
+        self._news = asyncio.Condition()
 
-    async def open(self, epoch: int) -> None:
-        """Let the workers pass that have finished this epoch."""
-        async with self._moved:
-            self._open_to = max(self._open_to, epoch)
-            self._moved.notify_all()
+    async def decide(self, epoch: int, go_on: bool) -> None:
+        """Let the workers pass that have finished this epoch, to go on or to stop."""
+        async with self._news:
+            self._decided[epoch] = go_on
+            self._news.notify_all()
 
-    async def passed(self, epoch: int) -> None:
-        """Return when this epoch's workers may pass."""
-        async with self._moved:
-            await self._moved.wait_for(lambda: self._open_to >= epoch)
+    async def passed(self, epoch: int) -> bool:
+        """Return, once it is decided, whether this epoch's workers go on."""
+        async with self._news:
+            await self._news.wait_for(lambda: epoch in self._decided)
+            return self._decided[epoch]
 
 
 def gate_name(folder: str) -> str:

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -16,10 +17,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.session import DRIVER_RESOURCE, LOCAL
+from cluster.errors import NotReady
 from search.driver import Driver
 from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
 from trainables.datasets.arrays import Dataset
+
+WAITING = {"node:__internal_head__": 0.001}
+"""What a process asks for that only waits: a place on the head node, and no CPU of the trials'."""
 
 
 def _nothing() -> None:
@@ -70,14 +74,15 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         self.driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """STOP when the trial is over. A trial on several workers that ended by itself winds down by itself."""
+        """STOP when the trial is over. A trial on several workers is told through its gate, and ends by itself."""
         report = json.loads(result["report"])
         over = self.driver.report(trial.config["trial"], report)
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
-        if not over:
-            ray.get_actor(gate_name(trial.config["folder"])).open.remote(report["epoch"])
-        return str(TrialScheduler.STOP if over and report["outcome"] is None else TrialScheduler.CONTINUE)
+        if report["outcome"] is None:
+            with suppress(ValueError):  # no gate, no workers behind it: the trial is dying, and `on_trial_error` will say so
+                ray.get_actor(gate_name(trial.config["folder"])).decide.remote(report["epoch"], not over)
+        return str(TrialScheduler.CONTINUE)
 
 
 class DriverCallback(Unpickled, tune.Callback):
@@ -133,16 +138,22 @@ def _trainable(driver: Driver, dataset: Dataset) -> Any:
         return tune.with_resources(ready, {"cpu": demand.cpus, "gpu": demand.gpus})
     each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
     led = tune.with_parameters(train_on_workers, dataset=dataset, device=experiment.device, demand=each)
-    waiting = {DRIVER_RESOURCE: 1.0} if experiment.address == LOCAL else {"CPU": 0.01}
-    return tune.with_resources(led, tune.PlacementGroupFactory([waiting]))
+    return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))
 
 
 def test_best(driver: Driver, dataset: Dataset) -> None:
-    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal."""
+    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal.
+
+    Raises:
+        NotReady: the evaluation failed; the trials' own results are not touched by that.
+    """
     best, experiment = driver.result.best, driver.experiment
     if best is None or best.best_epoch is None:
         return
     job = {"config": best.config, "folder": str(experiment.trial_folder(best.trial))}
     task = ray.remote(num_cpus=min(1, experiment.demand.cpus), num_gpus=experiment.demand.gpus)(evaluate_on_test)
-    test = ray.get(task.remote(job, dataset, best.best_epoch, experiment.device))
+    try:
+        test = ray.get(task.remote(job, dataset, best.best_epoch, experiment.device))
+    except ray.exceptions.RayError as error:
+        raise NotReady(f"the best trial could not be tested ({str(error).strip().splitlines()[-1]}); its checkpoint is in {job['folder']}") from error
     driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=test)

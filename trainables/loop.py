@@ -53,8 +53,10 @@ class Training:
 
     def __init__(self, config: TrialConfig, dataset: Dataset, *, device: str = "cpu", world: World | None = None) -> None:
         self.config, self.device, self.world = config, torch.device(device), world or World()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
         self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
-        with seeded(config.seed, "weights", 0):
+        with seeded(config.seed, "weights", 0, self.device):
             network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
         self.network = network.to(self.device)
         self.wrapped = self.world.wrap(self.network)
@@ -98,7 +100,7 @@ class Training:
         changes = generator_for(seed, f"augment {self.world.rank}", epoch)
         means = Means("loss", device=self.device)
         self.wrapped.train()
-        with seeded(seed, f"dropout {self.world.rank}", epoch):
+        with seeded(seed, f"dropout {self.world.rank}", epoch, self.device):
             for rows in order.split(self.config.batch_size):
                 if len(rows) >= 2 * self.world.size:  # batch normalisation needs two images
                     self.step(self.world.slice(rows), changes, means)
@@ -176,8 +178,8 @@ def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
 
 
 @contextmanager
-def seeded(seed: int, purpose: str, epoch: int) -> Iterator[None]:
+def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators inside and put them back as they were after: dropout and initialisation take no generator."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))
         yield

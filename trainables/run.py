@@ -9,6 +9,7 @@ from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.loop import EpochMetrics, Training
+from trainables.ranking import rank
 from trainables.world import World
 
 NEWEST_KEPT = 2
@@ -46,8 +47,3 @@ def run_trial(config: TrialConfig, dataset: Dataset, folder: Path, *, device: st
             checkpoint.save(folder, training.state(), {"metrics": epoch.values, "best_epoch": best.epoch})
             checkpoint.keep_only(folder, {best.epoch, *range(epoch.epoch - NEWEST_KEPT + 1, epoch.epoch + 1)})
         yield Report(epoch.epoch, epoch.values, outcome="completed" if epoch.epoch == config.epochs else None)
-
-
-def rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """What makes one epoch better than another: validation accuracy, then a lower validation loss."""
-    return metrics["val/accuracy"], -metrics["val/loss"]

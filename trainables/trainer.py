@@ -15,14 +15,15 @@ from trainables.worker import train_loop
 def build_trainer(
     config: TrialConfig, dataset: "ObjectRef[Any]", folder: Path, *, scaling: ScalingConfig, gate: Any, threads: int = 1, callbacks: Sequence[UserCallback] = ()
 ) -> TorchTrainer:
-    """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is that of one.
+    """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one
+    (each worker counts alike, also when its share is one image smaller).
 
     Args:
         config: the trial.
         dataset: a reference to a sealed `Dataset` in the object store.
         folder: where the checkpoints go; every node must see it.
         scaling: how many workers, with what each.
-        gate: an actor; each worker waits on its `passed(epoch)` before the next epoch.
+        gate: an actor; each worker asks its `passed(epoch)` after an epoch whether to go on.
         threads: of each worker.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """

@@ -18,7 +18,7 @@ def train_loop(job: dict[str, Any]) -> None:
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `threads`, and `gate`,
-            an actor whose `passed(epoch)` returns when the next epoch may begin.
+            an actor whose `passed(epoch)` returns, when that is decided, whether there is to be a next epoch.
     """
     from trainables.run import run_trial
     from trainables.threads import limit_threads
@@ -28,5 +28,5 @@ def train_loop(job: dict[str, Any]) -> None:
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     for report in run_trial(config, dataset, Path(job["folder"]), device=str(ray.train.torch.get_device()), world=Distributed()):
         ray.train.report({"report": json.dumps(report.to_dict())})
-        if report.outcome is None:
-            ray.get(job["gate"].passed.remote(report.epoch))
+        if report.outcome is None and not ray.get(job["gate"].passed.remote(report.epoch)):
+            return

@@ -41,13 +41,13 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        if not hasattr(module, attribute):
+            raise ConfigError(f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function that returns one.")
+        return _made(getattr(module, attribute), f"{path}:{attribute}")
     except ConfigError:
         raise
     except Exception as error:  # whatever a user's file does wrong is told in one line
         raise ConfigError(f"space file '{path}' cannot be read ({type(error).__name__}: {error}).") from error
-    if not hasattr(module, attribute):
-        raise ConfigError(f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function that returns one.")
-    return _made(getattr(module, attribute), f"{path}:{attribute}")
 
 
 def _made(value: Any, source: str) -> SearchSpace:

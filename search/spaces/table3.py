@@ -21,4 +21,5 @@ def space() -> SearchSpace:
         base={"model.name": "deep_cnn"},
         trials=60,
         reference=PAPERS_BEST,
+        reference_title="the paper's",
     )

@@ -119,3 +119,37 @@ def test_max_epochs_caps_every_trial_and_all_points_are_still_visited(open_drive
     result = play(open_driver(changed(experiment, max_epochs=1))).result
     assert [len(trial.epochs) for trial in result.trials.values()] == [1] * 9
     assert len({str(trial.params) for trial in result.trials.values()}) == 9
+
+
+def test_params_that_make_no_config_are_a_failed_trial_and_the_search_goes_on(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = open_driver(experiment)
+    ask, calls = driver.algorithm.ask, []
+
+    def sometimes_wrong(trial: str) -> dict[str, Any] | None:
+        calls.append(trial)
+        return {"optimizer.lr": -1.0, "epochs": 3} if len(calls) == 2 else ask(trial)
+
+    monkeypatch.setattr(driver.algorithm, "ask", sometimes_wrong)
+    result = play(driver).result
+    assert result.counts == {"completed": 8, "failed": 1}
+    assert "optimizer.lr must be > 0" in result.trials["t0002"].reason
+
+
+def test_a_trial_that_ends_without_a_word_has_failed(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.finish()
+    assert driver.result.counts == {"failed": 1}
+    assert read(driver.journal.path)[-1].kind == "finished"
+
+
+def test_a_cut_off_search_leaves_its_running_trials_open(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.close("interrupted", "stopped by SIGINT")
+    driver.finish()
+    assert driver.result.counts == {"running": 1}

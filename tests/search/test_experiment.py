@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.resources import Demand
 from search.experiment import Experiment
-from search.space import Choice, Float, SearchSpace
+from search.space import Choice, Float, Int, SearchSpace
 from tests.search.conftest import changed
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
@@ -31,6 +32,11 @@ def dataset(images: int, side: int) -> Dataset:
         ({"concurrency": 0}, "--concurrency must be >= 1"),
         ({"time_budget": 0.0}, "--time-budget must be > 0"),
         ({"time_budget": float("nan")}, "--time-budget must be > 0"),
+        ({"time_budget": float("inf")}, "--time-budget must be > 0"),
+        ({"demand": Demand(cpus=float("nan"))}, "--cpus-per-trial must be > 0"),
+        ({"demand": Demand(cpus=0)}, "--cpus-per-trial must be > 0"),
+        ({"space": SearchSpace({"model.filter_size": Int(3, 7)})}, "model.filter_size must be odd"),
+        ({"space": SearchSpace({"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Choice(None, 0.9)})}, "optimizer.momentum belongs to sgd"),
         ({"space": SearchSpace({"optimizer.lr": Float(0.1, 0.2)})}, "'optimizer.lr' is a range"),
         ({"space": SearchSpace({"optimizer.lr": Choice(0.1, -1)})}, "optimizer.lr must be > 0 (got -1)"),
         ({"space": SearchSpace({"seed": Choice(*range(20_000))})}, "has 20,000 grid points (limit 10,000). Use --trials N"),
@@ -86,6 +92,12 @@ def test_a_setting_changes_the_base_and_fixes_a_searched_key(settings_of: Callab
     assert made.space.size == 81
     assert (made.base.epochs, made.base.optimizer.weight_decay, made.base.seed, made.base.data.split_seed) == (5, 0.1, 7, 7)
     assert made.config({"optimizer.lr": 0.1}).epochs == 5
+
+
+def test_flip_can_be_asked_for_where_it_keeps_the_meaning(settings_of: Callable[..., Experiment]) -> None:
+    assert settings_of("--space", "smoke", "--data", "cifar10", "--set", "augment.flip=true").base.augment.flip
+    with pytest.raises(ConfigError, match="a mirrored image of 'mnist'"):
+        settings_of("--space", "smoke", "--data", "mnist", "--set", "augment.flip=true")
 
 
 def test_a_folder_is_named_in_the_data_option(settings_of: Callable[..., Experiment]) -> None:

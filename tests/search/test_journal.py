@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.journal import Event, Journal, JournalError, read
+from search.journal import DamagedJournal, Event, Journal, JournalError, read
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
@@ -68,6 +68,14 @@ def test_damage_in_the_middle_is_never_passed_over(tmp_path: Path, damage: str) 
     path = tmp_path / "journal.jsonl"
     path.write_text(line + damage + line)
     with pytest.raises(JournalError, match=r"journal\.jsonl:2 is damaged"):
+        read(path)
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", Event(5, 0, "ended", {}).to_line().encode()])
+def test_bytes_that_are_no_text_and_lines_that_are_missing_are_damage(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(Event(1, 0, "started", {}).to_line().encode() + damage)
+    with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2 is damaged"):
         read(path)
 
 

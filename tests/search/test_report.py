@@ -7,7 +7,7 @@ from search.experiment import Experiment
 from search.report.__main__ import main
 from search.report.page import render
 from search.result import SearchResult
-from search.space import SearchSpace
+from search.space import Choice, SearchSpace
 from search.summary import json_summary, markdown_summary, reference_rows
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
 from trainables.config import TrialConfig
@@ -33,7 +33,9 @@ def result(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
     def train(config: TrialConfig, epoch: int) -> dict[str, object]:
         return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 else good_lr_wins(config, epoch)
 
-    space = SearchSpace(experiment.space.domains, base=experiment.space.base, reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 10})
+    space = SearchSpace(
+        experiment.space.domains, base=experiment.space.base, reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 5}, reference_title="the book's"
+    )
     driver = play(open_driver(changed(experiment, space=space, scheduler="asha")), train)
     driver.journal.append("tested", trial=driver.result.best.trial, epoch=1, test=TEST)  # type: ignore[union-attr]
     return driver.result
@@ -67,8 +69,9 @@ def test_the_verb_writes_the_page_and_says_where(result: SearchResult, experimen
     assert "played" in path.read_text()
 
 
-def test_the_verb_on_a_search_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["none", "--storage", str(tmp_path)]) == 2
+@pytest.mark.parametrize("name", ["none", "damaged"])
+def test_the_verb_on_a_search_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert main([name, "--storage", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no search at")
 
 
@@ -82,9 +85,23 @@ def test_a_damaged_journal_is_one_line_and_another_code(experiment: Experiment, 
 def test_the_found_row_stands_beside_the_reference(result: SearchResult) -> None:
     (found, _, best), (paper, params, same) = reference_rows(result)
     assert (found, best) == ("found", result.best)
-    assert (paper, params["model.layers"]) == ("the paper's", 10)
+    assert (paper, params["model.layers"]) == ("the book's", 5)
     assert same is not None
     assert same.params == {"optimizer.lr": 0.001, "epochs": 6}
+
+
+@pytest.mark.parametrize("fixed", [{"optimizer.lr": 0.01}, {"model.layers": 10}])
+def test_a_reference_that_was_not_trained_is_not_tried(experiment: Experiment, open_driver: OpenDriver, fixed: dict[str, object]) -> None:
+    """Fixing a key to another value than the reference's leaves no trial at the reference."""
+    space = SearchSpace(experiment.space.domains, base=experiment.space.base, reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 5}).fixed(fixed)
+    driver = play(open_driver(changed(experiment, space=space, base=experiment.base.override(space.base))))
+    assert reference_rows(driver.result)[1][2] is None
+
+
+def test_an_epoch_cap_below_the_references_leaves_it_not_tried(experiment: Experiment, open_driver: OpenDriver) -> None:
+    space = SearchSpace({"epochs": Choice(3, 6)}, reference={"epochs": 6})
+    driver = play(open_driver(changed(experiment, space=space, max_epochs=2)))
+    assert reference_rows(driver.result)[1][2] is None
 
 
 def test_the_note_holds_the_ten_best(result: SearchResult) -> None:

@@ -72,7 +72,7 @@ def test_a_search_ends_well_and_says_where_everything_is(smoke: tuple[Path, Done
     assert 0 < summary["slot_efficiency"] < 1
     assert summary["slots"] == 1
     assert (folder / summary["journal"]).is_file()
-    assert "python -m search.report first" in done.stderr
+    assert "-m search.report first" in done.stderr
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in done.stderr
     assert "Traceback" not in done.stderr
 

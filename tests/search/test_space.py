@@ -34,9 +34,16 @@ def test_nonsense_is_refused_at_birth(domains: dict[str, Domain], words: str) ->
         SearchSpace(domains)
 
 
-def test_nonsense_in_the_base_is_refused_at_birth() -> None:
-    with pytest.raises(ConfigError, match="unknown model 'deepcnn'"):
-        SearchSpace({"optimizer.lr": Choice(0.1)}, base={"model.name": "deepcnn"})
+def test_an_unknown_key_in_the_base_is_refused_at_birth() -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean 'model\.name'"):
+        SearchSpace({"optimizer.lr": Choice(0.1)}, base={"model.nam": "deep_cnn"})
+
+
+@pytest.mark.parametrize("path", ["data.name", "data.image_size", "data.train_limit", "data.split_seed"])
+def test_what_all_trials_share_of_the_data_is_not_searched(path: str) -> None:
+    with pytest.raises(ConfigError, match=f"{path} is the same for all trials of a search"):
+        SearchSpace({path: Choice(1, 2)})
+    SearchSpace({"data.scaling": Choice("unit", "standard")})
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,19 @@ def test_edges_hold_every_extreme() -> None:
         edges = list(space.edges())
         for path, domain in space.domains.items():
             assert {edge.get(path) for edge in edges} >= set(domain.extremes)
+
+
+def test_edges_hold_every_value_of_a_short_domain_beside_a_range() -> None:
+    space = SearchSpace({"optimizer.lr": Float(0.1, 0.2), "model.filter_size": Int(3, 7)})
+    assert {edge["model.filter_size"] for edge in space.edges()} == {3, 4, 5, 6, 7}
+
+
+def test_the_description_keeps_bounds_of_zero() -> None:
+    assert SearchSpace({"model.dropout": Float(0.0, 0.5)}).describe()["domains"]["model.dropout"] == {"kind": "Float", "low": 0.0, "high": 0.5}
+
+
+def test_a_huge_range_costs_nothing() -> None:
+    assert SearchSpace({"seed": Int(0, 2**31)}).size == 2**31 + 1
 
 
 def test_a_fixed_key_is_no_longer_searched_but_still_a_condition() -> None:

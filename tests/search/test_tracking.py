@@ -173,6 +173,33 @@ def test_folder_tracking_is_refused(uri: str) -> None:
         check_tracking(uri)
 
 
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:abc", "postgresql://h:abc/db", "http://[::1"])
+def test_a_uri_that_is_none_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match="is not a tracking URI"):
+        check_tracking(uri)
+
+
+def test_a_login_in_the_uri_is_not_part_of_the_host(server: tuple[str, list[int]]) -> None:
+    check_tracking(server[0].replace("//", "//user:secret@"))
+
+
+def test_a_file_that_is_no_database_is_not_ready(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database, but it is long enough to be taken for one " * 10)
+    with pytest.raises(NotReady, match="cannot be opened"):
+        check_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_an_experiment_deleted_in_the_ui_is_brought_back(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, _ = tracked(uri, experiment, open_driver)
+    tracker.close()
+    MlflowClient(uri).delete_experiment(tracker.experiment_id)
+    again, _ = tracked(uri, changed(experiment, name="again"), open_driver)
+    again.close()
+    assert again.error == ""
+    assert again.experiment_id == tracker.experiment_id
+    assert len(runs(uri, again)[1]) == 9
+
+
 def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"unknown kind of tracking URI 'htp'\. Known: .* Did you mean 'http'"):
         check_tracking("htp://127.0.0.1:5000")
@@ -184,5 +211,6 @@ def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_a_password_is_masked() -> None:
-    assert masked("postgresql://u:p@h:5/db") == "postgresql://u:***@h:5/db"
+    assert masked("postgresql://u:p@h:5/db") == "postgresql://***@h:5/db"
+    assert masked("http://token@h") == "http://***@h"
     assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"

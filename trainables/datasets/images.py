@@ -39,7 +39,7 @@ def open_image(path: Path) -> Image.Image:
             image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, TypeError) as error:
         raise DataError("not an image") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()

@@ -20,6 +20,9 @@ from trainables.datasets.registry import DATASETS
 from trainables.datasets.splits import split_off
 from trainables.errors import DataError
 
+CACHE_VERSION = 1
+"""Raised when decoding changes, so that arrays decoded before are not taken."""
+
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
     """Decode (or find decoded), check and split a data set.
@@ -87,7 +90,7 @@ def _cached(config: DataConfig, *, download: bool) -> Decoded:
 
 
 def _key(config: DataConfig, files: list[Path]) -> str:
-    digest = hashlib.sha256(json.dumps([config.name, str(Path(config.root).resolve()), config.image_size]).encode())
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, config.name, str(Path(config.root).resolve()), config.image_size]).encode())
     for path in files:
         status = path.stat()
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
