@@ -121,7 +121,8 @@ def print_summary(finished: Finished, experiment: Experiment, console: Console) 
     """What was found, beside what is known, and where to look."""
     result = finished.result
     console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s"
+        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s",
+        soft_wrap=True,
     )
     if result.reason:
         console.print(f"the search ended early: {result.reason}", markup=False)

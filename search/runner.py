@@ -104,7 +104,9 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     dataset, local = prepare(experiment, download=download)
     console = Console(stderr=True)
     console.print(
-        f"{experiment.name}: {experiment.planned_trials} trials of up to {experiment.horizon} epochs, in {experiment.folder}; starting Ray", highlight=False
+        f"{experiment.name}: {experiment.planned_trials} trials of up to {experiment.horizon} epochs, in {experiment.folder}; starting Ray",
+        highlight=False,
+        soft_wrap=True,
     )
     troubles: list[str] = []
     tracker = Tracker(experiment.tracking)
