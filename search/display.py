@@ -62,7 +62,7 @@ class Display:
 
     def _left(self) -> str:
         """The time left, if the rest is like what has ended."""
-        ended = sum(trial.ended_ms > 0 for trial in self.result.trials.values())
+        ended = sum(trial.ended_ms > 0 for trial in list(self.result.trials.values()))
         if not ended:
             return "time left unknown"
         seconds = self._elapsed() / ended * (self.planned - ended)
