@@ -26,8 +26,10 @@ from trainables.metrics import Means
 from trainables.models.registry import MODELS
 from trainables.world import World
 
-DIVERGED_LOSS = 1e6
-"""A mean loss beyond this has blown up as surely as one that is not finite (an untrained net has about log(classes))."""
+DIVERGED_LOSS = 1e9
+"""A mean training loss beyond this has blown up as surely as one that is not finite (an untrained net has about log(classes)). The
+validation loss may pass a million and come back, when the running statistics of batch normalisation have seen only a few steps.
+"""
 EVAL_BATCH = 512
 
 
@@ -41,9 +43,9 @@ class EpochMetrics:
     @property
     def diverged(self) -> str:
         """Why the training cannot go on, in words; empty when it can."""
-        for name in ("train/loss", "val/loss"):
+        for name, limit in (("train/loss", DIVERGED_LOSS), ("val/loss", math.inf)):
             value = self.values[name]
-            if not math.isfinite(value) or value > DIVERGED_LOSS:
+            if not math.isfinite(value) or value > limit:
                 return f"{name} is {value:.3g} at epoch {self.epoch}"
         return ""
 

@@ -55,7 +55,7 @@ def test_the_callers_random_state_is_left_as_it_was(make_config, make_dataset):
 
 def test_seeded_puts_the_state_back_after_an_error():
     state = torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError), seeded(1, "x", 1):
+    with pytest.raises(ZeroDivisionError), seeded(1, "x", 1, torch.device("cpu")):
         torch.rand(3 // 0)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -148,14 +148,22 @@ def test_an_absurd_learning_rate_diverges(name, optimizer, make_config, make_dat
     assert epoch.diverged.endswith("at epoch 1")
 
 
-@pytest.mark.parametrize("name", ["train/loss", "val/loss"])
-@pytest.mark.parametrize(("value", "text"), [(math.nan, "nan"), (math.inf, "inf"), (2 * DIVERGED_LOSS, "2e+06")])
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("train/loss", math.nan, "nan"),
+        ("train/loss", math.inf, "inf"),
+        ("train/loss", 2 * DIVERGED_LOSS, "2e+09"),
+        ("val/loss", math.nan, "nan"),
+        ("val/loss", math.inf, "inf"),
+    ],
+)
 def test_a_loss_that_blew_up_is_named(name, value, text):
     assert EpochMetrics(3, {"train/loss": 1.0, "val/loss": 1.0, name: value}).diverged == f"{name} is {text} at epoch 3"
 
 
 def test_a_finite_loss_has_not_diverged():
-    assert EpochMetrics(3, {"train/loss": 0.0, "val/loss": DIVERGED_LOSS}).diverged == ""
+    assert EpochMetrics(3, {"train/loss": DIVERGED_LOSS, "val/loss": 2 * DIVERGED_LOSS}).diverged == ""
 
 
 # Batches of every size

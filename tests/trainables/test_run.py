@@ -78,7 +78,7 @@ def test_a_trial_that_diverges_at_once_has_no_metrics_and_no_checkpoint(make_con
     assert kept(tmp_path) == []
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1e7])
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_trial_that_diverges_later_keeps_its_last_good_checkpoint(loss, scripted, make_config, make_dataset, tmp_path):
     scripted([(0.5, 1), (0.6, 1), (0.1, loss), (0.7, 1)])
     reports = list(run_trial(make_config(epochs=4), make_dataset(), tmp_path))
