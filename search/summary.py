@@ -16,7 +16,8 @@ def param_text(value: Any) -> str:
 def outcome_text(result: SearchResult) -> str:
     """`48 completed, 11 stopped, 1 diverged`."""
     order = ("completed", "stopped", "diverged", "failed", "running", "pending")
-    return ", ".join(f"{result.counts[outcome]} {outcome}" for outcome in order if outcome in result.counts) or "no trials"
+    counts = result.counts
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts) or "no trials"
 
 
 def searched(result: SearchResult) -> list[str]:
