@@ -4,15 +4,32 @@
 not ready or was lost, safe to try again · 5 a journal is damaged, a person must look · 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
+import argparse
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from cluster.errors import NotReady
 from search.journal import DamagedJournal, JournalError
 from trainables.errors import ConfigError, Unavailable
 
 USAGE, SOME_FAILED, NOT_READY, DAMAGED = 2, 3, 4, 5
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one that the text does not name."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, [], False) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `error: ...` and leave with 2."""
+        self.exit(USAGE, f"error: {message}. See {self.prog} --help.\n")
 
 
 def guarded(command: Callable[[], int]) -> int:

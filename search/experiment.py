@@ -133,7 +133,7 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
         remedy = "Use a larger batch_size or fewer --workers."
         yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. {remedy}"
     if config.batch_size > len(dataset.train):
-        yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Use a smaller batch_size (--set batch_size=N) or more images."
+        yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Fix a smaller one with --set batch_size=N, or add images."
     _, height, width = dataset.image
     smallest = MODELS[config.model.name].min_side
     if min(height, width) < smallest:

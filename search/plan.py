@@ -1,5 +1,6 @@
 """What a search would do and about how long it would take (`--dry-run`). Starts no Ray and records nothing."""
 
+import time
 from dataclasses import dataclass
 from statistics import mean
 
@@ -11,6 +12,10 @@ from search.runner import prepare
 from search.schedulers.asha import Asha
 
 SAMPLES = 6
+MEASURE_S = 10
+"""After this many seconds no further configuration is measured."""
+START_S = 15
+"""What starting Ray and testing the best trial take."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,18 @@ class Plan:
     """Epochs with the scheduler's stops, if each rung keeps its share."""
     slots: int
     seconds: float
+    """With the scheduler's stops; searches that find many good trials stop fewer."""
+    most_seconds: float
 
     def lines(self, experiment: Experiment) -> list[str]:
         """For people."""
-        minutes = f"{self.seconds / 60:.0f} min" if self.seconds >= 120 else f"{self.seconds:.0f} s"
+        stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
+        times = _duration(self.seconds) if not stops else f"{_duration(self.seconds)} to {_duration(self.most_seconds)}"
+        budget = f"; no trial goes on after {experiment.time_budget:g} s" if experiment.time_budget else ""
         return [
             f"{experiment.name}: {experiment.space_name} on {experiment.base.data.name}, {experiment.algorithm} + {experiment.scheduler}",
-            f"  {self.trials} configurations, {self.epochs:,} epochs at most, about {self.expected_epochs:,} after early stops",
-            f"  {self.slots} at once on this machine ({experiment.device}), about {minutes}",
+            f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
+            f"  {self.slots} at once on this machine ({experiment.device}), about {times}{budget}",
             "  nothing was started",
         ]
 
@@ -47,14 +56,23 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     dataset, local = prepare(experiment, download=download)
     generator = np.random.default_rng(experiment.seed)
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
-    costs = [epoch_seconds(config, dataset, device=experiment.device, threads=max(1, int(experiment.demand.cpus))) for config in configs]
+    costs: list[float] = []
+    start = time.monotonic()
+    for config in configs:
+        if costs and time.monotonic() - start > MEASURE_S:
+            break
+        costs.append(epoch_seconds(config, dataset, device=experiment.device, threads=max(1, int(experiment.demand.cpus))))
     trials = experiment.planned_trials
     lengths = _lengths(experiment) or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(max(SAMPLES, min(trials, 1000)))]
     most = sum(lengths) if _lengths(experiment) else trials * experiment.horizon
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
     at_once = min(slots(local, experiment.demand), experiment.concurrency or 10**6, trials)
-    seconds = trials * expected * mean(costs) / (at_once * experiment.demand.workers)
-    return Plan(trials, most, round(trials * expected), at_once, seconds)
+    each = mean(costs) / (at_once * experiment.demand.workers)
+    return Plan(trials, most, round(trials * expected), at_once, START_S + trials * expected * each, START_S + most * each)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _lengths(experiment: Experiment) -> list[int]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +17,7 @@ from rich.table import Table
 from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
-from search.cli import USAGE, guarded
+from search.cli import HelpFormatter, Parser, guarded
 from search.experiment import Experiment
 from search.plan import make_plan
 from search.result import SearchResult
@@ -31,26 +31,25 @@ from trainables.datasets.registry import DATASETS
 from trainables.errors import ConfigError, unknown
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors in one line, as everywhere."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print `error: ...` and leave with 2."""
-        self.exit(USAGE, f"error: {message}. See python -m search.run --help.\n")
-
-
 def parser() -> Parser:
     """The command line."""
-    made = Parser(prog="python -m search.run", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
     what = made.add_argument_group("what is searched")
-    what.add_argument("--space", required=True, metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:function")
+    what.add_argument(
+        "--space", required=True, metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:NAME, a SearchSpace or a function that returns one"
+    )
     what.add_argument(
         "--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)"
     )
     what.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie")
     what.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
     what.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="set a value of every trial; a searched key is fixed by it"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="set a value of every trial (keys: trainables/config.py); fixes a searched key",
     )
     how = made.add_argument_group("how")
     how.add_argument("--algorithm", default="bayes", metavar="NAME", help=", ".join(ALGORITHMS))
@@ -83,6 +82,8 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         ConfigError: it describes nonsense.
     """
     source = args.data.partition(":")[0]
+    if source not in DATASETS and Path(args.data).is_dir():
+        raise ConfigError(f"'{args.data}' is a folder: use --data folder:{args.data}.")
     if source not in DATASETS or (source != "folder" and ":" in args.data):
         raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
     settings = dict(parse_setting(text) for text in args.settings)

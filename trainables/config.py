@@ -184,8 +184,12 @@ PATHS: dict[str, Any] = _paths(TrialConfig)
 
 def unknown_key(path: str) -> ConfigError:
     """The error for a path that leads nowhere; it lists the keys of the same part."""
-    part = path.rpartition(".")[0]
-    return ConfigError(unknown("key", path, PATHS, listed=[known for known in PATHS if known.rpartition(".")[0] == part]))
+    part, _, last = path.rpartition(".")
+    listed = [known for known in PATHS if known.rpartition(".")[0] == part]
+    same = [known for known in PATHS if known.rpartition(".")[2] == last]
+    if same:
+        return ConfigError(f"unknown key '{path}'. Known: {', '.join(sorted(listed) or sorted(PATHS))}. Did you mean '{same[0]}'?")
+    return ConfigError(unknown("key", path, PATHS, listed=listed))
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

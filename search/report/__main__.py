@@ -1,16 +1,15 @@
 """python -m search.report NAME: one HTML page with the table, the curves and the test evaluation."""
 
-import argparse
 from pathlib import Path
 
-from search.cli import guarded
+from search.cli import Parser, guarded
 from search.report.page import render
 from search.result import SearchResult
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page beside the journal and say where."""
-    parser = argparse.ArgumentParser(prog="python -m search.report", description=__doc__)
+    parser = Parser(prog="python -m search.report", description=__doc__)
     parser.add_argument("name", metavar="NAME", help="the search's name")
     parser.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where searches are kept (default: searches)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the page (default: report.html in the search's folder)")

@@ -21,6 +21,8 @@ CASES = [
     (["--space", "tabel3"], "unknown space 'tabel3'. Known: mnist_cnn, smoke, table3. Did you mean 'table3'?", 2),
     (["--space", "spaces.py:unknown_model"], "unknown model 'tabel2'. Known: deep_cnn, mnist_cnn, multi_scale, table2. Did you mean 'table2'?", 2),
     (["--space", "table3", "--data", "minst"], "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. Did you mean 'mnist'?", 2),
+    (["--space", "table3", "--set", "lr=1"], "unknown key 'lr'. Known: batch_size, epochs, seed. Did you mean 'optimizer.lr'?", 2),
+    (["--space", "table3", "--data", "single"], "'single' is a folder: use --data folder:single.", 2),
     (["--space", "table3", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'. Known: optimizer.decay, optimizer.lr,", 2),
     (["--space", "table3", "--set", "batch_size=32.5"], "batch_size must be a whole number (got '32.5').", 2),
     (["--space", "table3", "--set", "batch_size"], "a setting has the form key=value (got 'batch_size').", 2),

@@ -55,7 +55,7 @@ def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -
     assert problems == [
         "table2 needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
         "multi_scale needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
-        "batch_size 128 > 100 training images. Use a smaller batch_size (--set batch_size=N) or more images.",
+        "batch_size 128 > 100 training images. Fix a smaller one with --set batch_size=N, or add images.",
     ]
 
 
