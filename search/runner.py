@@ -111,7 +111,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     troubles: list[str] = []
     tracker = Tracker(experiment.tracking)
     with session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have:
-        from search.tuning import test_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
+        from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
 
         at_once = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
         journal = Journal(experiment.folder)
@@ -122,7 +122,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
             journal.append("started", **started(experiment, dataset, at_once), began_ms=began_ms)
             try:
                 tune_search(driver, dataset, slots=at_once)
-                test_best(driver, dataset)
+                evaluate_best(driver, dataset)
             except KeyboardInterrupt:
                 driver.close("interrupted", "stopped by SIGINT")
             except NotReady as error:

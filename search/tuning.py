@@ -141,7 +141,7 @@ def _trainable(driver: Driver, dataset: Dataset) -> Any:
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))
 
 
-def test_best(driver: Driver, dataset: Dataset) -> None:
+def evaluate_best(driver: Driver, dataset: Dataset) -> None:
     """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal.
 
     Raises:
