@@ -12,6 +12,7 @@ from search.runner import prepare
 from search.schedulers.asha import Asha
 
 SAMPLES = 6
+MOST_SAMPLED = 1000
 MEASURE_S = 10
 """After this many seconds no further configuration is measured."""
 START_S = 15
@@ -63,8 +64,9 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
             break
         costs.append(epoch_seconds(config, dataset, device=experiment.device, threads=max(1, int(experiment.demand.cpus))))
     trials = experiment.planned_trials
-    lengths = _lengths(experiment) or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(max(SAMPLES, min(trials, 1000)))]
-    most = sum(lengths) if _lengths(experiment) else trials * experiment.horizon
+    known = _lengths(experiment)
+    most = sum(known) if known else trials * experiment.horizon
+    lengths = known or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(min(trials, MOST_SAMPLED))]
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
     at_once = min(slots(local, experiment.demand), experiment.concurrency or 10**6, trials)
     each = mean(costs) / (at_once * experiment.demand.workers)

@@ -141,7 +141,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
 
 
 def wind_up(driver: Driver, tracker: Tracker) -> None:
-    """Write the last line, leave the evidence, and wait for MLflow to have it all; one step's failure keeps none of the others."""
+    """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
     with ExitStack() as steps:
         steps.callback(tracker.close)
         steps.callback(driver.journal.close)
