@@ -182,10 +182,10 @@ def deaths_are_failures() -> Iterator[None]:
     """
     original = RayActorManager._actor_task_failed
 
-    def failed(manager: RayActorManager, task: Any, exception: Exception) -> None:
+    def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if not isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError):
             exception = ray.exceptions.RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        original(manager, task, exception)
+        original(manager, tracked_actor_task, exception)
 
     RayActorManager._actor_task_failed = failed  # type: ignore[method-assign,assignment]
     try:
