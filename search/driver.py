@@ -57,10 +57,10 @@ class Driver:
         for trial in self.result.unfinished:
             if trial.stop:
                 self._end(trial.trial, "stopped", trial.stop["reason"])
-            elif trial.trial in self.due:
-                self._stop(trial.trial, max(trial.epochs), self.experiment.scheduler, self.due[trial.trial])
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
+            elif trial.trial in self.due:
+                self._stop(trial.trial, max(trial.epochs), self.experiment.scheduler, self.due[trial.trial])
             else:
                 self.left.append(trial.trial)
 
