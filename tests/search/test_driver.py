@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
+from search.driver import RETRIES
 from search.experiment import Experiment
 from search.journal import read
 from search.result import SearchResult
-from search.driver import RETRIES
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 
