@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from cluster.errors import NotReady
 from cluster.session import LOCAL
 from search.driver import Driver
-from search.failures import killed_for_memory, kind_of, last_line, reason_of
+from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
 from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
 from search.watch import Watch
 from trainables.datasets.arrays import Dataset
@@ -161,7 +161,10 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
         try:
             tuner.fit()
         except (ray.exceptions.RayError, tune.TuneError, ConnectionError) as error:
-            raise NotReady(f"Ray broke off ({last_line(error)}); what was done so far is kept") from error
+            first = innermost(error)
+            if not isinstance(first, ray.exceptions.RayError | tune.TuneError | OSError):
+                raise first from error
+            raise NotReady(f"Ray broke off ({last_line(first)}); what was done so far is kept") from error
 
 
 @contextmanager
