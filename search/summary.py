@@ -15,7 +15,7 @@ def param_text(value: Any) -> str:
 
 def outcome_text(result: SearchResult) -> str:
     """`48 completed, 11 stopped, 1 diverged`."""
-    order = ("completed", "stopped", "diverged", "failed", "running", "pending")
+    order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "pending")
     counts = result.counts
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts) or "no trials"
 
