@@ -33,7 +33,11 @@ CASES = [
     (["--space", "table3", "--set", "batch_size=5000"], "batch_size 5000 > 1079 training images.", 2),
     (["--space", "smoke", "--set", "data.image_size=3"], "table2 needs images of at least 4 x 4 pixels (got 3 x 3).", 2),
     (["--space", "smoke", "--data", "folder:single"], "class 'b' has 1 image; each class needs a training, a validation and a test image.", 2),
-    (["--space", "smoke", "--data", "folder:corrupt"], "1 unreadable image (first: a/bad.png: not an image). Remove or replace them.", 2),
+    (
+        ["--space", "smoke", "--data", "folder:corrupt"],
+        "1 unreadable image (first: a/bad.png: not an image). Remove them, or leave them out with --skip-bad.",
+        2,
+    ),
     (["--space", "smoke", "--data", "folder:nowhere"], "data set folder not found: 'nowhere' (--data folder:PATH). Expected one sub-folder per class.", 2),
     (["--space", "smoke", "--data", "mnist"], "mnist not found (or damaged) under 'data' (--data-root).", 2),
     (["--space", "smoke", "--tracking", "http://127.0.0.1:9"], "MLflow not reachable at http://127.0.0.1:9", 4),
