@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from cluster.errors import NotReady
 from search.journal import DamagedJournal, JournalError
+from search.terminal import error_line
 from trainables.errors import ConfigError, Unavailable
 
 USAGE, SOME_FAILED, NOT_READY, DAMAGED = 2, 3, 4, 5
@@ -29,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print `error: ...` and leave with 2."""
-        self.exit(USAGE, f"error: {message}. See {self.prog} --help.\n")
+        self.exit(USAGE, error_line(f"{message}. See {self.prog} --help."))
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -52,5 +53,5 @@ def guarded(command: Callable[[], int]) -> int:
 def complain(error: Exception, code: int) -> int:
     """Print `error: ...`, a line a problem."""
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        sys.stderr.write(error_line(line))
     return code

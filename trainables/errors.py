@@ -39,7 +39,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str]
 
 def printable(text: str) -> str:
     """The text as it may reach a terminal or a page: control characters, of files' names for example, stand there as `\\x1b`."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def is_text(name: str) -> bool:
