@@ -20,10 +20,13 @@ from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import FILE_NAME, VERSION, Journal
+from search.notes import notes
 from search.provenance import provenance
 from search.report import figures
 from search.result import SearchResult
+from search.room import check_room
 from search.summary import TOP
+from search.terminal import say
 from search.tracking import Tracker, check_tracking, masked
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
@@ -56,6 +59,7 @@ def prepare(experiment: Experiment, *, download: bool = False) -> tuple[Dataset,
     check_address(experiment.address)
     check_tracking(experiment.tracking)
     check_storage(experiment)
+    check_room(experiment, dataset)
     return dataset, local
 
 
@@ -80,11 +84,11 @@ def check_storage(experiment: Experiment) -> None:
         NotReady: that fails.
         ConfigError: a search of this name is there already.
     """
-    if (experiment.folder / FILE_NAME).exists() or experiment.folder.is_file():
-        raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. Use another --name.")
     probe = experiment.storage / f".probe-{os.getpid()}"
-    is_new = not experiment.storage.exists()
     try:
+        if (experiment.folder / FILE_NAME).exists() or experiment.folder.is_file():
+            raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. Use another --name.")
+        is_new = not experiment.storage.exists()
         experiment.storage.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
         probe.unlink()
@@ -103,11 +107,9 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     began_ms = time.time_ns() // 1_000_000
     dataset, local = prepare(experiment, download=download)
     console = Console(stderr=True)
-    console.print(
-        f"{experiment.name}: {experiment.planned_trials} trials of up to {experiment.horizon} epochs, in {experiment.folder}; starting Ray",
-        highlight=False,
-        soft_wrap=True,
-    )
+    begins = f"{experiment.name}: {experiment.planned_trials} trials of up to {experiment.horizon} epochs, in {experiment.folder}; starting Ray"
+    for line in [*notes(experiment, dataset), begins]:
+        say(console, line)
     troubles: list[str] = []
     tracker = Tracker(experiment.tracking)
     with session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have:
