@@ -5,13 +5,13 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from search.journal import Event
 from search.result import FAILED, SearchResult
 from search.summary import outcome_text, param_text
+from search.terminal import say
 
 SHOWN = 5
 PLAIN_EVERY_S = 15
@@ -54,7 +54,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line, above the table where there is one."""
-        self.console.print(escape(text), soft_wrap=True, highlight=False)
+        say(self.console, text)
 
     def __call__(self, event: Event) -> None:
         """Hear an event of the journal."""

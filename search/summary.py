@@ -4,13 +4,14 @@ from typing import Any
 
 from search.result import SearchResult, TrialResult
 from trainables.config import TrialConfig
+from trainables.errors import printable
 
 TOP = 10
 
 
 def param_text(value: Any) -> str:
     """A parameter's value for people: 0.001234 rather than 0.0012339999."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def outcome_text(result: SearchResult) -> str:
