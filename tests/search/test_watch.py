@@ -10,7 +10,8 @@ def test_a_trial_that_makes_no_step_is_killed_once_whatever_its_clock_says(tmp_p
     watch = Watch(10, clock=lambda: now[0], kill=lambda pid, node: killed.append((pid, node)))
     for trial in ("quick", "hung"):
         Heartbeat(tmp_path / trial, node="n1")
-    folders = {trial: tmp_path / trial for trial in ("quick", "hung", "not yet there")}
+    Heartbeat(tmp_path / "of an earlier attempt", node="n1")
+    folders = {tmp_path / trial: 1 for trial in ("quick", "hung", "not yet there")} | {tmp_path / "of an earlier attempt": 2}
     for second in range(30):
         now[0] += 1
         os.utime(tmp_path / "quick" / "heartbeat", (second, second))
@@ -25,11 +26,11 @@ def test_a_trial_that_is_begun_again_has_its_time_anew(tmp_path: Path) -> None:
     Heartbeat(tmp_path / "t", node="n1")
     for _ in range(9):
         now[0] += 1
-        watch.look({"t": tmp_path / "t"})
+        watch.look({tmp_path / "t": 1})
     watch.look({})
     now[0] += 5
     watch.look({})
     for _ in range(9):
         now[0] += 1
-        watch.look({"t": tmp_path / "t"})
+        watch.look({tmp_path / "t": 1})
     assert killed == []
