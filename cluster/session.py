@@ -80,6 +80,16 @@ def session(address: str, *, local: Resources, dashboard: bool = False) -> Itera
         ray.shutdown()
 
 
+def dead_parts() -> list[str]:
+    """The parts of Ray that this process has started and that have died, by name. Without its control store Ray ends this process too, a
+    minute later and without a word to us.
+    """
+    import ray
+
+    node = ray._private.worker._global_node
+    return [kind for kind, _ in node.dead_processes()] if node is not None else []
+
+
 def _only_mine() -> None:
     """Ray writes its token file readable by all; nobody else needs it."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()

@@ -6,12 +6,15 @@ empty, since a search is resumed from its journal and never from Tune's files.
 
 import json
 import logging
+import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 from typing import Any
 from unittest.mock import patch
 
@@ -23,14 +26,19 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.errors import NotReady
-from cluster.session import LOCAL
+from cluster.session import LOCAL, dead_parts
+from search.cli import NOT_READY
 from search.driver import Driver
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
+from search.terminal import error_line
 from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
 from search.watch import Watch
+from search.words import verb
 from trainables.datasets.arrays import Dataset
 
 Errors = dict[str, Any]
+LAST_WORDS_S = 10
+"""How long Tune may take to end when Ray is gone."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 WAITING = {"node:__internal_head__": 0.001}
@@ -103,9 +111,14 @@ class DriverCallback(Unpickled, tune.Callback):
     def __init__(self, driver: Driver, errors: Errors) -> None:
         self.driver, self.errors = driver, errors
         self.watch = Watch(driver.experiment.hang_timeout)
+        self.last_words = LastWords(driver)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """A moment, several a second, to look after the trials."""
+        """A moment, several a second, to look after the trials and Ray itself."""
+        if dead := dead_parts():
+            reason = f"Ray's {' and '.join(dead)} died; what was done so far is kept"
+            self.last_words.start(reason)
+            raise NotReady(reason)
         running = (trial for trial in self.driver.result.trials.values() if trial.outcome == "running")
         self.watch.look({self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running})
 
@@ -135,6 +148,32 @@ class DriverCallback(Unpickled, tune.Callback):
         return str(path.relative_to(experiment.folder.absolute()))
 
 
+class LastWords:
+    """Ends the process if Tune, with Ray gone, does not come to an end: Ray would do it without a word, after a minute."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self.timer: Timer | None = None
+
+    def start(self, reason: str) -> None:
+        """Begin to wait."""
+        self.timer = self.timer or Timer(LAST_WORDS_S, self.say, [reason])
+        self.timer.start()
+
+    def cancel(self) -> None:
+        """Tune came to its end."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def say(self, reason: str) -> None:
+        """Bring the journal to its end, tell the user, and end."""
+        self.driver.close("lost", reason)
+        self.driver.finish()
+        sys.stderr.write(error_line(f"{reason}. Go on with: {verb('resume', self.driver.experiment)}"))
+        sys.stderr.flush()
+        os._exit(NOT_READY)
+
+
 def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
     """Run trials until the driver has no more, at most `slots` at once. The test part stays out of the trials' reach.
 
@@ -144,6 +183,7 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with scratch(driver) as folder, failures_told() as errors:
+        callback = DriverCallback(driver, errors)
         tuner = tune.Tuner(
             _trainable(driver, dataset.sealed),
             tune_config=tune.TuneConfig(
@@ -157,7 +197,7 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
                 name="tune",
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[DriverCallback(driver, errors)],
+                callbacks=[callback],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -168,6 +208,8 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
             if not isinstance(first, ray.exceptions.RayError | tune.TuneError | OSError):
                 raise first from error
             raise NotReady(f"Ray broke off ({last_line(first)}); what was done so far is kept") from error
+        finally:
+            callback.last_words.cancel()
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def test_the_report_of_a_real_search(smoke: tuple[Path, Done], command: Command,
 def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
     folder, (_, summary) = smoke
     home = (folder / summary["journal"]).parent
-    assert {path.name for path in home.iterdir()} == {"journal.jsonl", "optuna.log", "pictures", "trials"}
+    assert {path.name for path in home.iterdir()} == {"journal.jsonl", "lock.json", "optuna.log", "pictures", "trials"}
     assert not [path for path in home.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
@@ -231,7 +231,7 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     assert summary["outcome"] == "interrupted"
     assert "stopping: each trial finishes its epoch" in err
     result = SearchResult.read(journal.parent)
-    assert {trial.outcome for trial in result.trials.values()} <= {"completed", "stopped"}
+    assert {trial.outcome for trial in result.trials.values()} <= {"completed", "interrupted"}
     assert "RUNNING" not in {child.info.status for child in children_of(summary, tmp_path)}
 
 
