@@ -52,6 +52,7 @@ class Search:
         self.folder, self.name = folder, name
         self.storage = storage or folder / "searches"
         self.tracking = tracking or f"sqlite:///{folder}/mlflow.db"
+        self.words = ("--tracking", tracking) if tracking else ()
         self.faults = folder / f"faults-{name}"
         self.faults.mkdir(parents=True)
         self.process: subprocess.Popen[bytes] | None = None
@@ -82,7 +83,7 @@ class Search:
 
     def run(self, *words: object, **options: Any) -> "Search":
         """Start `search.run`."""
-        return self.start("run", "--name", self.name, "--tracking", self.tracking, "--device", "cpu", *words, **options)
+        return self.start("run", "--name", self.name, *self.words, "--device", "cpu", *words, **options)
 
     def resume(self, *words: object, **options: Any) -> "Search":
         """Start `search.resume`."""

@@ -4,6 +4,7 @@ The journal is read here as plain lines: the oracle shares no code with what it 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,27 @@ from mlflow.entities import Run, ViewType
 
 from tests.faults.harness import Done, Search
 
-METRICS = {"train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"}
 Epoch = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a program writes to MLflow: its metrics of an epoch, and the trial that a run belongs to ("" for a run that is nobody's)."""
+
+    metrics: frozenset[str]
+    accuracy: str
+    trial_of: Callable[[Run], str]
+    roots: frozenset[str] = frozenset()
+
+
+OURS = Dialect(
+    frozenset({"train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"}),
+    "val/accuracy",
+    lambda run: run.data.tags.get("search.trial") or run.data.tags.get("search.role", ""),
+    frozenset({"search"}),
+)
+PEERS = Dialect(frozenset({"train_loss", "val_accuracy"}), "val_accuracy", lambda run: run.data.tags.get("trial_name", "").partition("_")[2])
+"""Ray's MLflowLoggerCallback: `trial_name` is the function's name and the trial's id."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +55,21 @@ class Account:
     strays: list[str]
 
 
-def account(search: Search, uri: str = "") -> Account:
+def account(search: Search, uri: str = "", dialect: Dialect = OURS) -> Account:
     """Hear all three witnesses."""
     client = MlflowClient(uri or search.tracking)
     everything = all_runs(client)
-    mine = [run for run in everything if run.data.tags.get("search.name") == search.name]
+    mine = [run for run in everything if run.data.tags.get("search.name") == search.name and dialect.trial_of(run)]
     truth: dict[Epoch, list[float]] = {}
     for line in search.truth():
         if not line["diverged"]:
             truth.setdefault((line["trial"], line["epoch"]), []).append(line["val_accuracy"])
     journal = {(event["trial"], event["epoch"]) for event in search.events("epoch")}
-    rows = metric_rows(client, mine)
-    started = {event["trial"] for event in search.events("running")} | {"search"}
-    runs = Counter(run.data.tags.get("search.trial") or run.data.tags["search.role"] for run in mine)
-    whole = {epoch for epoch in truth.keys() | journal if all(rows.get((*epoch, name)) for name in METRICS)}
-    told = {(trial, epoch): values for (trial, epoch, name), values in rows.items() if name == "val/accuracy"}
+    rows = metric_rows(client, mine, dialect)
+    started = {event["trial"] for event in search.events("running")} | {trial for trial, _ in truth} | dialect.roots
+    runs = Counter(map(dialect.trial_of, mine))
+    whole = {epoch for epoch in truth.keys() | journal if all(rows.get((*epoch, name)) for name in dialect.metrics)}
+    told = {(trial, epoch): values for (trial, epoch, name), values in rows.items() if name == dialect.accuracy}
     return Account(
         trained=len(truth),
         again=Counter({trial: times for trial in {trial for trial, _ in truth} if (times := _again(truth, trial))}),
@@ -58,7 +78,7 @@ def account(search: Search, uri: str = "") -> Account:
         untrue={epoch for epoch, values in told.items() if not set(values) <= set(truth.get(epoch, []))},
         runs={trial: runs[trial] for trial in started | runs.keys() if runs[trial] != 1},
         zombies=[run.info.run_name or run.info.run_id for run in mine if run.info.status in ("RUNNING", "SCHEDULED")],
-        strays=[run.info.run_name or run.info.run_id for run in everything if "search.role" not in run.data.tags or run.info.experiment_id == "0"],
+        strays=[run.info.run_name or run.info.run_id for run in everything if not dialect.trial_of(run) or run.info.experiment_id == "0"],
     )
 
 
@@ -79,13 +99,13 @@ def all_runs(client: MlflowClient, view: int = ViewType.ALL) -> list[Run]:
             return runs
 
 
-def metric_rows(client: MlflowClient, runs: list[Run]) -> dict[tuple[str, int, str], list[float]]:
+def metric_rows(client: MlflowClient, runs: list[Run], dialect: Dialect) -> dict[tuple[str, int, str], list[float]]:
     """The values that MLflow holds by trial, epoch and metric; one is right."""
     rows: dict[tuple[str, int, str], list[float]] = {}
     for run in runs:
-        for name in METRICS & run.data.metrics.keys():
+        for name in dialect.metrics & run.data.metrics.keys():
             for metric in client.get_metric_history(run.info.run_id, name):
-                rows.setdefault((run.data.tags["search.trial"], metric.step, name), []).append(metric.value)
+                rows.setdefault((dialect.trial_of(run), metric.step, name), []).append(metric.value)
     return rows
 
 
