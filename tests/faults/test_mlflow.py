@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 from mlflow import MlflowClient
@@ -32,7 +32,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 def longest_pause(search: Search) -> float:
     """Seconds between two epochs' ends, at most."""
     times = [line["time_ns"] for line in search.truth()]
-    return max(later - sooner for sooner, later in zip(times, times[1:], strict=False)) / 1e9
+    return max(later - sooner for sooner, later in pairwise(times)) / 1e9
 
 
 def test_a_server_that_dies_and_comes_back_costs_nothing(open_search: OpenSearch, server: Server, undisturbed: Undisturbed) -> None:
@@ -165,6 +165,8 @@ def test_a_run_and_an_experiment_deleted_under_way_are_brought_back(open_search:
     done = search.finish()
     assert done.code == 0, done.err
     found = account(search)
-    assert not (found.lost or found.doubled or found.zombies)
+    assert not found.lost
+    assert not found.doubled
+    assert not found.zombies
     active = [run for run in all_runs(client, ViewType.ACTIVE_ONLY) if run.data.tags["search.name"] == search.name]
     assert len(active) == 10

@@ -1,6 +1,5 @@
 """Disks that fill up, names that nobody expects, GPUs that are not there."""
 
-import errno
 import os
 import shutil
 import subprocess
@@ -41,11 +40,9 @@ def filled(place: Path) -> Iterator[None]:
     filler = place / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (MB, 4096, 1):
-            try:
+            with pytest.raises(OSError, match="No space left"):
                 while True:
                     file.write(b"x" * size)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
     try:
         yield
     finally:
@@ -103,7 +100,7 @@ def test_odd_names_are_names_like_others(open_search: OpenSearch, tmp_path: Path
     folder.mkdir()
     data = tmp_path / "фото & кошки"
     colours = np.random.default_rng(0)
-    for name in ("a,b [0] ../x".replace("/", "∕"), "日本語 100%", "c" * 200):
+    for name in ("a,b [0] ..x", "日本語 100%", "c" * 200):
         (data / name).mkdir(parents=True)
         for number in range(8):
             Image.fromarray(colours.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(data / name / f"bild #{number}?.png")

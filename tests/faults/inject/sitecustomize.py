@@ -11,7 +11,7 @@ A fault without `trial` or `epoch` means any. `do` is one of
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
     in a save          full (no space left on device)
 
-With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation.
+FAULTS_CLOCK_S sets every Python clock so many seconds off, but for the monotonic one. With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation.
 """
 
 import errno
@@ -158,5 +158,14 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+def set_clock(seconds):
+    """A wall clock that is off."""
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + seconds * 10**9
+
+
+if "FAULTS_CLOCK_S" in os.environ:
+    set_clock(int(os.environ["FAULTS_CLOCK_S"]))
 if "FAULTS_DIR" in os.environ:
     sys.meta_path.insert(0, Finder())
