@@ -5,7 +5,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -34,6 +36,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
+def write_for_ever(file: RawIOBase, content: bytes) -> NoReturn:
+    """Until the disk refuses."""
+    while True:
+        file.write(content)
+
+
 @contextmanager
 def filled(place: Path) -> Iterator[None]:
     """No byte is left, until this ends."""
@@ -41,8 +49,7 @@ def filled(place: Path) -> Iterator[None]:
     with filler.open("wb", buffering=0) as file:
         for size in (MB, 4096, 1):
             with pytest.raises(OSError, match="No space left"):
-                while True:
-                    file.write(b"x" * size)
+                write_for_ever(file, b"x" * size)
     try:
         yield
     finally:

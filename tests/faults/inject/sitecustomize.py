@@ -11,7 +11,8 @@ A fault without `trial` or `epoch` means any. `do` is one of
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
     in a save          full (no space left on device)
 
-FAULTS_CLOCK_S sets every Python clock so many seconds off, but for the monotonic one. With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation.
+With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation. FAULTS_CLOCK_S sets the wall clock
+of every Python process so many seconds off.
 """
 
 import errno
