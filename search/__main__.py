@@ -2,6 +2,10 @@
 
 VERBS = {
     "run": "start a search",
+    "resume NAME": "go on with a search that was cut off",
+    "status NAME": "what is done, what runs, what was stopped and why",
+    "why NAME TRIAL": "the story of one trial",
+    "sync NAME": "write to MLflow what it missed while it was away",
     "report NAME": "write a search's page: the table, the curves, the test evaluation",
 }
 

@@ -1,20 +1,26 @@
 """What the verbs share: errors as one line each, and the exit codes.
 
-0 all well · 2 the command, config or data is wrong, nothing started · 3 the search ended, some trials failed · 4 the environment is
-not ready or was lost, safe to try again · 5 a journal is damaged, a person must look · 130 and 143 stopped by SIGINT and SIGTERM.
+0 all well, and MLflow has it all · 1 a mistake in this code · 2 the command, config or data is wrong, nothing started · 3 the search
+ended, some trials failed · 4 the environment is not ready or was lost, safe to try again · 5 a person must look: a damaged journal, a
+search that another driver has, or that is not what it was · 130 and 143 stopped by SIGINT and SIGTERM.
 """
 
 import argparse
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from cluster.errors import NotReady
 from search.journal import DamagedJournal, JournalError
+from search.lease import Held
 from trainables.errors import ConfigError, Unavailable
 
-USAGE, SOME_FAILED, NOT_READY, DAMAGED = 2, 3, 4, 5
+BUG, USAGE, SOME_FAILED, NOT_READY, REFUSED = 1, 2, 3, 4, 5
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -32,14 +38,33 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"error: {message}. See {self.prog} --help.\n")
 
 
+class Refused(RuntimeError):
+    """A search that cannot be gone on with as it is; a person must decide."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came where nothing had to be brought to an end first."""
+
+
+def storage_option(parser: argparse.ArgumentParser) -> None:
+    """Add NAME and --storage, by which every verb but `run` finds a search."""
+    parser.add_argument("name", metavar="NAME", help="the search's name")
+    parser.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where searches are kept")
+
+
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         return command()
     except ConfigError as error:
         return complain(error, USAGE)
-    except DamagedJournal as error:
-        return complain(error, DAMAGED)
+    except (DamagedJournal, Held, Refused) as error:
+        return complain(error, REFUSED)
     except JournalError as error:
         return complain(error, USAGE)
     except (NotReady, Unavailable) as error:
@@ -47,6 +72,19 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         return 128 + signal.SIGINT
+    except Terminated:
+        print("stopped by SIGTERM", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
+        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {_write_traceback()}"), BUG)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write_traceback() -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="search-", suffix=".log", delete=False) as file:
+        file.write(traceback.format_exc())
+    return file.name
 
 
 def complain(error: Exception, code: int) -> int:

@@ -1,100 +1,211 @@
-"""The decisions of a search: what is tried next, what is stopped, how each trial ended.
+"""The decisions of a search: what is tried next, what is stopped, what is tried again, how each trial ended.
 
 Each is in the journal before anybody acts on it. No Ray here: Tune asks these questions in a real search (`tuning`), and a test or a
-replay of recorded curves may ask them just as well.
+replay of recorded curves may ask them just as well. A driver that has heard a journal's events (`replay`) decides as the one that wrote
+them would have.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from search.algorithms.base import Algorithm
 from search.algorithms.registry import ALGORITHMS
 from search.experiment import Experiment
-from search.journal import Journal
+from search.journal import Event, Journal
 from search.result import SearchResult
 from search.schedulers.base import Scheduler, Stop
 from search.schedulers.registry import SCHEDULERS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
+RETRIES = {"lost": 8, "hung": 2, "memory": 1, "error": 0}
+"""How often a trial is tried again after a failure of each kind: its process or node was lost; it made no step for too long; it ran out
+of memory; its own code raised. Divergence is an outcome, not a failure to be tried again, and storage that refuses is waited for.
+"""
+
 
 class Driver:
     """Answers for one search; `result` is what it knows."""
 
-    def __init__(self, experiment: Experiment, journal: Journal, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.experiment, self.journal, self.clock = experiment, journal, clock
+    def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm: Algorithm = ALGORITHMS[experiment.algorithm](experiment.space, experiment.seed)
         self.scheduler: Scheduler = SCHEDULERS[experiment.scheduler](experiment.horizon)
         self.result = SearchResult()
+        self.active: set[str] = set()
+        """Trials that have been handed out."""
+        self.left: deque[str] = deque()
+        """Trials to be handed out again."""
+        self.narrowed: set[str] = set()
+        """Trials that ran out of memory, each of which halves how many run at once."""
+        self.exhausted = False
+        self.due: dict[str, Stop] = {}
         journal.listeners.insert(0, self.result.apply)
-        self.deadline = clock() + experiment.time_budget if experiment.time_budget else None
+        self.began = clock()
         self.closing: tuple[str, str] | None = None
 
+    def replay(self, events: list[Event]) -> None:
+        """Hear what a search did before it was cut off."""
+        for event in events:
+            self.result.apply(event)
+            self._hear(event)
+
+    def go_on(self) -> None:
+        """After a replay, and with the new session in the journal: carry out what was decided but not written down, and line up the rest."""
+        for trial in self.result.unfinished:
+            if trial.trial in self.due:
+                self._stop(trial.trial, max(trial.epochs), self.experiment.scheduler, self.due[trial.trial])
+            elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
+                self._end(trial.trial, "completed", "")
+            else:
+                self.left.append(trial.trial)
+
     def suggest(self) -> tuple[str, TrialConfig] | None:
-        """A new trial; None when there will be no more. Params that make no valid config are a failed trial, and the next is asked for."""
-        if self._closed() or len(self.result.trials) >= self.experiment.planned_trials:
+        """A trial to train, one that was cut off before a new one; None when there is none now (see `over`).
+
+        Params that make no valid config are a failed trial, and the next is asked for.
+        """
+        if self._closed() or len(self.active) >= self.at_once:
+            return None
+        if self.left:
+            trial = self.left.popleft()
+            self.active.add(trial)
+            return trial, TrialConfig.from_dict(self.result.trials[trial].config)
+        if self.exhausted or len(self.result.trials) >= self.experiment.planned_trials:
             return None
         trial = f"t{len(self.result.trials) + 1:04d}"
         params = self.algorithm.ask(trial)
         if params is None:
+            self.exhausted = True
             return None
         try:
             config = self.experiment.config(params)
         except ConfigError as error:
             self.journal.append("suggested", trial=trial, params=params, config={})
-            self._end(trial, "failed", str(error))
+            self._end(trial, "failed", str(error), kind="error")
             return self.suggest()
         self.journal.append("suggested", trial=trial, params=params, config=config.to_dict())
+        self.active.add(trial)
         return trial, config
+
+    @property
+    def at_once(self) -> int:
+        """How many trials may run now."""
+        return max(1, self.slots >> len(self.narrowed))
+
+    @property
+    def over(self) -> bool:
+        """Whether there will be no further trial, not even one that must be tried again."""
+        more = self.left or (not self.exhausted and len(self.result.trials) < self.experiment.planned_trials)
+        return self._closed() or not (self.active or more)
 
     def running(self, trial: str, **where: Any) -> None:
         """A trial has got its slot."""
-        self.journal.append("running", trial=trial, **where)
+        self.journal.append("running", trial=trial, attempt=self.attempt(trial), **where)
+
+    def attempt(self, trial: str) -> int:
+        """The number, from 1, of the attempt that is handed out or runs next."""
+        known = self.result.trials[trial]
+        return known.attempt + (known.outcome != "running")
 
     def report(self, trial: str, report: dict[str, Any]) -> bool:
-        """Hear a trial's `Report` after an epoch; True when the trial is over."""
-        stop = None
-        if report["metrics"]:
-            self.journal.append("epoch", trial=trial, epoch=report["epoch"], metrics=report["metrics"])
-            self.algorithm.report(trial, report["epoch"], report["metrics"]["val/accuracy"])
-            stop = self.scheduler.on_epoch(trial, report["epoch"], self.result.trials[trial].accuracy)
+        """Hear a trial's `Report`; True when the trial is over, or paused."""
+        if trial not in self.active:
+            return True
+        epoch, stop = report["epoch"], None
+        if report.get("waiting"):
+            self.journal.append("waiting", trial=trial, epoch=epoch, reason=report["waiting"])
+        if report.get("restored") is not None:
+            self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"])
+        if report["metrics"] and epoch not in self.result.trials[trial].epochs:
+            self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"])
+            self.algorithm.report(trial, epoch, report["metrics"]["val/accuracy"])
+            stop = self.scheduler.on_epoch(trial, epoch, self.result.trials[trial].accuracy)
         if report["outcome"] is not None:
             self._end(trial, report["outcome"], report["reason"])
-            return True
-        by = self.experiment.scheduler
-        if stop is None and self._closed():
-            by, reason = self.closing or ("", "")
-            stop = Stop(reason)
-        if stop is None:
-            return False
-        self.journal.append("stopped", trial=trial, epoch=report["epoch"], by=by, **stop.to_dict())
-        self._end(trial, "stopped", stop.reason)
-        return True
+        elif stop is not None:
+            self._stop(trial, epoch, self.experiment.scheduler, stop)
+        elif self._closed():
+            self._leave(trial, epoch)
+        return trial not in self.active
 
-    def fail(self, trial: str, reason: str) -> None:
-        """A trial's process is gone, or it raised."""
-        if self.result.trials[trial].outcome in ("pending", "running"):
-            self._end(trial, "failed", reason)
+    def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
+        """A trial's process is gone, or it raised: try it again, or end it. `traceback` is a file in the search's folder."""
+        if trial not in self.active:
+            return
+        if traceback:
+            self.journal.append("evidence", trial=trial, file=traceback, path="errors")
+        retries = self.result.trials[trial].retries
+        if retries.count(kind) >= RETRIES[kind]:
+            self._end(trial, "failed", reason, kind=kind)
+            return
+        self.journal.append("retried", trial=trial, kind=kind, reason=reason)
+        self.active.discard(trial)
+        self.left.append(trial)
+        if kind == "memory":
+            self.narrowed.add(trial)
 
     def close(self, by: str, reason: str) -> None:
-        """Start nothing more, and stop each running trial after its epoch. The first reason given stays."""
+        """Start nothing more, and let no trial go on after its epoch. The first reason given stays."""
         self.closing = self.closing or (by, reason)
 
     def finish(self) -> None:
         """Write the search's own outcome as the last line. A trial that never told its end has failed, unless the search was cut off."""
         if self.closing is None:
-            for trial in list(self.result.trials):
-                self.fail(trial, "it ended without a word")
+            for trial in [*self.active, *self.left]:
+                self._end(trial, "failed", "it ended without a word", kind="lost")
         by, reason = self.closing or ("completed", "")
         self.journal.append("finished", outcome=by, reason=reason)
 
+    def _hear(self, event: Event) -> None:
+        trial = event.data.get("trial", "")
+        match event.kind:
+            case "suggested":
+                self.algorithm.replay(trial, event.data["params"])
+            case "epoch":
+                self.algorithm.report(trial, event.data["epoch"], event.data["metrics"]["val/accuracy"])
+                stop = self.scheduler.on_epoch(trial, event.data["epoch"], self.result.trials[trial].accuracy)
+                self.due |= {trial: stop} if stop is not None else {}
+            case "ended":
+                self.due.pop(trial, None)
+                self._tell(trial)
+            case "retried" if event.data["kind"] == "memory":
+                self.narrowed.add(trial)
+
     def _closed(self) -> bool:
-        if self.deadline is not None and self.clock() >= self.deadline:
-            self.close("time_budget", f"the time budget of {self.experiment.time_budget:g} s is used up")
+        budget = self.experiment.time_budget
+        if budget is not None and self.closing is None and self._used() >= budget:
+            self.close("time_budget", f"the time budget of {budget:g} s is used up")
         return self.closing is not None
 
-    def _end(self, trial: str, outcome: str, reason: str) -> None:
-        self.journal.append("ended", trial=trial, outcome=outcome, reason=reason)
-        value = self.result.trials[trial].accuracy if outcome in ("completed", "stopped") else None
-        self.algorithm.tell(trial, outcome, value)
+    def _used(self) -> float:
+        """Seconds that this session, and those before it, have taken."""
+        before = sum(session.last_ms - session.began_ms for session in self.result.sessions[:-1]) / 1000
+        return before + self.clock() - self.began
+
+    def _leave(self, trial: str, epoch: int) -> None:
+        """What becomes of a trial when the search closes: an interrupted one can be resumed."""
+        by, reason = self.closing or ("", "")
+        if by != "time_budget":
+            self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
+            self.active.discard(trial)
+        else:
+            self._stop(trial, epoch, by, Stop(reason))
+
+    def _stop(self, trial: str, epoch: int, by: str, stop: Stop) -> None:
+        self.journal.append("stopped", trial=trial, epoch=epoch, by=by, **stop.to_dict())
+        self._end(trial, "stopped", stop.reason)
+
+    def _end(self, trial: str, outcome: str, reason: str, **more: Any) -> None:
+        self.journal.append("ended", trial=trial, outcome=outcome, reason=reason, **more)
+        self.active.discard(trial)
+        self._tell(trial)
+
+    def _tell(self, trial: str) -> None:
+        """Tell the algorithm how a trial ended; and if a trial that ran out of memory did so again, it was not for want of room beside others."""
+        ended = self.result.trials[trial]
+        self.algorithm.tell(trial, ended.outcome, ended.accuracy if ended.outcome in ("completed", "stopped") else None)
+        if ended.kind == "memory":
+            self.narrowed.discard(trial)

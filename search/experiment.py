@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cluster.resources import Demand
 from search.algorithms.registry import ALGORITHMS
@@ -19,6 +19,9 @@ from trainables.models.registry import MODELS
 
 DEFAULT_TRIALS = 30
 MAX_GRID = 10_000
+DECIDING = ("algorithm", "scheduler", "max_epochs", "seed", "device")
+PLACE = ("time_budget", "address", "concurrency", "hang_timeout")
+"""What decides a search's course, and what only says where and how long it runs."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
@@ -46,6 +49,10 @@ class Experiment:
     demand: Demand = field(default_factory=Demand)
     device: str = "cpu"
     time_budget: float | None = None
+    hang_timeout: float = 600
+    space_source: str = ""
+    """How the space was named on the command line, and, in `settings`, what was set beside."""
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -64,6 +71,8 @@ class Experiment:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise ConfigError(f"--time-budget must be > 0 seconds (got {self.time_budget:g}).")
+        if not 0 < self.hang_timeout < math.inf:
+            raise ConfigError(f"--hang-timeout must be > 0 seconds (got {self.hang_timeout:g}).")
         if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
             raise ConfigError(f"--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g}).")
         if self.algorithm == "grid":
@@ -121,10 +130,35 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """Plain values, for the journal."""
-        plain = {name: getattr(self, name) for name in ("algorithm", "scheduler", "max_epochs", "seed", "device", "time_budget", "address")}
+        plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "space_source", "settings")}
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
+        plain["tracking"] = "" if "@" in self.tracking else absolute(self.tracking)
         return {**plain, **demand, "trials": self.planned_trials, "horizon": self.horizon, "space": space, "base": self.base.to_dict()}
+
+    @classmethod
+    def from_description(cls, name: str, description: dict[str, Any], storage: Path) -> Self:
+        """The experiment that `describe` described, but for `tracking`.
+
+        Raises:
+            ConfigError: this version of the code takes it for nonsense.
+        """
+        plain = {key: description[key] for key in (*DECIDING, *PLACE, "space_source", "settings", "trials")}
+        return cls(
+            name=name,
+            space_name=description["space"]["name"],
+            space=SearchSpace.from_description(description["space"]),
+            base=TrialConfig.from_dict(description["base"]),
+            storage=storage,
+            demand=Demand(cpus=description["cpus_per_trial"], gpus=description["gpus_per_trial"], workers=description["workers"]),
+            **plain,
+        )
+
+
+def absolute(tracking: str) -> str:
+    """A tracking URI that means the same from any folder."""
+    path = tracking.removeprefix("sqlite:///")
+    return tracking if path == tracking else f"sqlite:///{Path(path).absolute()}"
 
 
 def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:

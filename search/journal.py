@@ -1,27 +1,36 @@
 """The append-only log of a search: the source of truth. Tune, MLflow, the live table and the report are projections of it.
 
-One JSON object a line, fsynced before anybody else hears of it, written by the driver alone:
+One JSON object a line with a checksum of its own, fsynced before anybody else hears of it, written by the driver alone:
 
     started    the experiment, the data set's facts, versions
+    resumed    a new session of the driver goes on: versions, slots, what was changed
     suggested  trial, params, config
-    running    trial, the host that trains it
+    running    trial, attempt (from 1), the host that trains it
+    restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged
     epoch      trial, epoch (1-based), metrics
     stopped    trial, epoch, by, reason, and what the decision rests on
-    ended      trial, outcome (completed, stopped, diverged, failed), reason
+    waiting    trial, epoch, reason: its storage refuses, it tries again
+    paused     trial, reason: the search was interrupted; a resume goes on with it
+    retried    trial, kind (lost, hung, memory), reason
+    ended      trial, outcome (completed, stopped, diverged, failed), reason; of a failure also its kind
     tested     trial, epoch, test (the evaluation on the test part)
+    evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
     finished   outcome (completed, time_budget, interrupted, lost), reason
 """
 
 import json
 import os
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
+RETRY_S = (1, 2, 5, 10)
+"""How long to wait before each new try to write; the last holds for all that follow."""
 
 
 class JournalError(RuntimeError):
@@ -46,56 +55,112 @@ class Event:
         """Read one line.
 
         Raises:
-            ValueError: it is not a whole event.
+            ValueError: it is not a whole event, or not as it was written.
         """
         values = json.loads(line)
         try:
-            return cls(values.pop("n"), values.pop("time_ms"), values.pop("event"), values)
+            checksum = values.pop("crc")
+            event = cls(values.pop("n"), values.pop("time_ms"), values.pop("event"), values)
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not an event: {line[:80]!r}") from error
+        if checksum != _checksum(line.rpartition(', "crc"')[0]):
+            raise ValueError("its checksum is not its text's")
+        return event
 
     def to_line(self) -> str:
         """The line, newline included. Infinities and NaN are refused: no metric that reaches the journal is one."""
-        return json.dumps({"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data}, allow_nan=False, ensure_ascii=False) + "\n"
+        text = json.dumps({"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data}, allow_nan=False, ensure_ascii=False)[:-1]
+        return f'{text}, "crc": "{_checksum(text)}"}}\n'
 
 
 Listener = Callable[[Event], None]
 
 
 class Journal:
-    """Writes a new journal and tells its listeners of each event once it is on disk."""
+    """Writes a journal and tells its listeners of each event once it is on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> None:
         """Create the folder (mode 0700) and the file (0600).
+
+        Args:
+            folder: the search's.
+            complain: told, once each time, that the journal cannot be written for now, and that it can be again.
 
         Raises:
             JournalError: a search of this name is there already.
         """
-        self.path = folder / FILE_NAME
-        self.listeners: list[Listener] = []
-        self._number = 0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY, 0o600)
+            descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             raise JournalError(f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name.") from None
-        self._file = os.fdopen(descriptor, "w", encoding="utf-8")
+        self._open(folder, descriptor, complain)
 
-    def append(self, kind: str, **data: Any) -> Event:
-        """Write an event, wait until it is on disk, tell the listeners: what they hear is what a reader will read."""
+    def _open(self, folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
+        self.path, self.complain = folder / FILE_NAME, complain
+        self.listeners: list[Listener] = []
+        self.taken_over = ""
+        self._descriptor, self._number, self._size = descriptor, 0, 0
+
+    @classmethod
+    def reopen(cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> tuple[Self, list[Event]]:
+        """Go on with a journal: cut off what a crash left of its last line, and give the events so far.
+
+        Raises:
+            JournalError: no such journal.
+            DamagedJournal: a line is damaged or missing.
+        """
+        events = read(folder / FILE_NAME)
+        journal = cls.__new__(cls)
+        journal._open(folder, os.open(folder / FILE_NAME, os.O_WRONLY), complain)
+        journal._number = len(events)
+        journal._size = (folder / FILE_NAME).read_bytes().rfind(b"\n") + 1
+        os.ftruncate(journal._descriptor, journal._size)
+        return journal, events
+
+    def append(self, kind: str, /, **data: Any) -> Event:
+        """Write an event, wait until it is on disk, tell the listeners: what they hear is what a reader will read.
+
+        A disk that is full or refuses is waited for.
+
+        Raises:
+            JournalError: another driver has taken the search over.
+        """
+        if self.taken_over:
+            raise JournalError(f"{self.taken_over} has taken this search over; this driver writes no more.")
         line = Event(self._number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
         event = Event.from_line(line)
+        self._write(line.encode())
         self._number += 1
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
         for listener in self.listeners:
             listener(event)
         return event
 
+    def _write(self, line: bytes) -> None:
+        tries = 0
+        while True:
+            try:
+                written = 0
+                while written < len(line):
+                    written += os.pwrite(self._descriptor, line[written:], self._size + written)
+                os.fsync(self._descriptor)
+                break
+            except OSError as error:
+                if tries == 0:
+                    self.complain(f"waiting: {self.path} cannot be written ({error.strerror}). The search goes on when it can be.")
+                time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+                tries += 1
+        self._size += len(line)
+        if tries:
+            self.complain(f"{self.path} can be written again")
+
+    def give_up(self, holder: str) -> None:
+        """Write no more: another driver has taken the search over."""
+        self.taken_over = holder
+
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        os.close(self._descriptor)
 
 
 def read(path: Path) -> list[Event]:
@@ -109,12 +174,43 @@ def read(path: Path) -> list[Event]:
         *lines, _ = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         raise JournalError(f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one.") from None
-    events = []
-    for number, line in enumerate(lines, 1):
+    return list(parsed(lines, path, 1))
+
+
+def parsed(lines: list[bytes], path: Path, first: int) -> Iterator[Event]:
+    """The events of whole lines, the first of which has this number.
+
+    Raises:
+        DamagedJournal: a line is damaged or missing.
+    """
+    for number, line in enumerate(lines, first):
+        remedy = f"Bring the file back from a copy; or cut it off before that line, and a resume trains what follows it again ('head -n {number - 1}')."
         try:
-            events.append(Event.from_line(line.decode()))
-        except ValueError as error:
-            raise DamagedJournal(f"{path}:{number} is damaged ({error}).") from error
-        if events[-1].number != number:
-            raise DamagedJournal(f"{path}:{number} is damaged (event {events[-1].number} stands where {number} should).")
-    return events
+            event = Event.from_line(line.decode())
+        except (ValueError, RecursionError) as error:
+            raise DamagedJournal(f"{path}:{number} is damaged ({error}). {remedy}") from error
+        if event.number != number:
+            raise DamagedJournal(f"{path}:{number} is damaged (event {event.number} stands where {number} should). {remedy}")
+        yield event
+
+
+class Tail:
+    """Reads a journal that is being written, from its beginning to its last whole line, as often as asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset, self._number = 0, 0
+
+    def new(self) -> list[Event]:
+        """The events since the last call."""
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            *lines, _ = file.read().split(b"\n")
+        events = list(parsed(lines, self.path, self._number + 1))
+        self._offset += sum(len(line) + 1 for line in lines)
+        self._number += len(lines)
+        return events
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"

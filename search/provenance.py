@@ -1,6 +1,7 @@
 """Where a result comes from: the code's commit, the versions of what it runs on, who ran it where."""
 
 import getpass
+import hashlib
 import platform
 import socket
 import subprocess
@@ -9,10 +10,19 @@ from pathlib import Path
 
 LIBRARIES = ("image-classifier-search", "torch", "torchvision", "ray", "optuna", "mlflow", "scikit-learn", "numpy")
 
+DECIDING = ("trainables/**/*.py", "search/algorithms/*.py", "search/schedulers/*.py", "search/driver.py", "search/experiment.py", "search/space.py")
+
 
 def provenance() -> dict[str, str]:
-    """`git.commit` (with `+changes` when the tree is dirty), `user`, `host`, and `version.NAME` of each library."""
-    return {"git.commit": git_commit(), "user": _user(), "host": socket.gethostname(), "version.python": platform.python_version(), **versions()}
+    """`git.commit` (with `+changes` when the tree is dirty), `code`, `user`, `host`, and `version.NAME` of each library."""
+    return {
+        "git.commit": git_commit(),
+        "code": code_fingerprint(),
+        "user": _user(),
+        "host": socket.gethostname(),
+        "version.python": platform.python_version(),
+        **versions(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -24,6 +34,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def code_fingerprint() -> str:
+    """The first 12 hex digits of the SHA-256 over the modules that decide a result: all that trains, and all that suggests and stops."""
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for path in sorted(path for pattern in DECIDING for path in root.glob(pattern)):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def git_commit() -> str:

@@ -9,8 +9,11 @@ from typing import Any, Self
 from search.journal import FILE_NAME, Event, JournalError, read
 from trainables.ranking import rank
 
-RANKED = ("completed", "stopped", "running")
-"""Outcomes whose best epoch counts: a stopped trial's checkpoint was measured on the same images as any other's."""
+FAILED = ("diverged", "failed")
+"""Outcomes that never count; the best epoch of any other trial does: its checkpoint was measured on the same images as everybody's."""
+
+UNFINISHED = ("pending", "running", "interrupted")
+"""Outcomes that a resume goes on with."""
 
 
 @dataclass
@@ -22,6 +25,13 @@ class TrialResult:
     config: dict[str, Any]
     outcome: str = "pending"
     reason: str = ""
+    kind: str = ""
+    """Of a failure: error, memory, lost or hung."""
+    attempt: int = 0
+    retries: list[str] = field(default_factory=list)
+    """The kind of each failure that was tried again."""
+    waiting: str = ""
+    """Why it makes no progress for now."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     started_ms: int = 0
     ended_ms: int = 0
@@ -48,6 +58,15 @@ class TrialResult:
 
 
 @dataclass
+class Session:
+    """One driver's time with the search."""
+
+    began_ms: int
+    last_ms: int
+    slots: int
+
+
+@dataclass
 class SearchResult:
     """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one.
 
@@ -56,12 +75,11 @@ class SearchResult:
 
     name: str = ""
     started: dict[str, Any] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: dict[str, Any] = field(default_factory=dict)
     outcome: str = "running"
     reason: str = ""
-    started_ms: int = 0
-    last_ms: int = 0
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -70,8 +88,17 @@ class SearchResult:
         Raises:
             JournalError: no search there, or its journal is damaged.
         """
+        return cls.of(read(folder / FILE_NAME), folder)
+
+    @classmethod
+    def of(cls, events: list[Event], folder: Path) -> Self:
+        """The result that these events make.
+
+        Raises:
+            JournalError: there is not one.
+        """
         result = cls()
-        for event in read(folder / FILE_NAME):
+        for event in events:
             result.apply(event)
         if not result.started:
             raise JournalError(f"the search at '{folder}' was cut off before it began. Start it again under another name.")
@@ -79,11 +106,13 @@ class SearchResult:
 
     def apply(self, event: Event) -> None:
         """Take one event."""
-        self.last_ms = event.time_ms
         trial = self.trials.get(event.data.get("trial", ""))
         match event.kind:
             case "started":
-                self.name, self.started, self.started_ms = event.data["name"], event.data, event.data["began_ms"]
+                self.name, self.started = event.data["name"], event.data
+                self.sessions = [Session(event.data["began_ms"], event.time_ms, event.data["slots"])]
+            case "resumed":
+                self._resume(event)
             case "suggested":
                 self.trials[event.data["trial"]] = TrialResult(event.data["trial"], event.data["params"], event.data["config"])
             case "tested":
@@ -92,11 +121,21 @@ class SearchResult:
                 self.outcome, self.reason = event.data["outcome"], event.data["reason"]
             case _ if trial is not None:
                 _apply_to_trial(trial, event)
+        if self.sessions:
+            self.sessions[-1].last_ms = max(event.time_ms, self.sessions[-1].last_ms)
+
+    def _resume(self, event: Event) -> None:
+        self.started = {**self.started, **event.data}
+        self.sessions.append(Session(event.data["began_ms"], event.time_ms, event.data["slots"]))
+        self.outcome, self.reason = "running", ""
+        for trial in self.trials.values():
+            if trial.outcome == "running":
+                trial.outcome, trial.waiting = "interrupted", ""
 
     @property
     def ranking(self) -> list[TrialResult]:
         """Trials with a best epoch, the best first; diverged and failed ones are not among them."""
-        ranked = [trial for trial in list(self.trials.values()) if trial.outcome in RANKED and trial.epochs]
+        ranked = [trial for trial in list(self.trials.values()) if trial.outcome not in FAILED and trial.epochs]
         return sorted(ranked, key=lambda trial: rank(trial.best), reverse=True)
 
     @property
@@ -120,26 +159,45 @@ class SearchResult:
         return sum(trial.train_s for trial in self.trials.values())
 
     @property
+    def started_ms(self) -> int:
+        """When the first command began."""
+        return self.sessions[0].began_ms
+
+    @property
     def wall_s(self) -> float:
-        """Seconds from the command's start, Ray's start included, to the last event."""
-        return (self.last_ms - self.started_ms) / 1000
+        """Seconds from each command's start, Ray's start included, to its last event."""
+        return sum(session.last_ms - session.began_ms for session in self.sessions) / 1000
 
     @property
     def slot_efficiency(self) -> float:
-        """The share of the slots' time that was training: train_s / (wall_s x slots)."""
-        return self.train_s / (self.wall_s * self.started["slots"]) if self.wall_s else 0.0
+        """The share of the slots' time that was training."""
+        slot_s = sum((session.last_ms - session.began_ms) * session.slots for session in self.sessions) / 1000
+        return self.train_s / slot_s if slot_s else 0.0
 
     @property
     def failed(self) -> list[TrialResult]:
         """Trials that diverged or failed."""
-        return [trial for trial in self.trials.values() if trial.outcome in ("diverged", "failed")]
+        return [trial for trial in self.trials.values() if trial.outcome in FAILED]
+
+    @property
+    def unfinished(self) -> list[TrialResult]:
+        """Trials that have not come to their end."""
+        return [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]
 
 
 def _apply_to_trial(trial: TrialResult, event: Event) -> None:
+    trial.waiting = event.data["reason"] if event.kind == "waiting" else ""
     match event.kind:
         case "running":
-            trial.outcome, trial.started_ms = "running", event.time_ms
+            trial.outcome, trial.attempt = "running", event.data["attempt"]
+            trial.started_ms = trial.started_ms or event.time_ms
         case "epoch":
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
+        case "paused":
+            trial.outcome = "interrupted"
+        case "retried":
+            trial.outcome = "pending"
+            trial.retries.append(event.data["kind"])
         case "ended":
             trial.outcome, trial.reason, trial.ended_ms = event.data["outcome"], event.data["reason"], event.time_ms
+            trial.kind = event.data.get("kind", "")

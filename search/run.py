@@ -1,30 +1,21 @@
 """python -m search.run --space table3: search for the best network and its training, on this machine or a cluster."""
 
 import argparse
-import json
-import shlex
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
 from search.cli import HelpFormatter, Parser, guarded
 from search.experiment import Experiment
+from search.outcome import tell
 from search.plan import make_plan
-from search.result import SearchResult
-from search.runner import Finished, run
+from search.runner import run
 from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import find, names
-from search.summary import json_summary, outcome_text, param_text, reference_rows, searched
 from trainables.config import TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.datasets.registry import DATASETS
@@ -67,6 +58,7 @@ def parser() -> Parser:
     where.add_argument("--cpus-per-trial", type=float, default=1, metavar="X", help="CPUs of each worker of a trial")
     where.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)")
     where.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train one trial together")
+    where.add_argument("--hang-timeout", type=float, default=600, metavar="SECONDS", help="a trial that makes no step for so long is killed and tried again")
     where.add_argument(
         "--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto: a GPU if this machine has one; on a cluster, if --gpus-per-trial is given"
     )
@@ -99,11 +91,33 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         base=base,
         demand=Demand(cpus=args.cpus_per_trial, gpus=gpus, workers=args.workers),
         device=device,
+        space_source=absolute_source(args.space),
+        settings=settings,
         **{
             name: getattr(args, name)
-            for name in ("algorithm", "scheduler", "trials", "max_epochs", "seed", "storage", "tracking", "address", "concurrency", "time_budget")
+            for name in (
+                "algorithm",
+                "scheduler",
+                "trials",
+                "max_epochs",
+                "seed",
+                "storage",
+                "tracking",
+                "address",
+                "concurrency",
+                "time_budget",
+                "hang_timeout",
+            )
         },
     )
+
+
+def absolute_source(space: str) -> str:
+    """A space's name, or its file's in full, so that a resume finds it from anywhere."""
+    path, colon, attribute = space.rpartition(":")
+    if not colon and not space.endswith(".py"):
+        return space
+    return f"{Path(path or space).absolute()}:{attribute if colon else 'space'}"
 
 
 def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
@@ -118,69 +132,13 @@ def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
     return device, (args.gpus_per_trial or 1.0) if device == "cuda" else 0.0
 
 
-def print_summary(finished: Finished, experiment: Experiment, console: Console) -> None:
-    """What was found, beside what is known, and where to look."""
-    result = finished.result
-    console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s",
-        soft_wrap=True,
-    )
-    if result.reason:
-        console.print(f"the search ended early: {result.reason}", markup=False)
-    console.print(best_table(result) if result.best else "no trial finished an epoch; the reasons are in the journal")
-    storage = "" if experiment.storage == Path("searches") else f" --storage {shlex.quote(str(experiment.storage))}"
-    steps = [
-        ("journal", str(finished.journal)),
-        ("page", f"{program('python')} -m search.report {experiment.name}{storage}"),
-        ("MLflow", mlflow_command(finished.tracking)),
-    ]
-    for title, text in steps:
-        console.print(f"  {title:<8} {text}", markup=False, highlight=False, soft_wrap=True)
-
-
-def best_table(result: SearchResult) -> Table:
-    """The best configuration, and the reference beside it where the space names one: a line a parameter."""
-    rows = reference_rows(result)
-    table = Table(box=None, pad_edge=False)
-    for title in ("", *(title for title, _, _ in rows)):
-        table.add_column(title, justify="right" if title else "left")
-    for path in searched(result):
-        table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
-    table.add_row("val accuracy", *(f"{trial.accuracy:.4f}" if trial is not None and trial.epochs else "not tried" for _, _, trial in rows))
-    tested = result.tested.get("trial")
-    tests = (f"{result.tested['test']['accuracy']:.4f}" if trial is not None and trial.trial == tested else "" for _, _, trial in rows)
-    table.add_row("test accuracy", *tests)
-    return table
-
-
-def mlflow_command(tracking: dict[str, str]) -> str:
-    """How to look at the runs."""
-    uri, page = tracking["tracking_uri"], f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}"
-    if uri.startswith("http"):
-        return f"{uri.rstrip('/')}/{page}"
-    return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}   then http://127.0.0.1:5000/{page}"
-
-
-def program(name: str) -> str:
-    """How a program of this Python's environment is called from here: by its name where that finds it, else by its path."""
-    path = Path(sys.executable).with_name(name)
-    if shutil.which(name) == str(path) or not path.exists():
-        return name
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 def command(args: argparse.Namespace) -> int:
     """Plan or run."""
     experiment = experiment_of(args)
     if args.dry_run:
         print("\n".join(make_plan(experiment, download=args.download).lines(experiment)))
         return 0
-    finished = run(experiment, download=args.download)
-    print_summary(finished, experiment, Console(stderr=args.json))
-    if args.json:
-        summary: dict[str, Any] = json_summary(finished.result, tracking=finished.tracking, journal=str(finished.journal))
-        sys.stdout.write(json.dumps(summary) + "\n")
-    return finished.exit_code
+    return tell(run(experiment, download=args.download), experiment, as_json=args.json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from uuid import uuid4
 
 from rich.console import Console
 
@@ -20,14 +23,22 @@ from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import FILE_NAME, VERSION, Journal
+from search.lease import FILE_NAME as LOCK_FILE
+from search.lease import Lease
 from search.provenance import provenance
 from search.report import figures
 from search.result import SearchResult
 from search.summary import TOP
-from search.tracking import Tracker, check_tracking, masked
+from search.tracking import PATIENCE_S, Tracker, check_tracking, masked
+from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
+
+TERM_GRACE_S = 12
+"""After SIGTERM, the seconds in which trials may finish their epoch."""
+HURRY_S = 5.0
+"""How long a search that was interrupted waits for MLflow."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +84,23 @@ def wanted_resources(experiment: Experiment) -> Resources:
     return Resources(cpus=max(have.cpus, wanted), gpus=have.gpus)
 
 
+def refuse_taken(experiment: Experiment) -> None:
+    """See that no search of this name is there.
+
+    Raises:
+        ConfigError: one is.
+    """
+    if (experiment.folder / FILE_NAME).exists() or experiment.folder.is_file():
+        remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
+        raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
+
+
 def check_storage(experiment: Experiment) -> None:
     """Write where the search will be kept.
 
     Raises:
         NotReady: that fails.
-        ConfigError: a search of this name is there already.
     """
-    if (experiment.folder / FILE_NAME).exists() or experiment.folder.is_file():
-        raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. Use another --name.")
     probe = experiment.storage / f".probe-{os.getpid()}"
     is_new = not experiment.storage.exists()
     try:
@@ -99,60 +118,109 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
 
     Raises:
         ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
+        Held: somebody else is starting a search of this name.
     """
-    began_ms = time.time_ns() // 1_000_000
+    began_ms = now_ms()
     dataset, local = prepare(experiment, download=download)
+    refuse_taken(experiment)
     console = Console(stderr=True)
-    console.print(
-        f"{experiment.name}: {experiment.planned_trials} trials of up to {experiment.horizon} epochs, in {experiment.folder}; starting Ray",
-        highlight=False,
-        soft_wrap=True,
-    )
-    troubles: list[str] = []
-    tracker = Tracker(experiment.tracking)
-    with session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have:
+    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs")
+    return conduct(experiment, dataset, local, console, began_ms)
+
+
+def conduct(
+    experiment: Experiment, dataset: Dataset, local: Resources, console: Console, began_ms: int, *, resumed: dict[str, object] | None = None
+) -> Finished:
+    """Have a search's trials trained, tested and recorded, from its beginning or from where its journal ends (then `resumed` says more of it)."""
+    folder, troubles = experiment.folder, list[str]()
+    say = partial(console.print, markup=False, soft_wrap=True, highlight=False)
+    with (
+        clean_if_unused(folder),
+        Lease(folder, say=say) as lease,
+        session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have,
+    ):
         from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
 
         at_once = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
-        journal = Journal(experiment.folder)
-        driver = Driver(experiment, journal)
+        journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
+        lease.on_loss = journal.give_up
+        driver = Driver(experiment, journal, slots=at_once)
+        driver.replay(events)
         display = Display(driver.result, experiment.planned_trials, console)
+        journal.complain = display.say
+        tracker = Tracker(experiment.tracking, folder, say=display.say)
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
-            journal.append("started", **started(experiment, dataset, at_once), began_ms=began_ms)
+            facts = {"experiment": experiment.describe(), "data": data_facts(experiment, dataset), "slots": at_once, "provenance": provenance()}
+            facts["began_ms"] = began_ms
+            if resumed is None:
+                journal.append("started", version=VERSION, name=experiment.name, id=uuid4().hex[:12], **facts)
+            else:
+                journal.append("resumed", **facts, **resumed)
             try:
+                driver.go_on()
                 tune_search(driver, dataset, slots=at_once)
                 evaluate_best(driver, dataset)
             except KeyboardInterrupt:
-                driver.close("interrupted", "stopped by SIGINT")
+                driver.close("interrupted", "broken off")
             except NotReady as error:
                 troubles.append(str(error))
+                driver.close("lost", str(error))
             except BaseException:
                 driver.close("lost", "the search broke off")
                 raise
             finally:
-                wind_up(driver, tracker)
+                wind_up(driver, tracker, hurry=bool(signals))
+    return ended(experiment, driver.result, tracker, signals, troubles)
+
+
+def record(experiment: Experiment, result: SearchResult) -> Finished:
+    """Of a search that is over: see that MLflow has all of it."""
+    check_tracking(experiment.tracking)
+    with Lease(experiment.folder):
+        tracker = Tracker(experiment.tracking, experiment.folder)
+        tracker.close()
+    return ended(experiment, result, tracker, [], [])
+
+
+def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signals: list[int], troubles: list[str]) -> Finished:
+    """What came of a search, said where it went wrong."""
+    journal = experiment.folder / FILE_NAME
     if tracker.error:
-        troubles.append(f"MLflow did not take everything ({tracker.error}). Nothing is lost: {journal.path} has it all.")
+        remedy = f"Nothing is lost: {journal} has it all. Later: {verb('sync', experiment)}"
+        troubles = [*troubles, f"MLflow did not take everything ({tracker.error}). {remedy}"]
     for trouble in troubles:
-        display.say(f"error: {trouble}")
+        print(f"error: {trouble}", file=sys.stderr)
     where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
-    return Finished(driver.result, journal.path, where, exit_code(driver.result, signals, troubles))
+    return Finished(result, journal, where, exit_code(result, signals, troubles))
 
 
-def wind_up(driver: Driver, tracker: Tracker) -> None:
+def wind_up(driver: Driver, tracker: Tracker, *, hurry: bool) -> None:
     """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
     with ExitStack() as steps:
-        steps.callback(tracker.close)
+        steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
         steps.callback(driver.finish)
-        steps.callback(draw, driver.result, driver.experiment.folder, tracker)
+        if not hurry:
+            steps.callback(draw, driver.result, driver.experiment.folder, driver.journal)
         steps.callback(driver.algorithm.save, driver.experiment.folder)
 
 
-def started(experiment: Experiment, dataset: Dataset, at_once: int) -> dict[str, object]:
-    """The journal's first event."""
-    data = {
+@contextmanager
+def clean_if_unused(folder: Path) -> Iterator[None]:
+    """Leave no folder behind when the search could not begin."""
+    try:
+        yield
+    finally:
+        if not (folder / FILE_NAME).exists():
+            with suppress(OSError):
+                (folder / LOCK_FILE).unlink(missing_ok=True)
+                folder.rmdir()
+
+
+def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
+    """What the journal says of the data set."""
+    return {
         "name": dataset.name,
         "root": experiment.base.data.root,
         "classes": list(dataset.classes),
@@ -162,23 +230,21 @@ def started(experiment: Experiment, dataset: Dataset, at_once: int) -> dict[str,
         "test": len(dataset.test) if dataset.test else 0,
         "fingerprint": dataset.fingerprint,
     }
-    return {"version": VERSION, "name": experiment.name, "experiment": experiment.describe(), "data": data, "slots": at_once, "provenance": provenance()}
 
 
-def draw(result: SearchResult, folder: Path, tracker: Tracker) -> None:
-    """The pictures and the best trial's evidence, into the search's folder and to MLflow."""
+def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
+    """The pictures and the best trial's evidence, into the search's folder; the journal says that they are worth keeping."""
     if result.best is None:
         return
-    pictures = folder / "pictures"
-    figures.save(figures.search_curves(result), pictures / "curves.png")
-    tracker.add_artifacts("", pictures)
+    figures.save(figures.search_curves(result), folder / "pictures" / "curves.png")
+    journal.append("evidence", trial="", file="pictures", path="")
     for trial in result.ranking[:TOP]:
-        own = folder / "trials" / trial.trial / "evidence"
-        figures.save(figures.trial_curves(trial), own / "curves.png")
+        own = Path("trials") / trial.trial / "evidence"
+        figures.save(figures.trial_curves(trial), folder / own / "curves.png")
         if trial is result.best:
-            _best_evidence(result, own)
-            tracker.add_artifacts(trial.trial, folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}", "checkpoint")
-        tracker.add_artifacts(trial.trial, own)
+            _best_evidence(result, folder / own)
+            journal.append("evidence", trial=trial.trial, file=f"trials/{trial.trial}/epoch-{trial.best_epoch:04d}", path="checkpoint")
+        journal.append("evidence", trial=trial.trial, file=str(own), path="")
 
 
 def _best_evidence(result: SearchResult, own: Path) -> None:
@@ -193,22 +259,39 @@ def _best_evidence(result: SearchResult, own: Path) -> None:
 
 @contextmanager
 def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
-    """A first Ctrl-C or SIGTERM lets each trial finish its epoch; a second Ctrl-C breaks off. Yields the signals that came."""
+    """A first Ctrl-C or SIGTERM lets each trial finish its epoch; a second one breaks off, and so does time, after SIGTERM: who sends it
+    kills soon after. Yields the signals that came.
+    """
     came: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > 1:
+        if number != signal.SIGALRM:
+            came.append(number)
+        if number == signal.SIGALRM or len(came) > 1:
+            signal.alarm(0)
             raise KeyboardInterrupt
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
-        display.say("stopping: each trial finishes its epoch (Ctrl-C again breaks off)")
+        if number == signal.SIGTERM:
+            signal.alarm(TERM_GRACE_S)
+        display.say("stopping: each trial finishes its epoch (Ctrl-C again breaks off); a resume goes on from there")
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     try:
         yield came
     finally:
+        signal.alarm(0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def announce(console: Console, experiment: Experiment, what: str) -> None:
+    """The first line of a session."""
+    console.print(f"{experiment.name}: {what}, in {experiment.folder}; starting Ray", markup=False, highlight=False, soft_wrap=True)
+
+
+def now_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:

@@ -285,7 +285,25 @@ class SearchSpace:
     def describe(self) -> dict[str, Any]:
         """The space as plain values, for the journal."""
         domains = {path: {"kind": type(domain).__name__, **_described(domain)} for path, domain in self.domains.items()}
-        return {"domains": domains, "base": dict(self.base), "reference": dict(self.reference), "reference_title": self.reference_title}
+        return {
+            "domains": domains,
+            "base": dict(self.base),
+            "trials": self.trials,
+            "reference": dict(self.reference),
+            "reference_title": self.reference_title,
+        }
+
+    @classmethod
+    def from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The space that `describe` described."""
+        domains = {path: _domain(dict(values)) for path, values in description["domains"].items()}
+        return cls(domains, **{name: description[name] for name in ("base", "trials", "reference", "reference_title")})
+
+
+def _domain(values: dict[str, Any]) -> Domain:
+    kind = {domain.__name__: domain for domain in (Float, Int, Choice)}[values.pop("kind")]
+    when = {path: tuple(wanted) if isinstance(wanted, list) else wanted for path, wanted in values.pop("when", {}).items()}
+    return kind(*values.pop("options", ()), **values, when=when)
 
 
 def _described(domain: Domain) -> dict[str, Any]:

@@ -1,47 +1,58 @@
 """MLflow's picture of a search: a parent run, a child run a trial. The only module that writes to MLflow.
 
-A projection of the journal: one background thread takes the events and writes them in batches, with the journal's own timestamps, so
-training waits for nothing here, and a metric written again changes nothing. What MLflow does not take is still in the journal.
+A projection of the journal: one background thread reads the file and writes what is new in batches, with the journal's own timestamps.
+Training waits for nothing here. When MLflow fails, the thread begins again from the journal's first line: runs are found by their tags,
+and what they have already is not written twice. So a search that was cut off, an outage and a second projection all end alike.
 """
 
 import http.client
 import logging
 import os
-import queue
 import re
 import socket
 import sqlite3
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cluster.errors import NotReady
-from search.journal import Event
+from search.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.result import SearchResult, TrialResult
 from search.summary import markdown_summary
 from trainables.errors import ConfigError, unknown
 
+DEFAULT_TRACKING = "sqlite:///mlflow.db"
 PRIMARY_METRIC = "best/val_accuracy"
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S = 2, 3
+EVIDENCE_TAG = "search.evidence"
+PIECE = 10_000
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one `log_batch`."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+"""No telemetry, no pickles, no second try behind our back: a request whose answer was lost may have been carried out."""
+
+EVERY_S = 1.0
+"""How often new events are written: what comes meanwhile makes one batch."""
+RETRY_S = (1, 2, 5, 10, 20, 30)
+PATIENCE_S = 30.0
+"""How long a search that is over waits for an MLflow that takes nothing."""
 
 
 def masked(uri: str) -> str:
@@ -115,92 +126,121 @@ def _ask(uri: str) -> None:
             raise OSError(f"HTTP {error.code}") from error
 
 
-@dataclass(frozen=True)
-class Artifacts:
-    """A folder of files to be stored with a run."""
-
-    trial: str
-    folder: Path
-    path: str
-
-
-Item = Event | Artifacts
-
-
 class Tracker:
-    """Give it the journal's events; it writes them to MLflow in a thread of its own. `close` waits for all of them."""
+    """Tell it of the journal's events; it writes the journal to MLflow in a thread of its own. `close` waits until MLflow has all of it."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
+    def __init__(self, uri: str, folder: Path, *, say: Callable[[str], None] = lambda text: None) -> None:
+        self.uri, self.folder, self.say = uri, folder, say
         self.error = ""
+        """Why MLflow does not take what it should; empty while it does."""
+        self.runs: Runs | None = None
         self.experiment_id = self.parent_run_id = ""
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._tail = Tail(folder / FILE_NAME)
+        self._progress = time.monotonic()
+        self._news, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Take an event; returns at once."""
-        self._queue.put(event)
+        """Hear of an event; returns at once."""
+        self._news.set()
 
-    def add_artifacts(self, trial: str, folder: Path, path: str = "") -> None:
-        """Store a folder's files, under `path`, with a trial's run, or with the parent run when `trial` is empty."""
-        self._queue.put(Artifacts(trial, folder, path))
-
-    def close(self) -> None:
-        """Wait until everything given so far is written, or has failed (see `error`)."""
-        self._queue.put(None)
-        self._thread.join()
+    def close(self, patience_s: float = PATIENCE_S) -> None:
+        """Wait until all is written, or MLflow has taken nothing for so long (then `error` says why)."""
+        self._progress = time.monotonic()
+        self._closing.set()
+        self._news.set()
+        while self._thread.is_alive() and time.monotonic() - self._progress < patience_s:
+            self._thread.join(0.1)
+        if self._thread.is_alive() and not self.error:
+            self.error = "it does not answer"
 
     def _run(self) -> None:
-        try:
-            runs = Runs(self.uri)
-            while (items := self._take()) is not None:
-                runs.project(items)
-                self.experiment_id, self.parent_run_id = runs.experiment_id, runs.parent
-        except Exception as error:  # noqa: BLE001 - whatever MLflow does wrong, training goes on and the user hears of it once
-            lines = str(error).splitlines() or [type(error).__name__]
-            self.error = lines[0].replace(self.uri, masked(self.uri))
-            while self._take() is not None:
-                pass
+        tries = 0
+        while True:
+            self._news.wait()
+            self._news.clear()
+            last = self._closing.is_set()
+            try:
+                self._project()
+            except DamagedJournal as error:
+                self.error = str(error)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever MLflow does wrong, training goes on
+                self._note(error)
+                tries += 1
+                self._news.set()
+                self._closing.wait(RETRY_S[min(tries, len(RETRY_S)) - 1])
+                time.sleep(1)
+            else:
+                tries = 0
+                if last:
+                    return
+                self._closing.wait(EVERY_S)
 
-    def _take(self) -> list[Item] | None:
-        """Everything waiting, at least one; None at the end."""
-        items = [self._queue.get()]
-        while not self._queue.empty():
-            items.append(self._queue.get())
-        if items == [None]:
-            return None
-        if items[-1] is None:
-            self._queue.put(None)
-        return [item for item in items if item is not None]
+    def _project(self) -> None:
+        if self.runs is None:
+            self.runs, self._tail = Runs(self.uri, self.folder, on_progress=self._step), Tail(self.folder / FILE_NAME)
+        for batch in batched(self._tail.new()):
+            self.runs.project(batch)
+        self.experiment_id, self.parent_run_id = self.runs.experiment_id, self.runs.parent
+        if self.error:
+            self.error = ""
+            self.say("MLflow takes everything again")
+
+    def _step(self) -> None:
+        self._progress = time.monotonic()
+
+    def _note(self, error: Exception) -> None:
+        self.runs = None
+        lines = str(error).splitlines() or [type(error).__name__]
+        text = lines[0].replace(self.uri, masked(self.uri))[:300]
+        if not self.error:
+            self.say(f"MLflow does not take the results ({text}). Training goes on; the journal has them, and they are written when MLflow is back.")
+        self.error = text
+
+
+def batched(events: list[Event]) -> Iterator[list[Event]]:
+    """A long journal in pieces, so that progress shows."""
+    for first in range(0, len(events), PIECE):
+        yield events[first : first + PIECE]
 
 
 class Runs:
-    """The runs of one search in MLflow, found by trial."""
+    """The runs of one search in MLflow, found by tag: made once, brought back when somebody deleted them, written to at most once."""
 
-    def __init__(self, uri: str) -> None:
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+    def __init__(self, uri: str, folder: Path, *, on_progress: Callable[[], None] = lambda: None) -> None:
+        os.environ.update(ENVIRONMENT)
         from mlflow import MlflowClient
 
         for logger in ("mlflow", "alembic"):
             logging.getLogger(logger).setLevel(logging.ERROR)
-        self.uri, self.client = uri, MlflowClient(tracking_uri=uri)
+        self.uri, self.folder, self.client, self.on_progress = uri, folder, MlflowClient(tracking_uri=uri), on_progress
         self.result = SearchResult()
         self.experiment_id = self.parent = ""
-        self.children: dict[str, str] = {}
-        self.ended: set[str] = set()
+        self.runs: dict[str, str] = {}
+        """Run ids by trial; the parent's under the empty name."""
+        self.there: dict[str, dict[str, int]] = {}
+        """What each run had when it was found: the last step of each metric."""
+        self.status: dict[str, str] = {}
+        self.wanted: dict[str, tuple[str, int]] = {}
+        self.stored: dict[str, set[str]] = {}
+        """The numbers of the events whose files are stored with each run."""
         self.waiting: dict[str, dict[str, list[Any]]] = {}
 
-    def project(self, items: list[Item]) -> None:
-        """Write these, in order."""
-        for item in items:
-            if isinstance(item, Event):
-                self.result.apply(item)
-                self._project_event(item)
-            else:
-                self._flush()
-                self.client.log_artifacts(self.children[item.trial] if item.trial else self.parent, str(item.folder), item.path or None)
+    def project(self, events: list[Event]) -> None:
+        """Write these, which follow the ones before."""
+        for event in events:
+            self.result.apply(event)
+            self._project_event(event)
+        self._flush()
+
+    def leave(self, time_ms: int) -> None:
+        """Mark what still runs as cut off: nobody trains it now."""
+        for run_id, status in {**self.status, **{run: wanted for run, (wanted, _) in self.wanted.items()}}.items():
+            if status == "RUNNING":
+                self._wait(run_id, tags={"outcome": "interrupted"})
+                self.wanted[run_id] = ("KILLED", time_ms)
         self._flush()
 
     def _project_event(self, event: Event) -> None:
@@ -208,11 +248,16 @@ class Runs:
         match event.kind:
             case "started":
                 self._start(event)
+            case "resumed":
+                self.wanted[self.parent] = ("RUNNING", 0)
+                self._wait(self.parent, tags=self._common_tags())
             case "tested":
                 self._test(event)
+            case "evidence":
+                self._store(event)
             case "finished":
                 self._finish(event)
-            case "running" | "epoch" | "ended" if trial is not None:
+            case "running" | "epoch" | "paused" | "ended" if trial is not None:
                 self._project_trial(event, trial)
 
     def _start(self, event: Event) -> None:
@@ -220,10 +265,8 @@ class Runs:
         facts = event.data
         source = facts["data"]["name"] if facts["data"]["name"] != "folder" else f"folder-{Path(facts['data']['root']).resolve().name}"
         self.experiment_id = self._experiment(f"{facts['experiment']['space']['name']}-{source}")
-        for key, value in (("mlflow.experiment.primaryMetric.name", PRIMARY_METRIC), ("mlflow.experiment.primaryMetric.greaterIsBetter", "true")):
-            self.client.set_experiment_tag(self.experiment_id, key, value)
-        tags = {"search.name": facts["name"], "search.role": "search", **self._common_tags()}
-        self.parent = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=facts["name"]).info.run_id
+        self._find()
+        self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
         self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"]})
 
@@ -233,7 +276,10 @@ class Runs:
 
         if (found := self.client.get_experiment_by_name(title)) is None:
             try:
-                return str(self.client.create_experiment(title, artifact_location=self._artifact_location(title)))
+                made = str(self.client.create_experiment(title, artifact_location=self._artifact_location(title)))
+                for key, value in (("mlflow.experiment.primaryMetric.name", PRIMARY_METRIC), ("mlflow.experiment.primaryMetric.greaterIsBetter", "true")):
+                    self.client.set_experiment_tag(made, key, value)
+                return made
             except MlflowException:
                 found = self.client.get_experiment_by_name(title)  # another search was faster
                 if found is None:
@@ -246,6 +292,43 @@ class Runs:
         """Beside the SQLite file; a server has a place of its own."""
         return (sqlite_path(self.uri).parent / "mlartifacts" / title).as_uri() if self.uri.startswith("sqlite:") else None
 
+    def _find(self) -> None:
+        """The runs that this search has already; what somebody deleted is brought back."""
+        from mlflow.entities import ViewType
+
+        token: str | None = None
+        while token != "":
+            page = self.client.search_runs(
+                [self.experiment_id],
+                f"tags.`search.id` = '{self.result.started['id']}'",
+                ViewType.ALL,
+                max_results=1000,
+                order_by=["start_time"],
+                page_token=token,
+            )
+            for run in page:
+                self._know(run)
+            token = page.token or ""
+
+    def _know(self, run: Any) -> None:
+        trial, run_id = run.data.tags.get("search.trial", ""), run.info.run_id
+        if trial in self.runs:  # made twice, because an answer was lost and came too late
+            self.client.delete_run(run_id)
+            return
+        if run.info.lifecycle_stage == "deleted":
+            self.client.restore_run(run_id)
+        self.runs[trial], self.status[run_id] = run_id, run.info.status
+        self.there[run_id] = {metric.key: metric.step for metric in run.data._metric_objs}
+        self.stored[run_id] = set(run.data.tags.get(EVIDENCE_TAG, "").split())
+
+    def _run_of(self, trial: str, event: Event, tags: dict[str, str], title: str) -> str:
+        """The run of a trial (or the parent): found or made."""
+        if trial not in self.runs:
+            tags = {"search.name": self.result.name, "search.id": self.result.started["id"], **tags, **self._common_tags()}
+            made = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=title).info
+            self.runs[trial], self.status[made.run_id] = made.run_id, "RUNNING"
+        return self.runs[trial]
+
     def _common_tags(self) -> dict[str, str]:
         facts = self.result.started
         origin = facts["provenance"]
@@ -254,26 +337,28 @@ class Runs:
         return tags | ({"mlflow.source.git.commit": origin["git.commit"]} if origin["git.commit"] else {})
 
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
-        if trial.trial not in self.children:
-            tags = {
-                "mlflow.parentRunId": self.parent,
-                "search.name": self.result.name,
-                "search.role": "trial",
-                "search.trial": trial.trial,
-                **self._common_tags(),
-            }
-            run = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=trial.trial)
-            self.children[trial.trial] = run.info.run_id
-            self._wait(run.info.run_id, params=trial.params)
-        run_id = self.children[trial.trial]
-        if event.kind == "epoch":
+        is_new = trial.trial not in self.runs
+        tags = {"mlflow.parentRunId": self.parent, "search.role": "trial", "search.trial": trial.trial}
+        run_id = self._run_of(trial.trial, event, tags, trial.trial)
+        if is_new:
+            self._wait(run_id, params=trial.params)
+        if event.kind == "running":
+            self.wanted[run_id] = ("RUNNING", 0)
+            self._wait(run_id, tags={"attempt": str(trial.attempt), "outcome": "running"})
+        elif event.kind == "epoch":
             self._wait(run_id, metrics=event.data["metrics"], time_ms=event.time_ms, step=event.data["epoch"])
-        elif event.kind == "ended":
-            if trial.best_epoch is not None and trial.outcome in ("completed", "stopped"):
-                best = {PRIMARY_METRIC: trial.accuracy, "best/val_loss": trial.best["val/loss"], "best/epoch": trial.best_epoch}
-                self._wait(run_id, metrics=best, time_ms=event.time_ms, step=trial.best_epoch)
-            self._wait(run_id, tags={"outcome": trial.outcome, "outcome.reason": trial.reason[-5000:]})
-            self._end(run_id, STATUS[trial.outcome], event)
+        elif event.kind == "paused":
+            self._wait(run_id, tags={"outcome": "interrupted"})
+            self.wanted[run_id] = ("KILLED", event.time_ms)
+        else:
+            self._end_trial(run_id, event, trial)
+
+    def _end_trial(self, run_id: str, event: Event, trial: TrialResult) -> None:
+        if trial.best_epoch is not None and trial.outcome in ("completed", "stopped"):
+            best = {PRIMARY_METRIC: trial.accuracy, "best/val_loss": trial.best["val/loss"], "best/epoch": trial.best_epoch}
+            self._wait(run_id, metrics=best, time_ms=event.time_ms, step=trial.best_epoch)
+        self._wait(run_id, tags={"outcome": trial.outcome, "outcome.reason": trial.reason[-5000:]} | ({"outcome.kind": trial.kind} if trial.kind else {}))
+        self.wanted[run_id] = (STATUS[trial.outcome], event.time_ms)
 
     def _test(self, event: Event) -> None:
         """The test part's figures, on the best trial's run and on the parent."""
@@ -281,14 +366,28 @@ class Runs:
         metrics = {"test/accuracy": test["accuracy"], **{f"test/{name}": value for name, value in test["macro"].items() if value is not None}}
         for name, values in test["per_class"].items():
             metrics |= {f"test_class/{_key(name)}/{metric}": values[metric] for metric in ("precision", "recall", "f1")}
-        for run_id in (self.children[event.data["trial"]], self.parent):
-            self._wait(run_id, metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
+        self._wait(self.runs[event.data["trial"]], metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
+        self._wait(self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.sessions))
+
+    def _store(self, event: Event) -> None:
+        """A folder's or a file's copy, once."""
+        run_id, path = self.runs[event.data["trial"]], self.folder / event.data["file"]
+        stored = self.stored.setdefault(run_id, set())
+        if str(event.number) in stored or not path.exists():
+            return
+        self._flush()
+        if path.is_dir():
+            self.client.log_artifacts(run_id, str(path), event.data["path"] or None)
+        else:
+            self.client.log_artifact(run_id, str(path), event.data["path"] or None)
+        stored.add(str(event.number))
+        self._wait(run_id, tags={EVIDENCE_TAG: " ".join(sorted(stored, key=int))})
 
     def _finish(self, event: Event) -> None:
         """The parent's summary; runs still open belong to trials that were cut off."""
-        result = self.result
+        result, session = self.result, len(self.result.sessions)
         if result.best is not None:
-            self._wait(self.parent, metrics={PRIMARY_METRIC: result.best.accuracy}, time_ms=event.time_ms, step=0)
+            self._wait(self.parent, metrics={PRIMARY_METRIC: result.best.accuracy}, time_ms=event.time_ms, step=session)
             self._wait(self.parent, tags={"best.trial": result.best.trial})
         figures = {
             "search/epochs_trained": result.epochs_trained,
@@ -296,17 +395,13 @@ class Runs:
             "search/train_s": result.train_s,
             "search/slot_efficiency": result.slot_efficiency,
         }
-        self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=0)
+        self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
         self._wait(self.parent, tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)})
-        for run_id in set(self.children.values()) - self.ended:
-            self._wait(run_id, tags={"outcome": "interrupted"})
-            self._end(run_id, "KILLED", event)
-        self._end(self.parent, "FINISHED" if result.outcome == "completed" else "KILLED", event)
-
-    def _end(self, run_id: str, status: str, event: Event) -> None:
-        self._flush()
-        self.client.set_terminated(run_id, status=status, end_time=event.time_ms)
-        self.ended.add(run_id)
+        self.wanted[self.parent] = ("FINISHED" if result.outcome == "completed" else "KILLED", event.time_ms)
+        for trial in result.unfinished:
+            if trial.trial in self.runs:
+                self._wait(self.runs[trial.trial], tags={"outcome": "interrupted"})
+                self.wanted[self.runs[trial.trial]] = ("KILLED", event.time_ms)
 
     def _wait(
         self,
@@ -322,21 +417,34 @@ class Runs:
         from mlflow.entities import Metric, Param, RunTag
 
         kept = self.waiting.setdefault(run_id, {"metrics": [], "params": [], "tags": []})
-        made_metrics: list[Metric] = [Metric(name, float(value), time_ms, step) for name, value in (metrics or {}).items()]
+        there = self.there.get(run_id, {})
+        made_metrics: list[Metric] = [Metric(name, float(value), time_ms, step) for name, value in (metrics or {}).items() if step > there.get(name, -1)]
         made_params: list[Param] = [Param(name, str(value)) for name, value in (params or {}).items()]
         made_tags: list[RunTag] = [RunTag(name, value) for name, value in (tags or {}).items()]
         for kind, made in (("metrics", made_metrics), ("params", made_params), ("tags", made_tags)):
             kept[kind] += made
 
     def _flush(self) -> None:
-        """Write what waits, in as few requests as MLflow allows: usually one a run."""
+        """Write what waits, in as few requests as MLflow allows: usually one a run, and one more when its status changes."""
         for run_id, kept in self.waiting.items():
+            kept["tags"] = list({tag.key: tag for tag in kept["tags"]}.values())
             while any(kept.values()):
                 batch = {kind: kept[kind][:limit] for kind, limit in BATCH.items()}
                 self.client.log_batch(run_id, metrics=batch["metrics"], params=batch["params"], tags=batch["tags"])
+                self.on_progress()
                 for kind, limit in BATCH.items():
                     del kept[kind][:limit]
         self.waiting.clear()
+        for run_id, (status, end_ms) in self.wanted.items():
+            if self.status.get(run_id) == status:
+                continue
+            if status == "RUNNING":
+                self.client.update_run(run_id, status=status)
+            else:
+                self.client.set_terminated(run_id, status=status, end_time=end_ms)
+            self.status[run_id] = status
+            self.on_progress()
+        self.wanted.clear()
 
 
 def _key(name: str) -> str:

@@ -1,7 +1,7 @@
 """The bridge between a search and a training: what runs in Tune's workers. The only module where Tune and Train meet.
 
-A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict) and `folder` for checkpoints. A report crosses back as JSON, so
-that Tune neither flattens nor judges it.
+A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints, `attempt` (the how manieth) and `known`
+(the last epoch that the journal has). A report crosses back as JSON, so that Tune neither flattens nor judges it.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Job = dict[str, Any]
 
 
-def make_job(trial: str, config: TrialConfig, folder: Path) -> Job:
+def make_job(trial: str, config: TrialConfig, folder: Path, *, attempt: int, known: int) -> Job:
     """What a worker needs to know of a trial."""
-    return {"trial": trial, "config": config.to_dict(), "folder": str(folder)}
+    return {"trial": trial, "config": config.to_dict(), "folder": str(folder), "attempt": attempt, "known": known}
 
 
 class TrialWorker(tune.Trainable):
@@ -42,12 +42,20 @@ class TrialWorker(tune.Trainable):
         """Prepare the next trial."""
         from trainables.run import run_trial
 
-        config = TrialConfig.from_dict(new_config["config"])
-        self._reports: Iterator[Report] = run_trial(config, self._dataset, Path(new_config["folder"]), device=self._device)
+        config, node = TrialConfig.from_dict(new_config["config"]), ray.get_runtime_context().get_node_id()
+        self._reports: Iterator[Report] = run_trial(
+            config,
+            self._dataset,
+            Path(new_config["folder"]),
+            device=self._device,
+            attempt=new_config["attempt"],
+            known=new_config["known"],
+            node=node,
+        )
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
+        """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
         return {"report": json.dumps(next(self._reports).to_dict())}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -58,7 +66,7 @@ class TrialWorker(tune.Trainable):
 
 
 class Gate:
-    """An actor that holds a trial's workers after each epoch until the search has decided whether the trial goes on.
+    """An actor that holds a trial's workers after each report until the search has decided whether the trial goes on.
 
     Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial instead would leave its placement group to
     a cleaner of Ray's that does not find it when two clusters share a machine.
@@ -68,22 +76,22 @@ class Gate:
         self._decided: dict[int, bool] = {}
         self._news = asyncio.Condition()
 
-    async def decide(self, epoch: int, go_on: bool) -> None:
-        """Let the workers pass that have finished this epoch, to go on or to stop."""
+    async def decide(self, number: int, go_on: bool) -> None:
+        """Let the workers pass that have given the report of this number, to go on or to stop."""
         async with self._news:
-            self._decided[epoch] = go_on
+            self._decided[number] = go_on
             self._news.notify_all()
 
-    async def passed(self, epoch: int) -> bool:
-        """Return, once it is decided, whether this epoch's workers go on."""
+    async def passed(self, number: int) -> bool:
+        """Return, once it is decided, whether workers go on after this report."""
         async with self._news:
-            await self._news.wait_for(lambda: epoch in self._decided)
-            return self._decided[epoch]
+            await self._news.wait_for(lambda: number in self._decided)
+            return self._decided[number]
 
 
-def gate_name(folder: str) -> str:
-    """A trial's gate is found under its folder, which no other trial has."""
-    return f"gate {folder}"
+def gate_name(job: Job) -> str:
+    """A trial's gate is found under its folder, which no other trial has, and the attempt."""
+    return f"gate {job['attempt']} {job['folder']}"
 
 
 def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict[str, float]) -> None:
@@ -96,9 +104,19 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
     each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
     scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
     trial = TrialConfig.from_dict(config["config"])
-    gate = ray.remote(Gate).options(name=gate_name(config["folder"]), num_cpus=0).remote()
+    gate = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
     threads = max(1, int(demand["cpus"]))
-    trainer = build_trainer(trial, ray.put(dataset), Path(config["folder"]), scaling=scaling, gate=gate, threads=threads, callbacks=[TuneReportCallback()])
+    trainer = build_trainer(
+        trial,
+        ray.put(dataset),
+        Path(config["folder"]),
+        scaling=scaling,
+        gate=gate,
+        attempt=config["attempt"],
+        known=config["known"],
+        threads=threads,
+        callbacks=[TuneReportCallback()],
+    )
     trainer.fit()
 
 

@@ -7,19 +7,25 @@ empty, since a search is resumed from its journal and never from Tune's files.
 import json
 import logging
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.errors import NotReady
+from cluster.session import LOCAL
 from search.driver import Driver
+from search.failures import killed_for_memory, kind_of, last_line, reason_of
 from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
+from search.watch import Watch
 from trainables.datasets.arrays import Dataset
 
 WAITING = {"node:__internal_head__": 0.001}
@@ -48,13 +54,14 @@ class DriverSearcher(Unpickled, Searcher):
         """Nothing to set: the driver knows."""
         return True
 
-    def suggest(self, trial_id: str) -> Job | str:  # type: ignore[override]
-        """The next trial as a job."""
+    def suggest(self, trial_id: str) -> Job | str | None:  # type: ignore[override]
+        """The next trial as a job; None when one that runs now may have to be tried again."""
         suggestion = self.driver.suggest()
         if suggestion is None:
-            return str(Searcher.FINISHED)
+            return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        return make_job(trial, config, self.driver.experiment.trial_folder(trial))
+        known = max(self.driver.result.trials[trial].epochs, default=0)
+        return make_job(trial, config, self.driver.experiment.trial_folder(trial), attempt=self.driver.attempt(trial), known=known)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The driver has heard it."""
@@ -81,7 +88,7 @@ class DriverScheduler(Unpickled, FIFOScheduler):
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if report["outcome"] is None:
             with suppress(ValueError):  # no gate, no workers behind it: the trial is dying, and `on_trial_error` will say so
-                ray.get_actor(gate_name(trial.config["folder"])).decide.remote(report["epoch"], not over)
+                ray.get_actor(gate_name(trial.config)).decide.remote(result["number"], not over)
         return str(TrialScheduler.CONTINUE)
 
 
@@ -90,6 +97,11 @@ class DriverCallback(Unpickled, tune.Callback):
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
+        self.watch = Watch(driver.experiment.hang_timeout)
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """A moment, several a second, to look after the trials."""
+        self.watch.look({trial: self.driver.experiment.trial_folder(trial) for trial in self.driver.active})
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial has a slot."""
@@ -97,36 +109,89 @@ class DriverCallback(Unpickled, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's process died, could not be started, or its own code raised."""
-        text = trial.get_error()
-        self.driver.fail(trial.config["trial"], str(text or "its process ended without a word"))
+        name, error = trial.config["trial"], trial.get_pickled_error() or trial.get_error()
+        if hung := self.watch.killed.pop(name, ""):
+            self.driver.fail(name, "hung", hung)
+            return
+        kind = kind_of(error)
+        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, str(trial.get_error() or error))
+        self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
+
+    def _keep_traceback(self, trial: Trial, text: str) -> str:
+        """Write it into the trial's folder. A disk that refuses has worse to tell."""
+        experiment, name = self.driver.experiment, trial.config["trial"]
+        path = experiment.trial_folder(name) / "errors" / f"attempt-{trial.config['attempt']}.txt"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        except OSError:
+            return ""
+        return str(path.relative_to(experiment.folder.absolute()))
 
 
 def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
-    """Run trials until the driver has no more, at most `slots` at once. The test part stays out of the trials' reach."""
+    """Run trials until the driver has no more, at most `slots` at once. The test part stays out of the trials' reach.
+
+    Raises:
+        NotReady: Ray itself broke off; what was done is in the journal.
+    """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    scratch = (driver.experiment.folder / "ray").absolute()
-    tuner = tune.Tuner(
-        _trainable(driver, dataset.sealed),
-        tune_config=tune.TuneConfig(
-            search_alg=DriverSearcher(driver),
-            scheduler=DriverScheduler(driver),
-            num_samples=-1,
-            max_concurrent_trials=slots,
-            reuse_actors=driver.experiment.demand.workers == 1,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(scratch),
-            verbose=0,
-            callbacks=[DriverCallback(driver)],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
-    )
+    with scratch(driver) as folder, deaths_are_failures():
+        tuner = tune.Tuner(
+            _trainable(driver, dataset.sealed),
+            tune_config=tune.TuneConfig(
+                search_alg=DriverSearcher(driver),
+                scheduler=DriverScheduler(driver),
+                num_samples=-1,
+                max_concurrent_trials=slots,
+                reuse_actors=driver.experiment.demand.workers == 1,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(folder),
+                verbose=0,
+                callbacks=[DriverCallback(driver)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        try:
+            tuner.fit()
+        except (ray.exceptions.RayError, tune.TuneError, ConnectionError) as error:
+            raise NotReady(f"Ray broke off ({last_line(error)}); what was done so far is kept") from error
+
+
+@contextmanager
+def scratch(driver: Driver) -> Iterator[Path]:
+    """A folder for Tune's own files, which nobody reads: on this machine, or where all nodes of a cluster see it."""
+    experiment = driver.experiment
+    is_local = experiment.address == LOCAL
+    folder = Path(tempfile.mkdtemp(prefix="search-")) if is_local else (experiment.folder / "ray").absolute()
     try:
-        tuner.fit()
+        yield folder
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def deaths_are_failures() -> Iterator[None]:
+    """Have Tune treat each death of a trial's process as that trial's failure.
+
+    It does so for Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an error of another class, which
+    Tune takes for a bug of its own and breaks the whole search off (ray 2.60, `air/execution/_internal/actor_manager.py`).
+    """
+    original = RayActorManager._actor_task_failed
+
+    def failed(manager: RayActorManager, task: Any, exception: Exception) -> None:
+        if not isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError):
+            exception = ray.exceptions.RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        original(manager, task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = original  # type: ignore[method-assign]
 
 
 def _trainable(driver: Driver, dataset: Dataset) -> Any:
@@ -147,13 +212,15 @@ def evaluate_best(driver: Driver, dataset: Dataset) -> None:
     Raises:
         NotReady: the evaluation failed; the trials' own results are not touched by that.
     """
-    best, experiment = driver.result.best, driver.experiment
-    if best is None or best.best_epoch is None:
+    best, experiment, tested = driver.result.best, driver.experiment, driver.result.tested
+    if driver.closing is not None and driver.closing[0] != "time_budget":
+        return
+    if best is None or best.best_epoch is None or (tested.get("trial"), tested.get("epoch")) == (best.trial, best.best_epoch):
         return
     job = {"config": best.config, "folder": str(experiment.trial_folder(best.trial))}
     task = ray.remote(num_cpus=min(1, experiment.demand.cpus), num_gpus=experiment.demand.gpus)(evaluate_on_test)
     try:
         test = ray.get(task.remote(job, dataset, best.best_epoch, experiment.device))
     except ray.exceptions.RayError as error:
-        raise NotReady(f"the best trial could not be tested ({str(error).strip().splitlines()[-1]}); its checkpoint is in {job['folder']}") from error
+        raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error
     driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=test)

@@ -38,6 +38,7 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in partial.iterdir():
         _sync(path)
+    _sync(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     _sync(folder)
@@ -79,18 +80,8 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
 
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.removeprefix("epoch-")))
-
-
-def newest(folder: Path) -> Path | None:
-    """The newest checkpoint that verifies."""
-    for path in reversed(saved(folder)):
-        try:
-            verify(path)
-        except CheckpointError:
-            continue
-        return path
-    return None
+    named = (path for path in folder.glob("epoch-*") if path.name.removeprefix("epoch-").isdigit())
+    return sorted(named, key=lambda path: int(path.name.removeprefix("epoch-")))
 
 
 def keep_only(folder: Path, epochs: Iterable[int]) -> None:
@@ -99,6 +90,15 @@ def keep_only(folder: Path, epochs: Iterable[int]) -> None:
     for path in saved(folder):
         if path.name not in wanted:
             shutil.rmtree(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file such that a reader sees the old text or the new, also after a crash."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    _sync(partial)
+    partial.replace(path)
+    _sync(path.parent)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +53,11 @@ class EpochMetrics:
 class Training:
     """One network being trained on one device (or on one of several, as `world` says)."""
 
-    def __init__(self, config: TrialConfig, dataset: Dataset, *, device: str = "cpu", world: World | None = None) -> None:
+    def __init__(
+        self, config: TrialConfig, dataset: Dataset, *, device: str = "cpu", world: World | None = None, on_step: Callable[[], None] | None = None
+    ) -> None:
         self.config, self.device, self.world = config, torch.device(device), world or World()
+        self.on_step = on_step or (lambda: None)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
         self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
@@ -117,6 +120,7 @@ class Training:
         loss.backward()
         self.optimizer.step()
         means.add_sums(loss * len(labels), len(labels))
+        self.on_step()
 
     @torch.no_grad()
     def _validate(self) -> Means:
@@ -126,6 +130,7 @@ class Training:
         for rows in self.world.slice(torch.arange(len(self.val))).split(EVAL_BATCH):
             images, labels = self.val.batch(rows)
             means.add(self.network(images), labels)
+            self.on_step()
         means.sums = self.world.sum(means.sums)
         return means
 

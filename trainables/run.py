@@ -1,49 +1,162 @@
-"""One trial from its config to its reports: the loop, its checkpoints, and how it ended. Every way to run a trial goes through here."""
+"""One trial from its config to its reports: the loop, its checkpoints, and how it ended. Every way to run a trial goes through here.
 
+A trial that was cut off goes on from its newest checkpoint that verifies. What stands in a trial's folder beside its checkpoints:
+`attempt`, the number of the attempt that may write there, and `heartbeat`, touched at every step by the process that trains.
+"""
+
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.heartbeat import Heartbeat
 from trainables.loop import EpochMetrics, Training
 from trainables.ranking import rank
 from trainables.world import World
 
 NEWEST_KEPT = 2
+RETRY_S = (1, 2, 5, 10)
+"""How long to wait before each new try to save; the last holds for all that follow."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a trial says after an epoch. `outcome` is None while it goes on, else `completed`, `diverged` or `failed`."""
+    """What a trial says after an epoch, and on two occasions between: when it has found the checkpoint from which it goes on, and when it
+    cannot save. Those have no metrics.
+    """
 
     epoch: int
     metrics: dict[str, float] = field(default_factory=dict)
     outcome: str | None = None
+    """None while the trial goes on, else `completed`, `diverged` or `failed`."""
     reason: str = ""
+    waiting: str = ""
+    """Why the epoch's checkpoint cannot be written for now."""
+    restored: list[str] | None = None
+    """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to cross a process border."""
-        return {"epoch": self.epoch, "metrics": self.metrics, "outcome": self.outcome, "reason": self.reason}
+        return dict(vars(self))
 
 
-def run_trial(config: TrialConfig, dataset: Dataset, folder: Path, *, device: str = "cpu", world: World | None = None) -> Iterator[Report]:
+class Superseded(RuntimeError):
+    """A newer attempt at the same trial writes in its folder now."""
+
+
+def run_trial(
+    config: TrialConfig, dataset: Dataset, folder: Path, *, device: str = "cpu", world: World | None = None, attempt: int = 1, known: int = 0, node: str = ""
+) -> Iterator[Report]:
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
     An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved and has no metrics.
-    Kept are the checkpoint of the best epoch and the newest two. With several processes each yields; the first one saves.
+    Kept are the checkpoint of the best epoch and the newest two. With several processes each yields; the first one saves. A disk that
+    is full or refuses is waited for.
+
+    Args:
+        config: the trial.
+        dataset: sealed or not; the test part is not looked at.
+        folder: the trial's own.
+        device: "cpu", "cuda", "cuda:1" ...
+        world: the processes that train it together.
+        attempt: counts, from 1, how often this trial was begun.
+        known: the last epoch that whoever listens has heard of; later ones that an earlier attempt has trained are reported again.
+        node: an identifier of this machine, for who watches the heartbeat.
+
+    Raises:
+        Superseded: a later attempt has begun.
     """
     world = world or World()
-    training = Training(config, dataset, device=device, world=world)
-    best: EpochMetrics | None = None
-    for epoch in training.epochs():
-        if epoch.diverged:
-            yield Report(epoch.epoch, outcome="diverged", reason=epoch.diverged)
+    keeper = Keeper(folder, config, world, attempt)
+    beat = Heartbeat(folder, node=node) if world.rank == 0 else None
+    training = Training(config, dataset, device=device, world=world, on_step=beat)
+    yield from keeper.claim()
+    if (state := keeper.restore(str(training.device))) is not None:
+        training.load_state(state)
+    if keeper.found:
+        yield Report(training.epoch, restored=keeper.damaged)
+    for epoch, metrics in keeper.history.items():
+        if epoch > known or epoch == config.epochs:
+            yield Report(epoch, metrics, outcome="completed" if epoch == config.epochs else None)
+    for trained in training.epochs():
+        if trained.diverged:
+            yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
             return
-        best = epoch if best is None or rank(epoch.values) > rank(best.values) else best
-        if world.rank == 0:
-            checkpoint.save(folder, training.state(), {"metrics": epoch.values, "best_epoch": best.epoch})
-            checkpoint.keep_only(folder, {best.epoch, *range(epoch.epoch - NEWEST_KEPT + 1, epoch.epoch + 1)})
-        yield Report(epoch.epoch, epoch.values, outcome="completed" if epoch.epoch == config.epochs else None)
+        yield from keeper.keep(training, trained)
+        yield Report(trained.epoch, trained.values, outcome="completed" if trained.epoch == config.epochs else None)
+
+
+class Keeper:
+    """Saves one attempt's checkpoints and finds those of earlier ones."""
+
+    def __init__(self, folder: Path, config: TrialConfig, world: World, attempt: int) -> None:
+        self.folder, self.config, self.world, self.attempt = folder, config, world, attempt
+        self.history: dict[int, dict[str, float]] = {}
+        self.found, self.damaged = False, list[str]()
+
+    def claim(self) -> Iterator[Report]:
+        """Make this the attempt that may write here."""
+        yield from self._insist(0, self._claim)
+
+    def restore(self, device: str) -> dict[str, Any] | None:
+        """The state to go on from: of the newest checkpoint of this config that verifies; None to begin anew."""
+        for path in reversed(checkpoint.saved(self.folder)):
+            self.found = True
+            try:
+                state = checkpoint.load(path, device=device)
+                if state["extra"].get("config") == self.config.to_dict():
+                    self.history = {int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()}
+                    return state
+                self.damaged.append(f"{path.name} is of another configuration")
+            except checkpoint.CheckpointError as error:
+                self.damaged.append(str(error))
+        return None
+
+    def keep(self, training: Training, trained: EpochMetrics) -> Iterator[Report]:
+        """Save, and remove what is no longer needed."""
+        self.history[trained.epoch] = trained.values
+        best = max(self.history, key=lambda epoch: (*rank(self.history[epoch]), -epoch))
+        extra = {"metrics": trained.values, "best_epoch": best, "history": self.history, "config": self.config.to_dict()}
+
+        def save() -> None:
+            self._check_claim()
+            checkpoint.save(self.folder, training.state(), extra)
+            checkpoint.keep_only(self.folder, {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1)})
+
+        yield from self._insist(trained.epoch, save)
+
+    def _insist(self, epoch: int, write: Any) -> Iterator[Report]:
+        """Have the first process write until it succeeds, all of them reporting alike while it does not."""
+        tries = 0
+        while refused := self._refused(write):
+            yield Report(epoch, waiting=refused)
+            time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+            tries += 1
+
+    def _refused(self, write: Any) -> str:
+        """Why the first process could not write; empty if it could."""
+        reason = ""
+        if self.world.rank == 0:
+            try:
+                write()
+            except OSError as error:
+                reason = f"{self.folder} cannot be written ({error.strerror or error})"
+        failed = self.world.sum(torch.tensor([float(bool(reason))], device=self.world.device)) > 0
+        return reason or ("the first process waits for its storage" if failed else "")
+
+    def _claim(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "attempt").exists():
+            self._check_claim()
+        checkpoint.write_whole(self.folder / "attempt", str(self.attempt))
+
+    def _check_claim(self) -> None:
+        holder = (self.folder / "attempt").read_text()
+        if holder.isdigit() and int(holder) > self.attempt:
+            raise Superseded(f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more")

@@ -13,7 +13,16 @@ from trainables.worker import train_loop
 
 
 def build_trainer(
-    config: TrialConfig, dataset: "ObjectRef[Any]", folder: Path, *, scaling: ScalingConfig, gate: Any, threads: int = 1, callbacks: Sequence[UserCallback] = ()
+    config: TrialConfig,
+    dataset: "ObjectRef[Any]",
+    folder: Path,
+    *,
+    scaling: ScalingConfig,
+    gate: Any,
+    attempt: int = 1,
+    known: int = 0,
+    threads: int = 1,
+    callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
     """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one
     (each worker counts alike, also when its share is one image smaller).
@@ -23,7 +32,9 @@ def build_trainer(
         dataset: a reference to a sealed `Dataset` in the object store.
         folder: where the checkpoints go; every node must see it.
         scaling: how many workers, with what each.
-        gate: an actor; each worker asks its `passed(epoch)` after an epoch whether to go on.
+        gate: an actor; each worker asks its `passed(number)` after each report whether to go on.
+        attempt: counts how often this trial was begun.
+        known: the last epoch that the search has heard of.
         threads: of each worker.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
@@ -32,6 +43,8 @@ def build_trainer(
         "dataset": dataset,
         "gate": gate,
         "folder": str(folder),
+        "attempt": attempt,
+        "known": known,
         "threads": threads,
     }
     return TorchTrainer(
@@ -39,5 +52,5 @@ def build_trainer(
         train_loop_config=job,
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(name=folder.name, storage_path=str(folder.parent.parent / "train"), callbacks=list(callbacks)),  # type: ignore[arg-type]
+        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=str(folder.parent.parent / "train"), callbacks=list(callbacks)),  # type: ignore[arg-type]
     )

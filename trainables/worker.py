@@ -17,8 +17,9 @@ def train_loop(job: dict[str, Any]) -> None:
     report until `gate` lets it pass.
 
     Args:
-        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `threads`, and `gate`,
-            an actor whose `passed(epoch)` returns, when that is decided, whether there is to be a next epoch.
+        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt` and `known` as
+            `run_trial` takes them, `threads`, and `gate`, an actor whose `passed(number)` returns, when that is decided, whether to go
+            on after this report (counted from 1).
     """
     from trainables.run import run_trial
     from trainables.threads import limit_threads
@@ -26,7 +27,9 @@ def train_loop(job: dict[str, Any]) -> None:
 
     limit_threads(job["threads"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
-    for report in run_trial(config, dataset, Path(job["folder"]), device=str(ray.train.torch.get_device()), world=Distributed()):
-        ray.train.report({"report": json.dumps(report.to_dict())})
-        if report.outcome is None and not ray.get(job["gate"].passed.remote(report.epoch)):
+    device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
+    reports = run_trial(config, dataset, Path(job["folder"]), device=device, world=Distributed(device), attempt=job["attempt"], known=job["known"], node=node)
+    for number, report in enumerate(reports, 1):
+        ray.train.report({"report": json.dumps(report.to_dict()), "number": number})
+        if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
             return

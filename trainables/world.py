@@ -10,6 +10,8 @@ class World:
 
     rank = 0
     size = 1
+    device = "cpu"
+    """Where a tensor must be for `sum`."""
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network as the training step calls it."""
@@ -30,7 +32,8 @@ class World:
 class Distributed(World):
     """One of several processes, inside a torch process group that somebody else has set up."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         self.rank = distributed.get_rank()
         self.size = distributed.get_world_size()
 

@@ -1,4 +1,8 @@
-"""What an algorithm is: it proposes params, and may listen to what became of them."""
+"""What an algorithm is: it proposes params, and may listen to what became of them.
+
+A proposal is a function of the seed, the trial's number and what was heard before, and of nothing else: a search that is resumed hears
+its journal again and goes on as if it had never stopped.
+"""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -7,11 +11,15 @@ from search.space import Params
 
 
 class Algorithm(ABC):
-    """Proposes the params of one trial after another. Two with the same seed that hear the same things propose the same."""
+    """Proposes the params of one trial after another. Two with the same seed that hear the same things in the same order propose the same."""
 
     @abstractmethod
     def ask(self, trial: str) -> Params | None:
         """Params for a new trial; None when there is nothing left to propose."""
+
+    @abstractmethod
+    def replay(self, trial: str, params: Params) -> None:
+        """Hear that a trial with these params was proposed before the search was cut off."""
 
     def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - listening is optional
         """Hear a trial's value (validation accuracy, higher is better) after an epoch (1-based)."""

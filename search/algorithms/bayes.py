@@ -7,6 +7,7 @@ completed ones by how far they came; a diverged or failed one FAIL.
 import warnings
 from pathlib import Path
 
+import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -24,16 +25,22 @@ class Bayes(Algorithm):
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space = space
+        self.space, self.seed = space, seed
         self.trials: dict[str, Trial] = {}
-        conditional = any(domain.when for domain in space.domains.values())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
-        self.study = optuna.create_study(direction="maximize", sampler=sampler)
+        self.study = optuna.create_study(direction="maximize")
 
     def ask(self, trial: str) -> Params | None:
         """What TPE thinks most promising beside the trials that run now."""
+        self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
+        return self._ask(trial)
+
+    def replay(self, trial: str, params: Params) -> None:
+        """A trial with these params; a parameter that the space no longer has, or a value, is left out."""
+        self.study.enqueue_trial({path: value for path, value in params.items() if path in self.space.domains and _holds(self.space.domains[path], value)})
+        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        self._ask(trial)
+
+    def _ask(self, trial: str) -> Params:
         asked = self.trials[trial] = self.study.ask()
         asked.set_user_attr("trial", trial)
         params: Params = {}
@@ -41,6 +48,14 @@ class Bayes(Algorithm):
             if self.space.exists(path, params):
                 params[path] = suggest(asked, path, domain)
         return params
+
+    def _sampler(self, number: int) -> optuna.samplers.TPESampler:
+        """A sampler whose draws are those of this trial's number."""
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        conditional = any(domain.when for domain in self.space.domains.values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
 
     def report(self, trial: str, epoch: int, value: float) -> None:
         """An intermediate value."""
@@ -57,6 +72,13 @@ class Bayes(Algorithm):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(folder / STUDY_FILE)))
         optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=storage, to_study_name=folder.name)
+
+
+def _holds(domain: Domain, value: object) -> bool:
+    """Whether a value is of this domain."""
+    if isinstance(domain, Choice):
+        return value in domain.options
+    return isinstance(domain, Range) and isinstance(value, int | float) and domain.low <= value <= domain.high
 
 
 def suggest(trial: Trial, path: str, domain: Domain) -> object:

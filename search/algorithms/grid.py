@@ -16,3 +16,10 @@ class Grid(Algorithm):
     def ask(self, trial: str) -> Params | None:
         """The next point; None after the last."""
         return self.left.pop() if self.left else None
+
+    def replay(self, trial: str, params: Params) -> None:
+        """Leave this point out."""
+        if self.left and self.left[-1] == params:
+            self.left.pop()
+        elif params in self.left:
+            self.left.remove(params)

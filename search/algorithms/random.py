@@ -10,20 +10,22 @@ class Random(Algorithm):
     """Uniform draws (on the log scale where the domain says so); does not listen."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        self.space = space
-        self.generator = np.random.default_rng(seed)
-        self.left = space.size
+        self.space, self.seed, self.size = space, seed, space.size
+        self.proposed = 0
         self.seen: set[str] = set()
 
     def ask(self, trial: str) -> Params | None:
         """A new draw; None when a countable space is used up."""
-        if self.left == 0:
+        generator = np.random.default_rng([self.seed, self.proposed])
+        if self.size is not None and len(self.seen) >= self.size:
             return None
-        while True:
-            params = self.space.sample(self.generator)
-            if self.left is None:
-                return params
-            if repr(params) not in self.seen:
-                self.seen.add(repr(params))
-                self.left -= 1
-                return params
+        params = self.space.sample(generator)
+        while self.size is not None and repr(params) in self.seen:
+            params = self.space.sample(generator)
+        self.replay(trial, params)
+        return params
+
+    def replay(self, trial: str, params: Params) -> None:
+        """One more is drawn."""
+        self.proposed += 1
+        self.seen.add(repr(params))

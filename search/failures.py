@@ -1,0 +1,48 @@
+"""Which kind of failure ended a trial's process: what Ray says of it, in the words of `driver.RETRIES`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import ray.exceptions
+
+LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
+KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
+"""Ray's words when its memory monitor has killed a process."""
+
+
+def kind_of(error: Any) -> str:
+    """`memory`, `lost` or `error`."""
+    causes = list(_causes(error))
+    if killed_for_memory(error) or any(isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" for cause in causes):
+        return "memory"
+    if any(isinstance(cause, LOST) and not getattr(cause, "actor_init_failed", False) for cause in causes):
+        return "lost"
+    return "error"
+
+
+def killed_for_memory(error: Any) -> bool:
+    """Whether Ray's memory monitor did it. Its message lists the command lines of the machine's largest processes: not for others to read."""
+    return any(isinstance(cause, ray.exceptions.RayError) and any(words in str(cause)[:2000] for words in KILLED_FOR_MEMORY) for cause in _causes(error))
+
+
+def last_line(error: Any) -> str:
+    """What a person should read first."""
+    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "its process ended without a word"
+
+
+def reason_of(error: Any, kind: str) -> str:
+    """The failure in one line."""
+    if killed_for_memory(error):
+        return "its process was killed because the machine ran low on memory"
+    return "its process or its node was lost" if kind == "lost" else last_line(error)
+
+
+def _causes(error: Any) -> Iterator[Any]:
+    """The error, what caused it, and what happened to each worker of a group."""
+    yield error
+    for inner in (getattr(error, "cause", None), getattr(error, "__cause__", None)):
+        if isinstance(inner, BaseException) and inner is not error:
+            yield from _causes(inner)
+    for inner in getattr(error, "worker_failures", {}).values():
+        yield from _causes(inner)

@@ -1,0 +1,73 @@
+"""What the terminal says at a search's end."""
+
+import json
+import shlex
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from search.experiment import Experiment
+from search.result import SearchResult
+from search.runner import Finished
+from search.summary import json_summary, outcome_text, param_text, reference_rows, searched
+from search.words import program, verb
+
+
+def tell(finished: Finished, experiment: Experiment, *, as_json: bool) -> int:
+    """Print what was found, as JSON too where that is wanted; return the exit code."""
+    print_summary(finished, experiment, Console(stderr=as_json))
+    if as_json:
+        summary = json_summary(finished.result, tracking=finished.tracking, journal=str(finished.journal))
+        sys.stdout.write(json.dumps(summary) + "\n")
+    return finished.exit_code
+
+
+def failures(result: SearchResult) -> dict[str, list[str]]:
+    """Trials that diverged or failed, by what became of them."""
+    found: dict[str, list[str]] = {}
+    for trial in result.failed:
+        found.setdefault(f"failed ({trial.kind})" if trial.kind else trial.outcome, []).append(trial.trial)
+    return found
+
+
+def print_summary(finished: Finished, experiment: Experiment, console: Console) -> None:
+    """What was found, beside what is known, and where to look."""
+    result = finished.result
+    console.print(
+        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s",
+        soft_wrap=True,
+    )
+    if result.reason:
+        console.print(f"the search ended early: {result.reason}", markup=False, soft_wrap=True)
+    for kind, trials in failures(result).items():
+        console.print(f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}", markup=False, soft_wrap=True)
+    console.print(best_table(result) if result.best else "no trial finished an epoch; the reasons are in the journal")
+    steps = [("journal", str(finished.journal)), ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]
+    if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
+        steps.insert(0, ("go on", verb("resume", experiment)))
+    for title, text in steps:
+        console.print(f"  {title:<8} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def best_table(result: SearchResult) -> Table:
+    """The best configuration, and the reference beside it where the space names one: a line a parameter."""
+    rows = reference_rows(result)
+    table = Table(box=None, pad_edge=False)
+    for title in ("", *(title for title, _, _ in rows)):
+        table.add_column(title, justify="right" if title else "left")
+    for path in searched(result):
+        table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
+    table.add_row("val accuracy", *(f"{trial.accuracy:.4f}" if trial is not None and trial.epochs else "not tried" for _, _, trial in rows))
+    tested = result.tested.get("trial")
+    tests = (f"{result.tested['test']['accuracy']:.4f}" if trial is not None and trial.trial == tested else "" for _, _, trial in rows)
+    table.add_row("test accuracy", *tests)
+    return table
+
+
+def mlflow_command(tracking: dict[str, str]) -> str:
+    """How to look at the runs."""
+    uri, page = tracking["tracking_uri"], f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}"
+    if uri.startswith("http"):
+        return f"{uri.rstrip('/')}/{page}"
+    return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}   then http://127.0.0.1:5000/{page}"

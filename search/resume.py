@@ -1,0 +1,154 @@
+"""python -m search.resume NAME: go on with a search that was cut off, from its journal and its trials' checkpoints.
+
+Nothing that was finished is lost or done again. Without a change of space, seed, data, code or libraries the search comes to the same
+end as if it had never been cut off; with one it is refused, unless --allow-change says that this is meant.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
+from search.experiment import PLACE, Experiment
+from search.journal import FILE_NAME, JournalError, read
+from search.outcome import tell
+from search.provenance import provenance
+from search.result import SearchResult
+from search.runner import Finished, announce, conduct, data_facts, now_ms, prepare, record
+from search.spaces.find import find
+from search.tracking import DEFAULT_TRACKING
+from trainables.errors import ConfigError
+
+UNCHECKED = {*PLACE, "trials", "horizon", "space_source", "settings", "cpus_per_trial", "gpus_per_trial", "base.data.root"}
+"""What may differ without a question: it does not decide how a search goes, or was asked for on the command line."""
+MOST_SHOWN = 20
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(made)
+    made.add_argument("--allow-change", action="store_true", help="go on although the space, the data, the code or a library has changed")
+    made.add_argument("--trials", type=int, metavar="N", help="as many trials in all (default: as before)")
+    made.add_argument("--time-budget", type=float, metavar="SECONDS", help="the time of all sessions together (default: as before)")
+    made.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as before)")
+    made.add_argument("--hang-timeout", type=float, metavar="SECONDS", help="as of search.run (default: as before)")
+    made.add_argument("--address", metavar="ADDRESS", help="local, or a running Ray cluster (default: as before)")
+    made.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: as before)")
+    made.add_argument("--data-root", metavar="DIR", help="where the data lies now (default: as before)")
+    made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
+    made.add_argument("--seed", type=int, metavar="N", help="another seed for what is suggested from now on (default: as before)")
+    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    return made
+
+
+def resume(args: argparse.Namespace) -> tuple[Finished, Experiment]:
+    """Go on with the search that the command line names.
+
+    Raises:
+        Refused: there is none, or it is not what it was.
+        ConfigError, NotReady, Unavailable: as `run`.
+        Held: another driver has it.
+    """
+    began_ms = now_ms()
+    folder = args.storage / args.name
+    try:
+        result = SearchResult.of(read(folder / FILE_NAME), folder)
+    except JournalError as error:
+        raise Refused(str(error)) from error
+    check_trials(folder, result)
+    experiment = experiment_of(args, result)
+    if is_done(result, experiment, args):
+        return record(experiment, result), experiment
+    dataset, local = prepare(experiment)
+    found = changes(result.started, {"experiment": experiment.describe(), "data": data_facts(experiment, dataset), "provenance": provenance()})
+    if found and not args.allow_change:
+        raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
+    console = Console(stderr=True)
+    done = sum(trial.ended_ms > 0 for trial in result.trials.values())
+    announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {len(result.unfinished)} go on where they were cut off")
+    return conduct(experiment, dataset, local, console, began_ms, resumed={"changes": found}), experiment
+
+
+def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
+    """The search as the journal describes it and the space as it is now, with what the command line changes."""
+    recorded = result.started["experiment"]
+    experiment = Experiment.from_description(args.name, recorded, args.storage)
+    source = args.space or experiment.space_source
+    try:
+        space = find(source).fixed(experiment.settings)
+    except ConfigError:
+        if not args.allow_change:
+            raise
+        space = experiment.space
+    base = experiment.base.override(space.base)
+    if args.data_root is not None:
+        base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
+    given = {name: value for name in ("trials", "seed", *PLACE) if (value := getattr(args, name)) is not None}
+    tracking = args.tracking or recorded["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    return replace(experiment, space=space, space_source=source, base=base, tracking=tracking, **given)
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What decides the search's course and is not what it was, a line each."""
+    old, new = (dict(flat({**facts["experiment"], "data": facts["data"], **_code(facts["provenance"])})) for facts in (before, json.loads(json.dumps(now))))
+    differ = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in UNCHECKED and not key.startswith(("settings.", "data.root"))]
+    lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
+    return lines[:MOST_SHOWN] + [f"  and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested values by dotted path."""
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return found
+
+
+def _code(origin: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in origin.items() if key == "code" or key.startswith("version.")}
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)[:80]
+
+
+def check_trials(folder: Path, result: SearchResult) -> None:
+    """A trial's folder is made after its line in the journal: one without a line means that the journal's end is missing.
+
+    Raises:
+        Refused: there is such a folder.
+    """
+    lost = sorted(path.name for path in (folder / "trials").glob("t*") if path.name not in result.trials)
+    if lost:
+        remedy = f"Bring the file back from a copy; or remove {', '.join(lost)} there to train what was lost again."
+        raise Refused(f"the end of '{folder / FILE_NAME}' is missing: '{folder / 'trials'}' has {lost[0]}, the journal does not. {remedy}")
+
+
+def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
+    """Whether nothing is left to train or to test."""
+    more = result.unfinished or len(result.trials) < (args.trials or 0) or (args.time_budget and result.outcome == "time_budget")
+    tested = result.best is None or result.tested.get("trial") == result.best.trial
+    return result.outcome in ("completed", "time_budget") and tested and not more
+
+
+def command(args: argparse.Namespace) -> int:
+    """Resume and say what came of it."""
+    finished, experiment = resume(args)
+    return tell(finished, experiment, as_json=args.json)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, resume, return the exit code (see `search.cli`)."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

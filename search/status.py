@@ -1,0 +1,114 @@
+"""python -m search.status NAME: what is done, what runs, what was stopped and why."""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.cli import HelpFormatter, Parser, guarded, storage_option
+from search.lease import holder_of
+from search.result import SearchResult, TrialResult
+from search.summary import outcome_text
+from search.words import verb_for
+
+SHOWN = 40
+"""Trials in the table: the last ones, and all that have not ended."""
+
+
+def state(result: SearchResult, holder: str, go_on: str) -> str:
+    """What the search is doing, in words."""
+    if holder:
+        return f"running now ({holder})"
+    if result.outcome == "running":
+        ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
+        return f"cut off {duration(ago)} ago; go on with: {go_on}"
+    unfinished = f"; go on with: {go_on}" if result.unfinished or result.outcome in ("interrupted", "lost") else ""
+    return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `5 min`, `3 h`, `2 days`."""
+    for unit, length, above in (("days", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120)):
+        if seconds >= above:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
+    """The search in a few lines."""
+    experiment, data = result.started["experiment"], result.started["data"]
+    sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
+    best = f"; best {result.best.accuracy:.4f} ({result.best.trial})" if result.best else ""
+    return [
+        f"{result.name}: {experiment['space']['name']} on {data['name']}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
+        f"  {state(result, holder, go_on)}",
+        f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}",
+    ]
+
+
+def table(result: SearchResult) -> Table:
+    """A line a trial: the last ones, and every one that has not ended."""
+    made = Table(box=None, pad_edge=False)
+    for title, justify in (("trial", "left"), ("outcome", "left"), ("epochs", "right"), ("val accuracy", "right"), ("why", "left")):
+        made.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    trials = list(result.trials.values())
+    for trial in [trial for trial in trials[:-SHOWN] if not trial.ended_ms] + trials[-SHOWN:]:
+        accuracy = f"{trial.accuracy:.4f}" if trial.epochs else ""
+        made.add_row(trial.trial, trial.outcome, f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}", accuracy, Text(why(trial)))
+    return made
+
+
+def why(trial: TrialResult) -> str:
+    """Why a trial is where it is, in short."""
+    again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
+    said = trial.waiting or (trial.reason.strip().splitlines() or [""])[-1]
+    return "; ".join(text for text in (f"waiting: {said}" if trial.waiting else said, again) if text)
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the search's state."""
+    folder: Path = args.storage / args.name
+    result, holder = SearchResult.read(folder), holder_of(folder)
+    if args.json:
+        print(json.dumps(as_json(result, holder)))
+        return 0
+    console = Console()
+    for line in lines(result, holder, verb_for("resume", args.name, args.storage)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if result.trials:
+        console.print(table(result), markup=False)
+    return 0
+
+
+def as_json(result: SearchResult, holder: str) -> dict[str, object]:
+    """The same as plain values."""
+    trials = {
+        name: {
+            "outcome": trial.outcome,
+            "reason": trial.reason,
+            "kind": trial.kind,
+            "epochs": len(trial.epochs),
+            "attempt": trial.attempt,
+            "retries": trial.retries,
+        }
+        for name, trial in result.trials.items()
+    }
+    return {"name": result.name, "outcome": result.outcome, "reason": result.reason, "holder": holder, "counts": result.counts, "trials": trials}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, print, return the exit code (see `search.cli`)."""
+    parser = Parser(prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

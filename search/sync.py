@@ -1,0 +1,44 @@
+"""python -m search.sync NAME: write to MLflow what it missed of a search while it was away."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.cli import NOT_READY, HelpFormatter, Parser, complain, guarded, storage_option
+from search.journal import FILE_NAME, Tail
+from search.lease import Lease
+from search.result import SearchResult
+from search.tracking import DEFAULT_TRACKING, Runs, batched, check_tracking, masked
+
+
+def command(args: argparse.Namespace) -> int:
+    """Project the whole journal; what MLflow has already is not written twice."""
+    folder: Path = args.storage / args.name
+    result = SearchResult.read(folder)
+    uri = args.tracking or result.started["experiment"]["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    check_tracking(uri)
+    with Lease(folder):
+        runs = Runs(uri, folder)
+        try:
+            for batch in batched(Tail(folder / FILE_NAME).new()):
+                runs.project(batch)
+            runs.leave(result.sessions[-1].last_ms)
+        except Exception as error:  # noqa: BLE001 - whatever MLflow does wrong is told in a line
+            reason = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, masked(uri))
+            return complain(RuntimeError(f"MLflow did not take everything ({reason}). Try again later; {folder / FILE_NAME} has it all."), NOT_READY)
+    print(f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} epochs ({masked(uri)})")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, write, return the exit code (see `search.cli`)."""
+    parser = Parser(prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(parser)
+    parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,106 @@
+"""python -m search.why NAME TRIAL: the story of one trial: what suggested it, what it reached, against whom it was stopped, its retries."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from search.cli import HelpFormatter, Parser, guarded, storage_option
+from search.journal import FILE_NAME, Event, read
+from search.result import SearchResult
+from search.summary import param_text
+from trainables.errors import ConfigError
+
+RIVALS_SHOWN = 12
+
+
+def story(events: list[Event], trial: str) -> Iterator[str]:
+    """A trial's events as lines."""
+    result = SearchResult()
+    for event in events:
+        result.apply(event)
+        if event.data.get("trial") == trial:
+            yield from (f"{_since(result, event):>9}  {line}" for line in tell(event, result))
+
+
+def tell(event: Event, result: SearchResult) -> Iterator[str]:
+    """One event of the trial in words; `result` is the search up to and with it."""
+    data, trial = event.data, result.trials[event.data["trial"]]
+    match event.kind:
+        case "suggested":
+            yield from _tell_suggested(event, result)
+        case "running":
+            yield f"attempt {data['attempt']} began on {data.get('host') or 'this machine'}"
+        case "restored":
+            yield from (f"a checkpoint could not be used: {line}" for line in data["damaged"])
+            yield f"went on after epoch {data['epoch']}" if data["epoch"] else "began anew"
+        case "epoch":
+            metrics = data["metrics"]
+            best = ", its best" if trial.best_epoch == data["epoch"] else ""
+            yield f"epoch {data['epoch']}: val accuracy {metrics['val/accuracy']:.4f}{best}, val loss {metrics['val/loss']:.4f}, {metrics['time/epoch_s']:.1f} s"
+        case "stopped":
+            yield f"stopped by {data['by']}: {data['reason']}"
+            yield from _tell_rivals(event, result)
+        case "waiting":
+            yield f"waited: {data['reason']}"
+        case "paused":
+            yield f"paused: {data['reason']}"
+        case "retried":
+            yield f"to be tried again ({data['kind']}): {data['reason']}"
+        case "evidence":
+            yield f"kept: {data['file']}"
+        case "ended":
+            kind = f" ({data['kind']})" if data.get("kind") else ""
+            yield f"{data['outcome']}{kind}" + (f": {data['reason'].strip()}" if data["reason"] and data["outcome"] != "stopped" else "")
+        case "tested":
+            yield f"tested on the test part: accuracy {data['test']['accuracy']:.4f}"
+
+
+def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
+    experiment = result.started["experiment"]
+    heard = sum(trial.ended_ms > 0 for trial in result.trials.values())
+    active = sum(trial.outcome == "running" for trial in result.trials.values())
+    yield f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {heard} trials had ended and {active} ran"
+    yield from (f"  {path} = {param_text(value)}" for path, value in event.data["params"].items())
+
+
+def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
+    """Who had come to this rung by then, the best first."""
+    rung = event.data.get("rung")
+    if rung is None:
+        return
+    best = {name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung) for name, trial in result.trials.items() if rung in trial.epochs}
+    for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
+        if place <= RIVALS_SHOWN or name == event.data["trial"]:
+            yield f"  {place:>3}. {name} {best[name]:.4f}" + (f"  <- below the bar of {event.data['cutoff']:.4f}" if name == event.data["trial"] else "")
+
+
+def _since(result: SearchResult, event: Event) -> str:
+    seconds = max(0, event.time_ms - result.started_ms) // 1000
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def command(args: argparse.Namespace) -> int:
+    """Print the story."""
+    folder: Path = args.storage / args.name
+    events = read(folder / FILE_NAME)
+    result = SearchResult.of(events, folder)
+    if args.trial not in result.trials:
+        names = list(result.trials)
+        raise ConfigError(f"no trial '{args.trial}' in {args.name}" + (f", which has {names[0]} to {names[-1]}." if names else ", which has none yet."))
+    print(f"{args.trial} of {args.name}")
+    for line in story(events, args.trial):
+        print(line)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, print, return the exit code (see `search.cli`)."""
+    parser = Parser(prog="python -m search.why", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(parser)
+    parser.add_argument("trial", metavar="TRIAL", help="the trial, such as t0001")
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
