@@ -29,7 +29,7 @@ of memory; its own code raised. Divergence is an outcome, not a failure to be tr
 class Driver:
     """Answers for one search; `result` is what it knows."""
 
-    def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm: Algorithm = ALGORITHMS[experiment.algorithm](experiment.space, experiment.seed)
         self.scheduler: Scheduler = SCHEDULERS[experiment.scheduler](experiment.horizon)
@@ -55,10 +55,12 @@ class Driver:
     def go_on(self) -> None:
         """After a replay, and with the new session in the journal: carry out what was decided but not written down, and line up the rest."""
         for trial in self.result.unfinished:
-            if trial.trial in self.due:
-                self._stop(trial.trial, max(trial.epochs), self.experiment.scheduler, self.due[trial.trial])
+            if trial.stop:
+                self._end(trial.trial, "stopped", trial.stop["reason"])
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
+            elif trial.trial in self.due:
+                self._stop(trial.trial, max(trial.epochs), self.experiment.scheduler, self.due[trial.trial])
             else:
                 self.left.append(trial.trial)
 

@@ -100,7 +100,7 @@ class Journal:
         self.path, self.complain = folder / FILE_NAME, complain
         self.listeners: list[Listener] = []
         self.taken_over = ""
-        self._descriptor, self._number, self._size = descriptor, 0, 0
+        self._descriptor, self.number, self._size = descriptor, 0, 0
 
     @classmethod
     def reopen(cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> tuple[Self, list[Event]]:
@@ -113,7 +113,7 @@ class Journal:
         events = read(folder / FILE_NAME)
         journal = cls.__new__(cls)
         journal._open(folder, os.open(folder / FILE_NAME, os.O_WRONLY), complain)
-        journal._number = len(events)
+        journal.number = len(events)
         journal._size = (folder / FILE_NAME).read_bytes().rfind(b"\n") + 1
         os.ftruncate(journal._descriptor, journal._size)
         return journal, events
@@ -128,10 +128,10 @@ class Journal:
         """
         if self.taken_over:
             raise JournalError(f"{self.taken_over} has taken this search over; this driver writes no more.")
-        line = Event(self._number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
+        line = Event(self.number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
         event = Event.from_line(line)
         self._write(line.encode())
-        self._number += 1
+        self.number += 1
         for listener in self.listeners:
             listener(event)
         return event

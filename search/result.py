@@ -30,6 +30,8 @@ class TrialResult:
     attempt: int = 0
     retries: list[str] = field(default_factory=list)
     """The kind of each failure that was tried again."""
+    stop: dict[str, Any] = field(default_factory=dict)
+    """Of a stopped trial: by whom, and what the decision rests on."""
     waiting: str = ""
     """Why it makes no progress for now."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -193,6 +195,8 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.started_ms = trial.started_ms or event.time_ms
         case "epoch":
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
+        case "stopped":
+            trial.stop = {name: value for name, value in event.data.items() if name != "trial"}
         case "paused":
             trial.outcome = "interrupted"
         case "retried":

@@ -137,7 +137,8 @@ class Tracker:
         self.experiment_id = self.parent_run_id = ""
         self._tail = Tail(folder / FILE_NAME)
         self._progress = time.monotonic()
-        self._news, self._closing = threading.Event(), threading.Event()
+        self._news, self._closing, self._given_up = threading.Event(), threading.Event(), threading.Event()
+        self._news.set()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -152,12 +153,13 @@ class Tracker:
         self._news.set()
         while self._thread.is_alive() and time.monotonic() - self._progress < patience_s:
             self._thread.join(0.1)
+        self._given_up.set()
         if self._thread.is_alive() and not self.error:
             self.error = "it does not answer"
 
     def _run(self) -> None:
         tries = 0
-        while True:
+        while not self._given_up.is_set():
             self._news.wait()
             self._news.clear()
             last = self._closing.is_set()
@@ -171,7 +173,7 @@ class Tracker:
                 tries += 1
                 self._news.set()
                 self._closing.wait(RETRY_S[min(tries, len(RETRY_S)) - 1])
-                time.sleep(1)
+                self._given_up.wait(1)
             else:
                 tries = 0
                 if last:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 from ray import tune
@@ -27,6 +28,8 @@ from search.failures import killed_for_memory, kind_of, last_line, reason_of
 from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
 from search.watch import Watch
 from trainables.datasets.arrays import Dataset
+
+Errors = dict[str, Any]
 
 WAITING = {"node:__internal_head__": 0.001}
 """What a process asks for that only waits: a place on the head node, and no CPU of the trials'."""
@@ -95,8 +98,8 @@ class DriverScheduler(Unpickled, FIFOScheduler):
 class DriverCallback(Unpickled, tune.Callback):
     """Tells the driver what happens to trials beside their reports."""
 
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
+    def __init__(self, driver: Driver, errors: Errors) -> None:
+        self.driver, self.errors = driver, errors
         self.watch = Watch(driver.experiment.hang_timeout)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -109,12 +112,12 @@ class DriverCallback(Unpickled, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's process died, could not be started, or its own code raised."""
-        name, error = trial.config["trial"], trial.get_pickled_error() or trial.get_error()
+        name, error = trial.config["trial"], self.errors.pop(trial.trial_id, None)
         if hung := self.watch.killed.pop(name, ""):
             self.driver.fail(name, "hung", hung)
             return
         kind = kind_of(error)
-        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, str(trial.get_error() or error))
+        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, str(error))
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _keep_traceback(self, trial: Trial, text: str) -> str:
@@ -137,7 +140,7 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
     """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with scratch(driver) as folder, deaths_are_failures():
+    with scratch(driver) as folder, failures_told() as errors:
         tuner = tune.Tuner(
             _trainable(driver, dataset.sealed),
             tune_config=tune.TuneConfig(
@@ -151,7 +154,7 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
                 name="tune",
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[DriverCallback(driver)],
+                callbacks=[DriverCallback(driver, errors)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -174,24 +177,30 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 
 @contextmanager
-def deaths_are_failures() -> Iterator[None]:
-    """Have Tune treat each death of a trial's process as that trial's failure.
+def failures_told() -> Iterator[Errors]:
+    """Have Tune treat each death of a trial's process as that trial's failure, and keep what each trial failed of, by Tune's trial id.
 
-    It does so for Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an error of another class, which
-    Tune takes for a bug of its own and breaks the whole search off (ray 2.60, `air/execution/_internal/actor_manager.py`).
+    Tune expects Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an error of another class, which Tune
+    takes for a bug of its own and breaks the whole search off (ray 2.60, `air/execution/_internal/actor_manager.py`). What failed it
+    writes to a pickle and a text file only (`Trial.handle_error`).
     """
-    original = RayActorManager._actor_task_failed
+    errors: Errors = {}
+    failed, handle = RayActorManager._actor_task_failed, Trial.handle_error
 
-    def failed(manager: RayActorManager, task: Any, exception: Exception) -> None:
+    def failed_by_death(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if not isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError):
             exception = ray.exceptions.RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        original(manager, task, exception)
+        failed(manager, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        RayActorManager._actor_task_failed = original  # type: ignore[method-assign]
+    def handle_and_keep(trial: Trial, exc: Any = None) -> None:
+        errors[trial.trial_id] = exc
+        handle(trial, exc)
+
+    with (
+        patch.object(RayActorManager, "_actor_task_failed", failed_by_death),
+        patch.object(Trial, "handle_error", handle_and_keep),
+    ):
+        yield errors
 
 
 def _trainable(driver: Driver, dataset: Dataset) -> Any:

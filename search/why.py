@@ -36,7 +36,8 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "epoch":
             metrics = data["metrics"]
             best = ", its best" if trial.best_epoch == data["epoch"] else ""
-            yield f"epoch {data['epoch']}: val accuracy {metrics['val/accuracy']:.4f}{best}, val loss {metrics['val/loss']:.4f}, {metrics['time/epoch_s']:.1f} s"
+            accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
+            yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
         case "stopped":
             yield f"stopped by {data['by']}: {data['reason']}"
             yield from _tell_rivals(event, result)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -67,15 +68,17 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
         CheckpointError: the checkpoint is damaged or incomplete.
     """
     verify(path)
-    document = json.loads((path / "state.json").read_text())
-    tensors = load_file(path / "optimizer.safetensors", device=device)
-    return {
-        "epoch": document["epoch"],
-        "model": load_file(path / "model.safetensors", device=device),
-        "optimizer": _restore_optimizer(tensors, document["optimizer"]),
-        "schedule": document["schedule"],
-        "extra": document["extra"],
-    }
+    try:
+        document = json.loads((path / "state.json").read_text())
+        return {
+            "epoch": document["epoch"],
+            "model": load_file(path / "model.safetensors", device=device),
+            "optimizer": _restore_optimizer(load_file(path / "optimizer.safetensors", device=device), document["optimizer"]),
+            "schedule": document["schedule"],
+            "extra": document["extra"],
+        }
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint ({error}).") from error
 
 
 def saved(folder: Path) -> list[Path]:

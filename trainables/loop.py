@@ -43,9 +43,8 @@ class EpochMetrics:
     @property
     def diverged(self) -> str:
         """Why the training cannot go on, in words; empty when it can."""
-        for name, limit in (("train/loss", DIVERGED_LOSS), ("val/loss", math.inf)):
-            value = self.values[name]
-            if not math.isfinite(value) or value > limit:
+        for name, value in self.values.items():
+            if not math.isfinite(value) or (name == "train/loss" and value > DIVERGED_LOSS):
                 return f"{name} is {value:.3g} at epoch {self.epoch}"
         return ""
 

@@ -24,6 +24,7 @@ def started_event() -> dict[str, Any]:
     data = {"name": "digits", "root": "", "classes": ["0", "1"], "image": [1, 8, 8], "train": 100, "val": 50, "test": 50, "fingerprint": "f00d"}
     return {
         "version": 1,
+        "id": "1d",
         "data": data,
         "slots": 2,
         "provenance": {"git.commit": "c0ffee", "user": "u", "host": "h"},
@@ -68,16 +69,28 @@ def open_driver() -> Iterator[OpenDriver]:
         journal.close()
 
 
-def play(driver: Driver, train: Train = good_lr_wins, *, slots: int = 1) -> Driver:
-    """Play a whole search: `slots` trials take turns, an epoch each, until the driver has no more."""
+def reopened(driver: Driver, **options: Any) -> Driver:
+    """A new driver that has heard the journal of another, which was cut off, and goes on."""
+    journal, events = Journal.reopen(driver.experiment.folder)
+    again = Driver(driver.experiment, journal, **options)
+    again.replay(events)
+    journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
+    again.go_on()
+    return again
+
+
+def play(driver: Driver, train: Train = good_lr_wins, *, slots: int = 1, events: int = 10**6) -> Driver:
+    """Play a whole search: `slots` trials take turns, an epoch each, until the driver has no more, or has written so many events."""
     running: dict[str, tuple[TrialConfig, int]] = {}
     while True:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
             driver.running(trial, host="here")
-            running[trial] = (config, 0)
+            running[trial] = (config, max(driver.result.trials[trial].epochs, default=0))
         if not running:
             driver.finish()
+            return driver
+        if driver.journal.number >= events:
             return driver
         for trial, (config, epoch) in list(running.items()):
             running[trial] = (config, epoch + 1)

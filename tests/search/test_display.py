@@ -48,5 +48,5 @@ def test_a_failed_trial_is_told_at_once_with_its_last_line(experiment: Experimen
     driver.journal.listeners.append(Display(driver.result, 9, console))
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    driver.fail(trial, "Traceback ...\nValueError: no")
+    driver.fail(trial, "error", "Traceback ...\nValueError: no")
     assert "trial t0001 failed: ValueError: no" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
+from search.driver import RETRIES
 from search.experiment import Experiment
 from search.journal import read
 from search.result import SearchResult
-from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
+from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 
 
@@ -76,8 +77,8 @@ def test_a_trial_whose_process_died_is_failed_once(open_driver: OpenDriver, expe
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    driver.fail(trial, "killed")
-    driver.fail(trial, "told again")
+    driver.fail(trial, "error", "killed")
+    driver.fail(trial, "error", "told again")
     ends = [event for event in read(driver.journal.path) if event.kind == "ended"]
     assert [(event.data["outcome"], event.data["reason"]) for event in ends] == [("failed", "killed")]
 
@@ -103,7 +104,7 @@ def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experi
     driver.close("interrupted", "Ctrl-C")
     assert driver.suggest() is None
     assert driver.report(trial, report(1))
-    assert driver.result.trials[trial].reason == "Ctrl-C"
+    assert driver.result.trials[trial].outcome == "interrupted"
 
 
 @pytest.mark.parametrize(
@@ -153,3 +154,149 @@ def test_a_cut_off_search_leaves_its_running_trials_open(open_driver: OpenDriver
     driver.close("interrupted", "stopped by SIGINT")
     driver.finish()
     assert driver.result.counts == {"running": 1}
+
+
+def decisions(search: Experiment) -> list[dict[str, Any]]:
+    """What was suggested, reported, stopped and ended, in order."""
+    kept = ("suggested", "epoch", "stopped", "ended")
+    return [{**event.data, "kind of event": event.kind} for event in read(search.folder / "journal.jsonl") if event.kind in kept]
+
+
+@pytest.mark.parametrize("scheduler", ["fifo", "asha"])
+@pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])
+def test_a_search_cut_off_anywhere_goes_on_as_if_it_had_not_been(open_driver: OpenDriver, experiment: Experiment, algorithm: str, scheduler: str) -> None:
+    search = changed(experiment, algorithm=algorithm, scheduler=scheduler, trials=9, seed=3)
+    undisturbed = play(open_driver(changed(search, name="undisturbed")))
+    for events in range(2, undisturbed.journal.number, 3):
+        cut = open_driver(changed(search, name=f"cut{events}"))
+        play(cut, events=events)
+        again = play(reopened(cut))
+        assert decisions(again.experiment) == decisions(undisturbed.experiment)
+        assert again.result.outcome == "completed"
+        assert SearchResult.read(again.experiment.folder) == again.result
+
+
+def test_a_search_cut_off_between_two_lines_carries_out_what_was_decided(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """Cut after each single line of the journal: an epoch whose stop was not written yet, a stop whose end was not, a last epoch."""
+    search = changed(experiment, algorithm="bayes", scheduler="asha", trials=6, seed=3)
+    undisturbed = play(open_driver(changed(search, name="undisturbed")))
+    lines = undisturbed.journal.path.read_bytes().splitlines(keepends=True)
+    for count in range(1, len(lines)):
+        cut = open_driver(changed(search, name=f"cut{count}"))
+        cut.journal.path.write_bytes(b"".join(lines[:count]))
+        again = play(reopened(cut))
+        assert decisions(again.experiment) == decisions(undisturbed.experiment), lines[count - 1]
+
+
+def test_several_cuts_in_a_row_lose_nothing(open_driver: OpenDriver, experiment: Experiment) -> None:
+    search = changed(experiment, algorithm="bayes", scheduler="asha", trials=12)
+    undisturbed = play(open_driver(changed(search, name="undisturbed")))
+    driver = play(open_driver(search), events=8)
+    for _ in range(30):
+        driver = play(reopened(driver), events=driver.journal.number + 6)
+    assert decisions(search) == decisions(undisturbed.experiment)
+    assert len(driver.result.sessions) == 31
+
+
+def test_an_interrupted_trial_is_paused_and_goes_on_after_a_resume(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.close("interrupted", "stopped by SIGINT")
+    assert driver.report(trial, report(1))
+    driver.finish()
+    assert driver.result.counts == {"interrupted": 1}
+    again = reopened(driver)
+    assert (list(again.left), again.attempt(trial)) == ([trial], 2)
+    assert set(play(again).result.counts) == {"completed"}
+
+
+@pytest.mark.parametrize(("kind", "times"), RETRIES.items())
+def test_a_trial_is_tried_again_as_often_as_its_kind_of_failure_allows(open_driver: OpenDriver, experiment: Experiment, kind: str, times: int) -> None:
+    driver = open_driver(changed(experiment, trials=1))
+    for attempt in range(1, times + 2):
+        trial, _ = driver.suggest()  # type: ignore[misc]
+        assert (trial, driver.attempt(trial)) == ("t0001", attempt)
+        assert driver.suggest() is None
+        driver.running(trial)
+        assert not driver.over
+        driver.fail(trial, kind, "because")
+    ended = driver.result.trials["t0001"]
+    assert (ended.outcome, ended.kind, ended.retries) == ("failed", kind, [kind] * times)
+    assert driver.over
+
+
+def test_retries_survive_a_resume(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, trials=1))
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.fail(trial, "memory", "because")
+    again = reopened(driver, slots=4)
+    assert again.at_once == 2
+    assert again.suggest() is not None
+    again.running(trial)
+    again.fail(trial, "memory", "because")
+    assert again.result.trials[trial].outcome == "failed"
+
+
+def test_out_of_memory_halves_how_many_run_until_it_proves_to_be_the_trials_own_fault(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment, slots=4)
+    trials = [driver.suggest()[0] for _ in range(4)]  # type: ignore[index]
+    for trial in trials:
+        driver.running(trial)
+    assert driver.suggest() is None
+    driver.fail(trials[0], "memory", "because")
+    assert driver.at_once == 2
+    assert driver.suggest() is None
+    for trial in trials[1:3]:
+        driver.fail(trial, "error", "its own fault")
+    assert driver.suggest() is not None
+    assert driver.attempt(trials[0]) == 2
+    driver.running(trials[0])
+    driver.fail(trials[0], "memory", "again")
+    assert driver.at_once == 4
+    assert driver.result.trials[trials[0]].outcome == "failed"
+
+
+def test_what_a_trial_says_after_its_end_is_not_heard(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.fail(trial, "lost", "node gone")
+    before = driver.journal.number
+    assert driver.report(trial, report(1))
+    assert driver.journal.number == before
+
+
+def test_an_epoch_told_twice_is_in_the_journal_once(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, scheduler="asha"))
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.report(trial, report(1, 0.5))
+    driver.report(trial, report(1, 0.5))
+    assert [event.kind for event in read(driver.journal.path)].count("epoch") == 1
+    assert driver.scheduler.rungs == {1: [0.5], 3: []}  # type: ignore[attr-defined]
+
+
+def test_waiting_is_in_the_journal_and_ends_with_the_next_word(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    assert not driver.report(trial, {**report(1), "metrics": {}, "waiting": "no space"})
+    assert driver.result.trials[trial].waiting == "no space"
+    assert not driver.report(trial, report(1))
+    assert driver.result.trials[trial].waiting == ""
+
+
+def test_the_time_of_earlier_sessions_counts_for_the_budget(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, time_budget=1000.0))
+    driver.suggest()
+    driver.result.sessions[0].began_ms -= 999_500
+    journal, events = driver.journal, read(driver.journal.path)
+    again = type(driver)(driver.experiment, journal, clock=lambda: 5.0)
+    again.replay(events)
+    again.result.sessions[0].began_ms -= 2_000_000
+    journal.append("resumed", slots=1, began_ms=0)
+    again.go_on()
+    assert again.suggest() is None
+    assert again.over

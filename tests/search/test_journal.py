@@ -85,4 +85,10 @@ def test_a_search_that_is_not_there_is_said_to_be(tmp_path: Path) -> None:
 
 
 def test_a_line_is_plain_json() -> None:
-    assert json.loads(Event(7, 8, "ended", {"trial": "t1"}).to_line()) == {"n": 7, "time_ms": 8, "event": "ended", "trial": "t1"}
+    assert json.loads(Event(7, 8, "ended", {"trial": "t1"}).to_line()) == {
+        "n": 7,
+        "time_ms": 8,
+        "event": "ended",
+        "trial": "t1",
+        "crc": "c84f4488",
+    }

@@ -1,21 +1,24 @@
 """The MLflow projection against a real SQLite store."""
 
 import http.server
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 
 from cluster.errors import NotReady
+from search import tracking
 from search.experiment import Experiment
-from search.journal import read
 from search.tracking import Tracker, check_tracking, masked
-from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
+from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -37,10 +40,8 @@ def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
 
 def tracked(uri: str, search: Experiment, open_driver: OpenDriver, *, finish: bool = True) -> tuple[Tracker, Any]:
     """Play a search into MLflow."""
-    tracker = Tracker(uri)
     driver = open_driver(search)
-    for event in read(driver.journal.path):
-        tracker(event)
+    tracker = Tracker(uri, search.folder)
     driver.journal.listeners.append(tracker)
     if finish:
         play(driver, train, slots=2)
@@ -88,10 +89,11 @@ def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(uri: str
     driver.running(trial, host="")
     driver.report(trial, report(1, 0.5, "completed"))
     driver.journal.append("tested", trial=trial, epoch=1, test=TEST)
-    (tmp_path / "evidence").mkdir()
-    (tmp_path / "evidence" / "test.json").write_text("{}")
-    tracker.add_artifacts(trial, tmp_path / "evidence", "deep")
-    tracker.add_artifacts("", tmp_path / "evidence")
+    (experiment.folder / "evidence").mkdir()
+    (experiment.folder / "evidence" / "test.json").write_text("{}")
+    driver.journal.append("evidence", trial=trial, file="evidence", path="deep")
+    driver.journal.append("evidence", trial="", file="evidence/test.json", path="")
+    driver.journal.append("evidence", trial="", file="gone", path="")
     driver.finish()
     tracker.close()
     assert tracker.error == ""
@@ -122,7 +124,7 @@ def test_training_does_not_wait_for_mlflow_and_its_error_is_told_once(experiment
     start = time.monotonic()
     play(driver, train, slots=2)
     assert time.monotonic() - start < 5
-    tracker.close()
+    tracker.close(patience_s=0.5)
     assert tracker.error
     assert "secret" not in tracker.error
     assert driver.result.outcome == "completed"
@@ -187,6 +189,153 @@ def test_a_file_that_is_no_database_is_not_ready(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is no database, but it is long enough to be taken for one " * 10)
     with pytest.raises(NotReady, match="cannot be opened"):
         check_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def contents(uri: str, tracker: Tracker) -> list[tuple[Any, ...]]:
+    """Everything that a search has in MLflow: status, tags, params and every point of every metric, in all its runs."""
+    client, found = MlflowClient(uri), []
+    for run in client.search_runs([tracker.experiment_id], run_view_type=ViewType.ALL, max_results=1000):
+        points = {name: [(point.step, point.timestamp, point.value) for point in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics}
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
+        found.append(
+            (run.info.run_id, run.info.status, run.info.lifecycle_stage, sorted(tags.items()), sorted(run.data.params.items()), sorted(points.items()))
+        )
+    return sorted(found)
+
+
+def test_to_project_again_changes_nothing(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    search = changed(experiment, scheduler="asha")
+    tracker, _ = tracked(uri, search, open_driver)
+    tracker.close()
+    before = contents(uri, tracker)
+    again = Tracker(uri, search.folder)
+    again.close()
+    assert (again.error, again.parent_run_id) == ("", tracker.parent_run_id)
+    assert contents(uri, again) == before
+
+
+def test_a_resumed_search_goes_on_in_the_same_runs(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    play(driver, train, slots=2, events=30)
+    tracker.close()
+    again = reopened(driver)
+    second = Tracker(uri, experiment.folder)
+    again.journal.listeners.append(second)
+    play(again, train, slots=2)
+    second.close()
+    parent, children = runs(uri, second)
+    assert second.parent_run_id == tracker.parent_run_id
+    assert sorted(child.data.tags["search.trial"] for child in children) == sorted(again.result.trials)
+    assert {parent.info.status, *(child.info.status for child in children)} <= {"FINISHED", "FAILED"}
+    client = MlflowClient(uri)
+    for child in children:
+        steps = [point.step for point in client.get_metric_history(child.info.run_id, "val/accuracy")]
+        assert steps == sorted(again.result.trials[child.data.tags["search.trial"]].epochs)
+
+
+def test_epochs_that_the_journal_lost_and_a_trial_told_again_are_not_doubled(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    """The end of the journal is gone, but MLflow had it: the same epochs come again with other times."""
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    play(driver, train, events=6)
+    tracker.close()
+    lines = driver.journal.path.read_bytes().splitlines(keepends=True)
+    driver.journal.path.write_bytes(b"".join(lines[:-2]))
+    again = reopened(driver)
+    second = Tracker(uri, experiment.folder)
+    again.journal.listeners.append(second)
+    play(again, train)
+    second.close()
+    _, children = runs(uri, second)
+    assert len(children) == 9
+    client = MlflowClient(uri)
+    for child in children:
+        steps = [point.step for point in client.get_metric_history(child.info.run_id, "val/accuracy")]
+        assert len(steps) == len(set(steps)) == len(again.result.trials[child.data.tags["search.trial"]].epochs)
+
+
+def test_a_paused_trial_is_not_left_running(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    trial, _ = driver.suggest()
+    driver.running(trial, host="")
+    driver.close("interrupted", "stopped by SIGINT")
+    driver.report(trial, report(1))
+    tracker.close()
+    _, (child,) = runs(uri, tracker)
+    assert (child.info.status, child.data.tags["outcome"]) == ("KILLED", "interrupted")
+
+
+class Flaky(MlflowClient):
+    """A client some of whose calls fail, after they were carried out."""
+
+    fails: ClassVar[list[str]] = []
+
+    def create_run(self, *arguments: Any, **options: Any) -> Any:
+        return self._lose("create_run", super().create_run(*arguments, **options))
+
+    def log_batch(self, *arguments: Any, **options: Any) -> Any:
+        return self._lose("log_batch", super().log_batch(*arguments, **options))
+
+    def _lose(self, name: str, answer: Any) -> Any:
+        if name in self.fails:
+            self.fails.remove(name)
+            raise ConnectionError(f"the answer to {name} was lost")
+        return answer
+
+
+@pytest.mark.parametrize("lost", [["create_run"], ["create_run", "create_run", "log_batch"], ["log_batch"] * 3])
+def test_an_answer_that_was_lost_makes_no_second_run_and_no_second_point(
+    uri: str, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch, lost: list[str]
+) -> None:
+    monkeypatch.setattr(mlflow, "MlflowClient", Flaky)
+    monkeypatch.setattr(tracking, "RETRY_S", (0,))
+    Flaky.fails = lost
+    heard: list[str] = []
+    driver = open_driver(experiment)
+    tracker = Tracker(uri, experiment.folder, say=heard.append)
+    driver.journal.listeners.append(tracker)
+    play(driver, train, slots=2)
+    tracker.close()
+    assert (tracker.error, Flaky.fails) == ("", [])
+    assert [text[:20] for text in heard] == ["MLflow does not take", "MLflow takes everyth"]
+    parent, children = runs(uri, tracker)
+    assert len(MlflowClient(uri).search_runs([tracker.experiment_id], run_view_type=ViewType.ALL)) == 10
+    assert parent.info.status == "FINISHED"
+    client = MlflowClient(uri)
+    assert sum(len(client.get_metric_history(child.info.run_id, "val/loss")) for child in children) == driver.result.epochs_trained
+
+
+def test_runs_deleted_in_the_ui_are_brought_back(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, _ = tracked(uri, experiment, open_driver)
+    tracker.close()
+    client, (parent, children) = MlflowClient(uri), runs(uri, tracker)
+    for run in (parent, children[0]):
+        client.delete_run(run.info.run_id)
+    again = Tracker(uri, experiment.folder)
+    again.close()
+    assert len(runs(uri, again)[1]) == 9
+    assert again.parent_run_id == tracker.parent_run_id
+
+
+def test_a_database_that_is_locked_is_waited_for(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    wait_until(lambda: tracker.parent_run_id != "")
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        play(driver, train, slots=2)
+        assert time.monotonic() - start < 5
+        other.execute("COMMIT")
+    tracker.close()
+    assert tracker.error == ""
+    assert len(runs(uri, tracker)[1]) == 9
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited half a minute in vain")
 
 
 def test_an_experiment_deleted_in_the_ui_is_brought_back(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:

@@ -1,4 +1,6 @@
+import hashlib
 import json
+import pickle
 import shutil
 
 import pytest
@@ -160,28 +162,13 @@ def test_saved_lists_the_oldest_first(three):
     assert [path.name for path in checkpoint.saved(three)] == ["epoch-0001", "epoch-0002", "epoch-0003"]
 
 
-@pytest.mark.parametrize("damage", [flip_byte, truncate, remove])
-@pytest.mark.parametrize("name", NAMES)
-def test_newest_falls_back_to_the_one_before_when_damaged(name, damage, three):
-    assert checkpoint.newest(three) == three / "epoch-0003"
-    damage(three / "epoch-0003" / name)
-    assert checkpoint.newest(three) == three / "epoch-0002"
-    damage(three / "epoch-0002" / name)
-    assert checkpoint.newest(three) == three / "epoch-0001"
-    damage(three / "epoch-0001" / name)
-    assert checkpoint.newest(three) is None
-
-
-def test_there_is_no_newest_in_an_empty_or_missing_folder(tmp_path):
-    assert checkpoint.newest(tmp_path) is None
-    assert checkpoint.newest(tmp_path / "missing") is None
-
-
-def test_newest_is_the_latest_epoch_also_beyond_four_digits(make_config, make_dataset, tmp_path):
+def test_the_oldest_first_also_beyond_four_digits(make_config, make_dataset, tmp_path):
     training = Training(make_config(), make_dataset())
-    for epoch in (9_999, 10_000):
+    for epoch in (10_000, 9_999):
         checkpoint.save(tmp_path, training.state() | {"epoch": epoch}, {})
-    assert checkpoint.newest(tmp_path) == tmp_path / "epoch-10000"
+    (tmp_path / "epoch-last").mkdir()
+    assert [path.name for path in checkpoint.saved(tmp_path)] == ["epoch-9999", "epoch-10000"]
+    assert checkpoint.saved(tmp_path / "missing") == []
 
 
 def test_keep_only_removes_all_others(three):
@@ -195,11 +182,11 @@ def test_a_half_written_checkpoint_is_not_one_and_is_replaced(path, make_config,
     partial = path.parent / ".epoch-0002.partial"
     partial.mkdir()
     (partial / "left-over").write_text("x")
-    assert checkpoint.newest(path.parent) == path
+    assert checkpoint.saved(path.parent) == [path]
     training = Training(make_config(), make_dataset())
     list(training.epochs())
     second = checkpoint.save(path.parent, training.state(), {})
-    assert checkpoint.newest(path.parent) == second
+    assert checkpoint.saved(path.parent) == [path, second]
     assert sorted(file.name for file in second.iterdir()) == sorted(NAMES)
     assert not partial.exists()
 
@@ -226,3 +213,30 @@ def test_the_same_epoch_can_be_saved_again(path, make_config, make_dataset):
 def test_a_checkpoint_can_be_moved(path, tmp_path):
     moved = shutil.copytree(path, tmp_path / "elsewhere" / path.name)
     assert checkpoint.load(moved)["extra"] == {"note": "kept"}
+
+
+def test_a_small_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    checkpoint.write_whole(tmp_path / "attempt", "1")
+
+    def full(path):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoint, "_sync", full)
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.write_whole(tmp_path / "attempt", "2")
+    assert (tmp_path / "attempt").read_text() == "1"
+
+
+def test_a_pickle_under_a_checkpoints_name_is_refused_and_not_run(path, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (tmp_path / "ran").touch, ()
+
+    planted = pickle.dumps(Payload())
+    for name in FILES:
+        (path / name).write_bytes(planted)
+    manifest = {name: {"bytes": len(planted), "sha256": hashlib.sha256(planted).hexdigest()} for name in FILES}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+    assert not (tmp_path / "ran").exists()

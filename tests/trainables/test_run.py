@@ -1,10 +1,11 @@
 import json
+import os
 
 import pytest
 
-from trainables import checkpoint, run
+from trainables import checkpoint, heartbeat, run
 from trainables.loop import EpochMetrics, Training
-from trainables.run import Report, rank, run_trial
+from trainables.run import Report, Superseded, rank, run_trial
 from trainables.world import World
 
 
@@ -43,7 +44,7 @@ def test_a_report_is_plain_values(make_config, make_dataset, tmp_path):
 
 def test_a_checkpoint_is_on_disk_before_its_report_is_out(make_config, make_dataset, tmp_path):
     for report in run_trial(make_config(epochs=3), make_dataset(), tmp_path):
-        loaded = checkpoint.load(checkpoint.newest(tmp_path))
+        loaded = checkpoint.load(checkpoint.saved(tmp_path)[-1])
         assert loaded["epoch"] == report.epoch
         assert loaded["extra"]["metrics"] == report.metrics
 
@@ -62,7 +63,7 @@ def test_the_best_and_the_newest_two_checkpoints_are_kept(values, best, left, sc
     scripted(values)
     list(run_trial(make_config(epochs=len(values)), make_dataset(), tmp_path))
     assert kept(tmp_path) == left
-    assert checkpoint.load(checkpoint.newest(tmp_path))["extra"]["best_epoch"] == best
+    assert checkpoint.load(checkpoint.saved(tmp_path)[-1])["extra"]["best_epoch"] == best
 
 
 def test_never_fewer_than_two_checkpoints_are_there_to_fall_back_on(scripted, make_config, make_dataset, tmp_path):
@@ -87,12 +88,116 @@ def test_a_trial_that_diverges_later_keeps_its_last_good_checkpoint(loss, script
     assert kept(tmp_path) == [1, 2]
 
 
-def test_a_trial_that_is_run_again_leaves_nothing_of_the_first_time(make_config, make_dataset, tmp_path):
+def untimed(reports):
+    return [(report.epoch, report.outcome, {name: value for name, value in report.metrics.items() if name != "time/epoch_s"}) for report in reports]
+
+
+def cut_off(config, dataset, folder, epochs):
+    """Train so many epochs of a trial and leave it."""
+    reports = run_trial(config, dataset, folder)
+    told = [next(reports) for _ in range(epochs)]
+    reports.close()
+    return told
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_trial_that_was_cut_off_goes_on_as_if_it_had_not_been(epochs, make_config, make_dataset, tmp_path):
+    config, dataset = make_config(epochs=5, model__dropout=0.3), make_dataset()
+    undisturbed = untimed(run_trial(config, dataset, tmp_path / "undisturbed"))
+    cut_off(config, dataset, tmp_path / "cut", epochs)
+    restored, *rest = run_trial(config, dataset, tmp_path / "cut", attempt=2, known=epochs)
+    assert (restored.epoch, restored.restored, restored.metrics) == (epochs, [], {})
+    assert untimed(rest) == undisturbed[epochs:]
+    assert checkpoint.load(checkpoint.saved(tmp_path / "cut")[-1])["extra"]["best_epoch"] == max(
+        range(1, 6), key=lambda epoch: (*rank(undisturbed[epoch - 1][2]), -epoch)
+    )
+
+
+def test_epochs_that_nobody_heard_of_are_told_again(make_config, make_dataset, tmp_path):
+    told = cut_off(make_config(epochs=4), make_dataset(), tmp_path, 3)
+    reports = run_trial(make_config(epochs=4), make_dataset(), tmp_path, attempt=2, known=1)
+    assert next(reports).epoch == 3
+    assert [next(reports), next(reports)] == told[1:]
+    assert next(reports).epoch == 4
+
+
+def test_a_trial_that_was_complete_says_so_again_and_trains_nothing(make_config, make_dataset, tmp_path):
+    *_, last = run_trial(make_config(epochs=2), make_dataset(), tmp_path)
+    restored, again = run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2, known=2)
+    assert restored.epoch == 2
+    assert again == last
+
+
+@pytest.mark.parametrize("name", [*checkpoint.FILES, "manifest.json"])
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(name, make_config, make_dataset, tmp_path):
+    told = cut_off(make_config(epochs=4), make_dataset(), tmp_path, 3)
+    (tmp_path / "epoch-0003" / name).write_bytes(b"")
+    restored, third, _ = run_trial(make_config(epochs=4), make_dataset(), tmp_path, attempt=2, known=3)
+    assert restored.epoch == 2
+    assert len(restored.restored) == 1
+    assert "epoch-0003" in restored.restored[0]
+    assert untimed([third]) == untimed(told[2:])
+
+
+def test_when_all_checkpoints_are_damaged_a_trial_begins_anew(make_config, make_dataset, tmp_path):
+    told = cut_off(make_config(epochs=2), make_dataset(), tmp_path, 1)
+    (tmp_path / "epoch-0001" / "state.json").unlink()
+    restored, first, _ = run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2)
+    assert (restored.epoch, len(restored.restored)) == (0, 1)
+    assert untimed([first]) == untimed(told)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(make_config, make_dataset, tmp_path):
     list(run_trial(make_config(epochs=4), make_dataset(), tmp_path))
     reports = run_trial(make_config(epochs=4, seed=1), make_dataset(), tmp_path)
-    next(reports)
+    assert "another configuration" in next(reports).restored[0]
+    assert next(reports).epoch == 1
     assert kept(tmp_path) == [1]
     reports.close()
+
+
+def test_an_attempt_that_was_given_up_writes_no_more(make_config, make_dataset, tmp_path):
+    zombie = run_trial(make_config(epochs=5), make_dataset(), tmp_path)
+    next(zombie)
+    newer = run_trial(make_config(epochs=5), make_dataset(), tmp_path, attempt=2)
+    assert [next(newer).epoch for _ in range(4)] == [1, 1, 2, 3]
+    with pytest.raises(Superseded, match="attempt 2 of this trial has begun"):
+        next(zombie)
+    assert {2, 3} <= set(kept(tmp_path))
+    with pytest.raises(Superseded):
+        next(run_trial(make_config(epochs=5), make_dataset(), tmp_path, attempt=1))
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_trained_meanwhile(make_config, make_dataset, tmp_path, monkeypatch):
+    save, refusals = checkpoint.save, [OSError(28, "No space left on device"), OSError(28, "No space left on device")]
+
+    def sometimes_full(*arguments):
+        if refusals:
+            raise refusals.pop()
+        return save(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", sometimes_full)
+    monkeypatch.setattr(run, "RETRY_S", (0,))
+    reports = list(run_trial(make_config(epochs=2), make_dataset(), tmp_path))
+    assert [(report.epoch, bool(report.waiting), bool(report.metrics)) for report in reports] == [
+        (1, True, False),
+        (1, True, False),
+        (1, False, True),
+        (2, False, True),
+    ]
+    assert "No space left on device" in reports[0].waiting
+    assert kept(tmp_path) == [1, 2]
+
+
+def test_each_step_is_a_sign_of_life(make_config, make_dataset, tmp_path, monkeypatch):
+    touched = []
+    monkeypatch.setattr(heartbeat.os, "utime", touched.append)
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0)
+    list(run_trial(make_config(epochs=2, batch_size=8), make_dataset(), tmp_path, node="here"))
+    assert len(touched) == 2 * (3 + 1)
+    _, pid, node = heartbeat.last_beat(tmp_path)
+    assert (pid, node) == (os.getpid(), "here")
+    assert heartbeat.last_beat(tmp_path / "none") is None
 
 
 def test_a_trial_may_be_stopped_between_epochs(make_config, make_dataset, tmp_path):
