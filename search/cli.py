@@ -18,6 +18,7 @@ from typing import NoReturn
 from cluster.errors import NotReady
 from search.journal import DamagedJournal, JournalError
 from search.lease import Held
+from search.terminal import error_line
 from trainables.errors import ConfigError, Unavailable
 
 BUG, USAGE, SOME_FAILED, NOT_READY, REFUSED = 1, 2, 3, 4, 5
@@ -35,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print `error: ...` and leave with 2."""
-        self.exit(USAGE, f"error: {message}. See {self.prog} --help.\n")
+        self.exit(USAGE, error_line(f"{message}. See {self.prog} --help."))
 
 
 class Refused(RuntimeError):
@@ -90,5 +91,5 @@ def _write_traceback() -> str:
 def complain(error: Exception, code: int) -> int:
     """Print `error: ...`, a line a problem."""
     for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        sys.stderr.write(error_line(line))
     return code

@@ -5,16 +5,31 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from search.journal import Event
-from search.result import SearchResult
+from search.result import FAILED, SearchResult
 from search.summary import outcome_text, param_text
+from search.terminal import say
 
 SHOWN = 5
 PLAIN_EVERY_S = 15
+
+
+def news(event: Event) -> list[str]:
+    """What a person should hear of at once."""
+    data = event.data
+    match event.kind:
+        case "ended" if data["outcome"] in FAILED:
+            return [f"trial {data['trial']} {data['outcome']}: {(data['reason'].strip().splitlines() or ['no reason known'])[-1]}"]
+        case "retried":
+            return [f"trial {data['trial']} is tried again ({data['kind']}): {data['reason']}"]
+        case "waiting":
+            return [f"trial {data['trial']} waits: {data['reason']}"]
+        case "restored":
+            return [f"trial {data['trial']}: {line} It goes on after epoch {data['epoch']}." for line in data["damaged"]]
+    return []
 
 
 class Display:
@@ -25,6 +40,7 @@ class Display:
         self.console = console
         self.start = time.monotonic()
         self.said_at = self.start
+        self.last = ""
         self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -38,13 +54,14 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line, above the table where there is one."""
-        self.console.print(escape(text), soft_wrap=True, highlight=False)
+        say(self.console, text)
 
     def __call__(self, event: Event) -> None:
         """Hear an event of the journal."""
-        if event.kind == "ended" and event.data["outcome"] in ("diverged", "failed"):
-            lines = event.data["reason"].strip().splitlines() or ["no reason known"]
-            self.say(f"trial {event.data['trial']} {event.data['outcome']}: {lines[-1]}")
+        for line in news(event):
+            if line != self.last:
+                self.say(line)
+            self.last = line
         if not self.live and time.monotonic() - self.said_at > PLAIN_EVERY_S:
             self.said_at = time.monotonic()
             self.say(self._line())

@@ -11,6 +11,7 @@ from typing import Any, Self
 from cluster.resources import Demand
 from search.algorithms.registry import ALGORITHMS
 from search.schedulers.registry import SCHEDULERS
+from search.secrets import masked
 from search.space import Params, SearchSpace
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -133,7 +134,7 @@ class Experiment:
         plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "space_source", "settings")}
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
-        plain["tracking"] = "" if "@" in self.tracking else absolute(self.tracking)
+        plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
         return {**plain, **demand, "trials": self.planned_trials, "horizon": self.horizon, "space": space, "base": self.base.to_dict()}
 
     @classmethod

@@ -38,6 +38,13 @@ def reason_of(error: Any, kind: str) -> str:
     return "its process or its node was lost" if kind == "lost" else last_line(error)
 
 
+def innermost(error: BaseException) -> BaseException:
+    """What began a chain of exceptions: Tune wraps what its callbacks raise in its own."""
+    while (earlier := error.__cause__ or error.__context__) is not None:
+        error = earlier
+    return error
+
+
 def _causes(error: Any) -> Iterator[Any]:
     """The error, what caused it, and what happened to each worker of a group."""
     yield error

@@ -11,6 +11,7 @@ from search.experiment import Experiment
 from search.result import SearchResult
 from search.runner import Finished
 from search.summary import json_summary, outcome_text, param_text, reference_rows, searched
+from search.terminal import say
 from search.words import program, verb
 
 
@@ -39,15 +40,15 @@ def print_summary(finished: Finished, experiment: Experiment, console: Console) 
         soft_wrap=True,
     )
     if result.reason:
-        console.print(f"the search ended early: {result.reason}", markup=False, soft_wrap=True)
+        say(console, f"the search ended early: {result.reason}")
     for kind, trials in failures(result).items():
-        console.print(f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}", markup=False, soft_wrap=True)
+        say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     console.print(best_table(result) if result.best else "no trial finished an epoch; the reasons are in the journal")
     steps = [("journal", str(finished.journal)), ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:
-        console.print(f"  {title:<8} {text}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"  {title:<8} {text}")
 
 
 def best_table(result: SearchResult) -> Table:

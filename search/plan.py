@@ -8,6 +8,7 @@ import numpy as np
 
 from cluster.resources import slots
 from search.experiment import Experiment
+from search.notes import notes
 from search.runner import prepare
 from search.schedulers.asha import Asha
 
@@ -32,6 +33,7 @@ class Plan:
     seconds: float
     """With the scheduler's stops; searches that find many good trials stop fewer."""
     most_seconds: float
+    notes: tuple[str, ...] = ()
 
     def lines(self, experiment: Experiment) -> list[str]:
         """For people."""
@@ -42,6 +44,7 @@ class Plan:
             f"{experiment.name}: {experiment.space_name} on {experiment.base.data.name}, {experiment.algorithm} + {experiment.scheduler}",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
             f"  {self.slots} at once on this machine ({experiment.device}), about {times}{budget}",
+            *(f"  {note}" for note in self.notes),
             "  nothing was started",
         ]
 
@@ -70,7 +73,7 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
     at_once = min(slots(local, experiment.demand), experiment.concurrency or 10**6, trials)
     each = mean(costs) / (at_once * experiment.demand.workers)
-    return Plan(trials, most, round(trials * expected), at_once, START_S + trials * expected * each, START_S + most * each)
+    return Plan(trials, most, round(trials * expected), at_once, START_S + trials * expected * each, START_S + most * each, tuple(notes(experiment, dataset)))
 
 
 def _duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ from search.spaces.find import find
 from search.tracking import DEFAULT_TRACKING
 from trainables.errors import ConfigError
 
-UNCHECKED = {*PLACE, "trials", "horizon", "space_source", "settings", "cpus_per_trial", "gpus_per_trial", "base.data.root"}
+UNCHECKED = {*PLACE, "tracking", "trials", "horizon", "space_source", "settings", "cpus_per_trial", "gpus_per_trial", "base.data.root"}
 """What may differ without a question: it does not decide how a search goes, or was asked for on the command line."""
 MOST_SHOWN = 20
 

@@ -1,13 +1,18 @@
 """python -m search.run --space table3: search for the best network and its training, on this machine or a cluster."""
 
 import argparse
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
+from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
 from search.cli import HelpFormatter, Parser, guarded
 from search.experiment import Experiment
@@ -16,24 +21,29 @@ from search.plan import make_plan
 from search.runner import run
 from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import find, names
+from search.terminal import say
+from search.tracking import DEFAULT_TRACKING
 from trainables.config import TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.datasets.registry import DATASETS
-from trainables.errors import ConfigError, unknown
+from trainables.errors import ConfigError, is_text, unknown
+
+MOST_NAME, MOST_TEXT = 255, 4000
+"""What the file system takes."""
 
 
 def parser() -> Parser:
     """The command line."""
     made = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
     what = made.add_argument_group("what is searched")
-    what.add_argument(
-        "--space", required=True, metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:NAME, a SearchSpace or a function that returns one"
-    )
+    made.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of these options, and of settings under 'set:'; what is said here wins over it")
+    what.add_argument("--space", metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:NAME, a SearchSpace or a function that returns one")
     what.add_argument(
         "--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)"
     )
     what.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie")
     what.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
+    what.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, rather than refuse the folder")
     what.add_argument(
         "--set",
         action="append",
@@ -52,7 +62,7 @@ def parser() -> Parser:
     where = made.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
     where.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where journals, checkpoints and pictures are kept")
-    where.add_argument("--tracking", default="sqlite:///mlflow.db", metavar="URI", help="MLflow's tracking URI")
+    where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
     where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
     where.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as many as fit)")
     where.add_argument("--cpus-per-trial", type=float, default=1, metavar="X", help="CPUs of each worker of a trial")
@@ -80,7 +90,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
     settings = dict(parse_setting(text) for text in args.settings)
     space = find(args.space).fixed(settings)
-    base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed})
+    base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad})
     base = replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)).override(space.base)
     device, gpus = device_and_gpus(args)
     space_name = Path(args.space.partition(":")[0]).stem
@@ -93,6 +103,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         device=device,
         space_source=absolute_source(args.space),
         settings=settings,
+        tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
         **{
             name: getattr(args, name)
             for name in (
@@ -102,7 +113,6 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "max_epochs",
                 "seed",
                 "storage",
-                "tracking",
                 "address",
                 "concurrency",
                 "time_budget",
@@ -136,15 +146,45 @@ def command(args: argparse.Namespace) -> int:
     """Plan or run."""
     experiment = experiment_of(args)
     if args.dry_run:
-        print("\n".join(make_plan(experiment, download=args.download).lines(experiment)))
+        for line in make_plan(experiment, download=args.download).lines(experiment):
+            say(Console(), line)
         return 0
     return tell(run(experiment, download=args.download), experiment, as_json=args.json)
 
 
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options: the command line's, then the config file's, then the defaults.
+
+    Raises:
+        ConfigError: the config file is wrong, or an option looks like a credential.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = parser().parse_args(words)
+    refuse_unfit_text(args)
+    if args.config is not None:
+        args = parser().parse_args([*config_file.words(args.config, parser()), *words])
+        refuse_unfit_text(args)
+    if args.space is None:
+        parser().error("the following arguments are required: --space")
+    return args
+
+
+def refuse_unfit_text(args: argparse.Namespace) -> None:
+    """Refuse what must not be written down, which is credentials, and what is no text or longer than a file's name can be."""
+    named = [(f"--{name.replace('_', '-')}", str(value)) for name, value in vars(args).items() if isinstance(value, str | Path)]
+    for name, text in [*named, *((text.partition("=")[0], text) for text in args.settings)]:
+        if not is_text(text):
+            raise ConfigError(f"{name} is not UTF-8 (got {text!r}).")
+        if len(text) > MOST_TEXT or any(len(part.encode()) > MOST_NAME for part in text.split("/")):
+            raise ConfigError(f"{name} is too long (limit {MOST_NAME} bytes a name).")
+        if name == "--tracking":
+            secrets.refuse_in_uri(text)
+        secrets.refuse(name, text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, run, return the exit code (see `search.cli`)."""
-    args = parser().parse_args(argv)
-    return guarded(lambda: command(args))
+    return guarded(lambda: command(arguments(argv)))
 
 
 if __name__ == "__main__":

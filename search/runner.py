@@ -25,11 +25,15 @@ from search.experiment import Experiment
 from search.journal import FILE_NAME, VERSION, Journal
 from search.lease import FILE_NAME as LOCK_FILE
 from search.lease import Lease
+from search.notes import notes
 from search.provenance import provenance
 from search.report import figures
 from search.result import SearchResult
+from search.room import check_room
+from search.secrets import masked
 from search.summary import TOP
-from search.tracking import PATIENCE_S, Tracker, check_tracking, masked
+from search.terminal import error_line, say
+from search.tracking import PATIENCE_S, Tracker, check_tracking
 from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
@@ -67,6 +71,7 @@ def prepare(experiment: Experiment, *, download: bool = False) -> tuple[Dataset,
     check_address(experiment.address)
     check_tracking(experiment.tracking)
     check_storage(experiment)
+    check_room(experiment, dataset)
     return dataset, local
 
 
@@ -102,8 +107,8 @@ def check_storage(experiment: Experiment) -> None:
         NotReady: that fails.
     """
     probe = experiment.storage / f".probe-{os.getpid()}"
-    is_new = not experiment.storage.exists()
     try:
+        is_new = not experiment.storage.exists()
         experiment.storage.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
         probe.unlink()
@@ -121,9 +126,11 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
         Held: somebody else is starting a search of this name.
     """
     began_ms = now_ms()
-    dataset, local = prepare(experiment, download=download)
     refuse_taken(experiment)
+    dataset, local = prepare(experiment, download=download)
     console = Console(stderr=True)
+    for line in notes(experiment, dataset):
+        say(console, line)
     announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs")
     return conduct(experiment, dataset, local, console, began_ms)
 
@@ -133,10 +140,9 @@ def conduct(
 ) -> Finished:
     """Have a search's trials trained, tested and recorded, from its beginning or from where its journal ends (then `resumed` says more of it)."""
     folder, troubles = experiment.folder, list[str]()
-    say = partial(console.print, markup=False, soft_wrap=True, highlight=False)
     with (
         clean_if_unused(folder),
-        Lease(folder, say=say) as lease,
+        Lease(folder, say=partial(say, console)) as lease,
         session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have,
     ):
         from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
@@ -190,7 +196,7 @@ def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signal
         remedy = f"Nothing is lost: {journal} has it all. Later: {verb('sync', experiment)}"
         troubles = [*troubles, f"MLflow did not take everything ({tracker.error}). {remedy}"]
     for trouble in troubles:
-        print(f"error: {trouble}", file=sys.stderr)
+        sys.stderr.write(error_line(trouble))
     where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
     return Finished(result, journal, where, exit_code(result, signals, troubles))
 
@@ -286,7 +292,7 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
 
 def announce(console: Console, experiment: Experiment, what: str) -> None:
     """The first line of a session."""
-    console.print(f"{experiment.name}: {what}, in {experiment.folder}; starting Ray", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"{experiment.name}: {what}, in {experiment.folder}; starting Ray")
 
 
 def now_ms() -> int:

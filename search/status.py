@@ -14,7 +14,9 @@ from search.cli import HelpFormatter, Parser, guarded, storage_option
 from search.lease import holder_of
 from search.result import SearchResult, TrialResult
 from search.summary import outcome_text
+from search.terminal import say
 from search.words import verb_for
+from trainables.errors import printable
 
 SHOWN = 40
 """Trials in the table: the last ones, and all that have not ended."""
@@ -59,7 +61,7 @@ def table(result: SearchResult) -> Table:
     trials = list(result.trials.values())
     for trial in [trial for trial in trials[:-SHOWN] if not trial.ended_ms] + trials[-SHOWN:]:
         accuracy = f"{trial.accuracy:.4f}" if trial.epochs else ""
-        made.add_row(trial.trial, trial.outcome, f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}", accuracy, Text(why(trial)))
+        made.add_row(trial.trial, trial.outcome, f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}", accuracy, Text(printable(why(trial))))
     return made
 
 
@@ -79,7 +81,7 @@ def command(args: argparse.Namespace) -> int:
         return 0
     console = Console()
     for line in lines(result, holder, verb_for("resume", args.name, args.storage)):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
     if result.trials:
         console.print(table(result), markup=False)
     return 0

@@ -4,18 +4,19 @@ from typing import Any
 
 from search.result import SearchResult, TrialResult
 from trainables.config import TrialConfig
+from trainables.errors import printable
 
 TOP = 10
 
 
 def param_text(value: Any) -> str:
     """A parameter's value for people: 0.001234 rather than 0.0012339999."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def outcome_text(result: SearchResult) -> str:
     """`48 completed, 11 stopped, 1 diverged`."""
-    order = ("completed", "stopped", "diverged", "failed", "running", "pending")
+    order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "pending")
     counts = result.counts
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts) or "no trials"
 

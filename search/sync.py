@@ -9,7 +9,8 @@ from search.cli import NOT_READY, HelpFormatter, Parser, complain, guarded, stor
 from search.journal import FILE_NAME, Tail
 from search.lease import Lease
 from search.result import SearchResult
-from search.tracking import DEFAULT_TRACKING, Runs, batched, check_tracking, masked
+from search.secrets import masked
+from search.tracking import DEFAULT_TRACKING, Runs, batched, check_tracking
 
 
 def command(args: argparse.Namespace) -> int:
@@ -25,8 +26,8 @@ def command(args: argparse.Namespace) -> int:
                 runs.project(batch)
             runs.leave(result.sessions[-1].last_ms)
         except Exception as error:  # noqa: BLE001 - whatever MLflow does wrong is told in a line
-            reason = (str(error).splitlines() or [type(error).__name__])[0].replace(uri, masked(uri))
-            return complain(RuntimeError(f"MLflow did not take everything ({reason}). Try again later; {folder / FILE_NAME} has it all."), NOT_READY)
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            return complain(RuntimeError(f"MLflow did not take everything ({masked(reason)}). Try again later; {folder / FILE_NAME} has it all."), NOT_READY)
     print(f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} epochs ({masked(uri)})")
     return 0
 

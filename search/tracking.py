@@ -8,7 +8,6 @@ and what they have already is not written twice. So a search that was cut off, a
 import http.client
 import logging
 import os
-import re
 import socket
 import sqlite3
 import threading
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 from cluster.errors import NotReady
 from search.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.result import SearchResult, TrialResult
+from search.secrets import masked
 from search.summary import markdown_summary
 from trainables.errors import ConfigError, unknown
 
@@ -53,11 +53,6 @@ EVERY_S = 1.0
 RETRY_S = (1, 2, 5, 10, 20, 30)
 PATIENCE_S = 30.0
 """How long a search that is over waits for an MLflow that takes nothing."""
-
-
-def masked(uri: str) -> str:
-    """The URI without its user and password."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
 
 
 def check_tracking(uri: str) -> None:
@@ -196,7 +191,7 @@ class Tracker:
     def _note(self, error: Exception) -> None:
         self.runs = None
         lines = str(error).splitlines() or [type(error).__name__]
-        text = lines[0].replace(self.uri, masked(self.uri))[:300]
+        text = masked(lines[0])[:300]
         if not self.error:
             self.say(f"MLflow does not take the results ({text}). Training goes on; the journal has them, and they are written when MLflow is back.")
         self.error = text

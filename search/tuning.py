@@ -6,6 +6,7 @@ empty, since a search is resumed from its journal and never from Tune's files.
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,12 +25,13 @@ from ray.tune.search import Searcher
 from cluster.errors import NotReady
 from cluster.session import LOCAL
 from search.driver import Driver
-from search.failures import killed_for_memory, kind_of, last_line, reason_of
+from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
 from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
 from search.watch import Watch
 from trainables.datasets.arrays import Dataset
 
 Errors = dict[str, Any]
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 WAITING = {"node:__internal_head__": 0.001}
 """What a process asks for that only waits: a place on the head node, and no CPU of the trials'."""
@@ -104,7 +106,8 @@ class DriverCallback(Unpickled, tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """A moment, several a second, to look after the trials."""
-        self.watch.look({trial: self.driver.experiment.trial_folder(trial) for trial in self.driver.active})
+        running = (trial for trial in self.driver.result.trials.values() if trial.outcome == "running")
+        self.watch.look({self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running})
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial has a slot."""
@@ -117,7 +120,7 @@ class DriverCallback(Unpickled, tune.Callback):
             self.driver.fail(name, "hung", hung)
             return
         kind = kind_of(error)
-        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, str(error))
+        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, COLOURS.sub("", str(error)))
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _keep_traceback(self, trial: Trial, text: str) -> str:
@@ -161,7 +164,10 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
         try:
             tuner.fit()
         except (ray.exceptions.RayError, tune.TuneError, ConnectionError) as error:
-            raise NotReady(f"Ray broke off ({last_line(error)}); what was done so far is kept") from error
+            first = innermost(error)
+            if not isinstance(first, ray.exceptions.RayError | tune.TuneError | OSError):
+                raise first from error
+            raise NotReady(f"Ray broke off ({last_line(first)}); what was done so far is kept") from error
 
 
 @contextmanager

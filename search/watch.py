@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.heartbeat import last_beat
+from trainables.heartbeat import Beat, last_beat
 
 EVERY_S = 1.0
 
@@ -21,24 +21,25 @@ class Watch:
         self.timeout_s, self.clock, self.kill = timeout_s, clock, kill or kill_process
         self.killed: dict[str, str] = {}
         """Why each trial was killed whose end has not come yet."""
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[Path, tuple[Beat, float]] = {}
         self._looked = -EVERY_S
 
-    def look(self, folders: Mapping[str, Path]) -> None:
-        """Kill each of these trials (name to folder) that has made no step since long."""
+    def look(self, attempts: Mapping[Path, int]) -> None:
+        """Kill each of these trials (folder to number of attempt) that has made no step since long."""
         if self.clock() - self._looked < EVERY_S:
             return
         self._looked = self.clock()
-        self._seen = {trial: seen for trial, seen in self._seen.items() if trial in folders}
-        for trial, folder in folders.items():
+        self._seen = {folder: seen for folder, seen in self._seen.items() if folder in attempts}
+        for folder, attempt in attempts.items():
             beat = last_beat(folder)
-            touched = beat[0] if beat else 0
-            before, since = self._seen.get(trial, (None, 0.0))
-            if touched != before:
-                self._seen[trial] = (touched, self.clock())
-            elif beat and self.clock() - since > self.timeout_s and trial not in self.killed:
-                self.killed[trial] = f"it made no step for {self.timeout_s:g} s"
-                self.kill(beat[1], beat[2])
+            if beat is None or beat.attempt != attempt:
+                continue
+            before, since = self._seen.get(folder, (None, 0.0))
+            if beat != before:
+                self._seen[folder] = (beat, self.clock())
+            elif self.clock() - since > self.timeout_s and folder.name not in self.killed:
+                self.killed[folder.name] = f"it made no step for {self.timeout_s:g} s"
+                self.kill(beat.pid, beat.node)
 
 
 def kill_process(pid: int, node: str) -> None:

@@ -8,7 +8,7 @@ from search.cli import HelpFormatter, Parser, guarded, storage_option
 from search.journal import FILE_NAME, Event, read
 from search.result import SearchResult
 from search.summary import param_text
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, printable
 
 RIVALS_SHOWN = 12
 
@@ -90,7 +90,7 @@ def command(args: argparse.Namespace) -> int:
         raise ConfigError(f"no trial '{args.trial}' in {args.name}" + (f", which has {names[0]} to {names[-1]}." if names else ", which has none yet."))
     print(f"{args.trial} of {args.name}")
     for line in story(events, args.trial):
-        print(line)
+        print(printable(line))
     return 0
 
 

@@ -18,8 +18,17 @@ DOORS = {
     "mlflow": {"search/tracking.py"},
     "ray.tune": {"search/trial.py", "search/tuning.py"},
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
-    "ray": {"cluster/session.py", "search/trial.py", "search/tuning.py", "trainables/worker.py", "trainables/trainer.py"},
-    "rich": {"search/display.py", "search/run.py", "search/runner.py"},
+    "ray": {
+        "cluster/session.py",
+        "search/failures.py",
+        "search/trial.py",
+        "search/tuning.py",
+        "search/watch.py",
+        "trainables/worker.py",
+        "trainables/trainer.py",
+    },
+    "rich": {"search/display.py", "search/outcome.py", "search/resume.py", "search/runner.py", "search/run.py", "search/status.py", "search/terminal.py"},
+    "yaml": {"search/config_file.py"},
     "matplotlib": {"search/report/figures.py", "search/report/page.py"},
     "safetensors": {"trainables/checkpoint.py"},
     "torchvision": {"trainables/datasets/mnist.py", "trainables/datasets/fashion_mnist.py", "trainables/datasets/cifar10.py"},
@@ -96,7 +105,7 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
     """In a fresh process: no torch, ray or mlflow loaded, no environment variable set, no folder made."""
     code = (
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
-        "import search.run, search.report.__main__, search.__main__\n"
+        "import search.run, search.resume, search.status, search.sync, search.why, search.report.__main__, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in sys.modules))"
     )

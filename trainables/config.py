@@ -51,6 +51,8 @@ class DataConfig:
     name: str = name_of("digits", "data set", DATASETS)
     root: str = ""
     image_size: int | None = number(None, low=1, high=4096)
+    skip_bad: bool = False
+    """Leave unreadable images of a folder out, rather than refuse the folder."""
     scaling: str = name_of("standard", "scaling", SCALING_NAMES)
     train_limit: int | None = number(None, low=1)
     val_limit: int = number(5000, low=1)

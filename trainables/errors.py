@@ -35,3 +35,13 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str]
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.72)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"unknown {kind} '{name}'. Known: {', '.join(sorted(listed) or names)}.{hint}"
+
+
+def printable(text: str) -> str:
+    """The text as it may reach a terminal or a page: control characters, of files' names for example, stand there as `\\x1b`."""
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name that came from the file system or the command line is UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

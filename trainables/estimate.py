@@ -1,13 +1,14 @@
-"""How long an epoch will take, from a few measured steps."""
+"""What a training will cost: seconds an epoch, from a few measured steps, and bytes a checkpoint."""
 
 import time
 
 import torch
 
-from trainables.config import TrialConfig
+from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.loop import Training, generator_for
 from trainables.metrics import Means
+from trainables.models.registry import MODELS
 from trainables.threads import limit_threads
 
 STEPS = 3
@@ -30,3 +31,11 @@ def epoch_seconds(config: TrialConfig, dataset: Dataset, *, device: str = "cpu",
     means.means("train")
     per_image = (time.perf_counter() - start) / STEPS / len(rows)
     return per_image * (len(dataset.train) + VALIDATION_SHARE * len(dataset.val))
+
+
+def checkpoint_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int) -> int:
+    """Weights, buffers and Adam's two moments of each weight, as float32. The network is built without memory for them."""
+    with torch.device("meta"):
+        network = MODELS[config.name].build(image, classes, **config.options)
+    weights, buffers = (sum(tensor.numel() for tensor in tensors) for tensors in (network.parameters(), network.buffers()))
+    return 4 * (3 * weights + buffers)

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 FILE_NAME = "heartbeat"
@@ -13,12 +14,12 @@ EVERY_S = 1.0
 class Heartbeat:
     """Call it at every step; it touches its file at most once a second. A disk that refuses is no reason to stop."""
 
-    def __init__(self, folder: Path, *, node: str = "") -> None:
+    def __init__(self, folder: Path, *, attempt: int = 1, node: str = "") -> None:
         self.path = folder / FILE_NAME
         self.last = 0.0
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps({"pid": os.getpid(), "node": node}))
+            self.path.write_text(json.dumps({"pid": os.getpid(), "node": node, "attempt": attempt}))
 
     def __call__(self) -> None:
         """Touch the file."""
@@ -29,11 +30,21 @@ class Heartbeat:
                 os.utime(self.path)
 
 
-def last_beat(folder: Path) -> tuple[int, int, str] | None:
-    """When the file was touched last (nanoseconds, by its machine's clock), the process and its node; None where there is no file."""
+@dataclass(frozen=True)
+class Beat:
+    """What a heartbeat file tells."""
+
+    touched_ns: int
+    """By the clock of the machine that keeps the file."""
+    pid: int
+    node: str
+    attempt: int
+
+
+def last_beat(folder: Path) -> Beat | None:
+    """A trial's last sign of life; None where there is none."""
     try:
         path = folder / FILE_NAME
-        written = json.loads(path.read_text())
-        return path.stat().st_mtime_ns, int(written["pid"]), str(written["node"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Beat(path.stat().st_mtime_ns, **json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
         return None

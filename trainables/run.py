@@ -74,7 +74,7 @@ def run_trial(
     """
     world = world or World()
     keeper = Keeper(folder, config, world, attempt)
-    beat = Heartbeat(folder, node=node) if world.rank == 0 else None
+    beat = Heartbeat(folder, attempt=attempt, node=node) if world.rank == 0 else None
     training = Training(config, dataset, device=device, world=world, on_step=beat)
     yield from keeper.claim()
     if (state := keeper.restore(str(training.device))) is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from search.cli import Parser, guarded
 from search.report.page import render
 from search.result import SearchResult
+from trainables.errors import printable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def _write(folder: Path, out: Path | None) -> int:
     page = render(SearchResult.read(folder))
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)
-    print(path)
+    print(printable(str(path)))
     return 0
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from search.result import SearchResult, TrialResult
+from trainables.errors import printable
 
 BEST, COMPLETED, STOPPED = "#d1495b", "#2e6f95", "#b8c0c8"
 MAX_LEGEND = 12
@@ -54,8 +56,8 @@ def confusion(test: Mapping[str, Any]) -> Figure:
     figure, axes = _canvas(side + 0.5, side)
     axes.imshow(matrix, cmap="Blues")
     ticks = range(len(classes))
-    axes.set_xticks(ticks, [name[:20] for name in classes], rotation=90 if max(map(len, classes)) > 2 else 0)
-    axes.set_yticks(ticks, [name[:20] for name in classes])
+    axes.set_xticks(ticks, [_label(name) for name in classes], rotation=90 if max(map(len, classes)) > 2 else 0)
+    axes.set_yticks(ticks, [_label(name) for name in classes])
     highest = max(map(max, matrix)) or 1
     for row, counts in enumerate(matrix if len(classes) <= 20 else []):
         for column, count in enumerate(counts):
@@ -70,12 +72,18 @@ def roc(test: Mapping[str, Any]) -> Figure:
     figure, axes = _canvas(6, 5)
     drawn = {name: curve for name, curve in test["roc"].items() if curve["auc"] is not None}
     for name, curve in drawn.items():
-        axes.plot(curve["fpr"], curve["tpr"], linewidth=1.2, label=f"{name[:20]} ({curve['auc']:.4f})")
+        axes.plot(curve["fpr"], curve["tpr"], linewidth=1.2, label=f"{_label(name)} ({curve['auc']:.4f})")
     axes.plot([0, 1], [0, 1], color=STOPPED, linewidth=1, linestyle="--")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC, one class against the rest (area)")
     if len(drawn) <= MAX_LEGEND:
         axes.legend(loc="lower right", fontsize=8, frameon=False)
     return figure
+
+
+def _label(name: str) -> str:
+    """A class's name as matplotlib can show it: a dollar sign would begin a formula, a letter that the font lacks is warned of."""
+    has = get_font(findfont(FontProperties())).get_char_index
+    return "".join(letter if has(ord(letter)) else "□" for letter in printable(name)[:20]).replace("$", r"\$")
 
 
 def save(figure: Figure, path: Path) -> None:

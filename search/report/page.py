@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from search.report import figures
 from search.result import SearchResult
 from search.summary import outcome_text, param_text, reference_rows, searched
+from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -21,7 +22,7 @@ def render(result: SearchResult) -> str:
     if test:
         pictures |= {"confusion": figures.confusion(test), "roc": figures.roc(test)}
     ranked = result.ranking
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=lambda value: printable(value) if isinstance(value, str) else value)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         result=result,
         experiment=result.started["experiment"],

@@ -33,9 +33,17 @@ CASES = [
     (["--space", "table3", "--set", "batch_size=5000"], "batch_size 5000 > 1079 training images.", 2),
     (["--space", "smoke", "--set", "data.image_size=3"], "table2 needs images of at least 4 x 4 pixels (got 3 x 3).", 2),
     (["--space", "smoke", "--data", "folder:single"], "class 'b' has 1 image; each class needs a training, a validation and a test image.", 2),
-    (["--space", "smoke", "--data", "folder:corrupt"], "1 unreadable image (first: a/bad.png: not an image). Remove or replace them.", 2),
-    (["--space", "smoke", "--data", "folder:nowhere"], "data set folder not found: 'nowhere' (--data folder:PATH). Expected one sub-folder per class.", 2),
-    (["--space", "smoke", "--data", "mnist"], "mnist not found (or damaged) under 'data' (--data-root).", 2),
+    (
+        ["--space", "smoke", "--data", "folder:corrupt"],
+        "1 unreadable image (first: a/bad.png: not an image). Remove them, or leave them out with --skip-bad.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:nowhere"],
+        "data set folder not found: '{here}/nowhere' (--data folder:PATH). Expected one sub-folder per class.",
+        2,
+    ),
+    (["--space", "smoke", "--data", "mnist"], "mnist not found (or damaged) under '{here}/data' (--data-root).", 2),
     (["--space", "smoke", "--tracking", "http://127.0.0.1:9"], "MLflow not reachable at http://127.0.0.1:9", 4),
     (["--space", "smoke", "--tracking", "./mlruns"], "folder tracking is no longer supported by MLflow", 2),
     (["--space", "smoke", "--device", "cuda"], "the search asks for 1 GPU per trial; none found. Use --device cpu.", 4),
@@ -45,7 +53,7 @@ CASES = [
     (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
     (["--space", "smoke", "--storage", "/proc/none"], "storage '/proc/none' is not writable", 4),
     (["--space", "smoke", "--name", "../up"], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name", "taken"], "a search named 'taken' is in 'searches' already. Use another --name.", 2),
+    (["--space", "smoke", "--name", "taken"], "a search named 'taken' is in 'searches' already. Use another --name, or go on with it: ", 2),
     (["--space", "smoke", "--trails", "3"], "unrecognized arguments: --trails 3.", 2),
     (["--space", "smoke", "--trials", "three"], "argument --trials: invalid int value: 'three'.", 2),
 ]
@@ -73,7 +81,7 @@ def test_bad_input_is_one_line_before_anything_starts(folder: Path, command: Com
     before = sorted(path.name for path in folder.iterdir())
     done = command("search.run", *words, timeout=60)
     assert done.returncode == code
-    assert done.stderr.startswith(f"error: {text}")
+    assert done.stderr.startswith(f"error: {text.replace('{here}', str(folder))}")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert {path.name for path in folder.iterdir()} - set(before) <= {"cache"}

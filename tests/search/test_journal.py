@@ -1,12 +1,15 @@
+import errno
 import json
 import math
 import os
+import pickle
 import stat
 from pathlib import Path
 
 import pytest
 
-from search.journal import DamagedJournal, Event, Journal, JournalError, read
+from search import journal as journal_module
+from search.journal import DamagedJournal, Event, Journal, JournalError, Tail, read
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
@@ -92,3 +95,91 @@ def test_a_line_is_plain_json() -> None:
         "trial": "t1",
         "crc": "c84f4488",
     }
+
+
+def test_a_journal_is_gone_on_with_after_a_crash_in_the_middle_of_a_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "s")
+    journal.append("started")
+    journal.append("suggested", trial="t1")
+    journal.close()
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:-10])
+    again, events = Journal.reopen(tmp_path / "s")
+    assert [event.kind for event in events] == ["started"]
+    again.append("resumed")
+    again.close()
+    assert [(event.number, event.kind) for event in read(journal.path)] == [(1, "started"), (2, "resumed")]
+
+
+def test_a_flipped_digit_is_damage_although_it_is_still_json(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    line = Event(1, 0, "epoch", {"metrics": {"val/accuracy": 0.5}}).to_line()
+    path.write_text(line.replace("0.5", "0.9"))
+    with pytest.raises(DamagedJournal, match=r"journal\.jsonl:1 is damaged \(its checksum"):
+        read(path)
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    line = Event(1, 0, "ended", {"trial": "t1", "outcome": "completed"}).to_line().encode()
+    for place in range(len(line) - 1):
+        for bit in range(8):
+            flipped = bytearray(line)
+            flipped[place] ^= 1 << bit
+            path.write_bytes(bytes(flipped) + Event(2, 0, "finished", {}).to_line().encode())
+            with pytest.raises(DamagedJournal):
+                read(path)
+
+
+def test_a_pickle_is_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(pickle.dumps({"n": 1}) + b"\n")
+    with pytest.raises(DamagedJournal):
+        read(path)
+
+
+def test_a_full_disk_is_waited_for_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    journal = Journal(tmp_path / "s", complain=said.append)
+    journal.append("started")
+    pwrite, refusals = os.pwrite, [1, 1, 1]
+
+    def sometimes_full(descriptor: int, content: bytes, place: int) -> int:
+        if refusals:
+            refusals.pop()
+            pwrite(descriptor, content[:5], place)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(descriptor, content, place)
+
+    monkeypatch.setattr(os, "pwrite", sometimes_full)
+    monkeypatch.setattr(journal_module, "RETRY_S", (0,))
+    journal.append("suggested", trial="t1")
+    journal.close()
+    assert [event.kind for event in read(journal.path)] == ["started", "suggested"]
+    assert len(said) == 2
+    assert "No space left on device" in said[0]
+    assert "can be written again" in said[1]
+
+
+def test_a_driver_that_was_replaced_writes_no_more(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "s")
+    journal.give_up("process 7 on other")
+    with pytest.raises(JournalError, match="process 7 on other has taken this search over"):
+        journal.append("started")
+    journal.close()
+    assert read(journal.path) == []
+
+
+def test_a_tail_reads_each_event_once_and_no_half_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "s")
+    tail = Tail(journal.path)
+    assert tail.new() == []
+    first, second = journal.append("started"), journal.append("suggested")
+    assert tail.new() == [first, second]
+    with journal.path.open("a") as file:
+        file.write('{"n": 3')
+    assert tail.new() == []
+    journal.path.write_bytes(journal.path.read_bytes()[:-7])
+    third = journal.append("finished")
+    assert tail.new() == [third]
+    journal.close()

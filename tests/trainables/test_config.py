@@ -215,7 +215,16 @@ def every_value_changed() -> TrialConfig:
     return TrialConfig(
         model=ModelConfig(name="deep_cnn", width=8, layers=10, filter_size=5, dropout=0.35),
         data=DataConfig(
-            name="folder", root="/a b", image_size=16, scaling="unit", train_limit=10, val_limit=7, val_fraction=0.1, test_fraction=0.3, split_seed=4
+            name="folder",
+            root="/a b",
+            image_size=16,
+            skip_bad=True,
+            scaling="unit",
+            train_limit=10,
+            val_limit=7,
+            val_fraction=0.1,
+            test_fraction=0.3,
+            split_seed=4,
         ),
         augment=AugmentConfig(rotation=5, scale=0.1, crop=2, flip=True, jitter=0.2),
         optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.01, momentum=0.5, schedule="step", decay=0.5, step_epochs=2, patience=1),

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from trainables import estimate
-from trainables.estimate import epoch_seconds
+from trainables.estimate import checkpoint_bytes, epoch_seconds
 from trainables.models.registry import MODELS
+from trainables.run import run_trial
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +39,18 @@ def test_the_estimate_runs_on_the_threads_asked_for_and_leaves_the_random_state(
     epoch_seconds(make_config(), make_dataset(), threads=2)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("image", [(1, 28, 28), (3, 8, 8)])
+def test_a_checkpoints_bytes_are_those_on_disk(name, image, make_config, make_dataset, tmp_path):
+    """Within a fiftieth, and 10 kB: safetensors' headers and the step counters of Adam are not counted."""
+    config = make_config(model__name=name, model__width=16, epochs=1)
+    dataset = make_dataset(channels=image[0], side=image[1])
+    list(run_trial(config, dataset, tmp_path))
+    written = sum(path.stat().st_size for path in (tmp_path / "epoch-0001").glob("*.safetensors"))
+    assert checkpoint_bytes(config.model, image, 3) == pytest.approx(written, rel=0.02, abs=10_000)
+
+
+def test_a_checkpoints_bytes_are_known_without_memory_for_it(make_config):
+    assert checkpoint_bytes(make_config(model__width=4096).model, (3, 2048, 2048), 10) > 10**9

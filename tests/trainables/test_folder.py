@@ -1,7 +1,10 @@
 """Folders of images as people have them, good and bad."""
 
+import os
 import re
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -241,7 +244,11 @@ BAD = {
     "a text with an image's name": ("z.jpg", b"this is no image", "not an image"),
     "an empty file": ("z.png", b"", "not an image"),
     "random bytes": ("z.bmp", bytes(range(256)), "not an image"),
-    "a format that is not allowed": ("z.png", "GIF", "not an image"),
+    "a GIF": ("z.png", "GIF", "not an image"),
+    "a GIF with a JPEG's first bytes": ("z.jpg", b"\xff\xd8\xffGIF89a", "not an image"),
+    "a PNG that ends after its signature": ("z.png", b"\x89PNG\r\n\x1a\n", "not an image"),
+    "a RIFF that is a sound": ("z.webp", b"RIFF\x24\0\0\0WAVEfmt ", "not an image"),
+    "a TIFF without a directory": ("z.tif", b"II*\0\xff\xff\xff\xff", "not an image"),
     "100 million pixels": ("z.png", png_of(10_000, 10_000), "100 million pixels (limit 50 million)"),
     "far more pixels": ("z.png", png_of(60_000, 60_000), "too many pixels (limit 50 million)"),
     "just too many pixels": ("z.png", png_of(51_000, 1_000), "51 million pixels (limit 50 million)"),
@@ -252,7 +259,7 @@ BAD = {
 def test_a_bad_file_is_refused_by_its_name_and_reason(file, content, reason, two):
     path = two / "dog" / file
     Image.new("RGB", (9, 8)).save(path, content) if isinstance(content, str) else path.write_bytes(content)
-    with refused(f"1 unreadable image (first: dog/{file}: {reason}). Remove or replace them."):
+    with refused(f"1 unreadable image (first: dog/{file}: {reason}). Remove them, or leave them out with --skip-bad."):
         loaded(two)
 
 
@@ -263,7 +270,8 @@ def test_a_file_that_is_cut_off_is_refused(suffix, share, two):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(
-        DataError, match=rf"^1 unreadable image \(first: dog/z\.{suffix}: (the image is damaged or cut off|not an image)\)\. Remove or replace them\.$"
+        DataError,
+        match=rf"^1 unreadable image \(first: dog/z\.{suffix}: (the image is damaged or cut off|not an image)\)\. ",
     ):
         loaded(two)
 
@@ -274,14 +282,14 @@ def test_a_corrupt_image_is_refused(two):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
     path.write_bytes(content)
-    with refused("1 unreadable image (first: cat/z.png: the image is damaged or cut off). Remove or replace them."):
+    with refused("1 unreadable image (first: cat/z.png: the image is damaged or cut off). Remove them, or leave them out with --skip-bad."):
         loaded(two)
 
 
 def test_all_bad_files_are_counted_and_the_first_is_named(two):
     for name in ("cat/y.png", "dog/z.jpg", "cat/x.jpg"):
         (two / name).write_text("no image")
-    with refused("3 unreadable images (first: cat/x.jpg: not an image). Remove or replace them."):
+    with refused("3 unreadable images (first: cat/x.jpg: not an image). Remove them, or leave them out with --skip-bad."):
         loaded(two)
 
 
@@ -289,7 +297,7 @@ def test_a_folder_of_nothing_but_bad_files_is_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text("no image")
-    with refused("2 unreadable images (first: a/x.png: not an image). Remove or replace them."):
+    with refused("2 unreadable images (first: a/x.png: not an image). Remove them, or leave them out with --skip-bad."):
         loaded(tmp_path)
 
 
@@ -298,6 +306,88 @@ def test_nothing_is_cached_of_a_folder_that_is_refused(two, cache_home):
     with pytest.raises(DataError):
         loaded(two)
     assert not list(cache_home.rglob("*.npy"))
+
+
+def test_a_large_image_is_refused_by_its_header_without_decoding_it(two, tmp_path):
+    """17 kB of PNG that would be 430 MB of pixels."""
+    path = two / "dog" / "z.png"
+    Image.new("RGB", (12_000, 12_000)).save(path)
+    code = (
+        "import resource\n"
+        "from trainables.config import DataConfig\n"
+        "from trainables.datasets.load import load\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: load(DataConfig(name='folder', root='images'))\n"
+        "except ValueError as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=two.parent, capture_output=True, text=True, check=True)
+    error, grown = done.stdout.splitlines()
+    assert "dog/z.png: 144 million pixels (limit 50 million)" in error
+    assert int(grown) < 50_000
+    assert done.stderr == ""
+
+
+def test_unreadable_images_can_be_left_out_and_are_counted(two):
+    readable = loaded(two)
+    for name in ("cat/y.png", "dog/z.jpg"):
+        (two / name).write_text("no image")
+    found = loaded(two, skip_bad=True)
+    assert found.skipped == 2
+    assert found.fingerprint == readable.fingerprint
+    assert loaded(two, skip_bad=True).skipped == 2
+
+
+def test_what_was_loaded_leniently_is_still_refused_strictly(two):
+    (two / "cat" / "y.png").write_text("no image")
+    loaded(two, skip_bad=True)
+    with refused("1 unreadable image (first: cat/y.png: not an image). Remove them, or leave them out with --skip-bad."):
+        loaded(two)
+
+
+def test_a_class_of_which_nothing_can_be_read_is_refused(two):
+    for path in (two / "cat").iterdir():
+        path.write_text("no image")
+    with refused("class 'cat' has 0 images; each class needs a training, a validation and a test image. Add images or remove the class."):
+        loaded(two, skip_bad=True)
+    for path in (two / "dog").iterdir():
+        path.write_text("no image")
+    with refused("no image of the train part can be read."):
+        loaded(two, skip_bad=True)
+
+
+def test_a_link_that_leads_nowhere_is_unreadable_and_a_pipe_is_no_image(two):
+    os.mkfifo(two / "cat" / "pipe.png")
+    (two / "cat" / "folder.png").mkdir()
+    assert len(DATASETS["folder"].files(DataConfig(name="folder", root=str(two)))) == 10
+    (two / "dog" / "z.png").symlink_to("nowhere.png")
+    with refused("1 unreadable image (first: dog/z.png: not an image). Remove them, or leave them out with --skip-bad."):
+        loaded(two)
+
+
+def test_control_characters_in_names_are_told_as_escapes(two, write_images):
+    (two / "dog" / "\x1b[2J.png").write_text("no image")
+    with refused(r"1 unreadable image (first: dog/\x1b[2J.png: not an image). Remove them, or leave them out with --skip-bad."):
+        loaded(two)
+    write_images(two / "emu\x1b[2J\n", 1)
+    with pytest.raises(DataError, match=r"^class 'emu\\x1b\[2J\\n' has 1 image; "):
+        loaded(two, skip_bad=True)
+
+
+def test_a_class_whose_name_is_no_text_is_refused(two):
+    (two / "\udcff").mkdir()
+    with pytest.raises(DataError, match=r"^the name of class folder '.*\\udcff' is not UTF-8\. Rename it\.$"):
+        loaded(two)
+
+
+def test_a_file_whose_name_is_no_text_is_read(two):
+    sorted((two / "cat").iterdir())[0].rename(two / "cat" / "\udcff.png")
+    assert len(loaded(two).train) == 6
+
+
+def test_a_name_that_is_too_long_is_refused():
+    with refused(f"data set folder '{'a' * 300}' cannot be read (File name too long)."):
+        loaded("a" * 300)
 
 
 def test_a_missing_folder_is_refused(tmp_path):

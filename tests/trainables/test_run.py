@@ -195,8 +195,8 @@ def test_each_step_is_a_sign_of_life(make_config, make_dataset, tmp_path, monkey
     monkeypatch.setattr(heartbeat, "EVERY_S", 0)
     list(run_trial(make_config(epochs=2, batch_size=8), make_dataset(), tmp_path, node="here"))
     assert len(touched) == 2 * (3 + 1)
-    _, pid, node = heartbeat.last_beat(tmp_path)
-    assert (pid, node) == (os.getpid(), "here")
+    beat = heartbeat.last_beat(tmp_path)
+    assert (beat.pid, beat.node, beat.attempt) == (os.getpid(), "here", 1)
     assert heartbeat.last_beat(tmp_path / "none") is None
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,10 @@ class Decoded:
     classes: tuple[str, ...]
     train: Part
     test: Part | None = None
+    skipped: int = 0
+    """Unreadable images that were left out."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over pixels, labels and class names."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
@@ -56,6 +59,8 @@ class Dataset:
     val: Part
     test: Part | None
     fingerprint: str
+    skipped: int = 0
+    """Unreadable images that were left out."""
 
     @property
     def image(self) -> tuple[int, int, int]:

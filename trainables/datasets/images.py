@@ -1,6 +1,5 @@
 """Pixels: resizing arrays and reading image files, through Pillow."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +33,7 @@ def open_image(path: Path) -> Image.Image:
         DataError: not an image, of a format not allowed, or of more than 50 million pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
+        image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise DataError(f"too many pixels (limit {MAX_PIXELS // 1_000_000} million)") from error
     except (OSError, ValueError, SyntaxError, TypeError) as error:

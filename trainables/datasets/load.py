@@ -20,7 +20,7 @@ from trainables.datasets.registry import DATASETS
 from trainables.datasets.splits import split_off
 from trainables.errors import DataError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raised when decoding changes, so that arrays decoded before are not taken."""
 
 
@@ -49,13 +49,13 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
     if config.train_limit is not None and config.train_limit < len(train):
         _, kept = split_off(train.labels, config.train_limit, generator, left=0)
         train = train.take(kept)
-    return Dataset(config.name, decoded.classes, train, val, test, decoded.fingerprint)
+    return Dataset(config.name, decoded.classes, train, val, test, decoded.fingerprint, decoded.skipped)
 
 
 def _check_classes(decoded: Decoded) -> None:
     """Every class must reach every part that is drawn from the training images."""
     if len(decoded.classes) < 2:
-        raise DataError(f"only one class found ('{decoded.classes[0]}'). A classifier needs two or more.")
+        raise DataError(f"only one class found ({decoded.classes[0]!r}). A classifier needs two or more.")
     least = 2 if decoded.test is not None else 3
     parts = "a training and a validation image" if least == 2 else "a training, a validation and a test image"
     for part in (decoded.train, decoded.test):
@@ -66,7 +66,7 @@ def _check_classes(decoded: Decoded) -> None:
     counts: list[int] = np.bincount(decoded.train.labels, minlength=len(decoded.classes)).tolist()
     for name, count in zip(decoded.classes, counts, strict=True):
         if count < least:
-            raise DataError(f"class '{name}' has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class.")
+            raise DataError(f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class.")
 
 
 def cache_folder() -> Path:
@@ -90,21 +90,24 @@ def _cached(config: DataConfig, *, download: bool) -> Decoded:
 
 
 def _key(config: DataConfig, files: list[Path]) -> str:
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, config.name, str(Path(config.root).resolve()), config.image_size]).encode())
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, config.name, str(Path(config.root).resolve()), config.image_size, config.skip_bad]).encode())
     for path in files:
-        status = path.stat()
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        status = path.stat() if path.exists() else path.lstat()
+        digest.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()[:32]
 
 
 def _read(folder: Path) -> Decoded:
-    """Map the arrays of a cache entry; ValueError or OSError when it is damaged or not there."""
+    """Map the arrays of a cache entry; ValueError or OSError when it is not there or not as it was written."""
     entry = json.loads((folder / "entry.json").read_text())
     classes, parts = tuple(entry["classes"]), {}
     for name in entry["parts"]:
         images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
         parts[name] = Part(images, np.load(folder / f"{name}-labels.npy", allow_pickle=False))
-    return Decoded(classes, parts["train"], parts.get("test"))
+    decoded = Decoded(classes, parts["train"], parts.get("test"), entry["skipped"])
+    if decoded.fingerprint != entry["fingerprint"]:
+        raise ValueError(f"{folder} is damaged")
+    return decoded
 
 
 def _write(folder: Path, decoded: Decoded) -> None:
@@ -118,7 +121,9 @@ def _write(folder: Path, decoded: Decoded) -> None:
                 if part is not None:
                     np.save(new / f"{name}-images.npy", part.images, allow_pickle=False)
                     np.save(new / f"{name}-labels.npy", part.labels, allow_pickle=False)
-            (new / "entry.json").write_text(json.dumps({"classes": decoded.classes, "parts": ["train"] + ["test"] * (decoded.test is not None)}))
+            parts = ["train"] + ["test"] * (decoded.test is not None)
+            entry = {"classes": decoded.classes, "parts": parts, "skipped": decoded.skipped, "fingerprint": decoded.fingerprint}
+            (new / "entry.json").write_text(json.dumps(entry))
             shutil.rmtree(folder, ignore_errors=True)
             new.rename(folder)
     except OSError:

@@ -26,8 +26,7 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
             raise DataError(missing(config)) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Unavailable(f"{config.name} could not be downloaded to '{config.root}' ({reason}). Check the network, or put the files there.") from error
-    parts = [Part(resize(_images(one.data), config.image_size), np.asarray(one.targets, dtype=np.int64)) for one in (train, test)]
-    return Decoded(tuple(train.classes), *parts)
+    return Decoded(tuple(train.classes), _part(train, config), _part(test, config))
 
 
 def missing(config: DataConfig) -> str:
@@ -47,6 +46,10 @@ def existing(config: DataConfig, *names: str) -> list[Path]:
     if not all(path.is_file() for path in paths):
         raise DataError(missing(config))
     return paths
+
+
+def _part(source: Any, config: DataConfig) -> Part:
+    return Part(resize(_images(source.data), config.image_size), np.asarray(source.targets, dtype=np.int64))
 
 
 def _images(data: Any) -> Images:

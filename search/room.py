@@ -1,0 +1,56 @@
+"""Whether the storage has room for a search's checkpoints."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.errors import NotReady
+from search.experiment import Experiment
+from trainables.datasets.arrays import Dataset
+
+CHECKPOINTS = 3
+"""What a trial keeps: its best epoch and the newest two."""
+
+AMPLE = 10**9
+"""With so many free bytes a trial nothing is computed."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """The bytes that a search's checkpoints need at most, and those that are free."""
+
+    needed: int
+    free: int
+    storage: Path
+
+    def __str__(self) -> str:
+        sizes = f"needs about {_size(self.needed)} for checkpoints, {_size(self.free)} are free"
+        return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
+
+
+def room(experiment: Experiment, dataset: Dataset) -> Room | None:
+    """What is needed and what is free; None when there is ample room."""
+    place = experiment.storage.absolute()
+    free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+    if free >= experiment.planned_trials * AMPLE:
+        return None
+    from trainables.estimate import checkpoint_bytes
+
+    models = {experiment.config(params).model for params in experiment.space.edges()}
+    largest = max(checkpoint_bytes(model, dataset.image, len(dataset.classes)) for model in models)
+    return Room(experiment.planned_trials * CHECKPOINTS * largest, free, experiment.storage)
+
+
+def check_room(experiment: Experiment, dataset: Dataset) -> None:
+    """See whether the checkpoints will fit.
+
+    Raises:
+        NotReady: they will not.
+    """
+    found = room(experiment, dataset)
+    if found is not None and found.free < found.needed:
+        raise NotReady(str(found))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.0f} GB" if count >= 10**10 else f"{count / 1e9:.1f} GB"

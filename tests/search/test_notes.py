@@ -1,0 +1,73 @@
+"""What is said before a search begins."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.resources import Demand
+from search import room as room_module
+from search.experiment import Experiment
+from search.notes import notes
+from search.room import Room
+from tests.search.conftest import changed
+from trainables.datasets.arrays import Dataset, Part
+
+
+def part(first: int, count: int) -> Part:
+    """Images that differ in their number."""
+    numbers = np.arange(first, first + count)
+    return Part(np.stack([numbers % 256, numbers // 256], axis=1).astype(np.uint8).reshape(count, 1, 2, 1), numbers % 2)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    """128 training images, two batches of 64, and others in each part."""
+    return Dataset("made", ("a", "b"), part(0, 128), part(1000, 20), part(2000, 20), "f00d")
+
+
+def test_there_is_nothing_to_say_of_good_data(experiment: Experiment, dataset: Dataset) -> None:
+    assert list(notes(experiment, dataset)) == []
+
+
+def test_images_of_the_training_part_in_another_are_counted(experiment: Experiment, dataset: Dataset) -> None:
+    assert dataset.test is not None
+    dataset.val.images[:12] = dataset.train.images[3]
+    dataset.test.images[0] = dataset.train.images[5]
+    assert list(notes(experiment, dataset)) == [
+        "warning: 12 images occur in both the training and the validation part.",
+        "warning: 1 image occurs in both the training and the test part.",
+    ]
+    assert len(list(notes(experiment, dataset.sealed))) == 1
+
+
+@pytest.mark.parametrize(("images", "workers", "left_out"), [(129, 1, "1 image"), (130, 1, ""), (131, 2, "3 images"), (132, 2, "")])
+def test_a_last_batch_that_is_left_out_is_told(experiment: Experiment, dataset: Dataset, images: int, workers: int, left_out: str) -> None:
+    said = list(notes(changed(experiment, demand=Demand(workers=workers)), replace(dataset, train=part(0, images))))
+    expected = f"note: with batch_size 64 the last batch of an epoch has {left_out}, too few for a step, and is left out."
+    assert said == ([expected] if left_out else [])
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 image cannot be read and is left out"), (1200, "1,200 images cannot be read and are left out")])
+def test_images_that_were_left_out_are_counted(experiment: Experiment, dataset: Dataset, count: int, text: str) -> None:
+    assert list(notes(experiment, replace(dataset, skipped=count))) == [f"note: {text}."]
+
+
+def test_a_storage_that_is_nearly_too_small_is_told(experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.notes.room", lambda *_: Room(4 * 10**9, 6 * 10**9, Path("here")))
+    (said,) = notes(experiment, dataset)
+    assert said == "warning: storage 'here' needs about 4.0 GB for checkpoints, 6.0 GB are free. Use another --storage, or fewer --trials."
+    monkeypatch.setattr("search.notes.room", lambda *_: Room(4 * 10**9, 8 * 10**9, Path("here")))
+    assert list(notes(experiment, dataset)) == []
+
+
+def test_sixty_thousand_images_are_compared_in_well_under_a_second(experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_module, "AMPLE", 0)
+    images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28, 1), dtype=np.uint8)
+    large = replace(dataset, train=Part(images[:50_000], np.zeros(50_000, np.int64)), val=Part(images[45_000:], np.zeros(15_000, np.int64)))
+    start = time.process_time()
+    (said, *_) = notes(experiment, large)
+    assert time.process_time() - start < 0.7
+    assert said == "warning: 5,000 images occur in both the training and the validation part."

@@ -1,0 +1,175 @@
+"""What a resume compares, refuses and takes over; resuming itself is proved in `test_driver.py` (every line) and `tests/faults`."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.cli import Refused
+from search.experiment import Experiment
+from search.journal import Journal
+from search.provenance import provenance
+from search.result import SearchResult
+from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
+from search.run import experiment_of as experiment_of_run
+from search.run import parser as run_parser
+from search.space import Choice, Float, Int, SearchSpace
+from tests.conftest import Command
+from tests.search.conftest import OpenDriver, changed, play, started_event
+
+SPACE = """
+from search.space import Choice, SearchSpace
+space = SearchSpace({"optimizer.lr": Choice(0.01, 0.1)}, base={"model.name": "deep_cnn", "epochs": 2})
+"""
+
+
+def facts(**experiment: Any) -> dict[str, Any]:
+    return {"experiment": experiment, "data": {"fingerprint": "f00d"}, "provenance": {"code": "c0de", "version.torch": "2.13", "host": "here", "user": "me"}}
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True), "batch_size": Int(16, 64, step=16)}, base={"epochs": 3}, trials=7),
+        SearchSpace(
+            {
+                "optimizer.name": Choice("adam", "sgd"),
+                "optimizer.momentum": Float(0.5, 0.9, when={"optimizer.name": "sgd"}),
+                "model.layers": Choice(5, 10, when={"optimizer.name": ("sgd", "adam")}),
+            },
+            reference={"optimizer.lr": 0.1},
+            reference_title="somebody's",
+        ),
+    ],
+)
+def test_a_space_comes_back_from_its_description(space: SearchSpace) -> None:
+    assert SearchSpace.from_description(json.loads(json.dumps(space.describe()))) == space
+
+
+def test_an_experiment_comes_back_from_its_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "--space table3 --name s --algorithm random --trials 7 --max-epochs 2 --seed 4 --set optimizer.name=sgd --set batch_size=32 --cpus-per-trial 2"
+    experiment = experiment_of_run(run_parser().parse_args([*words.split(), "--time-budget", "9", "--concurrency", "1", "--hang-timeout", "5"]))
+    again = Experiment.from_description("s", json.loads(json.dumps(experiment.describe())), Path("searches"))
+    assert changed(again, tracking=experiment.tracking) == experiment
+
+
+def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_not() -> None:
+    before = facts(
+        seed=1, space={"domains": {"optimizer.lr": {"options": [0.1, 0.2]}}}, address="local", concurrency=2, base={"data": {"root": "/a"}, "epochs": 3}
+    )
+    assert changes(before, json.loads(json.dumps(before))) == []
+    now = facts(
+        seed=2, space={"domains": {"optimizer.lr": {"options": (0.1, 0.3)}}}, address="far:1", concurrency=9, base={"data": {"root": "/b"}, "epochs": 3}
+    )
+    now["data"] = {"fingerprint": "beef"}
+    now["provenance"] |= {"version.torch": "3.0", "host": "there", "code": "2nd"}
+    assert changes(before, now) == [
+        "  seed: 1 -> 2",
+        "  space.domains.optimizer.lr.options: [0.1, 0.2] -> [0.1, 0.3]",
+        "  data.fingerprint: f00d -> beef",
+        "  code: c0de -> 2nd",
+        "  version.torch: 2.13 -> 3.0",
+    ]
+
+
+def test_many_changes_are_counted() -> None:
+    lines = changes(facts(**{f"k{number}": 0 for number in range(50)}), facts())
+    assert len(lines) == 21
+    assert lines[-1] == "  and 30 more"
+
+
+def test_the_code_that_decides_has_a_fingerprint() -> None:
+    assert len(provenance()["code"]) == 12
+
+
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> SearchResult:
+    """The result of a search that was begun with this command line."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").write_text(SPACE)
+    experiment = experiment_of_run(run_parser().parse_args(["--space", "my.py:space", "--name", "s", *words]))
+    journal = Journal(experiment.folder)
+    journal.append("started", name="s", experiment=experiment.describe(), **started_event())
+    journal.close()
+    return SearchResult.read(experiment.folder)
+
+
+def given(*words: str) -> Namespace:
+    return parser().parse_args(["s", *words])
+
+
+def test_a_resume_is_the_same_experiment_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = recorded(tmp_path, monkeypatch, "--set", "batch_size=16")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    experiment = experiment_of(given("--storage", str(tmp_path / "searches")), result)
+    assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == []
+    assert experiment.tracking == f"sqlite:///{tmp_path}/mlflow.db"
+    assert experiment.folder == tmp_path / "searches" / "s"
+
+
+def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = recorded(tmp_path, monkeypatch)
+    (tmp_path / "my.py").write_text(SPACE.replace("0.1)", "0.2)").replace('"epochs": 2', '"epochs": 3'))
+    experiment = experiment_of(given(), result)
+    found = changes(result.started, {**result.started, "experiment": experiment.describe()})
+    assert "  space.domains.optimizer.lr.options: [0.01, 0.1] -> [0.01, 0.2]" in found
+    assert "  base.epochs: 2 -> 3" in found
+    (tmp_path / "my.py").unlink()
+    with pytest.raises(ValueError, match="space file not found"):
+        experiment_of(given(), result)
+    assert experiment_of(given("--allow-change"), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
+
+
+def test_what_is_asked_for_on_the_command_line_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = recorded(tmp_path, monkeypatch, "--trials", "3")
+    words = "--trials 9 --concurrency 1 --time-budget 60 --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved"
+    experiment = experiment_of(given(*words.split()), result)
+    assert (experiment.planned_trials, experiment.concurrency, experiment.time_budget, experiment.hang_timeout) == (9, 1, 60, 5)
+    assert (experiment.tracking, experiment.seed, experiment.base.data.root) == ("sqlite:///other.db", 8, "/moved")
+    assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == ["  seed: 0 -> 8"]
+
+
+def test_a_login_in_the_tracking_uri_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@h:5000")
+    result = recorded(tmp_path, monkeypatch, "--tracking", "http://me:secret@h:5000")
+    assert "secret" not in (tmp_path / "searches" / "s" / "journal.jsonl").read_text()
+    assert experiment_of(given(), result).tracking == "http://me:secret@h:5000"
+
+
+def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no search at '.*s'\. Check the name and --storage; 'python -m search.run' starts one"):
+        resume(given("--storage", str(tmp_path)))
+
+
+def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    driver.suggest()
+    for name in ("t0001", "t0002"):
+        (experiment.folder / "trials" / name).mkdir(parents=True)
+    with pytest.raises(Refused, match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, the journal does not"):
+        check_trials(experiment.folder, driver.result)
+    (experiment.folder / "trials" / "t0002").rmdir()
+    check_trials(experiment.folder, driver.result)
+
+
+def test_a_search_is_done_when_nothing_is_left_to_train_or_to_test(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(changed(experiment, trials=2)))
+    result = driver.result
+    assert not is_done(result, driver.experiment, given())
+    assert result.best is not None
+    driver.journal.append("tested", trial=result.best.trial, epoch=1, test={})
+    assert is_done(result, driver.experiment, given())
+    assert not is_done(result, driver.experiment, given("--trials", "5"))
+    result.outcome = "interrupted"
+    assert not is_done(result, driver.experiment, given())
+
+
+@pytest.mark.parametrize("verb", ["resume", "status", "sync", "report", "why"])
+def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(command: Command, tmp_path: Path, verb: str) -> None:
+    done = command(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
+    assert done.returncode == (5 if verb == "resume" else 2)
+    assert done.stderr == "error: no search at 'searches/nowhere'. Check the name and --storage; 'python -m search.run' starts one.\n"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,108 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from search.experiment import Experiment
+from search.journal import read
+from search.lease import Lease
+from search.status import duration, lines, table, why
+from search.why import story
+from tests.conftest import Command
+from tests.search.conftest import OpenDriver, changed, play, report
+
+
+def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    play(driver, events=9)
+    assert "running now (process 7 on far)" in lines(driver.result, "process 7 on far", "go")[1]
+    assert lines(driver.result, "", "python -m search.resume played")[1].endswith("go on with: python -m search.resume played")
+    assert "cut off" in lines(driver.result, "", "go")[1]
+    play(driver)
+
+
+def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver, experiment: Experiment) -> None:
+    result = play(open_driver(changed(experiment, scheduler="asha"))).result
+    first, second, third = lines(result, "", "go")
+    assert first == "played: nine on digits, grid + asha, seed 0"
+    assert second == "  completed"
+    assert f"best {result.best.accuracy:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
+    assert table(result).row_count == 9
+
+
+def test_an_interrupted_search_can_be_gone_on_with(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.close("interrupted", "stopped by SIGINT")
+    driver.report(trial, report(1))
+    driver.finish()
+    assert lines(driver.result, "", "go")[1] == "  interrupted (stopped by SIGINT); go on with: go"
+    assert "1 interrupted of 9" in lines(driver.result, "", "go")[2]
+
+
+def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.fail(trial, "lost", "its node was lost")
+    driver.suggest()
+    driver.running(trial)
+    driver.report(trial, {**report(1), "metrics": {}, "waiting": "no space"})
+    assert why(driver.result.trials[trial]) == "waiting: no space; tried again after: lost"
+
+
+def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, scheduler="asha", trials=3))
+    names = [driver.suggest()[0] for _ in range(3)]  # type: ignore[index]
+    for name, accuracy in zip(names, (0.9, 0.2, 0.95), strict=True):
+        driver.running(name, host="10.0.0.7")
+        driver.report(name, report(1, accuracy))
+    text = "\n".join(line[11:] for line in story(read(driver.journal.path), "t0002"))
+    assert "suggested by grid (seed 0) when 0 trials had ended and 0 ran" in text
+    assert "attempt 1 began on 10.0.0.7" in text
+    assert "epoch 1: val accuracy 0.2000, its best, val loss 0.8000" in text
+    assert "stopped by asha: 0.2000 at epoch 1, below 0.9000, the bar among 2 trials\n    1. t0001 0.9000\n    2. t0002 0.2000  <- below the bar" in text
+    assert "t0003" not in text
+
+
+def test_the_story_tells_retries_checkpoints_and_waiting(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.fail(trial, "hung", "it made no step for 10 s", traceback="trials/t0001/errors/attempt-1.txt")
+    driver.suggest()
+    driver.running(trial)
+    driver.report(trial, {**report(2), "metrics": {}, "restored": ["epoch-0003 is damaged"]})
+    driver.report(trial, {**report(2), "metrics": {}, "waiting": "no space"})
+    driver.fail(trial, "error", "ValueError: no")
+    text = "\n".join(story(read(driver.journal.path), trial))
+    for words in (
+        "kept: trials/t0001/errors/attempt-1.txt",
+        "to be tried again (hung): it made no step for 10 s",
+        "attempt 2 began on this machine",
+        "a checkpoint could not be used: epoch-0003 is damaged",
+        "went on after epoch 2",
+        "waited: no space",
+        "failed (error): ValueError: no",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")])
+def test_a_duration_in_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_commands(open_driver: OpenDriver, experiment: Experiment, command: Command, tmp_path: Path) -> None:
+    play(open_driver(changed(experiment, scheduler="asha")))
+    done = command("search.status", "played")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "t0009" in done.stdout
+    with Lease(experiment.folder):
+        shown = json.loads(command("search.status", "played", "--json").stdout)
+    assert shown["holder"].startswith("process ")
+    assert len(shown["trials"]) == 9
+    assert command("search.why", "played", "t0001").stdout.startswith("t0001 of played\n")
+    wrong = command("search.why", "played", "t77")
+    assert (wrong.returncode, wrong.stderr) == (2, "error: no trial 't77' in played, which has t0001 to t0009.\n")

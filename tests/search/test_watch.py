@@ -1,0 +1,36 @@
+import os
+from pathlib import Path
+
+from search.watch import Watch
+from trainables.heartbeat import Heartbeat
+
+
+def test_a_trial_that_makes_no_step_is_killed_once_whatever_its_clock_says(tmp_path: Path) -> None:
+    now, killed = [100.0], list[tuple[int, str]]()
+    watch = Watch(10, clock=lambda: now[0], kill=lambda pid, node: killed.append((pid, node)))
+    for trial in ("quick", "hung"):
+        Heartbeat(tmp_path / trial, node="n1")
+    Heartbeat(tmp_path / "of an earlier attempt", node="n1")
+    folders = {tmp_path / trial: 1 for trial in ("quick", "hung", "not yet there")} | {tmp_path / "of an earlier attempt": 2}
+    for second in range(30):
+        now[0] += 1
+        os.utime(tmp_path / "quick" / "heartbeat", (second, second))
+        watch.look(folders)
+    assert killed == [(os.getpid(), "n1")]
+    assert watch.killed == {"hung": "it made no step for 10 s"}
+
+
+def test_a_trial_that_is_begun_again_has_its_time_anew(tmp_path: Path) -> None:
+    now, killed = [100.0], list[int]()
+    watch = Watch(10, clock=lambda: now[0], kill=lambda pid, node: killed.append(pid))
+    Heartbeat(tmp_path / "t", node="n1")
+    for _ in range(9):
+        now[0] += 1
+        watch.look({tmp_path / "t": 1})
+    watch.look({})
+    now[0] += 5
+    watch.look({})
+    for _ in range(9):
+        now[0] += 1
+        watch.look({tmp_path / "t": 1})
+    assert killed == []
