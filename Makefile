@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA_ROOT ?= data
+SECONDS ?= 600
 
-.PHONY: setup run test check bench clean
+.PHONY: setup run test check soak bench clean
 
 setup: $(STAMP)
 
@@ -25,6 +26,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
+
+soak: setup
+	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 bench: setup
 	$(BIN)/python tests/bench/tables.py digits

@@ -1,0 +1,172 @@
+"""Faults from outside. With this folder on a command's PYTHONPATH each of its processes wraps parts of `trainables` as it imports them.
+
+`FAULTS_DIR/truth.jsonl` gets a line for every epoch that was trained, before anybody else hears of it. `FAULTS_DIR/plan.json` says what
+goes wrong, and is read again at each epoch:
+
+    {"faults": [{"do": "raise", "trial": "t0002", "epoch": 3, "once": true}, ...], "played": {"epoch_s": 0.0}}
+
+A fault without `trial` or `epoch` means any. `do` is one of
+
+    before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb), stop (SIGSTOP), spoil (file; then SIGKILL)
+    after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
+    in a save          full (no space left on device)
+
+With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation. FAULTS_CLOCK_S sets the wall clock
+of every Python process so many seconds off.
+"""
+
+import errno
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import math
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NOW = {"trial": "", "folder": ""}
+HELD = []
+
+
+def plan():
+    """What goes wrong, as it stands now."""
+    try:
+        return json.loads((Path(os.environ["FAULTS_DIR"]) / "plan.json").read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def due(*kinds, epoch):
+    """The faults of these kinds that strike now; one that strikes once leaves its mark first, which no other process can leave again."""
+    for fault in plan().get("faults", []):
+        if fault["do"] in kinds and fault.get("trial", NOW["trial"]) == NOW["trial"] and fault.get("epoch", epoch) == epoch:
+            name = hashlib.sha256(json.dumps(fault, sort_keys=True).encode()).hexdigest()[:12]
+            try:
+                (Path(os.environ["FAULTS_DIR"]) / f"struck-{fault['do']}-{name}").touch(exist_ok=not fault.get("once"))
+            except FileExistsError:
+                continue
+            yield fault
+
+
+def tell(**facts):
+    """One line of truth, on disk before this returns."""
+    line = json.dumps({"trial": NOW["trial"], "pid": os.getpid(), "time_ns": time.time_ns(), **facts}) + "\n"
+    descriptor = os.open(Path(os.environ["FAULTS_DIR"]) / "truth.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    os.write(descriptor, line.encode())
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def die(number):
+    """Send this process a signal, and let nothing happen before it arrives."""
+    os.kill(os.getpid(), number)
+    time.sleep(1)
+
+
+def before(epoch):
+    """What strikes before an epoch is trained."""
+    for fault in due("sleep", "raise", "memory_error", "allocate", "stop", "spoil", epoch=epoch):
+        match fault["do"]:
+            case "sleep":
+                time.sleep(fault["seconds"])
+            case "raise":
+                raise RuntimeError(fault["message"])
+            case "memory_error":
+                raise MemoryError(fault["message"])
+            case "allocate":
+                HELD.append(b"x" * (fault["mb"] * 2**20))
+            case "stop":
+                die(signal.SIGSTOP)
+            case "spoil":
+                newest = max(Path(NOW["folder"]).glob("epoch-*"))
+                os.truncate(newest / fault["file"], 10)
+                die(signal.SIGKILL)
+
+
+def after(metrics):
+    """The truth about a trained epoch, and what strikes after it. Returns the metrics that the trial goes on with."""
+    for fault in due("metric", epoch=metrics.epoch):
+        metrics = replace(metrics, values={**metrics.values, fault["name"]: float(fault["value"])})
+    diverged = bool(metrics.diverged) or not all(map(math.isfinite, metrics.values.values()))
+    tell(epoch=metrics.epoch, diverged=diverged, val_accuracy=metrics.values["val/accuracy"])
+    for _ in due("kill", epoch=metrics.epoch):
+        die(signal.SIGKILL)
+    return metrics
+
+
+def wrap_loop(module):
+    """Every epoch of a `Training` tells the truth; of several processes that train one trial, the first one does."""
+    train = module.Training._next_epoch
+
+    def _next_epoch(self):
+        if self.world.rank:
+            return train(self)
+        before(self.epoch + 1)
+        return after(train(self))
+
+    module.Training._next_epoch = _next_epoch
+
+
+def wrap_run(module):
+    """Remember whose training this process runs."""
+    run_trial = module.run_trial
+
+    def wrapped(config, dataset, folder, *args, **options):
+        NOW.update(trial=folder.name, folder=str(folder))
+        yield from run_trial(config, dataset, folder, *args, **options)
+
+    module.run_trial = wrapped
+
+
+def wrap_checkpoint(module):
+    """A disk that is full when a checkpoint is saved."""
+    save = module.save
+
+    def wrapped(folder, state, *args, **options):
+        for _ in due("full", epoch=state["epoch"]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        return save(folder, state, *args, **options)
+
+    module.save = wrapped
+
+
+WRAPPERS = {"trainables.loop": wrap_loop, "trainables.run": wrap_run, "trainables.checkpoint": wrap_checkpoint}
+PLAYED = {"trainables.run", "trainables.threads", "trainables.evaluate"}
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules named above as Python does, and changes them once they are loaded."""
+
+    def find_spec(self, name, path, target=None):
+        """A spec for our modules, None for all others."""
+        if name in PLAYED and "played" in plan():
+            return importlib.util.spec_from_file_location(name, HERE / "played.py")
+        if name not in WRAPPERS or (spec := importlib.machinery.PathFinder.find_spec(name, path)) is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            WRAPPERS[name](module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def set_clock(seconds):
+    """A wall clock that is off."""
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + seconds
+    time.time_ns = lambda: now_ns() + seconds * 10**9
+
+
+if "FAULTS_CLOCK_S" in os.environ:
+    set_clock(int(os.environ["FAULTS_CLOCK_S"]))
+if "FAULTS_DIR" in os.environ:
+    sys.meta_path.insert(0, Finder())

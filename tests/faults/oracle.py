@@ -1,0 +1,145 @@
+"""What really happened to a search, from three independent witnesses: the epochs that were trained (`truth.jsonl`), the journal, and MLflow.
+
+The journal is read here as plain lines: the oracle shares no code with what it judges.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from tests.faults.harness import Done, Search
+
+Epoch = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a program writes to MLflow: its metrics of an epoch, and the trial that a run belongs to ("" for a run that is nobody's)."""
+
+    metrics: frozenset[str]
+    accuracy: str
+    trial_of: Callable[[Run], str]
+    roots: frozenset[str] = frozenset()
+
+
+OURS = Dialect(
+    frozenset({"train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"}),
+    "val/accuracy",
+    lambda run: run.data.tags.get("search.trial") or run.data.tags.get("search.role", ""),
+    frozenset({"search"}),
+)
+PEERS = Dialect(frozenset({"train_loss", "val_accuracy"}), "val_accuracy", lambda run: run.data.tags.get("trial_name", "").partition("_")[2])
+"""Ray's MLflowLoggerCallback: `trial_name` is the function's name and the trial's id."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """`trained`: distinct (trial, epoch) pairs. `again`: how often one was trained once more, by trial. The rest should be empty.
+
+    `lost` are epochs that are in truth or journal, and not in MLflow with all their metrics; `doubled` metrics that MLflow holds twice for
+    an epoch; `untrue` accuracies in MLflow that no training gave; `runs` trials (and `search`) with their number of runs, deleted ones
+    included, where that is not one; `zombies` runs still RUNNING; `strays` runs that are not of a search, or lie in Default.
+    """
+
+    trained: int
+    again: Counter[str]
+    lost: set[Epoch]
+    doubled: set[tuple[str, int, str]]
+    untrue: set[Epoch]
+    runs: dict[str, int]
+    zombies: list[str]
+    strays: list[str]
+
+
+def account(search: Search, uri: str = "", dialect: Dialect = OURS) -> Account:
+    """Hear all three witnesses."""
+    client = MlflowClient(uri or search.tracking)
+    everything = all_runs(client)
+    mine = [run for run in everything if run.data.tags.get("search.name") == search.name and dialect.trial_of(run)]
+    truth: dict[Epoch, list[float]] = {}
+    for line in search.truth():
+        if not line["diverged"]:
+            truth.setdefault((line["trial"], line["epoch"]), []).append(line["val_accuracy"])
+    journal = {(event["trial"], event["epoch"]) for event in search.events("epoch")}
+    rows = metric_rows(client, mine, dialect)
+    started = {event["trial"] for event in search.events("running")} | {trial for trial, _ in truth} | dialect.roots
+    runs = Counter(map(dialect.trial_of, mine))
+    whole = {epoch for epoch in truth.keys() | journal if all(rows.get((*epoch, name)) for name in dialect.metrics)}
+    told = {(trial, epoch): values for (trial, epoch, name), values in rows.items() if name == dialect.accuracy}
+    return Account(
+        trained=len(truth),
+        again=Counter({trial: times for trial in {trial for trial, _ in truth} if (times := _again(truth, trial))}),
+        lost=(truth.keys() | journal) - whole,
+        doubled={row for row, values in rows.items() if len(values) > 1},
+        untrue={epoch for epoch, values in told.items() if not set(values) <= set(truth.get(epoch, []))},
+        runs={trial: runs[trial] for trial in started | runs.keys() if runs[trial] != 1},
+        zombies=[run.info.run_name or run.info.run_id for run in mine if run.info.status in ("RUNNING", "SCHEDULED")],
+        strays=[run.info.run_name or run.info.run_id for run in everything if not dialect.trial_of(run) or run.info.experiment_id == "0"],
+    )
+
+
+def _again(truth: dict[Epoch, list[float]], trial: str) -> int:
+    return sum(len(times) - 1 for (whose, _), times in truth.items() if whose == trial)
+
+
+def all_runs(client: MlflowClient, view: int = ViewType.ALL) -> list[Run]:
+    """Every run of every experiment, deleted ones included unless `view` says otherwise."""
+    experiments = [found.experiment_id for found in client.search_experiments(view_type=view)]
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(experiments, run_view_type=view, max_results=5000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def metric_rows(client: MlflowClient, runs: list[Run], dialect: Dialect) -> dict[tuple[str, int, str], list[float]]:
+    """The values that MLflow holds by trial, epoch and metric; one is right."""
+    rows: dict[tuple[str, int, str], list[float]] = {}
+    for run in runs:
+        for name in dialect.metrics & run.data.metrics.keys():
+            for metric in client.get_metric_history(run.info.run_id, name):
+                rows.setdefault((dialect.trial_of(run), metric.step, name), []).append(metric.value)
+    return rows
+
+
+def assert_contract(search: Search, *, kills: int = 0, undisturbed: Search | None = None, uri: str = "") -> Account:
+    """Nothing lost, nothing doubled, nothing left behind; at most one epoch trained again for each trial that was killed.
+
+    With `undisturbed`, a finished search without faults, the trials, their curves and the best must be the same to the last digit.
+    """
+    found = account(search, uri)
+    assert not found.lost, f"lost: {sorted(found.lost)}"
+    assert not found.doubled, f"doubled: {sorted(found.doubled)}"
+    assert not found.untrue, f"untrue: {sorted(found.untrue)}"
+    assert not found.runs, f"runs: {found.runs}"
+    assert not found.zombies, f"RUNNING for ever: {found.zombies}"
+    assert not found.strays, f"strays: {found.strays}"
+    assert found.again.total() <= kills, f"{found.again.total()} epochs trained again after {kills} kills: {found.again}"
+    if undisturbed is not None:
+        assert story(search) == story(undisturbed)
+    return found
+
+
+def assert_same_best(done: Done, undisturbed: Done) -> None:
+    """The best trial, its parameters and its metrics are those of the undisturbed search."""
+    assert done.summary["best"] == undisturbed.summary["best"]
+    assert done.summary["epochs_trained"] == undisturbed.summary["epochs_trained"]
+
+
+def story(search: Search) -> dict[str, tuple[Any, ...]]:
+    """Each trial's params, outcome and curve, without the times. An epoch told twice would be in its curve twice."""
+    told: dict[str, list[Any]] = {event["trial"]: [event["params"], None, []] for event in search.events("suggested")}
+    for event in search.events():
+        if event["event"] == "ended":
+            told[event["trial"]][1] = event["outcome"]
+        elif event["event"] == "epoch":
+            metrics = {name: value for name, value in event["metrics"].items() if not name.startswith("time/")}
+            told[event["trial"]][2].append((event["epoch"], metrics))
+    return {trial: tuple(facts) for trial, facts in told.items()}

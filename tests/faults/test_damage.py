@@ -1,0 +1,206 @@
+"""A search's folder is damaged between its interruption and its resume: it comes to its end all the same, or a person is asked. Never a silent restart."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import OpenSearch
+from tests.faults.harness import GRID, HERE, Done, Search
+from tests.faults.oracle import assert_contract, assert_same_best
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+Damage = Callable[[Path], None]
+SPACE = "space.py"
+CHECKPOINT = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+REFUSED = 5
+
+
+def truncated(path: Path) -> None:
+    """The second half is gone."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flipped(path: Path) -> None:
+    """One bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    """Nothing in it."""
+    path.write_bytes(b"")
+
+
+def missing(path: Path) -> None:
+    """Not there."""
+    path.unlink()
+
+
+def cut_at_a_line(path: Path) -> None:
+    """The second half is gone, and nothing looks broken."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: len(lines) // 2]))
+
+
+def other_digit(path: Path) -> None:
+    """One digit of an accuracy; the line is still JSON."""
+    head, mark, tail = path.read_bytes().partition(b'"val/accuracy": 0.')
+    path.write_bytes(head + mark + (b"8" if tail[:1] == b"9" else b"9") + tail[1:])
+
+
+def torn(path: Path) -> None:
+    """The last line was being written when the power went."""
+    with path.open("ab") as file:
+        file.write(b'{"n": 99, "time_ms": 17955')
+
+
+DAMAGES: tuple[Damage, ...] = (truncated, flipped, empty, missing)
+
+
+@pytest.fixture(scope="module")
+def paused_once(open_search: OpenSearch, tmp_path_factory: pytest.TempPathFactory) -> tuple[Search, Path]:
+    """The tiny grid with a space file of its own, stopped by Ctrl-C in the midst of two trials, and a copy of its whole folder."""
+    search = open_search()
+    space = shutil.copy(HERE / "tiny.py", search.folder / SPACE)
+    search.plan({"do": "sleep", "seconds": 0.5, "epoch": 3})
+    search.run(*GRID, "--space", f"{space}:space")
+    search.wait_until(lambda: sum(line["epoch"] == 2 for line in search.truth()) == 4, what="two epochs of the second pair of trials")
+    search.interrupt()
+    assert search.finish().code == 130
+    search.plan()
+    kept = tmp_path_factory.mktemp("kept") / "folder"
+    shutil.copytree(search.folder, kept)
+    return search, kept
+
+
+@pytest.fixture
+def paused(paused_once: tuple[Search, Path]) -> Iterator[Search]:
+    """That search as it was when it stopped."""
+    search, kept = paused_once
+    shutil.rmtree(search.folder)
+    shutil.copytree(kept, search.folder)
+    yield search
+    search.end()
+
+
+def midst(search: Search) -> list[str]:
+    """The trials that have started and not ended."""
+    ended = {event["trial"] for event in search.events("ended") if event["outcome"] not in ("interrupted", "paused")}
+    return [trial for trial in dict.fromkeys(event["trial"] for event in search.events("running")) if trial not in ended]
+
+
+def newest(search: Search, trial: str) -> Path:
+    """A trial's newest checkpoint."""
+    return max((search.home / "trials" / trial).glob("epoch-*"))
+
+
+def refused_or_whole(search: Search, undisturbed: tuple[Search, Done], *, kills: int = 0) -> Done:
+    """Resume. Either it is refused and nothing has been trained, or everything is as if nothing had happened."""
+    before = search.truth()
+    done = search.resume().finish()
+    assert "Traceback" not in done.err
+    if done.code == REFUSED:
+        assert search.truth() == before
+    else:
+        assert done.code == 0, done.err
+        assert_contract(search, kills=kills, undisturbed=undisturbed[0])
+        assert_same_best(done, undisturbed[1])
+    return done
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, cut_at_a_line, other_digit])
+def test_a_damaged_journal_is_never_a_new_beginning(damage: Damage, paused: Search, undisturbed: tuple[Search, Done]) -> None:
+    """F7: the journal."""
+    damage(paused.journal)
+    done = refused_or_whole(paused, undisturbed)
+    if done.code == REFUSED:
+        assert "journal" in done.err
+
+
+def test_a_torn_line_a_lock_in_shreds_and_damaged_checkpoints_are_passed_over(paused: Search, undisturbed: tuple[Search, Done]) -> None:
+    """F7, F9: both trials in the midst have a damaged newest checkpoint; each trains one epoch again, and the user is told."""
+    first, second = midst(paused)
+    torn(paused.journal)
+    (paused.home / "lock.json").write_text('{"host": "')
+    truncated(newest(paused, first) / "model.safetensors")
+    missing(newest(paused, second) / "state.json")
+    done = refused_or_whole(paused, undisturbed, kills=2)
+    assert done.code == 0
+    for trial in (first, second):
+        assert newest(paused, trial).name == "epoch-0003"
+        assert any(trial in line and "epoch-0002" in line for line in done.err.splitlines()), done.err
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", CHECKPOINT)
+def test_a_damaged_checkpoint_costs_one_epoch(name: str, damage: Damage, paused: Search, undisturbed: tuple[Search, Done]) -> None:
+    """F7, F9: each file of a checkpoint, damaged in each way."""
+    for trial in midst(paused):
+        damage(newest(paused, trial) / name)
+    assert refused_or_whole(paused, undisturbed, kills=2).code == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_lock_holds_nobody_up(damage: Damage, paused: Search, undisturbed: tuple[Search, Done]) -> None:
+    """F7: the lease is over, whatever is left of its file."""
+    lock = paused.home / "lock.json"
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot_id": "another"}))
+    damage(lock)
+    assert refused_or_whole(paused, undisturbed).code == 0
+
+
+def test_a_search_without_any_checkpoint_still_comes_to_its_end(paused: Search, undisturbed: tuple[Search, Done]) -> None:
+    """F7: `trials/` is gone: the two trials in the midst start again, what the journal holds stays."""
+    shutil.rmtree(paused.home / "trials")
+    refused_or_whole(paused, undisturbed, kills=4)
+
+
+def test_a_changed_space_is_refused_with_its_difference(paused: Search) -> None:
+    """F22: the space file was edited."""
+    path = paused.folder / SPACE
+    path.write_text(path.read_text().replace("0.003", "0.004"))
+    before = paused.truth()
+    done = paused.resume().finish()
+    assert done.code == REFUSED, done.err
+    assert "optimizer.lr" in done.err
+    assert "0.003" in done.err
+    assert "0.004" in done.err
+    assert "--allow-change" in done.err
+    assert paused.truth() == before
+
+
+def test_a_missing_space_file_is_no_hindrance_or_said(paused: Search, undisturbed: tuple[Search, Done]) -> None:
+    """F22: the space file is gone; the journal holds the space."""
+    (paused.folder / SPACE).unlink()
+    done = paused.resume().finish()
+    if done.code == 0:
+        assert_contract(paused, undisturbed=undisturbed[0])
+    else:
+        assert done.code in (2, REFUSED)
+        assert SPACE in done.err
+
+
+def test_a_changed_space_may_be_allowed(paused: Search) -> None:
+    """F22: the search goes on; what was found before stays."""
+    path = paused.folder / SPACE
+    path.write_text(path.read_text().replace("0.003", "0.004"))
+    done = paused.resume("--allow-change").finish()
+    assert done.code == 0, done.err
+    assert_contract(paused)
+
+
+def test_there_is_nothing_to_resume_under_another_name(paused: Search) -> None:
+    """F7: no search of that name: said, not started."""
+    stranger = Search(paused.folder, name="stranger", tracking=paused.tracking)
+    done = stranger.resume().finish()
+    assert done.code in (2, REFUSED)
+    assert "no search" in done.err
+    assert not stranger.home.exists()

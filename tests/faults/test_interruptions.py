@@ -1,0 +1,165 @@
+"""One search that is interrupted in every way, one after the other, and comes to the same end as if nobody had touched it."""
+
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from tests.faults.conftest import OpenSearch
+from tests.faults.harness import GRID, Done, Search
+from tests.faults.oracle import all_runs, assert_contract, assert_same_best
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SLOW = {"do": "sleep", "seconds": 0.5}
+SLOTS = 2
+TWO_HOURS_SLOW = {"FAULTS_CLOCK_S": "-7200"}
+
+
+@dataclass
+class Ordeal:
+    """A search, and what each of its interruptions left: exit code, messages, and the statuses of MLflow's runs."""
+
+    search: Search
+    done: dict[str, Done] = field(default_factory=dict)
+    statuses: dict[str, set[str]] = field(default_factory=dict)
+    holder: int = 0
+
+    def suffer(self, name: str, harm: Callable[[Search], object], *, epochs: int = 1, **options: Any) -> None:
+        """Go on until so many more epochs are trained, do harm, and see how the search ends."""
+        trained = len(self.search.truth())
+        self.search.resume(**options) if trained else self.search.run(*GRID, **options)
+        self.search.wait_for_epochs(trained + epochs)
+        harm(self.search)
+        self.done[name] = self.search.finish(timeout=90)
+        self.statuses[name] = {run.info.status for run in all_runs(MlflowClient(self.search.tracking))}
+
+
+def twice(search: Search) -> None:
+    """Ctrl-C, and again as soon as the first one is heard."""
+    search.interrupt()
+    search.wait_until(lambda: "stopping" in search.err)
+    search.interrupt()
+
+
+@pytest.fixture(scope="module")
+def ordeal(open_search: OpenSearch) -> Ordeal:
+    """Six interruptions and an end. The second Ctrl-C, the two kills and the loss of Ray may each cost an epoch a slot."""
+    search = open_search()
+    search.plan(SLOW)
+    suffered = Ordeal(search)
+    suffered.suffer("ctrl-c", Search.interrupt, epochs=2)
+    suffered.suffer("sigterm", lambda search: search.interrupt(signal.SIGTERM), epochs=2)
+    suffered.suffer("ctrl-c to all", lambda search: search.interrupt(group=True))
+    suffered.suffer("ctrl-c twice", twice)
+    suffered.suffer("kill -9, clock slow", Search.kill9, environment=TWO_HOURS_SLOW)
+    suffered.suffer("no gcs", lambda search: os.kill(search.processes("gcs_server")[0], signal.SIGKILL))
+    search.plan()
+    search.resume().wait_for_event("resumed")
+    suffered.holder = search.alive.pid
+    rival = Search(search.folder, name="rival", storage=search.storage)
+    suffered.done["second driver"] = rival.start("resume", search.name).finish(timeout=60)
+    suffered.done["end"] = search.finish()
+    return suffered
+
+
+def test_six_interruptions_change_nothing(ordeal: Ordeal, undisturbed: tuple[Search, Done]) -> None:
+    """F1, F4, F5, F11, F15, F30: the same trials, curves and best; nothing lost, nothing doubled."""
+    end = ordeal.done["end"]
+    assert end.code == 0, end.err
+    assert_contract(ordeal.search, kills=3 * SLOTS, undisturbed=undisturbed[0])
+    assert_same_best(end, undisturbed[1])
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "ctrl-c to all"])
+def test_ctrl_c_finishes_the_epoch_and_pauses(ordeal: Ordeal, how: str) -> None:
+    """F4: to the driver alone, and to its process group as a terminal does it."""
+    done = ordeal.done[how]
+    assert done.code == 130, done.err
+    assert done.summary["outcome"] == "interrupted"
+    assert "search.resume s" in done.err
+    assert "RUNNING" not in ordeal.statuses[how]
+
+
+def test_ctrl_c_twice_ends_at_once(ordeal: Ordeal) -> None:
+    """F4."""
+    done = ordeal.done["ctrl-c twice"]
+    assert done.code == 130, done.err
+    assert "Traceback" not in done.err
+
+
+def test_sigterm_pauses_within_the_grace(ordeal: Ordeal) -> None:
+    """F5: a spot notice, Slurm, Kubernetes: 30 s. The ten seconds are for the start and the three epochs before the signal."""
+    done = ordeal.done["sigterm"]
+    assert done.code == 143, done.err
+    assert done.seconds < 30 + 10
+    assert "RUNNING" not in ordeal.statuses["sigterm"]
+
+
+def test_a_second_driver_is_refused(ordeal: Ordeal) -> None:
+    """F11: it names the holder."""
+    done = ordeal.done["second driver"]
+    assert done.code == 5, done.err
+    assert socket.gethostname() in done.err
+    assert str(ordeal.holder) in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_lost_ray_is_an_error_that_can_be_resumed(ordeal: Ordeal) -> None:
+    """F30: gcs_server is killed."""
+    done = ordeal.done["no gcs"]
+    assert done.code == 4, done.err
+    assert "search.resume s" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_journal_keeps_its_order_when_the_clock_does_not(ordeal: Ordeal) -> None:
+    """F15: one session's clock was two hours slow; numbers order the events, not times."""
+    times = [event["time_ms"] for event in ordeal.search.events()]
+    assert any(after < before - 3_600_000 for before, after in pairwise(times))
+    assert [event["n"] for event in ordeal.search.events()] == list(range(1, len(times) + 1))
+
+
+def test_a_killed_raylet_is_an_error_that_can_be_resumed(open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
+    """F30: the raylet is killed."""
+    search = open_search()
+    search.plan(SLOW)
+    search.run(*GRID).wait_for_epochs(5)
+    os.kill(search.processes("raylet/raylet")[0], signal.SIGKILL)
+    done = search.finish(timeout=90)
+    assert done.code == 4, done.err
+    assert "search.resume s" in done.err
+    end = search.resume().finish()
+    assert end.code == 0, end.err
+    assert_contract(search, kills=SLOTS, undisturbed=undisturbed[0])
+
+
+@pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 11))])
+def test_a_killed_driver_loses_nothing(seed: int, open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
+    """F1: `kill -9` at a random moment, one more during the resume."""
+    chance = random.Random(seed)
+    search = open_search()
+    search.plan({"do": "sleep", "seconds": 0.1})
+    search.run(*GRID).wait_for_epochs(chance.randint(1, 12))
+    kill_soon(search, chance)
+    search.resume().wait_for_epochs(len(search.truth()) + chance.randint(1, 8))
+    kill_soon(search, chance)
+    end = search.resume().finish()
+    assert end.code == 0, end.err
+    assert_contract(search, kills=2 * SLOTS, undisturbed=undisturbed[0])
+    assert_same_best(end, undisturbed[1])
+
+
+def kill_soon(search: Search, chance: random.Random) -> None:
+    """Within the next epoch: while it trains, saves, or is reported."""
+    with suppress(Exception):
+        search.alive.wait(chance.uniform(0, 0.4))
+    search.kill9()
