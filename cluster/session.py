@@ -12,7 +12,7 @@ from typing import Any
 from cluster.errors import NotReady
 from cluster.resources import Resources
 
-LOCAL = "local"
+LOCAL, AUTO = "local", "auto"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -36,9 +36,11 @@ def check_address(address: str) -> None:
     Raises:
         NotReady: nothing does.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address == LOCAL or not colon or not port.isdigit():
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address in (LOCAL, AUTO):
         return
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise NotReady(f"'{address}' is no address of a Ray cluster. Use {LOCAL}, {AUTO} or HOST:PORT.")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:

@@ -28,7 +28,8 @@ def news(event: Event) -> list[str]:
         case "waiting":
             return [f"trial {data['trial']} waits: {data['reason']}"]
         case "restored":
-            return [f"trial {data['trial']}: {line} It goes on after epoch {data['epoch']}." for line in data["damaged"]]
+            begins = f"it goes on after epoch {data['epoch']}" if data["epoch"] else "it begins anew"
+            return [f"trial {data['trial']}: {line}; {begins}" for line in data["damaged"]]
     return []
 
 

@@ -135,7 +135,12 @@ class Experiment:
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
         plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
-        return {**plain, **demand, "trials": self.planned_trials, "horizon": self.horizon, "space": space, "base": self.base.to_dict()}
+        return {**plain, **demand, "trials": self.planned_trials, "horizon": self.horizon, "space": space, "base": self._base_from_anywhere.to_dict()}
+
+    @property
+    def _base_from_anywhere(self) -> TrialConfig:
+        """The base, its data found from any folder."""
+        return self.base.override({"data.root": str(Path(self.base.data.root).absolute())}) if self.base.data.root else self.base
 
     @classmethod
     def from_description(cls, name: str, description: dict[str, Any], storage: Path) -> Self:

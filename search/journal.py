@@ -173,6 +173,8 @@ def read(path: Path) -> list[Event]:
     try:
         *lines, _ = path.read_bytes().split(b"\n")
     except FileNotFoundError:
+        if (path.parent / "trials").exists():
+            raise DamagedJournal(f"'{path.parent}' holds trials, but no {FILE_NAME}. Bring that back from a copy.") from None
         raise JournalError(f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one.") from None
     return list(parsed(lines, path, 1))
 

@@ -61,7 +61,7 @@ def parser() -> Parser:
     how.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time, and stop each trial after its epoch")
     where = made.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
-    where.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where journals, checkpoints and pictures are kept")
+    where.add_argument("--storage", type=storage_folder, default=Path("searches"), metavar="DIR", help="where journals, checkpoints and pictures are kept")
     where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
     where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
     where.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as many as fit)")
@@ -77,6 +77,13 @@ def parser() -> Parser:
     return made
 
 
+def storage_folder(text: str) -> Path:
+    """The folder that `--storage` names; a bucket's URI would make one of an odd name."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"a folder is needed (got '{text}'); mount a bucket, and name the folder where it is mounted")
+    return Path(text)
+
+
 def experiment_of(args: argparse.Namespace) -> Experiment:
     """The experiment that the command line describes.
 
@@ -84,7 +91,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         ConfigError: it describes nonsense.
     """
     source = args.data.partition(":")[0]
-    if source not in DATASETS and Path(args.data).is_dir():
+    if args.data and source not in DATASETS and Path(args.data).is_dir():
         raise ConfigError(f"'{args.data}' is a folder: use --data folder:{args.data}.")
     if source not in DATASETS or (source != "folder" and ":" in args.data):
         raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))

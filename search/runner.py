@@ -95,9 +95,13 @@ def refuse_taken(experiment: Experiment) -> None:
     Raises:
         ConfigError: one is.
     """
-    if (experiment.folder / FILE_NAME).exists() or experiment.folder.is_file():
-        remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
-        raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
+    folder = experiment.folder
+    with suppress(OSError):
+        if (folder / FILE_NAME).exists() or folder.is_file():
+            remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
+            raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
+        if left := [path.name for path in folder.iterdir() if path.name != LOCK_FILE]:
+            raise ConfigError(f"'{folder}' holds {left[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
 
 
 def check_storage(experiment: Experiment) -> None:
@@ -228,7 +232,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
     """What the journal says of the data set."""
     return {
         "name": dataset.name,
-        "root": experiment.base.data.root,
+        "root": str(Path(experiment.base.data.root).absolute()) if experiment.base.data.root else "",
         "classes": list(dataset.classes),
         "image": list(dataset.image),
         "train": len(dataset.train),

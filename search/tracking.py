@@ -8,6 +8,7 @@ and what they have already is not written twice. So a search that was cut off, a
 import http.client
 import logging
 import os
+import re
 import socket
 import sqlite3
 import threading
@@ -73,6 +74,8 @@ def check_tracking(uri: str) -> None:
     if kind not in KINDS:
         raise ConfigError(unknown("kind of tracking URI", kind, KINDS))
     if kind == "sqlite":
+        if not re.match(r"[^/]+:///(?!:memory:)[^?]", uri):
+            raise ConfigError(f"'{uri}' names no file, so nothing would be kept. Use --tracking sqlite:///mlflow.db.")
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking.")

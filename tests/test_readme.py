@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.run import experiment_of, parser
+from search.run import arguments, experiment_of
 from search.space import SearchSpace
 
 ROOT = Path(__file__).parent.parent
@@ -18,8 +18,9 @@ RUNS = [command for command in COMMANDS if command.startswith("python -m search.
 @pytest.mark.parametrize("command", RUNS)
 def test_a_command_describes_an_experiment(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_space.py").write_text(python_block())
-    experiment = experiment_of(parser().parse_args(shlex.split(command)[3:]))
+    (tmp_path / "my_space.py").write_text(block("python"))
+    (tmp_path / "my_search.yaml").write_text(block("yaml"))
+    experiment = experiment_of(arguments(shlex.split(command)[3:]))
     assert experiment.planned_trials > 0
 
 
@@ -28,18 +29,18 @@ def test_every_run_command_is_checked() -> None:
     assert set(COMMANDS) - set(RUNS) == {"python -m search.report NAME"}
 
 
-def python_block() -> str:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    return str(block)
+def block(language: str) -> str:
+    (only,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return str(only)
 
 
 def test_the_space_in_the_text_is_a_space() -> None:
     names: dict[str, object] = {}
-    exec(compile(python_block(), "README.md", "exec"), names)
+    exec(compile(block("python"), "README.md", "exec"), names)
     assert isinstance(names["space"], SearchSpace)
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
 def test_links_lead_somewhere(document: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / document).read_text())
     assert all((ROOT / link).exists() for link in links), links
@@ -48,3 +49,8 @@ def test_links_lead_somewhere(document: str) -> None:
 @pytest.mark.parametrize("target", re.findall(r"^    make (\w+)", README + (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
 def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", re.findall(r"`((?:tests|search|cluster)/[\w/]+\.py)`", (ROOT / "SECURITY.md").read_text()))
+def test_the_files_that_security_names_are_there(path: str) -> None:
+    assert (ROOT / path).is_file()

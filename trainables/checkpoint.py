@@ -56,9 +56,11 @@ def verify(path: Path) -> None:
         manifest = json.loads((path / "manifest.json").read_text())
         for name in FILES:
             if _sha256(path / name) != manifest[name]["sha256"]:
-                raise CheckpointError(f"{path / name} is damaged (its SHA-256 is not the manifest's).")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is incomplete ({error}).") from error
+                raise CheckpointError(f"{path / name} is damaged (its SHA-256 is not the manifest's)")
+    except OSError as error:
+        raise CheckpointError(f"{error.filename or path} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / 'manifest.json'} is damaged ({error})") from error
 
 
 def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
@@ -78,7 +80,7 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
             "extra": document["extra"],
         }
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint ({error}).") from error
+        raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
 
 
 def saved(folder: Path) -> list[Path]:

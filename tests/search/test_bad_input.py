@@ -1,5 +1,14 @@
-"""Bad input through the real command: one line, the right exit code, before Ray starts."""
+"""Bad input through the real command: one line, the right exit code, before Ray starts.
 
+The catalogue of what people and accidents put in. It has no rows for a metric, a mode or a quantum, which the command does not ask for;
+storage that several hosts must share is told of where there are several hosts.
+"""
+
+import socket
+import struct
+import time
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,81 +18,220 @@ from PIL import Image
 from tests.conftest import Command
 
 SPACES = """
-from search.space import Choice, Float, SearchSpace
+from search.space import Choice, Float, Int, SearchSpace
 
 def empty(): return SearchSpace({"optimizer.lr": Choice()})
 def upside_down(): return SearchSpace({"optimizer.lr": Float(2, 1)})
 def log_from_zero(): return SearchSpace({"optimizer.lr": Float(0, 1, log=True)})
+def no_step(): return SearchSpace({"model.dropout": Float(0, 0.5, step=0)})
 def unknown_model(): return SearchSpace({"model.name": Choice("table2", "tabel2")})
+def odd_key(): return SearchSpace({"optimizer[lr]": Choice(1)})
+def huge(): return SearchSpace({"model.width": Int(1, 4096), "epochs": Int(1, 100)})
+def leaky(): return SearchSpace({"model.name": Choice("table2", "AKIAABCDEFGHIJKLMNOP")})
+def broken(): return 1 / 0
+number = 3
 """
 
+FILES = {
+    "typo.yaml": "space: smoke\n\nset:\n  optimizer:\n    lerning_rate: 0.1\n",
+    "twice.yaml": "space: smoke\ntrials: 3\ntrials: 4\n",
+    "tab.yaml": "space: smoke\n\ttrials: 3\n",
+    "object.yaml": 'space: !!python/object/apply:os.system ["touch ran"]\n',
+    "bomb.yaml": "a: &a [x, x]\n" + "".join(f"b{number}: &b{number} [{', '.join(['*a'] * 9)}]\n" for number in range(30)),
+    "secret.yaml": "space: smoke\naws_secret_access_key: hunter2\n",
+    "nul.yaml": 'space: smoke\nname: "a\\0b"\n',
+    "text.db": "this is no database, as anybody can see\n" * 9,
+    "spaces.py": SPACES,
+}
+
+CREDENTIAL = "looks like a credential; not logged. Use an environment variable."
+CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with --skip-bad."
+
 CASES = [
+    # The space
     (["--space", "tabel3"], "unknown space 'tabel3'. Known: mnist_cnn, smoke, table3. Did you mean 'table3'?", 2),
+    (["--space", ""], "unknown space ''.", 2),
+    (["--space", "\x1b[2J"], "unknown space '\\x1b[2J'.", 2),
+    (["--space", "none.py"], "space file not found: 'none.py' (--space). Expected file.py:function.", 2),
+    (["--space", "spaces.py:none"], "space file 'spaces.py' has no 'none'.", 2),
+    (["--space", "spaces.py:number"], "space 'spaces.py:number' is a int.", 2),
+    (["--space", "spaces.py:broken"], "space file 'spaces.py' cannot be read (ZeroDivisionError: division by zero).", 2),
     (["--space", "spaces.py:unknown_model"], "unknown model 'tabel2'. Known: deep_cnn, mnist_cnn, multi_scale, table2. Did you mean 'table2'?", 2),
-    (["--space", "table3", "--data", "minst"], "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. Did you mean 'mnist'?", 2),
-    (["--space", "table3", "--set", "lr=1"], "unknown key 'lr'. Known: batch_size, epochs, seed. Did you mean 'optimizer.lr'?", 2),
-    (["--space", "table3", "--data", "single"], "'single' is a folder: use --data folder:single.", 2),
-    (["--space", "table3", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'. Known: optimizer.decay, optimizer.lr,", 2),
-    (["--space", "table3", "--set", "batch_size=32.5"], "batch_size must be a whole number (got '32.5').", 2),
-    (["--space", "table3", "--set", "batch_size"], "a setting has the form key=value (got 'batch_size').", 2),
     (["--space", "spaces.py:empty"], "optimizer.lr: grid is empty", 2),
     (["--space", "spaces.py:upside_down"], "optimizer.lr: low 2 > high 1.", 2),
     (["--space", "spaces.py:log_from_zero"], "optimizer.lr: log range needs low > 0 (got 0).", 2),
-    (["--space", "table3", "--trials", "0"], "--trials must be >= 1 (got 0).", 2),
+    (["--space", "spaces.py:no_step"], "model.dropout: step must be > 0", 2),
+    (["--space", "spaces.py:odd_key"], "unknown key 'optimizer[lr]'.", 2),
+    (["--space", "spaces.py:huge", "--algorithm", "grid"], "spaces has 409,600 grid points (limit 10,000). Use --trials N or --algorithm random.", 2),
+    (["--space", "mnist_cnn", "--algorithm", "grid"], "grid needs values that can be counted; 'optimizer.lr' is a range.", 2),
+    # Values
+    (["--space", "table3", "--set", "lr=1"], "unknown key 'lr'. Known: batch_size, epochs, seed. Did you mean 'optimizer.lr'?", 2),
+    (["--space", "table3", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'. Known: optimizer.decay, optimizer.lr,", 2),
+    (["--space", "table3", "--set", "optimizer,lr=1"], "unknown key 'optimizer,lr'.", 2),
+    (["--space", "table3", "--set", "batch_size[0]=1"], "unknown key 'batch_size[0]'.", 2),
+    (["--space", "table3", "--set", "batch_size"], "a setting has the form key=value (got 'batch_size').", 2),
+    (["--space", "table3", "--set", "batch_size=32.5"], "batch_size must be a whole number (got '32.5').", 2),
+    (["--space", "table3", "--set", "batch_size=many"], "batch_size must be a whole number (got 'many').", 2),
+    (["--space", "table3", "--set", "batch_size=0"], "batch_size must be >= 2 (got 0).", 2),
     (["--space", "table3", "--set", "batch_size=5000"], "batch_size 5000 > 1079 training images.", 2),
+    (["--space", "table3", "--set", "optimizer.lr=nan"], "optimizer.lr must be finite (got nan).", 2),
     (["--space", "smoke", "--set", "data.image_size=3"], "table2 needs images of at least 4 x 4 pixels (got 3 x 3).", 2),
+    (["--space", "smoke", "--set", "data.val_fraction=0.6", "--set", "data.test_fraction=0.5"], "data.val_fraction and data.test_fraction add to 1.1;", 2),
+    (["--space", "smoke", "--trials", "0"], "--trials must be >= 1 (got 0).", 2),
+    (["--space", "smoke", "--trials", "-5"], "--trials must be >= 1 (got -5).", 2),
+    (["--space", "smoke", "--trials", "three"], "argument --trials: invalid int value: 'three'.", 2),
+    (["--space", "smoke", "--trails", "3"], "unrecognized arguments: --trails 3.", 2),
+    (["--space", "smoke", "--max-epochs", "0"], "--max-epochs must be >= 1 (got 0).", 2),
+    (["--space", "smoke", "--time-budget", "nan"], "--time-budget must be > 0 seconds (got nan).", 2),
+    (["--space", "smoke", "--algorithm", "baies"], "unknown algorithm 'baies'. Known: bayes, grid, random. Did you mean 'bayes'?", 2),
+    (["--space", "smoke", "--scheduler", "asah"], "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?", 2),
+    (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
+    # The config file
+    ([], "the following arguments are required: --space.", 2),
+    (["--config", "typo.yaml"], "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.decay, optimizer.lr,", 2),
+    (["--config", "twice.yaml"], "twice.yaml:3: 'trials' is given twice (first in line 2).", 2),
+    (["--config", "tab.yaml"], "tab.yaml:2: a tab stands here; indent with spaces.", 2),
+    (["--config", "object.yaml"], "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; values are plain.", 2),
+    (["--config", "bomb.yaml"], "bomb.yaml:1: anchors and aliases are not allowed.", 2),
+    (["--config", "none.yaml"], "config file 'none.yaml' cannot be read (No such file or directory) (--config).", 2),
+    (["--config", "/dev/zero"], "config file '/dev/zero' is larger than 1 MB (--config).", 2),
+    # The data
+    (["--space", "table3", "--data", "minst"], "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. Did you mean 'mnist'?", 2),
+    (["--space", "table3", "--data", "single"], "'single' is a folder: use --data folder:single.", 2),
+    (["--space", "smoke", "--data", "mnist"], "mnist not found (or damaged) under 'data' (--data-root).", 2),
+    (["--space", "smoke", "--data", "mnist", "--data-root", "labels"], "40 images, 40 labels and 10 classes do not fit together.", 2),
+    (["--space", "smoke", "--data", "folder:nowhere"], "data set folder not found: 'nowhere' (--data folder:PATH). Expected one sub-folder per class.", 2),
+    (["--space", "smoke", "--data", "folder:text.db"], "data set folder not found: 'text.db'", 2),
+    (["--space", "smoke", "--data", "folder:flat"], "no class folders in 'flat'. Expected one sub-folder per class, holding its images.", 2),
+    (["--space", "smoke", "--data", "folder:empty"], "class folder 'empty/b' holds no images. Allowed: .bmp, .jpeg,", 2),
+    (["--space", "smoke", "--data", "folder:gif"], "class folder 'gif/b' holds no images. Allowed: .bmp, .jpeg,", 2),
+    (["--space", "smoke", "--data", "folder:only"], "only one class found ('a'). A classifier needs two or more.", 2),
     (["--space", "smoke", "--data", "folder:single"], "class 'b' has 1 image; each class needs a training, a validation and a test image.", 2),
+    (["--space", "smoke", "--data", "folder:dots"], "table2 needs images of at least 4 x 4 pixels (got 1 x 1).", 2),
     (
-        ["--space", "smoke", "--data", "folder:corrupt"],
-        "1 unreadable image (first: a/bad.png: not an image). Remove them, or leave them out with --skip-bad.",
+        ["--space", "smoke", "--data", "folder:renamed"],
+        "2 unreadable images (first: a/bad.png: not an image). Remove them, or leave them out with --skip-bad.",
         2,
     ),
-    (
-        ["--space", "smoke", "--data", "folder:nowhere"],
-        "data set folder not found: '{here}/nowhere' (--data folder:PATH). Expected one sub-folder per class.",
-        2,
-    ),
-    (["--space", "smoke", "--data", "mnist"], "mnist not found (or damaged) under '{here}/data' (--data-root).", 2),
+    (["--space", "smoke", "--data", "folder:truncated"], f"1 unreadable image (first: a/bad.png: {CUT_OFF}", 2),
+    (["--space", "smoke", "--data", "folder:large"], "1 unreadable image (first: a/bad.png: 144 million pixels (limit 50 million)).", 2),
+    (["--space", "smoke", "--data", "folder:larger"], "1 unreadable image (first: a/bad.png: too many pixels (limit 50 million)).", 2),
+    (["--space", "smoke", "--data", "folder:escape"], "1 unreadable image (first: a/\\x1b[2J.png: not an image).", 2),
+    (["--space", "smoke", "--data", "folder:escape", "--skip-bad"], "class 'b\\x1b[2J' has 1 image;", 2),
+    (["--space", "smoke", "--data", "folder:\udcff"], "--data is not UTF-8 (got 'folder:\\udcff').", 2),
+    # Names and places
+    (["--space", "smoke", "--name", "../up"], "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got '../up' (--name).", 2),
+    (["--space", "smoke", "--name", ".."], "a name may use A-Z a-z 0-9 . _ -", 2),
+    (["--space", "smoke", "--name", "☃"], "a name may use A-Z a-z 0-9 . _ -", 2),
+    (["--space", "smoke", "--name=-x"], "a name may use A-Z a-z 0-9 . _ -", 2),
+    (["--space", "smoke", "--name", "a" * 65], "a name may use A-Z a-z 0-9 . _ -", 2),
+    (["--space", "smoke", "--name", "a" * 300], "--name is too long (limit 255 bytes a name).", 2),
+    (["--config", "nul.yaml"], "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got 'a\\x00b' (--name).", 2),
+    (["--space", "smoke", "--name", "taken"], "a search named 'taken' is in 'searches' already. Use another --name, or go on with it: ", 2),
+    (["--space", "smoke", "--storage", "/proc/none"], "storage '/proc/none' is not writable", 4),
+    (["--space", "smoke", "--storage", "text.db"], "storage 'text.db' is not writable (File exists). Use another --storage.", 4),
+    (["--space", "smoke", "--storage", "text.db/in"], "storage 'text.db/in' is not writable (Not a directory). Use another --storage.", 4),
+    (["--space", "smoke", "--storage", "s" * 300], "--storage is too long (limit 255 bytes a name).", 2),
+    (["--space", "smoke", "--storage", "s3://bucket/x"], "argument --storage: a folder is needed (got 's3://bucket/x'); mount a bucket,", 2),
+    (["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"], "storage 'searches' needs about ", 4),
+    # MLflow
     (["--space", "smoke", "--tracking", "http://127.0.0.1:9"], "MLflow not reachable at http://127.0.0.1:9", 4),
     (["--space", "smoke", "--tracking", "./mlruns"], "folder tracking is no longer supported by MLflow", 2),
+    (["--space", "smoke", "--tracking", "http://127.0.0.1:99999"], "'http://127.0.0.1:99999' is not a tracking URI (Port out of range 0-65535).", 2),
+    (["--space", "smoke", "--tracking", "ftp://127.0.0.1"], "unknown kind of tracking URI 'ftp'.", 2),
+    (["--space", "smoke", "--tracking", "sqlite:////proc/none/x.db"], "the folder of sqlite:////proc/none/x.db is not there or not writable", 4),
+    (["--space", "smoke", "--tracking", "sqlite:///text.db"], "sqlite:///text.db cannot be opened (file is not a database).", 4),
+    (["--space", "smoke", "--tracking", "sqlite://"], "'sqlite://' names no file, so nothing would be kept.", 2),
+    # Machines
     (["--space", "smoke", "--device", "cuda"], "the search asks for 1 GPU per trial; none found. Use --device cpu.", 4),
     (["--space", "smoke", "--gpus-per-trial", "0.5"], "the search asks for 0.5 GPU per trial; none found. Use --device cpu.", 4),
     (["--space", "smoke", "--cpus-per-trial", "5000"], "one trial asks for 5000 CPUs and 0 GPUs; there are", 4),
+    (["--space", "smoke", "--cpus-per-trial", "nan"], "--cpus-per-trial must be > 0", 2),
     (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
-    (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
-    (["--space", "smoke", "--storage", "/proc/none"], "storage '/proc/none' is not writable", 4),
-    (["--space", "smoke", "--name", "../up"], "a name may use A-Z a-z 0-9 . _ -", 2),
-    (["--space", "smoke", "--name", "taken"], "a search named 'taken' is in 'searches' already. Use another --name, or go on with it: ", 2),
-    (["--space", "smoke", "--trails", "3"], "unrecognized arguments: --trails 3.", 2),
-    (["--space", "smoke", "--trials", "three"], "argument --trials: invalid int value: 'three'.", 2),
+    (["--space", "smoke", "--address", "nowhere"], "'nowhere' is no address of a Ray cluster. Use local, auto or HOST:PORT.", 4),
+    # Credentials
+    (["--space", "smoke", "--set", "aws_secret_access_key=hunter2"], f"'aws_secret_access_key' {CREDENTIAL}", 2),
+    (["--space", "smoke", "--set", "data.root=/x?token=hunter2"], f"'data.root' {CREDENTIAL}", 2),
+    (["--space", "smoke", "--name", "AKIAABCDEFGHIJKLMNOP"], f"'--name' {CREDENTIAL}", 2),
+    (["--space", "smoke", "--data-root", "/x/password=hunter2"], f"'--data-root' {CREDENTIAL}", 2),
+    (["--space", "smoke", "--password=hunter2"], "unrecognized arguments: --password=***", 2),
+    (["--space", "smoke", "--trials", "AKIAABCDEFGHIJKLMNOP"], "argument --trials: invalid int value: '***'.", 2),
+    (["--space", "spaces.py:leaky"], "unknown model '***'.", 2),
+    (["--config", "secret.yaml"], f"secret.yaml:2: 'aws_secret_access_key' {CREDENTIAL}", 2),
+    (["--space", "smoke", "--tracking", "http://me:hunter2@127.0.0.1:9"], "--tracking holds a password, which others see in the process list.", 2),
 ]
 
 
+def write_images(root: Path, counts: Mapping[str, int], side: int = 8) -> None:
+    """A folder of classes with so many images, all different, in each."""
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((side, side), len(name) + 2 * number, np.uint8)).save(root / name / f"{number}.png")
+
+
+def png_header(side: int) -> bytes:
+    """The beginning of a PNG of side x side pixels, as a decompression bomb has it."""
+    content = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + content + struct.pack(">I", zlib.crc32(b"IHDR" + content)) + struct.pack(">I", 9) + b"IDAT"
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that the catalogue's rows name, in one folder."""
+    root = tmp_path_factory.mktemp("broken")
+    for name, text in FILES.items():
+        (root / name).write_text(text)
+    write_images(root / "only", {"a": 5})
+    write_images(root / "single", {"a": 5, "b": 1})
+    write_images(root / "empty", {"a": 5, "b": 0})
+    (root / "flat").mkdir()
+    write_images(root / "gif", {"a": 5, "b": 0})
+    Image.new("L", (8, 8)).save(root / "gif" / "b" / "a.gif")
+    write_images(root / "dots", {"a": 60, "b": 60}, side=1)
+    for name in ("renamed", "truncated", "large", "larger"):
+        write_images(root / name, {"a": 5, "b": 5})
+    (root / "renamed" / "a" / "bad.png").write_text("this is no image")
+    Image.new("L", (8, 8)).save(root / "renamed" / "b" / "gif.png", "GIF")
+    whole = root / "truncated" / "a" / "bad.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(whole)
+    whole.write_bytes(whole.read_bytes()[:2000])
+    (root / "large" / "a" / "bad.png").write_bytes(png_header(12_000))
+    (root / "larger" / "a" / "bad.png").write_bytes(png_header(20_000))
+    write_images(root / "escape", {"a": 5, "b\x1b[2J": 1})
+    (root / "escape" / "a" / "\x1b[2J.png").write_text("this is no image")
+    labels = root / "labels" / "MNIST" / "raw"
+    labels.mkdir(parents=True)
+    for part, count in (("train", 40), ("t10k", 20)):
+        (labels / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 8, 8) + bytes(64 * count))
+        (labels / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + bytes(number % 13 for number in range(count)))
+    (root / "searches" / "taken").mkdir(parents=True)
+    (root / "searches" / "taken" / "journal.jsonl").write_text("")
+    return root
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, broken: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with broken things in it, on a machine without GPUs."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "spaces.py").write_text(SPACES)
-    for place, counts in (("single", {"a": 5, "b": 1}), ("corrupt", {"a": 5, "b": 5})):
-        for name, count in counts.items():
-            (tmp_path / place / name).mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / place / name / f"{number}.png")
-    (tmp_path / "corrupt" / "a" / "bad.png").write_text("this is no image")
-    (tmp_path / "searches" / "taken").mkdir(parents=True)
-    (tmp_path / "searches" / "taken" / "journal.jsonl").write_text("")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for path in broken.iterdir():
+        (tmp_path / path.name).symlink_to(path)
     return tmp_path
 
 
-@pytest.mark.parametrize(("words", "text", "code"), CASES, ids=[" ".join(words) for words, _, _ in CASES])
+@pytest.mark.parametrize(("words", "text", "code"), CASES, ids=[ascii(" ".join(words))[1:-1][:70] for words, _, _ in CASES])
 def test_bad_input_is_one_line_before_anything_starts(folder: Path, command: Command, words: list[str], text: str, code: int) -> None:
     before = sorted(path.name for path in folder.iterdir())
     done = command("search.run", *words, timeout=60)
+    line, end, more = done.stderr.partition("\n")
+    assert line.startswith(f"error: {text}")
     assert done.returncode == code
-    assert done.stderr.startswith(f"error: {text.replace('{here}', str(folder))}")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+    assert (end, more, done.stdout) == ("\n", "", "")
+    assert line.isprintable()
+    assert "hunter2" not in line
+    assert "AKIA" not in line
     assert {path.name for path in folder.iterdir()} - set(before) <= {"cache"}
 
 
@@ -91,6 +239,39 @@ def test_all_problems_are_listed_at_once(folder: Path, command: Command) -> None
     done = command("search.run", "--space", "smoke", "--set", "data.image_size=3", "--set", "batch_size=5000")
     assert done.returncode == 2
     assert [line.partition(" ")[2][:10] for line in done.stderr.splitlines()] == ["batch_size", "table2 nee"]
+
+
+@pytest.fixture
+def silence() -> Iterator[str]:
+    """The address of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_an_mlflow_that_never_answers_is_given_up_in_ten_seconds(folder: Path, command: Command, silence: str) -> None:
+    start = time.monotonic()
+    done = command("search.run", "--space", "smoke", "--tracking", silence, timeout=60)
+    assert done.returncode == 4
+    assert done.stderr.startswith(f"error: MLflow not reachable at {silence} (timed out).")
+    assert time.monotonic() - start < 10 + 5  # the command's own start
+
+
+def test_the_environments_tracking_uri_is_taken_and_its_password_is_not_shown(folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
+    done = command("search.run", "--space", "smoke", timeout=60)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: MLflow not reachable at http://***@127.0.0.1:9 ")
+    assert "hunter2" not in done.stderr + command("search.run", "--help").stdout
+
+
+def test_bad_images_are_left_out_on_demand_and_told(folder: Path, command: Command) -> None:
+    words = ["--data", "folder:renamed", "--set", "batch_size=3", "--skip-bad", "--dry-run"]
+    for _ in range(2):  # decoded, then from the cache
+        done = command("search.run", "--space", "smoke", *words)
+        assert done.returncode == 0, done.stderr
+        assert "note: 2 images cannot be read and are left out." in done.stdout
+    strict = command("search.run", "--space", "smoke", "--data", "folder:renamed")
+    assert strict.returncode == 2
 
 
 def test_a_gpu_that_is_not_seen_is_found_when_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,5 +134,5 @@ def with_root(config: DataConfig, source: str, root: str) -> DataConfig:
     """The config for `--data SOURCE`: a data set's name, or `folder:PATH`, whose path becomes the root."""
     name, _, path = source.partition(":")
     if name == "folder":
-        return replace(config, name="folder", root=str(Path(path or ".").expanduser().absolute()))
-    return replace(config, name=source, root=str(Path(root).expanduser().absolute()) if root else "")
+        return replace(config, name="folder", root=str(Path(path or ".").expanduser()))
+    return replace(config, name=source, root=str(Path(root).expanduser()) if root else "")

@@ -1,0 +1,57 @@
+"""What a session on this machine opens to others: nothing."""
+
+import subprocess
+import sys
+
+import pytest
+
+from cluster.errors import NotReady
+from cluster.session import check_address
+
+LISTENING = """
+import time
+from pathlib import Path
+import psutil
+from cluster.resources import Resources
+from cluster.session import session
+
+with session("local", local=Resources(cpus=1), dashboard=True):
+    import ray
+    time.sleep(5)  # the dashboard's own servers come up by and by
+    started = {process.pid for _, process in ray._private.worker._global_node.live_processes()}
+    parents = {one.pid: one.info["ppid"] for one in psutil.process_iter(["ppid"])}
+    family = set(started)
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    found = {one.laddr.ip for one in psutil.net_connections("inet") if one.status == "LISTEN" and one.pid in family}
+    print(len(family), oct(Path("~/.ray/auth_token").expanduser().stat().st_mode), *sorted(found))
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_local_session_listens_on_this_machine_only() -> None:
+    """Its dashboard too, which trials on several workers need. The token that opens it is for this user alone."""
+    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    processes, mode, *addresses = done.stdout.split()
+    assert int(processes) > 5
+    assert mode.endswith("600")
+    assert addresses
+    assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("address", ["", "nowhere", "ray://nowhere", ":6379", "host:port", "host:99999"])
+def test_what_is_no_address_is_not_ready(address: str) -> None:
+    with pytest.raises(NotReady, match=r"is no address of a Ray cluster\. Use local, auto or HOST:PORT\.$"):
+        check_address(address)
+
+
+def test_where_nothing_listens_is_not_ready() -> None:
+    with pytest.raises(NotReady, match=r"^no Ray cluster at '127\.0\.0\.1:9' "):
+        check_address("127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["local", "auto"])
+def test_a_local_session_needs_no_address(address: str) -> None:
+    check_address(address)
