@@ -119,7 +119,7 @@ class DriverCallback(Unpickled, tune.Callback):
             reason = f"Ray's {' and '.join(dead)} died; what was done so far is kept"
             self.last_words.start(reason)
             raise NotReady(reason)
-        running = (trial for trial in self.driver.result.trials.values() if trial.outcome == "running")
+        running = (trial for name in self.driver.active if (trial := self.driver.result.trials[name]).outcome == "running")
         self.watch.look({self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running})
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
