@@ -16,7 +16,7 @@ from types import FrameType
 from typing import NoReturn
 
 from cluster.errors import NotReady
-from search.journal import DamagedJournal, JournalError
+from search.journal import DamagedJournal, JournalError, TakenOver
 from search.lease import Held
 from search.terminal import error_line
 from trainables.errors import ConfigError, Unavailable
@@ -64,7 +64,7 @@ def guarded(command: Callable[[], int]) -> int:
         return command()
     except ConfigError as error:
         return complain(error, USAGE)
-    except (DamagedJournal, Held, Refused) as error:
+    except (DamagedJournal, TakenOver, Held, Refused) as error:
         return complain(error, REFUSED)
     except JournalError as error:
         return complain(error, USAGE)

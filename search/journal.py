@@ -37,6 +37,10 @@ class JournalError(RuntimeError):
     """A journal that is not there, or is there already."""
 
 
+class TakenOver(JournalError):
+    """Another driver writes this journal now."""
+
+
 class DamagedJournal(JournalError):
     """A journal that is not as it was written; a person must look."""
 
@@ -100,6 +104,8 @@ class Journal:
         self.path, self.complain = folder / FILE_NAME, complain
         self.listeners: list[Listener] = []
         self.taken_over = ""
+        self.patient = True
+        """Whether to wait for a disk that refuses; not when somebody wants to end at once."""
         self._descriptor, self.number, self._size = descriptor, 0, 0
 
     @classmethod
@@ -124,10 +130,11 @@ class Journal:
         A disk that is full or refuses is waited for.
 
         Raises:
-            JournalError: another driver has taken the search over.
+            TakenOver: another driver has taken the search over.
+            JournalError: the disk refuses, and there is no time to wait (see `patient`).
         """
         if self.taken_over:
-            raise JournalError(f"{self.taken_over} has taken this search over; this driver writes no more.")
+            raise TakenOver(f"{self.taken_over} has taken this search over; this driver writes no more.")
         line = Event(self.number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
         event = Event.from_line(line)
         self._write(line.encode())
@@ -146,6 +153,8 @@ class Journal:
                 os.fsync(self._descriptor)
                 break
             except OSError as error:
+                if not self.patient:
+                    raise JournalError(f"{self.path} cannot be written ({error.strerror})") from error
                 if tries == 0:
                     self.complain(f"waiting: {self.path} cannot be written ({error.strerror}). The search goes on when it can be.")
                 time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])

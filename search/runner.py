@@ -22,7 +22,7 @@ from search.cli import NOT_READY, SOME_FAILED
 from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
-from search.journal import FILE_NAME, VERSION, Journal
+from search.journal import FILE_NAME, VERSION, Journal, JournalError
 from search.lease import FILE_NAME as LOCK_FILE
 from search.lease import Lease
 from search.notes import notes
@@ -205,12 +205,18 @@ def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signal
     return Finished(result, journal, where, exit_code(result, signals, troubles))
 
 
+def write_last_line(driver: Driver) -> None:
+    """The search's own outcome. Without it, for want of a disk that takes it, the search counts as cut off, which is true as well."""
+    with suppress(JournalError):
+        driver.finish()
+
+
 def wind_up(driver: Driver, tracker: Tracker, *, hurry: bool) -> None:
     """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
-        steps.callback(driver.finish)
+        steps.callback(write_last_line, driver)
         if not hurry:
             steps.callback(draw, driver.result, driver.experiment.folder, driver.journal)
         steps.callback(driver.algorithm.save, driver.experiment.folder)
@@ -279,6 +285,7 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
             came.append(number)
         if number == signal.SIGALRM or len(came) > 1:
             signal.alarm(0)
+            driver.journal.patient = False
             raise KeyboardInterrupt
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
         if number == signal.SIGTERM:

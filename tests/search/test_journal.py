@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search import journal as journal_module
-from search.journal import DamagedJournal, Event, Journal, JournalError, Tail, read
+from search.journal import DamagedJournal, Event, Journal, JournalError, Tail, TakenOver, read
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(tmp_path: Path, monke
 def test_a_driver_that_was_replaced_writes_no_more(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
     journal.give_up("process 7 on other")
-    with pytest.raises(JournalError, match="process 7 on other has taken this search over"):
+    with pytest.raises(TakenOver, match="process 7 on other has taken this search over"):
         journal.append("started")
     journal.close()
     assert read(journal.path) == []
@@ -182,4 +182,16 @@ def test_a_tail_reads_each_event_once_and_no_half_line(tmp_path: Path) -> None:
     journal.path.write_bytes(journal.path.read_bytes()[:-7])
     third = journal.append("finished")
     assert tail.new() == [third]
+    journal.close()
+
+
+def test_who_wants_to_end_at_once_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, content: bytes, place: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal = Journal(tmp_path / "s")
+    journal.patient = False
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(JournalError, match=r"cannot be written \(No space left on device\)"):
+        journal.append("finished")
     journal.close()
