@@ -76,6 +76,8 @@ def check_tracking(uri: str) -> None:
     if kind == "sqlite":
         if not re.match(r"[^/]+:///(?!:memory:)[^?]", uri):
             raise ConfigError(f"'{uri}' names no file, so nothing would be kept. Use --tracking sqlite:///mlflow.db.")
+        if "?" in str(sqlite_path(uri)):
+            raise ConfigError(f"an SQLite URI cannot hold the '?' of '{sqlite_path(uri)}'. Use --tracking sqlite:////another/folder/mlflow.db.")
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking.")

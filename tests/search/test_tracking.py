@@ -355,6 +355,13 @@ def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
         check_tracking("htp://127.0.0.1:5000")
 
 
+def test_a_question_mark_in_a_databases_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "what?").mkdir()
+    monkeypatch.chdir(tmp_path / "what?")
+    with pytest.raises(ConfigError, match=r"an SQLite URI cannot hold the '\?' of '.*what\?/mlflow\.db'"):
+        check_tracking("sqlite:///mlflow.db")
+
+
 def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="not there or not writable"):
         check_tracking(f"sqlite:///{tmp_path}/none/mlflow.db")
