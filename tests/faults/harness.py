@@ -59,6 +59,11 @@ class Search:
         self.began = 0.0
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What puts its processes under our control."""
+        return {"PYTHONPATH": f"{HERE / 'inject'}:{ROOT}", "FAULTS_DIR": str(self.faults)}
+
+    @property
     def home(self) -> Path:
         """Where the search keeps everything."""
         return self.storage / self.name
@@ -92,13 +97,12 @@ class Search:
     def start(self, verb: str, *words: object, before: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> "Search":
         """Start a verb in a process group of its own; `before` stands in front of the command, as in `faketime -2h python ...`."""
         command = [*before, sys.executable, "-m", f"search.{verb}", "--storage", self.storage, "--json", *words]
-        paths = {"PYTHONPATH": f"{HERE / 'inject'}:{ROOT}", "FAULTS_DIR": str(self.faults)}
         self.began = time.monotonic()
         with (self.faults / "out").open("wb") as out, (self.faults / "err").open("wb") as err:
             self.process = subprocess.Popen(
                 list(map(str, command)),
                 cwd=self.folder,
-                env={**os.environ, **paths, **(environment or {})},
+                env={**os.environ, **self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -122,7 +126,7 @@ class Search:
         """Until so many epochs have been trained, all starts of this search taken together."""
         return self.wait_until(lambda: len(self.truth()) >= count, timeout=timeout, what=f"{count} epochs")
 
-    def wait_for_event(self, kind: str, *, timeout: float = 120, **data: Any) -> "Search":
+    def wait_for_event(self, kind: str, /, *, timeout: float = 120, **data: Any) -> "Search":
         """Until such an event is in the journal."""
         return self.wait_until(lambda: any(data.items() <= event.items() for event in self.events(kind)), timeout=timeout, what=f"{kind} {data}")
 

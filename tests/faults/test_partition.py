@@ -1,0 +1,121 @@
+"""Two hosts on one machine, and the cable between them cut. Needs root: each host is a network namespace with a `/tmp/ray` of its own."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import OpenSearch
+from tests.faults.harness import GRID, Search, wait_for
+from tests.faults.oracle import assert_contract
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+HEAD, FAR = "10.78.0.1", "10.78.0.2"
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+OWN_TMP = 'mount --make-rprivate / && mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray && "$@"'
+QUICK = {"initial_delay_ms": 1000, "period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
+"""A node that does not answer for some six seconds is given up; Ray's own values take half a minute."""
+
+
+def ip(*words: str) -> int:
+    return subprocess.run(["ip", *words], check=False, capture_output=True).returncode
+
+
+def may_make_hosts() -> bool:
+    return (
+        os.geteuid() == 0
+        and all(map(shutil.which, ("ip", "unshare")))
+        and ip("netns", "add", "probe-of-hosts") == 0
+        and ip("netns", "del", "probe-of-hosts") == 0
+    )
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Two hosts, a cable, and what every process on them has in its environment."""
+
+    near: str
+    far: str
+    environment: dict[str, str]
+
+    def inside(self, host: str, *command: object) -> list[str]:
+        """A command as it runs on a host."""
+        return ["ip", "netns", "exec", host, "unshare", "-m", "sh", "-c", OWN_TMP, "sh", *map(str, command)]
+
+    def cut(self) -> None:
+        """Pull the far host's plug."""
+        assert ip("-n", self.far, "link", "set", "eth0", "down") == 0
+
+    def mend(self) -> None:
+        """Put it back."""
+        assert ip("-n", self.far, "link", "set", "eth0", "up") == 0
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    if not may_make_hosts():
+        pytest.skip("needs root, ip and unshare, to make network namespaces")
+    near, far = (f"{name}{os.getpid()}" for name in ("near", "far"))
+    for name in (near, far):
+        ip("netns", "add", name)
+    ip("link", "add", "eth0", "netns", near, "type", "veth", "peer", "name", "eth0", "netns", far)
+    for name, address in ((near, HEAD), (far, FAR)):
+        ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+        for link in ("lo", "eth0"):
+            ip("-n", name, "link", "set", link, "up")
+    checks = {f"RAY_health_check_{name}": str(value) for name, value in QUICK.items()}
+    yield Hosts(near, far, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0", **checks})
+    for name in (near, far):
+        pids = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True).stdout.split()
+        subprocess.run(["kill", "-9", *pids], check=False, capture_output=True)
+        ip("netns", "del", name)
+
+
+def join(hosts: Hosts, search: Search) -> subprocess.Popen[bytes]:
+    """The far host becomes a node with one CPU; it tries until the head is there."""
+    command = [*RAY, "start", "--address", f"{HEAD}:6379", "--node-ip-address", FAR, "--num-cpus", "1", "--block"]
+    again = ["sh", "-c", 'until "$@"; do :; done', "sh", *command]
+    environment = {**os.environ, **hosts.environment, **search.environment}
+    return subprocess.Popen(hosts.inside(hosts.far, *again), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(hosts: Hosts, open_search: OpenSearch) -> None:
+    """F17. The trial of the lost node goes on elsewhere, and the node's worker, which still trains for a while, does not spoil it."""
+    search = open_search()
+    search.plan({"do": "sleep", "seconds": 0.8})
+    head = [*RAY, "start", "--head", "--port", "6379", "--node-ip-address", HEAD, "--num-cpus", "1", "--include-dashboard", "false", "--disable-usage-stats"]
+    before = ("sh", "-c", f'{" ".join(head)} >/dev/null 2>&1 && exec "$@"', "sh")
+    far = join(hosts, search)
+    try:
+        search.run(*GRID, "--address", f"{HEAD}:6379", before=tuple(hosts.inside(hosts.near, *before)), environment=hosts.environment)
+        search.wait_until(lambda: any(event["host"] == FAR for event in search.events("running")), what="a trial on the far host")
+        trial = next(event["trial"] for event in search.events("running") if event["host"] == FAR)
+        search.wait_until(lambda: any(line["trial"] == trial for line in search.truth()), what="its first epoch")
+        hosts.cut()
+        search.wait_for_event("retried", kind="lost", trial=trial)
+        search.wait_for_event("running", trial=trial, attempt=2, host=HEAD)
+        hosts.mend()
+        done = search.finish()
+    finally:
+        far.kill()
+        far.wait()
+    assert done.code == 0, done.err
+    assert f"trial {trial} is tried again (lost)" in done.err
+    assert done.summary["trials"] == {"completed": 9}
+    assert_contract(search, kills=2)
+
+
+def test_hosts_leave_nothing_behind() -> None:
+    """The namespaces of the test above are gone."""
+    if not may_make_hosts():
+        pytest.skip("needs root, ip and unshare, to make network namespaces")
+    names = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    assert f"near{os.getpid()}" not in names
+    wait_for(lambda: not Path(f"/run/netns/far{os.getpid()}").exists(), timeout=5)
