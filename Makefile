@@ -33,6 +33,7 @@ soak: setup
 bench: setup
 	$(BIN)/python tests/bench/tables.py digits
 	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
+	$(BIN)/python -m tests.bench.scale
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

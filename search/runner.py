@@ -28,7 +28,7 @@ from search.lease import Lease
 from search.notes import notes
 from search.provenance import provenance
 from search.report import figures
-from search.result import SearchResult
+from search.result import SearchResult, TrialResult
 from search.room import check_room
 from search.secrets import masked
 from search.summary import TOP
@@ -250,22 +250,22 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
     """The pictures and the best trial's evidence, into the search's folder; the journal says that they are worth keeping."""
-    if result.best is None:
+    best = result.best
+    if best is None:
         return
     figures.save(figures.search_curves(result), folder / "pictures" / "curves.png")
     journal.append("evidence", trial="", file="pictures", path="")
     for trial in result.ranking[:TOP]:
         own = Path("trials") / trial.trial / "evidence"
         figures.save(figures.trial_curves(trial), folder / own / "curves.png")
-        if trial is result.best:
-            _best_evidence(result, folder / own)
+        if trial is best:
+            _best_evidence(best, result, folder / own)
             journal.append("evidence", trial=trial.trial, file=f"trials/{trial.trial}/epoch-{trial.best_epoch:04d}", path="checkpoint")
         journal.append("evidence", trial=trial.trial, file=str(own), path="")
 
 
-def _best_evidence(result: SearchResult, own: Path) -> None:
-    best, test = result.best, result.tested.get("test")
-    assert best is not None
+def _best_evidence(best: TrialResult, result: SearchResult, own: Path) -> None:
+    test = result.tested.get("test")
     (own / "config.json").write_text(json.dumps(best.config, indent=1))
     if test:
         (own / "test.json").write_text(json.dumps(test, indent=1))

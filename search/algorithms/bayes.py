@@ -67,11 +67,15 @@ class Bayes(Algorithm):
         self.study.tell(self.trials.pop(trial), value if state is TrialState.COMPLETE else None, state=state)
 
     def save(self, folder: Path) -> None:
-        """The study as `optuna.log`, a file of Optuna's journal storage, which its dashboard opens."""
+        """The study as `optuna.log`, a file of Optuna's journal storage, which its dashboard opens; a new one each time."""
+        partial = folder / f".{STUDY_FILE}.partial"
+        for left in folder.glob(f"{partial.name}*"):
+            left.unlink()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = JournalStorage(JournalFileBackend(str(folder / STUDY_FILE)))
+            storage = JournalStorage(JournalFileBackend(str(partial)))
         optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=storage, to_study_name=folder.name)
+        partial.replace(folder / STUDY_FILE)
 
 
 def _holds(domain: Domain, value: object) -> bool:

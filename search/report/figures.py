@@ -18,14 +18,15 @@ MAX_LEGEND = 12
 def search_curves(result: SearchResult) -> Figure:
     """Validation accuracy by epoch, a line a trial: the best, the completed, the stopped."""
     figure, axes = _canvas(8, 4.5)
-    for trial in reversed(result.ranking):
-        is_best = trial is result.best
+    ranked = result.ranking
+    for trial in reversed(ranked):
+        is_best = trial is ranked[0]
         colour = BEST if is_best else COMPLETED if trial.outcome == "completed" else STOPPED
         epochs, values = list(trial.epochs), [metrics["val/accuracy"] for metrics in trial.epochs.values()]
         axes.plot(
             epochs, values, color=colour, linewidth=2.4 if is_best else 1, alpha=1 if is_best else 0.6, marker="o" if len(epochs) == 1 else None, markersize=3
         )
-    for colour, label in ((BEST, f"best: {result.best.trial}" if result.best else "best"), (COMPLETED, "completed"), (STOPPED, "stopped early")):
+    for colour, label in ((BEST, f"best: {ranked[0].trial}" if ranked else "best"), (COMPLETED, "completed"), (STOPPED, "stopped early")):
         axes.plot([], [], color=colour, label=label)
     axes.set(xlabel="epoch", ylabel="validation accuracy", title=f"{result.name}: {len(result.trials)} trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -76,6 +77,7 @@ def roc(test: Mapping[str, Any]) -> Figure:
     axes.plot([0, 1], [0, 1], color=STOPPED, linewidth=1, linestyle="--")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC, one class against the rest (area)")
     if len(drawn) <= MAX_LEGEND:
+        if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 

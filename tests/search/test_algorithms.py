@@ -92,3 +92,20 @@ def test_bayes_tells_optuna_the_truth(tmp_path: Path) -> None:
     copy = optuna.load_study(study_name="mine", storage=JournalStorage(JournalFileBackend(str(folder / "optuna.log"))))
     assert [trial.state for trial in copy.trials] == states
     assert [trial.user_attrs["trial"] for trial in copy.trials] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("there", [b"", b"torn", None])
+def test_the_study_is_written_anew_each_time(tmp_path: Path, there: bytes | None) -> None:
+    algorithm = Bayes(find("smoke"), 0)
+    algorithm.ask("t0001")
+    if there is None:
+        algorithm.save(tmp_path)
+    else:
+        (tmp_path / "optuna.log").write_bytes(there)
+        (tmp_path / ".optuna.log.partial").write_bytes(there)
+    algorithm.tell("t0001", "completed", 0.5)
+    algorithm.save(tmp_path)
+    (study,) = optuna.get_all_study_summaries(JournalStorage(JournalFileBackend(str(tmp_path / "optuna.log"))))
+    assert study.best_trial is not None
+    assert study.best_trial.value == 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["optuna.log"]
