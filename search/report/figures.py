@@ -76,8 +76,7 @@ def roc(test: Mapping[str, Any]) -> Figure:
         axes.plot(curve["fpr"], curve["tpr"], linewidth=1.2, label=f"{_label(name)} ({curve['auc']:.4f})")
     axes.plot([0, 1], [0, 1], color=STOPPED, linewidth=1, linestyle="--")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC, one class against the rest (area)")
-    if len(drawn) <= MAX_LEGEND:
-        if axes.get_legend_handles_labels()[0]:
+    if 0 < len(drawn) <= MAX_LEGEND:
         axes.legend(loc="lower right", fontsize=8, frameon=False)
     return figure
 
