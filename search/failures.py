@@ -1,5 +1,6 @@
 """Which kind of failure ended a trial's process: what Ray says of it, in the words of `driver.RETRIES`."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import ray.exceptions
 LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Ray's words when its memory monitor has killed a process."""
+PEER_GONE = re.compile(r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout|connection refused", re.IGNORECASE)
+"""What gloo and NCCL say in the workers that are left when one of them has died."""
 
 
 def kind_of(error: Any) -> str:
@@ -17,7 +20,8 @@ def kind_of(error: Any) -> str:
         return "memory"
     if any(isinstance(cause, LOST) and not getattr(cause, "actor_init_failed", False) for cause in causes):
         return "lost"
-    return "error"
+    workers = [failure for cause in causes for failure in getattr(cause, "worker_failures", {}).values()]
+    return "lost" if workers and all(PEER_GONE.search(str(failure)) for failure in workers) else "error"
 
 
 def killed_for_memory(error: Any) -> bool:
@@ -48,7 +52,7 @@ def innermost(error: BaseException) -> BaseException:
 def _causes(error: Any) -> Iterator[Any]:
     """The error, what caused it, and what happened to each worker of a group."""
     yield error
-    for inner in (getattr(error, "cause", None), getattr(error, "__cause__", None)):
+    for inner in (getattr(error, "cause", None), getattr(error, "__cause__", None), getattr(error, "health_check_failure", None)):
         if isinstance(inner, BaseException) and inner is not error:
             yield from _causes(inner)
     for inner in getattr(error, "worker_failures", {}).values():

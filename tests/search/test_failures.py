@@ -1,0 +1,38 @@
+"""Kinds of failures, from the errors that Ray raises."""
+
+import ray.exceptions
+import ray.train
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+from search.failures import kind_of
+
+RESET = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:25481: Connection reset by peer. GLHF!")
+DIED = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
+
+
+def of_workers(*failures: Exception) -> ray.exceptions.RayTaskError:
+    """The error of a trial whose workers ended so."""
+    cause = ray.train.WorkerGroupError("Training failed due to worker errors:", dict(enumerate(failures)))
+    return ray.exceptions.RayTaskError("train", "a traceback", cause).as_instanceof_cause()
+
+
+def test_a_trial_is_lost_with_one_of_its_workers() -> None:
+    """Its other workers raise, as their peer is gone; that is not the trial's own fault."""
+    assert kind_of(of_workers(RESET, DIED)) == "lost"
+
+
+def test_a_worker_that_is_cut_off_before_the_death_of_its_peer_is_known_is_lost() -> None:
+    assert kind_of(of_workers(RESET)) == "lost"
+
+
+def test_a_worker_that_raises_fails_its_trial_also_when_its_peer_is_cut_off_by_it() -> None:
+    assert kind_of(of_workers(RESET, ValueError("no such luck"))) == "error"
+
+
+def test_a_worker_without_memory_is_of_memory() -> None:
+    assert kind_of(of_workers(RESET, MemoryError("out of memory"))) == "memory"
+
+
+def test_a_connection_that_a_single_process_loses_is_an_error() -> None:
+    """Its own code has opened it."""
+    assert kind_of(ConnectionResetError("Connection reset by peer")) == "error"
