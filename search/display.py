@@ -42,7 +42,11 @@ class Display:
         self.start = time.monotonic()
         self.said_at = self.start
         self.last = ""
-        self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True) if self.console.is_terminal else None
+        self.live = (
+            Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=False)
+            if self.console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> Self:
         if self.live:

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,8 @@ def conduct(
         clean_if_unused(folder),
         Lease(folder, say=partial(say, console)) as lease,
         session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have,
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):
         from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
 

@@ -44,6 +44,7 @@ def test_a_search_with_failed_trials_ends_and_says_so(troubled: tuple[Search, Do
     """F6, F8, F9, F10, F26: exit 3, everything that was trained is in MLflow, at most one epoch again for each of the three killed trials."""
     search, done = troubled
     assert done.code == 3, done.err
+    assert len(done.out.splitlines()) == 1
     assert done.summary["outcome"] == "completed"
     assert done.summary["trials"] == {"completed": 4, "failed": 2, "diverged": 3}
     assert_contract(search, kills=3)
