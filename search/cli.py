@@ -18,6 +18,7 @@ from typing import NoReturn
 from cluster.errors import NotReady
 from search.journal import DamagedJournal, JournalError, TakenOver
 from search.lease import Held
+from search.secrets import masked
 from search.terminal import error_line
 from trainables.errors import ConfigError, Unavailable
 
@@ -84,7 +85,7 @@ def guarded(command: Callable[[], int]) -> int:
 
 def _write_traceback() -> str:
     with tempfile.NamedTemporaryFile("w", prefix="search-", suffix=".log", delete=False) as file:
-        file.write(traceback.format_exc())
+        file.write(masked(traceback.format_exc()))
     return file.name
 
 

@@ -67,12 +67,20 @@ class Display:
             if line != self.last:
                 self.say(line)
             self.last = line
+        self.tick()
+
+    def tick(self) -> None:
+        """To be called also when nothing happens: where there is no live table, a line now and then says so."""
         if not self.live and time.monotonic() - self.said_at > PLAIN_EVERY_S:
             self.said_at = time.monotonic()
             self.say(self._line())
 
     def _line(self) -> str:
+        """How far the search is, or what it waits for."""
         result = self.result
+        if result.trials and not result.counts.get("running"):
+            what = "for a process to train in" if result.unfinished else "for the next trial, or the test of the best one"
+            return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; waiting {what}"
         best = f"best {result.best.accuracy:.4f} ({result.best.trial})" if result.best else "no epoch yet"
         return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}"
 

@@ -55,7 +55,9 @@ class Driver:
     def go_on(self) -> None:
         """After a replay, and with the new session in the journal: carry out what was decided but not written down, and line up the rest."""
         for trial in self.result.unfinished:
-            if trial.stop:
+            if not trial.config:
+                self._end(trial.trial, "failed", "its params make no valid config", kind="error")
+            elif trial.stop:
                 self._end(trial.trial, "stopped", trial.stop["reason"])
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")

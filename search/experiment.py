@@ -162,9 +162,12 @@ class Experiment:
 
 
 def absolute(tracking: str) -> str:
-    """A tracking URI that means the same from any folder."""
+    """A tracking URI that means the same from any folder; what has a meaning of its own in a URI is written as `%25` and `%3F`."""
     path = tracking.removeprefix("sqlite:///")
-    return tracking if path == tracking else f"sqlite:///{Path(path).absolute()}"
+    if path == tracking or path.startswith("/"):
+        return tracking
+    here = str(Path.cwd()).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{here}/{path}"
 
 
 def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:

@@ -6,6 +6,8 @@ from typing import Any
 
 import ray.exceptions
 
+from search.secrets import masked
+
 LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Ray's words when its memory monitor has killed a process."""
@@ -32,7 +34,7 @@ def killed_for_memory(error: Any) -> bool:
 def last_line(error: Any) -> str:
     """What a person should read first."""
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "its process ended without a word"
+    return masked(lines[-1]) if lines else "its process ended without a word"
 
 
 def reason_of(error: Any, kind: str) -> str:

@@ -20,6 +20,7 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
 
 import json
 import os
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -39,6 +40,10 @@ class JournalError(RuntimeError):
 
 class TakenOver(JournalError):
     """Another driver writes this journal now."""
+
+
+class Unwritten(JournalError):
+    """The disk refuses, and there is no time to wait."""
 
 
 class DamagedJournal(JournalError):
@@ -98,14 +103,18 @@ class Journal:
             descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except FileExistsError:
             raise JournalError(f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name.") from None
+        _sync(folder)
         self._open(folder, descriptor, complain)
 
     def _open(self, folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
         self.path, self.complain = folder / FILE_NAME, complain
         self.listeners: list[Listener] = []
-        self.taken_over = ""
+        self.other: Callable[[], str] = lambda: ""
+        """Names another driver that has the search now; asked before each line."""
         self.patient = True
         """Whether to wait for a disk that refuses; not when somebody wants to end at once."""
+        self._lock = threading.RLock()
+        self._busy = self._broken_off = self._torn = False
         self._descriptor, self.number, self._size = descriptor, 0, 0
 
     @classmethod
@@ -131,10 +140,23 @@ class Journal:
 
         Raises:
             TakenOver: another driver has taken the search over.
-            JournalError: the disk refuses, and there is no time to wait (see `patient`).
+            Unwritten: the disk refuses, and `break_off` was called.
+            KeyboardInterrupt: `break_off` was called meanwhile; the event is written and told.
         """
-        if self.taken_over:
-            raise TakenOver(f"{self.taken_over} has taken this search over; this driver writes no more.")
+        with self._lock:
+            self._busy = True
+            try:
+                event = self._append(kind, data)
+            finally:
+                self._busy = False
+            if self._broken_off:
+                self._broken_off = False
+                raise KeyboardInterrupt
+            return event
+
+    def _append(self, kind: str, data: dict[str, Any]) -> Event:
+        if other := self.other():
+            raise TakenOver(f"{other} has taken this search over; this driver writes no more.")
         line = Event(self.number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
         event = Event.from_line(line)
         self._write(line.encode())
@@ -143,29 +165,46 @@ class Journal:
             listener(event)
         return event
 
+    def break_off(self) -> None:
+        """For a signal's handler: raise KeyboardInterrupt, but between two events rather than inside one; wait for no disk from now on."""
+        self.patient = False
+        if not self._busy:
+            raise KeyboardInterrupt
+        self._broken_off = True
+
     def _write(self, line: bytes) -> None:
         tries = 0
         while True:
             try:
-                written = 0
-                while written < len(line):
-                    written += os.pwrite(self._descriptor, line[written:], self._size + written)
-                os.fsync(self._descriptor)
+                self._write_once(line)
                 break
             except OSError as error:
                 if not self.patient:
-                    raise JournalError(f"{self.path} cannot be written ({error.strerror})") from error
+                    raise Unwritten(f"{self.path} cannot be written ({error.strerror})") from error
                 if tries == 0:
                     self.complain(f"waiting: {self.path} cannot be written ({error.strerror}). The search goes on when it can be.")
-                time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+                self._pause(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
         self._size += len(line)
         if tries:
             self.complain(f"{self.path} can be written again")
 
-    def give_up(self, holder: str) -> None:
-        """Write no more: another driver has taken the search over."""
-        self.taken_over = holder
+    def _write_once(self, line: bytes) -> None:
+        """At the end of what is known to be whole, so that a line that was begun and refused is written over."""
+        if self._torn:
+            os.ftruncate(self._descriptor, self._size)
+        elif os.fstat(self._descriptor).st_size != self._size:
+            raise TakenOver(f"{self.path} has lines that this driver has not written: another has taken the search over.")
+        self._torn, written = True, 0
+        while written < len(line):
+            written += os.pwrite(self._descriptor, line[written:], self._size + written)
+        os.fsync(self._descriptor)
+        self._torn = False
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.patient and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
 
     def close(self) -> None:
         """Close the file."""
@@ -221,6 +260,15 @@ class Tail:
         self._offset += sum(len(line) + 1 for line in lines)
         self._number += len(lines)
         return events
+
+
+def _sync(folder: Path) -> None:
+    """A new file is there after a power cut only once its folder is on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _checksum(text: str) -> str:

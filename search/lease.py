@@ -29,12 +29,11 @@ class Held(RuntimeError):
 
 
 class Lease:
-    """Hold it with `with`. `on_loss` is told, in a thread, when another driver has taken the search over nevertheless."""
+    """Hold it with `with`. Ask `other` before you write: a driver that was stopped for long may have been taken over."""
 
     def __init__(self, folder: Path, *, say: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S) -> None:
         self.path, self.say, self.patience_s = folder / FILE_NAME, say, patience_s
         self.mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "token": secrets.token_hex(8)}
-        self.on_loss: Callable[[str], None] = lambda holder: None
         self._descriptor = -1
         self._ended = threading.Event()
 
@@ -44,19 +43,39 @@ class Lease:
         Raises:
             Held: another driver has it, and lives.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = self._open()
         try:
-            _lock(self._descriptor)
             self._wait_for_others()
-        except (Held, BlockingIOError) as error:
-            holder = self._read()
-            os.close(self._descriptor)
-            raise Held(f"the search '{self.path.parent.name}' is being run by {name_of(holder)}. Stop that first, or wait for its end.") from error
+        except Held as error:
+            raise self._held() from error
         self._write(0)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         return self
+
+    def _open(self) -> int:
+        """The locked file; the one that has its name, not one that was removed before the lock came."""
+        while True:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                _lock(self._descriptor)
+            except BlockingIOError as error:
+                raise self._held() from error
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
+                    return self._descriptor
+            os.close(self._descriptor)
+
+    def _held(self) -> Held:
+        holder = self._read()
+        os.close(self._descriptor)
+        return Held(f"the search '{self.path.parent.name}' is being run by {name_of(holder)}. Stop that first, or wait for its end.")
+
+    def other(self) -> str:
+        """The name of another driver that has the search now; empty while it is ours."""
+        holder = self._read()
+        return name_of(holder) if holder.get("token") not in (None, self.mine["token"]) else ""
 
     def __exit__(self, *exception: object) -> None:
         """Let go."""
@@ -82,9 +101,7 @@ class Lease:
         while not self._ended.wait(BEAT_S):
             count += 1
             with contextlib.suppress(OSError):
-                holder = self._read()
-                if holder.get("token") not in (None, self.mine["token"]):
-                    self.on_loss(name_of(holder))
+                if self.other():
                     return
                 self._write(count)
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from search.experiment import Experiment
 from search.result import SearchResult
 from search.runner import Finished
-from search.summary import json_summary, outcome_text, param_text, reference_rows, searched
+from search.summary import checkpoint_of, json_summary, outcome_text, param_text, reference_rows, searched
 from search.terminal import say
 from search.words import program, verb
 
@@ -19,7 +19,7 @@ def tell(finished: Finished, experiment: Experiment, *, as_json: bool) -> int:
     """Print what was found, as JSON too where that is wanted; return the exit code."""
     print_summary(finished, experiment, Console(stderr=as_json))
     if as_json:
-        summary = json_summary(finished.result, tracking=finished.tracking, journal=str(finished.journal))
+        summary = json_summary(finished.result, tracking=finished.tracking, journal=finished.journal)
         sys.stdout.write(json.dumps(summary) + "\n")
     return finished.exit_code
 
@@ -43,8 +43,11 @@ def print_summary(finished: Finished, experiment: Experiment, console: Console) 
         say(console, f"the search ended early: {result.reason}")
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
-    console.print(best_table(result) if result.best else "no trial finished an epoch; the reasons are in the journal")
-    steps = [("journal", str(finished.journal)), ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]
+    for name, reason in result.passed_over.items():
+        say(console, f"  passed over: {name} ({result.trials[name].accuracy:.4f}), whose checkpoint is lost: {reason}")
+    console.print(best_table(result) if result.best else "no trial counts; the reasons are in the journal")
+    best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
+    steps = [*best, ("journal", str(finished.journal)), ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:

@@ -121,6 +121,7 @@ class SearchResult:
                 self.tested = event.data
             case "finished":
                 self.outcome, self.reason = event.data["outcome"], event.data["reason"]
+                self.cut_off()
             case _ if trial is not None:
                 _apply_to_trial(trial, event)
         if self.sessions:
@@ -130,6 +131,10 @@ class SearchResult:
         self.started = {**self.started, **event.data}
         self.sessions.append(Session(event.data["began_ms"], event.time_ms, event.data["slots"]))
         self.outcome, self.reason = "running", ""
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """Nobody trains now what was running."""
         for trial in self.trials.values():
             if trial.outcome == "running":
                 trial.outcome, trial.waiting = "interrupted", ""
@@ -142,8 +147,19 @@ class SearchResult:
 
     @property
     def best(self) -> TrialResult | None:
-        """The first of the ranking."""
-        return next(iter(self.ranking), None)
+        """The first of the ranking whose checkpoint is not known to be damaged."""
+        return next((trial for trial in self.ranking if trial.trial not in self.passed_over), None)
+
+    @property
+    def passed_over(self) -> dict[str, str]:
+        """Better trials whose checkpoints were found damaged when they were to be tested, and how."""
+        return dict(self.tested.get("passed_over", {}))
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether nothing is left to test."""
+        best = self.best
+        return (self.tested.get("trial"), self.tested.get("epoch")) == (best.trial, best.best_epoch) if best is not None else not self.ranking
 
     @property
     def counts(self) -> dict[str, int]:
@@ -200,6 +216,7 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
         case "paused":
             trial.outcome = "interrupted"
         case "retried":
+            trial.attempt += trial.outcome != "running"  # it died before it ran
             trial.outcome = "pending"
             trial.retries.append(event.data["kind"])
         case "ended":

@@ -7,6 +7,7 @@ end as if it had never been cut off; with one it is refused, unless --allow-chan
 import argparse
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from search.outcome import tell
 from search.provenance import provenance
 from search.result import SearchResult
 from search.runner import Finished, announce, conduct, data_facts, now_ms, prepare, record
-from search.spaces.find import find
+from search.space import SearchSpace
+from search.spaces.find import file_of, find, sha256_of
 from search.tracking import DEFAULT_TRACKING
 from trainables.errors import ConfigError
 
@@ -80,19 +82,34 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     """The search as the journal describes it and the space as it is now, with what the command line changes."""
     recorded = result.started["experiment"]
     experiment = Experiment.from_description(args.name, recorded, args.storage)
-    source = args.space or experiment.space_source
-    try:
-        space = find(source).fixed(experiment.settings)
-    except ConfigError:
-        if not args.allow_change:
-            raise
-        space = experiment.space
+    space = space_of(args, experiment, result)
     base = experiment.base.override(space.base)
     if args.data_root is not None:
         base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
     given = {name: value for name in ("trials", "seed", *PLACE) if (value := getattr(args, name)) is not None}
     tracking = args.tracking or recorded["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    return replace(experiment, space=space, space_source=source, base=base, tracking=tracking, **given)
+    return replace(experiment, space=space, space_source=args.space or experiment.space_source, base=base, tracking=tracking, **given)
+
+
+def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
+    """The space as it is now. A user's own file is run only where the command line names it: a journal says what to go on with, not what to run.
+
+    Raises:
+        Refused: the file has changed.
+        ConfigError: no such space now.
+    """
+    source = args.space or experiment.space_source
+    if args.space is None and (file := file_of(source)) is not None:
+        if file[0].is_file() and sha256_of(source) != result.started.get("space_sha256"):
+            remedy = f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} (and --allow-change to go on with it)."
+            raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
+        return experiment.space
+    try:
+        return find(source).fixed(experiment.settings)
+    except ConfigError:
+        if args.space or not args.allow_change:
+            raise
+        return experiment.space
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -134,8 +151,7 @@ def check_trials(folder: Path, result: SearchResult) -> None:
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
     """Whether nothing is left to train or to test."""
     more = result.unfinished or len(result.trials) < (args.trials or 0) or (args.time_budget and result.outcome == "time_budget")
-    tested = result.best is None or result.tested.get("trial") == result.best.trial
-    return result.outcome in ("completed", "time_budget") and tested and not more
+    return result.outcome in ("completed", "time_budget") and result.is_tested and not more
 
 
 def command(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,11 @@ from rich.console import Console
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address, session
-from search.cli import NOT_READY, SOME_FAILED
+from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused
 from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
-from search.journal import FILE_NAME, VERSION, Journal, JournalError
+from search.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.lease import FILE_NAME as LOCK_FILE
 from search.lease import Lease
 from search.notes import notes
@@ -31,6 +31,7 @@ from search.report import figures
 from search.result import SearchResult, TrialResult
 from search.room import check_room
 from search.secrets import masked
+from search.spaces.find import sha256_of
 from search.summary import TOP
 from search.terminal import error_line, say
 from search.tracking import PATIENCE_S, Tracker, check_tracking
@@ -145,8 +146,8 @@ def conduct(
     """Have a search's trials trained, tested and recorded, from its beginning or from where its journal ends (then `resumed` says more of it)."""
     folder, troubles = experiment.folder, list[str]()
     with (
-        clean_if_unused(folder),
         Lease(folder, say=partial(say, console)) as lease,
+        clean_if_unused(folder),
         session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have,
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
@@ -155,7 +156,7 @@ def conduct(
 
         at_once = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
         journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
-        lease.on_loss = journal.give_up
+        journal.other = lease.other
         driver = Driver(experiment, journal, slots=at_once)
         driver.replay(events)
         display = Display(driver.result, experiment.planned_trials, console)
@@ -163,18 +164,25 @@ def conduct(
         tracker = Tracker(experiment.tracking, folder, say=display.say)
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
-            facts = {"experiment": experiment.describe(), "data": data_facts(experiment, dataset), "slots": at_once, "provenance": provenance()}
-            facts["began_ms"] = began_ms
+            facts: dict[str, object] = {
+                "experiment": experiment.describe(),
+                "data": data_facts(experiment, dataset),
+                "slots": at_once,
+                "provenance": provenance(),
+            }
+            facts |= {"space_sha256": sha256_of(experiment.space_source), "began_ms": began_ms}
             if resumed is None:
                 journal.append("started", version=VERSION, name=experiment.name, id=uuid4().hex[:12], **facts)
             else:
                 journal.append("resumed", **facts, **resumed)
             try:
                 driver.go_on()
-                tune_search(driver, dataset, slots=at_once)
-                evaluate_best(driver, dataset)
-            except KeyboardInterrupt:
+                tune_search(driver, dataset, slots=at_once, tick=display.tick)
+                evaluate_best(driver, dataset, tick=display.tick)
+            except (KeyboardInterrupt, Unwritten):
                 driver.close("interrupted", "broken off")
+            except Refused as error:
+                troubles.append(str(error))
             except NotReady as error:
                 troubles.append(str(error))
                 driver.close("lost", str(error))
@@ -182,7 +190,9 @@ def conduct(
                 driver.close("lost", "the search broke off")
                 raise
             finally:
-                wind_up(driver, tracker, hurry=bool(signals))
+                signal.alarm(0)
+                with suppress(KeyboardInterrupt):
+                    wind_up(driver, tracker, troubles, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles)
 
 
@@ -213,15 +223,24 @@ def write_last_line(driver: Driver) -> None:
         driver.finish()
 
 
-def wind_up(driver: Driver, tracker: Tracker, *, hurry: bool) -> None:
+def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: bool) -> None:
     """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
+    folder = driver.experiment.folder
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
         if not hurry:
-            steps.callback(draw, driver.result, driver.experiment.folder, driver.journal)
-        steps.callback(driver.algorithm.save, driver.experiment.folder)
+            steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, folder, driver.journal))
+        steps.callback(tried, troubles, "the study for Optuna", partial(driver.algorithm.save, folder))
+
+
+def tried(troubles: list[str], what: str, write: Callable[[], None]) -> None:
+    """Write something that can be made again from the journal."""
+    try:
+        write()
+    except OSError as error:
+        troubles.append(f"{what} could not be written ({error}). The journal has everything.")
 
 
 @contextmanager
@@ -287,8 +306,7 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
             came.append(number)
         if number == signal.SIGALRM or len(came) > 1:
             signal.alarm(0)
-            driver.journal.patient = False
-            raise KeyboardInterrupt
+            return driver.journal.break_off()
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
         if number == signal.SIGTERM:
             signal.alarm(TERM_GRACE_S)
@@ -317,6 +335,8 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
     """What the process says at its end (see `search.cli`)."""
     if signals:
         return 128 + signals[0]
+    if result.passed_over or (result.outcome in ("completed", "time_budget") and not result.is_tested):
+        return REFUSED
     if troubles:
         return NOT_READY
     return SOME_FAILED if result.failed or result.best is None else 0

@@ -19,7 +19,7 @@ from search.words import verb_for
 from trainables.errors import printable
 
 SHOWN = 40
-"""Trials in the table: the last ones, and all that have not ended."""
+"""How many of the last trials are in the table."""
 
 
 def state(result: SearchResult, holder: str, go_on: str) -> str:
@@ -53,13 +53,16 @@ def lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     ]
 
 
-def table(result: SearchResult) -> Table:
-    """A line a trial: the last ones, and every one that has not ended."""
+def table(result: SearchResult, shown: int = SHOWN) -> Table:
+    """A line a trial: the last ones, the best, and every one that has not ended."""
     made = Table(box=None, pad_edge=False)
     for title, justify in (("trial", "left"), ("outcome", "left"), ("epochs", "right"), ("val accuracy", "right"), ("why", "left")):
         made.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     trials = list(result.trials.values())
-    for trial in [trial for trial in trials[:-SHOWN] if not trial.ended_ms] + trials[-SHOWN:]:
+    wanted = [trial for trial in trials[:-shown] if not trial.ended_ms or trial is result.best] + trials[-shown:]
+    if more := len(trials) - len(wanted):
+        made.caption = f"{more} more trials: --all"
+    for trial in wanted:
         accuracy = f"{trial.accuracy:.4f}" if trial.epochs else ""
         made.add_row(trial.trial, trial.outcome, f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}", accuracy, Text(printable(why(trial))))
     return made
@@ -76,6 +79,8 @@ def command(args: argparse.Namespace) -> int:
     """Print the search's state."""
     folder: Path = args.storage / args.name
     result, holder = SearchResult.read(folder), holder_of(folder)
+    if not holder:
+        result.cut_off()
     if args.json:
         print(json.dumps(as_json(result, holder)))
         return 0
@@ -83,7 +88,7 @@ def command(args: argparse.Namespace) -> int:
     for line in lines(result, holder, verb_for("resume", args.name, args.storage)):
         say(console, line)
     if result.trials:
-        console.print(table(result), markup=False)
+        console.print(table(result, len(result.trials) if args.all else SHOWN), markup=False)
     return 0
 
 
@@ -107,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, print, return the exit code (see `search.cli`)."""
     parser = Parser(prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
+    parser.add_argument("--all", action="store_true", help="show all trials, however many they are")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args(argv)
     return guarded(lambda: command(args))

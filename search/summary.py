@@ -1,5 +1,6 @@
 """A search's result in words and tables: for the terminal's end, for MLflow's note, for `--json`."""
 
+from pathlib import Path
 from typing import Any
 
 from search.result import SearchResult, TrialResult
@@ -52,7 +53,7 @@ def markdown_summary(result: SearchResult) -> str:
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
     ]
     if result.best is not None:
-        tested = f", test accuracy {result.tested['test']['accuracy']:.4f}" if result.tested else ""
+        tested = f", test accuracy {result.tested['test']['accuracy']:.4f}" if result.is_tested else ""
         lines.append(f"Best: `{result.best.trial}`, validation accuracy {result.best.accuracy:.4f}{tested}.")
     paths = searched(result)
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
@@ -62,14 +63,17 @@ def markdown_summary(result: SearchResult) -> str:
     return "\n".join(lines)
 
 
-def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: str) -> dict[str, Any]:
+def checkpoint_of(trial: TrialResult, folder: Path) -> str:
+    """Where the checkpoint of a trial's best epoch is."""
+    return str(folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}")
+
+
+def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Path) -> dict[str, Any]:
     """What `--json` prints."""
-    best = result.best
-    test = result.tested.get("test", {})
     return {
         "name": result.name,
         "outcome": result.outcome,
-        "best": None if best is None else {"trial_id": best.trial, "params": best.params, "val_accuracy": best.accuracy, "test_accuracy": test.get("accuracy")},
+        "best": None if result.best is None else _best(result, result.best, journal.parent),
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
         "wall_s": round(result.wall_s, 3),
@@ -77,5 +81,17 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: str
         "slots": result.started["slots"],
         "slot_efficiency": round(result.slot_efficiency, 4),
         "mlflow": tracking,
-        "journal": journal,
+        "journal": str(journal),
+    }
+
+
+def _best(result: SearchResult, best: TrialResult, folder: Path) -> dict[str, Any]:
+    test = result.tested["test"]["accuracy"] if result.is_tested else None
+    return {
+        "trial_id": best.trial,
+        "params": best.params,
+        "val_accuracy": best.accuracy,
+        "test_accuracy": test,
+        "epoch": best.best_epoch,
+        "checkpoint": checkpoint_of(best, folder),
     }

@@ -7,8 +7,8 @@ from trainables.errors import printable
 
 
 def say(console: Console, text: str) -> None:
-    """One line, as it is: no markup, no control characters, no wrapping."""
-    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+    """One line, as it is: no markup, no control characters, no credentials, no wrapping."""
+    console.print(printable(masked(text)), markup=False, highlight=False, soft_wrap=True)
 
 
 def error_line(text: str) -> str:

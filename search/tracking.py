@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cluster.errors import NotReady
 from search.journal import FILE_NAME, DamagedJournal, Event, Tail
@@ -76,8 +76,8 @@ def check_tracking(uri: str) -> None:
     if kind == "sqlite":
         if not re.match(r"[^/]+:///(?!:memory:)[^?]", uri):
             raise ConfigError(f"'{uri}' names no file, so nothing would be kept. Use --tracking sqlite:///mlflow.db.")
-        if "?" in str(sqlite_path(uri)):
-            raise ConfigError(f"an SQLite URI cannot hold the '?' of '{sqlite_path(uri)}'. Use --tracking sqlite:////another/folder/mlflow.db.")
+        if "?" in uri:
+            raise ConfigError(f"'{uri}' cannot hold a '?'. Write it as %3F in --tracking.")
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking.")
@@ -90,8 +90,8 @@ def check_tracking(uri: str) -> None:
 
 
 def sqlite_path(uri: str) -> Path:
-    """The file of an `sqlite:///` URI."""
-    return Path(uri.removeprefix("sqlite:///")).absolute()
+    """The file of an `sqlite:///` URI, as SQLAlchemy reads it: `%20` in it is a space."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
 
 
 def _open_sqlite(uri: str) -> None:
@@ -151,11 +151,13 @@ class Tracker:
         self._progress = time.monotonic()
         self._closing.set()
         self._news.set()
-        while self._thread.is_alive() and time.monotonic() - self._progress < patience_s:
-            self._thread.join(0.1)
-        self._given_up.set()
-        if self._thread.is_alive() and not self.error:
-            self.error = "it does not answer"
+        try:
+            while self._thread.is_alive() and time.monotonic() - self._progress < patience_s:
+                self._thread.join(0.1)
+        finally:
+            self._given_up.set()
+            if self._thread.is_alive() and not self.error:
+                self.error = "it has not answered yet"
 
     def _run(self) -> None:
         tries = 0
@@ -226,6 +228,8 @@ class Runs:
         """What each run had when it was found: the last step of each metric."""
         self.status: dict[str, str] = {}
         self.wanted: dict[str, tuple[str, int]] = {}
+        self.described: set[str] = set()
+        """Trials whose params are there."""
         self.stored: dict[str, set[str]] = {}
         """The numbers of the events whose files are stored with each run."""
         self.waiting: dict[str, dict[str, list[Any]]] = {}
@@ -320,6 +324,7 @@ class Runs:
         if run.info.lifecycle_stage == "deleted":
             self.client.restore_run(run_id)
         self.runs[trial], self.status[run_id] = run_id, run.info.status
+        self.described |= {trial} if run.data.params else set()
         self.there[run_id] = {metric.key: metric.step for metric in run.data._metric_objs}
         self.stored[run_id] = set(run.data.tags.get(EVIDENCE_TAG, "").split())
 
@@ -339,11 +344,7 @@ class Runs:
         return tags | ({"mlflow.source.git.commit": origin["git.commit"]} if origin["git.commit"] else {})
 
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
-        is_new = trial.trial not in self.runs
-        tags = {"mlflow.parentRunId": self.parent, "search.role": "trial", "search.trial": trial.trial}
-        run_id = self._run_of(trial.trial, event, tags, trial.trial)
-        if is_new:
-            self._wait(run_id, params=trial.params)
+        run_id = self._trial_run(event, trial)
         if event.kind == "running":
             self.wanted[run_id] = ("RUNNING", 0)
             self._wait(run_id, tags={"attempt": str(trial.attempt), "outcome": "running"})
@@ -354,6 +355,15 @@ class Runs:
             self.wanted[run_id] = ("KILLED", event.time_ms)
         else:
             self._end_trial(run_id, event, trial)
+
+    def _trial_run(self, event: Event, trial: TrialResult) -> str:
+        """A trial's run, with its params: found, or made at this event, which tells of it first."""
+        tags = {"mlflow.parentRunId": self.parent, "search.role": "trial", "search.trial": trial.trial}
+        run_id = self._run_of(trial.trial, event, tags, trial.trial)
+        if trial.trial not in self.described:
+            self.described.add(trial.trial)
+            self._wait(run_id, params=trial.params)
+        return run_id
 
     def _end_trial(self, run_id: str, event: Event, trial: TrialResult) -> None:
         if trial.best_epoch is not None and trial.outcome in ("completed", "stopped"):
@@ -373,9 +383,10 @@ class Runs:
 
     def _store(self, event: Event) -> None:
         """A folder's or a file's copy, once."""
-        run_id, path = self.runs[event.data["trial"]], self.folder / event.data["file"]
+        trial, path = self.result.trials.get(event.data["trial"]), self.folder / event.data["file"]
+        run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
-        if str(event.number) in stored or not path.exists():
+        if str(event.number) in stored or not path.exists() or not path.resolve().is_relative_to(self.folder.resolve()):
             return
         self._flush()
         if path.is_dir():

@@ -121,10 +121,16 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
 
 
 def evaluate_on_test(job: Job, dataset: Dataset, epoch: int, device: str) -> dict[str, Any]:
-    """Open the test part for one trial's checkpoint. Runs as a Ray task."""
+    """Open the test part for one trial's checkpoint: `test` is the evaluation, or `damaged` says what is wrong with the checkpoint. Runs as
+    a Ray task.
+    """
+    from trainables.checkpoint import CheckpointError
     from trainables.evaluate import evaluate
 
     if dataset.test is None:
         raise ValueError("the data set's test part is sealed")
     path = Path(job["folder"]) / f"epoch-{epoch:04d}"
-    return evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=device)
+    try:
+        return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=device)}
+    except CheckpointError as error:
+        return {"damaged": str(error)}

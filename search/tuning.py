@@ -27,9 +27,13 @@ from ray.tune.search import Searcher
 
 from cluster.errors import NotReady
 from cluster.session import LOCAL, dead_parts
-from search.cli import NOT_READY
+from search.cli import NOT_READY, Refused
 from search.driver import Driver
+from search.experiment import Experiment
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
+from search.journal import JournalError
+from search.result import TrialResult
+from search.secrets import masked
 from search.terminal import error_line
 from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
 from search.watch import Watch
@@ -37,6 +41,7 @@ from search.words import verb
 from trainables.datasets.arrays import Dataset
 
 Errors = dict[str, Any]
+Tick = Callable[[], None]
 LAST_WORDS_S = 10
 """How long Tune may take to end when Ray is gone."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -108,13 +113,14 @@ class DriverScheduler(Unpickled, FIFOScheduler):
 class DriverCallback(Unpickled, tune.Callback):
     """Tells the driver what happens to trials beside their reports."""
 
-    def __init__(self, driver: Driver, errors: Errors) -> None:
-        self.driver, self.errors = driver, errors
+    def __init__(self, driver: Driver, errors: Errors, tick: Tick) -> None:
+        self.driver, self.errors, self.tick = driver, errors, tick
         self.watch = Watch(driver.experiment.hang_timeout)
         self.last_words = LastWords(driver)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """A moment, several a second, to look after the trials and Ray itself."""
+        self.tick()
         if dead := dead_parts():
             reason = f"Ray's {' and '.join(dead)} died; what was done so far is kept"
             self.last_words.start(reason)
@@ -133,7 +139,7 @@ class DriverCallback(Unpickled, tune.Callback):
             self.driver.fail(name, "hung", hung)
             return
         kind = kind_of(error)
-        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, COLOURS.sub("", str(error)))
+        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, masked(COLOURS.sub("", str(error))))
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _keep_traceback(self, trial: Trial, text: str) -> str:
@@ -168,14 +174,17 @@ class LastWords:
     def say(self, reason: str) -> None:
         """Bring the journal to its end, tell the user, and end."""
         self.driver.close("lost", reason)
-        self.driver.finish()
+        self.driver.journal.patient = False
+        with suppress(JournalError):
+            self.driver.finish()
         sys.stderr.write(error_line(f"{reason}. Go on with: {verb('resume', self.driver.experiment)}"))
         sys.stderr.flush()
         os._exit(NOT_READY)
 
 
-def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
-    """Run trials until the driver has no more, at most `slots` at once. The test part stays out of the trials' reach.
+def tune_search(driver: Driver, dataset: Dataset, *, slots: int, tick: Tick) -> None:
+    """Run trials until the driver has no more, at most `slots` at once, and call `tick` several times a second. The test part stays out of
+    the trials' reach.
 
     Raises:
         NotReady: Ray itself broke off; what was done is in the journal.
@@ -183,7 +192,7 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int) -> None:
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with scratch(driver) as folder, failures_told() as errors:
-        callback = DriverCallback(driver, errors)
+        callback = DriverCallback(driver, errors, tick)
         tuner = tune.Tuner(
             _trainable(driver, dataset.sealed),
             tune_config=tune.TuneConfig(
@@ -263,21 +272,37 @@ def _trainable(driver: Driver, dataset: Dataset) -> Any:
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))
 
 
-def evaluate_best(driver: Driver, dataset: Dataset) -> None:
-    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal.
+def evaluate_best(driver: Driver, dataset: Dataset, *, tick: Tick) -> None:
+    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal. A trial whose checkpoint is
+    damaged is passed over for the next best.
 
     Raises:
         NotReady: the evaluation failed; the trials' own results are not touched by that.
+        Refused: no trial has a checkpoint that is whole.
     """
-    best, experiment, tested = driver.result.best, driver.experiment, driver.result.tested
-    if driver.closing is not None and driver.closing[0] != "time_budget":
+    result = driver.result
+    if result.is_tested or (driver.closing is not None and driver.closing[0] != "time_budget"):
         return
-    if best is None or best.best_epoch is None or (tested.get("trial"), tested.get("epoch")) == (best.trial, best.best_epoch):
-        return
-    job = {"config": best.config, "folder": str(experiment.trial_folder(best.trial))}
+    passed_over: dict[str, str] = {}
+    for trial in result.ranking:
+        answer = _evaluate(driver.experiment, trial, dataset, tick)
+        if "test" in answer:
+            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
+            return
+        passed_over[trial.trial] = answer["damaged"]
+    if passed_over:
+        first = next(iter(passed_over.values()))
+        raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.folder}/trials' back from a copy.")
+
+
+def _evaluate(experiment: Experiment, trial: TrialResult, dataset: Dataset, tick: Tick) -> dict[str, Any]:
+    """What `evaluate_on_test` says of a trial's best epoch."""
+    job = {"config": trial.config, "folder": str(experiment.trial_folder(trial.trial))}
     task = ray.remote(num_cpus=min(1, experiment.demand.cpus), num_gpus=experiment.demand.gpus)(evaluate_on_test)
     try:
-        test = ray.get(task.remote(job, dataset, best.best_epoch, experiment.device))
+        answer = task.remote(job, dataset, trial.best_epoch or 0, experiment.device)
+        while not ray.wait([answer], timeout=1)[0]:
+            tick()
+        return ray.get(answer)
     except ray.exceptions.RayError as error:
         raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error
-    driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=test)

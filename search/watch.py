@@ -1,11 +1,11 @@
 """Watches over running trials: one whose process makes no step for too long is killed, and so comes to be tried again."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -52,4 +52,8 @@ def kill_process(pid: int, node: str) -> None:
 
 
 def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+    """Kill one of Ray's workers and nobody else: the number comes from a file, and may have passed to another process since."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+            process.kill()

@@ -25,14 +25,18 @@ class CheckpointError(RuntimeError):
 
 
 def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
-    """Write what `Training.state` gave, and `extra` (plain values), as `folder/epoch-NNNN`; return that path."""
+    """Write what `Training.state` gave, and `extra` (plain values), as `folder/epoch-NNNN`; return that path.
+
+    Raises:
+        OSError: the disk is full or refuses; nothing has changed under that path.
+    """
     final = folder / f"epoch-{state['epoch']:04d}"
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     tensors, plain = _flatten_optimizer(state["optimizer"])
-    save_file(_contiguous(state["model"]), partial / "model.safetensors")
-    save_file(_contiguous(tensors), partial / "optimizer.safetensors")
+    _save_tensors(state["model"], partial / "model.safetensors")
+    _save_tensors(tensors, partial / "optimizer.safetensors")
     document = {"epoch": state["epoch"], "optimizer": plain, "schedule": state["schedule"], "extra": extra}
     (partial / "state.json").write_text(json.dumps(document, default=_refuse))
     manifest = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in FILES}
@@ -106,8 +110,12 @@ def write_whole(path: Path, text: str) -> None:
     _sync(path.parent)
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Raises OSError as other writes do: safetensors has an error of its own for a full disk."""
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
 
 
 def _flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

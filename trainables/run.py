@@ -73,8 +73,8 @@ def run_trial(
         Superseded: a later attempt has begun.
     """
     world = world or World()
-    keeper = Keeper(folder, config, world, attempt)
     beat = Heartbeat(folder, attempt=attempt, node=node) if world.rank == 0 else None
+    keeper = Keeper(folder, config, world, attempt, beat)
     training = Training(config, dataset, device=device, world=world, on_step=beat)
     yield from keeper.claim()
     if (state := keeper.restore(str(training.device))) is not None:
@@ -95,8 +95,8 @@ def run_trial(
 class Keeper:
     """Saves one attempt's checkpoints and finds those of earlier ones."""
 
-    def __init__(self, folder: Path, config: TrialConfig, world: World, attempt: int) -> None:
-        self.folder, self.config, self.world, self.attempt = folder, config, world, attempt
+    def __init__(self, folder: Path, config: TrialConfig, world: World, attempt: int, beat: Heartbeat | None) -> None:
+        self.folder, self.config, self.world, self.attempt, self.beat = folder, config, world, attempt, beat
         self.history: dict[int, dict[str, float]] = {}
         self.found, self.damaged = False, list[str]()
 
@@ -132,9 +132,11 @@ class Keeper:
         yield from self._insist(trained.epoch, save)
 
     def _insist(self, epoch: int, write: Any) -> Iterator[Report]:
-        """Have the first process write until it succeeds, all of them reporting alike while it does not."""
+        """Have the first process write until it succeeds, all of them reporting alike while it does not. To wait is to live."""
         tries = 0
         while refused := self._refused(write):
+            if self.beat is not None:
+                self.beat()
             yield Report(epoch, waiting=refused)
             time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1

@@ -1,5 +1,6 @@
 """Finds a search space: by its name here, or a user's own as `file.py:function`."""
 
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
@@ -24,14 +25,27 @@ def find(source: str) -> SearchSpace:
     Raises:
         ConfigError: no such space, or it is nonsense.
     """
-    path, colon, attribute = source.rpartition(":")
-    if colon:
-        return _from_file(Path(path), attribute)
-    if source.endswith(".py"):
-        return _from_file(Path(source), "space")
+    if (file := file_of(source)) is not None:
+        return _from_file(*file)
     if source not in names():
         raise ConfigError(unknown("space", source, names()) + " A space of your own: --space file.py:function.")
     return _made(importlib.import_module(f"search.spaces.{source}").space, source)
+
+
+def file_of(source: str) -> tuple[Path, str] | None:
+    """The file and the name in it, where the space is a user's own."""
+    path, colon, attribute = source.rpartition(":")
+    if colon:
+        return Path(path), attribute
+    return (Path(source), "space") if source.endswith(".py") else None
+
+
+def sha256_of(source: str) -> str:
+    """Of the space's file; empty where there is none. Nothing in it is run."""
+    file = file_of(source)
+    if file is None or not file[0].is_file():
+        return ""
+    return hashlib.sha256(file[0].read_bytes()).hexdigest()
 
 
 def _from_file(path: Path, attribute: str) -> SearchSpace:
