@@ -3,11 +3,16 @@
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+import psutil
 
 from cluster.errors import NotReady
 from cluster.resources import Resources
@@ -65,10 +70,11 @@ def session(address: str, *, local: Resources, dashboard: bool = False) -> Itera
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if address == LOCAL:
-            ray.init(address=LOCAL, num_cpus=math.ceil(local.cpus), num_gpus=int(local.gpus), include_dashboard=dashboard, **quiet)
-        else:
-            ray.init(address=address, **quiet)
+        with _no_orphans(), _own_signals():
+            if address == LOCAL:
+                ray.init(address=LOCAL, num_cpus=math.ceil(local.cpus), num_gpus=int(local.gpus), include_dashboard=dashboard, **quiet)
+            else:
+                ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
@@ -80,6 +86,32 @@ def session(address: str, *, local: Resources, dashboard: bool = False) -> Itera
         yield Resources(cpus=have.get("CPU", 0), gpus=have.get("GPU", 0))
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _no_orphans() -> Iterator[None]:
+    """A session that is broken off while it starts leaves none of its processes behind; Ray's agents would live on for a minute."""
+    mine = psutil.Process()
+    before = set(mine.children())
+    try:
+        yield
+    except BaseException:
+        for child in set(mine.children()) - before:
+            with suppress(psutil.Error):
+                for process in [*child.children(recursive=True), child]:
+                    process.kill()
+        raise
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """SIGTERM stays with whoever has it: Ray's handlers would end the process at once, with an exit code of their own."""
+    import ray._private.utils
+
+    with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
+        yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # back from Ray's native code, which prints a stack
 
 
 def dead_parts() -> list[str]:

@@ -1,5 +1,10 @@
 """python -m search: lists the verbs."""
 
+import sys
+
+from search.cli import USAGE, complain, guarded
+from trainables.errors import ConfigError, unknown
+
 VERBS = {
     "run": "start a search",
     "resume NAME": "go on with a search that was cut off",
@@ -10,8 +15,12 @@ VERBS = {
 }
 
 
-def main() -> int:
-    """Print the verbs."""
+def command(words: list[str]) -> int:
+    """Print the verbs; refuse words."""
+    if words and not words[0].startswith("-"):
+        known = [verb.split()[0] for verb in VERBS]
+        hint = f"'search {words[0]}' is no command. Use python -m search.{words[0]}." if words[0] in known else unknown("verb", words[0], known)
+        return complain(ConfigError(hint), USAGE)
     print("Which network, trained how, is best for my images?\n")
     for verb, meaning in VERBS.items():
         print(f"  python -m search.{verb:<14} {meaning}")
@@ -20,4 +29,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(guarded(lambda: command(sys.argv[1:])))

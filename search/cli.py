@@ -2,10 +2,12 @@
 
 0 all well, and MLflow has it all · 1 a mistake in this code · 2 the command, config or data is wrong, nothing started · 3 the search
 ended, some trials failed · 4 the environment is not ready or was lost, safe to try again · 5 a person must look: a damaged journal, a
-search that another driver has, or that is not what it was · 130 and 143 stopped by SIGINT and SIGTERM.
+search that another driver has, or that is not what it was · 130 and 143 stopped by SIGINT and SIGTERM · 141 nobody
+reads the output any more.
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -62,7 +64,12 @@ def guarded(command: Callable[[], int]) -> int:
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except ConfigError as error:
         return complain(error, USAGE)
     except (DamagedJournal, TakenOver, Held, Refused) as error:

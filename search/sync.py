@@ -10,7 +10,7 @@ from search.journal import FILE_NAME, Tail
 from search.lease import Lease
 from search.result import SearchResult
 from search.secrets import masked
-from search.tracking import DEFAULT_TRACKING, Runs, batched, check_tracking
+from search.tracking import DEFAULT_TRACKING, Runs, batched, check_tracking, troubles
 
 
 def command(args: argparse.Namespace) -> int:
@@ -25,7 +25,7 @@ def command(args: argparse.Namespace) -> int:
             for batch in batched(Tail(folder / FILE_NAME).new()):
                 runs.project(batch)
             runs.leave(result.sessions[-1].last_ms)
-        except Exception as error:  # noqa: BLE001 - whatever MLflow does wrong is told in a line
+        except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return complain(RuntimeError(f"MLflow did not take everything ({masked(reason)}). Try again later; {folder / FILE_NAME} has it all."), NOT_READY)
     print(f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} epochs ({masked(uri)})")

@@ -204,6 +204,14 @@ class Tracker:
         self.error = text
 
 
+def troubles() -> tuple[type[Exception], ...]:
+    """What MLflow raises when it, its server or its database is in trouble; requests' errors are OSErrors."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError
+
+
 def batched(events: list[Event]) -> Iterator[list[Event]]:
     """A long journal in pieces, so that progress shows."""
     for first in range(0, len(events), PIECE):
