@@ -63,8 +63,7 @@ def best_table(result: SearchResult) -> Table:
     for path in searched(result):
         table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
     table.add_row("val accuracy", *(f"{trial.accuracy:.4f}" if trial is not None and trial.epochs else "not tried" for _, _, trial in rows))
-    tested = result.tested.get("trial")
-    tests = (f"{result.tested['test']['accuracy']:.4f}" if trial is not None and trial.trial == tested else "" for _, _, trial in rows)
+    tests = (f"{result.test['accuracy']:.4f}" if result.test and trial is result.best else "" for _, _, trial in rows)
     table.add_row("test accuracy", *tests)
     return table
 

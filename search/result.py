@@ -156,6 +156,11 @@ class SearchResult:
         return dict(self.tested.get("passed_over", {}))
 
     @property
+    def test(self) -> dict[str, Any]:
+        """The best trial's evaluation on the test part; empty before."""
+        return dict(self.tested["test"]) if self.tested and self.is_tested else {}
+
+    @property
     def is_tested(self) -> bool:
         """Whether nothing is left to test."""
         best = self.best

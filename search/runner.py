@@ -286,7 +286,7 @@ def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
 
 
 def _best_evidence(best: TrialResult, result: SearchResult, own: Path) -> None:
-    test = result.tested.get("test")
+    test = result.test
     (own / "config.json").write_text(json.dumps(best.config, indent=1))
     if test:
         (own / "test.json").write_text(json.dumps(test, indent=1))

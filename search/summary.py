@@ -53,7 +53,7 @@ def markdown_summary(result: SearchResult) -> str:
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
     ]
     if result.best is not None:
-        tested = f", test accuracy {result.tested['test']['accuracy']:.4f}" if result.is_tested else ""
+        tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
         lines.append(f"Best: `{result.best.trial}`, validation accuracy {result.best.accuracy:.4f}{tested}.")
     paths = searched(result)
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
@@ -86,12 +86,11 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Pat
 
 
 def _best(result: SearchResult, best: TrialResult, folder: Path) -> dict[str, Any]:
-    test = result.tested["test"]["accuracy"] if result.is_tested else None
     return {
         "trial_id": best.trial,
         "params": best.params,
         "val_accuracy": best.accuracy,
-        "test_accuracy": test,
+        "test_accuracy": result.test.get("accuracy"),
         "epoch": best.best_epoch,
         "checkpoint": checkpoint_of(best, folder),
     }

@@ -53,7 +53,7 @@ def kill_process(pid: int, node: str) -> None:
 
 def _kill(pid: int) -> None:
     """Kill one of Ray's workers and nobody else: the number comes from a file, and may have passed to another process since."""
-    with suppress(psutil.Error):
+    with suppress(psutil.Error, ValueError):
         process = psutil.Process(pid)
-        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+        if "".join(process.cmdline()[:1]).startswith("ray::"):
             process.kill()

@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 def render(result: SearchResult) -> str:
     """The page's text. Everything that comes from users' files and names is escaped."""
-    test = result.tested.get("test")
+    test = result.test
     pictures = {"curves": figures.search_curves(result)}
     if test:
         pictures |= {"confusion": figures.confusion(test), "roc": figures.roc(test)}

@@ -153,7 +153,15 @@ def test_a_cut_off_search_leaves_its_running_trials_open(open_driver: OpenDriver
     driver.running(trial)
     driver.close("interrupted", "stopped by SIGINT")
     driver.finish()
-    assert driver.result.counts == {"running": 1}
+    assert driver.result.counts == {"interrupted": 1}
+
+
+def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    driver.journal.append("suggested", trial="t0001", params={"optimizer.lr": -1}, config={})
+    again = reopened(driver)
+    assert again.result.counts == {"failed": 1}
+    assert not again.left
 
 
 def decisions(search: Experiment) -> list[dict[str, Any]]:

@@ -5,11 +5,12 @@ import os
 import pickle
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from search import journal as journal_module
-from search.journal import DamagedJournal, Event, Journal, JournalError, Tail, TakenOver, read
+from search.journal import DamagedJournal, Event, Journal, JournalError, Tail, TakenOver, Unwritten, read
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
@@ -163,11 +164,64 @@ def test_a_full_disk_is_waited_for_and_leaves_no_half_line(tmp_path: Path, monke
 
 def test_a_driver_that_was_replaced_writes_no_more(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "s")
-    journal.give_up("process 7 on other")
+    journal.other = lambda: "process 7 on other"
     with pytest.raises(TakenOver, match="process 7 on other has taken this search over"):
         journal.append("started")
     journal.close()
     assert read(journal.path) == []
+
+
+def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
+    """Its lease was taken over unseen: by a machine whose locks do not reach this one, while this one was stopped."""
+    old = Journal(tmp_path / "s")
+    old.append("started")
+    new, _ = Journal.reopen(tmp_path / "s")
+    new.append("resumed")
+    with pytest.raises(TakenOver, match="has lines that this driver has not written"):
+        old.append("suggested", trial="t1")
+    new.append("finished")
+    assert [event.kind for event in read(new.path)] == ["started", "resumed", "finished"]
+    old.close()
+    new.close()
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+def test_a_signal_in_the_midst_of_a_line_breaks_off_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """A long line is being written; the shorter last one must not leave its end behind."""
+    journal, heard = Journal(tmp_path / "s"), list[str]()
+    journal.listeners.append(lambda event: heard.append(event.kind))
+    plain = getattr(os, call)
+
+    def signalled(*arguments: Any) -> Any:
+        result = plain(*arguments)
+        journal.break_off()
+        return result
+
+    monkeypatch.setattr(os, call, signalled)
+    with pytest.raises(KeyboardInterrupt):
+        journal.append("suggested", trial="t1", params={"optimizer.lr": 0.1, "batch_size": 64})
+    monkeypatch.undo()
+    journal.append("finished")
+    assert [event.kind for event in read(journal.path)] == heard == ["suggested", "finished"]
+    with pytest.raises(KeyboardInterrupt):
+        journal.break_off()
+    journal.close()
+
+
+def test_a_line_that_was_refused_after_it_was_written_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "s")
+    journal.patient = False
+
+    def refused(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(Unwritten, match=r"cannot be written \(Input/output error\)"):
+        journal.append("suggested", trial="t1", params={"optimizer.lr": 0.1})
+    monkeypatch.undo()
+    journal.append("finished")
+    journal.close()
+    assert [event.kind for event in read(journal.path)] == ["finished"]
 
 
 def test_a_tail_reads_each_event_once_and_no_half_line(tmp_path: Path) -> None:

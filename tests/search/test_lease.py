@@ -78,16 +78,31 @@ def test_a_damaged_file_keeps_nobody_out(tmp_path: Path, content: bytes) -> None
 
 def test_who_lost_it_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
-    lost: list[str] = []
-    lease = Lease(tmp_path)
-    lease.on_loss = lost.append
-    with lease:
+    with Lease(tmp_path) as lease:
+        assert lease.other() == ""
         before = lease._read()["beat"]
         written_by_other(tmp_path)
         lease._thread.join(timeout=5)
-    assert lost == ["process 7 on far"]
+        assert lease.other() == "process 7 on far"
     assert before >= 0
     assert json.loads((tmp_path / FILE_NAME).read_bytes())["host"] == "far"
+
+
+def test_a_file_that_was_removed_before_the_lock_came_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a search that could not begin cleans up: its folder goes while the next driver waits for the lock."""
+    lock, times = lease_module._lock, iter(range(9))
+
+    def removed_once(descriptor: int) -> None:
+        lock(descriptor)
+        if next(times) == 0:
+            (tmp_path / "s" / FILE_NAME).unlink()
+            (tmp_path / "s").rmdir()
+
+    monkeypatch.setattr(lease_module, "_lock", removed_once)
+    with Lease(tmp_path / "s"):
+        assert next(times) == 2
+        with pytest.raises(Held), Lease(tmp_path / "s"):
+            pass
 
 
 def test_a_boot_has_a_name() -> None:

@@ -38,7 +38,9 @@ def result(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
         experiment.space.domains, base=experiment.space.base, reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 5}, reference_title="the book's"
     )
     driver = play(open_driver(changed(experiment, space=space, scheduler="asha")), train)
-    driver.journal.append("tested", trial=driver.result.best.trial, epoch=1, test=TEST)  # type: ignore[union-attr]
+    best = driver.result.best
+    assert best is not None
+    driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=TEST)
     return driver.result
 
 
@@ -122,9 +124,10 @@ def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
 
 
 def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
-    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, journal="j")
+    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, journal=Path("s/j"))
     assert summary.keys() == {"name", "outcome", "best", "trials", "epochs_trained", "wall_s", "train_s", "slots", "slot_efficiency", "mlflow", "journal"}
-    assert summary["best"].keys() == {"trial_id", "params", "val_accuracy", "test_accuracy"}
+    assert summary["best"].keys() == {"trial_id", "params", "val_accuracy", "test_accuracy", "epoch", "checkpoint"}
+    assert summary["best"]["checkpoint"] == f"s/trials/{summary['best']['trial_id']}/epoch-{summary['best']['epoch']:04d}"
     assert summary["best"]["test_accuracy"] == 0.75
     assert summary["train_s"] == pytest.approx(0.25 * summary["epochs_trained"])
     assert summary["slot_efficiency"] == pytest.approx(summary["train_s"] / (summary["wall_s"] * summary["slots"]), rel=0.01)

@@ -15,7 +15,9 @@ from search.result import SearchResult
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
+from search.runner import exit_code
 from search.space import Choice, Float, Int, SearchSpace
+from search.spaces.find import sha256_of
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play, started_event
 
@@ -91,7 +93,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Se
     (tmp_path / "my.py").write_text(SPACE)
     experiment = experiment_of_run(run_parser().parse_args(["--space", "my.py:space", "--name", "s", *words]))
     journal = Journal(experiment.folder)
-    journal.append("started", name="s", experiment=experiment.describe(), **started_event())
+    journal.append("started", name="s", experiment=experiment.describe(), space_sha256=sha256_of("my.py:space"), **started_event())
     journal.close()
     return SearchResult.read(experiment.folder)
 
@@ -113,14 +115,27 @@ def test_a_resume_is_the_same_experiment_from_another_folder(tmp_path: Path, mon
 def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = recorded(tmp_path, monkeypatch)
     (tmp_path / "my.py").write_text(SPACE.replace("0.1)", "0.2)").replace('"epochs": 2', '"epochs": 3'))
-    experiment = experiment_of(given(), result)
+    with pytest.raises(Refused, match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what has changed: --space .*my\.py:space "):
+        experiment_of(given("--allow-change"), result)
+    experiment = experiment_of(given("--space", "my.py:space"), result)
     found = changes(result.started, {**result.started, "experiment": experiment.describe()})
     assert "  space.domains.optimizer.lr.options: [0.01, 0.1] -> [0.01, 0.2]" in found
     assert "  base.epochs: 2 -> 3" in found
     (tmp_path / "my.py").unlink()
     with pytest.raises(ValueError, match="space file not found"):
-        experiment_of(given(), result)
-    assert experiment_of(given("--allow-change"), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
+        experiment_of(given("--space", "my.py:space", "--allow-change"), result)
+    assert experiment_of(given(), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
+
+
+def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can write the storage can write a space file there, and name it, with its sum, in the journal."""
+    result = recorded(tmp_path, monkeypatch)
+    planted = tmp_path / "planted.py"
+    planted.write_text("from pathlib import Path\nPath('was here').touch()\n" + SPACE)
+    result.started["experiment"]["space_source"] = f"{planted}:space"
+    result.started["space_sha256"] = sha256_of(f"{planted}:space")
+    assert experiment_of(given(), result).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
+    assert not Path("was here").exists()
 
 
 def test_what_is_asked_for_on_the_command_line_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,11 +175,24 @@ def test_a_search_is_done_when_nothing_is_left_to_train_or_to_test(open_driver: 
     result = driver.result
     assert not is_done(result, driver.experiment, given())
     assert result.best is not None
-    driver.journal.append("tested", trial=result.best.trial, epoch=1, test={})
+    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
     assert is_done(result, driver.experiment, given())
     assert not is_done(result, driver.experiment, given("--trials", "5"))
     result.outcome = "interrupted"
     assert not is_done(result, driver.experiment, given())
+
+
+def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """The next best is tested in its stead; that is not done again, and a person is asked to look."""
+    driver = play(open_driver(changed(experiment, trials=2)))
+    result = driver.result
+    first, second = result.ranking
+    driver.journal.append("tested", trial=second.trial, epoch=second.best_epoch, test={}, passed_over={first.trial: "damaged"})
+    assert result.best is second
+    assert result.ranking[0] is first
+    assert is_done(result, driver.experiment, given())
+    assert exit_code(result, [], []) == 5
+    assert exit_code(result, [2], []) == 130
 
 
 @pytest.mark.parametrize("verb", ["resume", "status", "sync", "report", "why"])

@@ -16,9 +16,9 @@ from mlflow.entities import Run, ViewType
 
 from cluster.errors import NotReady
 from search import tracking
-from search.experiment import Experiment
+from search.experiment import Experiment, absolute
 from search.secrets import masked
-from search.tracking import Tracker, check_tracking
+from search.tracking import Tracker, check_tracking, sqlite_path
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -283,6 +283,57 @@ class Flaky(MlflowClient):
         return answer
 
 
+class Down(MlflowClient):
+    """A client one of whose batches never arrives."""
+
+    left = 1
+
+    def log_batch(self, *arguments: Any, **options: Any) -> Any:
+        if type(self).left:
+            type(self).left -= 1
+            raise ConnectionError("nobody there")
+        return super().log_batch(*arguments, **options)
+
+
+def test_a_run_that_was_made_just_before_an_outage_gets_its_params(
+    uri: str, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "MlflowClient", Down)
+    monkeypatch.setattr(tracking, "RETRY_S", (0,))
+    tracker, _ = tracked(uri, experiment, open_driver)
+    tracker.close()
+    assert (tracker.error, Down.left) == ("", 0)
+    parent, children = runs(uri, tracker)
+    assert parent.data.params["algorithm"] == "grid"
+    assert all(child.data.params.keys() == {"optimizer.lr", "epochs"} for child in children)
+
+
+def test_a_trial_that_died_before_it_ran_has_a_run_as_soon_as_it_has_something_to_keep(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    trial, _ = driver.suggest()
+    (experiment.folder / "errors.txt").write_text("no such luck")
+    driver.fail(trial, "lost", "its process was lost", traceback="errors.txt")
+    assert driver.attempt(trial) == 2
+    driver.running(driver.suggest()[0])
+    driver.report(trial, report(1))
+    tracker.close()
+    assert tracker.error == ""
+    _, (child,) = runs(uri, tracker)
+    assert child.data.metrics["val/accuracy"] == 0.5
+    assert [file.path for file in MlflowClient(uri).list_artifacts(child.info.run_id, "errors")] == ["errors/errors.txt"]
+
+
+def test_a_journal_can_send_no_file_that_is_not_the_searchs(uri: str, experiment: Experiment, open_driver: OpenDriver, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("mine")
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    (experiment.folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (experiment.folder / "kept.txt").write_text("ours")
+    for name in (f"../../{tmp_path.name}/secret.txt", str(tmp_path / "secret.txt"), "link.txt", "kept.txt"):
+        driver.journal.append("evidence", trial="", file=name, path="")
+    tracker.close()
+    assert [file.path for file in MlflowClient(uri).list_artifacts(tracker.parent_run_id)] == ["kept.txt"]
+
+
 @pytest.mark.parametrize("lost", [["create_run"], ["create_run", "create_run", "log_batch"], ["log_batch"] * 3])
 def test_an_answer_that_was_lost_makes_no_second_run_and_no_second_point(
     uri: str, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch, lost: list[str]
@@ -355,11 +406,20 @@ def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
         check_tracking("htp://127.0.0.1:5000")
 
 
-def test_a_question_mark_in_a_databases_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "what?").mkdir()
-    monkeypatch.chdir(tmp_path / "what?")
-    with pytest.raises(ConfigError, match=r"an SQLite URI cannot hold the '\?' of '.*what\?/mlflow\.db'"):
-        check_tracking("sqlite:///mlflow.db")
+def test_a_question_mark_in_an_sqlite_uri_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'sqlite:////tmp/what\?/mlflow\.db' cannot hold a '\?'\. Write it as %3F in --tracking\."):
+        check_tracking("sqlite:////tmp/what?/mlflow.db")
+
+
+def test_a_database_in_a_folder_whose_name_means_something_in_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "what? 100% #1%20"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    uri = absolute("sqlite:///mlflow.db")
+    assert sqlite_path(uri) == folder / "mlflow.db"
+    MlflowClient(uri).search_experiments()
+    assert (folder / "mlflow.db").stat().st_size
+    check_tracking(uri)
 
 
 def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-from search.watch import Watch
+from search.watch import Watch, _kill
 from trainables.heartbeat import Heartbeat
 
 
@@ -34,3 +36,16 @@ def test_a_trial_that_is_begun_again_has_its_time_anew(tmp_path: Path) -> None:
         now[0] += 1
         watch.look({tmp_path / "t": 1})
     assert killed == []
+
+
+def test_only_rays_workers_are_killed() -> None:
+    """The number comes from a file that others may have written."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
+        for pid in (innocent.pid, 0, -1, 2**30):
+            _kill(pid)
+        assert innocent.poll() is None
+        assert innocent.stdin
+        innocent.stdin.close()
+    with subprocess.Popen(["ray::Trainer", "-c", "input()"], executable=sys.executable, stdin=subprocess.PIPE) as worker:
+        _kill(worker.pid)
+        assert worker.wait(10) == -9

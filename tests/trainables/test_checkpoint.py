@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from trainables import checkpoint
 from trainables.checkpoint import FILES, CheckpointError
@@ -199,6 +200,18 @@ def test_an_interrupted_save_leaves_nothing_under_the_final_name(path, make_conf
     list(training.epochs())
     monkeypatch.setattr(checkpoint, "_sync", full)
     with pytest.raises(OSError, match="no space"):
+        checkpoint.save(path.parent, training.state(), {})
+    assert checkpoint.saved(path.parent) == [path]
+
+
+def test_a_full_disk_is_an_oserror_also_where_safetensors_meets_it(path, make_config, make_dataset, monkeypatch):
+    def full(*arguments):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    training = Training(make_config(), make_dataset())
+    list(training.epochs())
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
         checkpoint.save(path.parent, training.state(), {})
     assert checkpoint.saved(path.parent) == [path]
 

@@ -178,7 +178,15 @@ def test_a_full_disk_is_waited_for_and_nothing_is_trained_meanwhile(make_config,
 
     monkeypatch.setattr(checkpoint, "save", sometimes_full)
     monkeypatch.setattr(run, "RETRY_S", (0,))
-    reports = list(run_trial(make_config(epochs=2), make_dataset(), tmp_path))
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0)
+    reports, beats = [], []
+    for report in run_trial(make_config(epochs=2), make_dataset(), tmp_path):
+        reports.append(report)
+        if report.waiting:
+            beats.append((tmp_path / "heartbeat").stat().st_mtime_ns)
+            os.utime(tmp_path / "heartbeat", (0, 0))
+    assert len(beats) == 2
+    assert all(beats), "to wait is no reason to be taken for hung"
     assert [(report.epoch, bool(report.waiting), bool(report.metrics)) for report in reports] == [
         (1, True, False),
         (1, True, False),
