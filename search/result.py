@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from search.journal import FILE_NAME, Event, JournalError, read
+from search.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from trainables.ranking import rank
 
 FAILED = ("diverged", "failed")
@@ -103,6 +103,8 @@ class SearchResult:
         for event in events:
             result.apply(event)
         if not result.started:
+            if (folder / "trials").exists():
+                raise DamagedJournal(f"the journal {folder / FILE_NAME} has no beginning, but there are trials. Bring it back from a copy.")
             raise JournalError(f"the search at '{folder}' was cut off before it began. Start it again under another name.")
         return result
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
 from search.experiment import PLACE, Experiment
-from search.journal import FILE_NAME, JournalError, read
+from search.journal import FILE_NAME, DamagedJournal, JournalError, read
 from search.outcome import tell
 from search.provenance import provenance
 from search.result import SearchResult
@@ -62,6 +62,8 @@ def resume(args: argparse.Namespace) -> tuple[Finished, Experiment]:
     folder = args.storage / args.name
     try:
         result = SearchResult.of(read(folder / FILE_NAME), folder)
+    except DamagedJournal:
+        raise
     except JournalError as error:
         raise Refused(str(error)) from error
     check_trials(folder, result)

@@ -9,7 +9,7 @@ A fault without `trial` or `epoch` means any. `do` is one of
 
     before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb), stop (SIGSTOP), spoil (file; then SIGKILL)
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
-    in a save          full (no space left on device)
+    in a save          full (no space left on device), rot (file; cut off once it is saved)
 
 With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation. FAULTS_CLOCK_S sets the wall clock
 of every Python process so many seconds off.
@@ -125,13 +125,16 @@ def wrap_run(module):
 
 
 def wrap_checkpoint(module):
-    """A disk that is full when a checkpoint is saved."""
+    """A disk that is full when a checkpoint is saved, or that forgets what was saved."""
     save = module.save
 
     def wrapped(folder, state, *args, **options):
         for _ in due("full", epoch=state["epoch"]):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-        return save(folder, state, *args, **options)
+        path = save(folder, state, *args, **options)
+        for fault in due("rot", epoch=state["epoch"]):
+            os.truncate(path / fault["file"], 10)
+        return path
 
     module.save = wrapped
 
