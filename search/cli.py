@@ -50,6 +50,21 @@ class Terminated(BaseException):
     """SIGTERM came where nothing had to be brought to an end first."""
 
 
+_came: list[int] = []
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGINT and SIGTERM while nothing has to be brought to an end first."""
+    _came.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def heed_signals() -> None:
+    """Stop here if a signal came that did not stop us: what a handler raises while an extension module is imported is lost there."""
+    if _came:
+        stop(_came.pop(), None)
+
+
 def storage_option(parser: argparse.ArgumentParser) -> None:
     """Add NAME and --storage, by which every verb but `run` finds a search."""
     parser.add_argument("name", metavar="NAME", help="the search's name")
@@ -58,11 +73,8 @@ def storage_option(parser: argparse.ArgumentParser) -> None:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
+    _came.clear()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = command()
         sys.stdout.flush()
@@ -87,7 +99,8 @@ def guarded(command: Callable[[], int]) -> int:
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
         return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {_write_traceback()}"), BUG)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write_traceback() -> str:

@@ -18,7 +18,7 @@ from rich.console import Console
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address, session
-from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused
+from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused, heed_signals
 from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
@@ -164,6 +164,7 @@ def conduct(
         tracker = Tracker(experiment.tracking, folder, say=display.say)
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
+            heed_signals()
             facts: dict[str, object] = {
                 "experiment": experiment.describe(),
                 "data": data_facts(experiment, dataset),

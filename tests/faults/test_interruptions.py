@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.faults.conftest import OpenSearch
-from tests.faults.harness import GRID, Done, Search
+from tests.faults.harness import GRID, Done, Search, wait_for
 from tests.faults.oracle import all_runs, assert_contract, assert_same_best
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -102,6 +102,20 @@ def test_sigterm_pauses_within_the_grace(ordeal: Ordeal) -> None:
     assert done.code == 143, done.err
     assert done.seconds < 30 + 10
     assert "RUNNING" not in ordeal.statuses["sigterm"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("part", ["", "gcs_server", "raylet/raylet"])
+def test_a_signal_while_ray_starts(open_search: OpenSearch, part: str, number: int, code: int) -> None:
+    """F4, F5: it ends with the signal's code and without a traceback, and leaves no process behind."""
+    search = open_search().run(*GRID)
+    search.wait_until(lambda: "starting Ray" in search.err and bool(search.processes(part)))
+    search.interrupt(number)
+    done = search.finish(timeout=30)
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    wait_for(lambda: not search.processes(), timeout=10, what="the end of Ray's processes")
+    assert search.truth() == []
 
 
 def test_a_second_driver_is_refused(ordeal: Ordeal) -> None:
