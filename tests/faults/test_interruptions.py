@@ -63,7 +63,8 @@ def ordeal(open_search: OpenSearch) -> Ordeal:
     suffered.suffer("kill -9, clock slow", Search.kill9, environment=TWO_HOURS_SLOW)
     suffered.suffer("no gcs", lambda search: os.kill(search.processes("gcs_server")[0], signal.SIGKILL))
     search.plan()
-    search.resume().wait_for_event("resumed")
+    sessions = len(search.events("resumed"))
+    search.resume().wait_until(lambda: len(search.events("resumed")) > sessions)
     suffered.holder = search.alive.pid
     rival = Search(search.folder, name="rival", storage=search.storage)
     suffered.done["second driver"] = rival.start("resume", search.name).finish(timeout=60)
