@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import combinations
 
 from search.experiment import Experiment
 from search.room import room
@@ -23,12 +24,14 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _leaks(dataset: Dataset) -> Iterator[str]:
-    """Images of the validation or test part that are, pixel by pixel, among the training images."""
-    known = set(_digests(dataset.train))
-    for title, part in (("validation", dataset.val), ("test", dataset.test)):
-        count = sum(digest in known for digest in _digests(part)) if part is not None else 0
+    """Images that are, pixel by pixel, in two parts."""
+    parts = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
+    digests = {title: list(_digests(part)) for title, part in parts.items() if part is not None}
+    for one, other in combinations(digests, 2):
+        known = set(digests[one])
+        count = sum(digest in known for digest in digests[other])
         if count:
-            yield f"warning: {_images(count)} occur{'s' * (count == 1)} in both the training and the {title} part."
+            yield f"warning: {_images(count)} occur{'s' * (count == 1)} in both the {one} and the {other} part."
 
 
 def _digests(part: Part) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from search.experiment import Experiment
 from search.result import SearchResult
 from search.runner import Finished
-from search.summary import checkpoint_of, json_summary, outcome_text, param_text, reference_rows, searched
+from search.summary import accuracy_text, checkpoint_of, json_summary, outcome_text, param_text, reference_rows, searched
 from search.terminal import say
 from search.words import program, verb
 
@@ -62,7 +62,7 @@ def best_table(result: SearchResult) -> Table:
         table.add_column(title, justify="right" if title else "left")
     for path in searched(result):
         table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
-    table.add_row("val accuracy", *(f"{trial.accuracy:.4f}" if trial is not None and trial.epochs else "not tried" for _, _, trial in rows))
+    table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
     tests = (f"{result.test['accuracy']:.4f}" if result.test and trial is result.best else "" for _, _, trial in rows)
     table.add_row("test accuracy", *tests)
     return table

@@ -93,6 +93,8 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     source = args.data.partition(":")[0]
     if args.data and source not in DATASETS and Path(args.data).is_dir():
         raise ConfigError(f"'{args.data}' is a folder: use --data folder:{args.data}.")
+    if args.data == "folder:":
+        raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
     if source not in DATASETS or (source != "folder" and ":" in args.data):
         raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
     settings = dict(parse_setting(text) for text in args.settings)

@@ -15,6 +15,14 @@ def param_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
+def accuracy_text(trial: TrialResult | None) -> str:
+    """`0.9721`, or `0.8997 (stopped at epoch 3 of 20)`, or that it was not tried."""
+    if trial is None or not trial.epochs:
+        return "not tried"
+    stopped = f" (stopped at epoch {len(trial.epochs)} of {trial.config['epochs']})" if trial.outcome == "stopped" else ""
+    return f"{trial.accuracy:.4f}{stopped}"
+
+
 def outcome_text(result: SearchResult) -> str:
     """`48 completed, 11 stopped, 1 diverged`."""
     order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "pending")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from search.report import figures
 from search.result import SearchResult
-from search.summary import outcome_text, param_text, reference_rows, searched
+from search.summary import accuracy_text, outcome_text, param_text, reference_rows, searched
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -35,6 +35,7 @@ def render(result: SearchResult) -> str:
         paths=searched(result),
         rows=ranked + [trial for trial in result.trials.values() if trial not in ranked],
         text=param_text,
+        accuracy=accuracy_text,
         pictures={name: _inline(figure) for name, figure in pictures.items()},
     )
 

@@ -33,11 +33,17 @@ class Ordeal:
     statuses: dict[str, set[str]] = field(default_factory=dict)
     holder: int = 0
 
+    @property
+    def sessions(self) -> int:
+        """How often it has begun: only then are the workers of a killed session gone."""
+        return len(self.search.events("started") + self.search.events("resumed"))
+
     def suffer(self, name: str, harm: Callable[[Search], object], *, epochs: int = 1, **options: Any) -> None:
         """Go on until so many more epochs are trained, do harm, and see how the search ends."""
-        trained = len(self.search.truth())
-        self.search.resume(**options) if trained else self.search.run(*GRID, **options)
-        self.search.wait_for_epochs(trained + epochs)
+        sessions = self.sessions
+        self.search.resume(**options) if sessions else self.search.run(*GRID, **options)
+        self.search.wait_until(lambda: self.sessions > sessions, what="its session")
+        self.search.wait_for_epochs(len(self.search.truth()) + epochs)
         harm(self.search)
         self.done[name] = self.search.finish(timeout=90)
         self.statuses[name] = {run.info.status for run in all_runs(MlflowClient(self.search.tracking))}
@@ -63,8 +69,8 @@ def ordeal(open_search: OpenSearch) -> Ordeal:
     suffered.suffer("kill -9, clock slow", Search.kill9, environment=TWO_HOURS_SLOW)
     suffered.suffer("no gcs", lambda search: os.kill(search.processes("gcs_server")[0], signal.SIGKILL))
     search.plan()
-    sessions = len(search.events("resumed"))
-    search.resume().wait_until(lambda: len(search.events("resumed")) > sessions)
+    sessions = suffered.sessions
+    search.resume().wait_until(lambda: suffered.sessions > sessions)
     suffered.holder = search.alive.pid
     rival = Search(search.folder, name="rival", storage=search.storage)
     suffered.done["second driver"] = rival.start("resume", search.name).finish(timeout=60)

@@ -98,6 +98,7 @@ CASES = [
     # The data
     (["--space", "table3", "--data", "minst"], "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. Did you mean 'mnist'?", 2),
     (["--space", "table3", "--data", "single"], "'single' is a folder: use --data folder:single.", 2),
+    (["--space", "smoke", "--data", "folder:"], "'folder:' names no folder: use --data folder:PATH.", 2),
     (["--space", "smoke", "--data", "mnist"], "mnist not found (or damaged) under 'data' (--data-root).", 2),
     (["--space", "smoke", "--data", "mnist", "--data-root", "labels"], "40 images, 40 labels and 10 classes do not fit together.", 2),
     (["--space", "smoke", "--data", "folder:nowhere"], "data set folder not found: 'nowhere' (--data folder:PATH). Expected one sub-folder per class.", 2),

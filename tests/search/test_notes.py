@@ -32,13 +32,15 @@ def test_there_is_nothing_to_say_of_good_data(experiment: Experiment, dataset: D
     assert list(notes(experiment, dataset)) == []
 
 
-def test_images_of_the_training_part_in_another_are_counted(experiment: Experiment, dataset: Dataset) -> None:
+def test_images_in_two_parts_are_counted(experiment: Experiment, dataset: Dataset) -> None:
     assert dataset.test is not None
     dataset.val.images[:12] = dataset.train.images[3]
     dataset.test.images[0] = dataset.train.images[5]
+    dataset.test.images[1:3] = dataset.val.images[15]
     assert list(notes(experiment, dataset)) == [
         "warning: 12 images occur in both the training and the validation part.",
         "warning: 1 image occurs in both the training and the test part.",
+        "warning: 2 images occur in both the validation and the test part.",
     ]
     assert len(list(notes(experiment, dataset.sealed))) == 1
 

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,9 @@ import pytest
 from search.experiment import Experiment
 from search.report.__main__ import main
 from search.report.page import render
-from search.result import SearchResult
+from search.result import SearchResult, TrialResult
 from search.space import Choice, SearchSpace
-from search.summary import json_summary, markdown_summary, reference_rows
+from search.summary import accuracy_text, json_summary, markdown_summary, reference_rows
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
 from trainables.config import TrialConfig
 
@@ -115,6 +116,14 @@ def test_an_epoch_cap_below_the_references_leaves_it_not_tried(experiment: Exper
     space = SearchSpace({"epochs": Choice(3, 6)}, reference={"epochs": 6})
     driver = play(open_driver(changed(experiment, space=space, max_epochs=2)))
     assert reference_rows(driver.result)[1][2] is None
+
+
+@pytest.mark.parametrize(("outcome", "text"), [("completed", "0.8997"), ("stopped", "0.8997 (stopped at epoch 2 of 20)")])
+def test_an_accuracy_that_was_cut_short_says_so(outcome: str, text: str) -> None:
+    epochs = {1: {"val/accuracy": 0.25, "val/loss": 2.0}, 2: {"val/accuracy": 0.8997, "val/loss": 1.0}}
+    trial = TrialResult("t0001", {}, {"epochs": 20}, outcome, epochs=epochs)
+    assert accuracy_text(trial) == text
+    assert accuracy_text(replace(trial, epochs={})) == accuracy_text(None) == "not tried"
 
 
 def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
