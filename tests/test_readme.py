@@ -18,7 +18,7 @@ RUNS = [command for command in COMMANDS if command.startswith("python -m search.
 @pytest.mark.parametrize("command", RUNS)
 def test_a_command_describes_an_experiment(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_space.py").write_text(block("python"))
+    (tmp_path / "my_space.py").write_text(block("python", "SearchSpace("))
     (tmp_path / "my_search.yaml").write_text(block("yaml"))
     experiment = experiment_of(arguments(shlex.split(command)[3:]))
     assert experiment.planned_trials > 0
@@ -30,14 +30,15 @@ def test_every_run_command_is_checked() -> None:
     assert set(COMMANDS) - set(RUNS) == {f"python -m search.{words}" for words in others}
 
 
-def block(language: str) -> str:
-    (only,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def block(language: str, text: str = "") -> str:
+    """The one block of code that has this text in it."""
+    (only,) = (found for found in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if text in found)
     return str(only)
 
 
 def test_the_space_in_the_text_is_a_space() -> None:
     names: dict[str, object] = {}
-    exec(compile(block("python"), "README.md", "exec"), names)
+    exec(compile(block("python", "SearchSpace("), "README.md", "exec"), names)
     assert isinstance(names["space"], SearchSpace)
 
 

@@ -35,7 +35,7 @@ class Ordeal:
 
     @property
     def sessions(self) -> int:
-        """How often it has begun: only then are the workers of a killed session gone."""
+        """How often it has begun. The workers of a killed one train on for a moment: what they do is not this session's."""
         return len(self.search.events("started") + self.search.events("resumed"))
 
     def suffer(self, name: str, harm: Callable[[Search], object], *, epochs: int = 1, **options: Any) -> None:

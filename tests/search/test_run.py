@@ -23,6 +23,7 @@ from search.journal import read
 from search.result import SearchResult
 from search.spaces.find import find
 from tests.conftest import Command
+from tests.test_readme import block
 from trainables import checkpoint
 from trainables.config import TrialConfig
 
@@ -75,6 +76,15 @@ def test_a_search_ends_well_and_says_where_everything_is(smoke: tuple[Path, Done
     assert "-m search.report first" in done.stderr
     assert "mlflow ui --backend-store-uri sqlite:///mlflow.db" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_readmes_example_classifies_with_the_best_network(smoke: tuple[Path, Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, (_, summary) = smoke
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    exec(block("python", "probabilities(").replace("NAME", summary["name"]), names)
+    right = names["chances"].argmax(axis=1) == names["dataset"].val.labels
+    assert right.mean() == pytest.approx(summary["best"]["val_accuracy"], abs=1e-9)
 
 
 def test_mlflow_holds_what_the_journal_holds(smoke: tuple[Path, Done]) -> None:
