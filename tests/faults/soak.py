@@ -38,13 +38,13 @@ class Peer(Search):
         """It restores what it finds."""
         return self.run(*words, **options)
 
-    def run(self, *words: object, before: tuple[str, ...] = (), **options: object) -> Search:
+    def run(self, *words: object, environment: dict[str, str] | None = None, **options: object) -> Search:
         """Start the script."""
-        command = [*before, sys.executable, HERE / "tutorial.py", self.folder, self.tracking]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "FAULTS_DIR": str(self.faults), "PAUSE_S": str(PAUSE_S)}
+        command = [sys.executable, HERE / "tutorial.py", self.folder, self.tracking]
+        around = {**os.environ, "PYTHONPATH": str(ROOT), "FAULTS_DIR": str(self.faults), "PAUSE_S": str(PAUSE_S), **(environment or {})}
         with (self.faults / "out").open("ab") as out, (self.faults / "err").open("ab") as err:
             self.process = subprocess.Popen(
-                list(map(str, command)), cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                list(map(str, command)), cwd=self.folder, env=around, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
         return self
 
@@ -132,7 +132,13 @@ class Round:
             self.search.resume()
             return
         self.faults["F15 clock"] += 1
-        self.search.resume(before=("faketime", "-m", "-f", f"-{self.chance.randint(1, 5)}h"))  # forward, Ray hangs in libfaketime
+        self.search.resume(environment=clock(f"-{self.chance.randint(1, 5)}h"))  # forward, Ray hangs in libfaketime
+
+
+def clock(offset: str) -> dict[str, str]:
+    """What sets the clock of a process and its children. The command `faketime` would do it too, but stand between us and the process."""
+    library = subprocess.run(["faketime", "-m", "-f", offset, "printenv", "LD_PRELOAD"], capture_output=True, text=True, check=True).stdout.strip()
+    return {"LD_PRELOAD": library, "FAKETIME": offset}
 
 
 def main() -> int:
