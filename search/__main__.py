@@ -2,7 +2,7 @@
 
 import sys
 
-from search.cli import USAGE, complain, guarded
+from search.cli import guarded
 from trainables.errors import ConfigError, unknown
 
 VERBS = {
@@ -20,7 +20,7 @@ def command(words: list[str]) -> int:
     if words and not words[0].startswith("-"):
         known = [verb.split()[0] for verb in VERBS]
         hint = f"'search {words[0]}' is no command. Use python -m search.{words[0]}." if words[0] in known else unknown("verb", words[0], known)
-        return complain(ConfigError(hint), USAGE)
+        raise ConfigError(hint)
     print("Which network, trained how, is best for my images?\n")
     for verb, meaning in VERBS.items():
         print(f"  python -m search.{verb:<14} {meaning}")

@@ -77,7 +77,8 @@ def guarded(command: Callable[[], int]) -> int:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as after `>&-`
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,6 +97,8 @@ def guarded(command: Callable[[], int]) -> int:
     except Terminated:
         print("stopped by SIGTERM", file=sys.stderr)
         return 128 + signal.SIGTERM
+    except OSError as error:
+        return complain(RuntimeError(f"the system refused: {error}. The details are in {_write_traceback()}"), NOT_READY)
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
         return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {_write_traceback()}"), BUG)
     finally:

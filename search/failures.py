@@ -6,6 +6,7 @@ from typing import Any
 
 import ray.exceptions
 
+from search.journal import JournalError
 from search.secrets import masked
 
 LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
@@ -45,8 +46,8 @@ def reason_of(error: Any, kind: str) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """What began a chain of exceptions: Tune wraps what its callbacks raise in its own."""
-    while (earlier := error.__cause__ or error.__context__) is not None:
+    """What began a chain of exceptions: Tune wraps what its callbacks raise in its own. What the journal raised is its last word."""
+    while not isinstance(error, JournalError) and (earlier := error.__cause__ or error.__context__) is not None:
         error = earlier
     return error
 

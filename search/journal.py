@@ -100,21 +100,24 @@ class Journal:
         """
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except FileExistsError:
             raise JournalError(f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name.") from None
         _sync(folder)
+        _sync(folder.parent)
         self._open(folder, descriptor, complain)
 
     def _open(self, folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
         self.path, self.complain = folder / FILE_NAME, complain
         self.listeners: list[Listener] = []
         self.other: Callable[[], str] = lambda: ""
-        """Names another driver that has the search now; asked before each line."""
+        """Names another driver that has the search now; asked before each try to write a line."""
         self.patient = True
         """Whether to wait for a disk that refuses; not when somebody wants to end at once."""
         self._lock = threading.RLock()
-        self._busy = self._broken_off = self._torn = False
+        self._busy = self._broken_off = False
+        self._begun = b""
+        """A line that was begun, and may not be whole."""
         self._descriptor, self.number, self._size = descriptor, 0, 0
 
     @classmethod
@@ -127,7 +130,7 @@ class Journal:
         """
         events = read(folder / FILE_NAME)
         journal = cls.__new__(cls)
-        journal._open(folder, os.open(folder / FILE_NAME, os.O_WRONLY), complain)
+        journal._open(folder, os.open(folder / FILE_NAME, os.O_RDWR), complain)
         journal.number = len(events)
         journal._size = (folder / FILE_NAME).read_bytes().rfind(b"\n") + 1
         os.ftruncate(journal._descriptor, journal._size)
@@ -155,8 +158,6 @@ class Journal:
             return event
 
     def _append(self, kind: str, data: dict[str, Any]) -> Event:
-        if other := self.other():
-            raise TakenOver(f"{other} has taken this search over; this driver writes no more.")
         line = Event(self.number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
         event = Event.from_line(line)
         self._write(line.encode())
@@ -190,16 +191,18 @@ class Journal:
             self.complain(f"{self.path} can be written again")
 
     def _write_once(self, line: bytes) -> None:
-        """At the end of what is known to be whole, so that a line that was begun and refused is written over."""
-        if self._torn:
-            os.ftruncate(self._descriptor, self._size)
-        elif os.fstat(self._descriptor).st_size != self._size:
+        """At the end of what is known to be whole, so that a line that was begun and refused is written over, and nobody else's."""
+        if other := self.other():
+            raise TakenOver(f"{other} has taken this search over; this driver writes no more.")
+        if not self._begun.startswith(os.pread(self._descriptor, len(self._begun) + 1, self._size)):
             raise TakenOver(f"{self.path} has lines that this driver has not written: another has taken the search over.")
-        self._torn, written = True, 0
+        if self._begun:
+            os.ftruncate(self._descriptor, self._size)
+        self._begun, written = line, 0
         while written < len(line):
             written += os.pwrite(self._descriptor, line[written:], self._size + written)
         os.fsync(self._descriptor)
-        self._torn = False
+        self._begun = b""
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds

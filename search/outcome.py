@@ -11,13 +11,13 @@ from search.experiment import Experiment
 from search.result import SearchResult
 from search.runner import Finished
 from search.summary import accuracy_text, checkpoint_of, json_summary, outcome_text, param_text, reference_rows, searched
-from search.terminal import say
+from search.terminal import Terminal, say
 from search.words import program, verb
 
 
 def tell(finished: Finished, experiment: Experiment, *, as_json: bool) -> int:
     """Print what was found, as JSON too where that is wanted; return the exit code."""
-    print_summary(finished, experiment, Console(stderr=as_json))
+    print_summary(finished, experiment, Terminal(stderr=as_json))
     if as_json:
         summary = json_summary(finished.result, tracking=finished.tracking, journal=finished.journal)
         sys.stdout.write(json.dumps(summary) + "\n")

@@ -80,6 +80,8 @@ class SearchResult:
     sessions: list[Session] = field(default_factory=list)
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: dict[str, Any] = field(default_factory=dict)
+    is_drawn: bool = False
+    """Whether the pictures and the best trial's evidence are in the search's folder."""
     outcome: str = "running"
     reason: str = ""
 
@@ -121,6 +123,8 @@ class SearchResult:
                 self.trials[event.data["trial"]] = TrialResult(event.data["trial"], event.data["params"], event.data["config"])
             case "tested":
                 self.tested = event.data
+            case "evidence" if trial is None:
+                self.is_drawn = True
             case "finished":
                 self.outcome, self.reason = event.data["outcome"], event.data["reason"]
                 self.cut_off()
@@ -132,7 +136,7 @@ class SearchResult:
     def _resume(self, event: Event) -> None:
         self.started = {**self.started, **event.data}
         self.sessions.append(Session(event.data["began_ms"], event.time_ms, event.data["slots"]))
-        self.outcome, self.reason = "running", ""
+        self.outcome, self.reason, self.is_drawn = "running", "", False
         self.cut_off()
 
     def cut_off(self) -> None:

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
 from search.experiment import PLACE, Experiment
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
@@ -24,6 +22,7 @@ from search.result import SearchResult
 from search.runner import Finished, announce, conduct, data_facts, now_ms, prepare, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
+from search.terminal import Terminal
 from search.tracking import DEFAULT_TRACKING
 from trainables.errors import ConfigError
 
@@ -74,10 +73,11 @@ def resume(args: argparse.Namespace) -> tuple[Finished, Experiment]:
     found = changes(result.started, {"experiment": experiment.describe(), "data": data_facts(experiment, dataset), "provenance": provenance()})
     if found and not args.allow_change:
         raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {len(result.unfinished)} go on where they were cut off")
-    return conduct(experiment, dataset, local, console, began_ms, resumed={"changes": found}), experiment
+    space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
+    return conduct(experiment, dataset, local, console, began_ms, resumed={"changes": found, **space_file}), experiment
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
@@ -102,7 +102,8 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
     """
     source = args.space or experiment.space_source
     if args.space is None and (file := file_of(source)) is not None:
-        if file[0].is_file() and sha256_of(source) != result.started.get("space_sha256"):
+        recorded = result.started.get("space_sha256")
+        if recorded and file[0].is_file() and sha256_of(source) != recorded:
             remedy = f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} (and --allow-change to go on with it)."
             raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
         return experiment.space
@@ -151,9 +152,9 @@ def check_trials(folder: Path, result: SearchResult) -> None:
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
-    """Whether nothing is left to train or to test."""
+    """Whether nothing is left to train, to test or to draw."""
     more = result.unfinished or len(result.trials) < (args.trials or 0) or (args.time_budget and result.outcome == "time_budget")
-    return result.outcome in ("completed", "time_budget") and result.is_tested and not more
+    return result.outcome in ("completed", "time_budget") and result.is_tested and not result.passed_over and (result.is_drawn or not result.best) and not more
 
 
 def command(args: argparse.Namespace) -> int:

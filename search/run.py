@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
 from search import config_file, secrets
@@ -20,8 +18,8 @@ from search.outcome import tell
 from search.plan import make_plan
 from search.runner import run
 from search.schedulers.registry import SCHEDULERS
-from search.spaces.find import find, names
-from search.terminal import say
+from search.spaces.find import file_of, find, names
+from search.terminal import Terminal, say
 from search.tracking import DEFAULT_TRACKING
 from trainables.config import TrialConfig, parse_setting
 from trainables.datasets.load import with_root
@@ -133,10 +131,8 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
 
 def absolute_source(space: str) -> str:
     """A space's name, or its file's in full, so that a resume finds it from anywhere."""
-    path, colon, attribute = space.rpartition(":")
-    if not colon and not space.endswith(".py"):
-        return space
-    return f"{Path(path or space).absolute()}:{attribute if colon else 'space'}"
+    file = file_of(space)
+    return f"{file[0].absolute()}:{file[1]}" if file is not None else space
 
 
 def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
@@ -155,8 +151,9 @@ def command(args: argparse.Namespace) -> int:
     """Plan or run."""
     experiment = experiment_of(args)
     if args.dry_run:
+        terminal = Terminal()
         for line in make_plan(experiment, download=args.download).lines(experiment):
-            say(Console(), line)
+            say(terminal, line)
         return 0
     return tell(run(experiment, download=args.download), experiment, as_json=args.json)
 

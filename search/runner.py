@@ -18,7 +18,7 @@ from rich.console import Console
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address, session
-from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused, heed_signals
+from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
@@ -32,8 +32,8 @@ from search.result import SearchResult, TrialResult
 from search.room import check_room
 from search.secrets import masked
 from search.spaces.find import sha256_of
-from search.summary import TOP
-from search.terminal import error_line, say
+from search.summary import TOP, checkpoint_of
+from search.terminal import Terminal, error_line, say
 from search.tracking import PATIENCE_S, Tracker, check_tracking
 from search.words import verb
 from trainables.datasets.arrays import Dataset
@@ -133,7 +133,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     began_ms = now_ms()
     refuse_taken(experiment)
     dataset, local = prepare(experiment, download=download)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     for line in notes(experiment, dataset):
         say(console, line)
     announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs")
@@ -170,12 +170,16 @@ def conduct(
                 "data": data_facts(experiment, dataset),
                 "slots": at_once,
                 "provenance": provenance(),
+                "began_ms": began_ms,
             }
-            facts |= {"space_sha256": sha256_of(experiment.space_source), "began_ms": began_ms}
-            if resumed is None:
-                journal.append("started", version=VERSION, name=experiment.name, id=uuid4().hex[:12], **facts)
-            else:
-                journal.append("resumed", **facts, **resumed)
+            try:
+                if resumed is None:
+                    own = {"id": uuid4().hex[:12], "space_sha256": sha256_of(experiment.space_source)}
+                    journal.append("started", version=VERSION, name=experiment.name, **own, **facts)
+                else:
+                    journal.append("resumed", **facts, **resumed)
+            except (KeyboardInterrupt, Unwritten):
+                stop(signals[0], None)
             try:
                 driver.go_on()
                 tune_search(driver, dataset, slots=at_once, tick=display.tick)
@@ -192,6 +196,7 @@ def conduct(
                 raise
             finally:
                 signal.alarm(0)
+                journal.patient = not signals
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles)
@@ -240,7 +245,7 @@ def tried(troubles: list[str], what: str, write: Callable[[], None]) -> None:
     """Write something that can be made again from the journal."""
     try:
         write()
-    except OSError as error:
+    except (OSError, Unwritten) as error:
         troubles.append(f"{what} could not be written ({error}). The journal has everything.")
 
 
@@ -250,8 +255,9 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not (folder / FILE_NAME).exists():
-            with suppress(OSError):
+        with suppress(OSError):
+            if not (folder / FILE_NAME).exists() or not (folder / FILE_NAME).stat().st_size:
+                (folder / FILE_NAME).unlink(missing_ok=True)
                 (folder / LOCK_FILE).unlink(missing_ok=True)
                 folder.rmdir()
 
@@ -271,19 +277,21 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 
 def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
-    """The pictures and the best trial's evidence, into the search's folder; the journal says that they are worth keeping."""
+    """The best trial's evidence and the pictures, into the search's folder; the journal says that they are worth keeping. The search's own
+    picture comes last: with it, everything is drawn.
+    """
     best = result.best
     if best is None:
         return
-    figures.save(figures.search_curves(result), folder / "pictures" / "curves.png")
-    journal.append("evidence", trial="", file="pictures", path="")
-    for trial in result.ranking[:TOP]:
+    journal.append("evidence", trial=best.trial, file=str(checkpoint_of(best, Path())), path="checkpoint")
+    for trial in [best, *(trial for trial in result.ranking[:TOP] if trial is not best)]:
         own = Path("trials") / trial.trial / "evidence"
         figures.save(figures.trial_curves(trial), folder / own / "curves.png")
         if trial is best:
             _best_evidence(best, result, folder / own)
-            journal.append("evidence", trial=trial.trial, file=f"trials/{trial.trial}/epoch-{trial.best_epoch:04d}", path="checkpoint")
         journal.append("evidence", trial=trial.trial, file=str(own), path="")
+    figures.save(figures.search_curves(result), folder / "pictures" / "curves.png")
+    journal.append("evidence", trial="", file="pictures", path="")
 
 
 def _best_evidence(best: TrialResult, result: SearchResult, own: Path) -> None:

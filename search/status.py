@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +13,7 @@ from search.cli import HelpFormatter, Parser, guarded, storage_option
 from search.lease import holder_of
 from search.result import SearchResult, TrialResult
 from search.summary import outcome_text
-from search.terminal import say
+from search.terminal import Terminal, say
 from search.words import verb_for
 from trainables.errors import printable
 
@@ -58,8 +57,8 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
     made = Table(box=None, pad_edge=False)
     for title, justify in (("trial", "left"), ("outcome", "left"), ("epochs", "right"), ("val accuracy", "right"), ("why", "left")):
         made.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    trials = list(result.trials.values())
-    wanted = [trial for trial in trials[:-shown] if not trial.ended_ms or trial is result.best] + trials[-shown:]
+    trials, best = list(result.trials.values()), result.best
+    wanted = [trial for trial in trials[:-shown] if not trial.ended_ms or trial is best] + trials[-shown:]
     if more := len(trials) - len(wanted):
         made.caption = f"{more} more trials: --all"
     for trial in wanted:
@@ -84,7 +83,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(result, holder)))
         return 0
-    console = Console()
+    console = Terminal()
     for line in lines(result, holder, verb_for("resume", args.name, args.storage)):
         say(console, line)
     if result.trials:

@@ -71,9 +71,9 @@ def markdown_summary(result: SearchResult) -> str:
     return "\n".join(lines)
 
 
-def checkpoint_of(trial: TrialResult, folder: Path) -> str:
-    """Where the checkpoint of a trial's best epoch is."""
-    return str(folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}")
+def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
+    """Where the checkpoint of a trial's best epoch is, in a search's folder."""
+    return folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}"
 
 
 def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Path) -> dict[str, Any]:
@@ -82,6 +82,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Pat
         "name": result.name,
         "outcome": result.outcome,
         "best": None if result.best is None else _best(result, result.best, journal.parent),
+        "passed_over": result.passed_over,
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
         "wall_s": round(result.wall_s, 3),
@@ -100,5 +101,5 @@ def _best(result: SearchResult, best: TrialResult, folder: Path) -> dict[str, An
         "val_accuracy": best.accuracy,
         "test_accuracy": result.test.get("accuracy"),
         "epoch": best.best_epoch,
-        "checkpoint": checkpoint_of(best, folder),
+        "checkpoint": str(checkpoint_of(best, folder)),
     }

@@ -20,8 +20,8 @@ def command(args: argparse.Namespace) -> int:
     uri = args.tracking or result.started["experiment"]["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
     check_tracking(uri)
     with Lease(folder):
-        runs = Runs(uri, folder)
         try:
+            runs = Runs(uri, folder)
             for batch in batched(Tail(folder / FILE_NAME).new()):
                 runs.project(batch)
             runs.leave(result.sessions[-1].last_ms)

@@ -205,17 +205,22 @@ class Tracker:
 
 
 def troubles() -> tuple[type[Exception], ...]:
-    """What MLflow raises when it, its server or its database is in trouble; requests' errors are OSErrors."""
+    """What MLflow raises when it, its server, its database or that one's driver is in trouble; requests' errors are OSErrors."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    return MlflowException, SQLAlchemyError, OSError, ImportError
 
 
 def batched(events: list[Event]) -> Iterator[list[Event]]:
     """A long journal in pieces, so that progress shows."""
     for first in range(0, len(events), PIECE):
         yield events[first : first + PIECE]
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether something of a file or a folder lies outside this folder: a journal from elsewhere may name links to what is nobody's business."""
+    return not all(found.resolve().is_relative_to(folder.resolve()) for found in (path, *path.rglob("*")))
 
 
 class Runs:
@@ -394,7 +399,7 @@ class Runs:
         trial, path = self.result.trials.get(event.data["trial"]), self.folder / event.data["file"]
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
-        if str(event.number) in stored or not path.exists() or not path.resolve().is_relative_to(self.folder.resolve()):
+        if str(event.number) in stored or not path.exists() or leads_out(path, self.folder):
             return
         self._flush()
         if path.is_dir():

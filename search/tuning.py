@@ -125,7 +125,7 @@ class DriverCallback(Unpickled, tune.Callback):
             reason = f"Ray's {' and '.join(dead)} died; what was done so far is kept"
             self.last_words.start(reason)
             raise NotReady(reason)
-        running = (trial for name in self.driver.active if (trial := self.driver.result.trials[name]).outcome == "running")
+        running = (trial for name in self.driver.active if (trial := self.driver.result.trials[name]).outcome == "running" and not trial.waiting)
         self.watch.look({self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running})
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -274,17 +274,19 @@ def _trainable(driver: Driver, dataset: Dataset) -> Any:
 
 def evaluate_best(driver: Driver, dataset: Dataset, *, tick: Tick) -> None:
     """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal. A trial whose checkpoint is
-    damaged is passed over for the next best.
+    damaged is passed over for the next best; a resume looks again whether it still is.
 
     Raises:
         NotReady: the evaluation failed; the trials' own results are not touched by that.
         Refused: no trial has a checkpoint that is whole.
     """
     result = driver.result
-    if result.is_tested or (driver.closing is not None and driver.closing[0] != "time_budget"):
+    if (result.is_tested and not result.passed_over) or (driver.closing is not None and driver.closing[0] != "time_budget"):
         return
     passed_over: dict[str, str] = {}
     for trial in result.ranking:
+        if result.is_tested and trial is result.best:
+            return
         answer = _evaluate(driver.experiment, trial, dataset, tick)
         if "test" in answer:
             driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)

@@ -12,6 +12,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from trainables.heartbeat import Beat, last_beat
 
 EVERY_S = 1.0
+HELD_UP_S = 10.0
+"""After so long without a look we were held up ourselves, and trials that report to us with us."""
 
 
 class Watch:
@@ -26,10 +28,12 @@ class Watch:
 
     def look(self, attempts: Mapping[Path, int]) -> None:
         """Kill each of these trials (folder to number of attempt) that has made no step since long."""
-        if self.clock() - self._looked < EVERY_S:
+        gap = self.clock() - self._looked
+        if gap < EVERY_S:
             return
         self._looked = self.clock()
-        self._seen = {folder: seen for folder, seen in self._seen.items() if folder in attempts}
+        unseen = gap if gap > HELD_UP_S else 0.0
+        self._seen = {folder: (beat, since + unseen) for folder, (beat, since) in self._seen.items() if folder in attempts}
         for folder, attempt in attempts.items():
             beat = last_beat(folder)
             if beat is None or beat.attempt != attempt:

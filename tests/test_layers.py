@@ -27,7 +27,7 @@ DOORS = {
         "trainables/worker.py",
         "trainables/trainer.py",
     },
-    "rich": {"search/display.py", "search/outcome.py", "search/resume.py", "search/runner.py", "search/run.py", "search/status.py", "search/terminal.py"},
+    "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
     "yaml": {"search/config_file.py"},
     "matplotlib": {"search/report/figures.py", "search/report/page.py"},
     "safetensors": {"trainables/checkpoint.py"},

@@ -19,14 +19,15 @@ def search_curves(result: SearchResult) -> Figure:
     """Validation accuracy by epoch, a line a trial: the best, the completed, the stopped."""
     figure, axes = _canvas(8, 4.5)
     ranked = result.ranking
+    best = result.best
     for trial in reversed(ranked):
-        is_best = trial is ranked[0]
+        is_best = trial is best
         colour = BEST if is_best else COMPLETED if trial.outcome == "completed" else STOPPED
         epochs, values = list(trial.epochs), [metrics["val/accuracy"] for metrics in trial.epochs.values()]
         axes.plot(
             epochs, values, color=colour, linewidth=2.4 if is_best else 1, alpha=1 if is_best else 0.6, marker="o" if len(epochs) == 1 else None, markersize=3
         )
-    for colour, label in ((BEST, f"best: {ranked[0].trial}" if ranked else "best"), (COMPLETED, "completed"), (STOPPED, "stopped early")):
+    for colour, label in ((BEST, f"best: {best.trial}" if best else "best"), (COMPLETED, "completed"), (STOPPED, "stopped early")):
         axes.plot([], [], color=colour, label=label)
     axes.set(xlabel="epoch", ylabel="validation accuracy", title=f"{result.name}: {len(result.trials)} trials")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -6,8 +6,8 @@ The journal is read here as plain lines: the oracle shares no code with what it 
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,11 @@ class Account:
 
 def account(search: Search, uri: str = "", dialect: Dialect = OURS) -> Account:
     """Hear all three witnesses."""
-    client = MlflowClient(uri or _as_it_is(search.tracking))
+    with _as_it_is(uri or search.tracking) as tracking:
+        return _account(search, MlflowClient(tracking), dialect)
+
+
+def _account(search: Search, client: MlflowClient, dialect: Dialect) -> Account:
     everything = all_runs(client)
     mine = [run for run in everything if run.data.tags.get("search.name") == search.name and dialect.trial_of(run)]
     truth: dict[Epoch, list[float]] = {}
@@ -86,14 +90,17 @@ def account(search: Search, uri: str = "", dialect: Dialect = OURS) -> Account:
     )
 
 
-def _as_it_is(tracking: str) -> str:
+@contextmanager
+def _as_it_is(tracking: str) -> Iterator[str]:
     """A copy of an SQLite file: MLflow keeps files open, and would go on reading one that a test has replaced since."""
     if not tracking.startswith("sqlite:///"):
-        return tracking
-    copy = Path(tempfile.mkdtemp()) / "mlflow.db"
-    with closing(sqlite3.connect(tracking.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
-    return f"sqlite:///{copy}"
+        yield tracking
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "mlflow.db"
+        with closing(sqlite3.connect(tracking.removeprefix("sqlite:///"))) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        yield f"sqlite:///{copy}"
 
 
 def _again(truth: dict[Epoch, list[float]], trial: str) -> int:

@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from tests.faults.harness import GRID, HERE, ROOT, Search, Server
 from tests.faults.oracle import OURS, PEERS, Account, account
 
+NOT_READY = 4
 SLOTS, TRIALS, EPOCHS = 2, 9, 3
 PAUSE_S = 0.7
 STARTS_AT_MOST = 12
@@ -58,6 +59,7 @@ class Round:
         self.faults: Counter[str] = Counter()
         self.kills = 0
         self.code: int | None = None
+        self.is_worth_another_start = (lambda code: code != 0) if peer else (lambda code: code == NOT_READY)
         self.back_at: float | None = None
 
     def play(self, *, until: float) -> bool:
@@ -65,8 +67,11 @@ class Round:
         self.search.plan({"do": "sleep", "seconds": PAUSE_S})
         self.search.run(*GRID)
         for _ in range(STARTS_AT_MOST):
-            if not self.disturb() or self.code is not None or time.monotonic() > until:
+            if not self.disturb() or time.monotonic() > until:
                 break
+            if self.code is not None and not self.is_worth_another_start(self.code):
+                break
+            self.code = None
             self.resume()
         self.mend()
         return self.code is not None
@@ -126,7 +131,7 @@ class Round:
             self.back_at = None
 
     def resume(self) -> None:
-        """Go on, perhaps with another clock. A resume needs MLflow's server at its start."""
+        """Go on, perhaps with another clock. A resume needs MLflow's server at its start, and says so with exit code 4 where that is away."""
         self.mend()
         if self.chance.random() < 0.6 or not shutil.which("faketime"):
             self.search.resume()

@@ -185,6 +185,43 @@ def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
     new.close()
 
 
+def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_the_one_that_took_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its network was away in the midst of a line; meanwhile another driver has come, written, and gone."""
+    monkeypatch.setattr(journal_module, "RETRY_S", (0,))
+    old = Journal(tmp_path / "s")
+    old.append("started")
+    pwrite = os.pwrite
+
+    def cut_off(descriptor: int, content: bytes, place: int) -> int:
+        pwrite(descriptor, content[:5], place)
+        monkeypatch.undo()
+        new, _ = Journal.reopen(tmp_path / "s")
+        new.append("resumed")
+        new.close()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pwrite", cut_off)
+    with pytest.raises(TakenOver, match="has lines that this driver has not written"):
+        old.append("suggested", trial="t1")
+    old.close()
+    assert [event.kind for event in read(old.path)] == ["started", "resumed"]
+
+
+def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "RETRY_S", (0,))
+    journal, refusals = Journal(tmp_path / "s"), [OSError(errno.EIO, "Input/output error")]
+
+    def other() -> str:
+        if refusals:
+            raise refusals.pop()
+        return ""
+
+    journal.other = other
+    journal.append("started")
+    journal.close()
+    assert [event.kind for event in read(journal.path)] == ["started"]
+
+
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
 def test_a_signal_in_the_midst_of_a_line_breaks_off_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """A long line is being written; the shorter last one must not leave its end behind."""

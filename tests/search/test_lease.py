@@ -76,7 +76,7 @@ def test_a_damaged_file_keeps_nobody_out(tmp_path: Path, content: bytes) -> None
         assert holder_of(tmp_path)
 
 
-def test_who_lost_it_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_lost_it_does_not_take_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
     with Lease(tmp_path) as lease:
         assert lease.other() == ""

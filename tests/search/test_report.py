@@ -134,7 +134,20 @@ def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
 
 def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
     summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, journal=Path("s/j"))
-    assert summary.keys() == {"name", "outcome", "best", "trials", "epochs_trained", "wall_s", "train_s", "slots", "slot_efficiency", "mlflow", "journal"}
+    assert summary.keys() == {
+        "name",
+        "outcome",
+        "best",
+        "trials",
+        "epochs_trained",
+        "wall_s",
+        "train_s",
+        "slots",
+        "slot_efficiency",
+        "mlflow",
+        "journal",
+        "passed_over",
+    }
     assert summary["best"].keys() == {"trial_id", "params", "val_accuracy", "test_accuracy", "epoch", "checkpoint"}
     assert summary["best"]["checkpoint"] == f"s/trials/{summary['best']['trial_id']}/epoch-{summary['best']['epoch']:04d}"
     assert summary["best"]["test_accuracy"] == 0.75

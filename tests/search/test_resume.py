@@ -1,5 +1,6 @@
 """What a resume compares, refuses and takes over; resuming itself is proved in `test_driver.py` (every line) and `tests/faults`."""
 
+import copy
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -121,6 +122,9 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     found = changes(result.started, {**result.started, "experiment": experiment.describe()})
     assert "  space.domains.optimizer.lr.options: [0.01, 0.1] -> [0.01, 0.2]" in found
     assert "  base.epochs: 2 -> 3" in found
+    recorded_without_sum = copy.deepcopy(result)
+    del recorded_without_sum.started["space_sha256"]
+    assert experiment_of(given(), recorded_without_sum).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
     (tmp_path / "my.py").unlink()
     with pytest.raises(ValueError, match="space file not found"):
         experiment_of(given("--space", "my.py:space", "--allow-change"), result)
@@ -170,12 +174,14 @@ def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(op
     check_trials(experiment.folder, driver.result)
 
 
-def test_a_search_is_done_when_nothing_is_left_to_train_or_to_test(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = play(open_driver(changed(experiment, trials=2)))
     result = driver.result
     assert not is_done(result, driver.experiment, given())
     assert result.best is not None
     driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
+    assert not is_done(result, driver.experiment, given())
+    driver.journal.append("evidence", trial="", file="pictures", path="")
     assert is_done(result, driver.experiment, given())
     assert not is_done(result, driver.experiment, given("--trials", "5"))
     result.outcome = "interrupted"
@@ -183,14 +189,15 @@ def test_a_search_is_done_when_nothing_is_left_to_train_or_to_test(open_driver: 
 
 
 def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """The next best is tested in its stead; that is not done again, and a person is asked to look."""
+    """The next best is tested in its stead; a person is asked to look, and a resume looks again."""
     driver = play(open_driver(changed(experiment, trials=2)))
     result = driver.result
     first, second = result.ranking
     driver.journal.append("tested", trial=second.trial, epoch=second.best_epoch, test={}, passed_over={first.trial: "damaged"})
     assert result.best is second
     assert result.ranking[0] is first
-    assert is_done(result, driver.experiment, given())
+    assert result.is_tested
+    assert not is_done(result, driver.experiment, given())
     assert exit_code(result, [], []) == 5
     assert exit_code(result, [2], []) == 130
 

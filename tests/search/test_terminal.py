@@ -1,11 +1,17 @@
 """What reaches a terminal."""
 
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from search.terminal import error_line, say
+from search.experiment import Experiment
+from search.terminal import Terminal, error_line, say
+from tests.search.conftest import OpenDriver, play
 
 ODD = {
     "an escape sequence": ("a\x1b[2Jb", r"a\x1b[2Jb"),
@@ -31,3 +37,38 @@ def test_an_error_is_one_line(text: str, shown: str) -> None:
 
 def test_an_error_repeats_no_password() -> None:
     assert error_line("no answer from http://me:hunter2@host") == "error: no answer from http://***@host\n"
+
+
+@pytest.mark.parametrize("verb", [["status", "played"], ["why", "played", "t0001"]])
+def test_a_reader_that_goes_away_is_no_mistake_of_ours(verb: list[str], open_driver: OpenDriver, experiment: Experiment) -> None:
+    play(open_driver(experiment))
+    assert printed_to_nobody(f"search.{verb[0]}", *verb[1:], "--storage", str(experiment.storage)) == 141
+
+
+def printed_to_nobody(module: str, *words: str) -> int:
+    """The exit code of a verb whose output goes into a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run([sys.executable, "-m", module, *words], stdout=writing, stderr=subprocess.DEVNULL, check=False).returncode
+    finally:
+        os.close(writing)
+
+
+def test_a_search_whose_words_nobody_reads_goes_on() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as nobody:
+        console = Terminal(stderr=True, file=io.TextIOWrapper(nobody, write_through=True))
+        say(console, "trial t0001 failed")
+        say(console, "trial t0002 failed")
+        assert console.quiet
+
+
+def test_an_output_that_cannot_be_written_is_a_line(open_driver: OpenDriver, experiment: Experiment) -> None:
+    play(open_driver(experiment))
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "search.status", "played", "--json", "--storage", str(experiment.storage)]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: the system refused: [Errno 28] No space left on device. The details are in ")

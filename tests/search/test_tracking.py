@@ -299,6 +299,7 @@ def test_a_run_that_was_made_just_before_an_outage_gets_its_params(
     uri: str, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mlflow, "MlflowClient", Down)
+    monkeypatch.setattr(Down, "left", 1)
     monkeypatch.setattr(tracking, "RETRY_S", (0,))
     tracker, _ = tracked(uri, experiment, open_driver)
     tracker.close()
@@ -328,7 +329,9 @@ def test_a_journal_can_send_no_file_that_is_not_the_searchs(uri: str, experiment
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     (experiment.folder / "link.txt").symlink_to(tmp_path / "secret.txt")
     (experiment.folder / "kept.txt").write_text("ours")
-    for name in (f"../../{tmp_path.name}/secret.txt", str(tmp_path / "secret.txt"), "link.txt", "kept.txt"):
+    (experiment.folder / "folder").mkdir()
+    (experiment.folder / "folder" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    for name in (f"../../{tmp_path.name}/secret.txt", str(tmp_path / "secret.txt"), "link.txt", "folder", "kept.txt"):
         driver.journal.append("evidence", trial="", file=name, path="")
     tracker.close()
     assert [file.path for file in MlflowClient(uri).list_artifacts(tracker.parent_run_id)] == ["kept.txt"]

@@ -38,6 +38,21 @@ def test_a_trial_that_is_begun_again_has_its_time_anew(tmp_path: Path) -> None:
     assert killed == []
 
 
+def test_a_driver_that_was_held_up_blames_no_trial_for_it(tmp_path: Path) -> None:
+    """As when its journal's disk was full for long, and the trials waited to report."""
+    now, killed = [100.0], list[int]()
+    watch = Watch(10, clock=lambda: now[0], kill=lambda pid, node: killed.append(pid))
+    Heartbeat(tmp_path / "t", node="n1")
+    for seconds in (1, 1, 700, 1, 1):
+        now[0] += seconds
+        watch.look({tmp_path / "t": 1})
+    assert killed == []
+    for _ in range(10):
+        now[0] += 1
+        watch.look({tmp_path / "t": 1})
+    assert killed == [os.getpid()]
+
+
 def test_only_rays_workers_are_killed() -> None:
     """The number comes from a file that others may have written."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as innocent:
