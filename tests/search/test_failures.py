@@ -4,7 +4,8 @@ import ray.exceptions
 import ray.train
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from search.failures import kind_of
+from search.failures import innermost, kind_of
+from search.journal import Unwritten
 
 RESET = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:25481: Connection reset by peer. GLHF!")
 DIED = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
@@ -36,3 +37,13 @@ def test_a_worker_without_memory_is_of_memory() -> None:
 def test_a_connection_that_a_single_process_loses_is_an_error() -> None:
     """Its own code has opened it."""
     assert kind_of(ConnectionResetError("Connection reset by peer")) == "error"
+
+
+def test_what_the_journal_raised_is_told_as_it_is() -> None:
+    """Not what made it raise that: who only hears of a full disk does not know that the search was broken off."""
+    refused = Unwritten("the journal cannot be written")
+    refused.__cause__ = OSError("No space left on device")
+    wrapped = RuntimeError("Tune's callback failed")
+    wrapped.__cause__ = refused
+    assert innermost(wrapped) is refused
+    assert innermost(refused.__cause__) is refused.__cause__
