@@ -96,7 +96,7 @@ class Search:
 
     def start(self, verb: str, *words: object, before: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> "Search":
         """Start a verb in a process group of its own; `before` stands in front of the command, as in `nice python ...`."""
-        command = [*before, sys.executable, "-m", f"search.{verb}", "--storage", self.storage, "--json", *words]
+        command = [*before, sys.executable, "-m", f"search.{verb}", "--storage", self.storage, *["--json"] * (verb in ("run", "resume")), *words]
         self.began = time.monotonic()
         with (self.faults / "out").open("wb") as out, (self.faults / "err").open("wb") as err:
             self.process = subprocess.Popen(

@@ -103,6 +103,11 @@ def _as_it_is(tracking: str) -> Iterator[str]:
         yield f"sqlite:///{copy}"
 
 
+def stops(search: Search) -> list[dict[str, Any]]:
+    """What was stopped and what each decision rested on, without line numbers, times and checksums."""
+    return [{key: value for key, value in event.items() if key not in ("n", "time_ms", "crc")} for event in search.events("stopped")]
+
+
 def _again(truth: dict[Epoch, list[float]], trial: str) -> int:
     return sum(len(times) - 1 for (whose, _), times in truth.items() if whose == trial)
 

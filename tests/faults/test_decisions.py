@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import Done, Search
-from tests.faults.oracle import assert_contract, assert_same_best
+from tests.faults.oracle import assert_contract, assert_same_best, stops
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -38,11 +38,6 @@ def test_a_resumed_search_suggests_and_stops_as_the_undisturbed_one(seed: int, o
     assert_contract(search, kills=2, undisturbed=undisturbed)
     assert_same_best(done, expected)
     assert stops(search) == stops(undisturbed)
-
-
-def stops(search: Search) -> list[dict[str, object]]:
-    """What was stopped, when, and what the decision rested on."""
-    return [{key: value for key, value in event.items() if key not in ("n", "time_ms")} for event in search.events("stopped")]
 
 
 @pytest.mark.soak

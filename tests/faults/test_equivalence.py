@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.faults.conftest import OpenSearch
-from tests.faults.oracle import assert_contract, assert_same_best
+from tests.faults.oracle import assert_contract, assert_same_best, stops
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -26,9 +26,4 @@ def test_a_killed_search_makes_the_decisions_of_an_undisturbed_one(seed: int, op
     assert done.code == 0, done.err
     assert_contract(search, kills=1, undisturbed=undisturbed)
     assert_same_best(done, expected)
-    assert stops(search.events("stopped")) == stops(undisturbed.events("stopped"))
-
-
-def stops(events: list[dict[str, object]]) -> list[dict[str, object]]:
-    """What was stopped and what each decision rested on, without line numbers and times."""
-    return [{key: value for key, value in event.items() if key not in ("n", "time_ms", "crc")} for event in events]
+    assert stops(search) == stops(undisturbed)
