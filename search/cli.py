@@ -77,11 +77,12 @@ def guarded(command: Callable[[], int]) -> int:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = command()
-        if sys.stdout is not None:  # as after `>&-`
+        if sys.stdout is not None:  # as it is after `>&-`
             sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except ConfigError as error:
         return complain(error, USAGE)

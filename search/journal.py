@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from trainables.disk import sync
+
 FILE_NAME = "journal.jsonl"
 VERSION = 1
 RETRY_S = (1, 2, 5, 10)
@@ -103,8 +105,8 @@ class Journal:
             descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except FileExistsError:
             raise JournalError(f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name.") from None
-        _sync(folder)
-        _sync(folder.parent)
+        for place in (folder, folder.parent):  # a new file outlives a power cut once the folders that name it do
+            sync(place)
         self._open(folder, descriptor, complain)
 
     def _open(self, folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
@@ -263,15 +265,6 @@ class Tail:
         self._offset += sum(len(line) + 1 for line in lines)
         self._number += len(lines)
         return events
-
-
-def _sync(folder: Path) -> None:
-    """A new file is there after a power cut only once its folder is on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(text: str) -> str:

@@ -6,7 +6,6 @@ holds size and SHA-256 of the others. It is written beside its place and moved t
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from trainables.disk import sync
 
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
@@ -42,11 +43,11 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     manifest = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in FILES}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in partial.iterdir():
-        _sync(path)
-    _sync(partial)
+        sync(path)
+    sync(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    _sync(folder)
+    sync(folder)
     return final
 
 
@@ -105,9 +106,9 @@ def write_whole(path: Path, text: str) -> None:
     """Write a small file such that a reader sees the old text or the new, also after a crash."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
-    _sync(partial)
+    sync(partial)
     partial.replace(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -142,11 +143,3 @@ def _refuse(value: Any) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

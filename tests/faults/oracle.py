@@ -108,6 +108,27 @@ def stops(search: Search) -> list[dict[str, Any]]:
     return [{key: value for key, value in event.items() if key not in ("n", "time_ms", "crc")} for event in search.events("stopped")]
 
 
+def assert_stops_explained(search: Search, *, reduction: int = 3) -> None:
+    """Each trial was stopped that was, at a rung, not among the best third of those that had come there by then, and no other; what each
+    decision says of that is so.
+    """
+    told = {(event["trial"], event["rung"]): (event["rivals"], event["cutoff"]) for event in search.events("stopped")}
+    rungs: dict[int, list[float]] = {rung: [] for _, rung in told}
+    best: dict[str, float] = {}
+    expected = {}
+    for event in search.events("epoch"):
+        trial, epoch = event["trial"], event["epoch"]
+        best[trial] = max(best.get(trial, 0.0), event["metrics"]["val/accuracy"])
+        if epoch in rungs:
+            came = rungs[epoch]
+            came.append(best[trial])
+            bar = sorted(came, reverse=True)[max(1, len(came) // reduction) - 1]
+            if best[trial] < bar:
+                expected[trial, epoch] = (len(came), bar)
+    assert told
+    assert told == expected
+
+
 def _again(truth: dict[Epoch, list[float]], trial: str) -> int:
     return sum(len(times) - 1 for (whose, _), times in truth.items() if whose == trial)
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import Done, Search
-from tests.faults.oracle import assert_contract, assert_same_best, stops
+from tests.faults.oracle import assert_contract, assert_same_best, assert_stops_explained, stops
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -38,6 +38,16 @@ def test_a_resumed_search_suggests_and_stops_as_the_undisturbed_one(seed: int, o
     assert_contract(search, kills=2, undisturbed=undisturbed)
     assert_same_best(done, expected)
     assert stops(search) == stops(undisturbed)
+
+
+def test_with_several_at_once_each_stop_is_explained_by_the_rungs_of_its_moment(open_search: OpenSearch) -> None:
+    """F18: killed and resumed. The order of arrival is the weather's; what follows from it is not."""
+    search = open_search()
+    search.run(*BAYES, "--concurrency", 2, "--trials", 12).wait_for_epochs(6).kill9()
+    done = search.resume().finish()
+    assert done.code == 0, done.err
+    assert_contract(search, kills=2)
+    assert_stops_explained(search)
 
 
 @pytest.mark.soak

@@ -64,8 +64,8 @@ def test_a_holder_on_another_machine_that_still_counts_keeps_it(tmp_path: Path, 
 def test_clocks_do_not_matter(tmp_path: Path) -> None:
     written_by_other(tmp_path)
     os.utime(tmp_path / FILE_NAME, (4e9, 4e9))
-    with Lease(tmp_path, patience_s=0.05):
-        pass
+    with Lease(tmp_path, patience_s=0.05) as lease:
+        assert lease.other() == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff" * 20])

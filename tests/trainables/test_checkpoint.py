@@ -198,7 +198,7 @@ def test_an_interrupted_save_leaves_nothing_under_the_final_name(path, make_conf
 
     training = Training(make_config(), make_dataset())
     list(training.epochs())
-    monkeypatch.setattr(checkpoint, "_sync", full)
+    monkeypatch.setattr(checkpoint, "sync", full)
     with pytest.raises(OSError, match="no space"):
         checkpoint.save(path.parent, training.state(), {})
     assert checkpoint.saved(path.parent) == [path]
@@ -234,7 +234,7 @@ def test_a_small_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(path):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(checkpoint, "_sync", full)
+    monkeypatch.setattr(checkpoint, "sync", full)
     with pytest.raises(OSError, match="no space"):
         checkpoint.write_whole(tmp_path / "attempt", "2")
     assert (tmp_path / "attempt").read_text() == "1"
