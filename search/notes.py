@@ -14,10 +14,6 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     if dataset.skipped:
         yield f"note: {_images(dataset.skipped)} cannot be read and {'are' if dataset.skipped > 1 else 'is'} left out."
     yield from _leaks(dataset)
-    for size in sorted({experiment.config(params).batch_size for params in experiment.space.edges()}):
-        rest = len(dataset.train) % size
-        if 0 < rest < 2 * experiment.demand.workers:
-            yield f"note: with batch_size {size} the last batch of an epoch has {_images(rest)}, too few for a step, and is left out."
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
         yield f"warning: {found}"

@@ -21,7 +21,7 @@ from search.schedulers.registry import SCHEDULERS
 from search.spaces.find import file_of, find, names
 from search.terminal import Terminal, say
 from search.tracking import DEFAULT_TRACKING
-from trainables.config import TrialConfig, parse_setting
+from trainables.config import PRECISION_NAMES, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.datasets.registry import DATASETS
 from trainables.errors import ConfigError, is_text, unknown
@@ -55,6 +55,9 @@ def parser() -> Parser:
     how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
     how.add_argument("--trials", type=int, metavar="N", help="trials to start (default: the space's own number; the whole grid with grid)")
     how.add_argument("--max-epochs", type=int, metavar="N", help="cap of every trial's epochs")
+    how.add_argument(
+        "--precision", choices=PRECISION_NAMES, metavar="NAME", help=f"{', '.join(PRECISION_NAMES)}: of every trial; auto is bf16 where that is faster"
+    )
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
     how.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time, and stop each trial after its epoch")
     where = made.add_argument_group("where")
@@ -95,7 +98,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
     if source not in DATASETS or (source != "folder" and ":" in args.data):
         raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
-    settings = dict(parse_setting(text) for text in args.settings)
+    settings = dict(parse_setting(text) for text in args.settings) | ({"precision": args.precision} if args.precision else {})
     space = find(args.space).fixed(settings)
     base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad})
     base = replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)).override(space.base)

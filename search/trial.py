@@ -32,9 +32,9 @@ class TrialWorker(tune.Trainable):
 
     def setup(self, config: Job, *, dataset: Dataset, device: str, threads: int) -> None:  # type: ignore[override]
         """Prepare the process, then the first trial."""
-        from trainables.threads import limit_threads
+        from trainables.process import prepare
 
-        limit_threads(threads)
+        prepare(threads)
         self._dataset, self._device = dataset, device
         self.reset_config(config)
 

@@ -17,6 +17,7 @@ from trainables.models.registry import MODELS
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
+PRECISION_NAMES = ("auto", "fp32", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,11 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         check(self, "augment.")
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is changed."""
+        return any(dataclasses.astuple(self))
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -125,6 +131,8 @@ class TrialConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: int = number(64, low=2)
+    precision: str = name_of("auto", "precision", PRECISION_NAMES)
+    """`bf16` computes in bfloat16 under autocast, with weights and sums in float32; `auto` does where that is faster (`trainables/precision.py`)."""
     epochs: int = number(20, low=1)
     seed: int = number(0, low=0, high=2**31)
 

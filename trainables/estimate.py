@@ -9,7 +9,7 @@ from trainables.datasets.arrays import Dataset
 from trainables.loop import Training, generator_for
 from trainables.metrics import Means
 from trainables.models.registry import MODELS
-from trainables.threads import limit_threads
+from trainables.process import prepare
 
 STEPS = 3
 VALIDATION_SHARE = 1 / 3
@@ -18,7 +18,7 @@ VALIDATION_SHARE = 1 / 3
 
 def epoch_seconds(config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1) -> float:
     """Seconds for one epoch of `config`, training and validation, extrapolated from three steps after a first one."""
-    limit_threads(threads)
+    prepare(threads)
     training = Training(config, dataset, device=device)
     means = Means("loss", device=training.device)
     rows = torch.arange(min(config.batch_size, len(dataset.train)))

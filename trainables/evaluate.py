@@ -11,8 +11,9 @@ from sklearn import metrics
 from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Labels, Part
-from trainables.loop import EVAL_BATCH, Pixels
+from trainables.loop import EVAL_BATCH, Pixels, autocast, on_device
 from trainables.models.registry import MODELS
+from trainables.precision import precision_for
 
 CURVE_POINTS = 200
 
@@ -28,13 +29,19 @@ def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, d
 
 @torch.no_grad()
 def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> NDArray[np.float64]:
-    """Class probabilities, (images, classes), of the network saved at `path`. `dataset` gives the scaling of pixels."""
+    """Class probabilities, (images, classes), of the network saved at `path`, computed in the precision it was trained in.
+    `dataset` gives the scaling of pixels.
+    """
     network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
+    precision = precision_for(config.precision, network, dataset.image, config.batch_size, torch.device(device))
     network.load_state_dict(checkpoint.load(path)["model"])
-    network = network.to(device).eval()
+    network = on_device(network, torch.device(device)).eval()
     pixels = Pixels(part, dataset, config, torch.device(device))
-    batches = torch.arange(len(pixels)).split(EVAL_BATCH)
-    return torch.cat([network(pixels.batch(rows)[0]).double().softmax(dim=1).cpu() for rows in batches]).numpy()
+    chances = []
+    with autocast(precision, torch.device(device)):
+        for rows in torch.arange(len(pixels)).split(EVAL_BATCH):
+            chances.append(network(pixels.batch(rows)[0]).double().softmax(dim=1).cpu())
+    return torch.cat(chances).numpy()
 
 
 def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...]) -> dict[str, Any]:

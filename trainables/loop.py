@@ -9,13 +9,13 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables import optimizers
@@ -24,6 +24,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.metrics import Means
 from trainables.models.registry import MODELS
+from trainables.precision import precision_for
 from trainables.world import World
 
 DIVERGED_LOSS = 1e9
@@ -62,7 +63,8 @@ class Training:
         self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
         with seeded(config.seed, "weights", 0, self.device):
             network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
-        self.network = network.to(self.device)
+        self.precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
+        self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
         self.optimizer, self.schedule = optimizers.build(self.network, config.optimizer, config.epochs)
         self.epoch = 0
@@ -85,6 +87,7 @@ class Training:
         """Go on from what `state` gave."""
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        optimizers.lay_out(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
         self.epoch = state["epoch"]
 
@@ -101,20 +104,22 @@ class Training:
     def _train_epoch(self) -> Means:
         seed, epoch = self.config.seed, self.epoch
         order = torch.randperm(len(self.train), generator=generator_for(seed, "order", epoch))
+        rows_of_batches = batches(order, self.config.batch_size).to(self.device)
         changes = generator_for(seed, f"augment {self.world.rank}", epoch)
         means = Means("loss", device=self.device)
         self.wrapped.train()
         with seeded(seed, f"dropout {self.world.rank}", epoch, self.device):
-            for rows in order.split(self.config.batch_size):
-                if len(rows) >= 2 * self.world.size:  # batch normalisation needs two images
-                    self.step(self.world.slice(rows), changes, means)
+            for rows in rows_of_batches:
+                self.step(self.world.slice(rows), changes, means)
         means.sums = self.world.sum(means.sums)
         return means
 
     def step(self, rows: Tensor, changes: torch.Generator, means: Means) -> None:
         """One optimizer step on these rows."""
         images, labels = self.train.batch(rows, changes)
-        loss = functional.cross_entropy(self.wrapped(images), labels)
+        with autocast(self.precision, self.device):
+            logits = self.wrapped(images)
+        loss = functional.cross_entropy(logits.float(), labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -128,7 +133,9 @@ class Training:
         means = Means("loss", "accuracy", device=self.device)
         for rows in self.world.slice(torch.arange(len(self.val))).split(EVAL_BATCH):
             images, labels = self.val.batch(rows)
-            means.add(self.network(images), labels)
+            with autocast(self.precision, self.device):
+                logits = self.network(images)
+            means.add(logits, labels)
             self.on_step()
         means.sums = self.world.sum(means.sums)
         return means
@@ -142,6 +149,7 @@ class Pixels:
         self.labels = shared_tensor(part.labels).to(device)
         self.augment = config.augment
         self.mean, self.deviation = (value.to(device) for value in scaling(config.data.scaling, dataset))
+        self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -149,17 +157,34 @@ class Pixels:
     def batch(self, rows: Tensor, changes: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented if a generator is given."""
         rows = rows.to(self.images.device)
-        images = self.images[rows].permute(0, 3, 1, 2).float().div_(255)
-        if changes is not None:
-            images = augment(images, self.augment, changes)
-        return images.sub(self.mean).div(self.deviation), self.labels[rows]
+        images = self.images[rows].permute(0, 3, 1, 2).float()  # a batch's images lie as convolutions read them: channels last
+        if changes is None or not self.augment.is_on:
+            return images.sub_(self.mean255).div_(self.deviation255), self.labels[rows]
+        images = augment(images.div_(255), self.augment, changes)
+        return images.sub_(self.mean).div_(self.deviation), self.labels[rows]
+
+
+def on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network there, its filters laid out channels last, in which convolutions and pooling are fastest."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Inside, convolutions and dense layers compute in this precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def batches(order: Tensor, size: int) -> Tensor:
+    """An order of images as batches of one size, (batches, size). What the last one lacks is filled from the order's beginning."""
+    size = min(size, len(order))
+    return order.repeat(2)[: -(-len(order) // size) * size].view(-1, size)
 
 
 def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
     """What to subtract and to divide by, (channels, 1, 1) each, so that pixels in 0..1 come out as the config wants."""
     channels = dataset.image[0]
     if name == "standard":
-        mean, deviation = (torch.from_numpy(value) for value in dataset.channel_statistics())
+        mean, deviation = (torch.from_numpy(value) for value in dataset.channel_statistics)
     else:
         shift, spread = {"unit": (0.0, 1.0), "symmetric": (0.5, 0.5)}[name]
         mean, deviation = torch.full((channels,), shift), torch.full((channels,), spread)

@@ -1,21 +1,34 @@
 """Optimizers and learning-rate schedules by the names of `OptimizerConfig`, all torch's own."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, ReduceLROnPlateau, StepLR
 
 from trainables.config import OptimizerConfig
 
 SGD_MOMENTUM = 0.9
+COMPILER_AWARE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+
+
+def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
+    """The same optimizer without the wrappers by which torch's methods tell its compiler to stay away: the first call of one imports that
+    compiler, which takes a second in each process, and what we train is not compiled as a whole.
+    """
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in COMPILER_AWARE}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), methods)
+
+
+ADAM, ADAMW, SGD = lean(optim.Adam), lean(optim.AdamW), lean(optim.SGD)
 
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], OptimizerConfig], optim.Optimizer]] = {
-    "adam": lambda weights, config: optim.Adam(weights, lr=config.lr, weight_decay=config.weight_decay),
-    "adamw": lambda weights, config: optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay),
-    "sgd": lambda weights, config: optim.SGD(
-        weights, lr=config.lr, weight_decay=config.weight_decay, momentum=SGD_MOMENTUM if config.momentum is None else config.momentum
-    ),
+    "adam": lambda weights, config: ADAM(weights, fused=True, **decoupled(config)),
+    "adamw": lambda weights, config: ADAMW(weights, fused=True, **decoupled(config)),
+    "sgd": lambda weights, config: SGD(weights, fused=True, momentum=SGD_MOMENTUM if config.momentum is None else config.momentum, **decoupled(config)),
 }
 
 SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRScheduler]] = {
@@ -24,6 +37,11 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRSchedul
     "plateau": lambda optimizer, config, epochs: ReduceLROnPlateau(optimizer, factor=config.decay, patience=config.patience),
     "cosine": lambda optimizer, config, epochs: CosineAnnealingLR(optimizer, T_max=epochs),
 }
+
+
+def decoupled(config: OptimizerConfig) -> dict[str, Any]:
+    """What all optimizers take."""
+    return {"lr": config.lr, "weight_decay": config.weight_decay}
 
 
 def constant(epoch: int) -> float:
@@ -35,6 +53,14 @@ def build(network: nn.Module, config: OptimizerConfig, epochs: int) -> tuple[opt
     """The optimizer over all weights of a network and its schedule for a training of `epochs`."""
     optimizer = OPTIMIZERS[config.name](network.parameters(), config)
     return optimizer, SCHEDULES[config.schedule](optimizer, config, epochs)
+
+
+def lay_out(optimizer: optim.Optimizer) -> None:
+    """Lay what an optimizer keeps of a weight out as that weight lies in memory: fused steps walk through both side by side."""
+    for weights, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, torch.Tensor) and value.shape == weights.shape:
+                kept[name] = torch.empty_like(weights).copy_(value)
 
 
 def advance(schedule: LRScheduler, val_loss: float) -> None:

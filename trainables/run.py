@@ -110,7 +110,7 @@ class Keeper:
             self.found = True
             try:
                 state = checkpoint.load(path, device=device)
-                if state["extra"].get("config") == self.config.to_dict():
+                if TrialConfig.from_dict(state["extra"].get("config", {})) == self.config:
                     self.history = {int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()}
                     return state
                 self.damaged.append(f"{path.name} is of another configuration")

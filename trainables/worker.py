@@ -21,11 +21,11 @@ def train_loop(job: dict[str, Any]) -> None:
             `run_trial` takes them, `threads`, and `gate`, an actor whose `passed(number)` returns, when that is decided, whether to go
             on after this report (counted from 1).
     """
+    from trainables.process import prepare
     from trainables.run import run_trial
-    from trainables.threads import limit_threads
     from trainables.world import Distributed
 
-    limit_threads(job["threads"])
+    prepare(job["threads"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
     reports = run_trial(config, dataset, Path(job["folder"]), device=device, world=Distributed(device), attempt=job["attempt"], known=job["known"], node=node)

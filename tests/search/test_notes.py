@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.resources import Demand
 from search import room as room_module
 from search.experiment import Experiment
 from search.notes import notes
 from search.room import Room
-from tests.search.conftest import changed
 from trainables.datasets.arrays import Dataset, Part
 
 
@@ -43,13 +41,6 @@ def test_images_in_two_parts_are_counted(experiment: Experiment, dataset: Datase
         "warning: 2 images occur in both the validation and the test part.",
     ]
     assert len(list(notes(experiment, dataset.sealed))) == 1
-
-
-@pytest.mark.parametrize(("images", "workers", "left_out"), [(129, 1, "1 image"), (130, 1, ""), (131, 2, "3 images"), (132, 2, "")])
-def test_a_last_batch_that_is_left_out_is_told(experiment: Experiment, dataset: Dataset, images: int, workers: int, left_out: str) -> None:
-    said = list(notes(changed(experiment, demand=Demand(workers=workers)), replace(dataset, train=part(0, images))))
-    expected = f"note: with batch_size 64 the last batch of an epoch has {left_out}, too few for a step, and is left out."
-    assert said == ([expected] if left_out else [])
 
 
 @pytest.mark.parametrize(("count", "text"), [(1, "1 image cannot be read and is left out"), (1200, "1,200 images cannot be read and are left out")])

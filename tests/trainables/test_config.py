@@ -229,6 +229,7 @@ def every_value_changed() -> TrialConfig:
         augment=AugmentConfig(rotation=5, scale=0.1, crop=2, flip=True, jitter=0.2),
         optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.01, momentum=0.5, schedule="step", decay=0.5, step_epochs=2, patience=1),
         batch_size=16,
+        precision="fp32",
         epochs=4,
         seed=9,
     )

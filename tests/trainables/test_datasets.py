@@ -225,7 +225,7 @@ def test_the_fingerprint_follows_the_pixels(name, source):
 @each
 def test_the_channel_statistics_are_those_of_the_training_images(name, source):
     dataset = load(source(name))
-    mean, deviation = dataset.channel_statistics()
+    mean, deviation = dataset.channel_statistics
     assert mean.dtype == deviation.dtype == np.float32
     np.testing.assert_allclose(mean, (dataset.train.images / 255).mean(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(deviation, (dataset.train.images / 255).std(axis=(0, 1, 2)), rtol=1e-5)

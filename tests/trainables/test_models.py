@@ -7,7 +7,7 @@ from torch import nn
 
 from trainables import checkpoint
 from trainables.config import ModelConfig
-from trainables.loop import Training
+from trainables.loop import Training, on_device
 from trainables.models.deep_cnn import ResidualPair, spread
 from trainables.models.multi_scale import FILTER_SIZES, MultiScale
 from trainables.models.registry import MODELS
@@ -117,7 +117,7 @@ def test_a_network_out_of_a_checkpoint_gives_identical_logits(name, make_config,
     training = Training(config, dataset)
     list(training.epochs())
     state = checkpoint.load(checkpoint.save(tmp_path, training.state(), {}))
-    network = MODELS[name].build(dataset.image, len(dataset.classes), **config.model.options)
+    network = on_device(MODELS[name].build(dataset.image, len(dataset.classes), **config.model.options), torch.device("cpu"))
     network.load_state_dict(state["model"])
     images = torch.rand(5, 1, 8, 8)
     assert torch.equal(network.eval()(images), training.network.eval()(images))

@@ -1,4 +1,7 @@
+import copy
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -76,3 +79,61 @@ def test_a_step_goes_downhill(name):
     before.backward()
     optimizer.step()
     assert network(torch.ones(1, 3)).sum() < before
+
+
+TORCHS = {
+    "adam": lambda weights: torch.optim.Adam(weights, lr=0.01, weight_decay=0.02),
+    "adamw": lambda weights: torch.optim.AdamW(weights, lr=0.01, weight_decay=0.02),
+    "sgd": lambda weights: torch.optim.SGD(weights, lr=0.01, weight_decay=0.02, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_NAMES)
+def test_steps_are_those_of_torchs_own_optimizer(name):
+    ours = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 2)).to(memory_format=torch.channels_last)
+    theirs = copy.deepcopy(ours)
+    pairs = [(ours, optimizers.build(ours, OptimizerConfig(name=name, lr=0.01, weight_decay=0.02), 2)[0]), (theirs, TORCHS[name](theirs.parameters()))]
+    for _ in range(20):
+        images = torch.rand(4, 2, 4, 4)
+        for network, optimizer in pairs:
+            optimizer.zero_grad()
+            network(images).square().sum().backward()
+            optimizer.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_what_is_restored_lies_as_its_weight_does():
+    """A fused step walks through the memory of both, so another layout would be another optimizer."""
+    network = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
+    optimizer, _ = optimizers.build(network, OptimizerConfig(), 2)
+    network(torch.rand(1, 4, 5, 5)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    state["state"][0] = {name: value.contiguous() for name, value in state["state"][0].items()}
+    optimizer.load_state_dict(state)
+    optimizers.lay_out(optimizer)
+    kept = optimizer.state[network.weight]
+    assert kept["exp_avg"].stride() == network.weight.stride() != network.weight.contiguous().stride()
+    assert torch.equal(kept["exp_avg"], state["state"][0]["exp_avg"])
+
+
+STEP = """
+import sys
+from torch import nn
+from trainables import optimizers
+from trainables.config import OptimizerConfig
+network = nn.Linear(2, 2)
+optimizer, schedule = optimizers.build(network, OptimizerConfig(), 2)
+network.weight.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+schedule.step()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_a_step_does_not_import_torchs_compiler():
+    """That takes a second, in each process that trains."""
+    assert subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True).stdout.strip() == "False"

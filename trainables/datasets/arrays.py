@@ -73,6 +73,7 @@ class Dataset:
         """A copy without the test part."""
         return dataclasses.replace(self, test=None)
 
+    @cached_property
     def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of each channel over the training images, in the 0..1 scale of pixels."""
         levels = np.arange(256) / 255

@@ -17,15 +17,17 @@ def build(image: tuple[int, int, int], classes: int, *, layers: int, filter_size
     """`width` filters in the first stage, twice that in the others; `dropout` before both dense layers."""
     channels, height, side = image
     enhanced = layers > PLAIN_LAYERS
-    stages: list[nn.Module] = []
+    stages: list[nn.Sequential] = []
     for stage, convolutions in enumerate(spread(layers - 2, min(height, side))):
         filters = width if stage == 0 else 2 * width
         stages.append(_stage(channels, filters, convolutions, filter_size, enhanced=enhanced))
         channels = filters
         if min(height, side) >= 2:
-            stages.append(nn.MaxPool2d(2))
+            stages.append(nn.Sequential(nn.MaxPool2d(2), nn.ReLU()))
             height, side = height // 2, side // 2
-    head = [nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels * height * side, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, classes)]
+        else:
+            stages[-1].append(nn.ReLU())
+    head = [nn.Flatten(-3), nn.Dropout(dropout), nn.Linear(channels * height * side, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, classes)]
     return nn.Sequential(*stages, *head)
 
 
@@ -39,15 +41,16 @@ def spread(convolutions: int, side: int) -> list[int]:
     return {1: [convolutions], 2: [1, rest], 3: [1, max(1, rest // 4), rest - max(1, rest // 4)]}[stages]
 
 
-def _stage(channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool) -> nn.Module:
-    """Convolutions at one resolution: single ones, then (enhanced) residual pairs of equal width."""
+def _stage(channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool) -> nn.Sequential:
+    """Convolutions at one resolution: single ones, then (enhanced) residual pairs of equal width. The last one's ReLU is to follow."""
     parts: list[nn.Module] = []
     while convolutions:
         if enhanced and channels == filters and convolutions >= 2:
-            parts.append(ResidualPair(filters, filter_size))
+            parts.append(ResidualPair(filters, filter_size, activate=convolutions > 2))
             convolutions -= 2
         else:
-            parts += [*_convolution(channels, filters, filter_size, normalised=enhanced), nn.ReLU()]
+            parts += _convolution(channels, filters, filter_size, normalised=enhanced)
+            parts += [nn.ReLU()] if convolutions > 1 else []
             convolutions -= 1
         channels = filters
     return nn.Sequential(*parts)
@@ -59,13 +62,14 @@ def _convolution(channels: int, filters: int, filter_size: int, *, normalised: b
 
 
 class ResidualPair(nn.Module):
-    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2).
+    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2), then ReLU, unless it is to follow.
 
     The second normalisation starts at zero, so that a new pair passes its input on and depth does not hurt the start (Goyal et al. 2017, 5.1).
     """
 
-    def __init__(self, filters: int, filter_size: int) -> None:
+    def __init__(self, filters: int, filter_size: int, *, activate: bool = True) -> None:
         super().__init__()
+        self.activate = activate
         first = _convolution(filters, filters, filter_size, normalised=True)
         convolution, normalisation = _convolution(filters, filters, filter_size, normalised=True)
         nn.init.zeros_(normalisation.get_parameter("weight"))
@@ -73,4 +77,5 @@ class ResidualPair(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, filters, height, width) in and out."""
-        return torch.relu(x + self.pair(x))
+        joined = x + self.pair(x)
+        return torch.relu(joined) if self.activate else joined

@@ -8,9 +8,9 @@ def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: flo
     channels, height, side = image
     features = 2 * width * (height // 4) * (side // 4)
     return nn.Sequential(
-        nn.Conv2d(channels, width, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(width, 2 * width, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Dropout(dropout / 2),
+        nn.Conv2d(channels, width, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(-3), nn.Dropout(dropout / 2),
         nn.Linear(features, 4 * width), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(4 * width, classes),
     )  # fmt: skip

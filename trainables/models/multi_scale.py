@@ -13,8 +13,8 @@ def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: flo
     first, second = MultiScale(channels, width), MultiScale(_joined(width), 2 * width)
     features = _joined(2 * width) * (height // 4) * (side // 4)
     return nn.Sequential(
-        first, nn.MaxPool2d(2), second, nn.MaxPool2d(2),
-        nn.Flatten(), nn.Dropout(dropout),
+        first, pooled(), second, pooled(),
+        nn.Flatten(-3), nn.Dropout(dropout),
         nn.Linear(features, HIDDEN), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(HIDDEN, classes),
     )  # fmt: skip
@@ -28,8 +28,13 @@ def _joined(width: int) -> int:
     return _each(width) * len(FILTER_SIZES)
 
 
+def pooled() -> nn.Module:
+    """Pooling, then ReLU."""
+    return nn.Sequential(nn.MaxPool2d(2), nn.ReLU())
+
+
 class MultiScale(nn.Module):
-    """One convolution a filter size over the same input, joined along the channels and normalised."""
+    """One convolution a filter size over the same input, joined along the channels and normalised; ReLU is to follow."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -38,4 +43,4 @@ class MultiScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, about `width`, height, width)."""
-        return torch.relu(self.normalise(torch.cat([branch(x) for branch in self.branches], dim=1)))
+        return self.normalise(torch.cat([branch(x) for branch in self.branches], dim=-3))  # type: ignore[no-any-return]

@@ -2,6 +2,8 @@
 
 For 3 x 224 x 224 and 10 classes the layers hold 896, 18,496, 25,690,240 and 1,290 parameters. (The paper prints 25,689,600 for
 the third; 200,704 x 128 weights and 128 biases are 25,690,240.) For other sizes the flattened layer follows the image.
+
+Here and in the other nets pooling comes before ReLU: the largest of four is the same before and after, and ReLU has a quarter to do.
 """
 
 from torch import nn
@@ -12,9 +14,9 @@ def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: flo
     channels, height, side = image
     features = 2 * width * (height // 4) * (side // 4)
     return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(),
+        nn.Conv2d(channels, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(-3),
         nn.Linear(features, 128), nn.ReLU(), nn.Dropout(dropout),
         nn.Linear(128, classes),
     )  # fmt: skip

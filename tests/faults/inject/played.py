@@ -1,6 +1,6 @@
 """A training that is only played: no torch, no network, curves that depend on the config alone. See `sitecustomize`.
 
-It stands for `trainables.run`, `trainables.threads` and `trainables.evaluate` at once. Its checkpoint is one empty file an epoch.
+It stands for `trainables.run`, `trainables.process` and `trainables.evaluate` at once. Its checkpoint is one empty file an epoch.
 """
 
 import hashlib
@@ -51,8 +51,8 @@ def run_trial(config, dataset, folder, **options):
         yield Report(epoch, metrics.values, outcome="completed" if epoch == config.epochs else None)
 
 
-def limit_threads(count):
-    """Nothing to limit."""
+def prepare(threads):
+    """Nothing to prepare."""
 
 
 def evaluate(config, dataset, part, path, *, device="cpu"):

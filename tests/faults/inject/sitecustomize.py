@@ -140,7 +140,7 @@ def wrap_checkpoint(module):
 
 
 WRAPPERS = {"trainables.loop": wrap_loop, "trainables.run": wrap_run, "trainables.checkpoint": wrap_checkpoint}
-PLAYED = {"trainables.run", "trainables.threads", "trainables.evaluate"}
+PLAYED = {"trainables.run", "trainables.process", "trainables.evaluate"}
 
 
 class Finder(importlib.abc.MetaPathFinder):

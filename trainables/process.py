@@ -1,0 +1,20 @@
+"""What a process that trains sets up once: its threads and how it keeps memory."""
+
+import ctypes
+import platform
+
+import torch
+
+MEMORY = {"M_MMAP_THRESHOLD": (-3, 32 << 20), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 64 << 20)}
+"""glibc's `mallopt` parameters (mallopt(3)) and our values in bytes: activations of up to 32 MiB come from the heap, which keeps what is
+freed. By default each step gets its memory from the kernel anew, page fault by page fault.
+"""
+
+
+def prepare(threads: int) -> None:
+    """Use this many threads for one operation (a fixed number is also what makes a CPU training repeat exactly), and keep freed memory."""
+    torch.set_num_threads(threads)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        for parameter, size in MEMORY.values():
+            libc.mallopt(parameter, size)
