@@ -152,9 +152,13 @@ def conduct(
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):
-        from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
+        from search.workers import Workers  # Ray and Tune are imported once nothing can be refused any more
 
-        at_once = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
+        at_once, origin = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials), provenance()
+        workers = Workers(experiment, dataset, origin)
+        workers.start(at_once)
+        from search.tuning import evaluate_best, tune_search
+
         journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
         journal.other = lease.other
         driver = Driver(experiment, journal, slots=at_once)
@@ -165,25 +169,16 @@ def conduct(
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            facts: dict[str, object] = {
-                "experiment": experiment.describe(),
-                "data": data_facts(experiment, dataset),
-                "slots": at_once,
-                "provenance": provenance(),
-                "began_ms": began_ms,
-            }
+            facts = {**session_facts(experiment, dataset), "slots": at_once, "provenance": origin, "began_ms": began_ms}
             try:
-                if resumed is None:
-                    own = {"id": uuid4().hex[:12], "space_sha256": sha256_of(experiment.space_source)}
-                    journal.append("started", version=VERSION, name=experiment.name, **own, **facts)
-                else:
-                    journal.append("resumed", **facts, **resumed)
+                journal.append("started" if resumed is None else "resumed", **facts, **(first_facts(experiment) if resumed is None else resumed))
             except (KeyboardInterrupt, Unwritten):
                 stop(signals[0], None)
             try:
                 driver.go_on()
-                tune_search(driver, dataset, slots=at_once, tick=display.tick)
-                evaluate_best(driver, dataset, tick=display.tick)
+                tune_search(driver, workers, slots=at_once, tick=display.tick)
+                evaluate_best(driver, dataset, workers, tick=display.tick)
+                workers.close()
             except (KeyboardInterrupt, Unwritten):
                 driver.close("interrupted", "broken off")
             except Refused as error:
@@ -260,6 +255,16 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
                 (folder / FILE_NAME).unlink(missing_ok=True)
                 (folder / LOCK_FILE).unlink(missing_ok=True)
                 folder.rmdir()
+
+
+def session_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
+    """What the journal says of every session."""
+    return {"experiment": experiment.describe(), "data": data_facts(experiment, dataset)}
+
+
+def first_facts(experiment: Experiment) -> dict[str, object]:
+    """What it says once."""
+    return {"version": VERSION, "name": experiment.name, "id": uuid4().hex[:12], "space_sha256": sha256_of(experiment.space_source)}
 
 
 def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:

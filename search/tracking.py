@@ -138,13 +138,13 @@ class Tracker:
         self._tail = Tail(folder / FILE_NAME)
         self._progress = time.monotonic()
         self._news, self._closing, self._given_up = threading.Event(), threading.Event(), threading.Event()
-        self._news.set()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Hear of an event; returns at once."""
-        self._news.set()
+        """Hear of an event; returns at once. What comes before the first trial runs waits for it: the processors have enough to do."""
+        if event.kind not in ("started", "suggested"):
+            self._news.set()
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until all is written, or MLflow has taken nothing for so long (then `error` says why)."""

@@ -1,4 +1,4 @@
-"""The bridge between a search and a training: what runs in Tune's workers. The only module where Tune and Train meet.
+"""The bridge between a search and a training: what runs in the workers. The only module where Tune and Train meet.
 
 A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints, `attempt` (the how manieth) and `known`
 (the last epoch that the journal has). A report crosses back as JSON, so that Tune neither flattens nor judges it.
@@ -6,12 +6,14 @@ A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` f
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray import tune
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -21,48 +23,106 @@ if TYPE_CHECKING:
 
 Job = dict[str, Any]
 
+STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
+"""How long a worker on a cluster waits for another search, and how long for its own, which may have been killed."""
+
 
 def make_job(trial: str, config: TrialConfig, folder: Path, *, attempt: int, known: int) -> Job:
     """What a worker needs to know of a trial."""
     return {"trial": trial, "config": config.to_dict(), "folder": str(folder), "attempt": attempt, "known": known}
 
 
-class TrialWorker(tune.Trainable):
-    """Trains one trial after another in one process: torch is imported and the data mapped once, nothing else stays."""
+class TrialWorker:
+    """Trains one trial after another in one process: torch is imported and the data mapped once, nothing else stays.
 
-    def setup(self, config: Job, *, dataset: Dataset, device: str, threads: int) -> None:  # type: ignore[override]
-        """Prepare the process, then the first trial."""
+    It has the methods that Tune calls on a trainable of its class API. By inheritance it is none: to import Tune would cost each process a second.
+    """
+
+    def __init__(self, *, device: str, threads: int) -> None:
+        import trainables.run
         from trainables.process import prepare
 
         prepare(threads)
-        self._dataset, self._device = dataset, device
-        self.reset_config(config)
+        self._run, self._device = trainables.run, device
+        self._dataset: Dataset | None = None
+        self._job: Job = {}
+        self._reports: Iterator[Report] | None = None
+        self._broken = False
+        self._search = ""
+        self._used = time.monotonic()
 
-    def reset_config(self, new_config: Job) -> bool:
-        """Prepare the next trial."""
-        from trainables.run import run_trial
+    def open(self, dataset: Dataset) -> None:
+        """Train on this, which lies in the memory that all processes of the node share."""
+        self._dataset = dataset
 
-        config, node = TrialConfig.from_dict(new_config["config"]), ray.get_runtime_context().get_node_id()
-        self._reports: Iterator[Report] = run_trial(
-            config,
-            self._dataset,
-            Path(new_config["folder"]),
-            device=self._device,
-            attempt=new_config["attempt"],
-            known=new_config["known"],
-            node=node,
-        )
+    def reset(self, new_config: Job, storage: Any = None) -> bool:
+        """Take the next trial."""
+        self._job, self._reports = new_config, None
         return True
 
-    def step(self) -> dict[str, Any]:
+    def train(self) -> dict[str, Any]:
         """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
-        return {"report": json.dumps(next(self._reports).to_dict())}
+        self._broken = True
+        self._reports = self._reports or self._begin()
+        report = next(self._reports)
+        self._broken = False
+        self._used = time.monotonic()
+        return {"report": json.dumps(report.to_dict()), "done": False}
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: trials save their own."""
+    def _begin(self) -> "Iterator[Report]":
+        job, dataset = self._job, self._dataset
+        if dataset is None:
+            raise RuntimeError("a trial needs data")
+        config, node = TrialConfig.from_dict(job["config"]), ray.get_runtime_context().get_node_id()
+        return self._run.run_trial(config, dataset, Path(job["folder"]), device=self._device, attempt=job["attempt"], known=job["known"], node=node)
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: trials load their own."""
+    def stop(self) -> None:
+        """Forget the trial."""
+        if self._broken:
+            ray.actor.exit_actor()
+        self._job, self._reports = {}, None
+
+    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+        """Open the test part for one trial's checkpoint: `test` is the evaluation, or `damaged` says what is wrong with the checkpoint."""
+        from trainables.checkpoint import CheckpointError
+        from trainables.evaluate import evaluate
+
+        if dataset.test is None:
+            raise ValueError("the data set's test part is sealed")
+        path = Path(job["folder"]) / f"epoch-{epoch:04d}"
+        try:
+            return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=self._device)}
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+
+    def get_current_ip_pid(self) -> tuple[str, int]:
+        """Where this is."""
+        return ray.util.get_node_ip_address(), os.getpid()
+
+    def get_auto_filled_metrics(self, debug_metrics_only: bool = True) -> dict[str, Any]:
+        """What Tune knows of a trial that has not reported yet."""
+        return {"done": False}
+
+    def claim(self, search: str) -> bool:
+        """Work for this search, if for no other."""
+        self._used = time.monotonic()
+        self._search = self._search or search
+        if not hasattr(self, "_guard"):
+            self._guard = Thread(target=self._leave_when_unused, daemon=True)
+            self._guard.start()
+        return self._search == search
+
+    def release(self, search: str = "") -> None:
+        """Work for that search no more (for none, if none is named)."""
+        if search in ("", self._search):
+            self._search, self._dataset, self._job, self._reports = "", None, {}, None
+            self._used = time.monotonic()
+
+    def _leave_when_unused(self) -> None:
+        """End this process when nobody has wanted it for long: it outlives the search that started it, and who should end it may have been killed."""
+        while time.monotonic() - self._used < (LEFT_S if self._search else STAY_S):
+            time.sleep(LOOK_S)
+        os._exit(0)
 
 
 class Gate:
@@ -118,19 +178,3 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
         callbacks=[TuneReportCallback()],
     )
     trainer.fit()
-
-
-def evaluate_on_test(job: Job, dataset: Dataset, epoch: int, device: str) -> dict[str, Any]:
-    """Open the test part for one trial's checkpoint: `test` is the evaluation, or `damaged` says what is wrong with the checkpoint. Runs as
-    a Ray task.
-    """
-    from trainables.checkpoint import CheckpointError
-    from trainables.evaluate import evaluate
-
-    if dataset.test is None:
-        raise ValueError("the data set's test part is sealed")
-    path = Path(job["folder"]) / f"epoch-{epoch:04d}"
-    try:
-        return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=device)}
-    except CheckpointError as error:
-        return {"damaged": str(error)}

@@ -16,11 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any
-from unittest.mock import patch
 
 import ray
 from ray import tune
-from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -33,14 +31,15 @@ from search.experiment import Experiment
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
 from search.journal import JournalError
 from search.result import TrialResult
+from search.seats import Errors, Seat, failures_told, hired
 from search.secrets import masked
 from search.terminal import error_line
-from search.trial import Job, TrialWorker, evaluate_on_test, gate_name, make_job, train_on_workers
+from search.trial import Job, gate_name, make_job, train_on_workers
 from search.watch import Watch
 from search.words import verb
+from search.workers import Workers
 from trainables.datasets.arrays import Dataset
 
-Errors = dict[str, Any]
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
 """How long Tune may take to end when Ray is gone."""
@@ -130,7 +129,10 @@ class DriverCallback(Unpickled, tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial has a slot."""
-        self.driver.running(trial.config["trial"], host=trial.get_ray_actor_ip() or "")
+        host = ""
+        with suppress(ray.exceptions.RayError):  # it died; Tune will hear of that
+            host = trial.get_ray_actor_ip() or ""
+        self.driver.running(trial.config["trial"], host=host)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's process died, could not be started, or its own code raised."""
@@ -182,7 +184,7 @@ class LastWords:
         os._exit(NOT_READY)
 
 
-def tune_search(driver: Driver, dataset: Dataset, *, slots: int, tick: Tick) -> None:
+def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
     """Run trials until the driver has no more, at most `slots` at once, and call `tick` several times a second. The test part stays out of
     the trials' reach.
 
@@ -191,10 +193,10 @@ def tune_search(driver: Driver, dataset: Dataset, *, slots: int, tick: Tick) -> 
     """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with scratch(driver) as folder, failures_told() as errors:
+    with scratch(driver) as folder, failures_told() as errors, hired(workers, driver):
         callback = DriverCallback(driver, errors, tick)
         tuner = tune.Tuner(
-            _trainable(driver, dataset.sealed),
+            _trainable(driver, workers),
             tune_config=tune.TuneConfig(
                 search_alg=DriverSearcher(driver),
                 scheduler=DriverScheduler(driver),
@@ -233,46 +235,18 @@ def scratch(driver: Driver) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def failures_told() -> Iterator[Errors]:
-    """Have Tune treat each death of a trial's process as that trial's failure, and keep what each trial failed of, by Tune's trial id.
-
-    Tune expects Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an error of another class, which Tune
-    takes for a bug of its own and breaks the whole search off (ray 2.60, `air/execution/_internal/actor_manager.py`). What failed it
-    writes to a pickle and a text file only (`Trial.handle_error`).
-    """
-    errors: Errors = {}
-    failed, handle = RayActorManager._actor_task_failed, Trial.handle_error
-
-    def failed_by_death(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
-        if not isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError):
-            exception = ray.exceptions.RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
-        failed(manager, tracked_actor_task, exception)
-
-    def handle_and_keep(trial: Trial, exc: Any = None) -> None:
-        errors[trial.trial_id] = exc
-        handle(trial, exc)
-
-    with (
-        patch.object(RayActorManager, "_actor_task_failed", failed_by_death),
-        patch.object(Trial, "handle_error", handle_and_keep),
-    ):
-        yield errors
-
-
-def _trainable(driver: Driver, dataset: Dataset) -> Any:
+def _trainable(driver: Driver, workers: Workers) -> Any:
     """What Tune runs for a trial, with its resources: a worker that stays, or a waiting process that leads several."""
     experiment = driver.experiment
     demand = experiment.demand
     if demand.workers == 1:
-        ready = tune.with_parameters(TrialWorker, dataset=dataset, device=experiment.device, threads=max(1, int(demand.cpus)))
-        return tune.with_resources(ready, {"cpu": demand.cpus, "gpu": demand.gpus})
+        return tune.with_resources(Seat, {"cpu": demand.cpus, "gpu": demand.gpus})
     each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
-    led = tune.with_parameters(train_on_workers, dataset=dataset, device=experiment.device, demand=each)
+    led = tune.with_parameters(train_on_workers, dataset=ray.get(workers.dataset), device=experiment.device, demand=each)
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))
 
 
-def evaluate_best(driver: Driver, dataset: Dataset, *, tick: Tick) -> None:
+def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
     """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal. A trial whose checkpoint is
     damaged is passed over for the next best; a resume looks again whether it still is.
 
@@ -287,7 +261,7 @@ def evaluate_best(driver: Driver, dataset: Dataset, *, tick: Tick) -> None:
     for trial in result.ranking:
         if result.is_tested and trial is result.best:
             return
-        answer = _evaluate(driver.experiment, trial, dataset, tick)
+        answer = _evaluate(driver.experiment, trial, dataset, workers, tick)
         if "test" in answer:
             driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
             return
@@ -297,14 +271,14 @@ def evaluate_best(driver: Driver, dataset: Dataset, *, tick: Tick) -> None:
         raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.folder}/trials' back from a copy.")
 
 
-def _evaluate(experiment: Experiment, trial: TrialResult, dataset: Dataset, tick: Tick) -> dict[str, Any]:
-    """What `evaluate_on_test` says of a trial's best epoch."""
+def _evaluate(experiment: Experiment, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick) -> dict[str, Any]:
+    """What a worker's evaluation says of a trial's best epoch."""
     job = {"config": trial.config, "folder": str(experiment.trial_folder(trial.trial))}
-    task = ray.remote(num_cpus=min(1, experiment.demand.cpus), num_gpus=experiment.demand.gpus)(evaluate_on_test)
     try:
-        answer = task.remote(job, dataset, trial.best_epoch or 0, experiment.device)
+        answer = workers.for_test().evaluate.remote(job, dataset, trial.best_epoch or 0)
         while not ray.wait([answer], timeout=1)[0]:
             tick()
-        return ray.get(answer)
+        found: dict[str, Any] = ray.get(answer)
+        return found
     except ray.exceptions.RayError as error:
         raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error

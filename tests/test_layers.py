@@ -16,14 +16,16 @@ MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"tra
 DOORS = {
     "optuna": {"search/algorithms/bayes.py"},
     "mlflow": {"search/tracking.py"},
-    "ray.tune": {"search/trial.py", "search/tuning.py"},
+    "ray.tune": {"search/seats.py", "search/trial.py", "search/tuning.py"},
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
         "cluster/session.py",
         "search/failures.py",
+        "search/seats.py",
         "search/trial.py",
         "search/tuning.py",
         "search/watch.py",
+        "search/workers.py",
         "trainables/worker.py",
         "trainables/trainer.py",
     },

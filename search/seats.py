@@ -1,0 +1,107 @@
+"""Where Tune's own ways do not suit a search: patches to its inner parts (ray 2.60), put on while it runs and taken off after.
+
+Tune is to take its processes from our `Workers`, and to survive what they die of.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import ray
+from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.tune.execution.class_cache import _ActorClassCache
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+
+from search.driver import Driver
+from search.trial import Job
+from search.workers import Worker, Workers
+
+Errors = dict[str, Any]
+"""What each trial failed of, by Tune's trial id."""
+
+
+class Seat(tune.Trainable):
+    """Stands in Tune's books for a `TrialWorker`."""
+
+
+class Hiring(ray.actor.ActorClass):  # type: ignore[type-arg]
+    """What Tune takes for `Seat` as an actor class: to make an actor of it is to be handed a worker."""
+
+    def __init__(self, workers: Workers, chosen: dict[str, Any] | None = None) -> None:
+        self.workers, self.chosen = workers, chosen or {}
+
+    def options(self, **options: Any) -> "Hiring":
+        """The same, where these resources are."""
+        return Hiring(self.workers, options)
+
+    def remote(self, config: Job, **more: Any) -> Worker:
+        """A worker that has this job."""
+        return self.workers.hire(config, self.chosen)
+
+
+@contextmanager
+def hired(workers: Workers, driver: Driver) -> Iterator[None]:
+    """Have Tune take its actors for `Seat` from the workers, and give them back, rather than start and end its own (ray 2.60).
+
+    A trial whose worker is still starting keeps it: Tune would give it one that has become free, and end the one that starts.
+    """
+    let_go: Callable[..., None] = RayActorManager._cleanup_actor
+    get: Callable[..., Any] = _ActorClassCache.get
+    reuse: Callable[..., bool] = TuneController._maybe_reuse_cached_actor
+
+    def get_or_hire(cache: Any, trainable: Any) -> Any:
+        return Hiring(workers) if issubclass(trainable, Seat) else get(cache, trainable)
+
+    def let_go_and_return(manager: RayActorManager, tracked_actor: Any) -> None:
+        actor, _ = manager._live_actors_to_ray_actors_resources[tracked_actor]
+        let_go(manager, tracked_actor)
+        workers.returned(actor, over=driver.over)
+
+    def reuse_if_none(controller: TuneController, trial: Trial) -> bool:
+        is_starting = trial in controller._trial_to_actor and trial not in controller._resetting_trials
+        return not is_starting and reuse(controller, trial)
+
+    with (
+        patch.object(_ActorClassCache, "get", get_or_hire),
+        patch.object(RayActorManager, "_cleanup_actor", let_go_and_return),
+        patch.object(TuneController, "_maybe_reuse_cached_actor", reuse_if_none),
+    ):
+        yield
+
+
+@contextmanager
+def failures_told() -> Iterator[Errors]:
+    """Have Tune treat each death of a trial's process as that trial's failure, and keep what each trial failed of, by Tune's trial id.
+
+    Tune expects Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an error of another class, which Tune
+    takes for a bug of its own and breaks the whole search off (ray 2.60, `air/execution/_internal/actor_manager.py`). What failed it
+    writes to a pickle and a text file only (`Trial.handle_error`).
+    """
+    errors: Errors = {}
+    failed, handle, ask = RayActorManager._actor_task_failed, Trial.handle_error, Trial._get_default_result_or_future
+
+    def failed_by_death(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if not isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError):
+            exception = ray.exceptions.RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        failed(manager, tracked_actor_task, exception)
+
+    def handle_and_keep(trial: Trial, exc: Any = None) -> None:
+        errors[trial.trial_id] = exc
+        handle(trial, exc)
+
+    def ask_the_living(trial: Trial) -> dict[str, Any] | None:
+        try:
+            return ask(trial)
+        except ray.exceptions.RayError:
+            trial._default_result_or_future = None
+            return None
+
+    with (
+        patch.object(Trial, "_get_default_result_or_future", ask_the_living),
+        patch.object(RayActorManager, "_actor_task_failed", failed_by_death),
+        patch.object(Trial, "handle_error", handle_and_keep),
+    ):
+        yield errors

@@ -1,0 +1,134 @@
+"""The processes that train: started early, handed to Tune for one trial after another, kept for the test and the next search.
+
+Tune would start them itself, each in an environment of its own and with Tune inside: two seconds later, and for one search alone. Here it
+is handed workers (`hire`) that have imported torch while Tune was still being imported, and gives them back (`returned`). On a cluster
+that stays up, workers on CPUs outlive the search by five minutes, and the next search of the same user and code takes them over.
+"""
+
+import hashlib
+import json
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.session import LOCAL
+from search.experiment import Experiment
+from search.trial import Job, TrialWorker
+from trainables.datasets.arrays import Dataset
+
+NAMESPACE = "image-classifier-search"
+ANSWER_S = 1.0
+"""How long a worker of an earlier search may take to say that it is free: one that trains cannot answer."""
+ALIVE_S = 10.0
+
+Worker = Any
+"""The handle of a `TrialWorker` actor."""
+
+
+class Workers:
+    """The workers of one search."""
+
+    def __init__(self, experiment: Experiment, dataset: Dataset, provenance: dict[str, str]) -> None:
+        """`provenance` tells workers of other code or versions apart."""
+        self.device, self.demand = experiment.device, experiment.demand
+        self.is_local = experiment.address == LOCAL
+        self.stay = not self.is_local and self.device == "cpu"
+        self.search = uuid4().hex
+        what = [{name: value for name, value in provenance.items() if name not in ("host", "git.commit")}, self.threads]
+        self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+        self.dataset = ray.put(dataset.sealed)
+        self.idle: list[Worker] = []
+        self.kept: list[Worker] = []
+        """Those that Tune has given back at the search's end."""
+
+    @property
+    def threads(self) -> int:
+        """Of each worker."""
+        return max(1, int(self.demand.cpus))
+
+    def start(self, count: int) -> None:
+        """Start as many as will be needed, where it is known that they will be here, and with what."""
+        if self.is_local and self.device == "cpu" and self.demand.workers == 1:
+            self.idle = [self._new(num_cpus=0) for _ in range(count)]
+
+    def hire(self, job: Job, options: dict[str, Any]) -> Worker:
+        """A worker with this trial to train, where Tune has reserved what `options` ask for.
+
+        On CPUs a worker holds no resources of its own, since it outlives a reservation; on GPUs Ray shows a process the cards that it holds.
+        """
+        if self.device != "cpu":
+            worker = self._new(**options)
+        elif self.idle:
+            worker = self.idle.pop()
+        else:
+            node = _node_of(options["scheduling_strategy"].placement_group)
+            worker = (self._warm(node) if self.stay else None) or self._new_on(node)
+        worker.open.remote(self.dataset)
+        worker.reset.remote(job)
+        return worker
+
+    def returned(self, worker: Worker, *, over: bool) -> None:
+        """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with its last handle, or here."""
+        if over:
+            self.kept.append(worker)
+        elif self.stay:
+            with suppress(ray.exceptions.RayError):
+                ray.kill(worker)
+
+    def for_test(self) -> Worker:
+        """A worker for the test: one that has trained, if there is one that lives."""
+        for worker in self.kept if self.device == "cpu" else []:
+            with suppress(ray.exceptions.RayError):
+                ray.get(worker.get_current_ip_pid.remote(), timeout=ALIVE_S)
+                return worker
+        return self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
+
+    def close(self) -> None:
+        """Let go of all; those that stay wait for another search."""
+        for worker in [*self.idle, *self.kept] if self.stay else []:
+            worker.release.remote()
+        self.idle, self.kept = [], []
+
+    def _new(self, **options: Any) -> Worker:
+        return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads)
+
+    def _new_on(self, node: str) -> Worker:
+        there: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+        if self.stay:
+            there |= {"name": f"{self.key} {node} {uuid4().hex}", "namespace": NAMESPACE, "lifetime": "detached"}
+        worker = self._new(**there)
+        if self.stay:
+            worker.claim.remote(self.search)
+        return worker
+
+    def _warm(self, node: str) -> Worker:
+        """A worker of an earlier search on this node. All are asked at once; the first that is free is taken, the others are let go.
+        None if none is.
+        """
+        names = [found["name"] for found in ray.util.list_named_actors(all_namespaces=True) if found["namespace"] == NAMESPACE]
+        asked: dict[Any, Worker] = {}
+        for name in names:
+            if name.startswith(f"{self.key} {node} "):
+                with suppress(ValueError):  # gone since
+                    worker = ray.get_actor(name, namespace=NAMESPACE)
+                    asked[worker.claim.remote(self.search)] = worker
+        waiting, taken = list(asked), None
+        while waiting and taken is None:
+            ready, waiting = ray.wait(waiting, timeout=ANSWER_S)
+            if not ready:
+                break
+            with suppress(ray.exceptions.RayError):
+                taken = asked[ready[0]] if ray.get(ready[0]) else None
+        for worker in asked.values():
+            if worker is not taken:
+                worker.release.remote(self.search)
+        return taken
+
+
+def _node_of(placement_group: Any) -> str:
+    """The node where a placement group of one bundle lies."""
+    (node,) = ray.util.placement_group_table(placement_group)["bundles_to_node_id"].values()
+    return str(node)
