@@ -1,0 +1,169 @@
+"""The rows that compare whole searches: wall time, slots, start-up, trials a second."""
+
+import json
+
+from tests.bench.commands import Work, cluster, execute, of_journal, peer, scratch, search
+from tests.bench.table import Figures, Row, Side
+from tests.faults.harness import Search
+
+PLAYED = """
+from search.space import Float, SearchSpace
+space = SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True)}, base={"model.name": "deep_cnn", "epochs": %d})
+"""
+ALIKE = ("trials", "epochs")
+
+
+def warm(work: Work, seed: int) -> Figures:
+    """Our second search on a cluster that is up: the first one has warmed the cache of decoded images and the workers' disk."""
+    with scratch() as cache, cluster(work.slots) as (address, environment):
+        environment |= {"XDG_CACHE_HOME": str(cache)}
+        search(work, seed, "--address", address, environment=environment)
+        return search(work, seed, "--address", address, environment=environment)
+
+
+def played(*, trials: int, epochs: int, epoch_s: float, slots: int) -> tuple[Figures, list[dict[str, object]]]:
+    """Our command with a training that only sleeps, and its journal."""
+    with scratch() as folder:
+        (folder / "played.py").write_text(PLAYED % epochs)
+        run = Search(folder, "played")
+        run.plan(played={"epoch_s": epoch_s})
+        try:
+            began = run.run("--space", folder / "played.py", "--algorithm", "random", "--scheduler", "fifo", "--trials", trials, "--concurrency", slots)
+            done = began.finish(timeout=900)
+            assert done.code == 0, done.err
+            figures = of_journal(run.journal, 0.0)
+            events = run.events()
+        finally:
+            run.end()
+    figures["command_s"] = done.seconds
+    figures["trials_s"], figures["command_trials_s"] = trials / figures["fit_s"], trials / done.seconds
+    figures["whole_per_trial_s"] = done.seconds / trials
+    return figures, events
+
+
+def noop(trials: int, *words: object) -> Figures:
+    """Trials of Tune that do nothing."""
+    with scratch() as folder:
+        printed, _, seconds = execute(["tests.bench.peers.tune_noop", "--trials", trials, "--out", folder / "out", *words], folder)
+    figures: Figures = json.loads(printed.splitlines()[-1])
+    return {**figures, "trials_s": trials / figures["fit_s"], "command_s": seconds, "whole_per_trial_s": seconds / trials}
+
+
+def crowd(trials: int, slots: int) -> Figures:
+    """The share of slots that train, from the moment when all are up until the queue is empty, of one-second trials that only sleep."""
+    figures, events = played(trials=trials, epochs=1, epoch_s=1.0, slots=slots)
+    return {**figures, **window_of(events, slots)}
+
+
+def window_of(events: list[dict[str, object]], slots: int) -> Figures:
+    """`window_efficiency` over `window_s`: from when as many trials run as there are slots until the last trial gets its slot."""
+    running, full, last = 0, 0.0, 0.0
+    for event in events:
+        running += {"running": 1, "ended": -1}.get(str(event["event"]), 0)
+        if event["event"] == "running":
+            last = float(event["time_ms"]) / 1000
+            full = full or (last if running == slots else 0.0)
+    busy = 0.0
+    for event in events:
+        if event["event"] == "epoch":
+            end = float(event["time_ms"]) / 1000
+            busy += max(0.0, min(end, last) - max(end - float(event["metrics"]["time/epoch_s"]), full))
+    window = last - full
+    return {"window_s": window, "window_efficiency": busy / (slots * window) if window > 0 else 0.0}
+
+
+def smoke(seed: int) -> Figures:
+    """The smoke space on the digits data, from nothing to its first step."""
+    with scratch() as folder:
+        words = ["search.run", "--space", "smoke", "--name", "s", "--seed", seed, "--device", "cpu", "--algorithm", "random", "--scheduler", "fifo", "--json"]
+        _, began, seconds = execute(words, folder, {"XDG_CACHE_HOME": str(folder / "cache")})
+        return {"command_s": seconds, **of_journal(folder / "searches" / "s" / "journal.jsonl", began)}
+
+
+def rows(data_root: str, quick: bool) -> list[Row]:
+    """P1, P1b, P1c, P2, P4, P5 and cold share their sides; P6 and P14 play."""
+    work = Work(data_root=data_root, **({"trials": 4, "epochs": 1, "train": 1000} if quick else {}))
+    what = f"{work.trials} MNIST trials of {work.epochs} x {work.train:,} images"
+    return [*timed(work, what), *used(work, quick), *cold(work), *empty(quick)]
+
+
+def timed(work: Work, what: str) -> list[Row]:
+    """Wall times of the same trials."""
+    ours = Side("ours, cold", lambda seed: search(work, seed))
+    again = Side("ours, warm", lambda seed: warm(work, seed))
+    compared = [
+        ("P1", "Tune default, stock training", "tune_stock", (), ours, "cold"),
+        ("P1b", "Tune reuse_actors, stock training", "tune_stock", ("--reuse",), ours, "cold"),
+        ("P1c", "Optuna, pool of processes, stock training", "optuna_pool", (), ours, "cold"),
+        ("P2", "Tune default, stock training", "tune_stock", (), again, "warm"),
+        ("P2b", "Tune reuse_actors, stock training", "tune_stock", ("--reuse",), again, "warm"),
+        ("P4", "Tune default, our training", "tune_fast", (), again, "warm"),
+        ("P4b", "Tune reuse_actors, our training", "tune_fast", ("--reuse",), again, "warm"),
+    ]
+    return [
+        Row(
+            name=name,
+            what=f"{what}: {title}, against ours {state}",
+            theirs=of_peer(title, peer_name, work, words),
+            ours=side,
+            whole="command_s",
+            like=ALIKE,
+            best=True,
+        )
+        for name, title, peer_name, words, side, state in compared
+    ]
+
+
+def of_peer(title: str, name: str, work: Work, words: tuple[str, ...]) -> Side:
+    """A peer on this work."""
+    return Side(title, lambda seed: peer(name, work, seed, *words))
+
+
+def used(work: Work, quick: bool) -> list[Row]:
+    """Slot efficiency."""
+    more = Work(data_root=work.data_root, **({"trials": 8, "epochs": 1, "train": 1000} if quick else {"trials": 60}))
+    long = Side("ours, many trials", lambda seed: search(more, seed))
+    sleeping = Side("ours, played", lambda seed: played(trials=more.trials, epochs=2, epoch_s=0.75, slots=2)[0])
+    theirs = of_peer("Tune default, stock training", "tune_stock", work, ())
+    what = f"share of 2 slots that trains, {more.trials} trials"
+    share = {"figure": "efficiency", "unit": "", "more_is_better": True}
+    return [
+        Row(name="P5", what=f"{what}: whole fit, against Tune default with stock training (longer trials)", theirs=theirs, ours=long, **share),
+        Row(name="P5b", what=f"{what}: first step to last", ours=long, figure="span_efficiency", unit=""),
+        Row(name="P5c", what=f"{what} that sleep 1.5 s: whole fit", ours=sleeping, figure="efficiency", unit=""),
+        Row(name="P5d", what=f"{what} that sleep 1.5 s: first step to last", ours=sleeping, figure="span_efficiency", unit=""),
+    ]
+
+
+def cold(work: Work) -> list[Row]:
+    """From the command to the first training step."""
+    theirs, ours = of_peer("Tune default, stock training", "tune_stock", work, ()), Side("ours, cold", lambda seed: search(work, seed))
+    return [
+        Row(
+            name="cold",
+            what="the command's start to the first training step, MNIST: Tune default, stock training",
+            theirs=theirs,
+            ours=ours,
+            figure="first_step_s",
+        ),
+        Row(name="cold-digits", what="the same, the smoke space on digits", ours=Side("ours, smoke", smoke), figure="first_step_s"),
+    ]
+
+
+def empty(quick: bool) -> list[Row]:
+    """What a trial costs beside its training."""
+    many, few, crowded = (40, 6, 48) if quick else (300, 20, 160)
+    ours = Side("ours, no-op", lambda seed: played(trials=many, epochs=1, epoch_s=0.0, slots=2)[0])
+    share = {"figure": "trials_s", "unit": "a second", "more_is_better": True, "whole": "whole_per_trial_s"}
+    what = f"trials a second that do nothing, each with its MLflow run ({few} of theirs, {many} of ours)"
+    return [
+        Row(name="P6", what=f"{what}: Tune default", theirs=Side("Tune default, no-op", lambda seed: noop(few)), ours=ours, **share),
+        Row(name="P6b", what=f"{what}: Tune reuse_actors", theirs=Side("Tune reuse_actors, no-op", lambda seed: noop(few * 4, "--reuse")), ours=ours, **share),
+        Row(
+            name="P14",
+            what=f"share of 16 slots that trains once all are up, {crowded} trials that sleep 1 s",
+            ours=Side("ours, 16 slots", lambda seed: crowd(crowded, 16)),
+            figure="window_efficiency",
+            unit="",
+        ),
+    ]
