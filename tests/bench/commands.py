@@ -30,6 +30,9 @@ from search.space import Choice, SearchSpace
 space = SearchSpace({{"optimizer.lr": Choice(*{lrs})}}, base={{"model.name": "table2", "model.width": 32, "epochs": {epochs}, "batch_size": {batch}}})
 """
 
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+"""What every command gets: nothing that is measured phones home."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -64,7 +67,7 @@ def execute(words: list[Any], folder: Path, environment: dict[str, str] | None =
     done = subprocess.run(
         [sys.executable, "-m", *map(str, words)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **QUIET, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -110,13 +113,14 @@ def search(work: Work, seed: int, *words: object, environment: dict[str, str] | 
         given += ["--name", "s", "--device", "cpu", "--concurrency", work.slots, "--json"]
         own = {"XDG_CACHE_HOME": str(folder / "cache")} | (environment or {})
         _, began, seconds = execute([module, *given, *words], folder, own)
-        return {"command_s": seconds, **of_journal(folder / "searches" / "s" / "journal.jsonl", began)}
+        return {"command_s": seconds, **of_journal(folder / "searches" / "s" / "journal.jsonl", began, began + seconds)}
 
 
-def of_journal(path: Path, began: float) -> Figures:
-    """What a search's journal tells of its speed. `began` is the Unix time at which its process was started.
+def of_journal(path: Path, began: float, ended: float) -> Figures:
+    """What a search's journal tells of its speed. `began` and `ended` are the Unix times at which its process was started and was gone.
 
-    `fit_s` goes from the first suggestion to the last trial's end; `span_s` begins with the first trial that runs.
+    `fit_s` goes from the first suggestion to the last trial's end; `span_s` begins with the first trial that runs. `before_s` and `after_s`
+    are the rest of the command: imports, data and Ray's start, then the test, the pictures, MLflow's last lines and Ray's end.
     """
     events = [json.loads(text) for text in path.read_text().splitlines()]
     at = {kind: [event["time_ms"] / 1000 for event in events if event["event"] == kind] for kind in ("started", "suggested", "running", "ended")}
@@ -128,6 +132,8 @@ def of_journal(path: Path, began: float) -> Figures:
         "init_s": at["started"][0] - events[0]["began_ms"] / 1000,
         "fit_s": fit,
         "span_s": span,
+        "before_s": at["suggested"][0] - began,
+        "after_s": ended - end,
         "pure_s": pure,
         "efficiency": pure / (slots * fit),
         "span_efficiency": pure / (slots * span),

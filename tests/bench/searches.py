@@ -1,6 +1,7 @@
 """The rows that compare whole searches: wall time, slots, start-up, trials a second."""
 
 import json
+import time
 
 from tests.bench.commands import Work, cluster, execute, of_journal, peer, scratch, search
 from tests.bench.table import Figures, Row, Side
@@ -31,7 +32,7 @@ def played(*, trials: int, epochs: int, epoch_s: float, slots: int) -> tuple[Fig
             began = run.run("--space", folder / "played.py", "--algorithm", "random", "--scheduler", "fifo", "--trials", trials, "--concurrency", slots)
             done = began.finish(timeout=900)
             assert done.code == 0, done.err
-            figures = of_journal(run.journal, 0.0)
+            figures = of_journal(run.journal, time.time() - done.seconds, time.time())
             events = run.events()
         finally:
             run.end()
@@ -77,7 +78,7 @@ def smoke(seed: int) -> Figures:
     with scratch() as folder:
         words = ["search.run", "--space", "smoke", "--name", "s", "--seed", seed, "--device", "cpu", "--algorithm", "random", "--scheduler", "fifo", "--json"]
         _, began, seconds = execute(words, folder, {"XDG_CACHE_HOME": str(folder / "cache")})
-        return {"command_s": seconds, **of_journal(folder / "searches" / "s" / "journal.jsonl", began)}
+        return {"command_s": seconds, **of_journal(folder / "searches" / "s" / "journal.jsonl", began, began + seconds)}
 
 
 def rows(data_root: str, quick: bool) -> list[Row]:

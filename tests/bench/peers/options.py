@@ -2,17 +2,11 @@
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def options(about: str | None) -> argparse.Namespace:
