@@ -33,6 +33,9 @@ space = SearchSpace({{"optimizer.lr": Choice(*{lrs})}}, base={{"model.name": "ta
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 """What every command gets: nothing that is measured phones home."""
 
+LONGEST_S = 1200
+"""How long a command may take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
@@ -72,10 +75,11 @@ def execute(words: list[Any], folder: Path, environment: dict[str, str] | None =
         capture_output=True,
         text=True,
         check=False,
+        timeout=LONGEST_S,
     )
     seconds = time.perf_counter() - clock
     if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, words[:3]))} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise RuntimeError(f"{' '.join(map(str, words[:3]))} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     return done.stdout, began, seconds
 
 

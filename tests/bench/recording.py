@@ -1,6 +1,7 @@
 """The rows on what MLflow costs: 20 epochs of three metrics a trial, against a real server on this machine."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,8 +34,6 @@ def server() -> Iterator[tuple[Server, Path]]:
 
 def one_by_one(trials: int) -> Figures:
     """What a trial costs that logs each metric by a call of its own and waits for it."""
-    import os
-
     os.environ.update(ENVIRONMENT)
     from mlflow import MlflowClient
 

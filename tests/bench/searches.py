@@ -1,7 +1,11 @@
 """The rows that compare whole searches: wall time, slots, start-up, trials a second."""
 
 import json
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 from tests.bench.commands import Work, cluster, execute, of_journal, peer, scratch, search
 from tests.bench.table import Figures, Row, Side
@@ -22,55 +26,66 @@ def warm(work: Work, seed: int) -> Figures:
         return search(work, seed, "--address", address, environment=environment)
 
 
-def played(*, trials: int, epochs: int, epoch_s: float, slots: int) -> tuple[Figures, list[dict[str, object]]]:
-    """Our command with a training that only sleeps, and its journal."""
+def played(*, trials: int, epochs: int, epoch_s: float, slots: int) -> Figures:
+    """Our command with a training that only sleeps."""
     with scratch() as folder:
         (folder / "played.py").write_text(PLAYED % epochs)
         run = Search(folder, "played")
         run.plan(played={"epoch_s": epoch_s})
         try:
-            began = run.run("--space", folder / "played.py", "--algorithm", "random", "--scheduler", "fifo", "--trials", trials, "--concurrency", slots)
-            done = began.finish(timeout=900)
+            run.run("--space", folder / "played.py", "--algorithm", "random", "--scheduler", "fifo", "--trials", trials, "--concurrency", slots)
+            done = run.finish(timeout=900)
+            ended = time.time()
             assert done.code == 0, done.err
-            figures = of_journal(run.journal, time.time() - done.seconds, time.time())
-            events = run.events()
+            check_recorded(folder / "mlflow.db", trials)
+            told = of_journal(run.journal, ended - done.seconds, ended)
+            return {
+                **told,
+                **rates(trials, told["fit_s"], done.seconds),
+                **window_of(run.truth(), run.events("running")[-1]["time_ms"] / 1000, epoch_s, slots),
+            }
         finally:
             run.end()
-    figures["command_s"] = done.seconds
-    figures["trials_s"], figures["command_trials_s"] = trials / figures["fit_s"], trials / done.seconds
-    figures["whole_per_trial_s"] = done.seconds / trials
-    return figures, events
+
+
+def check_recorded(database: Path, trials: int) -> None:
+    """See that MLflow has a run of each trial."""
+    with closing(sqlite3.connect(database)) as opened:
+        (count,) = opened.execute("SELECT COUNT(*) FROM runs").fetchone()
+    assert count >= trials, f"MLflow has {count} runs of {trials} trials"
+
+
+def rates(trials: int, fit_s: float, command_s: float) -> Figures:
+    """Trials a second."""
+    return {"trials_s": trials / fit_s, "command_s": command_s, "command_trial_s": command_s / trials}
 
 
 def noop(trials: int, *words: object) -> Figures:
     """Trials of Tune that do nothing."""
     with scratch() as folder:
         printed, _, seconds = execute(["tests.bench.peers.tune_noop", "--trials", trials, "--out", folder / "out", *words], folder)
+        check_recorded(folder / "out" / "mlflow.db", trials)
     figures: Figures = json.loads(printed.splitlines()[-1])
-    return {**figures, "trials_s": trials / figures["fit_s"], "command_s": seconds, "whole_per_trial_s": seconds / trials}
+    return {**figures, **rates(trials, figures["fit_s"], seconds)}
 
 
-def crowd(trials: int, slots: int) -> Figures:
-    """The share of slots that train, from the moment when all are up until the queue is empty, of one-second trials that only sleep."""
-    figures, events = played(trials=trials, epochs=1, epoch_s=1.0, slots=slots)
-    return {**figures, **window_of(events, slots)}
+def window_of(truth: list[dict[str, Any]], last: float, epoch_s: float, slots: int) -> Figures:
+    """`window_efficiency`: the share of the slots that train, of `window_s` seconds from when all are up until the queue is empty.
 
-
-def window_of(events: list[dict[str, object]], slots: int) -> Figures:
-    """`window_efficiency` over `window_s`: from when as many trials run as there are slots until the last trial gets its slot."""
-    running, full, last = 0, 0.0, 0.0
-    for event in events:
-        running += {"running": 1, "ended": -1}.get(str(event["event"]), 0)
-        if event["event"] == "running":
-            last = float(event["time_ms"]) / 1000
-            full = full or (last if running == slots else 0.0)
-    busy = 0.0
-    for event in events:
-        if event["event"] == "epoch":
-            end = float(event["time_ms"]) / 1000
-            busy += max(0.0, min(end, last) - max(end - float(event["metrics"]["time/epoch_s"]), full))
-    window = last - full
-    return {"window_s": window, "window_efficiency": busy / (slots * window) if window > 0 else 0.0}
+    Args:
+        truth: a line for each epoch that was trained, with its process and the time of its end.
+        last: the Unix time at which the last trial got its slot.
+        epoch_s: what an epoch takes.
+        slots: as many processes are all.
+    """
+    first_of: dict[int, float] = {}
+    ends = [epoch["time_ns"] / 1e9 for epoch in truth]
+    for epoch, end in zip(truth, ends, strict=True):
+        first_of.setdefault(epoch["pid"], end - epoch_s)
+    if len(first_of) < slots or (up := sorted(first_of.values())[slots - 1]) >= last:
+        return {"window_s": 0.0, "window_efficiency": 0.0}
+    busy = sum(max(0.0, min(end, last) - max(end - epoch_s, up)) for end in ends)
+    return {"window_s": last - up, "window_efficiency": busy / (slots * (last - up))}
 
 
 def smoke(seed: int) -> Figures:
@@ -124,7 +139,7 @@ def used(work: Work, quick: bool) -> list[Row]:
     """Slot efficiency."""
     more = Work(data_root=work.data_root, **({"trials": 8, "epochs": 1, "train": 1000} if quick else {"trials": 60}))
     long = Side("ours, many trials", lambda seed: search(more, seed))
-    sleeping = Side("ours, played", lambda seed: played(trials=more.trials, epochs=2, epoch_s=0.75, slots=2)[0])
+    sleeping = Side("ours, played", lambda seed: played(trials=more.trials, epochs=2, epoch_s=0.75, slots=2))
     theirs = of_peer("Tune default, stock training", "tune_stock", work, ())
     what = f"share of 2 slots that trains, {more.trials} trials"
     share = {"figure": "efficiency", "unit": "", "more_is_better": True}
@@ -153,18 +168,16 @@ def cold(work: Work) -> list[Row]:
 
 def empty(quick: bool) -> list[Row]:
     """What a trial costs beside its training."""
-    many, few, crowded = (40, 6, 48) if quick else (300, 20, 160)
-    ours = Side("ours, no-op", lambda seed: played(trials=many, epochs=1, epoch_s=0.0, slots=2)[0])
-    share = {"figure": "trials_s", "unit": "a second", "more_is_better": True, "whole": "whole_per_trial_s"}
-    what = f"trials a second that do nothing, each with its MLflow run ({few} of theirs, {many} of ours)"
+    many, few = (40, 6) if quick else (300, 20)
+    slots, crowd = (4, 24) if quick else (16, 160)
+    ours = Side("ours, no-op", lambda seed: played(trials=many, epochs=1, epoch_s=0.0, slots=2))
+    default, reuse = Side("Tune default, no-op", lambda seed: noop(few)), Side("Tune reuse_actors, no-op", lambda seed: noop(many, "--reuse"))
+    crowded = Side("ours, many slots", lambda seed: played(trials=crowd, epochs=1, epoch_s=1.0, slots=slots))
+    rate = {"figure": "trials_s", "unit": "a second", "more_is_better": True, "whole": "command_trial_s"}
+    what = "trials that do nothing, each with its MLflow run"
+    window = f"share of {slots} slots that trains, from when all are up until the queue is empty, {crowd} trials that sleep 1 s"
     return [
-        Row(name="P6", what=f"{what}: Tune default", theirs=Side("Tune default, no-op", lambda seed: noop(few)), ours=ours, **share),
-        Row(name="P6b", what=f"{what}: Tune reuse_actors", theirs=Side("Tune reuse_actors, no-op", lambda seed: noop(few * 4, "--reuse")), ours=ours, **share),
-        Row(
-            name="P14",
-            what=f"share of 16 slots that trains once all are up, {crowded} trials that sleep 1 s",
-            ours=Side("ours, 16 slots", lambda seed: crowd(crowded, 16)),
-            figure="window_efficiency",
-            unit="",
-        ),
+        Row(name="P6", what=f"{what}: {few} with Tune default, {many} with ours", theirs=default, ours=ours, **rate),
+        Row(name="P6b", what=f"{what}: {many} with Tune reuse_actors, {many} with ours", theirs=reuse, ours=ours, **rate),
+        Row(name="P14", what=window, ours=crowded, figure="window_efficiency", unit=""),
     ]

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ Figures = dict[str, Any]
 """What one run of one side came to. Figures in seconds end in `_s`."""
 
 HALF_A_POINT = 0.005
+FAILURES = (RuntimeError, AssertionError, OSError, LookupError, ValueError, subprocess.SubprocessError)
+"""How a side fails; a mistake in the benchmark itself may look alike, and is told on stderr all the same."""
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "mlflow", "numpy")
 HEADER = "| row | what | theirs | ours | ratio | whole command, ratio | best accuracy, theirs / ours |\n|---|---|---|---|---|---|---|"
 
@@ -62,6 +65,8 @@ class Samples:
 
     out: Path | None = None
     figures: dict[str, list[Figures]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why a side could not be measured."""
 
     def add(self, side: Side, repetition: int, figures: Figures) -> None:
         """Keep one run's."""
@@ -81,13 +86,29 @@ def measure(rows: list[Row], repetitions: int, samples: Samples) -> Iterator[Row
     left = list(rows)
     for repetition in range(repetitions):
         for side in sides:
-            began = time.monotonic()
-            progress(f"{repetition + 1}/{repetitions} {side.title} ...")
-            samples.add(side, repetition, side.measure(repetition))
-            progress(f"{repetition + 1}/{repetitions} {side.title}: {time.monotonic() - began:.0f} s")
-            ready = [row for row in left if all(len(samples.figures.get(needed.title, [])) == repetitions for needed in row.sides)]
+            if any(side in row.sides for row in left):
+                take(side, repetition, repetitions, samples)
+            ready = [row for row in left if is_ready(row, repetitions, samples)]
             yield from ready
             left = [row for row in left if row not in ready]
+
+
+def take(side: Side, repetition: int, repetitions: int, samples: Samples) -> None:
+    """Run one side once. If that fails, the others go on."""
+    began, title = time.monotonic(), f"{repetition + 1}/{repetitions} {side.title}"
+    progress(f"{title} ...")
+    try:
+        samples.add(side, repetition, side.measure(repetition))
+        progress(f"{title}: {time.monotonic() - began:.0f} s")
+    except FAILURES as error:
+        samples.failed[side.title] = str(error)
+        progress(f"{title} failed: {error}")
+
+
+def is_ready(row: Row, repetitions: int, samples: Samples) -> bool:
+    """Whether a row has all that it needs, or will never have it."""
+    names = [side.title for side in row.sides]
+    return any(name in samples.failed for name in names) or all(len(samples.figures.get(name, [])) == repetitions for name in names)
 
 
 def progress(text: str) -> None:
@@ -97,6 +118,8 @@ def progress(text: str) -> None:
 
 def line(row: Row, samples: Samples) -> str:
     """A row of the table: medians, with the range in brackets."""
+    if broken := [side.title for side in row.sides if side.title in samples.failed]:
+        return f"| {row.name} | {row.what} | | | not measured: '{broken[0]}' failed | | |"
     ours = samples.of(row.ours, row.figure)
     if row.theirs is None:
         return f"| {row.name} | {row.what} | | {spread(ours, row.unit)} | | | |"
@@ -115,7 +138,7 @@ def ratios(theirs: list[float], ours: list[float], more_is_better: bool) -> list
 
 def spread(values: list[float], unit: str) -> str:
     """`4.30x (4.10x to 4.40x)`; the range is left out where there is one value."""
-    gap = "" if unit in ("x", "%") else " "
+    gap = "" if unit in ("", "x", "%") else " "
     middle, low, high = (number(value) for value in (statistics.median(values), min(values), max(values)))
     return f"{middle}{gap}{unit}" if len(values) == 1 else f"{middle}{gap}{unit} ({low} to {high})"
 
