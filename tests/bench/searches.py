@@ -70,7 +70,8 @@ def noop(trials: int, *words: object) -> Figures:
 
 
 def window_of(truth: list[dict[str, Any]], last: float, epoch_s: float, slots: int) -> Figures:
-    """`window_efficiency`: the share of the slots that train, of `window_s` seconds from when all are up until the queue is empty.
+    """`window_efficiency`: the share of the slots that train, of `window_s` seconds from when all are up until the queue is empty. If fewer
+    than all ever come up (`processes`), the window begins with the last that does, and the others count as idle.
 
     Args:
         truth: a line for each epoch that was trained, with its process and the time of its end.
@@ -82,10 +83,11 @@ def window_of(truth: list[dict[str, Any]], last: float, epoch_s: float, slots: i
     ends = [epoch["time_ns"] / 1e9 for epoch in truth]
     for epoch, end in zip(truth, ends, strict=True):
         first_of.setdefault(epoch["pid"], end - epoch_s)
-    if len(first_of) < slots or (up := sorted(first_of.values())[slots - 1]) >= last:
-        return {"window_s": 0.0, "window_efficiency": 0.0}
+    up = sorted(first_of.values())[:slots][-1]
+    if up >= last:
+        return {"window_s": 0.0, "window_efficiency": 0.0, "processes": len(first_of)}
     busy = sum(max(0.0, min(end, last) - max(end - epoch_s, up)) for end in ends)
-    return {"window_s": last - up, "window_efficiency": busy / (slots * (last - up))}
+    return {"window_s": last - up, "window_efficiency": busy / (slots * (last - up)), "processes": len(first_of)}
 
 
 def smoke(seed: int) -> Figures:
