@@ -124,10 +124,14 @@ def of_journal(path: Path, began: float, ended: float) -> Figures:
     """What a search's journal tells of its speed. `began` and `ended` are the Unix times at which its process was started and was gone.
 
     `fit_s` goes from the first suggestion to the last trial's end; `span_s` begins with the first trial that runs. `before_s` and `after_s`
-    are the rest of the command: imports, data and Ray's start, then the test, the pictures, MLflow's last lines and Ray's end.
+    are the rest of the command: imports, data and Ray's start, then the test, the pictures, MLflow's last lines and Ray's end; of the latter
+    `test_s` goes to the test's end and `finished_s` to the journal's.
     """
     events = [json.loads(text) for text in path.read_text().splitlines()]
-    at = {kind: [event["time_ms"] / 1000 for event in events if event["event"] == kind] for kind in ("started", "suggested", "running", "ended")}
+    at = {
+        kind: [event["time_ms"] / 1000 for event in events if event["event"] == kind]
+        for kind in ("started", "suggested", "running", "ended", "tested", "finished")
+    }
     epochs = [event for event in events if event["event"] == "epoch"]
     pure = sum(event["metrics"]["time/epoch_s"] for event in epochs)
     slots, end = events[0]["slots"], at["ended"][-1]
@@ -138,6 +142,8 @@ def of_journal(path: Path, began: float, ended: float) -> Figures:
         "span_s": span,
         "before_s": at["suggested"][0] - began,
         "after_s": ended - end,
+        "test_s": at["tested"][-1] - end if at["tested"] else None,
+        "finished_s": at["finished"][-1] - end if at["finished"] else None,
         "pure_s": pure,
         "efficiency": pure / (slots * fit),
         "span_efficiency": pure / (slots * span),

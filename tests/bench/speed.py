@@ -3,7 +3,8 @@
 Prints one Markdown table. Both sides of a row run in turn, A B A B ..., in one sitting on one machine; a row gives the median over the
 repetitions, with the range, and of ratios the median of each repetition's. Above 1 is better for us. Where networks are trained, both
 sides train the same learning rates on the same images, and a row whose best accuracies differ by more than half a point says that it does
-not count. Ray's start is in the whole commands only; their ratio stands in a column of its own. A name chooses its row and those that
+not count. Ray's start is in the whole commands only, and so is what comes after the trials, of ours the test and the pictures too; their ratio
+stands in a column of its own. A name chooses its row and those that
 begin with it: `P1` is P1 and P1b and P1c, `P1=` is P1 alone.
 """
 

@@ -23,6 +23,7 @@ from tests.bench.peers import stock
 from tests.bench.process import prepare_process
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.load import load
 from trainables.loop import Training, generator_for
 from trainables.models.registry import MODELS, ModelEntry
 
@@ -48,7 +49,7 @@ def random_part(count: int, image: tuple[int, int, int]) -> Part:
     return Part(generator.integers(0, 256, (count, height, width, channels), dtype=np.uint8), np.arange(count) % 10)
 
 
-def our_training(net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float) -> Training:
+def our_training(net: str, image: tuple[int, int, int], batch: int, steps: int) -> Training:
     """A training with so many steps an epoch, and next to no validation."""
     dataset = Dataset("noise", CLASSES, random_part(batch * steps, image), random_part(10, image), None, "")
     options = {"model.width": 32} if net == "table2" else {}
@@ -59,7 +60,7 @@ def our_training(net: str, image: tuple[int, int, int], batch: int, steps: int, 
 def our_rate(net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float) -> list[float]:
     """Images a second of each epoch but the first."""
     with registry(net):
-        training = our_training(net, image, batch, steps, seconds)
+        training = our_training(net, image, batch, steps)
     epochs = training.epochs()
     return [batch * steps / next(epochs).values["time/epoch_s"] for _ in until(seconds)][1:]
 
@@ -94,8 +95,7 @@ def our_data(data_root: str, crop: int, batch: int, seconds: float) -> list[floa
     """Microseconds an image of each round over 4,000 images of MNIST."""
     base = {"data.name": "mnist", "data.root": data_root, "data.train_limit": 4000, "augment.crop": crop, "model.name": "table2"}
     config = TrialConfig().override(base)
-    loaded = importlib.import_module("trainables.datasets.load").load(config.data)
-    pixels = Training(config, loaded.sealed).train
+    pixels = Training(config, load(config.data).sealed).train
     changes = generator_for(0, "augment 0", 1)
 
     def read() -> int:
