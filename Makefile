@@ -31,6 +31,7 @@ soak: setup
 	$(BIN)/python -m tests.faults.soak --seconds $(SECONDS)
 
 bench: setup
+	$(BIN)/python -m tests.bench.speed --data-root $(DATA_ROOT)
 	$(BIN)/python tests/bench/tables.py digits
 	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
 	$(BIN)/python -m tests.bench.scale

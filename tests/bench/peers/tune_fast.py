@@ -1,0 +1,53 @@
+"""Ray Tune's function API with this project's training, the data once in Ray's object store. `--reuse` keeps the actors."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from tests.bench.peers.options import options, tell
+from tests.bench.peers.tune import epochs_of, fit, start
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+from trainables.datasets.load import load
+
+
+def trainable(config: dict[str, Any], *, base: TrialConfig, dataset: Dataset) -> None:
+    """One trial; its checkpoints are our own."""
+    from tests.bench.process import prepare_process
+    from trainables.run import run_trial
+
+    prepare_process(1)
+    folder = Path(tune.get_context().get_trial_dir()) / "ours"
+    for report in run_trial(base.override({"optimizer.lr": config["lr"]}), dataset, folder):
+        if report.metrics:
+            tune.report({**report.metrics, "began": time.time() - report.metrics["time/epoch_s"]})
+
+
+def main() -> None:
+    """Search, print."""
+    args = options(__doc__)
+    base = TrialConfig().override(
+        {
+            "model.name": "table2",
+            "model.width": 32,
+            "data.name": "mnist",
+            "data.root": str(Path(args.data_root).absolute()),
+            "data.train_limit": args.train_limit,
+            "data.val_limit": args.val_limit,
+            "data.split_seed": args.seed,
+            "seed": args.seed,
+            "epochs": args.epochs,
+            "batch_size": args.batch,
+        }
+    )
+    dataset = load(base.data).sealed
+    clock = start(args)
+    ready = tune.with_parameters(trainable, base=base, dataset=dataset)
+    results = fit(ready, {"lr": tune.grid_search(args.lrs)}, args, clock)
+    tell(clock, epochs_of(results, {"epoch_s": "time/epoch_s", "accuracy": "val/accuracy", "began": "began"}), len(results))
+
+
+if __name__ == "__main__":
+    main()

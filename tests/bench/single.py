@@ -1,0 +1,56 @@
+"""The rows that compare one process with another: training steps, and making batches (see `work.py`)."""
+
+import json
+from pathlib import Path
+
+from tests.bench.commands import execute, scratch
+from tests.bench.table import Figures, Row, Side
+
+NETS = (
+    ("P7", "table2, 1 x 28 x 28", "table2", (1, 28, 28), 64, 30),
+    ("P7b", "table2, 1 x 28 x 28", "table2", (1, 28, 28), 128, 15),
+    ("P7c", "table2, 3 x 224 x 224", "table2", (3, 224, 224), 16, 2),
+    ("P7d", "ResNet-18, 3 x 224 x 224", "resnet18", (3, 224, 224), 16, 2),
+)
+"""Row, title, network, image, batch size, and steps a round."""
+
+
+def alone(*words: object) -> Figures:
+    """One side in a process of its own."""
+    with scratch() as folder:
+        printed, _, _ = execute(["tests.bench.work", *words], folder)
+    figures: Figures = json.loads(printed.splitlines()[-1])
+    return figures
+
+
+def rows(data_root: str, quick: bool) -> list[Row]:
+    """P7 and P8."""
+    seconds = 1.0 if quick else 8.0
+    return [*(step_row(*net, seconds) for net in NETS), data_row("P8", "", 0, data_root, seconds), data_row("P8b", ", random crop", 2, data_root, seconds)]
+
+
+def step_row(name: str, title: str, net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float) -> Row:
+    """Images a second on one core."""
+    words = ["step", "--net", net, "--image", *image, "--batch", batch, "--steps", steps, "--seconds", seconds]
+    return Row(
+        name=name,
+        what=f"images a second on one core: {title}, batch {batch}, against stock torch",
+        theirs=Side(f"stock step, {title}, {batch}", lambda seed: alone(*words, "--side", "stock")),
+        ours=Side(f"our step, {title}, {batch}", lambda seed: alone(*words, "--side", "ours")),
+        figure="images_s",
+        unit="a second",
+        more_is_better=True,
+    )
+
+
+def data_row(name: str, title: str, crop: int, data_root: str, seconds: float) -> Row:
+    """Microseconds an image of the data path."""
+    words = ["data", "--crop", crop, "--batch", 128, "--seconds", seconds, "--data-root", Path(data_root).absolute()]
+    return Row(
+        name=name,
+        what=f"microseconds an MNIST image until it is in a batch of 128{title}: PIL, transforms and DataLoader",
+        theirs=Side(f"stock data{title}", lambda seed: alone(*words, "--side", "stock")),
+        ours=Side(f"our data{title}", lambda seed: alone(*words, "--side", "ours")),
+        figure="us",
+        unit="us",
+    )
