@@ -6,9 +6,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
@@ -53,13 +54,14 @@ def check_address(address: str) -> None:
 
 
 @contextmanager
-def session(address: str, *, local: Resources, dashboard: bool = False) -> Iterator[Resources]:
+def session(address: str, *, local: Resources, dashboard: bool = False, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Resources]:
     """Connect, yield what the whole cluster has, and disconnect (a local one is shut down).
 
     Args:
         address: "local" for a session of its own on this machine, else a running cluster's address.
         local: what a local session is given.
         dashboard: Ray Train needs it to clean up after trials on several workers.
+        meanwhile: done in a thread while Ray's processes start.
 
     Raises:
         NotReady: nothing answers at the address.
@@ -69,6 +71,7 @@ def session(address: str, *, local: Resources, dashboard: bool = False) -> Itera
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    Thread(target=meanwhile, daemon=True).start()
     try:
         with _no_orphans(), _own_signals():
             if address == LOCAL:

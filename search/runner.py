@@ -1,6 +1,5 @@
 """The composition root: what happens in a search, from top to bottom."""
 
-import json
 import os
 import signal
 import sys
@@ -27,12 +26,10 @@ from search.lease import FILE_NAME as LOCK_FILE
 from search.lease import Lease
 from search.notes import notes
 from search.provenance import provenance
-from search.report import figures
-from search.result import SearchResult, TrialResult
+from search.result import SearchResult
 from search.room import check_room
 from search.secrets import masked
 from search.spaces.find import sha256_of
-from search.summary import TOP, checkpoint_of
 from search.terminal import Terminal, error_line, say
 from search.tracking import PATIENCE_S, Tracker, check_tracking
 from search.words import verb
@@ -148,17 +145,16 @@ def conduct(
     with (
         Lease(folder, say=partial(say, console)) as lease,
         clean_if_unused(folder),
-        session(experiment.address, local=local, dashboard=experiment.demand.workers > 1) as have,
+        session(experiment.address, local=local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):
-        from search.workers import Workers  # Ray and Tune are imported once nothing can be refused any more
+        from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
+        from search.workers import Workers
 
         at_once, origin = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials), provenance()
         workers = Workers(experiment, dataset, origin)
         workers.start(at_once)
-        from search.tuning import evaluate_best, tune_search
-
         journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
         journal.other = lease.other
         driver = Driver(experiment, journal, slots=at_once)
@@ -197,6 +193,11 @@ def conduct(
     return ended(experiment, driver.result, tracker, signals, troubles)
 
 
+def import_tune() -> None:
+    """Half of this second is over while Ray's processes start."""
+    import search.tuning  # noqa: F401
+
+
 def record(experiment: Experiment, result: SearchResult) -> Finished:
     """Of a search that is over: see that MLflow has all of it."""
     check_tracking(experiment.tracking)
@@ -226,6 +227,8 @@ def write_last_line(driver: Driver) -> None:
 
 def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: bool) -> None:
     """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
+    from search.evidence import draw  # matplotlib is not needed before
+
     folder = driver.experiment.folder
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
@@ -279,33 +282,6 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "test": len(dataset.test) if dataset.test else 0,
         "fingerprint": dataset.fingerprint,
     }
-
-
-def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
-    """The best trial's evidence and the pictures, into the search's folder; the journal says that they are worth keeping. The search's own
-    picture comes last: with it, everything is drawn.
-    """
-    best = result.best
-    if best is None:
-        return
-    journal.append("evidence", trial=best.trial, file=str(checkpoint_of(best, Path())), path="checkpoint")
-    for trial in [best, *(trial for trial in result.ranking[:TOP] if trial is not best)]:
-        own = Path("trials") / trial.trial / "evidence"
-        figures.save(figures.trial_curves(trial), folder / own / "curves.png")
-        if trial is best:
-            _best_evidence(best, result, folder / own)
-        journal.append("evidence", trial=trial.trial, file=str(own), path="")
-    figures.save(figures.search_curves(result), folder / "pictures" / "curves.png")
-    journal.append("evidence", trial="", file="pictures", path="")
-
-
-def _best_evidence(best: TrialResult, result: SearchResult, own: Path) -> None:
-    test = result.test
-    (own / "config.json").write_text(json.dumps(best.config, indent=1))
-    if test:
-        (own / "test.json").write_text(json.dumps(test, indent=1))
-        figures.save(figures.confusion(test), own / "test_confusion.png")
-        figures.save(figures.roc(test), own / "test_roc.png")
 
 
 @contextmanager

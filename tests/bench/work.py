@@ -20,12 +20,12 @@ from torch import nn
 from torch.nn import functional
 
 from tests.bench.peers import stock
-from tests.bench.process import prepare_process
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
 from trainables.loop import Training, generator_for
 from trainables.models.registry import MODELS, ModelEntry
+from trainables.process import prepare
 
 CLASSES = tuple("0123456789")
 
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--data-root", default="data")
     args = parser.parse_args()
     if args.side == "ours":
-        prepare_process(1)
+        prepare(1)
     torch.set_num_threads(1)
     if args.task == "step":
         rate = our_rate if args.side == "ours" else stock_rate

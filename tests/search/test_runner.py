@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from search import runner
+from search.evidence import draw
 from search.experiment import Experiment
 from search.journal import FILE_NAME, Journal, Unwritten
 from search.lease import Lease
-from search.runner import clean_if_unused, draw, tried
+from search.runner import clean_if_unused, tried
 from tests.search.conftest import OpenDriver, play
 
 

@@ -1,11 +1,16 @@
-"""Fashion-MNIST: clothes in MNIST's format, through torchvision's loader and layout (`ROOT/FashionMNIST/raw`)."""
+"""Fashion-MNIST: clothes in MNIST's format, in torchvision's layout (`ROOT/FashionMNIST/raw`)."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded
 from trainables.datasets.mnist import NAMES
-from trainables.datasets.torchvision_files import existing, read
+from trainables.datasets.torchvision_files import existing, read_idx
+
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+"""As torchvision names them."""
 
 
 def files(config: DataConfig) -> list[Path]:
@@ -15,6 +20,10 @@ def files(config: DataConfig) -> list[Path]:
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
     """Both parts of Fashion-MNIST."""
+    return read_idx(_loader, config, [] if download else files(config), CLASSES, download=download)
+
+
+def _loader() -> Callable[..., Any]:
     from torchvision.datasets import FashionMNIST
 
-    return read(FashionMNIST, config, download=download)
+    return FashionMNIST  # type: ignore[no-any-return]

@@ -1,12 +1,17 @@
-"""MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 grey, through torchvision's loader and layout (`ROOT/MNIST/raw`)."""
+"""MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 grey, in torchvision's layout (`ROOT/MNIST/raw`)."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded
-from trainables.datasets.torchvision_files import existing, read
+from trainables.datasets.torchvision_files import existing, read_idx
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+CLASSES = tuple(f"{digit} - {word}" for digit, word in enumerate(WORDS))
+"""As torchvision names them."""
 
 
 def files(config: DataConfig) -> list[Path]:
@@ -16,6 +21,10 @@ def files(config: DataConfig) -> list[Path]:
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
     """Both parts of MNIST."""
+    return read_idx(_loader, config, [] if download else files(config), CLASSES, download=download)
+
+
+def _loader() -> Callable[..., Any]:
     from torchvision.datasets import MNIST
 
-    return read(MNIST, config, download=download)
+    return MNIST  # type: ignore[no-any-return]

@@ -1,4 +1,7 @@
-"""What the data sets with torchvision's loaders share: where their files lie, and one clear error when they do not."""
+"""What the data sets in torchvision's layouts share: where their files lie, one clear error when they do not, and the IDX format.
+
+Files that are there are read without torchvision where that is easy: to import it takes two seconds.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,36 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
     return Decoded(tuple(train.classes), _part(train, config), _part(test, config))
 
 
+def read_idx(loader: Callable[[], Callable[..., Any]], config: DataConfig, paths: list[Path], classes: tuple[str, ...], *, download: bool) -> Decoded:
+    """Read both parts from four IDX files: training images and labels, test images and labels. To download them, `loader` gives the class.
+
+    Raises:
+        DataError, Unavailable: as `read`.
+    """
+    if download:
+        return read(loader(), config, download=True)
+    try:
+        train, train_labels, test, test_labels = (idx(path) for path in paths)
+    except (OSError, ValueError) as error:
+        raise DataError(missing(config)) from error
+    return Decoded(classes, _arrays(train, train_labels, config), _arrays(test, test_labels, config))
+
+
+def idx(path: Path) -> Images:
+    """The array of an IDX file of bytes (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each axis's length
+    as four bytes, the values.
+
+    Raises:
+        ValueError: the file is something else, or not whole.
+    """
+    content = path.read_bytes()
+    if content[:3] != b"\0\0\x08" or len(content) < 4:
+        raise ValueError(f"{path} is no IDX file of bytes")
+    axes = content[3]
+    shape = np.frombuffer(content, ">i4", axes, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
+
+
 def missing(config: DataConfig) -> str:
     """The error's text when a data set's files are absent or damaged."""
     return (
@@ -49,7 +82,11 @@ def existing(config: DataConfig, *names: str) -> list[Path]:
 
 
 def _part(source: Any, config: DataConfig) -> Part:
-    return Part(resize(_images(source.data), config.image_size), np.asarray(source.targets, dtype=np.int64))
+    return _arrays(source.data, source.targets, config)
+
+
+def _arrays(images: Any, labels: Any, config: DataConfig) -> Part:
+    return Part(resize(_images(images), config.image_size), np.asarray(labels, dtype=np.int64))
 
 
 def _images(data: Any) -> Images:

@@ -15,10 +15,10 @@ from trainables.datasets.load import load
 
 def trainable(config: dict[str, Any], *, base: TrialConfig, dataset: Dataset) -> None:
     """One trial; its checkpoints are our own."""
-    from tests.bench.process import prepare_process
+    from trainables.process import prepare
     from trainables.run import run_trial
 
-    prepare_process(1)
+    prepare(1)
     folder = Path(tune.get_context().get_trial_dir()) / "ours"
     for report in run_trial(base.override({"optimizer.lr": config["lr"]}), dataset, folder):
         if report.metrics:
