@@ -17,11 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainables.fused_masks import Masks
 from trainables.models.deep_cnn import ResidualPair
 from trainables.models.multi_scale import MultiScale
-
-Masks = Callable[[Tensor, Sequence[float]], Tensor]
-"""Given activations (batch, members, ...) and each member's dropout rate: what they are to be multiplied by."""
 
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, ResidualPair, MultiScale)
 """Modules whose `forward` joins its children in a way that does not care about the members' dimension."""
@@ -40,8 +38,8 @@ class FusedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, members, channels, height, width) to the same with the filters' channels."""
         members = len(self.weight)
-        weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2)  # copied once, as channels-last convolutions read it
-        bias = None if self.bias is None else self.bias.flatten()
+        weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)  # copied once, as channels-last convolutions read it
+        bias = in_line(self.bias)
         if self.groups == 1 and x.stride(1) == 0:
             y = functional.conv2d(x[:, 0], weight, bias, **self.geometry)
         else:
@@ -78,9 +76,8 @@ class FusedBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, members, channels, height, width) in and out."""
-        weight, bias = (None if part is None else part.flatten() for part in (self.weight, self.bias))
         mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
-        y = functional.batch_norm(x.flatten(1, 2), mean, variance, weight, bias, self.training, self.momentum or 0.0, self.eps)
+        y = functional.batch_norm(x.flatten(1, 2), mean, variance, in_line(self.weight), in_line(self.bias), self.training, self.momentum or 0.0, self.eps)
         return apart(y, x.shape[1])
 
 
@@ -150,6 +147,11 @@ def stacked(members: Sequence[nn.Module], name: str) -> nn.Parameter:
 def stacked_or_none(members: Sequence[nn.Module], name: str) -> nn.Parameter | None:
     """The same; None where they have none."""
     return None if getattr(members[0], name) is None else stacked(members, name)
+
+
+def in_line(values: Tensor | None) -> Tensor | None:
+    """(members, channels) as (members * channels,), side by side in memory: torch's batch normalisation takes that for granted (2.13, CPU)."""
+    return None if values is None else values.flatten().contiguous()
 
 
 def apart(y: Tensor, members: int) -> Tensor:

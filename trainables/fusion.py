@@ -19,15 +19,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.config import TrialConfig
-from trainables.fused_layers import Masks, blueprint, fuse
+from trainables.fused_layers import blueprint, fuse
+from trainables.fused_masks import masks_for
 from trainables.fused_optimizers import FUSED, KEPT, hand_back, steps_taken
-from trainables.loop import EVAL_BATCH, EpochMetrics, Training, autocast, generator_for, mixed_seed
+from trainables.loop import EVAL_BATCH, EpochMetrics, Training, autocast, mixed_seed
 from trainables.models.registry import MODELS
 
 EXAMPLE_SIDE = 32
 """Pixels of the image for which a model is built, without memory, to see what it is made of."""
-HASH_FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-"""SplitMix64's (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c)."""
 
 
 def shape_of(config: TrialConfig) -> Hashable | None:
@@ -53,7 +52,8 @@ def _stacks(name: str, options: tuple[tuple[str, Any], ...]) -> bool:
 def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     """Train one epoch of each, in lockstep as one network, and leave each as if it had trained that epoch alone.
 
-    They may be at different epochs. One that diverges does not touch the others. An error leaves all of them as they were.
+    They may be at different epochs. One that diverges does not touch the others. An error on the way leaves all of them as they were. It is
+    fastest where members see the same batches: made `beside` one another, with one seed and augmentation, at one epoch.
 
     Returns:
         Each one's metrics, in order. `time/epoch_s` is the time that passed for it, which is the whole group's: what one member cost
@@ -106,7 +106,11 @@ class Stack:
         self.device = self.first.device
         self.draws = [training.draws(training.epoch + 1) for training in trainings]
         self.steps = len(self.draws[0][0])
-        self.network = fuse([training.network for training in trainings], masks_for(trainings, self.device))
+        data = [tuple(part.data_ptr() for pixels in (each.train, each.val) for part in (pixels.images, pixels.labels)) for each in trainings]
+        drawn = [(each.config.seed, each.epoch, each.config.augment) for each in trainings]
+        self.sources, self.val_sources = Sources(list(zip(data, drawn, strict=True)), self.device), Sources(data, self.device)
+        seeds = [mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1) for training in trainings]
+        self.network = fuse([training.network for training in trainings], masks_for(seeds, self.device))
         self.weights = in_rows(self.network)
         self.parameters = list(self.network.parameters())
         self.optimizers = [training.optimizer for training in trainings]
@@ -118,11 +122,18 @@ class Stack:
     def train_epoch(self) -> list[dict[str, float]]:
         """All steps of the epoch; each member's mean training loss."""
         self.network.train()
-        sources = self._sources()
         for step in range(self.steps):
-            self.step(*self._batch(step, sources))
+            self.step(*self.batch(step))
         images = self.steps * self.draws[0][0].shape[1]
         return [{"train/loss": total / images} for total in self.sums.tolist()]
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The images and labels of a step, counted from 0, as `step` takes them; each step's in turn, since augmentation is drawn on the way."""
+        drawn = []
+        for member in self.sources.firsts:
+            rows, changes = self.draws[member]
+            drawn.append(self.trainings[member].train.batch(rows[step], changes))
+        return side_by_side(drawn, self.sources)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One step of every member, on images (batch, members, channels, height, width) and labels (batch, members)."""
@@ -139,10 +150,9 @@ class Stack:
         """Each member's mean loss and accuracy over its validation part."""
         self.network.eval()
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
-        sources = distinct([training.val.images.data_ptr() for training in self.trainings])
         size = max(self.draws[0][0].shape[1], EVAL_BATCH // self.members)
         for rows in torch.arange(len(self.first.val)).split(size):
-            images, labels = side_by_side([self.trainings[member].val.batch(rows) for member in sources.firsts], sources, self.device)
+            images, labels = side_by_side([self.trainings[member].val.batch(rows) for member in self.val_sources.firsts], self.val_sources)
             with autocast(self.first.precision, self.device):
                 logits = self.network(images)
             sums[0] += self._losses(logits, labels).sum(dim=0)
@@ -169,18 +179,6 @@ class Stack:
             training.network.eval()
             training.epoch += 1
 
-    def _sources(self) -> "Sources":
-        """Members that see the same batches in this epoch: those of one data set, seed, epoch and augmentation."""
-        keys = [(t.train.images.data_ptr(), t.config.seed, t.epoch, t.config.augment) for t in self.trainings]
-        return distinct(keys)
-
-    def _batch(self, step: int, sources: "Sources") -> tuple[Tensor, Tensor]:
-        drawn = []
-        for member in sources.firsts:
-            rows, changes = self.draws[member]
-            drawn.append(self.trainings[member].train.batch(rows[step], changes))
-        return side_by_side(drawn, sources, self.device)
-
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of each image and member, (batch, members)."""
         return functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
@@ -206,30 +204,26 @@ class Stack:
 
 
 class Sources:
-    """Which members have the same: `firsts`, one of each kind; `of_member`, each member's kind as a position in `firsts`."""
+    """Which members have the same: `firsts`, one of each kind; `kinds`, each member's kind as a position in `firsts`, int64 (members,)."""
 
-    def __init__(self, firsts: list[int], of_member: list[int]) -> None:
-        self.firsts, self.of_member = firsts, of_member
-
-
-def distinct(keys: Sequence[Hashable]) -> Sources:
-    """Members by key."""
-    kinds = list(dict.fromkeys(keys))
-    return Sources([keys.index(kind) for kind in kinds], [kinds.index(key) for key in keys])
+    def __init__(self, keys: Sequence[Hashable], device: torch.device) -> None:
+        """`keys`: what tells a kind, a member each."""
+        found = list(dict.fromkeys(keys))
+        self.firsts = [keys.index(key) for key in found]
+        self.kinds = torch.tensor([found.index(key) for key in keys], device=device)
 
 
-def side_by_side(batches: Sequence[tuple[Tensor, Tensor]], sources: Sources, device: torch.device) -> tuple[Tensor, Tensor]:
+def side_by_side(batches: Sequence[tuple[Tensor, Tensor]], sources: Sources) -> tuple[Tensor, Tensor]:
     """Images (batch, members, channels, height, width) and labels (batch, members) of batches that belong to `sources.firsts`.
 
     A batch that all share is not copied: it has a stride of 0 along the members. Else channels follow members in memory.
     """
-    members = len(sources.of_member)
+    members = len(sources.kinds)
     if len(batches) == 1:
         ((images, labels),) = batches
         return images.unsqueeze(1).expand(-1, members, -1, -1, -1), labels.unsqueeze(1).expand(-1, members)
-    rows = torch.tensor(sources.of_member, device=device)
-    images = torch.stack([images.permute(0, 2, 3, 1) for images, _ in batches], dim=3).index_select(3, rows)
-    labels = torch.stack([labels for _, labels in batches], dim=1).index_select(1, rows)
+    images = torch.stack([images.permute(0, 2, 3, 1) for images, _ in batches], dim=3).index_select(3, sources.kinds)
+    labels = torch.stack([labels for _, labels in batches], dim=1).index_select(1, sources.kinds)
     return images.permute(0, 3, 4, 1, 2), labels
 
 
@@ -263,61 +257,3 @@ def views(rows: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
             found.append(block.view(shape))
         start = end
     return found
-
-
-def masks_for(trainings: Sequence[Training], device: torch.device) -> Masks:
-    """The dropout masks of these trainings' next epoch: on a CPU those that each would draw alone."""
-    if device.type == "cpu":
-        generators = [generator_for(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1) for training in trainings]
-        return lambda x, rates: masks_drawn(x, rates, generators)
-    seeds = [mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1) for training in trainings]
-    return HashedMasks(seeds, device)
-
-
-def masks_drawn(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
-    """Masks for x (batch, members, ...), drawn just as `functional.dropout` draws them on a CPU: nothing at a rate of 0."""
-    batch, members, *rest = x.shape
-    masks = torch.ones((members, batch, *rest), dtype=x.dtype)
-    for mask, rate, generator in zip(masks, rates, generators, strict=True):
-        if rate:
-            mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
-    return masks.transpose(0, 1)
-
-
-class HashedMasks:
-    """Masks of all members at once, without a loop: whether a value is kept is a hash of the member's seed, a count of masks and its place.
-
-    So a member's masks do not depend on its neighbours, though they are not those that it would draw alone.
-    """
-
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
-        self.keys = mixed(torch.tensor(seeds, dtype=torch.int64, device=device))
-        self.drawn = 0
-
-    def __call__(self, x: Tensor, rates: Sequence[float]) -> Tensor:
-        """Masks for x (batch, members, ...)."""
-        self.drawn += 1
-        batch, members, *rest = x.shape
-        places = torch.arange(batch * math.prod(rest), device=x.device) + (self.drawn << 40)
-        hashed = mixed(self.keys.unsqueeze(1) + wrapped(HASH_FACTORS[0]) * places)
-        uniform = ((hashed >> 40) & 0xFFFFFF).float() / (1 << 24)
-        rate = torch.tensor(rates, device=x.device).unsqueeze(1)
-        masks = (uniform >= rate).float() / (1 - rate)
-        return masks.to(x.dtype).view(members, batch, *rest).transpose(0, 1)
-
-
-def mixed(values: Tensor) -> Tensor:
-    """SplitMix64's finaliser: 64-bit numbers to 64-bit numbers in which every bit depends on every bit."""
-    values = (values ^ shifted(values, 30)) * wrapped(HASH_FACTORS[1])
-    values = (values ^ shifted(values, 27)) * wrapped(HASH_FACTORS[2])
-    return values ^ shifted(values, 31)
-
-
-def shifted(values: Tensor, bits: int) -> Tensor:
-    """A shift to the right of what torch takes for signed numbers, zeros coming in."""
-    return (values >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def wrapped(factor: int) -> int:
-    """An unsigned 64-bit number as the signed one of the same bits."""
-    return factor - (1 << 64) if factor >= 1 << 63 else factor
