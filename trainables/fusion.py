@@ -60,7 +60,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
         the device is that over the number of members, and a sum over members counts the same seconds several times.
 
     Raises:
-        ValueError: they have not one shape, device and data set, or one of them is trained by several processes.
+        ValueError: they have not one shape, device and data set, or one of them is at its end or trained by several processes.
     """
     start = time.perf_counter()
     refusal = why_not(trainings)
@@ -80,6 +80,8 @@ def why_not(trainings: Sequence[Training]) -> str:
         return "one of them is there twice"
     if any(training.world.size > 1 for training in trainings):
         return "one of them is trained by several processes"
+    if any(training.epoch >= training.config.epochs for training in trainings):
+        return "one of them has trained all its epochs"
     same: dict[str, Callable[[Training], Hashable]] = {
         "shape": lambda training: shape_of(training.config),
         "network": lambda training: blueprint(training.network),

@@ -66,7 +66,7 @@ class Training:
         """`beside`: a training on the same data set and device; its copy of the images there is used, rather than one more made."""
         self.config, self.device, self.world = config, torch.device(device), world or World()
         self.on_step = on_step or (lambda: None)
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and beside is None:
             torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
         self.train: Pixels = Pixels(dataset.train, dataset, config, self.device, beside.train if beside else None)
         self.val: Pixels = Pixels(dataset.val, dataset, config, self.device, beside.val if beside else None)

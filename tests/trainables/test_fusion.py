@@ -309,6 +309,13 @@ def test_what_cannot_be_together_is_refused_in_words(make_config, make_dataset):
     with pytest.raises(ValueError, match="they differ in network"):
         train_together([one, Training(make_config(), make_dataset(classes=4))])
     assert one.epoch == 0
+    list(one.epochs())
+    with pytest.raises(ValueError, match="one of them has trained all its epochs"):
+        train_together([one])
+    several = Training(make_config(), make_dataset())
+    several.world.size = 2
+    with pytest.raises(ValueError, match="one of them is trained by several processes"):
+        train_together([several])
 
 
 def test_an_error_on_the_way_leaves_all_as_they_were(make_members, make_dataset):
