@@ -54,13 +54,22 @@ class Training:
     """One network being trained on one device (or on one of several, as `world` says)."""
 
     def __init__(
-        self, config: TrialConfig, dataset: Dataset, *, device: str = "cpu", world: World | None = None, on_step: Callable[[], None] | None = None
+        self,
+        config: TrialConfig,
+        dataset: Dataset,
+        *,
+        device: str = "cpu",
+        world: World | None = None,
+        on_step: Callable[[], None] | None = None,
+        beside: "Training | None" = None,
     ) -> None:
+        """`beside`: a training on the same data set and device; its copy of the images there is used, rather than one more made."""
         self.config, self.device, self.world = config, torch.device(device), world or World()
         self.on_step = on_step or (lambda: None)
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and beside is None:
             torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
-        self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
+        self.train: Pixels = Pixels(dataset.train, dataset, config, self.device, beside.train if beside else None)
+        self.val: Pixels = Pixels(dataset.val, dataset, config, self.device, beside.val if beside else None)
         with seeded(config.seed, "weights", 0, self.device):
             network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
         self.precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
@@ -94,18 +103,24 @@ class Training:
     def _next_epoch(self) -> EpochMetrics:
         start = time.perf_counter()
         self.epoch += 1
-        values = {"lr": float(self.optimizer.param_groups[0]["lr"])}
-        values |= self._train_epoch().means("train")
-        values |= self._validate().means("val")
+        return self.end_epoch(self._train_epoch().means("train"), self._validate().means("val"), start)
+
+    def end_epoch(self, train: dict[str, float], val: dict[str, float], start: float) -> EpochMetrics:
+        """Advance the schedule and report the epoch reached, which began at `start` (`time.perf_counter`, seconds)."""
+        values = {"lr": float(self.optimizer.param_groups[0]["lr"])} | train | val
         optimizers.advance(self.schedule, values["val/loss"])
         values["time/epoch_s"] = time.perf_counter() - start
         return EpochMetrics(self.epoch, values)
 
+    def draws(self, epoch: int) -> tuple[Tensor, torch.Generator]:
+        """The rows of an epoch's batches, (batches, size), and the generator of its augmentation."""
+        order = torch.randperm(len(self.train), generator=generator_for(self.config.seed, "order", epoch))
+        rows_of_batches = batches(order, self.config.batch_size).to(self.device)
+        return rows_of_batches, generator_for(self.config.seed, f"augment {self.world.rank}", epoch)
+
     def _train_epoch(self) -> Means:
         seed, epoch = self.config.seed, self.epoch
-        order = torch.randperm(len(self.train), generator=generator_for(seed, "order", epoch))
-        rows_of_batches = batches(order, self.config.batch_size).to(self.device)
-        changes = generator_for(seed, f"augment {self.world.rank}", epoch)
+        rows_of_batches, changes = self.draws(epoch)
         means = Means("loss", device=self.device)
         self.wrapped.train()
         with seeded(seed, f"dropout {self.world.rank}", epoch, self.device):
@@ -144,9 +159,9 @@ class Training:
 class Pixels:
     """A part of a data set on a device, as uint8, scaled (and augmented) a batch at a time."""
 
-    def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device) -> None:
-        self.images = shared_tensor(part.images).to(device)
-        self.labels = shared_tensor(part.labels).to(device)
+    def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device, shared: "Pixels | None" = None) -> None:
+        self.images: Tensor = shared_tensor(part.images).to(device) if shared is None else shared.images
+        self.labels: Tensor = shared_tensor(part.labels).to(device) if shared is None else shared.labels
         self.augment = config.augment
         self.mean, self.deviation = (value.to(device) for value in scaling(config.data.scaling, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
