@@ -21,7 +21,8 @@ from trainables.models.registry import MODELS
 DEFAULT_TRIALS = 30
 MAX_GRID = 10_000
 DECIDING = ("algorithm", "scheduler", "max_epochs", "seed", "device")
-PLACE = ("time_budget", "address", "concurrency", "hang_timeout")
+PLACE = ("time_budget", "address", "concurrency", "hang_timeout", "fuse")
+FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
 """What decides a search's course, and what only says where and how long it runs."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
@@ -49,6 +50,8 @@ class Experiment:
     concurrency: int | None = None
     demand: Demand = field(default_factory=Demand)
     device: str = "cpu"
+    fuse: str = "auto"
+    """How many trials of one shape a worker trains as one network: a number, `off`, `measure`, or `auto`, which measures on GPUs alone."""
     time_budget: float | None = None
     hang_timeout: float = 600
     space_source: str = ""
@@ -70,6 +73,10 @@ class Experiment:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
+        if self.fuse not in FUSE_NAMES and not (self.fuse.isdigit() and 2 <= int(self.fuse) <= MOST_FUSED):
+            raise ConfigError(f"--fuse must be {', '.join(FUSE_NAMES)} or a number from 2 to {MOST_FUSED} (got '{self.fuse[:80]}').")
+        if self.fuse.isdigit() and self.demand.workers > 1:
+            raise ConfigError(f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out.")
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise ConfigError(f"--time-budget must be > 0 seconds (got {self.time_budget:g}).")
         if not 0 < self.hang_timeout < math.inf:
@@ -149,7 +156,7 @@ class Experiment:
         Raises:
             ConfigError: this version of the code takes it for nonsense.
         """
-        plain = {key: description[key] for key in (*DECIDING, *PLACE, "space_source", "settings", "trials")}
+        plain = {key: description[key] for key in (*DECIDING, *PLACE, "space_source", "settings", "trials") if key in description}
         return cls(
             name=name,
             space_name=description["space"]["name"],

@@ -66,6 +66,12 @@ def parser() -> Parser:
     where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
     where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
     where.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as many as fit)")
+    where.add_argument(
+        "--fuse",
+        default="auto",
+        metavar="N",
+        help="trials of one shape that a worker trains as one network: a number, off, measure (try what is fastest), or auto: measure on a GPU, else off",
+    )
     where.add_argument("--cpus-per-trial", type=float, default=1, metavar="X", help="CPUs of each worker of a trial")
     where.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)")
     where.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train one trial together")
@@ -127,6 +133,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "concurrency",
                 "time_budget",
                 "hang_timeout",
+                "fuse",
             )
         },
     )

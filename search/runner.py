@@ -6,10 +6,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rich.console import Console
@@ -36,6 +37,9 @@ from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from search.workers import Workers
 
 TERM_GRACE_S = 12
 """After SIGTERM, the seconds in which trials may finish their epoch."""
@@ -152,9 +156,9 @@ def conduct(
         from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
         from search.workers import Workers
 
-        at_once, origin = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials), provenance()
+        origin = provenance()
         workers = Workers(experiment, dataset, origin)
-        workers.start(at_once)
+        at_once, packing = staff(experiment, workers, have)
         journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
         journal.other = lease.other
         driver = Driver(experiment, journal, slots=at_once)
@@ -165,7 +169,7 @@ def conduct(
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            facts = {**session_facts(experiment, dataset), "slots": at_once, "provenance": origin, "began_ms": began_ms}
+            facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing, "provenance": origin, "began_ms": began_ms}
             try:
                 journal.append("started" if resumed is None else "resumed", **facts, **(first_facts(experiment) if resumed is None else resumed))
             except (KeyboardInterrupt, Unwritten):
@@ -191,6 +195,20 @@ def conduct(
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles)
+
+
+def staff(experiment: Experiment, workers: "Workers", have: Resources) -> tuple[int, dict[str, object]]:
+    """Start the workers; how many trials run at once, and how they share workers and GPUs."""
+    from search.packing import pack
+
+    count = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
+    workers.start(count)
+    packing = pack(experiment, workers, count)
+    if packing.per_gpu > 1:
+        workers.demand = replace(experiment.demand, gpus=experiment.demand.gpus / packing.per_gpu)
+        count = min(slots(have, workers.demand), experiment.concurrency or 10**6, experiment.planned_trials)
+    workers.share(packing.members, count)
+    return min(count * packing.members, experiment.concurrency or 10**6, experiment.planned_trials), packing.describe()
 
 
 def import_tune() -> None:

@@ -32,11 +32,8 @@ def make_job(trial: str, config: TrialConfig, folder: Path, *, attempt: int, kno
     return {"trial": trial, "config": config.to_dict(), "folder": str(folder), "attempt": attempt, "known": known}
 
 
-class TrialWorker:
-    """Trains one trial after another in one process: torch is imported and the data mapped once, nothing else stays.
-
-    It has the methods that Tune calls on a trainable of its class API. By inheritance it is none: to import Tune would cost each process a second.
-    """
+class Process:
+    """A process that trains: torch is imported and the data mapped once."""
 
     def __init__(self, *, device: str, threads: int) -> None:
         import trainables.run
@@ -45,6 +42,50 @@ class TrialWorker:
         prepare(threads)
         self._run, self._device = trainables.run, device
         self._dataset: Dataset | None = None
+
+    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+        """Open the test part for one trial's checkpoint: `test` is the evaluation, or `damaged` says what is wrong with the checkpoint."""
+        from trainables.checkpoint import CheckpointError
+        from trainables.evaluate import evaluate
+
+        if dataset.test is None:
+            raise ValueError("the data set's test part is sealed")
+        path = Path(job["folder"]) / f"epoch-{epoch:04d}"
+        try:
+            return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=self._device)}
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+
+    def plan(self, configs: list[dict[str, Any]], dataset: Dataset, *, trials: int, processes: dict[int, float]) -> dict[str, Any]:
+        """The `Plan` for trials such as these, so many at once, as plain values; `processes` as `planner.plan` takes it."""
+        from trainables.planner import plan, shared
+
+        made = [TrialConfig.from_dict(config) for config in configs]
+        return dict(vars(plan(made[0], dataset, device=self._device, trials=trials, share=shared(made), processes=processes)))
+
+    def rate(self, config: dict[str, Any], dataset: Dataset) -> float:
+        """Images a second of a training here, beside whatever else runs."""
+        from trainables.planner import rate
+
+        return rate(TrialConfig.from_dict(config), dataset, self._device)
+
+    def get_current_ip_pid(self, place: str = "") -> tuple[str, int]:
+        """Where this is."""
+        return ray.util.get_node_ip_address(), os.getpid()
+
+    def get_auto_filled_metrics(self, place: str = "", debug_metrics_only: bool = True) -> dict[str, Any]:
+        """What Tune knows of a trial that has not reported yet."""
+        return {"done": False}
+
+
+class TrialWorker(Process):
+    """Trains one trial after another; nothing of one reaches the next.
+
+    It has the methods that Tune calls on a trainable of its class API. By inheritance it is none: to import Tune would cost each process a second.
+    """
+
+    def __init__(self, *, device: str, threads: int) -> None:
+        super().__init__(device=device, threads=threads)
         self._job: Job = {}
         self._reports: Iterator[Report] | None = None
         self._broken = False
@@ -63,45 +104,17 @@ class TrialWorker:
     def train(self) -> dict[str, Any]:
         """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
         self._broken = True
-        self._reports = self._reports or self._begin()
+        self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
         report = next(self._reports)
         self._broken = False
         self._used = time.monotonic()
         return {"report": json.dumps(report.to_dict()), "done": False}
-
-    def _begin(self) -> "Iterator[Report]":
-        job, dataset = self._job, self._dataset
-        if dataset is None:
-            raise RuntimeError("a trial needs data")
-        config, node = TrialConfig.from_dict(job["config"]), ray.get_runtime_context().get_node_id()
-        return self._run.run_trial(config, dataset, Path(job["folder"]), device=self._device, attempt=job["attempt"], known=job["known"], node=node)
 
     def stop(self) -> None:
         """Forget the trial."""
         if self._broken:
             ray.actor.exit_actor()
         self._job, self._reports = {}, None
-
-    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Open the test part for one trial's checkpoint: `test` is the evaluation, or `damaged` says what is wrong with the checkpoint."""
-        from trainables.checkpoint import CheckpointError
-        from trainables.evaluate import evaluate
-
-        if dataset.test is None:
-            raise ValueError("the data set's test part is sealed")
-        path = Path(job["folder"]) / f"epoch-{epoch:04d}"
-        try:
-            return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=self._device)}
-        except CheckpointError as error:
-            return {"damaged": str(error)}
-
-    def get_current_ip_pid(self) -> tuple[str, int]:
-        """Where this is."""
-        return ray.util.get_node_ip_address(), os.getpid()
-
-    def get_auto_filled_metrics(self, debug_metrics_only: bool = True) -> dict[str, Any]:
-        """What Tune knows of a trial that has not reported yet."""
-        return {"done": False}
 
     def claim(self, search: str) -> bool:
         """Work for this search, if for no other."""
@@ -123,6 +136,61 @@ class TrialWorker:
         while time.monotonic() - self._used < (LEFT_S if self._search else STAY_S):
             time.sleep(LOOK_S)
         os._exit(0)
+
+
+class FusedWorker(Process):
+    """Trains several trials at once, those of one shape as one network. Each has a place here, and a thread while it trains."""
+
+    def __init__(self, *, device: str, threads: int) -> None:
+        from trainables.together import Together
+
+        super().__init__(device=device, threads=threads)
+        self._together = Together()
+        self._jobs: dict[str, Job] = {}
+        self._reports: dict[str, Iterator[Report]] = {}
+
+    def open(self, place: str, dataset: Dataset) -> None:
+        """As `TrialWorker.open`, for all."""
+        self._dataset = dataset
+
+    def reset(self, place: str, new_config: Job, storage: Any = None) -> bool:
+        """Take the next trial at this place."""
+        self.stop(place)
+        self._jobs[place] = new_config
+        self._together.join(new_config["trial"])
+        return True
+
+    def train(self, place: str) -> dict[str, Any]:
+        """Go on to the next report of the trial at this place. What it raises ends that trial alone."""
+        job = self._jobs[place]
+        if place not in self._reports:
+            self._reports[place] = begin(self._run, job, self._dataset, self._device, self._together)
+        try:
+            report = next(self._reports[place])
+        except BaseException:
+            self.stop(place)
+            raise
+        if report.outcome is not None:
+            self._together.leave(job["trial"])
+        return {"report": json.dumps(report.to_dict()), "done": False}
+
+    def stop(self, place: str) -> None:
+        """Forget the trial at this place."""
+        if (job := self._jobs.pop(place, None)) is not None:
+            self._together.leave(job["trial"])
+        self._reports.pop(place, None)
+
+
+def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None) -> "Iterator[Report]":
+    """A job's reports, from here on. `run` is the module that trains."""
+    if dataset is None:
+        raise RuntimeError("a trial needs data")
+    config, node = TrialConfig.from_dict(job["config"]), ray.get_runtime_context().get_node_id()
+    where = {"together": together} if together is not None else {}
+    reports: Iterator[Report] = run.run_trial(
+        config, dataset, Path(job["folder"]), device=device, attempt=job["attempt"], known=job["known"], node=node, **where
+    )
+    return reports
 
 
 class Gate:

@@ -46,7 +46,7 @@ LAST_WORDS_S = 10
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 WAITING = {"node:__internal_head__": 0.001}
-"""What a process asks for that only waits: a place on the head node, and no CPU of the trials'."""
+"""What a trial asks for whose training holds its resources elsewhere: a place on the head node, and no CPU of the trials'."""
 
 
 def _nothing() -> None:
@@ -237,10 +237,10 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 def _trainable(driver: Driver, workers: Workers) -> Any:
     """What Tune runs for a trial, with its resources: a worker that stays, or a waiting process that leads several."""
-    experiment = driver.experiment
-    demand = experiment.demand
+    experiment, demand = driver.experiment, workers.demand
     if demand.workers == 1:
-        return tune.with_resources(Seat, {"cpu": demand.cpus, "gpu": demand.gpus})
+        held = {"cpu": demand.cpus, "gpu": demand.gpus} if workers.members == 1 else tune.PlacementGroupFactory([WAITING])
+        return tune.with_resources(Seat, held)
     each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
     led = tune.with_parameters(train_on_workers, dataset=ray.get(workers.dataset), device=experiment.device, demand=each)
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))

@@ -16,13 +16,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.session import LOCAL
 from search.experiment import Experiment
-from search.trial import Job, TrialWorker
+from search.trial import FusedWorker, Job, TrialWorker
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
 """How long a worker of an earlier search may take to say that it is free: one that trains cannot answer."""
-ALIVE_S = 10.0
+ALIVE_S, START_S = 10.0, 120.0
+SPARE_THREADS = 4
+"""Of a worker that trials share, beside one for each of them: for what is asked meanwhile."""
 
 Worker = Any
 """The handle of a `TrialWorker` actor."""
@@ -40,6 +43,9 @@ class Workers:
         what = [{name: value for name, value in provenance.items() if name not in ("host", "git.commit")}, self.threads]
         self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self.dataset = ray.put(dataset.sealed)
+        self.members = 1
+        """How many trials share a worker."""
+        self.shared: list[Shared] = []
         self.idle: list[Worker] = []
         self.kept: list[Worker] = []
         """Those that Tune has given back at the search's end."""
@@ -59,7 +65,9 @@ class Workers:
 
         On CPUs a worker holds no resources of its own, since it outlives a reservation; on GPUs Ray shows a process the cards that it holds.
         """
-        if self.device != "cpu":
+        if self.members > 1:
+            worker: Worker = self._place()
+        elif self.device != "cpu":
             worker = self._new(**options)
         elif self.idle:
             worker = self.idle.pop()
@@ -72,7 +80,9 @@ class Workers:
 
     def returned(self, worker: Worker, *, over: bool) -> None:
         """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with its last handle, or here."""
-        if over:
+        if isinstance(worker, Member):
+            worker.leave()
+        elif over:
             self.kept.append(worker)
         elif self.stay:
             with suppress(ray.exceptions.RayError):
@@ -80,20 +90,56 @@ class Workers:
 
     def for_test(self) -> Worker:
         """A worker for the test: one that has trained, if there is one that lives."""
-        for worker in self.kept if self.device == "cpu" else []:
+        for worker in [*(shared.process for shared in self.shared), *(self.kept if self.device == "cpu" else [])]:
             with suppress(ray.exceptions.RayError):
                 ray.get(worker.get_current_ip_pid.remote(), timeout=ALIVE_S)
                 return worker
         return self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
 
+    def share(self, members: int, count: int) -> None:
+        """From now on this many trials share a worker, and there are this many workers."""
+        self.members = members
+        if members > 1:
+            self.idle = []
+            self.shared = [self._new_shared() for _ in range(count)]
+
+    def plan(self, configs: list[TrialConfig], trials: int, processes: dict[int, float], patience_s: float) -> dict[str, Any]:
+        """What a worker's planner says (`TrialWorker.plan`)."""
+        worker = self.idle[0] if self.idle else self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
+        answer = worker.plan.remote([config.to_dict() for config in configs], self.dataset, trials=trials, processes=processes)
+        found: dict[str, Any] = ray.get(answer, timeout=patience_s)
+        return found
+
+    def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:
+        """Images a second of this many workers on one GPU, all at once."""
+        beside = [self._new(num_cpus=0, num_gpus=self.demand.gpus / count) for _ in range(count)]
+        ray.get([worker.get_current_ip_pid.remote() for worker in beside], timeout=patience_s)
+        return float(sum(ray.get([worker.rate.remote(config.to_dict(), self.dataset) for worker in beside], timeout=patience_s)))
+
     def close(self) -> None:
         """Let go of all; those that stay wait for another search."""
+        self.shared = []
         for worker in [*self.idle, *self.kept] if self.stay else []:
             worker.release.remote()
         self.idle, self.kept = [], []
 
     def _new(self, **options: Any) -> Worker:
         return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads)
+
+    def _new_shared(self) -> "Shared":
+        process = ray.remote(FusedWorker).options(num_cpus=self.demand.cpus, num_gpus=self.demand.gpus, max_concurrency=self.members + SPARE_THREADS)
+        return Shared(process.remote(device=self.device, threads=self.threads))
+
+    def _place(self) -> "Member":
+        """A place in the worker with the most room; one that has died is replaced."""
+        worker = min(self.shared, key=lambda shared: len(shared.taken))
+        try:
+            ray.get(worker.process.get_current_ip_pid.remote(), timeout=START_S)
+        except ray.exceptions.RayError:
+            self.shared.remove(worker)
+            self.shared.append(self._new_shared())
+            return self._place()
+        return Member(worker)
 
     def _new_on(self, node: str) -> Worker:
         there: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
@@ -126,6 +172,45 @@ class Workers:
             if worker is not taken:
                 worker.release.remote(self.search)
         return taken
+
+
+class Shared:
+    """A `FusedWorker` and the places in it that are taken."""
+
+    def __init__(self, process: Worker) -> None:
+        self.process, self.taken = process, set[str]()
+
+
+class Member:
+    """One place in a worker that several trials share. To Tune it is an actor of its own: what is called here is called there, with the place."""
+
+    def __init__(self, worker: Shared) -> None:
+        self._worker, self._name = worker, uuid4().hex
+        worker.taken.add(self._name)
+
+    def leave(self) -> None:
+        """Free the place."""
+        self._worker.taken.discard(self._name)
+
+    def __getattr__(self, method: str) -> Any:
+        if method in ("__ray_ready__", "get_current_ip_pid"):
+            return getattr(self._worker.process, method)
+        if method == "__ray_terminate__":
+            method = "stop"
+        if method.startswith("_"):
+            raise AttributeError(method)
+        return _At(getattr(self._worker.process, method), self._name)
+
+
+class _At:
+    """A method of a shared worker, at one place."""
+
+    def __init__(self, method: Any, place: str) -> None:
+        self._method, self._place = method, place
+
+    def remote(self, *arguments: Any, **options: Any) -> Any:
+        """Call it."""
+        return self._method.remote(self._place, *arguments, **options)
 
 
 def _node_of(placement_group: Any) -> str:

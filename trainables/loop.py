@@ -5,6 +5,7 @@ training resumed at epoch k draws what the undisturbed one drew, and nothing of 
 """
 
 import math
+import threading
 import time
 import warnings
 import zlib
@@ -32,6 +33,7 @@ DIVERGED_LOSS = 1e9
 validation loss may pass a million and come back, when the running statistics of batch normalisation have seen only a few steps.
 """
 EVAL_BATCH = 512
+SEEDING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Training:
     def epochs(self) -> Iterator[EpochMetrics]:
         """Train from the epoch reached so far to `config.epochs`, yielding after each."""
         while self.epoch < self.config.epochs:
-            yield self._next_epoch()
+            yield self.next_epoch()
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, as torch's own state dicts."""
@@ -100,7 +102,8 @@ class Training:
         self.schedule.load_state_dict(state["schedule"])
         self.epoch = state["epoch"]
 
-    def _next_epoch(self) -> EpochMetrics:
+    def next_epoch(self) -> EpochMetrics:
+        """Train one epoch and measure it on the validation part."""
         start = time.perf_counter()
         self.epoch += 1
         return self.end_epoch(self._train_epoch().means("train"), self._validate().means("val"), start)
@@ -225,7 +228,9 @@ def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside and put them back as they were after: dropout and initialisation take no generator."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Seed torch's global generators inside and put them back as they were after: dropout and initialisation take no generator. They are the
+    process's, so one thread at a time has them.
+    """
+    with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))
         yield

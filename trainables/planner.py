@@ -26,7 +26,7 @@ MARGIN = 1.1
 """How much faster than plain another way must be to be chosen; noise between two measurements of the same is a few per cent."""
 GROWTH = 1.02
 """A larger group must be this much faster than the best smaller one, or it is not worth waiting for its slowest member."""
-LARGEST_ON_CPU = 1e6
+LARGEST_ON_CPU = 3e6
 """Floating-point operations an image, forward, above which fusion is not measured on a CPU, where trials run on cores of their own anyway.
 
 One thread of an AMD EPYC (Zen 4), 4 to 16 members, batches of 32 to 128: 1.3 to 5 times plain below, 1.1 to 2.1 from 1 to 6 million, 0.9 to
@@ -179,6 +179,18 @@ def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -
     pairs = [(plain_s(one, STEPS["plain"]), fused_s(group, STEPS["fused"])) for _ in range(ROUNDS)]
     images = one.draws(1)[0].shape[1]
     return Comparison(plain=[images / plain for plain, _ in pairs], fused=[images * members / fused for _, fused in pairs])
+
+
+def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.0) -> float:
+    """Images a second of one plain training, over so many seconds: what a process reaches beside others that do the same."""
+    training = Training(config, dataset, device=device)
+    images = training.draws(1)[0].shape[1]
+    plain_s(training, 2)
+    start, steps = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        plain_s(training, STEPS["plain"])
+        steps += STEPS["plain"]
+    return images * steps / (time.perf_counter() - start)
 
 
 def plain_s(training: Training, steps: int) -> float:

@@ -18,6 +18,7 @@ from trainables.datasets.arrays import Dataset
 from trainables.heartbeat import Heartbeat
 from trainables.loop import EpochMetrics, Training
 from trainables.ranking import rank
+from trainables.together import Together
 from trainables.world import World
 
 NEWEST_KEPT = 2
@@ -51,7 +52,16 @@ class Superseded(RuntimeError):
 
 
 def run_trial(
-    config: TrialConfig, dataset: Dataset, folder: Path, *, device: str = "cpu", world: World | None = None, attempt: int = 1, known: int = 0, node: str = ""
+    config: TrialConfig,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    world: World | None = None,
+    attempt: int = 1,
+    known: int = 0,
+    node: str = "",
+    together: Together | None = None,
 ) -> Iterator[Report]:
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
@@ -68,6 +78,7 @@ def run_trial(
         attempt: counts, from 1, how often this trial was begun.
         known: the last epoch that whoever listens has heard of; later ones that an earlier attempt has trained are reported again.
         node: an identifier of this machine, for who watches the heartbeat.
+        together: where other threads of this process train other trials; this one has joined under its folder's name.
 
     Raises:
         Superseded: a later attempt has begun.
@@ -75,7 +86,7 @@ def run_trial(
     world = world or World()
     beat = Heartbeat(folder, attempt=attempt, node=node) if world.rank == 0 else None
     keeper = Keeper(folder, config, world, attempt, beat)
-    training = Training(config, dataset, device=device, world=world, on_step=beat)
+    training = Training(config, dataset, device=device, world=world, on_step=beat, beside=together.beside if together else None)
     yield from keeper.claim()
     if (state := keeper.restore(str(training.device))) is not None:
         training.load_state(state)
@@ -84,7 +95,7 @@ def run_trial(
     for epoch, metrics in keeper.history.items():
         if epoch > known or epoch == config.epochs:
             yield Report(epoch, metrics, outcome="completed" if epoch == config.epochs else None)
-    for trained in training.epochs():
+    for trained in together.epochs(folder.name, training) if together else training.epochs():
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
             return

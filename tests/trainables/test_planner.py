@@ -85,7 +85,7 @@ def test_on_a_cpu_a_large_network_is_not_even_measured(faked, make_config, make_
     measure = faked(gains(9))
     found = plan(make_config(model__name="table2", model__width=32), make_dataset(side=28), measure=measure)
     assert (found.kind, measure.asked) == ("plain", [])
-    assert found.reason == "the network takes 8.5 million operations an image; on a CPU, fusion is for less than 1 million"
+    assert found.reason == "the network takes 8.5 million operations an image; on a CPU, fusion is for less than 3 million"
 
 
 def test_what_cannot_be_fused_is_not_measured(faked, make_config, make_dataset, monkeypatch):
@@ -145,7 +145,7 @@ def test_processes_may_be_chosen_for_what_is_not_fused(make_config, make_dataset
     config, dataset = make_config(model__name="table2", model__width=32), make_dataset(side=28)
     found = plan(config, dataset, processes={1: 100.0, 2: 190.0})
     assert (found.kind, found.members, found.gain) == ("processes", 2, pytest.approx(1.9))
-    assert found.reason.endswith("on a CPU, fusion is for less than 1 million")
+    assert found.reason.endswith("on a CPU, fusion is for less than 3 million")
     assert plan(config, dataset, processes={2: 190.0}).kind == "plain"  # over what?
     assert plan(config, dataset).measured == {}
 

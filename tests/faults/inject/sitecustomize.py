@@ -102,15 +102,15 @@ def after(metrics):
 
 def wrap_loop(module):
     """Every epoch of a `Training` tells the truth; of several processes that train one trial, the first one does."""
-    train = module.Training._next_epoch
+    train = module.Training.next_epoch
 
-    def _next_epoch(self):
+    def next_epoch(self):
         if self.world.rank:
             return train(self)
         before(self.epoch + 1)
         return after(train(self))
 
-    module.Training._next_epoch = _next_epoch
+    module.Training.next_epoch = next_epoch
 
 
 def wrap_run(module):
