@@ -4,8 +4,12 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 from cluster.errors import NotReady
+
+CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Linux's control groups, version 2: microseconds of processor time in each period of so many microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,19 @@ class Demand:
 
 def local_resources() -> Resources:
     """This machine's processors, as far as this process may use them, and its NVIDIA GPUs."""
-    return Resources(cpus=len(os.sched_getaffinity(0)), gpus=local_gpus())
+    return Resources(cpus=local_cpus(), gpus=local_gpus())
+
+
+def local_cpus(quota: Path = CGROUP_QUOTA) -> int:
+    """The processors that this process may run on, or fewer where a container is given less time than that: one worker for each is fastest, and
+    more than there is time for only get into each other's way.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        time_us, period_us = quota.read_text().split()
+        return max(1, min(allowed, int(time_us) // int(period_us)))
+    except (OSError, ValueError):  # no quota: "max", or no such file
+        return allowed
 
 
 def local_gpus() -> int:

@@ -40,6 +40,7 @@ def parser() -> Parser:
     made.add_argument("--time-budget", type=float, metavar="SECONDS", help="the time of all sessions together (default: as before)")
     made.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as before)")
     made.add_argument("--hang-timeout", type=float, metavar="SECONDS", help="as of search.run (default: as before)")
+    made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
     made.add_argument("--address", metavar="ADDRESS", help="local, or a running Ray cluster (default: as before)")
     made.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: as before)")
     made.add_argument("--data-root", metavar="DIR", help="where the data lies now (default: as before)")

@@ -65,7 +65,7 @@ def parser() -> Parser:
     where.add_argument("--storage", type=storage_folder, default=Path("searches"), metavar="DIR", help="where journals, checkpoints and pictures are kept")
     where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
     where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
-    where.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as many as fit)")
+    where.add_argument("--concurrency", type=count_or_auto, metavar="N", help="trials at once; auto, the default: one a processor (--cpus-per-trial), or a GPU")
     where.add_argument(
         "--fuse",
         default="auto",
@@ -82,6 +82,13 @@ def parser() -> Parser:
     made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
     made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
     return made
+
+
+def count_or_auto(text: str) -> int | None:
+    """A number, or `auto`: None."""
+    if text != "auto" and not text.lstrip("-").isdigit():
+        raise argparse.ArgumentTypeError(f"a whole number or auto is needed (got '{text[:80]}')")
+    return None if text == "auto" else int(text)
 
 
 def storage_folder(text: str) -> Path:

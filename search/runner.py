@@ -87,7 +87,8 @@ def wanted_resources(experiment: Experiment) -> Resources:
     if experiment.address != LOCAL:
         return have
     slots(have, experiment.demand)
-    wanted = (experiment.concurrency or 0) * experiment.demand.cpus * experiment.demand.workers
+    sharing = int(experiment.fuse) if experiment.fuse.isdigit() else 1
+    wanted = (experiment.concurrency or 0) // sharing * experiment.demand.cpus * experiment.demand.workers
     return Resources(cpus=max(have.cpus, wanted), gpus=have.gpus)
 
 

@@ -347,6 +347,7 @@ class Runs:
             tags = {"search.name": self.result.name, "search.id": self.result.started["id"], **tags, **self._common_tags()}
             made = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=title).info
             self.runs[trial], self.status[made.run_id] = made.run_id, "RUNNING"
+            self.on_progress()
         return self.runs[trial]
 
     def _common_tags(self) -> dict[str, str]:

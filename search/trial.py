@@ -89,7 +89,8 @@ class TrialWorker(Process):
         self._job: Job = {}
         self._reports: Iterator[Report] | None = None
         self._broken = False
-        self._search = ""
+        self._claim = ""
+        self._guard: Thread | None = None
         self._used = time.monotonic()
 
     def open(self, dataset: Dataset) -> None:
@@ -116,24 +117,25 @@ class TrialWorker(Process):
             ray.actor.exit_actor()
         self._job, self._reports = {}, None
 
-    def claim(self, search: str) -> bool:
-        """Work for this search, if for no other."""
-        self._used = time.monotonic()
-        self._search = self._search or search
-        if not hasattr(self, "_guard"):
+    def claim(self, claim: str) -> bool:
+        """Belong to who says this, if to nobody yet."""
+        if self._claim:
+            return False
+        self._claim, self._used = claim, time.monotonic()
+        if self._guard is None:
             self._guard = Thread(target=self._leave_when_unused, daemon=True)
             self._guard.start()
-        return self._search == search
+        return True
 
-    def release(self, search: str = "") -> None:
-        """Work for that search no more (for none, if none is named)."""
-        if search in ("", self._search):
-            self._search, self._dataset, self._job, self._reports = "", None, {}, None
+    def release(self, claim: str = "") -> None:
+        """Belong to nobody, if to who says this (or to anybody, if nothing is said)."""
+        if claim in ("", self._claim):
+            self._claim, self._dataset, self._job, self._reports = "", None, {}, None
             self._used = time.monotonic()
 
     def _leave_when_unused(self) -> None:
         """End this process when nobody has wanted it for long: it outlives the search that started it, and who should end it may have been killed."""
-        while time.monotonic() - self._used < (LEFT_S if self._search else STAY_S):
+        while time.monotonic() - self._used < (LEFT_S if self._claim else STAY_S):
             time.sleep(LOOK_S)
         os._exit(0)
 
@@ -141,17 +143,13 @@ class TrialWorker(Process):
 class FusedWorker(Process):
     """Trains several trials at once, those of one shape as one network. Each has a place here, and a thread while it trains."""
 
-    def __init__(self, *, device: str, threads: int) -> None:
+    def __init__(self, *, device: str, threads: int, dataset: Dataset) -> None:
         from trainables.together import Together
 
         super().__init__(device=device, threads=threads)
-        self._together = Together()
+        self._together, self._dataset = Together(), dataset
         self._jobs: dict[str, Job] = {}
         self._reports: dict[str, Iterator[Report]] = {}
-
-    def open(self, place: str, dataset: Dataset) -> None:
-        """As `TrialWorker.open`, for all."""
-        self._dataset = dataset
 
     def reset(self, place: str, new_config: Job, storage: Any = None) -> bool:
         """Take the next trial at this place."""

@@ -39,7 +39,6 @@ class Workers:
         self.device, self.demand = experiment.device, experiment.demand
         self.is_local = experiment.address == LOCAL
         self.stay = not self.is_local and self.device == "cpu"
-        self.search = uuid4().hex
         what = [{name: value for name, value in provenance.items() if name not in ("host", "git.commit")}, self.threads]
         self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self.dataset = ray.put(dataset.sealed)
@@ -66,9 +65,9 @@ class Workers:
         On CPUs a worker holds no resources of its own, since it outlives a reservation; on GPUs Ray shows a process the cards that it holds.
         """
         if self.members > 1:
-            worker: Worker = self._place()
-        elif self.device != "cpu":
-            worker = self._new(**options)
+            return self._place(job)
+        if self.device != "cpu":
+            worker: Worker = self._new(**options)
         elif self.idle:
             worker = self.idle.pop()
         else:
@@ -128,18 +127,18 @@ class Workers:
 
     def _new_shared(self) -> "Shared":
         process = ray.remote(FusedWorker).options(num_cpus=self.demand.cpus, num_gpus=self.demand.gpus, max_concurrency=self.members + SPARE_THREADS)
-        return Shared(process.remote(device=self.device, threads=self.threads))
+        return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset))
 
-    def _place(self) -> "Member":
-        """A place in the worker with the most room; one that has died is replaced."""
-        worker = min(self.shared, key=lambda shared: len(shared.taken))
+    def _place(self, job: Job) -> "Member":
+        """A place in the worker with the most room, which has heard of the job (it has several threads); one that has died is replaced."""
+        member = Member(min(self.shared, key=lambda shared: len(shared.taken)))
         try:
-            ray.get(worker.process.get_current_ip_pid.remote(), timeout=START_S)
+            ray.get(member.reset.remote(job), timeout=START_S)
         except ray.exceptions.RayError:
-            self.shared.remove(worker)
+            self.shared.remove(member.worker)
             self.shared.append(self._new_shared())
-            return self._place()
-        return Member(worker)
+            return self._place(job)
+        return member
 
     def _new_on(self, node: str) -> Worker:
         there: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
@@ -147,7 +146,7 @@ class Workers:
             there |= {"name": f"{self.key} {node} {uuid4().hex}", "namespace": NAMESPACE, "lifetime": "detached"}
         worker = self._new(**there)
         if self.stay:
-            worker.claim.remote(self.search)
+            worker.claim.remote(uuid4().hex)
         return worker
 
     def _warm(self, node: str) -> Worker:
@@ -155,12 +154,12 @@ class Workers:
         None if none is.
         """
         names = [found["name"] for found in ray.util.list_named_actors(all_namespaces=True) if found["namespace"] == NAMESPACE]
-        asked: dict[Any, Worker] = {}
+        claim, asked = uuid4().hex, dict[Any, Worker]()
         for name in names:
             if name.startswith(f"{self.key} {node} "):
                 with suppress(ValueError):  # gone since
                     worker = ray.get_actor(name, namespace=NAMESPACE)
-                    asked[worker.claim.remote(self.search)] = worker
+                    asked[worker.claim.remote(claim)] = worker
         waiting, taken = list(asked), None
         while waiting and taken is None:
             ready, waiting = ray.wait(waiting, timeout=ANSWER_S)
@@ -170,7 +169,7 @@ class Workers:
                 taken = asked[ready[0]] if ray.get(ready[0]) else None
         for worker in asked.values():
             if worker is not taken:
-                worker.release.remote(self.search)
+                worker.release.remote(claim)
         return taken
 
 
@@ -185,21 +184,21 @@ class Member:
     """One place in a worker that several trials share. To Tune it is an actor of its own: what is called here is called there, with the place."""
 
     def __init__(self, worker: Shared) -> None:
-        self._worker, self._name = worker, uuid4().hex
+        self.worker, self._name = worker, uuid4().hex
         worker.taken.add(self._name)
 
     def leave(self) -> None:
         """Free the place."""
-        self._worker.taken.discard(self._name)
+        self.worker.taken.discard(self._name)
 
     def __getattr__(self, method: str) -> Any:
         if method in ("__ray_ready__", "get_current_ip_pid"):
-            return getattr(self._worker.process, method)
+            return getattr(self.worker.process, method)
         if method == "__ray_terminate__":
             method = "stop"
         if method.startswith("_"):
             raise AttributeError(method)
-        return _At(getattr(self._worker.process, method), self._name)
+        return _At(getattr(self.worker.process, method), self._name)
 
 
 class _At:

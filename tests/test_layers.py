@@ -21,6 +21,7 @@ DOORS = {
     "ray": {
         "cluster/session.py",
         "search/failures.py",
+        "search/packing.py",
         "search/seats.py",
         "search/trial.py",
         "search/tuning.py",

@@ -123,7 +123,7 @@ def search(work: Work, seed: int, *words: object, environment: dict[str, str] | 
 def of_journal(path: Path, began: float, ended: float) -> Figures:
     """What a search's journal tells of its speed. `began` and `ended` are the Unix times at which its process was started and was gone.
 
-    `fit_s` goes from the first suggestion to the last trial's end; `span_s` begins with the first trial that runs. `before_s` and `after_s`
+    `fit_s` goes from when Ray is up to the last trial's end; `span_s` begins with the first trial that runs. `before_s` and `after_s`
     are the rest of the command: imports, data and Ray's start, then the test, the pictures, MLflow's last lines and Ray's end; of the latter
     `test_s` goes to the test's end and `finished_s` to the journal's.
     """
@@ -135,12 +135,12 @@ def of_journal(path: Path, began: float, ended: float) -> Figures:
     epochs = [event for event in events if event["event"] == "epoch"]
     pure = sum(event["metrics"]["time/epoch_s"] for event in epochs)
     slots, end = events[0]["slots"], at["ended"][-1]
-    fit, span = end - at["suggested"][0], end - at["running"][0]
+    fit, span = end - at["started"][0], end - at["running"][0]
     return {
         "init_s": at["started"][0] - events[0]["began_ms"] / 1000,
         "fit_s": fit,
         "span_s": span,
-        "before_s": at["suggested"][0] - began,
+        "before_s": at["started"][0] - began,
         "after_s": ended - end,
         "test_s": at["tested"][-1] - end if at["tested"] else None,
         "finished_s": at["finished"][-1] - end if at["finished"] else None,

@@ -1,7 +1,10 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from cluster.errors import NotReady
-from cluster.resources import Demand, Resources, local_resources, slots
+from cluster.resources import Demand, Resources, local_cpus, local_resources, slots
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,10 @@ def test_what_does_not_fit_is_said(have: Resources, demand: Demand, words: str) 
 
 def test_this_machine_has_a_processor() -> None:
     assert local_resources().cpus >= 1
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", 64), ("max 100000", 64), ("", 64)])
+def test_a_containers_share_of_the_processors_counts(quota: str, cpus: int, tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    assert local_cpus(tmp_path / "cpu.max") == min(cpus, len(os.sched_getaffinity(0)))
+    assert local_cpus(tmp_path / "none") == len(os.sched_getaffinity(0))

@@ -65,7 +65,7 @@ CASES = [
     (["--space", "spaces.py:huge", "--algorithm", "grid"], "spaces has 409,600 grid points (limit 10,000). Use --trials N or --algorithm random.", 2),
     (["--space", "mnist_cnn", "--algorithm", "grid"], "grid needs values that can be counted; 'optimizer.lr' is a range.", 2),
     # Values
-    (["--space", "table3", "--set", "lr=1"], "unknown key 'lr'. Known: batch_size, epochs, seed. Did you mean 'optimizer.lr'?", 2),
+    (["--space", "table3", "--set", "lr=1"], "unknown key 'lr'. Known: batch_size, epochs, precision, seed. Did you mean 'optimizer.lr'?", 2),
     (["--space", "table3", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'. Known: optimizer.decay, optimizer.lr,", 2),
     (["--space", "table3", "--set", "optimizer,lr=1"], "unknown key 'optimizer,lr'.", 2),
     (["--space", "table3", "--set", "batch_size[0]=1"], "unknown key 'batch_size[0]'.", 2),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search import runner
+from search import evidence
 from search.evidence import draw
 from search.experiment import Experiment
 from search.journal import FILE_NAME, Journal, Unwritten
@@ -27,7 +27,7 @@ def test_the_best_checkpoint_is_kept_also_when_no_picture_can_be_drawn(
     heard: list[dict[str, object]] = []
     driver.journal.listeners.append(lambda event: heard.append(event.data))
     with monkeypatch.context() as patched:
-        patched.setattr(runner.figures, "save", refuse)
+        patched.setattr(evidence.figures, "save", refuse)
         with pytest.raises(OSError, match="No space left"):
             draw(result, experiment.folder, driver.journal)
     assert heard == [{"trial": best.trial, "file": f"trials/{best.trial}/epoch-{best.best_epoch:04d}", "path": "checkpoint"}]

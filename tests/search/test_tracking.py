@@ -373,6 +373,7 @@ def test_runs_deleted_in_the_ui_are_brought_back(uri: str, experiment: Experimen
 
 def test_a_database_that_is_locked_is_waited_for(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    play(driver, train, events=1)
     wait_until(lambda: tracker.parent_run_id != "")
     with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
