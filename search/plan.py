@@ -16,7 +16,7 @@ SAMPLES = 6
 MOST_SAMPLED = 1000
 MEASURE_S = 10
 """After this many seconds no further configuration is measured."""
-START_S = 15
+START_S = 8
 """What starting Ray and testing the best trial take."""
 
 

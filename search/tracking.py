@@ -49,8 +49,8 @@ ENVIRONMENT = {
 }
 """No telemetry, no pickles, no second try behind our back: a request whose answer was lost may have been carried out."""
 
-EVERY_S = 1.0
-"""How often new events are written: what comes meanwhile makes one batch."""
+EVERY_S = 5.0
+"""How often new events are written: what comes meanwhile makes one batch, and a trial shorter than this three requests in all."""
 RETRY_S = (1, 2, 5, 10, 20, 30)
 PATIENCE_S = 30.0
 """How long a search that is over waits for an MLflow that takes nothing."""

@@ -53,7 +53,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     """Train one epoch of each, in lockstep as one network, and leave each as if it had trained that epoch alone.
 
     They may be at different epochs. One that diverges does not touch the others. An error on the way leaves all of them as they were. It is
-    fastest where members see the same batches: made `beside` one another, with one seed and augmentation, at one epoch.
+    fastest where members see the same batches: with one seed and augmentation, at one epoch.
 
     Returns:
         Each one's metrics, in order. `time/epoch_s` is the time that passed for it, which is the whole group's: what one member cost

@@ -34,6 +34,9 @@ validation loss may pass a million and come back, when the running statistics of
 """
 EVAL_BATCH = 512
 SEEDING = threading.RLock()
+PARTS_KEPT = 4
+RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
+"""Images and labels of the training and the validation part on a card, with the arrays that they came from, whose ids name them."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,10 @@ class Training:
         device: str = "cpu",
         world: World | None = None,
         on_step: Callable[[], None] | None = None,
-        beside: "Training | None" = None,
     ) -> None:
-        """`beside`: a training on the same data set and device; its copy of the images there is used, rather than one more made."""
         self.config, self.device, self.world = config, torch.device(device), world or World()
         self.on_step = on_step or (lambda: None)
-        if self.device.type == "cuda" and beside is None:
-            torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
-        self.train: Pixels = Pixels(dataset.train, dataset, config, self.device, beside.train if beside else None)
-        self.val: Pixels = Pixels(dataset.val, dataset, config, self.device, beside.val if beside else None)
+        self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
         with seeded(config.seed, "weights", 0, self.device):
             network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
         self.precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
@@ -162,9 +160,8 @@ class Training:
 class Pixels:
     """A part of a data set on a device, as uint8, scaled (and augmented) a batch at a time."""
 
-    def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device, shared: "Pixels | None" = None) -> None:
-        self.images: Tensor = shared_tensor(part.images).to(device) if shared is None else shared.images
-        self.labels: Tensor = shared_tensor(part.labels).to(device) if shared is None else shared.labels
+    def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device) -> None:
+        self.images, self.labels = resident(part.images, device), resident(part.labels, device)
         self.augment = config.augment
         self.mean, self.deviation = (value.to(device) for value in scaling(config.data.scaling, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
@@ -207,6 +204,18 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
         shift, spread = {"unit": (0.0, 1.0), "symmetric": (0.5, 0.5)}[name]
         mean, deviation = torch.full((channels,), shift), torch.full((channels,), spread)
     return mean.view(-1, 1, 1), deviation.view(-1, 1, 1)
+
+
+def resident(array: NDArray[Any], device: torch.device) -> Tensor:
+    """The array on the device. On a CPU that is the array's own memory; on a card it stays for the process's next trials, until other data come."""
+    if device.type == "cpu":
+        return shared_tensor(array)
+    key = id(array), str(device)
+    if key not in RESIDENT:
+        while len(RESIDENT) >= PARTS_KEPT:
+            RESIDENT.pop(next(iter(RESIDENT)))
+        RESIDENT[key] = array, shared_tensor(array).to(device)
+    return RESIDENT[key][1]
 
 
 def shared_tensor(array: NDArray[Any]) -> Tensor:

@@ -173,7 +173,7 @@ def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(torch.device(device))
     one = Training(config, dataset, device=device)
-    group = [Training(config, dataset, device=device, beside=one) for _ in range(members)]
+    group = [Training(config, dataset, device=device) for _ in range(members)]
     plain_s(one, 2)
     fused_s(group, 1)
     pairs = [(plain_s(one, STEPS["plain"]), fused_s(group, STEPS["fused"])) for _ in range(ROUNDS)]

@@ -86,7 +86,9 @@ def run_trial(
     world = world or World()
     beat = Heartbeat(folder, attempt=attempt, node=node) if world.rank == 0 else None
     keeper = Keeper(folder, config, world, attempt, beat)
-    training = Training(config, dataset, device=device, world=world, on_step=beat, beside=together.beside if together else None)
+    if device != "cpu" and together is None:
+        torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
+    training = Training(config, dataset, device=device, world=world, on_step=beat)
     yield from keeper.claim()
     if (state := keeper.restore(str(training.device))) is not None:
         training.load_state(state)

@@ -21,7 +21,7 @@ class Together:
 
     def __init__(self) -> None:
         self._news = threading.Condition()
-        self._present: dict[str, Training | None] = {}
+        self._present = set[str]()
         self._waiting: dict[str, Training] = {}
         self._done: dict[str, Outcome] = {}
         self._busy = False
@@ -30,24 +30,16 @@ class Together:
     def join(self, trial: str) -> None:
         """Expect this trial."""
         with self._news:
-            self._present[trial] = None
+            self._present.add(trial)
 
     def leave(self, trial: str) -> None:
         """Expect it no more."""
         with self._news:
-            self._present.pop(trial, None)
+            self._present.discard(trial)
             self._news.notify_all()
-
-    @property
-    def beside(self) -> Training | None:
-        """A training that is here, whose images on the device a new one may use."""
-        with self._news:
-            return next((training for training in self._present.values() if training is not None), None)
 
     def epochs(self, trial: str, training: Training) -> Iterator[EpochMetrics]:
         """As `Training.epochs`, each in the company of the others."""
-        with self._news:
-            self._present[trial] = training
         while training.epoch < training.config.epochs:
             yield self._epoch(trial, training)
 
@@ -71,7 +63,7 @@ class Together:
 
     def _patience(self) -> float:
         """Seconds for which the round still waits."""
-        if self._present.keys() <= self._waiting.keys():
+        if self._present <= self._waiting.keys():
             return 0.0
         return self._since + max(PATIENCE_S, PATIENCE_SHARE * self._took) - time.monotonic()
 

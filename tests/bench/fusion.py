@@ -60,7 +60,7 @@ def row(name: str, members: int, batch: int, device: str, repetitions: int) -> s
     config = TrialConfig().override({**options, "batch_size": batch, "epochs": 1000})
     configs = [config.override({"optimizer.lr": 1e-3 * 1.1**member}) for member in range(members)]
     one = Training(config, dataset, device=device)
-    group = [Training(each, dataset, device=device, beside=one) for each in configs]
+    group = [Training(each, dataset, device=device) for each in configs]
     epoch_s([one]), epoch_s(group)
     pairs = [(epoch_s([one]), epoch_s(group)) for _ in range(repetitions)]
     plain, fused = (IMAGES["train"] / statistics.median(times) for times in zip(*pairs, strict=True))

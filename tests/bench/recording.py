@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from search.journal import Event
-from search.tracking import ENVIRONMENT, Runs
+from search.tracking import ENVIRONMENT, EVERY_S, Runs
 from tests.bench.commands import Work, scratch, search
 from tests.bench.searches import PLAYED
 from tests.bench.table import Figures, Row, Side
@@ -53,7 +53,7 @@ def one_by_one(trials: int) -> Figures:
 
 @dataclass(frozen=True)
 class Projection:
-    """The journal of a search whose training sleeps, and what it costs to bring it to MLflow as the search does, a batch a second."""
+    """The journal of a search whose training sleeps, and what it costs to bring it to MLflow as the search does, so often."""
 
     trials: int
 
@@ -79,7 +79,7 @@ class Projection:
             runs = Runs(running.uri, folder)
             runs.project(events[:1])
             clock, cpu = time.perf_counter(), time.thread_time()
-            for _, batch in groupby(events[1:], lambda event: event.time_ms // 1000):
+            for _, batch in groupby(events[1:], lambda event: event.time_ms // round(1000 * EVERY_S)):
                 runs.project(list(batch))
             return {"trial_s": (time.perf_counter() - clock) / self.trials, "cpu_s": (time.thread_time() - cpu) / self.trials, "waits_s": 0.0}
 

@@ -1,6 +1,7 @@
 """The rows that compare one process with another: training steps, and making batches (see `work.py`)."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.bench.commands import execute, scratch
@@ -24,9 +25,31 @@ def alone(*words: object) -> Figures:
 
 
 def rows(data_root: str, quick: bool) -> list[Row]:
-    """P7 and P8."""
+    """P7, P8 and P9."""
     seconds = 1.0 if quick else 8.0
-    return [*(step_row(*net, seconds) for net in NETS), data_row("P8", "", 0, data_root, seconds), data_row("P8b", ", random crop", 2, data_root, seconds)]
+    steps = [*(step_row(*net, seconds) for net in NETS), workers_row(seconds)]
+    return [*steps, data_row("P8", "", 0, data_root, seconds), data_row("P8b", ", random crop", 2, data_root, seconds)]
+
+
+def workers_row(seconds: float) -> Row:
+    """Why a worker has one thread, and there are as many workers as cores."""
+    words = ["step", "--net", "table2", "--batch", 64, "--steps", 30, "--seconds", seconds, "--side", "ours"]
+    return Row(
+        name="P9",
+        what="images a second on 2 cores, table2, batch 64: one worker with 2 threads, against two with one each",
+        theirs=Side("one worker, 2 threads", lambda seed: alone(*words, "--threads", 2)),
+        ours=Side("two workers, 1 thread each", lambda seed: side_by_side(*words)),
+        figure="images_s",
+        unit="a second",
+        more_is_better=True,
+    )
+
+
+def side_by_side(*words: object) -> Figures:
+    """Two at once: their rates added."""
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(alone, *words) for _ in range(2)]
+        return {"images_s": sum(one.result()["images_s"] for one in both)}
 
 
 def step_row(name: str, title: str, net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float) -> Row:

@@ -134,11 +134,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--crop", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data-root", default="data")
     args = parser.parse_args()
     if args.side == "ours":
-        prepare(1)
-    torch.set_num_threads(1)
+        prepare(args.threads)
+    torch.set_num_threads(args.threads)
     if args.task == "step":
         rate = our_rate if args.side == "ours" else stock_rate
         values = rate(args.net, tuple(args.image), args.batch, args.steps, args.seconds)

@@ -395,15 +395,6 @@ def test_hashed_masks_train_too(make_members, make_dataset, monkeypatch):
 # Data
 
 
-def test_images_on_the_device_are_shared_beside_another(make_config, make_dataset):
-    dataset = make_dataset()
-    one = Training(make_config(), dataset)
-    other = Training(make_config(augment__crop=1), dataset, beside=one)
-    assert other.train.images is one.train.images
-    assert other.val.labels is one.val.labels
-    assert other.train.augment != one.train.augment
-
-
 def test_members_with_copies_of_their_own_read_their_own(make_config, make_dataset):
     first, second = make_dataset(), make_dataset()
     dark = Part(np.zeros_like(second.val.images), second.val.labels)

@@ -279,3 +279,20 @@ def test_each_epoch_draws_its_own_augmentation_and_dropout(drawn, make_config, m
 
 def test_a_trial_needs_no_test_part(make_config, make_dataset):
     assert metrics_of(make_config(), make_dataset().sealed) == metrics_of(make_config(), make_dataset())
+
+
+def test_images_stay_on_the_device_for_the_next_trial_until_other_data_come(make_config, make_dataset, monkeypatch):
+    """Torch's device without memory stands for a card."""
+    monkeypatch.setattr("trainables.loop.RESIDENT", {})
+    card, dataset, other = torch.device("meta"), make_dataset(), make_dataset()
+    first, again = (Pixels(dataset.train, dataset, make_config(), card) for _ in range(2))
+    assert first.images is again.images
+    assert first.labels is again.labels
+    pixels = [Pixels(part, source, make_config(), card) for source in (dataset, other) for part in (source.train, source.val)]
+    assert len({id(each.images) for each in pixels}) == 4
+    assert Pixels(dataset.train, dataset, make_config(), card).images is not first.images  # it had to make room
+
+
+def test_on_a_cpu_images_are_the_arrays_own_memory(make_config, make_dataset):
+    dataset = make_dataset()
+    assert Training(make_config(), dataset).train.images.data_ptr() == dataset.train.images.ctypes.data
