@@ -71,6 +71,16 @@ def storage_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where searches are kept")
 
 
+AUTO_COUNT = "auto"
+
+
+def count_or_auto(text: str) -> int | str:
+    """A number, or `auto`, as an option's type."""
+    if text != AUTO_COUNT and not text.lstrip("-").isdigit():
+        raise argparse.ArgumentTypeError(f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')")
+    return text if text == AUTO_COUNT else int(text)
+
+
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
     _came.clear()

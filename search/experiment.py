@@ -22,8 +22,8 @@ DEFAULT_TRIALS = 30
 MAX_GRID = 10_000
 DECIDING = ("algorithm", "scheduler", "max_epochs", "seed", "device")
 PLACE = ("time_budget", "address", "concurrency", "hang_timeout", "fuse")
-FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
 """What decides a search's course, and what only says where and how long it runs."""
+FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 

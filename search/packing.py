@@ -1,11 +1,12 @@
 """How many trials share a worker, and how many workers a GPU: asked for, or measured before the search begins."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import ray
 
+from cluster.resources import Demand, Resources, slots
 from search.experiment import Experiment
 from search.workers import Workers
 from trainables.config import TrialConfig
@@ -30,43 +31,54 @@ class Packing:
     measured: dict[str, float] = field(default_factory=dict)
     """Images a second by kind: `plain`, `fused x8`, `processes x2`."""
 
+    def __str__(self) -> str:
+        """For people; empty where there is nothing to say."""
+        how = f"{self.members} trials a worker" if self.members > 1 else f"{self.per_gpu} workers a GPU" if self.per_gpu > 1 else "one trial a worker"
+        return f"{how}: {self.reason}" if self.reason else ""
+
     def describe(self) -> dict[str, Any]:
         """Plain values, for the journal."""
         return asdict(self)
 
 
-def pack(experiment: Experiment, workers: Workers, slots: int) -> Packing:
-    """Decide for a search with so many workers."""
-    wanted = experiment.fuse
+def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
+    """Decide for a search on a machine or cluster that has this."""
+    wanted, count = experiment.fuse, slots(have, experiment.demand)
     if wanted.isdigit():
-        return Packing(members=min(int(wanted), most_members(experiment, slots)), reason="as asked for")
+        members = min(int(wanted), most_members(experiment, count))
+        return Packing(members=members, reason="as asked for" if members == int(wanted) else f"{wanted} were asked for; the search has too few trials for that")
     is_gpu = experiment.device != "cpu"
     if wanted == "off" or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1)) or experiment.demand.workers > 1:
         return Packing()
     configs = sample(experiment)
-    most = most_members(experiment, slots)
+    most = most_members(experiment, count)
     if not configs or most < 2:
         return Packing(reason="too few trials for more than one a worker")
     try:
-        return measured(configs, workers, most, is_gpu)
+        return measured(configs, workers, most, [number for number in SHARES if number <= most and fits(have, experiment.demand, number)] if is_gpu else [])
     except (ray.exceptions.RayError, TimeoutError) as error:
         return Packing(reason=f"could not be measured ({(str(error).splitlines() or [''])[0][:200]})")
 
 
-def measured(configs: list[TrialConfig], workers: Workers, most: int, is_gpu: bool) -> Packing:
-    """What workers say when they try."""
-    rates = {count: workers.rates(configs[0], count, PATIENCE_S) for count in (1, *SHARES) if count <= most} if is_gpu else {}
+def fits(have: Resources, demand: Demand, number: int) -> bool:
+    """Whether there are processors enough for so many workers a GPU."""
+    return slots(have, replace(demand, gpus=demand.gpus / number)) == number * slots(have, demand)
+
+
+def measured(configs: list[TrialConfig], workers: Workers, most: int, numbers: list[int]) -> Packing:
+    """What workers say when they try; `numbers` of processes are tried on one GPU."""
+    rates = {number: workers.rates(configs[0], number, PATIENCE_S) for number in (1, *numbers)} if numbers else {}
     plan = workers.plan(configs, most, rates, PATIENCE_S)
     members = plan["members"] if plan["kind"] == "fused" else 1
     per_gpu = plan["members"] if plan["kind"] == "processes" else 1
     return Packing(members=members, per_gpu=per_gpu, reason=plan["reason"], measured=dict(plan["measured"]))
 
 
-def most_members(experiment: Experiment, slots: int) -> int:
-    """How many trials may share a worker: all workers are to be busy for some rounds, and no more trials run at once than the user wants."""
+def most_members(experiment: Experiment, count: int) -> int:
+    """How many trials may share one of so many workers: all workers are to be busy for some rounds, and no more trials run at once than the user wants."""
     rounds = ROUNDS.get(experiment.algorithm, 1)
     at_once = min(experiment.planned_trials // rounds, experiment.concurrency or 10**6)
-    return max(1, at_once // slots)
+    return max(1, at_once // count)
 
 
 def sample(experiment: Experiment) -> list[TrialConfig]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
+from search.cli import AUTO_COUNT, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
 from search.experiment import PLACE, Experiment
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
 from search.outcome import tell
@@ -38,7 +38,7 @@ def parser() -> Parser:
     made.add_argument("--allow-change", action="store_true", help="go on although the space, the data, the code or a library has changed")
     made.add_argument("--trials", type=int, metavar="N", help="as many trials in all (default: as before)")
     made.add_argument("--time-budget", type=float, metavar="SECONDS", help="the time of all sessions together (default: as before)")
-    made.add_argument("--concurrency", type=int, metavar="N", help="trials at once (default: as before)")
+    made.add_argument("--concurrency", type=count_or_auto, metavar="N", help="trials at once, or auto (default: as before)")
     made.add_argument("--hang-timeout", type=float, metavar="SECONDS", help="as of search.run (default: as before)")
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
     made.add_argument("--address", metavar="ADDRESS", help="local, or a running Ray cluster (default: as before)")
@@ -90,6 +90,7 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     if args.data_root is not None:
         base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
     given = {name: value for name in ("trials", "seed", *PLACE) if (value := getattr(args, name)) is not None}
+    given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
     tracking = args.tracking or recorded["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
     return replace(experiment, space=space, space_source=args.space or experiment.space_source, base=base, tracking=tracking, **given)
 

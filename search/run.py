@@ -12,7 +12,7 @@ from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
 from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
-from search.cli import HelpFormatter, Parser, guarded
+from search.cli import AUTO_COUNT, HelpFormatter, Parser, count_or_auto, guarded
 from search.experiment import Experiment
 from search.outcome import tell
 from search.plan import make_plan
@@ -65,7 +65,9 @@ def parser() -> Parser:
     where.add_argument("--storage", type=storage_folder, default=Path("searches"), metavar="DIR", help="where journals, checkpoints and pictures are kept")
     where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
     where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
-    where.add_argument("--concurrency", type=count_or_auto, metavar="N", help="trials at once; auto, the default: one a processor (--cpus-per-trial), or a GPU")
+    where.add_argument(
+        "--concurrency", type=count_or_auto, default=AUTO_COUNT, metavar="N", help="trials at once; auto: one a processor (--cpus-per-trial), or a GPU"
+    )
     where.add_argument(
         "--fuse",
         default="auto",
@@ -82,13 +84,6 @@ def parser() -> Parser:
     made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
     made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
     return made
-
-
-def count_or_auto(text: str) -> int | None:
-    """A number, or `auto`: None."""
-    if text != "auto" and not text.lstrip("-").isdigit():
-        raise argparse.ArgumentTypeError(f"a whole number or auto is needed (got '{text[:80]}')")
-    return None if text == "auto" else int(text)
 
 
 def storage_folder(text: str) -> Path:
@@ -126,6 +121,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         device=device,
         space_source=absolute_source(args.space),
         settings=settings,
+        concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
         tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
         **{
             name: getattr(args, name)
@@ -137,7 +133,6 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "seed",
                 "storage",
                 "address",
-                "concurrency",
                 "time_budget",
                 "hang_timeout",
                 "fuse",

@@ -159,7 +159,7 @@ def conduct(
 
         origin = provenance()
         workers = Workers(experiment, dataset, origin)
-        at_once, packing = staff(experiment, workers, have)
+        at_once, packing = staff(experiment, workers, have, console)
         journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
         journal.other = lease.other
         driver = Driver(experiment, journal, slots=at_once)
@@ -179,7 +179,6 @@ def conduct(
                 driver.go_on()
                 tune_search(driver, workers, slots=at_once, tick=display.tick)
                 evaluate_best(driver, dataset, workers, tick=display.tick)
-                workers.close()
             except (KeyboardInterrupt, Unwritten):
                 driver.close("interrupted", "broken off")
             except Refused as error:
@@ -192,19 +191,22 @@ def conduct(
                 raise
             finally:
                 signal.alarm(0)
+                workers.close()
                 journal.patient = not signals
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles)
 
 
-def staff(experiment: Experiment, workers: "Workers", have: Resources) -> tuple[int, dict[str, object]]:
+def staff(experiment: Experiment, workers: "Workers", have: Resources, console: Console) -> tuple[int, dict[str, object]]:
     """Start the workers; how many trials run at once, and how they share workers and GPUs."""
     from search.packing import pack
 
     count = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
     workers.start(count)
-    packing = pack(experiment, workers, count)
+    packing = pack(experiment, workers, have)
+    if str(packing):
+        say(console, f"note: {packing}")
     if packing.per_gpu > 1:
         workers.demand = replace(experiment.demand, gpus=experiment.demand.gpus / packing.per_gpu)
         count = min(slots(have, workers.demand), experiment.concurrency or 10**6, experiment.planned_trials)

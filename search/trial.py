@@ -6,6 +6,7 @@ A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` f
 
 import asyncio
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ Job = dict[str, Any]
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """How long a worker on a cluster waits for another search, and how long for its own, which may have been killed."""
 
+BEYOND_REPAIR = ("AcceleratorError", "Torn")
+"""Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of weights that were half handed back."""
+
 
 def make_job(trial: str, config: TrialConfig, folder: Path, *, attempt: int, known: int) -> Job:
     """What a worker needs to know of a trial."""
@@ -36,11 +40,11 @@ class Process:
     """A process that trains: torch is imported and the data mapped once."""
 
     def __init__(self, *, device: str, threads: int) -> None:
+        import trainables.process
         import trainables.run
-        from trainables.process import prepare
 
-        prepare(threads)
-        self._run, self._device = trainables.run, device
+        trainables.process.prepare(threads)
+        self._process, self._run, self._device = trainables.process, trainables.run, device
         self._dataset: Dataset | None = None
 
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
@@ -104,11 +108,13 @@ class TrialWorker(Process):
 
     def train(self) -> dict[str, Any]:
         """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
-        self._broken = True
-        self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
-        report = next(self._reports)
+        self._broken, self._used = True, math.inf
+        try:
+            self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
+            report = next(self._reports)
+        finally:
+            self._used = time.monotonic()
         self._broken = False
-        self._used = time.monotonic()
         return {"report": json.dumps(report.to_dict()), "done": False}
 
     def stop(self) -> None:
@@ -132,6 +138,7 @@ class TrialWorker(Process):
         if claim in ("", self._claim):
             self._claim, self._dataset, self._job, self._reports = "", None, {}, None
             self._used = time.monotonic()
+            self._process.give_back_memory()
 
     def _leave_when_unused(self) -> None:
         """End this process when nobody has wanted it for long: it outlives the search that started it, and who should end it may have been killed."""
@@ -159,18 +166,22 @@ class FusedWorker(Process):
         return True
 
     def train(self, place: str) -> dict[str, Any]:
-        """Go on to the next report of the trial at this place. What it raises ends that trial alone."""
+        """Go on to the next report of the trial at this place. What it raises ends that trial alone, unless it leaves the process unfit for
+        all: then that ends, and they are tried again elsewhere.
+        """
         job = self._jobs[place]
         if place not in self._reports:
             self._reports[place] = begin(self._run, job, self._dataset, self._device, self._together)
         try:
             report = next(self._reports[place])
-        except BaseException:
+        except BaseException as error:
+            if type(error).__name__ in BEYOND_REPAIR:
+                os._exit(1)
             self.stop(place)
             raise
         if report.outcome is not None:
             self._together.leave(job["trial"])
-        return {"report": json.dumps(report.to_dict()), "done": False}
+        return {"report": json.dumps(report.to_dict()), "done": False, "note": self._together.note()}
 
     def stop(self, place: str) -> None:
         """Forget the trial at this place."""

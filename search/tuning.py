@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,8 @@ from trainables.datasets.arrays import Dataset
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
 """How long Tune may take to end when Ray is gone."""
+SAME_DEATH_S = 5.0
+"""Trials that fail of memory within so long shared a worker, or the machine."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 WAITING = {"node:__internal_head__": 0.001}
@@ -99,6 +102,8 @@ class DriverScheduler(Unpickled, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP when the trial is over. A trial on several workers is told through its gate, and ends by itself."""
+        if note := result.get("note", ""):
+            self.driver.journal.complain(note)
         report = json.loads(result["report"])
         over = self.driver.report(trial.config["trial"], report)
         if self.driver.experiment.demand.workers == 1:
@@ -112,8 +117,9 @@ class DriverScheduler(Unpickled, FIFOScheduler):
 class DriverCallback(Unpickled, tune.Callback):
     """Tells the driver what happens to trials beside their reports."""
 
-    def __init__(self, driver: Driver, errors: Errors, tick: Tick) -> None:
-        self.driver, self.errors, self.tick = driver, errors, tick
+    def __init__(self, driver: Driver, errors: Errors, tick: Tick, *, shared: bool) -> None:
+        self.driver, self.errors, self.tick, self.shared = driver, errors, tick, shared
+        self.narrowed = -SAME_DEATH_S
         self.watch = Watch(driver.experiment.hang_timeout)
         self.last_words = LastWords(driver)
 
@@ -140,9 +146,17 @@ class DriverCallback(Unpickled, tune.Callback):
         if hung := self.watch.killed.pop(name, ""):
             self.driver.fail(name, "hung", hung)
             return
-        kind = kind_of(error)
+        kind = self._kind(error)
         traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, masked(COLOURS.sub("", str(error))))
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
+
+    def _kind(self, error: Any) -> str:
+        """As `kind_of`; but of trials that shared a worker which was killed for its memory, one counts as out of memory and the others as lost."""
+        kind = kind_of(error)
+        if self.shared and killed_for_memory(error):
+            since, self.narrowed = time.monotonic() - self.narrowed, time.monotonic()
+            return "lost" if since < SAME_DEATH_S else kind
+        return kind
 
     def _keep_traceback(self, trial: Trial, text: str) -> str:
         """Write it into the trial's folder. A disk that refuses has worse to tell."""
@@ -194,7 +208,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with scratch(driver) as folder, failures_told() as errors, hired(workers, driver):
-        callback = DriverCallback(driver, errors, tick)
+        callback = DriverCallback(driver, errors, tick, shared=workers.members > 1)
         tuner = tune.Tuner(
             _trainable(driver, workers),
             tune_config=tune.TuneConfig(

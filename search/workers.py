@@ -12,7 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster.session import LOCAL
 from search.experiment import Experiment
@@ -23,7 +24,7 @@ from trainables.datasets.arrays import Dataset
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
 """How long a worker of an earlier search may take to say that it is free: one that trains cannot answer."""
-ALIVE_S, START_S = 10.0, 120.0
+ALIVE_S, START_S = 10.0, 20.0
 SPARE_THREADS = 4
 """Of a worker that trials share, beside one for each of them: for what is asked meanwhile."""
 
@@ -48,6 +49,10 @@ class Workers:
         self.idle: list[Worker] = []
         self.kept: list[Worker] = []
         """Those that Tune has given back at the search's end."""
+        self.claimed: list[Worker] = []
+        self.free: dict[str, list[Worker]] | None = None
+        """Workers of an earlier search on the cluster that are ours now, by node; None before they were looked for."""
+        self.count = 0
 
     @property
     def threads(self) -> int:
@@ -56,6 +61,7 @@ class Workers:
 
     def start(self, count: int) -> None:
         """Start as many as will be needed, where it is known that they will be here, and with what."""
+        self.count = count
         if self.is_local and self.device == "cpu" and self.demand.workers == 1:
             self.idle = [self._new(num_cpus=0) for _ in range(count)]
 
@@ -81,7 +87,7 @@ class Workers:
         """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with its last handle, or here."""
         if isinstance(worker, Member):
             worker.leave()
-        elif over:
+        elif over and self.demand.workers == 1:
             self.kept.append(worker)
         elif self.stay:
             with suppress(ray.exceptions.RayError):
@@ -111,16 +117,20 @@ class Workers:
 
     def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:
         """Images a second of this many workers on one GPU, all at once."""
-        beside = [self._new(num_cpus=0, num_gpus=self.demand.gpus / count) for _ in range(count)]
-        ray.get([worker.get_current_ip_pid.remote() for worker in beside], timeout=patience_s)
-        return float(sum(ray.get([worker.rate.remote(config.to_dict(), self.dataset) for worker in beside], timeout=patience_s)))
+        card = placement_group([{"GPU": self.demand.gpus}])
+        try:
+            where = PlacementGroupSchedulingStrategy(card)
+            beside = [self._new(num_cpus=0, num_gpus=self.demand.gpus / count, scheduling_strategy=where) for _ in range(count)]
+            ray.get([worker.get_current_ip_pid.remote() for worker in beside], timeout=patience_s)
+            return float(sum(ray.get([worker.rate.remote(config.to_dict(), self.dataset) for worker in beside], timeout=patience_s)))
+        finally:
+            remove_placement_group(card)
 
     def close(self) -> None:
         """Let go of all; those that stay wait for another search."""
-        self.shared = []
-        for worker in [*self.idle, *self.kept] if self.stay else []:
+        for worker in self.claimed:
             worker.release.remote()
-        self.idle, self.kept = [], []
+        self.shared, self.idle, self.kept, self.claimed = [], [], [], []
 
     def _new(self, **options: Any) -> Worker:
         return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads)
@@ -130,14 +140,22 @@ class Workers:
         return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset))
 
     def _place(self, job: Job) -> "Member":
-        """A place in the worker with the most room, which has heard of the job (it has several threads); one that has died is replaced."""
-        member = Member(min(self.shared, key=lambda shared: len(shared.taken)))
-        try:
-            ray.get(member.reset.remote(job), timeout=START_S)
-        except ray.exceptions.RayError:
-            self.shared.remove(member.worker)
-            self.shared.append(self._new_shared())
-            return self._place(job)
+        """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced; if the
+        new one dies too, or none can start yet, Tune will see.
+        """
+        for _ in range(2):
+            member = Member(min(self.shared, key=lambda shared: (shared.late, len(shared.taken))))
+            try:
+                ray.get(member.reset.remote(job), timeout=START_S)
+            except ray.exceptions.GetTimeoutError:
+                member.worker.late = True
+            except ray.exceptions.RayError:
+                self.shared.remove(member.worker)
+                self.shared.append(self._new_shared())
+                continue
+            return member
+        member = Member(self.shared[-1])
+        member.reset.remote(job)
         return member
 
     def _new_on(self, node: str) -> Worker:
@@ -147,37 +165,43 @@ class Workers:
         worker = self._new(**there)
         if self.stay:
             worker.claim.remote(uuid4().hex)
+            self.claimed.append(worker)
         return worker
 
     def _warm(self, node: str) -> Worker:
-        """A worker of an earlier search on this node. All are asked at once; the first that is free is taken, the others are let go.
-        None if none is.
-        """
-        names = [found["name"] for found in ray.util.list_named_actors(all_namespaces=True) if found["namespace"] == NAMESPACE]
-        claim, asked = uuid4().hex, dict[Any, Worker]()
-        for name in names:
-            if name.startswith(f"{self.key} {node} "):
+        """A worker of an earlier search on this node, or None."""
+        if self.free is None:
+            self.free = self._claim_free()
+        return self.free[node].pop() if self.free.get(node) else None
+
+    def _claim_free(self) -> dict[str, list[Worker]]:
+        """The workers of earlier searches that are free, by node: all are asked at once, and what is more than enough is let go."""
+        claim, asked = uuid4().hex, dict[Any, tuple[str, Worker]]()
+        for found in ray.util.list_named_actors(all_namespaces=True):
+            key, *node = found["name"].split(" ")
+            if found["namespace"] == NAMESPACE and key == self.key:
                 with suppress(ValueError):  # gone since
-                    worker = ray.get_actor(name, namespace=NAMESPACE)
-                    asked[worker.claim.remote(claim)] = worker
-        waiting, taken = list(asked), None
-        while waiting and taken is None:
-            ready, waiting = ray.wait(waiting, timeout=ANSWER_S)
-            if not ready:
-                break
+                    worker = ray.get_actor(found["name"], namespace=NAMESPACE)
+                    asked[worker.claim.remote(claim)] = node[0], worker
+        answered = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)[0] if asked else []
+        free: dict[str, list[Worker]] = {}
+        for answer, (node_id, worker) in asked.items():
+            is_free = False
             with suppress(ray.exceptions.RayError):
-                taken = asked[ready[0]] if ray.get(ready[0]) else None
-        for worker in asked.values():
-            if worker is not taken:
+                is_free = answer in answered and ray.get(answer) and len(self.claimed) < self.count
+            if is_free:
+                free.setdefault(node_id, []).append(worker)
+                self.claimed.append(worker)
+            else:
                 worker.release.remote(claim)
-        return taken
+        return free
 
 
 class Shared:
     """A `FusedWorker` and the places in it that are taken."""
 
     def __init__(self, process: Worker) -> None:
-        self.process, self.taken = process, set[str]()
+        self.process, self.taken, self.late = process, set[str](), False
 
 
 class Member:

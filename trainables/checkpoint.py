@@ -18,6 +18,8 @@ from torch import Tensor
 
 from trainables.disk import sync
 
+FIRST_PRECISION = "fp32"
+"""Of checkpoints that say nothing of it."""
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
@@ -38,7 +40,7 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     tensors, plain = _flatten_optimizer(state["optimizer"])
     _save_tensors(state["model"], partial / "model.safetensors")
     _save_tensors(tensors, partial / "optimizer.safetensors")
-    document = {"epoch": state["epoch"], "optimizer": plain, "schedule": state["schedule"], "extra": extra}
+    document = {"epoch": state["epoch"], "optimizer": plain, "schedule": state["schedule"], "precision": state["precision"], "extra": extra}
     (partial / "state.json").write_text(json.dumps(document, default=_refuse))
     manifest = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in FILES}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
@@ -82,6 +84,7 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
             "model": load_file(path / "model.safetensors", device=device),
             "optimizer": _restore_optimizer(load_file(path / "optimizer.safetensors", device=device), document["optimizer"]),
             "schedule": document["schedule"],
+            "precision": document.get("precision", FIRST_PRECISION),
             "extra": document["extra"],
         }
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:

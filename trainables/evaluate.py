@@ -13,7 +13,6 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Labels, Part
 from trainables.loop import EVAL_BATCH, Pixels, autocast, on_device
 from trainables.models.registry import MODELS
-from trainables.precision import precision_for
 
 CURVE_POINTS = 200
 
@@ -33,12 +32,12 @@ def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path,
     `dataset` gives the scaling of pixels.
     """
     network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
-    precision = precision_for(config.precision, network, dataset.image, config.batch_size, torch.device(device))
-    network.load_state_dict(checkpoint.load(path)["model"])
+    saved = checkpoint.load(path)
+    network.load_state_dict(saved["model"])
     network = on_device(network, torch.device(device)).eval()
     pixels = Pixels(part, dataset, config, torch.device(device))
     chances = []
-    with autocast(precision, torch.device(device)):
+    with autocast(saved["precision"], torch.device(device)):
         for rows in torch.arange(len(pixels)).split(EVAL_BATCH):
             chances.append(network(pixels.batch(rows)[0]).double().softmax(dim=1).cpu())
     return torch.cat(chances).numpy()

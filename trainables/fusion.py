@@ -49,10 +49,15 @@ def _stacks(name: str, options: tuple[tuple[str, Any], ...]) -> bool:
     return blueprint(network) is not None
 
 
+class Torn(Exception):
+    """Trainings that nobody may go on with: they are to be begun again from their checkpoints."""
+
+
 def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     """Train one epoch of each, in lockstep as one network, and leave each as if it had trained that epoch alone.
 
-    They may be at different epochs. One that diverges does not touch the others. An error on the way leaves all of them as they were. It is
+    They may be at different epochs. One that diverges does not touch the others. An error on the way leaves all of them as they were, unless it
+    comes at the very end (`Torn`). It is
     fastest where members see the same batches: with one seed and augmentation, at one epoch.
 
     Returns:
@@ -61,6 +66,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
 
     Raises:
         ValueError: they have not one shape, device and data set, or one of them is at its end or trained by several processes.
+        Torn: the epoch was trained and could not be handed back to all.
     """
     start = time.perf_counter()
     refusal = why_not(trainings)
@@ -68,7 +74,10 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
         raise ValueError(f"these trainings cannot be trained together: {refusal}")
     stack = Stack(trainings)
     train, val = stack.train_epoch(), stack.validate()
-    stack.hand_back()
+    try:
+        stack.hand_back()
+    except Exception as error:
+        raise Torn("some of the trainings have their new weights and others not") from error
     return [training.end_epoch(*means, start) for training, means in zip(trainings, zip(train, val, strict=True), strict=True)]
 
 

@@ -33,7 +33,7 @@ DIVERGED_LOSS = 1e9
 validation loss may pass a million and come back, when the running statistics of batch normalisation have seen only a few steps.
 """
 EVAL_BATCH = 512
-SEEDING = threading.RLock()
+SEEDING, MOVING = threading.RLock(), threading.Lock()
 PARTS_KEPT = 4
 RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
 """Images and labels of the training and the validation part on a card, with the arrays that they came from, whose ids name them."""
@@ -90,6 +90,7 @@ class Training:
             "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "precision": self.precision,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -98,7 +99,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         optimizers.lay_out(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
-        self.epoch = state["epoch"]
+        self.epoch, self.precision = state["epoch"], state["precision"]
 
     def next_epoch(self) -> EpochMetrics:
         """Train one epoch and measure it on the validation part."""
@@ -211,11 +212,12 @@ def resident(array: NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cpu":
         return shared_tensor(array)
     key = id(array), str(device)
-    if key not in RESIDENT:
-        while len(RESIDENT) >= PARTS_KEPT:
-            RESIDENT.pop(next(iter(RESIDENT)))
-        RESIDENT[key] = array, shared_tensor(array).to(device)
-    return RESIDENT[key][1]
+    with MOVING:
+        if key not in RESIDENT:
+            while len(RESIDENT) >= PARTS_KEPT:
+                RESIDENT.pop(next(iter(RESIDENT)))
+            RESIDENT[key] = array, shared_tensor(array).to(device)
+        return RESIDENT[key][1]
 
 
 def shared_tensor(array: NDArray[Any]) -> Tensor:

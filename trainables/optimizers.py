@@ -56,11 +56,15 @@ def build(network: nn.Module, config: OptimizerConfig, epochs: int) -> tuple[opt
 
 
 def lay_out(optimizer: optim.Optimizer) -> None:
-    """Lay what an optimizer keeps of a weight out as that weight lies in memory: fused steps walk through both side by side."""
+    """Go on with fused steps after a restore, also of what another kind of step has left: what is kept of a weight lies in memory as the weight
+    does, since both are walked through side by side, and steps are counted where it is.
+    """
+    for group in optimizer.param_groups:
+        group |= {"fused": True, "foreach": None}
     for weights, kept in optimizer.state.items():
         for name, value in kept.items():
-            if isinstance(value, torch.Tensor) and value.shape == weights.shape:
-                kept[name] = torch.empty_like(weights).copy_(value)
+            if isinstance(value, torch.Tensor):
+                kept[name] = torch.empty_like(weights).copy_(value) if value.shape == weights.shape else value.to(weights.device)
 
 
 def advance(schedule: LRScheduler, val_loss: float) -> None:

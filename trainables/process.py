@@ -12,8 +12,16 @@ below 32 MiB, the largest threshold there is, comes from the heap, and 2.2 times
 """
 
 
+def give_back_memory() -> None:
+    """What has been kept and is not used, to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def prepare(threads: int) -> None:
-    """Use this many threads for one operation (a fixed number is also what makes a CPU training repeat exactly), and keep freed memory."""
+    """Use this many threads for one operation (a fixed number is also what makes a CPU training repeat exactly), and keep freed memory: a
+    process holds what its largest training needed until it ends, or `give_back_memory`.
+    """
     torch.set_num_threads(threads)
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.resources import Demand
+from cluster.resources import Demand, Resources
 from search.experiment import Experiment
 from search.packing import Packing, most_members, pack, sample
 from search.space import Float, SearchSpace
@@ -56,26 +56,28 @@ def on_gpu(experiment: Experiment, **more: Any) -> Experiment:
 def test_what_is_measured(wide: Experiment, fuse: str, options: dict[str, Any], asked: bool) -> None:
     """On a CPU only when asked for, since there equal commands give equal results to the last bit; on a GPU unless the user has divided it."""
     workers = Played(kind="fused", members=8)
-    found = pack(replace(wide, fuse=fuse, **options), workers, 2)  # type: ignore[arg-type]
+    found = pack(replace(wide, fuse=fuse, **options), workers, Resources(cpus=2, gpus=2))  # type: ignore[arg-type]
     assert bool(workers.asked) == asked
     assert found.members == (8 if asked else 1)
 
 
 def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
-    assert pack(replace(wide, fuse="8"), Played(), 2) == Packing(members=8, reason="as asked for")  # type: ignore[arg-type]
-    assert pack(replace(wide, fuse="64"), Played(), 2).members == 20  # type: ignore[arg-type]
+    assert pack(replace(wide, fuse="8"), Played(), Resources(cpus=2)) == Packing(members=8, reason="as asked for")  # type: ignore[arg-type]
+    assert pack(replace(wide, fuse="64"), Played(), Resources(cpus=2)).members == 20  # type: ignore[arg-type]
 
 
 def test_processes_on_a_gpu_are_measured_and_may_win(wide: Experiment) -> None:
     workers = Played(kind="processes", members=4, rates={1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0})
-    found = pack(on_gpu(wide), workers, 1)  # type: ignore[arg-type]
+    found = pack(on_gpu(wide), workers, Resources(cpus=8, gpus=1))  # type: ignore[arg-type]
     assert workers.asked["processes"] == {1: 10.0, 2: 18.0, 4: 30.0, 8: 29.0}
-    assert (found.members, found.per_gpu) == (1, 4)
+    assert (found.members, found.per_gpu, str(found)) == (1, 4, "4 workers a GPU: so")
+    pack(on_gpu(wide), workers, Resources(cpus=2, gpus=1))  # type: ignore[arg-type]
+    assert workers.asked["processes"] == {1: 10.0, 2: 18.0}  # no processors for more
 
 
 @pytest.mark.parametrize("error", [TimeoutError("too slow"), ray.exceptions.RayActorError()])
 def test_what_cannot_be_measured_is_left_plain_and_said(wide: Experiment, error: Exception) -> None:
-    found = pack(replace(wide, fuse="measure"), Played(error=error), 2)  # type: ignore[arg-type]
+    found = pack(replace(wide, fuse="measure"), Played(error=error), Resources(cpus=2))  # type: ignore[arg-type]
     assert (found.members, found.per_gpu) == (1, 1)
     assert found.reason.startswith("could not be measured")
 

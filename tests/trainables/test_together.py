@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from trainables import fusion
 from trainables import together as module
 from trainables.loop import Training
 from trainables.run import run_trial
-from trainables.together import Together, train_group
+from trainables.together import Together
 
 RATES = (0.001, 0.003, 0.01)
 
@@ -132,8 +133,37 @@ def test_where_all_at_once_do_not_fit_each_trains_by_itself(trainings, monkeypat
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(module, "train_together", refuse)
+    meeting, made = Together(), trainings()
+    found = [meeting.train_round(made) for _ in range(2)]
+    expected = alone(trainings())
+    for trial in made:
+        assert values([outcomes[trial] for outcomes in found]) == expected[trial][:2]
+    assert meeting.note() == "3 trials cannot be trained as one network, and are trained in turn (out of memory)"
+    assert meeting.note() == ""  # it is not tried again, and told once
+
+
+def test_weights_that_were_half_handed_back_are_trained_on_by_nobody(trainings, monkeypatch):
+    real, calls = fusion.hand_back, []
+
+    def refuse_the_second(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        real(*arguments)
+
+    monkeypatch.setattr(fusion, "hand_back", refuse_the_second)
     made = trainings()
-    assert {trial: values([epoch]) for trial, epoch in train_group(made).items()} == {trial: epochs[:1] for trial, epochs in alone(trainings()).items()}
+    outcomes = Together().train_round(made)
+    assert {type(outcome) for outcome in outcomes.values()} == {fusion.Torn}
+
+
+def test_while_one_trains_all_are_alive(make_config, make_dataset, monkeypatch):
+    """A trial that waits for another's turn is not hung."""
+    monkeypatch.setattr(module, "BEAT_S", 0.0)
+    dataset, beats = make_dataset(), []
+    made = {f"w{width}": Training(make_config(model__width=width), dataset, on_step=lambda width=width: beats.append(f"w{width}")) for width in (2, 4)}
+    meet(made)
+    assert beats.count("w2") == beats.count("w4") > 0
 
 
 def test_a_trial_with_its_checkpoints_is_the_same_in_company(make_config, make_dataset, tmp_path, sizes):
