@@ -46,7 +46,8 @@ class Hiring(ray.actor.ActorClass):  # type: ignore[type-arg]
 def hired(workers: Workers, driver: Driver) -> Iterator[None]:
     """Have Tune take its actors for `Seat` from the workers, and give them back, rather than start and end its own (ray 2.60).
 
-    A trial whose worker is still starting keeps it: Tune would give it one that has become free, and end the one that starts.
+    A trial whose worker is starting keeps it: Tune would give it one that has become free, and end the one that starts. One that still waits
+    for a place takes what becomes free: there may be no other place any more.
     """
     let_go: Callable[..., None] = RayActorManager._cleanup_actor
     get: Callable[..., Any] = _ActorClassCache.get
@@ -61,7 +62,8 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
         workers.returned(actor, over=driver.over)
 
     def reuse_if_none(controller: TuneController, trial: Trial) -> bool:
-        is_starting = trial in controller._trial_to_actor and trial not in controller._resetting_trials
+        own = controller._trial_to_actor.get(trial)
+        is_starting = own is not None and trial not in controller._resetting_trials and controller._actor_manager.is_actor_started(own)
         return not is_starting and reuse(controller, trial)
 
     with (
