@@ -124,7 +124,8 @@ class Driver:
         if report.get("restored") is not None:
             self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"])
         if report["metrics"] and epoch not in self.result.trials[trial].epochs:
-            self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"])
+            how = {"precision": report["precision"]} if report.get("precision") else {}
+            self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self.algorithm.report(trial, epoch, report["metrics"]["val/accuracy"])
             stop = self.scheduler.on_epoch(trial, epoch, self.result.trials[trial].accuracy)
         if report["outcome"] is not None:

@@ -75,7 +75,7 @@ class Experiment:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
         if self.fuse not in FUSE_NAMES and not (self.fuse.isdigit() and 2 <= int(self.fuse) <= MOST_FUSED):
             raise ConfigError(f"--fuse must be {', '.join(FUSE_NAMES)} or a number from 2 to {MOST_FUSED} (got '{self.fuse[:80]}').")
-        if self.fuse.isdigit() and self.demand.workers > 1:
+        if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out.")
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise ConfigError(f"--time-budget must be > 0 seconds (got {self.time_budget:g}).")

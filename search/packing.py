@@ -1,5 +1,6 @@
 """How many trials share a worker, and how many workers a GPU: asked for, or measured before the search begins."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -45,8 +46,7 @@ def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
     """Decide for a search on a machine or cluster that has this."""
     wanted, count = experiment.fuse, slots(have, experiment.demand)
     if wanted.isdigit():
-        members = min(int(wanted), most_members(experiment, count))
-        return Packing(members=members, reason="as asked for" if members == int(wanted) else f"{wanted} were asked for; the search has too few trials for that")
+        return asked(experiment, int(wanted), count)
     is_gpu = experiment.device != "cpu"
     if wanted == "off" or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1)) or experiment.demand.workers > 1:
         return Packing()
@@ -58,6 +58,30 @@ def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
         return measured(configs, workers, most, [number for number in SHARES if number <= most and fits(have, experiment.demand, number)] if is_gpu else [])
     except (ray.exceptions.RayError, TimeoutError) as error:
         return Packing(reason=f"could not be measured ({(str(error).splitlines() or [''])[0][:200]})")
+
+
+def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
+    """As many as the user wants, as far as there are trials for it; and a word if they will seldom find their like."""
+    members = min(wanted, most_members(experiment, count))
+    reason = "as asked for"
+    if members < wanted:
+        rounds = ROUNDS.get(experiment.algorithm, 1)
+        if (experiment.concurrency or 10**6) // count <= members:
+            reason = f"--concurrency {experiment.concurrency} allows no more (asked for: {wanted})"
+        else:
+            times = f", {rounds} times over with {experiment.algorithm}" if rounds > 1 else ""
+            reason = f"{wanted} on {count} workers take {wanted * count} trials at once{times}; there are {experiment.planned_trials}"
+    shapes = Counter(shape(config) for config in sample(experiment))
+    likely = sum(number**2 for number in shapes.values()) / max(1, shapes.total()) ** 2
+    if members > 1 and likely * members < 2:
+        reason += "; but few will meet one of their shape (network, batch size, optimizer), and those that do not are trained in turn"
+    return Packing(members=members, reason=reason)
+
+
+def shape(config: TrialConfig) -> tuple[object, ...]:
+    """What trials that train as one network have in common, as far as it is known without the network."""
+    options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
+    return config.model.name, options, config.batch_size, config.optimizer.name, config.precision
 
 
 def fits(have: Resources, demand: Demand, number: int) -> bool:

@@ -44,6 +44,7 @@ class Plan:
             f"{experiment.name}: {experiment.space_name} on {experiment.base.data.name}, {experiment.algorithm} + {experiment.scheduler}",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
             f"  {self.slots} at once on this machine ({experiment.device}), about {times}{budget}",
+            *([f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"] if experiment.fuse not in ("auto", "off") else []),
             *(f"  {note}" for note in self.notes),
             "  nothing was started",
         ]

@@ -72,7 +72,7 @@ def parser() -> Parser:
         "--fuse",
         default="auto",
         metavar="N",
-        help="trials of one shape that a worker trains as one network: a number, off, measure (try what is fastest), or auto: measure on a GPU, else off",
+        help="trials of one shape that a worker trains as one network: 2 to 64, off, measure (try what is fastest), or auto: measure on a GPU, else off",
     )
     where.add_argument("--cpus-per-trial", type=float, default=1, metavar="X", help="CPUs of each worker of a trial")
     where.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)")
@@ -106,7 +106,9 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
     if source not in DATASETS or (source != "folder" and ":" in args.data):
         raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
-    settings = dict(parse_setting(text) for text in args.settings) | ({"precision": args.precision} if args.precision else {})
+    settings = dict(parse_setting(text) for text in args.settings)
+    if args.precision and settings.setdefault("precision", args.precision) != args.precision:
+        raise ConfigError(f"--precision {args.precision} and --set precision={settings['precision']}: leave one of them out.")
     space = find(args.space).fixed(settings)
     base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad})
     base = replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)).override(space.base)

@@ -287,6 +287,8 @@ class Runs:
         self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
+        if packed := facts.get("packing", {}).get("reason", ""):
+            self._wait(self.parent, tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"})
         self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"]})
 
     def _experiment(self, title: str) -> str:
@@ -363,7 +365,8 @@ class Runs:
             self.wanted[run_id] = ("RUNNING", 0)
             self._wait(run_id, tags={"attempt": str(trial.attempt), "outcome": "running"})
         elif event.kind == "epoch":
-            self._wait(run_id, metrics=event.data["metrics"], time_ms=event.time_ms, step=event.data["epoch"])
+            tags = {"precision": event.data["precision"]} if "precision" in event.data else {}
+            self._wait(run_id, metrics=event.data["metrics"], time_ms=event.time_ms, step=event.data["epoch"], tags=tags)
         elif event.kind == "paused":
             self._wait(run_id, tags={"outcome": "interrupted"})
             self.wanted[run_id] = ("KILLED", event.time_ms)

@@ -39,6 +39,8 @@ class Report:
     reason: str = ""
     waiting: str = ""
     """Why the epoch's checkpoint cannot be written for now."""
+    precision: str = ""
+    """Of an epoch: `fp32` or `bf16`, as it was trained."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
 
@@ -96,13 +98,13 @@ def run_trial(
         yield Report(training.epoch, restored=keeper.damaged)
     for epoch, metrics in keeper.history.items():
         if epoch > known or epoch == config.epochs:
-            yield Report(epoch, metrics, outcome="completed" if epoch == config.epochs else None)
+            yield Report(epoch, metrics, outcome="completed" if epoch == config.epochs else None, precision=training.precision)
     for trained in together.epochs(folder.name, training) if together else training.epochs():
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
             return
         yield from keeper.keep(training, trained)
-        yield Report(trained.epoch, trained.values, outcome="completed" if trained.epoch == config.epochs else None)
+        yield Report(trained.epoch, trained.values, outcome="completed" if trained.epoch == config.epochs else None, precision=training.precision)
 
 
 class Keeper:

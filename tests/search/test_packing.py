@@ -9,7 +9,7 @@ import ray
 from cluster.resources import Demand, Resources
 from search.experiment import Experiment
 from search.packing import Packing, most_members, pack, sample
-from search.space import Float, SearchSpace
+from search.space import Float, Int, SearchSpace
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -47,7 +47,7 @@ def on_gpu(experiment: Experiment, **more: Any) -> Experiment:
     [
         ("auto", {}, False),
         ("measure", {}, True),
-        ("measure", {"demand": Demand(workers=2)}, False),
+        ("auto", {"demand": Demand(gpus=1, workers=2), "device": "cuda"}, False),
         ("auto", {"device": "cuda", "demand": Demand(gpus=1)}, True),
         ("off", {"device": "cuda", "demand": Demand(gpus=1)}, False),
         ("auto", {"device": "cuda", "demand": Demand(gpus=0.5)}, False),
@@ -63,7 +63,27 @@ def test_what_is_measured(wide: Experiment, fuse: str, options: dict[str, Any], 
 
 def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
     assert pack(replace(wide, fuse="8"), Played(), Resources(cpus=2)) == Packing(members=8, reason="as asked for")  # type: ignore[arg-type]
-    assert pack(replace(wide, fuse="64"), Played(), Resources(cpus=2)).members == 20  # type: ignore[arg-type]
+    assert pack(replace(wide, fuse="64"), Played(), Resources(cpus=2)) == Packing(  # type: ignore[arg-type]
+        members=20, reason="64 on 2 workers take 128 trials at once; there are 40"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"algorithm": "bayes", "fuse": "8"}, "5 trials a worker: 8 on 2 workers take 16 trials at once, 4 times over with bayes; there are 40"),
+        ({"concurrency": 4, "fuse": "8"}, "2 trials a worker: --concurrency 4 allows no more (asked for: 8)"),
+    ],
+)
+def test_what_limits_a_number_is_said(wide: Experiment, options: dict[str, Any], words: str) -> None:
+    assert str(pack(replace(wide, **options), Played(), Resources(cpus=2))) == words  # type: ignore[arg-type]
+
+
+def test_trials_of_many_shapes_are_told_that_they_will_be_alone(wide: Experiment) -> None:
+    mixed = SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True), "batch_size": Int(8, 64)}, base={"model.name": "deep_cnn"})
+    found = pack(replace(wide, space=mixed, fuse="4"), Played(), Resources(cpus=2))  # type: ignore[arg-type]
+    assert found.members == 4
+    assert "few will meet one of their shape" in found.reason
 
 
 def test_processes_on_a_gpu_are_measured_and_may_win(wide: Experiment) -> None:
@@ -101,6 +121,7 @@ def test_nonsense_is_refused(experiment: Experiment, fuse: str) -> None:
         replace(experiment, fuse=fuse)
 
 
-def test_a_fused_trial_has_one_process(experiment: Experiment) -> None:
-    with pytest.raises(ConfigError, match=r"^--fuse 4 with --workers 2"):
-        replace(experiment, fuse="4", demand=Demand(workers=2))
+@pytest.mark.parametrize("fuse", ["4", "measure"])
+def test_a_fused_trial_has_one_process(fuse: str, experiment: Experiment) -> None:
+    with pytest.raises(ConfigError, match=rf"^--fuse {fuse} with --workers 2"):
+        replace(experiment, fuse=fuse, demand=Demand(workers=2))
