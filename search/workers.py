@@ -84,10 +84,14 @@ class Workers:
         return worker
 
     def returned(self, worker: Worker, *, over: bool) -> None:
-        """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with its last handle, or here."""
+        """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with its last handle, or here. Who leads a trial of
+        several workers is Tune's own affair.
+        """
         if isinstance(worker, Member):
             worker.leave()
-        elif over and self.demand.workers == 1:
+        elif self.demand.workers > 1:
+            return
+        elif over:
             self.kept.append(worker)
         elif self.stay:
             with suppress(ray.exceptions.RayError):

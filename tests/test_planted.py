@@ -49,7 +49,9 @@ def forms(trap: Path, folder: Path) -> dict[str, bytes]:
 def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, file: str, form: str) -> None:
     """Also when the manifest vouches for it."""
     tensors = {"weight": torch.zeros(3)}
-    path = checkpoint.save(tmp_path / "trial", {"epoch": 1, "model": tensors, "optimizer": {"state": {0: tensors}, "param_groups": []}, "schedule": {}, "precision": "fp32"}, {})
+    path = checkpoint.save(
+        tmp_path / "trial", {"epoch": 1, "model": tensors, "optimizer": {"state": {0: tensors}, "param_groups": []}, "schedule": {}, "precision": "fp32"}, {}
+    )
     content = forms(trap, tmp_path)[form]
     (path / file).write_bytes(content)
     manifest = json.loads((path / "manifest.json").read_text())

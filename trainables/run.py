@@ -15,6 +15,7 @@ import torch
 from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError
 from trainables.heartbeat import Heartbeat
 from trainables.loop import EpochMetrics, Training
 from trainables.ranking import rank
@@ -129,7 +130,7 @@ class Keeper:
                     self.history = {int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()}
                     return state
                 self.damaged.append(f"{path.name} is of another configuration")
-            except checkpoint.CheckpointError as error:
+            except (checkpoint.CheckpointError, ConfigError) as error:
                 self.damaged.append(str(error))
         return None
 
