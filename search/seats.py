@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution.class_cache import _ActorClassCache
 from ray.tune.execution.tune_controller import TuneController
@@ -47,7 +48,8 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
     """Have Tune take its actors for `Seat` from the workers, and give them back, rather than start and end its own (ray 2.60).
 
     A trial whose worker is starting keeps it: Tune would give it one that has become free, and end the one that starts. One that still waits
-    for a place takes what becomes free: there may be no other place any more.
+    for a place takes what becomes free: there may be no other place any more. And Tune counts no kinds of callbacks for statistics that are
+    off: for that it imports MLflow, Weights & Biases and Comet, a second before the first trial.
     """
     let_go: Callable[..., None] = RayActorManager._cleanup_actor
     get: Callable[..., Any] = _ActorClassCache.get
@@ -67,6 +69,7 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
         return not is_starting and reuse(controller, trial)
 
     with (
+        patch.object(usage, "tag_callbacks", lambda callbacks: None),
         patch.object(_ActorClassCache, "get", get_or_hire),
         patch.object(RayActorManager, "_cleanup_actor", let_go_and_return),
         patch.object(TuneController, "_maybe_reuse_cached_actor", reuse_if_none),
