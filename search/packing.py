@@ -1,6 +1,6 @@
 """How many trials share a worker, and how many workers a GPU: asked for, or measured before the search begins."""
 
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from search.experiment import Experiment
 from search.workers import Workers
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.shapes import alike, shape_key
 
 SAMPLES = 64
 SHARES = (2, 4, 8)
@@ -40,6 +41,20 @@ class Packing:
     def describe(self) -> dict[str, Any]:
         """Plain values, for the journal."""
         return asdict(self)
+
+
+def staff(experiment: Experiment, workers: Workers, have: Resources, *, say: Callable[[str], None]) -> tuple[int, Packing]:
+    """Start the workers; how many trials run at once, and how they share workers and GPUs."""
+    most = min(experiment.concurrency or 10**6, experiment.planned_trials)
+    workers.start(min(slots(have, experiment.demand), most))
+    packing = pack(experiment, workers, have)
+    if str(packing):
+        say(f"note: {packing}")
+    if packing.per_gpu > 1:
+        workers.demand = replace(experiment.demand, gpus=experiment.demand.gpus / packing.per_gpu)
+    count = min(slots(have, workers.demand), most)
+    workers.share(packing.members, count)
+    return min(count * packing.members, most), packing
 
 
 def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
@@ -71,17 +86,9 @@ def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
         else:
             times = f", {rounds} times over with {experiment.algorithm}" if rounds > 1 else ""
             reason = f"{wanted} on {count} workers take {wanted * count} trials at once{times}; there are {experiment.planned_trials}"
-    shapes = Counter(shape(config) for config in sample(experiment))
-    likely = sum(number**2 for number in shapes.values()) / max(1, shapes.total()) ** 2
-    if members > 1 and likely * members < 2:
+    if members > 1 and members * alike([shape_key(config) for config in sample(experiment)]) < 2:
         reason += "; but few will meet one of their shape (network, batch size, optimizer), and those that do not are trained in turn"
     return Packing(members=members, reason=reason)
-
-
-def shape(config: TrialConfig) -> tuple[object, ...]:
-    """What trials that train as one network have in common, as far as it is known without the network."""
-    options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
-    return config.model.name, options, config.batch_size, config.optimizer.name, config.precision
 
 
 def fits(have: Resources, demand: Demand, number: int) -> bool:

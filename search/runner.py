@@ -6,11 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rich.console import Console
@@ -37,9 +36,6 @@ from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError
-
-if TYPE_CHECKING:
-    from search.workers import Workers
 
 TERM_GRACE_S = 12
 """After SIGTERM, the seconds in which trials may finish their epoch."""
@@ -154,12 +150,13 @@ def conduct(
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):
-        from search.tuning import evaluate_best, tune_search  # Ray and Tune are imported once nothing can be refused any more
+        from search.packing import staff  # Ray and Tune are imported once nothing can be refused any more
+        from search.tuning import evaluate_best, tune_search
         from search.workers import Workers
 
         origin = provenance()
         workers = Workers(experiment, dataset, origin)
-        at_once, packing = staff(experiment, workers, have, console)
+        at_once, packing = staff(experiment, workers, have, say=partial(say, console))
         journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
         journal.other = lease.other
         driver = Driver(experiment, journal, slots=at_once)
@@ -170,7 +167,7 @@ def conduct(
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing, "provenance": origin, "began_ms": began_ms}
+            facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began_ms}
             try:
                 journal.append("started" if resumed is None else "resumed", **facts, **(first_facts(experiment) if resumed is None else resumed))
             except (KeyboardInterrupt, Unwritten):
@@ -196,22 +193,6 @@ def conduct(
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles)
-
-
-def staff(experiment: Experiment, workers: "Workers", have: Resources, console: Console) -> tuple[int, dict[str, object]]:
-    """Start the workers; how many trials run at once, and how they share workers and GPUs."""
-    from search.packing import pack
-
-    count = min(slots(have, experiment.demand), experiment.concurrency or 10**6, experiment.planned_trials)
-    workers.start(count)
-    packing = pack(experiment, workers, have)
-    if str(packing):
-        say(console, f"note: {packing}")
-    if packing.per_gpu > 1:
-        workers.demand = replace(experiment.demand, gpus=experiment.demand.gpus / packing.per_gpu)
-        count = min(slots(have, workers.demand), experiment.concurrency or 10**6, experiment.planned_trials)
-    workers.share(packing.members, count)
-    return min(count * packing.members, experiment.concurrency or 10**6, experiment.planned_trials), packing.describe()
 
 
 def import_tune() -> None:

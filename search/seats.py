@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 
 from search.driver import Driver
 from search.trial import Job
-from search.workers import Worker, Workers
+from search.workers import Member, Worker, Workers
 
 Errors = dict[str, Any]
 """What each trial failed of, by Tune's trial id."""
@@ -54,6 +54,7 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
     let_go: Callable[..., None] = RayActorManager._cleanup_actor
     get: Callable[..., Any] = _ActorClassCache.get
     reuse: Callable[..., bool] = TuneController._maybe_reuse_cached_actor
+    kill = ray.kill
 
     def get_or_hire(cache: Any, trainable: Any) -> Any:
         return Hiring(workers) if issubclass(trainable, Seat) else get(cache, trainable)
@@ -63,12 +64,19 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
         let_go(manager, tracked_actor)
         workers.returned(actor, over=driver.over)
 
+    def kill_or_leave(actor: Any, **options: Any) -> None:
+        if isinstance(actor, Member):
+            actor.stop.remote()  # its neighbours live on
+        else:
+            kill(actor, **options)
+
     def reuse_if_none(controller: TuneController, trial: Trial) -> bool:
         own = controller._trial_to_actor.get(trial)
         is_starting = own is not None and trial not in controller._resetting_trials and controller._actor_manager.is_actor_started(own)
         return not is_starting and reuse(controller, trial)
 
     with (
+        patch.object(ray, "kill", kill_or_leave),
         patch.object(usage, "tag_callbacks", lambda callbacks: None),
         patch.object(_ActorClassCache, "get", get_or_hire),
         patch.object(RayActorManager, "_cleanup_actor", let_go_and_return),

@@ -62,10 +62,13 @@ class Process:
 
     def plan(self, configs: list[dict[str, Any]], dataset: Dataset, *, trials: int, processes: dict[int, float]) -> dict[str, Any]:
         """The `Plan` for trials such as these, so many at once, as plain values; `processes` as `planner.plan` takes it."""
-        from trainables.planner import plan, shared
+        from trainables.fusion import shape_of
+        from trainables.planner import plan
+        from trainables.shapes import alike
 
         made = [TrialConfig.from_dict(config) for config in configs]
-        return dict(vars(plan(made[0], dataset, device=self._device, trials=trials, share=shared(made), processes=processes)))
+        share = alike([shape_of(config) for config in made])
+        return dict(vars(plan(made[0], dataset, device=self._device, trials=trials, share=share, processes=processes)))
 
     def rate(self, config: dict[str, Any], dataset: Dataset) -> float:
         """Images a second of a training here, beside whatever else runs."""

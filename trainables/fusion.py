@@ -11,19 +11,20 @@ alone but for the order in which numbers are added (in float32 on a CPU they agr
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.config import TrialConfig
+from trainables.config import ModelConfig, TrialConfig
 from trainables.fused_layers import blueprint, fuse
 from trainables.fused_masks import masks_for
 from trainables.fused_optimizers import FUSED, KEPT, hand_back, steps_taken
 from trainables.loop import EVAL_BATCH, EpochMetrics, Training, autocast, mixed_seed
 from trainables.models.registry import MODELS
+from trainables.shapes import shape_key
 
 EXAMPLE_SIDE = 32
 """Pixels of the image for which a model is built, without memory, to see what it is made of."""
@@ -34,18 +35,15 @@ def shape_of(config: TrialConfig) -> Hashable | None:
 
     Learning rate, weight decay, momentum, schedule, dropout, augmentation, seed and number of epochs are each trial's own.
     """
-    options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
-    if not _stacks(config.model.name, options):
-        return None
-    return config.model.name, options, config.batch_size, config.optimizer.name, config.precision, config.data
+    return shape_key(config) if _stacks(replace(config.model, dropout=None)) else None
 
 
 @lru_cache
-def _stacks(name: str, options: tuple[tuple[str, Any], ...]) -> bool:
-    entry = MODELS[name]
+def _stacks(model: ModelConfig) -> bool:
+    entry = MODELS[model.name]
     side = max(entry.min_side, EXAMPLE_SIDE)
     with torch.device("meta"):
-        network = entry.build((3, side, side), 2, **{**entry.options, **dict(options)})
+        network = entry.build((3, side, side), 2, **model.options)
     return blueprint(network) is not None
 
 

@@ -7,7 +7,6 @@ can lose, so it is chosen only where a few steps of this very network on this ve
 import math
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -94,7 +93,7 @@ def plan(
         dataset: what they train on; a few of its images are trained on and nothing is kept.
         device: where.
         trials: how many run at once.
-        share: the part of them that is expected to have one shape (`shared`).
+        share: the part of them that is expected to have one shape (`shapes.alike`).
         processes: images a second of several processes on this device, all together, by their number, where the caller has measured that.
         measure: how plain and fused are compared; given by tests.
 
@@ -105,17 +104,6 @@ def plan(
     refusal = unfit(config, dataset, device, most)
     compared = {} if refusal else compare(config, dataset, device, most, measure or measured)
     return choose(compared, dict(processes or {}), refusal)
-
-
-def shared(configs: Sequence[TrialConfig]) -> float:
-    """The part of these trials, which run at once, that has the shape of any one of them, on average: 1 if all share one, 1/n if none do.
-
-    A trial that cannot be fused is alone. 0 for no trials.
-    """
-    shapes = [shape_of(config) for config in configs]
-    sizes = Counter(shape for shape in shapes if shape is not None)
-    pairs = sum(size**2 for size in sizes.values()) + shapes.count(None)
-    return pairs / max(len(configs), 1) ** 2
 
 
 def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:

@@ -3,17 +3,22 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.bench.commands import execute, scratch
 from tests.bench.table import Figures, Row, Side
 
+RATE: dict[str, Any] = {"figure": "images_s", "unit": "a second", "more_is_better": True}
 NETS = (
-    ("P7", "table2, 1 x 28 x 28", "table2", (1, 28, 28), 64, 30),
-    ("P7b", "table2, 1 x 28 x 28", "table2", (1, 28, 28), 128, 15),
-    ("P7c", "table2, 3 x 224 x 224", "table2", (3, 224, 224), 16, 2),
-    ("P7d", "ResNet-18, 3 x 224 x 224", "resnet18", (3, 224, 224), 16, 2),
+    ("P7", "table2, 1 x 28 x 28", "table2", (1, 28, 28), 64, 30, "auto"),
+    ("P7b", "table2, 1 x 28 x 28", "table2", (1, 28, 28), 128, 15, "auto"),
+    ("P7c", "table2, 3 x 224 x 224", "table2", (3, 224, 224), 16, 2, "auto"),
+    ("P7d", "ResNet-18, 3 x 224 x 224", "resnet18", (3, 224, 224), 16, 2, "auto"),
+    ("P7e", "table2, 1 x 28 x 28, no bfloat16", "table2", (1, 28, 28), 64, 30, "fp32"),
+    ("P7f", "table2, 3 x 224 x 224, no bfloat16", "table2", (3, 224, 224), 16, 2, "fp32"),
+    ("P7g", "ResNet-18, 3 x 224 x 224, no bfloat16", "resnet18", (3, 224, 224), 16, 2, "fp32"),
 )
-"""Row, title, network, image, batch size, and steps a round."""
+"""Row, title, network, image, batch size, steps a round, and our precision."""
 
 
 def alone(*words: object) -> Figures:
@@ -39,9 +44,7 @@ def workers_row(seconds: float) -> Row:
         what="images a second on 2 cores, table2, batch 64: one worker with 2 threads, against two with one each",
         theirs=Side("one worker, 2 threads", lambda seed: alone(*words, "--threads", 2)),
         ours=Side("two workers, 1 thread each", lambda seed: side_by_side(*words)),
-        figure="images_s",
-        unit="a second",
-        more_is_better=True,
+        **RATE,
     )
 
 
@@ -52,17 +55,15 @@ def side_by_side(*words: object) -> Figures:
         return {"images_s": sum(one.result()["images_s"] for one in both)}
 
 
-def step_row(name: str, title: str, net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float) -> Row:
+def step_row(name: str, title: str, net: str, image: tuple[int, int, int], batch: int, steps: int, precision: str, seconds: float) -> Row:
     """Images a second on one core."""
-    words = ["step", "--net", net, "--image", *image, "--batch", batch, "--steps", steps, "--seconds", seconds]
+    words = ["step", "--net", net, "--image", *image, "--batch", batch, "--steps", steps, "--seconds", seconds, "--precision", precision]
     return Row(
         name=name,
         what=f"images a second on one core: {title}, batch {batch}, against stock torch",
         theirs=Side(f"stock step, {title}, {batch}", lambda seed: alone(*words, "--side", "stock")),
         ours=Side(f"our step, {title}, {batch}", lambda seed: alone(*words, "--side", "ours")),
-        figure="images_s",
-        unit="a second",
-        more_is_better=True,
+        **RATE,
     )
 
 

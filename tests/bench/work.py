@@ -49,18 +49,18 @@ def random_part(count: int, image: tuple[int, int, int]) -> Part:
     return Part(generator.integers(0, 256, (count, height, width, channels), dtype=np.uint8), np.arange(count) % 10)
 
 
-def our_training(net: str, image: tuple[int, int, int], batch: int, steps: int) -> Training:
+def our_training(net: str, image: tuple[int, int, int], batch: int, steps: int, precision: str) -> Training:
     """A training with so many steps an epoch, and next to no validation."""
     dataset = Dataset("noise", CLASSES, random_part(batch * steps, image), random_part(10, image), None, "")
     options = {"model.width": 32} if net == "table2" else {}
-    config = TrialConfig().override({"model.name": net if net in MODELS else "table2", "batch_size": batch, "epochs": 10**6, **options})
+    config = TrialConfig().override({"model.name": net if net in MODELS else "table2", "batch_size": batch, "epochs": 10**6, "precision": precision, **options})
     return Training(config, dataset)
 
 
-def our_rate(net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float) -> list[float]:
+def our_rate(net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float, precision: str) -> list[float]:
     """Images a second of each epoch but the first."""
     with registry(net):
-        training = our_training(net, image, batch, steps)
+        training = our_training(net, image, batch, steps, precision)
     epochs = training.epochs()
     return [batch * steps / next(epochs).values["time/epoch_s"] for _ in until(seconds)][1:]
 
@@ -135,14 +135,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--crop", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--data-root", default="data")
     args = parser.parse_args()
     if args.side == "ours":
         prepare(args.threads)
     torch.set_num_threads(args.threads)
     if args.task == "step":
-        rate = our_rate if args.side == "ours" else stock_rate
-        values = rate(args.net, tuple(args.image), args.batch, args.steps, args.seconds)
+        work = args.net, tuple(args.image), args.batch, args.steps, args.seconds
+        values = our_rate(*work, args.precision) if args.side == "ours" else stock_rate(*work)
         print(json.dumps({"images_s": statistics.median(values), "rounds": len(values)}))
     else:
         cost = our_data if args.side == "ours" else stock_data

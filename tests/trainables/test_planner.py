@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainables import planner
-from trainables.planner import MARGIN, MEMBERS, Comparison, Plan, choose, plan, shared
+from trainables.planner import MARGIN, MEMBERS, Comparison, Plan, choose, plan
 
 
 @pytest.fixture
@@ -152,28 +152,6 @@ def test_processes_may_be_chosen_for_what_is_not_fused(make_config, make_dataset
 
 def test_nothing_measured_is_plain():
     assert choose({}, {}, "because") == Plan(kind="plain", measured={}, reason="because")
-
-
-# How many share a shape
-
-
-def test_the_share_is_that_of_the_group_one_is_in(make_config):
-    one, other, third = make_config(), make_config(model__layers=8), make_config(batch_size=16)
-    assert shared([one] * 4) == 1
-    assert shared([one, one, other, other]) == 0.5
-    assert shared([one, other, third]) == pytest.approx(1 / 3)
-    assert shared([one, one, one, other]) == pytest.approx((3 * 0.75 + 0.25) / 4)
-    assert shared([]) == 0
-
-
-def test_what_is_each_trials_own_does_not_lower_the_share(make_config):
-    configs = [make_config(optimizer__lr=0.1 / (n + 1), seed=n, epochs=n + 1, model__dropout=0.1 * n, optimizer__schedule="cosine") for n in range(5)]
-    assert shared(configs) == 1
-
-
-def test_what_cannot_be_fused_is_alone(make_config, monkeypatch):
-    monkeypatch.setattr(planner, "shape_of", lambda config: None)
-    assert shared([make_config()] * 4) == 0.25
 
 
 # Measured

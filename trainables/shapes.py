@@ -1,0 +1,22 @@
+"""What trials must have in common to be trained as one network, as far as it is known without torch."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+from trainables.config import TrialConfig
+
+
+def shape_key(config: TrialConfig) -> Hashable:
+    """Equal for trials of one network, batch size, kind of optimizer, precision and data; everything else is each trial's own."""
+    options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
+    return config.model.name, options, config.batch_size, config.optimizer.name, config.precision, config.data
+
+
+def alike(shapes: Sequence[Hashable | None]) -> float:
+    """The part of these trials, which run at once, that has the shape of any one of them, on average: 1 if all share one, 1/n if none do.
+
+    None is the shape of a trial that cannot be fused, which is alone. 0 for no trials.
+    """
+    sizes = Counter(shape for shape in shapes if shape is not None)
+    pairs = sum(size**2 for size in sizes.values()) + shapes.count(None)
+    return pairs / max(len(shapes), 1) ** 2
