@@ -50,8 +50,8 @@ def _move(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> 
 def _shift(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
     """Each image is a window into its copy with a black border; all windows are read at once."""
     count, channels, height, width = images.shape
-    crop, device = config.crop, images.device
-    across, down = (_steps(count, crop, generator, device) + crop for _ in range(2))
+    crop, device = min(config.crop, max(height, width)), images.device  # further than its own size an image cannot be shifted out of sight
+    across, down = (_steps(count, config.crop, generator, device).clamp(-crop, crop) + crop for _ in range(2))
     bordered = functional.pad(images.permute(0, 2, 3, 1), (0, 0, crop, crop, crop, crop)).contiguous()
     rows = (width + 2 * crop) * channels
     windows = bordered.as_strided((count, 2 * crop + 1, 2 * crop + 1, height, width * channels), (bordered.stride(0), rows, channels, rows, 1))

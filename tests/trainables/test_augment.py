@@ -190,3 +190,9 @@ def test_saturation_keeps_the_brightness_that_the_eye_sees():
     seen = changed @ torch.tensor([0.299, 0.587, 0.114])
     assert seen.min() > 0.8 * 0.9 * seen.mean()
     assert seen.max() < 1.15 * seen.mean()
+
+
+def test_a_shift_further_than_the_image_is_wide_costs_no_more_and_leaves_black():
+    changed = augment(torch.ones(64, 1, 8, 6), AugmentConfig(crop=512), generator())
+    assert changed.shape == (64, 1, 8, 6)
+    assert (changed == 0).all(dim=(1, 2, 3)).sum() >= 60

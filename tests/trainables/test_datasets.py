@@ -299,6 +299,14 @@ def test_labels_that_do_not_match_the_images_are_an_error(source, tmp_path):
         load(config)
 
 
+def test_labels_where_images_should_be_are_an_error(source, tmp_path):
+    config = source("mnist")
+    folder = tmp_path / "data/MNIST/raw"
+    (folder / "train-images-idx3-ubyte").write_bytes((folder / "train-labels-idx1-ubyte").read_bytes())
+    with pytest.raises(DataError, match=r"^mnist not found \(or damaged\) under"):
+        load(config)
+
+
 def test_a_label_beyond_the_classes_is_an_error(source, tmp_path):
     config = source("mnist")
     write_idx(tmp_path / "data/MNIST/raw/train-labels-idx1-ubyte", (np.arange(60) % 11).astype(np.uint8))

@@ -41,24 +41,23 @@ def read_idx(loader: Callable[[], Callable[..., Any]], config: DataConfig, paths
     if download:
         return read(loader(), config, download=True)
     try:
-        train, train_labels, test, test_labels = (idx(path) for path in paths)
+        train, train_labels, test, test_labels = (idx(path, axes) for path, axes in zip(paths, (3, 1, 3, 1), strict=True))
     except (OSError, ValueError) as error:
         raise DataError(missing(config)) from error
     return Decoded(classes, _arrays(train, train_labels, config), _arrays(test, test_labels, config))
 
 
-def idx(path: Path) -> Images:
-    """The array of an IDX file of bytes (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each axis's length
-    as four bytes, the values.
+def idx(path: Path, axes: int) -> Images:
+    """The array, of so many axes, of an IDX file of bytes (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each
+    axis's length as four bytes, the values.
 
     Raises:
         ValueError: the file is something else, or not whole.
     """
     content = path.read_bytes()
-    if content[:3] != b"\0\0\x08" or len(content) < 4:
-        raise ValueError(f"{path} is no IDX file of bytes")
-    axes = content[3]
-    shape = np.frombuffer(content, ">i4", axes, offset=4)
+    if content[:4] != bytes([0, 0, 8, axes]):
+        raise ValueError(f"{path} is no IDX file of bytes with {axes} axes")
+    shape = np.frombuffer(content, ">u4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape).copy()
 
 
