@@ -25,12 +25,11 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-"""No phoning home, a token for every door, the user's working directory, and none of Tune's own log files and signal handlers."""
+"""No phoning home, a token for every door, the user's working directory, and none of Tune's own state files and signal handlers."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """A session on this machine alone listens on 127.0.0.1 only."""

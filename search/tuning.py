@@ -32,7 +32,7 @@ from search.experiment import Experiment
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
 from search.journal import JournalError
 from search.result import TrialResult
-from search.seats import Errors, Seat, failures_told, hired
+from search.seats import Errors, Seat, books_short, failures_told, hired
 from search.secrets import masked
 from search.terminal import error_line
 from search.trial import Job, gate_name, make_job, train_on_workers
@@ -207,7 +207,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
     """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with scratch(driver) as folder, failures_told() as errors, hired(workers, driver):
+    with scratch(driver) as folder, failures_told() as errors, books_short(), hired(workers, driver):
         callback = DriverCallback(driver, errors, tick, shared=workers.members > 1)
         tuner = tune.Tuner(
             _trainable(driver, workers),

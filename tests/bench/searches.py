@@ -19,9 +19,9 @@ ALIKE = ("trials", "epochs")
 
 
 def warm(work: Work, seed: int) -> Figures:
-    """Our second search on a cluster that is up: the first one has warmed the cache of decoded images and the workers' disk."""
-    with scratch() as cache, cluster(work.slots) as (address, environment):
-        environment |= {"XDG_CACHE_HOME": str(cache)}
+    """Our second search on a cluster that is up: the first one has decoded the images, read everything from disk, and made MLflow's database."""
+    with scratch() as kept, cluster(work.slots) as (address, environment):
+        environment |= {"XDG_CACHE_HOME": str(kept), "MLFLOW_TRACKING_URI": f"sqlite:///{kept}/mlflow.db"}
         search(work, seed, "--address", address, environment=environment)
         return search(work, seed, "--address", address, environment=environment)
 

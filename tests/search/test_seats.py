@@ -6,9 +6,10 @@ from unittest.mock import Mock
 
 import pytest
 import ray
+from ray.tune.execution.tune_controller import TuneController
 
 from search.experiment import Experiment
-from search.seats import hired
+from search.seats import books_short, hired
 from search.tuning import SAME_DEATH_S, DriverCallback
 from search.workers import Member, Shared
 from tests.search.conftest import OpenDriver
@@ -22,6 +23,15 @@ def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(experiment: Exp
         ray.kill(member)
     (place,) = process.stop.remote.call_args.args
     assert place in member.worker.taken
+
+
+def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes through its list at every step: of ten thousand trials the last would take longer than the first."""
+    controller: Any = SimpleNamespace(_trials=["done", "runs", "failed"], _stopped_trials={"done"}, _failed_trials={"failed"})
+    monkeypatch.setattr(TuneController, "step", lambda controller: None)
+    with books_short():
+        TuneController.step(controller)
+    assert (controller._trials, controller._stopped_trials, controller._failed_trials) == (["runs"], set(), set())
 
 
 @pytest.mark.parametrize(("shared", "kinds"), [(True, ["memory", "lost", "lost", "memory"]), (False, ["memory"] * 4)])
