@@ -22,6 +22,8 @@ class ModelEntry:
     """The options of `ModelConfig` that this network reads, with its defaults."""
     min_side: int = 1
     """The smallest height and width of an image, in pixels, that passes through."""
+    kind: str = "network"
+    """`network`, trained in epochs by gradient descent, or `baseline`: features made by hand and a classifier that is fitted once."""
 
     def build(self, image: tuple[int, int, int], classes: int, **options: Any) -> "nn.Module":
         """A freshly initialised network: float32 (batch, channels, height, width) in, logits (batch, classes) out."""
