@@ -96,8 +96,8 @@ def books_short() -> Iterator[None]:
         step(controller)
         if over := controller._stopped_trials | controller._failed_trials:
             controller._trials = [trial for trial in controller._trials if trial not in over]
-            controller._stopped_trials.clear()
-            controller._failed_trials.clear()
+            for kept in (controller._trials_to_cache, controller._stopped_trials, controller._failed_trials):
+                kept -= over
 
     with patch.object(TuneController, "step", step_and_forget), patch.object(tuning, "_create_default_callbacks", lambda callbacks, **_: callbacks):
         yield
