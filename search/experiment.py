@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ from cluster.resources import Demand
 from search.algorithms.registry import ALGORITHMS
 from search.schedulers.registry import SCHEDULERS
 from search.secrets import masked
-from search.space import Params, SearchSpace
+from search.space import Choice, Params, SearchSpace
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, unknown
@@ -127,6 +127,19 @@ class Experiment:
         """The most epochs that any trial may have."""
         return max(self.config(params).epochs for params in self.space.edges())
 
+    def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
+        """This search without the models that cannot take these images whatever else is searched, and a line for each of them."""
+        choice = self.space.domains.get("model.name")
+        if not isinstance(choice, Choice):
+            return self, []
+        problems: dict[str, list[str]] = {name: [] for name in choice.options}
+        for config in map(self.config, self.space.edges()):
+            problems[config.model.name].append(size_problem(config, dataset))
+        unfit = {name: found[0] for name, found in problems.items() if found and all(found)}
+        if not unfit or len(unfit) == len(problems):
+            return self, []
+        return replace(self, space=self.space.without("model.name", unfit)), [f"note: left out: {problem}" for problem in unfit.values()]
+
     def problems(self, dataset: Dataset) -> Iterator[str]:
         """What cannot work with this data, each problem once."""
         seen = set()
@@ -184,8 +197,14 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
         yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. {remedy}"
     if config.batch_size > len(dataset.train):
         yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Fix a smaller one with --set batch_size=N, or add images."
-    _, height, width = dataset.image
-    smallest = MODELS[config.model.name].min_side
-    if min(height, width) < smallest:
-        remedy = f"Use --set data.image_size={smallest} or another model."
-        yield f"{config.model.name} needs images of at least {smallest} x {smallest} pixels (got {width} x {height}). {remedy}"
+    if problem := size_problem(config, dataset):
+        yield problem
+
+
+def size_problem(config: TrialConfig, dataset: Dataset) -> str:
+    """Why the images are too small for this config's model; empty if they are not."""
+    model, (_, height, width) = MODELS[config.model.name], dataset.image
+    if min(model.seen(dataset.image, config.model.options)) >= model.min_side:
+        return ""
+    remedy = f"Use --set {'model.input_size' if 'input_size' in model.options else 'data.image_size'}={model.min_side} or another model."
+    return f"{config.model.name} needs images of at least {model.min_side} x {model.min_side} pixels (got {width} x {height}). {remedy}"

@@ -8,7 +8,6 @@ import numpy as np
 
 from cluster.resources import slots
 from search.experiment import Experiment
-from search.notes import notes
 from search.runner import prepare
 from search.schedulers.asha import Asha
 
@@ -58,7 +57,8 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     """
     from trainables.estimate import epoch_seconds
 
-    dataset, local = prepare(experiment, download=download)
+    prepared = prepare(experiment, download=download)
+    experiment, dataset = prepared.experiment, prepared.dataset
     generator = np.random.default_rng(experiment.seed)
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
     costs: list[float] = []
@@ -72,9 +72,9 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     most = sum(known) if known else trials * experiment.horizon
     lengths = known or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(min(trials, MOST_SAMPLED))]
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
-    at_once = min(slots(local, experiment.demand), experiment.concurrency or 10**6, trials)
+    at_once = min(slots(prepared.local, experiment.demand), experiment.concurrency or 10**6, trials)
     each = mean(costs) / (at_once * experiment.demand.workers)
-    return Plan(trials, most, round(trials * expected), at_once, START_S + trials * expected * each, START_S + most * each, tuple(notes(experiment, dataset)))
+    return Plan(trials, most, round(trials * expected), at_once, START_S + trials * expected * each, START_S + most * each, tuple(prepared.notes))
 
 
 def _duration(seconds: float) -> str:

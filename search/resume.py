@@ -70,15 +70,16 @@ def resume(args: argparse.Namespace) -> tuple[Finished, Experiment]:
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):
         return record(experiment, result), experiment
-    dataset, local = prepare(experiment)
-    found = changes(result.started, {"experiment": experiment.describe(), "data": data_facts(experiment, dataset), "provenance": provenance()})
+    prepared = prepare(experiment)
+    experiment = prepared.experiment
+    found = changes(result.started, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
     if found and not args.allow_change:
         raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
     console = Terminal(stderr=True)
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {len(result.unfinished)} go on where they were cut off")
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return conduct(experiment, dataset, local, console, began_ms, resumed={"changes": found, **space_file}), experiment
+    return conduct(prepared, console, began_ms, resumed={"changes": found, **space_file}), experiment
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 
 from cluster.errors import NotReady
 from search.experiment import Experiment
@@ -17,7 +18,7 @@ AMPLE = 10**9
 
 @dataclass(frozen=True)
 class Room:
-    """The bytes that a search's checkpoints need at most, and those that are free."""
+    """The bytes that a search's checkpoints need if each model is tried as often in its largest form, and those that are free."""
 
     needed: int
     free: int
@@ -36,9 +37,10 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
         return None
     from trainables.estimate import checkpoint_bytes
 
-    models = {experiment.config(params).model for params in experiment.space.edges()}
-    largest = max(checkpoint_bytes(model, dataset.image, len(dataset.classes)) for model in models)
-    return Room(experiment.planned_trials * CHECKPOINTS * largest, free, experiment.storage)
+    largest: dict[str, int] = {}
+    for model in {experiment.config(params).model for params in experiment.space.edges()}:
+        largest[model.name] = max(largest.get(model.name, 0), checkpoint_bytes(model, dataset.image, len(dataset.classes)))
+    return Room(round(experiment.planned_trials * CHECKPOINTS * mean(largest.values())), free, experiment.storage)
 
 
 def check_room(experiment: Experiment, dataset: Dataset) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
@@ -18,6 +19,7 @@ from search.outcome import tell
 from search.plan import make_plan
 from search.runner import run
 from search.schedulers.registry import SCHEDULERS
+from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
 from search.terminal import Terminal, say
 from search.tracking import DEFAULT_TRACKING
@@ -42,6 +44,12 @@ def parser() -> Parser:
     what.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie")
     what.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
     what.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, rather than refuse the folder")
+    what.add_argument(
+        "--weights",
+        type=Path,
+        metavar="PATH",
+        help="begin with the weights in this file, a checkpoint, or a folder of files with torchvision's names (default: torchvision's, from its cache)",
+    )
     what.add_argument(
         "--set",
         action="append",
@@ -109,7 +117,9 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     settings = dict(parse_setting(text) for text in args.settings)
     if args.precision and settings.setdefault("precision", args.precision) != args.precision:
         raise ConfigError(f"--precision {args.precision} and --set precision={settings['precision']}: leave one of them out.")
-    space = find(args.space).fixed(settings)
+    space = find(args.space)
+    settings = with_weights(args.weights, space, settings)
+    space = space.fixed(settings)
     base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad})
     base = replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)).override(space.base)
     device, gpus = device_and_gpus(args)
@@ -141,6 +151,16 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
             )
         },
     )
+
+
+def with_weights(weights: Path | None, space: SearchSpace, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, and what `--weights` means: where weights are found, and that networks begin with them unless that is searched."""
+    if weights is None:
+        return settings
+    if not weights.exists():
+        raise ConfigError(f"--weights '{weights}' not found. Name a file, a checkpoint, or a folder of files with torchvision's names.")
+    begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
+    return {**begins, "model.weights": str(weights.absolute()), **settings}
 
 
 def absolute_source(space: str) -> str:

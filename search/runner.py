@@ -53,8 +53,18 @@ class Finished:
     exit_code: int
 
 
-def prepare(experiment: Experiment, *, download: bool = False) -> tuple[Dataset, Resources]:
-    """Everything that can be checked before a machine starts: data, space, storage, MLflow, cluster, devices.
+@dataclass(frozen=True)
+class Prepared:
+    """What a search needs, all of it checked; `experiment` is without what cannot work with the data, of which `notes` tell."""
+
+    experiment: Experiment
+    dataset: Dataset
+    local: Resources
+    notes: list[str]
+
+
+def prepare(experiment: Experiment, *, download: bool = False) -> Prepared:
+    """Everything that can be checked before a machine starts: data, space, weights, storage, MLflow, cluster, devices.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -63,6 +73,7 @@ def prepare(experiment: Experiment, *, download: bool = False) -> tuple[Dataset,
     """
     local = wanted_resources(experiment)
     dataset = load(experiment.base.data, download=download)
+    experiment, left_out = experiment.fitting(dataset)
     problems = list(experiment.problems(dataset))
     if problems:
         raise ConfigError("\n".join(problems))
@@ -70,7 +81,24 @@ def prepare(experiment: Experiment, *, download: bool = False) -> tuple[Dataset,
     check_tracking(experiment.tracking)
     check_storage(experiment)
     check_room(experiment, dataset)
-    return dataset, local
+    check_weights(experiment, dataset)
+    return Prepared(experiment, dataset, local, [*left_out, *notes(experiment, dataset)])
+
+
+def check_weights(experiment: Experiment, dataset: Dataset) -> None:
+    """See that the weights with which networks are to begin are there and fit; fetch those that are not there.
+
+    Raises:
+        ConfigError: they do not fit.
+        Unavailable: they are not there and cannot be fetched.
+    """
+    models = {config.model for config in map(experiment.config, experiment.space.edges()) if config.model.pretrained}
+    first = {(model.name, model.weights, model.input_size): model for model in models}
+    if first:
+        from trainables.models.weights import check  # torch
+
+        for model in first.values():
+            check(model, dataset.image, len(dataset.classes))
 
 
 def wanted_resources(experiment: Experiment) -> Resources:
@@ -130,23 +158,22 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     """
     began_ms = now_ms()
     refuse_taken(experiment)
-    dataset, local = prepare(experiment, download=download)
+    prepared = prepare(experiment, download=download)
     console = Terminal(stderr=True)
-    for line in notes(experiment, dataset):
+    for line in prepared.notes:
         say(console, line)
     announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs")
-    return conduct(experiment, dataset, local, console, began_ms)
+    return conduct(prepared, console, began_ms)
 
 
-def conduct(
-    experiment: Experiment, dataset: Dataset, local: Resources, console: Console, began_ms: int, *, resumed: dict[str, object] | None = None
-) -> Finished:
+def conduct(prepared: Prepared, console: Console, began_ms: int, *, resumed: dict[str, object] | None = None) -> Finished:
     """Have a search's trials trained, tested and recorded, from its beginning or from where its journal ends (then `resumed` says more of it)."""
+    experiment, dataset = prepared.experiment, prepared.dataset
     folder, troubles = experiment.folder, list[str]()
     with (
         Lease(folder, say=partial(say, console)) as lease,
         clean_if_unused(folder),
-        session(experiment.address, local=local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
+        session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):

@@ -10,13 +10,13 @@
     )
 
 Bounds are inclusive. Nonsense is refused at birth with a `ConfigError`. A domain with `when` exists only in trials where the other
-parameters have those values (one, or a tuple of several).
+parameters have those values (one, or a tuple of several); `Cases` gives a parameter other domains under other values.
 """
 
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Self
 
@@ -64,9 +64,15 @@ class Domain(ABC):
     def refuse_nonsense(self) -> None:
         """Raise ConfigError when the domain has no values or makes no sense."""
 
-    def exists(self, params: Params) -> bool:
-        """Whether the parameter is there beside these values of others."""
-        return all(params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,)) for path, wanted in self.when.items())
+    @property
+    def parents(self) -> set[str]:
+        """The parameters on which it depends."""
+        return set(self.when)
+
+    def under(self, params: Params) -> "Domain | None":
+        """The domain beside these values of other parameters; None where the parameter is not there."""
+        is_there = all(params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,)) for path, wanted in self.when.items())
+        return self if is_there else None
 
 
 @dataclass(frozen=True)
@@ -182,12 +188,55 @@ class Choice(Domain):
         return self.options[generator.integers(len(self.options))]
 
 
+@dataclass(frozen=True, init=False)
+class Cases(Domain):
+    """One parameter that has other domains under other values: the first that exists is its own, and none if none does."""
+
+    cases: tuple[Domain, ...]
+
+    def __init__(self, *cases: Domain) -> None:
+        object.__setattr__(self, "cases", cases)
+        object.__setattr__(self, "when", {})
+
+    @property
+    def parents(self) -> set[str]:
+        """Those of each case."""
+        return {parent for case in self.cases for parent in case.parents}
+
+    def under(self, params: Params) -> Domain | None:
+        """The first case that exists."""
+        return next((case for case in self.cases if case.under(params) is not None), None)
+
+    def refuse_nonsense(self) -> None:
+        """At least one case, none of them nonsense."""
+        if not self.cases:
+            raise ConfigError("no case is given; give at least one domain.")
+        for case in self.cases:
+            case.refuse_nonsense()
+
+    @property
+    def values(self) -> Sequence[Any] | None:
+        """Those of all cases."""
+        each = [case.values for case in self.cases]
+        return None if any(values is None for values in each) else list(dict.fromkeys(value for values in each for value in values or ()))
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """Those of all cases."""
+        return tuple(dict.fromkeys(value for case in self.cases for value in case.extremes))
+
+    def sample(self, generator: np.random.Generator) -> Any:
+        """Is asked of one of the cases."""
+        raise TypeError("ask the case that `under` gives")
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """What is searched (`domains`), and what every trial has beside it (`base`, by dotted path).
 
     `trials` is how many a search starts when the user does not say; None leaves it to the search. `reference` is a known
-    configuration to set beside the best one found, such as a paper's, and `reference_title` what it is called.
+    configuration to set beside the best one found, such as a paper's, and `reference_title` what it is called. `first` are points, whole or
+    in part, with which a random or Bayesian search begins.
     """
 
     domains: Mapping[str, Domain]
@@ -195,6 +244,7 @@ class SearchSpace:
     trials: int | None = None
     reference: Mapping[str, Any] = field(default_factory=dict)
     reference_title: str = "reference"
+    first: Sequence[Params] = ()
 
     def __post_init__(self) -> None:
         for path in self.base:
@@ -209,18 +259,31 @@ class SearchSpace:
                 domain.refuse_nonsense()
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
-            for parent in domain.when:
+            for parent in domain.parents:
                 if parent not in (*list(self.domains)[:position], *self.base):
                     raise ConfigError(f"{path}: 'when' names '{parent}', which must be searched before it or set in the base.")
+        for params in self.first:
+            for path in params.keys() - self.domains.keys():
+                raise ConfigError(f"a first point sets '{path}', which is not searched.")
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
         """A copy in which these paths are set and no longer searched."""
         kept = {path: domain for path, domain in self.domains.items() if path not in values}
-        return replace(self, domains=kept, base={**self.base, **values})
+        left = [{path: value for path, value in params.items() if path in kept} for params in self.first]
+        first = tuple(params for number, params in enumerate(left) if params and params not in left[:number])
+        return replace(self, domains=kept, base={**self.base, **values}, first=first)
 
-    def exists(self, path: str, params: Params) -> bool:
-        """Whether the parameter is there beside the others' values (searched or of the base)."""
-        return self.domains[path].exists({**self.base, **params})
+    def without(self, path: str, values: Collection[Any]) -> Self:
+        """A copy in which a `Choice` has these no more."""
+        choice = self.domains[path]
+        assert isinstance(choice, Choice)
+        left = Choice(*(option for option in choice.options if option not in values), when=choice.when)
+        first = tuple(params for params in self.first if params.get(path) not in values)
+        return replace(self, domains={**self.domains, path: left}, first=first)
+
+    def under(self, path: str, params: Params) -> Domain | None:
+        """A parameter's domain beside the others' values (searched or of the base); None where it is not there."""
+        return self.domains[path].under({**self.base, **params})
 
     @property
     def _combinations(self) -> float:
@@ -232,7 +295,7 @@ class SearchSpace:
         """The number of grid points; None when a range has no step."""
         if self._combinations == math.inf:
             return None
-        if not any(domain.when for domain in self.domains.values()):
+        if not any(domain.parents for domain in self.domains.values()):
             return int(self._combinations)
         return sum(1 for _ in self.points())
 
@@ -252,19 +315,28 @@ class SearchSpace:
             yield params
             return
         path, *after = rest
-        if not self.exists(path, params):
+        domain = self.under(path, params)
+        if domain is None:
             yield from self._points(params, after)
             return
-        for value in self.domains[path].values or ():
+        for value in domain.values or ():
             yield from self._points({**params, path: value}, after)
 
     def sample(self, generator: np.random.Generator) -> Params:
         """One point, each existing parameter drawn by itself."""
         params: Params = {}
-        for path, domain in self.domains.items():
-            if self.exists(path, params):
+        for path in self.domains:
+            if (domain := self.under(path, params)) is not None:
                 params[path] = domain.sample(generator)
         return params
+
+    def begin(self, number: int, generator: np.random.Generator) -> Params | None:
+        """The first point of this number, completed by draws; None when they are used up."""
+        if number >= len(self.first):
+            return None
+        given = self.first[number]
+        whole = {**given, **self.fixed(given).sample(generator)}
+        return {path: whole[path] for path in self.domains if path in whole}
 
     def edges(self) -> Iterator[Params]:
         """Points for checks before the start: all where they are few, else such that every probe of every domain is among them."""
@@ -272,35 +344,37 @@ class SearchSpace:
             yield from self.points()
             return
         widest = max((len(domain.probes) for domain in self.domains.values()), default=1)
-        parents = {path for domain in self.domains.values() for path in domain.when}
+        parents = {path for domain in self.domains.values() for path in domain.parents}
         for combination in itertools.product(*(self.domains[path].probes for path in parents if path in self.domains)):
             chosen = dict(zip((path for path in parents if path in self.domains), combination, strict=True))
             for number in range(widest):
                 params: Params = {}
-                for path, domain in self.domains.items():
-                    if self.exists(path, params):
+                for path in self.domains:
+                    if (domain := self.under(path, params)) is not None:
                         params[path] = chosen.get(path, domain.probes[number % len(domain.probes)])
                 yield params
 
     def describe(self) -> dict[str, Any]:
         """The space as plain values, for the journal."""
-        domains = {path: {"kind": type(domain).__name__, **_described(domain)} for path, domain in self.domains.items()}
         return {
-            "domains": domains,
+            "domains": {path: _described(domain) for path, domain in self.domains.items()},
             "base": dict(self.base),
             "trials": self.trials,
             "reference": dict(self.reference),
             "reference_title": self.reference_title,
+            **({"first": [dict(params) for params in self.first]} if self.first else {}),
         }
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
         """The space that `describe` described."""
         domains = {path: _domain(dict(values)) for path, values in description["domains"].items()}
-        return cls(domains, **{name: description[name] for name in ("base", "trials", "reference", "reference_title")})
+        return cls(domains, **{name: description[name] for name in ("base", "trials", "reference", "reference_title", "first") if name in description})
 
 
 def _domain(values: dict[str, Any]) -> Domain:
+    if values["kind"] == Cases.__name__:
+        return Cases(*(_domain(dict(case)) for case in values["cases"]))
     kind = {domain.__name__: domain for domain in (Float, Int, Choice)}[values.pop("kind")]
     when = {path: tuple(wanted) if isinstance(wanted, list) else wanted for path, wanted in values.pop("when", {}).items()}
     return kind(*values.pop("options", ()), **values, when=when)
@@ -308,8 +382,11 @@ def _domain(values: dict[str, Any]) -> Domain:
 
 def _described(domain: Domain) -> dict[str, Any]:
     """What is set of a domain."""
+    if isinstance(domain, Cases):
+        return {"kind": Cases.__name__, "cases": [_described(case) for case in domain.cases]}
     unset: tuple[Any, ...] = (None, False)
-    return {name: _plain(value) for name, value in vars(domain).items() if not any(value is empty for empty in unset) and value != {}}
+    given = {name: _plain(value) for name, value in vars(domain).items() if not any(value is empty for empty in unset) and value != {}}
+    return {"kind": type(domain).__name__, **given}
 
 
 def _plain(value: Any) -> Any:

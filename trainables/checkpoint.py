@@ -91,6 +91,11 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
 
 
+def tensors(path: Path) -> dict[str, Tensor]:
+    """What a file of safetensors' format holds, by name."""
+    return load_file(path)
+
+
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     named = (path for path in folder.glob("epoch-*") if path.name.removeprefix("epoch-").isdigit())

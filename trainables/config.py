@@ -18,6 +18,7 @@ OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16")
+FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +30,29 @@ class ModelConfig:
     layers: int | None = number(None, low=3, high=200)
     filter_size: int | None = number(None, low=1, high=31)
     dropout: float | None = number(None, low=0, below=1)
+    patch: int | None = number(None, low=1, high=64)
+    """Pixels of the side of a transformer's patches."""
+    pretrained: bool | None = None
+    """Begin with weights that were trained on other images; pixels are then scaled as those weights want it, whatever `data.scaling` says."""
+    weights: str | None = None
+    """Where such weights lie (see `models/weights.py`), if not in torch's cache."""
+    freeze: str | None = None
+    """What of a network stays as it begins: `nothing`, `all_but_last_stage` (and the head), or `backbone`, all but the head."""
+    input_size: int | None = number(None, low=1, high=4096)
+    """Resize images to this inside the network. None: to what pre-trained weights want; else not at all."""
 
     def __post_init__(self) -> None:
         check(self, "model.")
+        if self.freeze is not None and self.freeze not in FREEZE_NAMES:
+            raise ConfigError(unknown("model.freeze", self.freeze, FREEZE_NAMES))
         allowed = MODELS[self.name].options
         given = {name: value for name, value in dataclasses.asdict(self).items() if name != "name" and value is not None}
-        for option in given.keys() - allowed.keys():
+        for option in [option for option in given if option not in allowed]:
             raise ConfigError(f"model '{self.name}' has no option '{option}'. It takes: {', '.join(allowed)}.")
         if self.filter_size is not None and self.filter_size % 2 == 0:
             raise ConfigError(f"model.filter_size must be odd, so that the filter has a centre (got {self.filter_size}).")
+        if self.freeze not in (None, "nothing") and not self.pretrained:
+            raise ConfigError(f"model.freeze={self.freeze} freezes weights that have learnt nothing. Set model.pretrained=true, or leave it out.")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -99,6 +114,8 @@ class OptimizerConfig:
 
     name: str = name_of("adam", "optimizer", OPTIMIZER_NAMES)
     lr: float = number(1e-3, above=0)
+    backbone_lr: float | None = number(None, above=0)
+    """Of what a pre-trained network brings with it; `lr` is then the head's. None: `lr` for all."""
     weight_decay: float = number(0.0, low=0)
     momentum: float | None = number(None, low=0, below=1)
     """Of SGD alone; None is 0.9 there."""
@@ -140,6 +157,8 @@ class TrialConfig:
         check(self)
         if self.augment.flip and not DATASETS[self.data.name].flip:
             raise ConfigError(f"augment.flip: a mirrored image of '{self.data.name}' means something else. Leave it off.")
+        if self.optimizer.backbone_lr is not None and (not self.model.pretrained or self.model.freeze == "backbone"):
+            raise ConfigError("optimizer.backbone_lr is for a backbone that is pre-trained and learns: set model.pretrained=true and no model.freeze=backbone.")
 
     def override(self, values: Mapping[str, Any]) -> Self:
         """A copy with the values at these dotted paths: `override({"optimizer.lr": 0.1, "epochs": 3})`.

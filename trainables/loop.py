@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables import optimizers
 from trainables.augment import augment
@@ -25,6 +24,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.metrics import Means
 from trainables.models.registry import MODELS
+from trainables.objective import losses
 from trainables.precision import precision_for
 from trainables.world import World
 
@@ -72,6 +72,10 @@ class Training:
         self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
         with seeded(config.seed, "weights", 0, self.device):
             network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
+        if config.model.pretrained:
+            from trainables.models.weights import start_from  # torchvision, which few need, takes two seconds
+
+            start_from(network, config.model)
         self.precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
@@ -135,12 +139,12 @@ class Training:
         """One optimizer step on these rows."""
         images, labels = self.train.batch(rows, changes)
         with autocast(self.precision, self.device):
-            logits = self.wrapped(images)
-        loss = functional.cross_entropy(logits.float(), labels)
+            outputs = self.wrapped(images)
+        loss, own_loss = losses(outputs, labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        means.add_sums(loss * len(labels), len(labels))
+        means.add_sums(own_loss * len(labels), len(labels))
         self.on_step()
 
     @torch.no_grad()
@@ -164,7 +168,8 @@ class Pixels:
     def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device) -> None:
         self.images, self.labels = resident(part.images, device), resident(part.labels, device)
         self.augment = config.augment
-        self.mean, self.deviation = (value.to(device) for value in scaling(config.data.scaling, dataset))
+        wanted = "unit" if config.model.pretrained else config.data.scaling
+        self.mean, self.deviation = (value.to(device) for value in scaling(wanted, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules by the names of `OptimizerConfig`, all torch's own."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
 
 ADAM, ADAMW, SGD = lean(optim.Adam), lean(optim.AdamW), lean(optim.SGD)
 
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], OptimizerConfig], optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerConfig], optim.Optimizer]] = {
     "adam": lambda weights, config: ADAM(weights, fused=True, **decoupled(config)),
     "adamw": lambda weights, config: ADAMW(weights, fused=True, **decoupled(config)),
     "sgd": lambda weights, config: SGD(weights, fused=True, momentum=SGD_MOMENTUM if config.momentum is None else config.momentum, **decoupled(config)),
@@ -50,9 +50,19 @@ def constant(epoch: int) -> float:
 
 
 def build(network: nn.Module, config: OptimizerConfig, epochs: int) -> tuple[optim.Optimizer, LRScheduler]:
-    """The optimizer over all weights of a network and its schedule for a training of `epochs`."""
-    optimizer = OPTIMIZERS[config.name](network.parameters(), config)
+    """The optimizer over all weights of a network that are to learn, and its schedule for a training of `epochs`."""
+    optimizer = OPTIMIZERS[config.name](groups(network, config), config)
     return optimizer, SCHEDULES[config.schedule](optimizer, config, epochs)
+
+
+def groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """The weights that are to learn, each group with what is not as the others': the head first, whose learning rate is the one reported."""
+    learning = [weights for weights in network.parameters() if weights.requires_grad]
+    if config.backbone_lr is None:
+        return [{"params": learning}]
+    head = {id(weights) for weights in network.head_parameters()}  # type: ignore[operator]
+    backbone = {"params": [weights for weights in learning if id(weights) not in head], "lr": config.backbone_lr}
+    return [{"params": [weights for weights in learning if id(weights) in head]}, backbone]
 
 
 def lay_out(optimizer: optim.Optimizer) -> None:

@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from search.algorithms.base import Algorithm
-from search.space import Choice, Domain, Int, Params, Range, SearchSpace
+from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace
 
 STUDY_FILE = "optuna.log"
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL, "failed": TrialState.FAIL}
@@ -31,12 +31,15 @@ class Bayes(Algorithm):
 
     def ask(self, trial: str) -> Params | None:
         """What TPE thinks most promising beside the trials that run now."""
-        self.study.sampler = self._sampler(len(self.study.get_trials(deepcopy=False)))
+        number = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = self._sampler(number)
+        if number < len(self.space.first):
+            self.study.enqueue_trial(self._known(self.space.first[number]))
         return self._ask(trial)
 
     def replay(self, trial: str, params: Params) -> None:
         """A trial with these params; a parameter that the space no longer has, or a value, is left out."""
-        self.study.enqueue_trial({path: value for path, value in params.items() if path in self.space.domains and _holds(self.space.domains[path], value)})
+        self.study.enqueue_trial(self._known(params))
         self.study.sampler = optuna.samplers.RandomSampler(seed=0)
         self._ask(trial)
 
@@ -44,15 +47,29 @@ class Bayes(Algorithm):
         asked = self.trials[trial] = self.study.ask()
         asked.set_user_attr("trial", trial)
         params: Params = {}
-        for path, domain in self.space.domains.items():
-            if self.space.exists(path, params):
-                params[path] = suggest(asked, path, domain)
+        for path in self.space.domains:
+            if (domain := self.space.under(path, params)) is not None:
+                params[path] = suggest(asked, self._name(path, domain), domain)
         return params
+
+    def _known(self, params: Params) -> Params:
+        """Those of these params that the space has, under the study's names."""
+        known: Params = {}
+        for path, value in params.items():
+            domain = self.space.under(path, params) if path in self.space.domains else None
+            if domain is not None and _holds(domain, value):
+                known[self._name(path, domain)] = value
+        return known
+
+    def _name(self, path: str, domain: Domain) -> str:
+        """What the study calls a parameter: one name a domain, since Optuna takes what has one name for one distribution."""
+        whole = self.space.domains[path]
+        return f"{path} ({whole.cases.index(domain) + 1})" if isinstance(whole, Cases) else path
 
     def _sampler(self, number: int) -> optuna.samplers.TPESampler:
         """A sampler whose draws are those of this trial's number."""
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        conditional = any(domain.when for domain in self.space.domains.values())
+        conditional = any(domain.parents for domain in self.space.domains.values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
@@ -85,11 +102,11 @@ def _holds(domain: Domain, value: object) -> bool:
     return isinstance(domain, Range) and isinstance(value, int | float) and domain.low <= value <= domain.high
 
 
-def suggest(trial: Trial, path: str, domain: Domain) -> object:
-    """Ask Optuna for one parameter."""
+def suggest(trial: Trial, name: str, domain: Domain) -> object:
+    """Ask Optuna for one parameter, by the study's name for it."""
     if isinstance(domain, Choice):
-        return trial.suggest_categorical(path, domain.options)
+        return trial.suggest_categorical(name, domain.options)
     assert isinstance(domain, Range)
     if isinstance(domain, Int):
-        return trial.suggest_int(path, domain.low, domain.high, log=domain.log, step=int(domain.step or 1))
-    return trial.suggest_float(path, domain.low, domain.high, log=domain.log, step=domain.step)
+        return trial.suggest_int(name, domain.low, domain.high, log=domain.log, step=int(domain.step or 1))
+    return trial.suggest_float(name, domain.low, domain.high, log=domain.log, step=domain.step)

@@ -19,7 +19,7 @@ class Random(Algorithm):
         generator = np.random.default_rng([self.seed, self.proposed])
         if self.size is not None and len(self.seen) >= self.size:
             return None
-        params = self.space.sample(generator)
+        params = self.space.begin(self.proposed, generator) or self.space.sample(generator)
         while self.size is not None and repr(params) in self.seen:
             params = self.space.sample(generator)
         self.replay(trial, params)

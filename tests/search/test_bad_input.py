@@ -13,9 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.models import resnet18
 
+from search.spaces.find import names
 from tests.conftest import Command
+from trainables.models.registry import MODELS
 
 SPACES = """
 from search.space import Choice, Float, Int, SearchSpace
@@ -49,14 +53,14 @@ CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with
 
 CASES = [
     # The space
-    (["--space", "tabel3"], "unknown space 'tabel3'. Known: mnist_cnn, smoke, table3. Did you mean 'table3'?", 2),
+    (["--space", "tabel3"], f"unknown space 'tabel3'. Known: {', '.join(names())}. Did you mean 'table3'?", 2),
     (["--space", ""], "unknown space ''.", 2),
     (["--space", "\x1b[2J"], "unknown space '\\x1b[2J'.", 2),
     (["--space", "none.py"], "space file not found: 'none.py' (--space). Expected file.py:function.", 2),
     (["--space", "spaces.py:none"], "space file 'spaces.py' has no 'none'.", 2),
     (["--space", "spaces.py:number"], "space 'spaces.py:number' is a int.", 2),
     (["--space", "spaces.py:broken"], "space file 'spaces.py' cannot be read (ZeroDivisionError: division by zero).", 2),
-    (["--space", "spaces.py:unknown_model"], "unknown model 'tabel2'. Known: deep_cnn, mnist_cnn, multi_scale, table2. Did you mean 'table2'?", 2),
+    (["--space", "spaces.py:unknown_model"], f"unknown model 'tabel2'. Known: {', '.join(sorted(MODELS))}. Did you mean 'table2'?", 2),
     (["--space", "spaces.py:empty"], "optimizer.lr: grid is empty", 2),
     (["--space", "spaces.py:upside_down"], "optimizer.lr: low 2 > high 1.", 2),
     (["--space", "spaces.py:log_from_zero"], "optimizer.lr: log range needs low > 0 (got 0).", 2),
@@ -86,6 +90,12 @@ CASES = [
     (["--space", "smoke", "--algorithm", "baies"], "unknown algorithm 'baies'. Known: bayes, grid, random. Did you mean 'bayes'?", 2),
     (["--space", "smoke", "--scheduler", "asah"], "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?", 2),
     (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
+    # Weights
+    (["--space", "transfer"], "the weights 'resnet18-f37072fd.pth' are not in '", 4),
+    (["--space", "transfer", "--weights", "none.pth"], "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files", 2),
+    (["--space", "transfer", "--weights", "empty"], "weights of 'resnet18' not found: '", 2),
+    (["--space", "table3", "--weights", "typo.yaml"], "model 'deep_cnn' has no option 'pretrained'.", 2),
+    (["--space", "zoo", "--set", "model.freeze=backbone"], "model.freeze=backbone freezes weights that have learnt nothing.", 2),
     # The config file
     ([], "the following arguments are required: --space.", 2),
     (["--config", "typo.yaml"], "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.decay, optimizer.lr,", 2),
@@ -217,6 +227,9 @@ def folder(tmp_path: Path, broken: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # whatever this machine reaches, weights are not fetched
     for path in broken.iterdir():
         (tmp_path / path.name).symlink_to(path)
     return tmp_path
@@ -240,6 +253,20 @@ def test_all_problems_are_listed_at_once(folder: Path, command: Command) -> None
     done = command("search.run", "--space", "smoke", "--set", "data.image_size=3", "--set", "batch_size=5000")
     assert done.returncode == 2
     assert [line.partition(" ")[2][:10] for line in done.stderr.splitlines()] == ["batch_size", "table2 nee"]
+
+
+def test_weights_that_do_not_fit_are_told_by_the_first_difference(folder: Path, command: Command) -> None:
+    torch.save({**resnet18().state_dict(), "bn1.weight": torch.zeros(3)}, folder / "misfit.pth")
+    done = command("search.run", "--space", "transfer", "--weights", "misfit.pth", timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == f"error: weights '{folder}/misfit.pth' do not fit resnet18: 'bn1.weight' is 3 there, and 64 in the network.\n"
+    assert not (folder / "searches").exists() or (folder / "searches").is_symlink()
+
+
+def test_absent_weights_say_where_to_put_them(folder: Path, command: Command) -> None:
+    line = command("search.run", "--space", "transfer", timeout=60).stderr
+    assert f"'{folder}/cache/hub/checkpoints'" in line
+    assert line.endswith("Put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH.\n")
 
 
 @pytest.fixture

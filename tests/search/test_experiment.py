@@ -8,6 +8,7 @@ import pytest
 from cluster.resources import Demand
 from search.experiment import Experiment
 from search.space import Choice, Float, Int, SearchSpace
+from search.spaces.find import find
 from tests.search.conftest import changed
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
@@ -56,6 +57,35 @@ def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -
         "table2 needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
         "multi_scale needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
         "batch_size 128 > 100 training images. Fix a smaller one with --set batch_size=N, or add images.",
+    ]
+
+
+def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_searched(experiment: Experiment) -> None:
+    """AlexNet's and Inception's smallest images are 63 and 75 pixels high; the search goes on without them, and says what would have them in."""
+    zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=12)
+    fitting, left_out = zoo.fitting(dataset(images=500, side=32))
+    names = fitting.space.domains["model.name"].values or ()
+    assert set(zoo.space.domains["model.name"].values or ()) - set(names) == {"alexnet", "inception_v3"}
+    assert [params["model.name"] for params in fitting.space.first] == list(names)
+    assert left_out == [
+        "note: left out: alexnet needs images of at least 63 x 63 pixels (got 32 x 32). Use --set model.input_size=63 or another model.",
+        "note: left out: inception_v3 needs images of at least 75 x 75 pixels (got 32 x 32). Use --set model.input_size=75 or another model.",
+    ]
+    assert list(fitting.problems(dataset(images=500, side=32))) == []
+
+
+@pytest.mark.parametrize(("size", "side"), [({"model.input_size": 80}, 32), ({}, 80)])
+def test_nothing_is_left_out_of_images_that_are_large_enough_or_are_enlarged(experiment: Experiment, size: dict[str, Any], side: int) -> None:
+    zoo = changed(experiment, space=find("zoo").fixed(size), algorithm="bayes", trials=12)
+    assert zoo.fitting(dataset(images=500, side=side)) == (zoo, [])
+
+
+def test_a_model_that_was_asked_for_alone_is_refused(experiment: Experiment) -> None:
+    alone = changed(experiment, space=find("zoo").fixed({"model.name": "alexnet"}), algorithm="bayes", trials=12)
+    fitting, left_out = alone.fitting(dataset(images=500, side=32))
+    assert not left_out
+    assert list(fitting.problems(dataset(images=500, side=32))) == [
+        "alexnet needs images of at least 63 x 63 pixels (got 32 x 32). Use --set model.input_size=63 or another model."
     ]
 
 

@@ -27,7 +27,9 @@ def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(experiment: Exp
 
 def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes through its list at every step: of ten thousand trials the last would take longer than the first."""
-    controller: Any = SimpleNamespace(_trials=["done", "runs", "failed"], _stopped_trials={"done"}, _failed_trials={"failed"}, _trials_to_cache={"done", "runs"})
+    controller: Any = SimpleNamespace(
+        _trials=["done", "runs", "failed"], _stopped_trials={"done"}, _failed_trials={"failed"}, _trials_to_cache={"done", "runs"}
+    )
     monkeypatch.setattr(TuneController, "step", lambda controller: None)
     with books_short():
         TuneController.step(controller)

@@ -1,12 +1,15 @@
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
-from search.space import Choice, Domain, Float, Int, SearchSpace
+from search.algorithms.registry import ALGORITHMS
+from search.space import Cases, Choice, Domain, Float, Int, Params, SearchSpace
 from search.spaces.find import find, names
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.models.registry import MODELS
 
 CONDITIONAL = {
     "optimizer.name": Choice("adam", "sgd"),
@@ -167,3 +170,75 @@ def test_a_space_that_cannot_be_had_is_one_clear_line(tmp_path: Any, source: str
         find(source.format(path=path))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Cases, first points
+
+
+BRANCHED = SearchSpace(
+    {
+        "model.name": Choice("resnet18", "alexnet", "vgg11_bn"),
+        "optimizer.lr": Cases(Float(1e-5, 1e-3, log=True, when={"model.name": ("alexnet", "vgg11_bn")}), Float(1e-3, 1e-1, log=True)),
+        "model.dropout": Float(0.2, 0.5, when={"model.name": ("alexnet", "vgg11_bn")}),
+    },
+    first=[{"model.name": "vgg11_bn", "optimizer.lr": 1e-4}, {"model.name": "alexnet"}],
+)
+
+
+def fits(params: Params) -> bool:
+    small = params["model.name"] != "resnet18"
+    return ("model.dropout" in params) == small and (params["optimizer.lr"] <= 1e-3 if small else params["optimizer.lr"] >= 1e-3)
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_each_model_is_searched_over_ranges_of_its_own(algorithm: str) -> None:
+    asked = ALGORITHMS[algorithm](BRANCHED, 0)
+    found = []
+    for number in range(30):
+        params = asked.ask(f"t{number}")
+        assert params is not None
+        found.append(params)
+        asked.report(f"t{number}", 1, float(params["model.name"] == "resnet18"))
+        asked.tell(f"t{number}", "completed", float(params["model.name"] == "resnet18"))
+    assert all(fits(params) for params in found)
+    assert {params["model.name"] for params in found} == {"resnet18", "alexnet", "vgg11_bn"}
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_a_search_begins_with_the_first_points_and_completes_them(algorithm: str) -> None:
+    """After a replay it goes on where it was."""
+    asked, again = ALGORITHMS[algorithm](BRANCHED, 0), ALGORITHMS[algorithm](BRANCHED, 0)
+    one, two = asked.ask("t1"), asked.ask("t2")
+    assert one is not None
+    assert two is not None
+    assert (one["model.name"], one["optimizer.lr"], two["model.name"]) == ("vgg11_bn", 1e-4, "alexnet")
+    assert fits(one)
+    assert fits(two)
+    again.replay("t1", one)
+    assert again.ask("t2") == two
+    assert asked.ask("t3") == again.ask("t3")
+
+
+def test_cases_survive_their_description_and_count_towards_the_edges() -> None:
+    described = json.loads(json.dumps(BRANCHED.describe()))
+    assert SearchSpace.from_description(described).describe() == BRANCHED.describe()
+    assert {params["optimizer.lr"] for params in BRANCHED.edges() if params["model.name"] == "alexnet"} == {1e-5, 1e-3}
+    assert {params["optimizer.lr"] for params in BRANCHED.edges() if params["model.name"] == "resnet18"} == {1e-3, 1e-1}
+
+
+def test_a_first_point_keeps_what_is_still_searched() -> None:
+    assert BRANCHED.fixed({"model.name": "alexnet"}).first == ({"optimizer.lr": 1e-4},)
+    assert BRANCHED.without("model.name", {"vgg11_bn"}).first == ({"model.name": "alexnet"},)
+
+
+def test_a_first_point_of_something_else_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a first point sets 'optimizer\.lr', which is not searched"):
+        SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"optimizer.lr": 1}])
+
+
+def test_the_zoo_begins_with_every_family_once_and_searches_them_all() -> None:
+    space = find("zoo")
+    families = [name for name, entry in MODELS.items() if entry.weights]
+    choice = space.domains["model.name"]
+    assert set(families) <= set(choice.values or ())
+    assert [params["model.name"] for params in space.first] == list(choice.values or ())

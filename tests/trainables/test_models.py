@@ -10,9 +10,10 @@ from trainables.config import ModelConfig
 from trainables.loop import Training, on_device
 from trainables.models.deep_cnn import ResidualPair, spread
 from trainables.models.multi_scale import FILTER_SIZES, MultiScale
-from trainables.models.registry import MODELS
+from trainables.models.registry import FAMILIES, MODELS
 
-NAMES = sorted(MODELS)
+NAMES = sorted(name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES)
+"""The networks of our own; `test_families` has those of torchvision."""
 
 
 def build(name, image=(1, 8, 8), classes=3, **options):
@@ -27,7 +28,7 @@ def of_kind(network, *kinds):
     return [module for module in network.modules() if isinstance(module, kinds)]
 
 
-# Every registered model
+# Every network of our own
 
 
 @pytest.mark.parametrize("classes", [2, 10])

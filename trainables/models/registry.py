@@ -18,23 +18,65 @@ class ModelEntry:
 
     builder: str
     """`module:function`; called with the image's (channels, height, width), the number of classes and the options."""
+    name: str = ""
+    """What the builder is told, where it builds several networks."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The options of `ModelConfig` that this network reads, with its defaults."""
     min_side: int = 1
     """The smallest height and width of an image, in pixels, that passes through."""
+    native_side: int = 0
+    """Height and width of the images that the published weights were trained with."""
+    multiple: int = 1
+    """What height and width, then equal, must be a multiple of, where no option `patch` says so."""
+    weights: str = ""
+    """The file of the published weights, as torchvision names it (its `DEFAULT`); empty where there are none."""
     kind: str = "network"
     """`network`, trained in epochs by gradient descent, or `baseline`: features made by hand and a classifier that is fitted once."""
+
+    def seen(self, image: tuple[int, int, int], options: Mapping[str, Any]) -> tuple[int, int]:
+        """Height and width of images, in pixels, as the layers see them: some networks resize."""
+        _, height, width = image
+        if side := options.get("input_size") or (self.native_side if options.get("pretrained") else 0):
+            height = width = side
+        if (multiple := options.get("patch") or self.multiple) > 1:
+            height = width = -(-max(height, width) // multiple) * multiple
+        return height, width
 
     def build(self, image: tuple[int, int, int], classes: int, **options: Any) -> "nn.Module":
         """A freshly initialised network: float32 (batch, channels, height, width) in, logits (batch, classes) out."""
         module, _, function = self.builder.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), function)(image, classes, **options)
+        named = {"name": self.name} if self.name else {}
+        network: nn.Module = getattr(importlib.import_module(module), function)(image, classes, **named, **options)
         return network
 
+
+TRANSFER: dict[str, Any] = {"pretrained": False, "weights": None, "freeze": "nothing", "input_size": None}
+"""The options of a network that can begin with weights trained on other images."""
+
+
+def family(name: str, weights: str, *, min_side: int = 1, native_side: int = 224, dropout: float | None = None, multiple: int = 1) -> ModelEntry:
+    """A network of torchvision; `dropout` is its own rate, where it has one."""
+    options = {**TRANSFER, **({} if dropout is None else {"dropout": dropout})}
+    return ModelEntry(builder=FAMILIES, name=name, options=options, min_side=min_side, native_side=native_side, multiple=multiple, weights=weights)
+
+
+FAMILIES = "trainables.models.families:build"
 
 MODELS: dict[str, ModelEntry] = {
     "table2": ModelEntry(builder="trainables.models.table2:build", options={"width": 32, "dropout": 0.0}, min_side=4),
     "mnist_cnn": ModelEntry(builder="trainables.models.mnist_cnn:build", options={"width": 32, "dropout": 0.5}, min_side=4),
     "deep_cnn": ModelEntry(builder="trainables.models.deep_cnn:build", options={"layers": 5, "filter_size": 3, "width": 16, "dropout": 0.25}),
     "multi_scale": ModelEntry(builder="trainables.models.multi_scale:build", options={"width": 32, "dropout": 0.0}, min_side=4),
+    "alexnet": family("alexnet", "alexnet-owt-7be5be79.pth", min_side=63, dropout=0.5),
+    "vgg11_bn": family("vgg11_bn", "vgg11_bn-6002323d.pth", min_side=32, dropout=0.5),
+    "vgg16_bn": family("vgg16_bn", "vgg16_bn-6c64b313.pth", min_side=32, dropout=0.5),
+    "resnet18": family("resnet18", "resnet18-f37072fd.pth"),
+    "resnet50": family("resnet50", "resnet50-11ad3fa6.pth"),
+    "googlenet": family("googlenet", "googlenet-1378be20.pth", min_side=15, dropout=0.2),
+    "inception_v3": family("inception_v3", "inception_v3_google-0cc3c7bd.pth", min_side=75, native_side=299, dropout=0.5),
+    "densenet121": family("densenet121", "densenet121-a639ec97.pth", min_side=29, dropout=0.0),
+    "efficientnet_b0": family("efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth", dropout=0.2),
+    "mobilenet_v3_small": family("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", dropout=0.2),
+    "vit_b_16": family("vit_b_16", "vit_b_16-c867db91.pth", dropout=0.0, multiple=16),
+    "vit": ModelEntry(builder=FAMILIES, name="vit", options={"patch": 4, "layers": 6, "width": 128, "dropout": 0.1, "input_size": None}),
 }

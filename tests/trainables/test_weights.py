@@ -1,0 +1,210 @@
+"""Pre-trained weights: the files that torchvision would read, a user's own, and what does not fit. All are made here."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from trainables import checkpoint
+from trainables.config import ModelConfig, TrialConfig
+from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError, Unavailable
+from trainables.loop import Training
+from trainables.models import weights
+from trainables.models.families import Family
+from trainables.models.registry import MODELS
+
+IMAGE = (3, 32, 32)
+
+
+@pytest.fixture(autouse=True)
+def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torch keeps what it has downloaded."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+def began(model: ModelConfig, classes: int = 3) -> Family:
+    network = MODELS[model.name].build(IMAGE, classes, **model.options)
+    assert isinstance(network, Family)
+    weights.start_from(network, model)
+    return network
+
+
+def pretrained(name: str, **options: object) -> ModelConfig:
+    return ModelConfig(name=name, pretrained=True, **options)
+
+
+def test_torchvisions_own_file_is_read_where_torchvision_reads_it(torch_home: Path) -> None:
+    """The backbone's weights are the file's, the head is new, and torchvision itself finds the same file."""
+    source = models.resnet18()
+    torch.save(source.state_dict(), torch_home / MODELS["resnet18"].weights)
+    network = began(pretrained("resnet18"))
+    theirs = models.resnet18(weights="DEFAULT").state_dict()
+    for key, value in network.net.state_dict().items():
+        assert key.startswith("fc.") or torch.equal(value, theirs[key]), key
+    assert network.net.fc.weight.shape == (3, 512)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+def test_images_are_prepared_as_the_weights_want_it(name: str, torch_home: Path) -> None:
+    """Logits equal those of torchvision's own network behind torchvision's own normalisation."""
+    source = models.get_model(name, init_weights=True) if name == "googlenet" else models.get_model(name)
+    torch.save(source.state_dict(), torch_home / MODELS[name].weights)
+    theirs = models.get_model(name, weights="DEFAULT").eval()
+    network = MODELS[name].build((3, 224, 224), 1000, **pretrained(name).options)
+    assert isinstance(network, Family)
+    weights.start_from(network, pretrained(name))
+    network.net.fc.load_state_dict(theirs.fc.state_dict())
+    images = torch.rand(2, 3, 224, 224)
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    torch.testing.assert_close(network.eval()(images), theirs((images - mean) / deviation), rtol=1e-4, atol=1e-4)
+
+
+def test_pixels_of_a_pretrained_network_are_scaled_by_the_network_alone(make_dataset: Callable[..., Dataset], torch_home: Path) -> None:
+    torch.save(models.resnet18().state_dict(), torch_home / MODELS["resnet18"].weights)
+    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.input_size": 32, "data.scaling": "standard", "batch_size": 8})
+    images, _ = Training(config, make_dataset(channels=3)).val.batch(torch.arange(4))
+    assert 0 <= images.min() < images.max() <= 1
+
+
+def test_the_old_names_in_densenets_file_are_understood(torch_home: Path) -> None:
+    source = models.densenet121().state_dict()
+    old = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.") if "denselayer" in key else key: value for key, value in source.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, torch_home / MODELS["densenet121"].weights)
+    key = "features.denseblock1.denselayer1.conv2.weight"
+    assert torch.equal(began(pretrained("densenet121")).net.state_dict()[key], source[key])
+
+
+def test_a_transformers_positions_are_interpolated_to_another_size(torch_home: Path) -> None:
+    source = models.vit_b_16()
+    torch.save(source.state_dict(), torch_home / MODELS["vit_b_16"].weights)
+    network = began(pretrained("vit_b_16", input_size=64))
+    positions = network.net.encoder.pos_embedding
+    assert positions.shape == (1, 17, 768)
+    assert torch.equal(positions[:, 0], source.encoder.pos_embedding[:, 0])  # of the class token
+
+
+def test_a_users_file_may_be_safetensors_wrapped_or_a_checkpoint_of_ours(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    source = models.mobilenet_v3_small().state_dict()
+    save_file({key: value.contiguous() for key, value in source.items()}, tmp_path / "w.safetensors")
+    torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in source.items()}}, tmp_path / "wrapped.pth")
+    config = TrialConfig().override({"model.name": "mobilenet_v3_small", "batch_size": 8, "epochs": 1})
+    training = Training(config, make_dataset(side=32, channels=3, classes=5))
+    saved = checkpoint.save(tmp_path, training.state(), {})
+    ours = training.network.state_dict()
+    for path, wanted in ((tmp_path / "w.safetensors", source), (tmp_path / "wrapped.pth", source), (saved, {key[4:]: value for key, value in ours.items()})):
+        network = began(pretrained("mobilenet_v3_small", weights=str(path)))
+        assert torch.equal(network.net.state_dict()["features.0.0.weight"], wanted["features.0.0.weight"])
+
+
+def test_a_folder_may_hold_files_with_torchvisions_names(tmp_path: Path) -> None:
+    for name in ("resnet18", "mobilenet_v3_small"):
+        torch.save(models.get_model(name).state_dict(), tmp_path / MODELS[name].weights)
+    for name in ("resnet18", "mobilenet_v3_small"):
+        assert began(pretrained(name, weights=str(tmp_path))).pretrained
+
+
+def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
+    if how == "missing":
+        del state["layer1.0.bn1.weight"]
+    elif how == "shape":
+        state["layer1.0.conv1.weight"] = torch.zeros(64, 64, 5, 5)
+    else:
+        state["layer9.0.conv1.weight"] = torch.zeros(1)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("missing", "do not fit resnet18: 'layer1.0.bn1.weight' is not there."),
+        ("shape", "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 there, and 64 x 64 x 3 x 3 in the network."),
+        ("more", "do not fit resnet18: it has no 'layer9.0.conv1.weight'."),
+    ],
+)
+def test_the_first_difference_is_named(how: str, words: str, tmp_path: Path) -> None:
+    torch.save(damage(models.resnet18().state_dict(), how), tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        weights.check(pretrained("resnet18", weights=str(tmp_path / "w.pth")), IMAGE, 3)
+
+
+def test_weights_of_another_family_do_not_fit(tmp_path: Path) -> None:
+    torch.save(models.resnet18().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match=r"do not fit resnet50: 'layer1\.0\.conv1\.weight' is 64 x 64 x 3 x 3 there"):
+        weights.check(pretrained("resnet50", weights=str(tmp_path / "w.pth")), IMAGE, 3)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Callable[..., int], tuple[str]]:
+        return os.system, ("touch hacked",)
+
+
+@pytest.mark.parametrize("content", [b"not weights", b"", pickle.dumps(Malicious()), pickle.dumps({"a": 1})])
+def test_a_file_that_holds_no_weights_is_refused_and_nothing_in_it_runs(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"w\.pth' (cannot be read|hold no weights)"):
+        weights.check(pretrained("resnet18", weights=str(tmp_path / "w.pth")), IMAGE, 3)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_absent_weights_and_no_network_are_one_clear_line(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(url: str, *arguments: object, **options: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(weights, "download_url_to_file", offline)
+    with pytest.raises(Unavailable) as caught:
+        weights.check(pretrained("resnet18"), IMAGE, 3)
+    text = str(caught.value)
+    assert f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched (Name or service not known)" in text
+    assert "--weights PATH" in text
+    assert "\n" not in text
+
+
+def test_absent_weights_are_fetched_once_and_checked_by_their_hash(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def download(url: str, place: str, hash_prefix: str, progress: bool) -> None:
+        fetched.append((url.rpartition("/")[2], hash_prefix))
+        torch.save(models.resnet18().state_dict(), place)
+
+    monkeypatch.setattr(weights, "download_url_to_file", download)
+    for _ in range(2):
+        weights.check(pretrained("resnet18"), IMAGE, 3)
+    assert fetched == [("resnet18-f37072fd.pth", "f37072fd")]
+
+
+def test_a_place_that_the_user_names_is_never_downloaded_to(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"resnet18-f37072fd\.pth' \(--weights\)"):
+        weights.check(pretrained("resnet18", weights=str(tmp_path)), IMAGE, 3)
+
+
+def test_a_checkpoint_needs_no_weights_to_be_evaluated(make_dataset: Callable[..., Dataset], torch_home: Path, tmp_path: Path) -> None:
+    """What a training began with is in its checkpoint."""
+    from trainables.evaluate import probabilities
+
+    path = torch_home / MODELS["resnet18"].weights
+    torch.save(models.resnet18().state_dict(), path)
+    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.input_size": 32, "batch_size": 8, "epochs": 1})
+    dataset = make_dataset()
+    training = Training(config, dataset)
+    list(training.epochs())
+    saved = checkpoint.save(tmp_path, training.state(), {})
+    path.unlink()
+    assert probabilities(config, dataset, dataset.val, saved).shape == (len(dataset.val), 3)
+
+
+def test_a_module_that_is_not_a_family_has_no_weights_to_begin_with() -> None:
+    assert isinstance(MODELS["table2"].build(IMAGE, 3, width=4, dropout=0.0), nn.Module)
+    with pytest.raises(ConfigError, match="model 'table2' has no option 'pretrained'"):
+        ModelConfig(name="table2", pretrained=True)

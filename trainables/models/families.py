@@ -1,0 +1,148 @@
+"""The families of torchvision that the paper names, and a vision transformer for small images, behind one way of use.
+
+Each has a head for the data's classes, takes grey images (repeated as three channels) and resizes what it cannot take as it is. One that
+begins with pre-trained weights also normalises pixels as those weights were trained with: it expects pixels from 0 to 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision import models
+
+from trainables.models.registry import MODELS
+from trainables.objective import WithAuxiliary
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of each channel; all weights here were trained with these (https://docs.pytorch.org/vision/stable/models.html)."""
+
+HEAD_WIDTH = 32
+"""Of each attention head of the small transformer, about."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The parts of a network, as prefixes of its weights' names."""
+
+    head: tuple[str, ...]
+    """The last dense layer, which has one output a class, and that of each auxiliary head."""
+    last_stage: tuple[str, ...]
+    """What may be trained beside the head when the rest is frozen."""
+    dropout: str = "dropout"
+    """What torchvision calls its dropout rate; empty where there is none."""
+    auxiliary: tuple[str, ...] = ()
+    """Heads that help in training alone, at layers before the last stage."""
+    auxiliary_weight: float = 0.0
+    """How much the loss of each counts (Szegedy et al.: 0.3 in "Going deeper with convolutions", section 5; 0.4 in torchvision's recipe of Inception v3)."""
+    auxiliary_side: int = 1
+    """The smallest side of an image for which these heads have anything to look at."""
+
+
+def features(*numbers: int) -> tuple[str, ...]:
+    """The layers of these numbers, of networks that count them."""
+    return tuple(f"features.{number}." for number in numbers)
+
+
+ANATOMY = {
+    "alexnet": Anatomy(("classifier.6.",), (*features(10), "classifier.")),
+    "vgg11_bn": Anatomy(("classifier.6.",), (*features(22, 23, 25, 26), "classifier.")),
+    "vgg16_bn": Anatomy(("classifier.6.",), (*features(34, 35, 37, 38, 40, 41), "classifier.")),
+    "resnet18": Anatomy(("fc.",), ("layer4.",), dropout=""),
+    "resnet50": Anatomy(("fc.",), ("layer4.",), dropout=""),
+    "googlenet": Anatomy(("fc.", "aux1.fc2.", "aux2.fc2."), ("inception5a.", "inception5b."), auxiliary=("aux1.", "aux2."), auxiliary_weight=0.3),
+    "inception_v3": Anatomy(
+        ("fc.", "AuxLogits.fc."), ("Mixed_7a.", "Mixed_7b.", "Mixed_7c."), auxiliary=("AuxLogits.",), auxiliary_weight=0.4, auxiliary_side=299
+    ),
+    "densenet121": Anatomy(("classifier.",), ("features.denseblock4.", "features.norm5."), dropout="drop_rate"),
+    "efficientnet_b0": Anatomy(("classifier.1.",), features(7, 8)),
+    "mobilenet_v3_small": Anatomy(("classifier.3.",), (*features(9, 10, 11, 12), "classifier.")),
+    "vit_b_16": Anatomy(("heads.",), ("encoder.layers.encoder_layer_11.", "encoder.ln.")),
+    "vit": Anatomy(("heads.",), ()),
+}
+
+
+def build(
+    image: tuple[int, int, int],
+    classes: int,
+    *,
+    name: str,
+    pretrained: bool = False,
+    weights: str | None = None,
+    freeze: str = "nothing",
+    input_size: int | None = None,
+    dropout: float | None = None,
+    **shape: Any,
+) -> nn.Module:
+    """The family of this name, its weights drawn at random; those at `weights` are read by `weights.start_from`.
+
+    Args:
+        image: (channels, height, width) of the data.
+        classes: how many there are.
+        name: one of `ANATOMY`.
+        pretrained: pixels are normalised, and images resized, as the published weights want it.
+        weights: not read here.
+        freeze: `nothing`; `backbone`, all but the head; or `all_but_last_stage`.
+        input_size: height and width to which images are resized.
+        dropout: the family's own where None.
+        shape: of the small transformer, `patch`, `layers` and `width`.
+    """
+    size = MODELS[name].seen(image, {**shape, "input_size": input_size, "pretrained": pretrained})
+    anatomy = ANATOMY[name]
+    given: dict[str, Any] = {"num_classes": classes} | ({anatomy.dropout: dropout} if dropout is not None and anatomy.dropout else {})
+    if anatomy.auxiliary:
+        given |= {"aux_logits": freeze == "nothing" and min(size) >= anatomy.auxiliary_side, "transform_input": pretrained, "init_weights": not pretrained}
+    if name == "vit":
+        net = small_transformer(side=size[0], **shape, **given)
+    else:
+        net = models.get_model(name, weights=None, **given, **({"image_size": size[0]} if name == "vit_b_16" else {}))
+    return Family(net, anatomy, size=size, pretrained=pretrained, freeze=freeze)
+
+
+def small_transformer(*, side: int, patch: int, layers: int, width: int, **given: Any) -> nn.Module:
+    """Dosovitskiy et al. 2020, small: `layers` encoder blocks over patches of `patch` pixels, `width` numbers each."""
+    heads = next(count for count in range(max(1, width // HEAD_WIDTH), 0, -1) if width % count == 0)
+    return models.VisionTransformer(image_size=side, patch_size=patch, num_layers=layers, num_heads=heads, hidden_dim=width, mlp_dim=2 * width, **given)  # type: ignore[no-any-return]
+
+
+class Family(nn.Module):
+    """A network of torchvision as the rest of this project uses networks: any image in, logits out."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, net: nn.Module, anatomy: Anatomy, *, size: tuple[int, int], pretrained: bool, freeze: str) -> None:
+        super().__init__()
+        self.net, self.anatomy, self.size, self.pretrained = net, anatomy, size, pretrained
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        learning = {"nothing": ("",), "backbone": anatomy.head, "all_but_last_stage": (*anatomy.head, *anatomy.last_stage)}[freeze]
+        for weights_name, weights in net.named_parameters():
+            weights.requires_grad_(weights_name.startswith(learning))
+        self._still = [module for path, module in net.named_modules() if not list(module.children()) and not f"{path}.".startswith(learning)]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The weights that are new to the data, whatever the others were trained on."""
+        return [weights for name, weights in self.net.named_parameters() if name.startswith(self.anatomy.head)]
+
+    def train(self, mode: bool = True) -> "Family":
+        """As any module; but frozen layers stay as they are: batch normalisation keeps its statistics."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
+        """Float32 (batch, 1 or 3, height, width) to logits (batch, classes), in training perhaps of several heads."""
+        if images.shape[-2:] != self.size:
+            images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)
+        if images.shape[1] == 1:
+            images = images.repeat(1, 3, 1, 1)
+        if self.pretrained:
+            images = (images - self.mean) / self.deviation
+        outputs = self.net(images)
+        if isinstance(outputs, Tensor):
+            return outputs
+        others = tuple(logits for logits in outputs[1:] if logits is not None)
+        return WithAuxiliary(outputs[0], others, self.anatomy.auxiliary_weight) if others else outputs[0]

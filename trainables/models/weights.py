@@ -1,0 +1,152 @@
+"""Weights that were trained on other images: where they lie, how they come here, and whether they fit.
+
+They lie in torch's cache, under the name that torchvision gives them, or where the user says (`model.weights`): in a file of torch's or of
+safetensors' format, in a checkpoint of this project, or in a folder of files with torchvision's names.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.hub import download_url_to_file, get_dir
+from torchvision import models
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from trainables import checkpoint
+from trainables.config import ModelConfig
+from trainables.errors import ConfigError, Unavailable
+from trainables.models.families import Family
+from trainables.models.registry import MODELS
+
+Weights = dict[str, Tensor]
+WRAPPERS = ("state_dict", "model")
+"""Under which training scripts keep the weights in a file of theirs."""
+PREFIXES = ("module.", "net.")
+"""What stands before the names in weights of torch's data-parallel wrapper, and of this project's checkpoints."""
+OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+"""How torchvision's file of DenseNet has the names: `norm.1` for `norm1`."""
+HASH = re.compile(r"-([0-9a-f]{8,})\.")
+POSITIONS = "encoder.pos_embedding"
+
+
+def place_of(model: ModelConfig) -> Path:
+    """Where the weights of this model are, or are to be put."""
+    given, name = model.options.get("weights"), MODELS[model.name].weights
+    if given and not (Path(given).is_dir() and not (Path(given) / "manifest.json").exists()):
+        return Path(given)
+    if not name:
+        raise ConfigError(f"there are no published weights of '{model.name}'. Name a file of your own with --weights PATH, or set model.pretrained=false.")
+    return Path(given or Path(get_dir()) / "checkpoints") / name
+
+
+def fetch(model: ModelConfig) -> Path:
+    """The file, or the checkpoint's folder; downloaded into torch's cache if it is not there and the user has named no other place.
+
+    Raises:
+        ConfigError: what the user has named is not there, or nobody has published such weights.
+        Unavailable: the download failed.
+    """
+    place = place_of(model)
+    if place.exists():
+        return place
+    if model.options.get("weights"):
+        raise ConfigError(f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, or a folder that holds '{MODELS[model.name].weights}'.")
+    url = models.get_model_weights(model.name).DEFAULT.url
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        download_url_to_file(url, str(place), (HASH.findall(place.name) or [None])[0], progress=False)
+    except (OSError, RuntimeError) as error:
+        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        remedy = f"Put the file there (from {url}), or name it with --weights PATH."
+        raise Unavailable(f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched ({reason}). {remedy}") from error
+    return place
+
+
+def read(place: Path) -> Weights:
+    """The tensors in a file or a checkpoint, by name. Nothing but tensors and plain values is read out of a file.
+
+    Raises:
+        ConfigError: it holds no weights, or cannot be read.
+    """
+    try:
+        if place.is_dir():
+            found: Any = checkpoint.load(place)["model"]
+        elif place.suffix == ".safetensors":
+            found = checkpoint.tensors(place)
+        else:
+            found = torch.load(place, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError(f"weights '{place}' cannot be read ({(str(error).splitlines() or [type(error).__name__])[0][:200]}).") from error
+    for wrapper in WRAPPERS:
+        found = found[wrapper] if isinstance(found, dict) and isinstance(found.get(wrapper), dict) else found
+    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ConfigError(f"weights '{place}' hold no weights by name. A state dict of torchvision's network is needed.")
+    return {_plain(name): value for name, value in found.items()}
+
+
+def check(model: ModelConfig, image: tuple[int, int, int], classes: int) -> None:
+    """See, before anything is trained, that a pre-trained model's weights are there and fit. The network is built without memory for its own.
+
+    Raises:
+        ConfigError: they do not fit; the first difference is named.
+        Unavailable: they are not there and cannot be fetched.
+    """
+    place = fetch(model)
+    with torch.device("meta"):
+        network = MODELS[model.name].build(image, classes, **model.options)
+    assert isinstance(network, Family)
+    fitted(network, read(place), place, model.name)
+
+
+def start_from(network: nn.Module, model: ModelConfig) -> None:
+    """Put the weights into a freshly built network, all but the head's.
+
+    Raises:
+        ConfigError, Unavailable: as `check`.
+    """
+    assert isinstance(network, Family)
+    place = fetch(model)
+    network.net.load_state_dict(fitted(network, read(place), place, model.name), strict=False)
+
+
+def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:
+    """The weights that belong into this network: not its head's, which is new, and none of a head that it does not have.
+
+    Raises:
+        ConfigError: naming the first that is missing, is of another shape, or belongs nowhere.
+    """
+    wanted = {key: value for key, value in network.net.state_dict().items() if not key.startswith(network.anatomy.head)}
+    weights = _positions(weights, wanted.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0])
+    for key, value in wanted.items():
+        if key not in weights and not key.endswith("num_batches_tracked"):
+            raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is not there.")
+        if key in weights and weights[key].shape != value.shape:
+            raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network.")
+    apart = (*network.anatomy.head, *network.anatomy.auxiliary)
+    for key in weights:
+        if key not in wanted and not key.startswith(apart):
+            raise ConfigError(f"weights '{place}' do not fit {name}: it has no '{key}'.")
+    return {key: value for key, value in weights.items() if key in wanted}
+
+
+def _plain(name: str) -> str:
+    """A weight's name as torchvision's network has it."""
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return OLD_DENSE_LAYER.sub(r"\1\2", name)
+
+
+def _positions(weights: Weights, wanted: Tensor | None, patch: int, side: int) -> Weights:
+    """A transformer's position embeddings for images of another size, interpolated as torchvision does."""
+    if wanted is None or POSITIONS not in weights or weights[POSITIONS].shape == wanted.shape or weights[POSITIONS].dim() != wanted.dim():
+        return weights
+    try:
+        return dict(interpolate_embeddings(side, patch, dict(weights)))
+    except ValueError:  # of another width
+        return weights
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "a number"
