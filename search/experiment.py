@@ -85,6 +85,11 @@ class Experiment:
             raise ConfigError(f"--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g}).")
         if self.algorithm == "grid":
             self._check_grid()
+        if (choice := self.space.domains.get("model.name")) is not None:
+            known = {name for model in choice.values or () if model in MODELS for name in MODELS[model].options}
+            for path in self.space.base:
+                if model_option(path) not in ("", *known):
+                    raise ConfigError(f"no model of this search has an option '{model_option(path)}' (--set). Known: {', '.join(sorted(known))}.")
         for params in self.space.edges():
             self.config(params)
 
@@ -110,7 +115,10 @@ class Experiment:
         Raises:
             ConfigError: they describe nonsense.
         """
-        config = self.base.override(params)
+        name = params.get("model.name")
+        options = MODELS[name].options if name in MODELS else ()
+        of_model = {path: value for path, value in self.space.base.items() if model_option(path) in options}
+        config = self.base.override({**of_model, **params})
         return config.override({"epochs": min(config.epochs, self.max_epochs)}) if self.max_epochs else config
 
     @cached_property
@@ -179,6 +187,17 @@ class Experiment:
             demand=Demand(cpus=description["cpus_per_trial"], gpus=description["gpus_per_trial"], workers=description["workers"]),
             **plain,
         )
+
+
+def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
+    """The defaults, with what a space sets for all trials. What it sets of a model that is searched comes with the model (`Experiment.config`)."""
+    searched = "model.name" in space.domains
+    return defaults.override({path: value for path, value in space.base.items() if not (searched and model_option(path))})
+
+
+def model_option(path: str) -> str:
+    """The model's option that a path names; empty if it names something else."""
+    return path.removeprefix("model.") if path.startswith("model.") else ""
 
 
 def absolute(tracking: str) -> str:

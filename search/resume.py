@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from search.cli import AUTO_COUNT, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
-from search.experiment import PLACE, Experiment
+from search.experiment import PLACE, Experiment, base_of
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
 from search.outcome import tell
 from search.provenance import provenance
@@ -87,7 +87,7 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     recorded = result.started["experiment"]
     experiment = Experiment.from_description(args.name, recorded, args.storage)
     space = space_of(args, experiment, result)
-    base = experiment.base.override(space.base)
+    base = base_of(experiment.base, space)
     if args.data_root is not None:
         base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
     given = {name: value for name in ("trials", "seed", *PLACE) if (value := getattr(args, name)) is not None}

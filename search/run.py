@@ -14,7 +14,7 @@ from cluster.session import LOCAL
 from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
 from search.cli import AUTO_COUNT, HelpFormatter, Parser, count_or_auto, guarded
-from search.experiment import Experiment
+from search.experiment import Experiment, base_of
 from search.outcome import tell
 from search.plan import make_plan
 from search.runner import run
@@ -121,7 +121,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     settings = with_weights(args.weights, space, settings)
     space = space.fixed(settings)
     base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad})
-    base = replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)).override(space.base)
+    base = base_of(replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)), space)
     device, gpus = device_and_gpus(args)
     space_name = Path(args.space.partition(":")[0]).stem
     return Experiment(

@@ -70,7 +70,7 @@ CASES = [
     (["--space", "mnist_cnn", "--algorithm", "grid"], "grid needs values that can be counted; 'optimizer.lr' is a range.", 2),
     # Values
     (["--space", "table3", "--set", "lr=1"], "unknown key 'lr'. Known: batch_size, epochs, precision, seed. Did you mean 'optimizer.lr'?", 2),
-    (["--space", "table3", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'. Known: optimizer.decay, optimizer.lr,", 2),
+    (["--space", "table3", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'. Known: optimizer.backbone_lr, optimizer.decay, optimizer.lr,", 2),
     (["--space", "table3", "--set", "optimizer,lr=1"], "unknown key 'optimizer,lr'.", 2),
     (["--space", "table3", "--set", "batch_size[0]=1"], "unknown key 'batch_size[0]'.", 2),
     (["--space", "table3", "--set", "batch_size"], "a setting has the form key=value (got 'batch_size').", 2),
@@ -95,10 +95,11 @@ CASES = [
     (["--space", "transfer", "--weights", "none.pth"], "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files", 2),
     (["--space", "transfer", "--weights", "empty"], "weights of 'resnet18' not found: '", 2),
     (["--space", "table3", "--weights", "typo.yaml"], "model 'deep_cnn' has no option 'pretrained'.", 2),
+    (["--space", "zoo", "--set", "model.layers=3"], "no model of this search has an option 'layers' (--set).", 2),
     (["--space", "zoo", "--set", "model.freeze=backbone"], "model.freeze=backbone freezes weights that have learnt nothing.", 2),
     # The config file
     ([], "the following arguments are required: --space.", 2),
-    (["--config", "typo.yaml"], "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.decay, optimizer.lr,", 2),
+    (["--config", "typo.yaml"], "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.backbone_lr, optimizer.decay, optimizer.lr,", 2),
     (["--config", "twice.yaml"], "twice.yaml:3: 'trials' is given twice (first in line 2).", 2),
     (["--config", "tab.yaml"], "tab.yaml:2: a tab stands here; indent with spaces.", 2),
     (["--config", "object.yaml"], "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; values are plain.", 2),
@@ -228,6 +229,7 @@ def folder(tmp_path: Path, broken: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # whatever this machine reaches, weights are not fetched
     for path in broken.iterdir():

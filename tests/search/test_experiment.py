@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from cluster.resources import Demand
-from search.experiment import Experiment
+from search.experiment import Experiment, base_of
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import find
 from tests.search.conftest import changed
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
 
@@ -81,7 +82,8 @@ def test_nothing_is_left_out_of_images_that_are_large_enough_or_are_enlarged(exp
 
 
 def test_a_model_that_was_asked_for_alone_is_refused(experiment: Experiment) -> None:
-    alone = changed(experiment, space=find("zoo").fixed({"model.name": "alexnet"}), algorithm="bayes", trials=12)
+    space = find("zoo").fixed({"model.name": "alexnet"})
+    alone = changed(experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=12)
     fitting, left_out = alone.fitting(dataset(images=500, side=32))
     assert not left_out
     assert list(fitting.problems(dataset(images=500, side=32))) == [

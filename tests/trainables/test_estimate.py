@@ -2,9 +2,12 @@ import pytest
 import torch
 
 from trainables import estimate
+from trainables.config import TrialConfig
 from trainables.estimate import checkpoint_bytes, epoch_seconds
-from trainables.models.registry import MODELS
+from trainables.models.registry import FAMILIES, MODELS
 from trainables.run import run_trial
+
+OWN = sorted(name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES)
 
 
 @pytest.fixture(autouse=True)
@@ -14,9 +17,13 @@ def threads_put_back():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", OWN)
 def test_every_models_epoch_is_estimated(name, make_config, make_dataset):
     assert 0 < epoch_seconds(make_config(model__name=name), make_dataset()) < 10
+
+
+def test_a_familys_epoch_is_estimated(make_dataset):
+    assert 0 < epoch_seconds(TrialConfig().override({"model.name": "mobilenet_v3_small", "batch_size": 8}), make_dataset()) < 10
 
 
 def test_the_estimate_grows_with_the_images_at_a_third_for_validation(make_config, make_dataset, monkeypatch):
@@ -41,7 +48,7 @@ def test_the_estimate_runs_on_the_threads_asked_for_and_leaves_the_random_state(
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("image", [(1, 28, 28), (3, 8, 8)])
 def test_a_checkpoints_bytes_are_those_on_disk(name, image, make_config, make_dataset, tmp_path):
     """Within a fiftieth, and 10 kB: safetensors' headers and the step counters of Adam are not counted."""
@@ -50,6 +57,13 @@ def test_a_checkpoints_bytes_are_those_on_disk(name, image, make_config, make_da
     list(run_trial(config, dataset, tmp_path))
     written = sum(path.stat().st_size for path in (tmp_path / "epoch-0001").glob("*.safetensors"))
     assert checkpoint_bytes(config.model, image, 3) == pytest.approx(written, rel=0.02, abs=10_000)
+
+
+def test_a_familys_checkpoint_is_estimated(make_dataset, tmp_path):
+    config = TrialConfig().override({"model.name": "mobilenet_v3_small", "batch_size": 8, "epochs": 1})
+    list(run_trial(config, make_dataset(channels=3), tmp_path))
+    written = sum(path.stat().st_size for path in (tmp_path / "epoch-0001").glob("*.safetensors"))
+    assert checkpoint_bytes(config.model, (3, 8, 8), 3) == pytest.approx(written, rel=0.02)
 
 
 def test_a_checkpoints_bytes_are_known_without_memory_for_it(make_config):
