@@ -1,13 +1,11 @@
 import pytest
 import torch
 
+from tests.trainables.networks import OWN
 from trainables import estimate
 from trainables.config import TrialConfig
 from trainables.estimate import checkpoint_bytes, epoch_seconds
-from trainables.models.registry import FAMILIES, MODELS
 from trainables.run import run_trial
-
-OWN = sorted(name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES)
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from tests.trainables.networks import OF_TORCHVISION
 from trainables import checkpoint
 from trainables.config import FREEZE_NAMES, ModelConfig, OptimizerConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -15,11 +16,11 @@ from trainables.errors import ConfigError
 from trainables.evaluate import probabilities
 from trainables.loop import Training
 from trainables.models.families import ANATOMY, Family
-from trainables.models.registry import FAMILIES, MODELS
+from trainables.models.registry import MODELS
 from trainables.objective import WithAuxiliary, losses
 from trainables.optimizers import groups
 
-NAMES = sorted(name for name, entry in MODELS.items() if entry.builder == FAMILIES)
+NAMES = OF_TORCHVISION
 PUBLISHED = sorted(name for name in NAMES if MODELS[name].weights)
 SMALL = "mobilenet_v3_small"
 

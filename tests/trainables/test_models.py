@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trainables.networks import OWN
 from trainables import checkpoint
 from trainables.config import ModelConfig
 from trainables.loop import Training, on_device
 from trainables.models.deep_cnn import ResidualPair, spread
 from trainables.models.multi_scale import FILTER_SIZES, MultiScale
-from trainables.models.registry import FAMILIES, MODELS
+from trainables.models.registry import MODELS
 
-NAMES = sorted(name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES)
-"""The networks of our own; `test_families` has those of torchvision."""
+NAMES = OWN
 
 
 def build(name, image=(1, 8, 8), classes=3, **options):

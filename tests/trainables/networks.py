@@ -1,0 +1,8 @@
+"""The models of the registry by what they are, for tests that run over many of them."""
+
+from trainables.models.registry import FAMILIES, MODELS
+
+OWN = sorted(name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES)
+"""Our own networks: small, and quick on the smallest images."""
+
+OF_TORCHVISION = sorted(name for name, entry in MODELS.items() if entry.builder == FAMILIES)
