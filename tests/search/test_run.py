@@ -135,7 +135,8 @@ def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(smoke: t
     """On the validation part, as its checkpoint is when it is loaded here; trials of one network share what it costs."""
     folder, (done, summary) = smoke
     home = (folder / summary["journal"]).parent
-    result, dataset = SearchResult.read(home), load(TrialConfig().data)
+    result = SearchResult.read(home)
+    dataset = load(TrialConfig.from_dict(result.trials["t0001"].config).data)
     kinds = [event.kind for event in read(home / "journal.jsonl")]
     assert kinds.count("evaluated") == len(result.trials) == 6
     assert "unevaluated" not in kinds

@@ -178,7 +178,7 @@ def test_a_training_loads_nothing_that_only_an_evaluation_needs():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
-@pytest.mark.parametrize("name", sorted(name for name, entry in MODELS.items() if not entry.weights))
+@pytest.mark.parametrize("name", sorted(name for name, entry in MODELS.items() if entry.kind == "network" and not entry.weights))
 def test_every_model_can_be_evaluated_on_the_test_part(name, make_dataset, tmp_path):
     """Those of torchvision's size are in `test_families`."""
     config, dataset = TrialConfig().override({"model.name": name, "batch_size": 8, "epochs": 1}), make_dataset(channels=3)
