@@ -30,6 +30,10 @@ def news(event: Event) -> list[str]:
         case "restored":
             begins = f"it goes on after epoch {data['epoch']}" if data["epoch"] else "it begins anew"
             return [f"trial {data['trial']}: {line}; {begins}" for line in data["damaged"]]
+        case "unevaluated":
+            (reason, (first, *_)), count = next(iter(data["reasons"].items())), sum(map(len, data["reasons"].values()))
+            more = f" and {count - 1} more" if count > 1 else ""
+            return [f"not evaluated: {first} ({reason}){more}; the journal has every reason"]
     return []
 
 
@@ -79,10 +83,16 @@ class Display:
         """How far the search is, or what it waits for."""
         result = self.result
         if result.trials and not result.counts.get("running"):
-            what = "for a process to train in" if result.unfinished else "for the next trial, or the test of the best one"
-            return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; waiting {what}"
+            return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {self._waits()}"
         best = f"best {result.best.accuracy:.4f} ({result.best.trial})" if result.best else "no epoch yet"
         return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}"
+
+    def _waits(self) -> str:
+        """What happens while no trial runs."""
+        if self.result.unfinished:
+            return "waiting for a process to train in"
+        evaluated = sum(bool(trial.evaluation) for trial in list(self.result.trials.values()))
+        return f"evaluated {evaluated} of {len(self.result.ranking)} on the validation part" if evaluated else "waiting for the next trial, or the evaluation"
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.start

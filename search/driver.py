@@ -180,10 +180,20 @@ class Driver:
                 self.narrowed.add(trial)
 
     def _closed(self) -> bool:
-        budget = self.experiment.time_budget
-        if budget is not None and self.closing is None and self._used() >= budget:
-            self.close("time_budget", f"the time budget of {budget:g} s is used up")
+        if self.closing is None and self.out_of_time:
+            self.close("time_budget", f"the time budget of {self.experiment.time_budget:g} s is used up")
         return self.closing is not None
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the time budget is used up."""
+        budget = self.experiment.time_budget
+        return budget is not None and self._used() >= budget
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether all is to end now; when only time is up, what remains to be done for the trials so far is done."""
+        return self.closing is not None and self.closing[0] != "time_budget"
 
     def _used(self) -> float:
         """Seconds that this session, and those before it, have taken."""

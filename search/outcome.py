@@ -10,7 +10,7 @@ from rich.table import Table
 from search.experiment import Experiment
 from search.result import SearchResult
 from search.runner import Finished
-from search.summary import accuracy_text, checkpoint_of, json_summary, outcome_text, param_text, reference_rows, searched
+from search.summary import accuracy_text, checkpoint_of, json_summary, models_table, outcome_text, param_text, reference_rows, searched
 from search.terminal import Terminal, say
 from search.words import program, verb
 
@@ -46,6 +46,9 @@ def print_summary(finished: Finished, experiment: Experiment, console: Console) 
     for name, reason in result.passed_over.items():
         say(console, f"  passed over: {name} ({result.trials[name].accuracy:.4f}), whose checkpoint is lost: {reason}")
     console.print(best_table(result) if result.best else "no trial counts; the reasons are in the journal")
+    if compared := models_table(result):
+        console.print("\nthe best of each model" if len(compared) > 2 else "")
+        console.print(side_by_side(compared))
     best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
     steps = [*best, ("journal", str(finished.journal)), ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
@@ -65,6 +68,16 @@ def best_table(result: SearchResult) -> Table:
     table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
     tests = (f"{result.test['accuracy']:.4f}" if result.test and trial is result.best else "" for _, _, trial in rows)
     table.add_row("test accuracy", *tests)
+    return table
+
+
+def side_by_side(rows: list[list[str]]) -> Table:
+    """The first row's titles over the others: names to the left, numbers to the right."""
+    table = Table(box=None, pad_edge=False)
+    for column, title in enumerate(rows[0]):
+        table.add_column(title, justify="left" if column < 2 else "right", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*row)
     return table
 
 

@@ -37,6 +37,10 @@ class TrialResult:
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     started_ms: int = 0
     ended_ms: int = 0
+    precision: str = ""
+    """In which its last epoch was trained: fp32 or bf16; empty where the journal does not say."""
+    evaluated: dict[str, Any] = field(default_factory=dict)
+    """The last evaluation on the validation part: `epoch`, `val` and `cost` (see `evaluation`)."""
 
     @property
     def best_epoch(self) -> int | None:
@@ -52,6 +56,11 @@ class TrialResult:
     def accuracy(self) -> float:
         """The best validation accuracy; NaN before the first epoch."""
         return self.best.get("val/accuracy", math.nan)
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """How good its best epoch is on the validation part (`val`) and what that costs to use (`cost`); empty before it was evaluated."""
+        return self.evaluated if self.evaluated and self.evaluated["epoch"] == self.best_epoch else {}
 
     @property
     def train_s(self) -> float:
@@ -152,6 +161,15 @@ class SearchResult:
         return sorted(ranked, key=lambda trial: rank(trial.best), reverse=True)
 
     @property
+    def best_of_models(self) -> dict[str, TrialResult]:
+        """The best trial of each model whose checkpoint is not known to be damaged, by the model's name; the best model first."""
+        found: dict[str, TrialResult] = {}
+        for trial in self.ranking:
+            if trial.trial not in self.passed_over:
+                found.setdefault(trial.config["model"]["name"], trial)
+        return found
+
+    @property
     def best(self) -> TrialResult | None:
         """The first of the ranking whose checkpoint is not known to be damaged."""
         return next((trial for trial in self.ranking if trial.trial not in self.passed_over), None)
@@ -222,6 +240,9 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.started_ms = trial.started_ms or event.time_ms
         case "epoch":
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
+            trial.precision = event.data.get("precision", "")
+        case "evaluated":
+            trial.evaluated = event.data
         case "stopped":
             trial.stop = {name: value for name, value in event.data.items() if name != "trial"}
         case "paused":

@@ -177,8 +177,9 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, *, resumed: dic
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):
+        from search.evaluation import evaluate_best, evaluate_trials
         from search.packing import staff  # Ray and Tune are imported once nothing can be refused any more
-        from search.tuning import evaluate_best, tune_search
+        from search.tuning import tune_search
         from search.workers import Workers
 
         origin = provenance()
@@ -202,6 +203,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, *, resumed: dic
             try:
                 driver.go_on()
                 tune_search(driver, workers, slots=at_once, tick=display.tick)
+                evaluate_trials(driver, workers, slots=at_once, tick=display.tick)
                 evaluate_best(driver, dataset, workers, tick=display.tick)
             except (KeyboardInterrupt, Unwritten):
                 driver.close("interrupted", "broken off")

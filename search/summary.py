@@ -51,6 +51,56 @@ def _is_at(config: TrialConfig, reference: dict[str, Any]) -> bool:
     return all(config.value(path) == value for path, value in reference.items())
 
 
+def models(result: SearchResult) -> list[dict[str, Any]]:
+    """The best trial of each model, the best model first: how good it is on the validation part and what it costs, as plain values. What was not
+    measured is None, and so is what a model does not have.
+    """
+    return [_model(name, trial) for name, trial in result.best_of_models.items()]
+
+
+def _model(name: str, trial: TrialResult) -> dict[str, Any]:
+    found = trial.evaluation
+    val, cost = found.get("val", {}), found.get("cost", {})
+    times = cost.get("inference", {})
+    return {
+        "model": name,
+        "trial_id": trial.trial,
+        "outcome": trial.outcome,
+        "val_accuracy": trial.accuracy,
+        "macro_f1": val.get("macro", {}).get("f1"),
+        "weighted_f1": val.get("weighted", {}).get("f1"),
+        "ece": val.get("ece"),
+        "ms_per_image_batch_1": times.get("batch_1", {}).get("median_ms"),
+        "ms_per_image_batch_64": times.get("batch_64", {}).get("median_ms"),
+        "parameters": cost.get("parameters"),
+        "multiply_adds": cost.get("multiply_adds"),
+        "bytes": cost.get("bytes"),
+        "train_s": round(trial.train_s, 3),
+    }
+
+
+MODEL_COLUMNS = {
+    "model": ("model", ""),
+    "trial_id": ("trial", ""),
+    "val_accuracy": ("val accuracy", ".4f"),
+    "macro_f1": ("macro F1", ".4f"),
+    "ms_per_image_batch_1": ("ms/image", ".3g"),
+    "ms_per_image_batch_64": ("ms/image of 64", ".3g"),
+    "parameters": ("parameters", ","),
+    "train_s": ("train s", ".1f"),
+}
+"""What the table of models shows, with a title and a format for each; the times are of one image alone and of one among 64."""
+
+
+def models_table(result: SearchResult) -> list[list[str]]:
+    """The models side by side, as text: a row of titles and one a model. Empty where there is nothing to say beside the best trial."""
+    rows = models(result)
+    if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
+        return []
+    cells = [["" if row[key] is None else printable(format(row[key], form)) for key, (_, form) in MODEL_COLUMNS.items()] for row in rows]
+    return [[title for title, _ in MODEL_COLUMNS.values()], *cells]
+
+
 def markdown_summary(result: SearchResult) -> str:
     """What the search was, how it went, and its ten best trials."""
     experiment, data = result.started["experiment"], result.started["data"]
@@ -63,6 +113,10 @@ def markdown_summary(result: SearchResult) -> str:
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
         lines.append(f"Best: `{result.best.trial}`, validation accuracy {result.best.accuracy:.4f}{tested}.")
+    if compared := models_table(result):
+        titles, *rows = compared
+        lines += ["", "The best trial of each model:", "", "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
     paths = searched(result)
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
     for trial in result.ranking[:TOP]:
@@ -83,6 +137,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Pat
         "outcome": result.outcome,
         "best": None if result.best is None else _best(result, result.best, journal.parent),
         "passed_over": result.passed_over,
+        "models": models(result),
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
         "wall_s": round(result.wall_s, 3),

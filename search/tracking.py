@@ -218,6 +218,17 @@ def batched(events: list[Event]) -> Iterator[list[Event]]:
         yield events[first : first + PIECE]
 
 
+def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, float]:
+    """What a run says of its trial's evaluation on the validation part, and of what its network costs."""
+    val, cost = event["val"], event["cost"]
+    figures = {name: val[name] for name in ("accuracy", "ece")}
+    figures |= {f"{kind}_{name}": value for kind in ("macro", "weighted") for name, value in val[kind].items()}
+    figures |= {name: cost[name] for name in ("parameters", "multiply_adds", "bytes")} | {"train_s": trial.train_s}
+    for batch, times in cost["inference"].items():
+        figures |= {f"ms_per_image_{batch}": times["median_ms"], f"ms_per_image_{batch}_p95": times["p95_ms"]}
+    return {f"eval/{name}": value for name, value in figures.items() if value is not None}
+
+
 def leads_out(path: Path, folder: Path) -> bool:
     """Whether something of a file or a folder lies outside this folder: a journal from elsewhere may name links to what is nobody's business."""
     return not all(found.resolve().is_relative_to(folder.resolve()) for found in (path, *path.rglob("*")))
@@ -276,6 +287,9 @@ class Runs:
                 self._store(event)
             case "finished":
                 self._finish(event)
+            case "evaluated" if trial is not None:
+                metrics = evaluation_figures(event.data, trial)
+                self._wait(self._trial_run(event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
             case "running" | "epoch" | "paused" | "ended" if trial is not None:
                 self._project_trial(event, trial)
 
@@ -393,6 +407,8 @@ class Runs:
         """The test part's figures, on the best trial's run and on the parent."""
         test = event.data["test"]
         metrics = {"test/accuracy": test["accuracy"], **{f"test/{name}": value for name, value in test["macro"].items() if value is not None}}
+        metrics |= {f"test/weighted_{name}": value for name, value in test.get("weighted", {}).items() if value is not None}
+        metrics |= {"test/ece": test["ece"]} if "ece" in test else {}
         for name, values in test["per_class"].items():
             metrics |= {f"test_class/{_key(name)}/{metric}": values[metric] for metric in ("precision", "recall", "f1")}
         self._wait(self.runs[event.data["trial"]], metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])

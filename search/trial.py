@@ -27,6 +27,9 @@ Job = dict[str, Any]
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """How long a worker on a cluster waits for another search, and how long for its own, which may have been killed."""
 
+MATRIX_CLASSES = 100
+"""With more classes than these, a confusion matrix is too much for the journal."""
+
 BEYOND_REPAIR = ("AcceleratorError", "Torn")
 """Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of weights that were half handed back."""
 
@@ -34,6 +37,24 @@ BEYOND_REPAIR = ("AcceleratorError", "Torn")
 def make_job(trial: str, config: TrialConfig, folder: Path, *, attempt: int, known: int) -> Job:
     """What a worker needs to know of a trial."""
     return {"trial": trial, "config": config.to_dict(), "folder": str(folder), "attempt": attempt, "known": known}
+
+
+def checkpoint_in(job: Job, epoch: int) -> Path:
+    """Where a trial's checkpoint of this epoch is."""
+    return Path(job["folder"]) / f"epoch-{epoch:04d}"
+
+
+def without_curves(found: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation as the journal takes it: of each curve the area alone, and no confusion matrix of very many classes."""
+    large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
+    kept = {name: value for name, value in found.items() if name not in {"roc", *large}}
+    return {**kept, "auc": {name: curve["auc"] for name, curve in found["roc"].items()}}
+
+
+def _end_beyond_repair(error: BaseException) -> None:
+    """End this process if it is fit for nothing after this error: another takes its place."""
+    if type(error).__name__ in BEYOND_REPAIR:
+        os._exit(1)
 
 
 class Process:
@@ -54,11 +75,48 @@ class Process:
 
         if dataset.test is None:
             raise ValueError("the data set's test part is sealed")
-        path = Path(job["folder"]) / f"epoch-{epoch:04d}"
         try:
-            return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=self._device)}
+            return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, checkpoint_in(job, epoch), device=self._device)}
         except CheckpointError as error:
             return {"damaged": str(error)}
+
+    def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves, which are in the trial's folder with it; or
+        `damaged`.
+        """
+        from trainables.checkpoint import CheckpointError
+        from trainables.evaluate import evaluate
+
+        try:
+            found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.val, checkpoint_in(job, epoch), device=self._device)
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+        except Exception as error:
+            _end_beyond_repair(error)
+            raise
+        file = Path(job["folder"]) / "evidence" / "val.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(found))
+        return {"val": without_curves(found)}
+
+    def get_ready(self) -> None:
+        """Import what an evaluation needs: seconds, in which nothing is to be timed."""
+        from trainables.cost import get_ready
+
+        get_ready()
+
+    def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+        """What one trial's checkpoint costs to use, here and with nothing else running: `cost`, or `damaged`."""
+        from trainables.checkpoint import CheckpointError
+        from trainables.cost import cost
+
+        try:
+            return {"cost": cost(TrialConfig.from_dict(job["config"]), dataset, checkpoint_in(job, epoch), device=self._device)}
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+        except Exception as error:
+            _end_beyond_repair(error)
+            raise
 
     def plan(self, configs: list[dict[str, Any]], dataset: Dataset, *, trials: int, processes: dict[int, float]) -> dict[str, Any]:
         """The `Plan` for trials such as these, so many at once, as plain values; `processes` as `planner.plan` takes it."""
@@ -178,8 +236,7 @@ class FusedWorker(Process):
         try:
             report = next(self._reports[place])
         except BaseException as error:
-            if type(error).__name__ in BEYOND_REPAIR:
-                os._exit(1)
+            _end_beyond_repair(error)
             self.stop(place)
             raise
         if report.outcome is not None:

@@ -26,12 +26,10 @@ from ray.tune.search import Searcher
 
 from cluster.errors import NotReady
 from cluster.session import LOCAL, dead_parts
-from search.cli import NOT_READY, Refused
+from search.cli import NOT_READY
 from search.driver import Driver
-from search.experiment import Experiment
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
 from search.journal import JournalError
-from search.result import TrialResult
 from search.seats import Errors, Seat, books_short, failures_told, hired
 from search.secrets import masked
 from search.terminal import error_line
@@ -39,7 +37,6 @@ from search.trial import Job, gate_name, make_job, train_on_workers
 from search.watch import Watch
 from search.words import verb
 from search.workers import Workers
-from trainables.datasets.arrays import Dataset
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
@@ -258,41 +255,3 @@ def _trainable(driver: Driver, workers: Workers) -> Any:
     each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
     led = tune.with_parameters(train_on_workers, dataset=ray.get(workers.dataset), device=experiment.device, demand=each)
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))
-
-
-def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
-    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal. A trial whose checkpoint is
-    damaged is passed over for the next best; a resume looks again whether it still is.
-
-    Raises:
-        NotReady: the evaluation failed; the trials' own results are not touched by that.
-        Refused: no trial has a checkpoint that is whole.
-    """
-    result = driver.result
-    if (result.is_tested and not result.passed_over) or (driver.closing is not None and driver.closing[0] != "time_budget"):
-        return
-    passed_over: dict[str, str] = {}
-    for trial in result.ranking:
-        if result.is_tested and trial is result.best:
-            return
-        answer = _evaluate(driver.experiment, trial, dataset, workers, tick)
-        if "test" in answer:
-            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
-            return
-        passed_over[trial.trial] = answer["damaged"]
-    if passed_over:
-        first = next(iter(passed_over.values()))
-        raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.folder}/trials' back from a copy.")
-
-
-def _evaluate(experiment: Experiment, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick) -> dict[str, Any]:
-    """What a worker's evaluation says of a trial's best epoch."""
-    job = {"config": trial.config, "folder": str(experiment.trial_folder(trial.trial))}
-    try:
-        answer = workers.for_test().evaluate.remote(job, dataset, trial.best_epoch or 0)
-        while not ray.wait([answer], timeout=1)[0]:
-            tick()
-        found: dict[str, Any] = ray.get(answer)
-        return found
-    except ray.exceptions.RayError as error:
-        raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error

@@ -7,7 +7,9 @@ that stays up, workers on CPUs outlive the search by five minutes, and the next 
 
 import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -49,6 +51,8 @@ class Workers:
         self.idle: list[Worker] = []
         self.kept: list[Worker] = []
         """Those that Tune has given back at the search's end."""
+        self.kept_on: list[Worker] = []
+        """Those that were started after the last trial."""
         self.claimed: list[Worker] = []
         self.free: dict[str, list[Worker]] | None = None
         """Workers of an earlier search on the cluster that are ours now, by node; None before they were looked for."""
@@ -98,11 +102,26 @@ class Workers:
                 ray.kill(worker)
 
     def for_test(self) -> Worker:
-        """A worker for the test: one that has trained, if there is one that lives."""
-        for worker in [*(shared.process for shared in self.shared), *(self.kept if self.device == "cpu" else [])]:
+        """A worker for what comes after the last trial: one that has trained, if there is one that lives."""
+        for worker in self._living():
+            return worker
+        self.kept_on.append(self._new_for_test())
+        return self.kept_on[-1]
+
+    def crew(self, count: int) -> list[Worker]:
+        """At most so many workers for what comes after the last trial, at least one. On GPUs most of them start now, and some may find no place."""
+        living = list(islice(self._living(), count))
+        more = count - len(living) if not living or (self.device != "cpu" and self.members == 1) else 0
+        return living + [self._new_for_test() for _ in range(more)]
+
+    def _living(self) -> Iterator[Worker]:
+        """Workers that live and have nothing to train any more; on a GPU those that trials had to themselves ended with their reservations."""
+        for worker in [*self.kept_on, *(shared.process for shared in self.shared), *(self.kept + self.idle if self.device == "cpu" else [])]:
             with suppress(ray.exceptions.RayError):
                 ray.get(worker.get_current_ip_pid.remote(), timeout=ALIVE_S)
-                return worker
+                yield worker
+
+    def _new_for_test(self) -> Worker:
         return self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
 
     def share(self, members: int, count: int) -> None:
@@ -134,7 +153,7 @@ class Workers:
         """Let go of all; those that stay wait for another search."""
         for worker in self.claimed:
             worker.release.remote()
-        self.shared, self.idle, self.kept, self.claimed = [], [], [], []
+        self.shared, self.idle, self.kept, self.kept_on, self.claimed = [], [], [], [], []
 
     def _new(self, **options: Any) -> Worker:
         return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads)

@@ -20,6 +20,7 @@ DOORS = {
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
         "cluster/session.py",
+        "search/evaluation.py",
         "search/failures.py",
         "search/packing.py",
         "search/seats.py",
@@ -34,6 +35,7 @@ DOORS = {
     "yaml": {"search/config_file.py"},
     "matplotlib": {"search/report/figures.py", "search/report/page.py"},
     "safetensors": {"trainables/checkpoint.py"},
+    "torchmetrics": {"trainables/evaluate.py"},
     "torchvision": {
         "trainables/datasets/mnist.py",
         "trainables/datasets/fashion_mnist.py",

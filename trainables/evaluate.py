@@ -1,5 +1,8 @@
-"""How good a trained network is on a part of the data, beyond one accuracy: by scikit-learn, as plain values."""
+"""How good a trained network is on a part of the data, beyond one accuracy: by scikit-learn and torchmetrics, as plain values."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +10,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn import metrics
+from torch import nn
 
 from trainables import checkpoint
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Labels, Part
+from trainables.datasets.arrays import Dataset, Images, Labels, Part
 from trainables.loop import EVAL_BATCH, Pixels, autocast, on_device
 from trainables.models.registry import MODELS
 
 CURVE_POINTS = 200
+CALIBRATION_BINS = 15
+
+Classify = Callable[[Images], NDArray[np.float64]]
+"""Images, uint8 (count, height, width, channels), to class probabilities, (count, classes)."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What a checkpoint holds, ready to be used."""
+
+    classify: Classify
+    network: nn.Module | None
+    """None of a classifier that is no network."""
+    precision: str
+    """In which it was trained, and computes: `fp32` or `bf16`."""
 
 
 def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> dict[str, Any]:
@@ -26,25 +45,39 @@ def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, d
     return report(part.labels, probabilities(config, dataset, part, path, device=device), dataset.classes)
 
 
-@torch.no_grad()
 def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> NDArray[np.float64]:
     """Class probabilities, (images, classes), of the network saved at `path`, computed in the precision it was trained in.
     `dataset` gives the scaling of pixels.
     """
+    with classifier(config, dataset, path, device=device) as saved:
+        return np.concatenate([saved.classify(part.images[first : first + EVAL_BATCH]) for first in range(0, len(part), EVAL_BATCH)])
+
+
+@contextmanager
+def classifier(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> Iterator[Classifier]:
+    """The classifier saved at `path`, to be used inside `with`: there its weights are converted to its precision once.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    place = torch.device(device)
     network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
     saved = checkpoint.load(path)
     network.load_state_dict(saved["model"])
-    network = on_device(network, torch.device(device)).eval()
-    pixels = Pixels(part, dataset, config, torch.device(device))
-    chances = []
-    with autocast(saved["precision"], torch.device(device)):
-        for rows in torch.arange(len(pixels)).split(EVAL_BATCH):
-            chances.append(network(pixels.batch(rows)[0]).double().softmax(dim=1).cpu())
-    return torch.cat(chances).numpy()
+    network = on_device(network, place).eval()
+    pixels = Pixels(dataset.val, dataset, config, place)
+
+    def classify(images: Images) -> NDArray[np.float64]:
+        chances: NDArray[np.float64] = network(pixels.scaled(images)).double().softmax(dim=1).cpu().numpy()
+        return chances
+
+    with torch.no_grad(), autocast(saved["precision"], place):
+        yield Classifier(classify, network, saved["precision"])
 
 
 def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracy; precision, recall and F1 (macro and per class); confusion matrix; ROC curves and AUC, one class against the rest.
+    """Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes' numbers of images); confusion matrix; ROC curves
+    and AUC, one class against the rest; the expected calibration error (`calibration_error`).
 
     Args:
         labels: true class numbers, (images,).
@@ -54,7 +87,8 @@ def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...
     numbers, guesses = np.arange(len(classes)), chances.argmax(axis=1)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(labels, guesses, labels=numbers, zero_division=0)
     curves = {name: _curve(labels == number, chances[:, number]) for number, name in enumerate(classes)}
-    areas = [curve["auc"] for curve in curves.values() if curve["auc"] is not None]
+    occurring = np.array([curve["auc"] is not None for curve in curves.values()])
+    areas = np.array([curve["auc"] for curve in curves.values() if curve["auc"] is not None])
     per_class = {
         name: {"precision": float(precision[number]), "recall": float(recall[number]), "f1": float(f1[number]), "images": int(support[number])}
         for number, name in enumerate(classes)
@@ -66,13 +100,30 @@ def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...
             "precision": float(precision.mean()),
             "recall": float(recall.mean()),
             "f1": float(f1.mean()),
-            "auc": float(np.mean(areas)) if areas else None,
+            "auc": float(areas.mean()) if len(areas) else None,
         },
+        "weighted": {
+            "precision": float(np.average(precision, weights=support)),
+            "recall": float(np.average(recall, weights=support)),
+            "f1": float(np.average(f1, weights=support)),
+            "auc": float(np.average(areas, weights=support[occurring])) if len(areas) else None,
+        },
+        "ece": calibration_error(labels, chances),
         "per_class": per_class,
         "confusion_matrix": metrics.confusion_matrix(labels, guesses, labels=numbers).tolist(),
         "classes": list(classes),
         "roc": curves,
     }
+
+
+def calibration_error(labels: Labels, chances: NDArray[np.float64]) -> float:
+    """How far the probability of the guessed class is from the share of right guesses: the mean distance over 15 bins of that probability,
+    equally wide and weighted by their images (the L1 norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2).
+    """
+    from torchmetrics.functional.classification import multiclass_calibration_error  # a second; no training needs it
+
+    found = multiclass_calibration_error(torch.from_numpy(chances), torch.from_numpy(labels), chances.shape[1], n_bins=CALIBRATION_BINS, norm="l1")
+    return float(found)
 
 
 def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from trainables import optimizers
 from trainables.augment import augment
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.metrics import Means
 from trainables.models.registry import MODELS
 from trainables.objective import losses
@@ -178,11 +178,22 @@ class Pixels:
     def batch(self, rows: Tensor, changes: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented if a generator is given."""
         rows = rows.to(self.images.device)
-        images = self.images[rows].permute(0, 3, 1, 2).float()  # a batch's images lie as convolutions read them: channels last
         if changes is None or not self.augment.is_on:
-            return images.sub_(self.mean255).div_(self.deviation255), self.labels[rows]
-        images = augment(images.div_(255), self.augment, changes)
+            return self._scaled(self.images[rows]), self.labels[rows]
+        images = augment(_floats(self.images[rows]).div_(255), self.augment, changes)
         return images.sub_(self.mean).div_(self.deviation), self.labels[rows]
+
+    def scaled(self, images: Images) -> Tensor:
+        """Any images, uint8 (count, height, width, channels), scaled as those of the part are: float32 (count, channels, height, width)."""
+        return self._scaled(shared_tensor(images).to(self.mean.device))
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return _floats(images).sub_(self.mean255).div_(self.deviation255)
+
+
+def _floats(images: Tensor) -> Tensor:
+    """As a network takes them; a batch's images lie as convolutions read them: channels last."""
+    return images.permute(0, 3, 1, 2).float()
 
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What trials must have in common to be trained as one network, as far as it is known without torch."""
+"""What trials must have in common to be trained as one network, or to cost the same, as far as it is known without torch."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -10,6 +10,14 @@ def shape_key(config: TrialConfig) -> Hashable:
     """Equal for trials of one network, batch size, kind of optimizer, precision and data; everything else is each trial's own."""
     options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
     return config.model.name, options, config.batch_size, config.optimizer.name, config.precision, config.data
+
+
+def cost_key(config: TrialConfig, precision: str) -> Hashable:
+    """Equal for trials that cost the same to use on one machine: of one model and data, however they were trained. `precision` is the one that
+    a trial was trained in.
+    """
+    options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
+    return config.model.name, options, config.data, precision
 
 
 def alike(shapes: Sequence[Hashable | None]) -> float:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from search.report import figures
 from search.result import SearchResult
-from search.summary import accuracy_text, outcome_text, param_text, reference_rows, searched
+from search.summary import accuracy_text, models_table, outcome_text, param_text, reference_rows, searched
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -32,6 +32,7 @@ def render(result: SearchResult) -> str:
         test=test,
         outcomes=outcome_text(result),
         references=reference_rows(result),
+        models=models_table(result),
         paths=searched(result),
         rows=ranked + [trial for trial in result.trials.values() if trial not in ranked],
         text=param_text,

@@ -38,6 +38,23 @@ def report(epoch: int, accuracy: float = 0.5, outcome: str | None = None, reason
     return {"epoch": epoch, "metrics": {} if outcome in ("diverged", "failed") else metrics, "outcome": outcome, "reason": reason}
 
 
+def evaluation(f1: float = 0.5) -> dict[str, Any]:
+    """The `val` and `cost` of an `evaluated` event."""
+    figures = {"precision": 0.5, "recall": 0.25, "f1": f1, "auc": None}
+    val = {
+        "images": 4,
+        "accuracy": 0.75,
+        "macro": figures,
+        "weighted": {**figures, "f1": 0.625},
+        "ece": 0.125,
+        "classes": ["a", "b"],
+        "auc": {"a": 1.0, "b": None},
+    }
+    times = {f"batch_{size}": {"median_ms": 1.5 / size, "p95_ms": 3.0 / size, "repetitions": 9} for size in (1, 64)}
+    cost = {"parameters": 1234567, "multiply_adds": 7654321, "bytes": 4_940_000, "inference": times, "precision": "fp32", "device": "cpu", "threads": 1}
+    return {"val": val, "cost": cost}
+
+
 def good_lr_wins(config: TrialConfig, epoch: int) -> Report:
     """Accuracy grows with the epochs and with the learning rate."""
     accuracy = min(0.99, 5 * config.optimizer.lr + 0.01 * epoch)

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from search.display import Display
 from search.experiment import Experiment
-from tests.search.conftest import OpenDriver, changed, play
+from tests.search.conftest import OpenDriver, changed, evaluation, play
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -40,6 +40,22 @@ def test_the_table_can_be_drawn_while_the_search_goes_on(experiment: Experiment,
     over.set()
     thread.join()
     assert errors == []
+
+
+def test_trials_that_could_not_be_evaluated_are_told_in_one_line(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = play(open_driver(experiment))
+    console = Console(file=io.StringIO(), width=200)
+    driver.journal.listeners.append(Display(driver.result, 9, console))
+    driver.journal.append("unevaluated", reasons={"it is damaged": ["t0002", "t0004"], "it is missing": ["t0001"]})
+    assert console.file.getvalue() == "not evaluated: t0002 (it is damaged) and 2 more; the journal has every reason\n"  # type: ignore[attr-defined]
+
+
+def test_how_far_the_evaluation_is_can_be_seen(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = play(open_driver(experiment))
+    display = Display(driver.result, 9, Console(file=io.StringIO()))
+    assert "waiting for the next trial, or the evaluation" in display._line()
+    driver.journal.append("evaluated", trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation())
+    assert "evaluated 1 of 9 on the validation part" in display._line()
 
 
 def test_a_failed_trial_is_told_at_once_with_its_last_line(experiment: Experiment, open_driver: OpenDriver) -> None:

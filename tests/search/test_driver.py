@@ -7,7 +7,7 @@ from search.driver import RETRIES
 from search.experiment import Experiment
 from search.journal import read
 from search.result import SearchResult
-from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report
+from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 
 
@@ -274,6 +274,26 @@ def test_what_a_trial_says_after_its_end_is_not_heard(open_driver: OpenDriver, e
     before = driver.journal.number
     assert driver.report(trial, report(1))
     assert driver.journal.number == before
+
+
+def test_an_evaluation_is_of_the_best_epoch_alone_and_outlives_a_resume(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(experiment)
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.report(trial, report(1, 0.5) | {"precision": "bf16"})
+    driver.journal.append("evaluated", trial=trial, epoch=1, **evaluation(0.375))
+    driver.journal.append("unevaluated", reasons={"damaged": ["t0009"]})
+    for result in (driver.result, SearchResult.read(experiment.folder), reopened(driver).result):
+        assert result.trials[trial].precision == "bf16"
+        assert result.trials[trial].evaluation["val"]["macro"]["f1"] == 0.375
+        assert result.trials[trial].evaluation["cost"]["parameters"] == 1234567
+    driver = reopened(driver)
+    driver.suggest()
+    driver.running(trial)
+    driver.report(trial, report(2, 0.25))
+    assert driver.result.trials[trial].evaluation
+    driver.report(trial, report(3, 0.75))
+    assert driver.result.trials[trial].evaluation == {}
 
 
 def test_an_epoch_told_twice_is_in_the_journal_once(open_driver: OpenDriver, experiment: Experiment) -> None:

@@ -1,17 +1,21 @@
+import io
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from search.experiment import Experiment
+from search.outcome import print_summary
 from search.report.__main__ import main
 from search.report.page import render
 from search.result import SearchResult, TrialResult
+from search.runner import Finished
 from search.space import Choice, SearchSpace
-from search.summary import accuracy_text, json_summary, markdown_summary, reference_rows
-from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, report
+from search.summary import accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
+from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from trainables.config import TrialConfig
 
 TEST = {
@@ -126,6 +130,74 @@ def test_an_accuracy_that_was_cut_short_says_so(outcome: str, text: str) -> None
     assert accuracy_text(replace(trial, epochs={})) == accuracy_text(None) == "not tried"
 
 
+@pytest.fixture
+def compared(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
+    """Three played trials of each of two networks, one of which is better; the best of each is evaluated."""
+    space = SearchSpace({"model.name": Choice("table2", "deep_cnn"), "optimizer.lr": Choice(0.001, 0.01, 0.02)}, base={"epochs": 2})
+    result = (driver := play(open_driver(changed(experiment, space=space, base=TrialConfig().override({"epochs": 2}))), small_wins)).result
+    for trial in result.best_of_models.values():
+        driver.journal.append("evaluated", trial=trial.trial, epoch=trial.best_epoch, **evaluation())
+    return result
+
+
+def small_wins(config: TrialConfig, epoch: int) -> dict[str, object]:
+    return report(epoch, 0.5 + config.optimizer.lr + 0.1 * (config.model.name == "table2"), "completed" if epoch == config.epochs else None)
+
+
+def test_the_models_stand_side_by_side_the_best_first(compared: SearchResult) -> None:
+    first, second = models(compared)
+    assert (first["model"], second["model"]) == ("table2", "deep_cnn")
+    assert first["trial_id"] == compared.best.trial  # type: ignore[union-attr]
+    assert (first["val_accuracy"], second["val_accuracy"]) == (pytest.approx(0.62), pytest.approx(0.52))
+    assert first["macro_f1"] == 0.5
+    assert (first["ms_per_image_batch_1"], first["ms_per_image_batch_64"]) == (1.5, 1.5 / 64)
+    assert (first["parameters"], first["multiply_adds"], first["bytes"], first["train_s"]) == (1234567, 7654321, 4_940_000, 0.5)
+    assert json_summary(compared, tracking={}, journal=Path("s/j"))["models"] == [first, second]
+
+
+def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: SearchResult, experiment: Experiment) -> None:
+    titles, *rows = models_table(compared)
+    assert [row[2:] for row in rows] == [[accuracy, "0.5000", "1.5", "0.0234", "1,234,567", "0.5"] for accuracy in ("0.6200", "0.5200")]
+    assert f"| {' | '.join(rows[1])} |" in markdown_summary(compared)
+    page = render(compared)
+    for row in (titles, *rows):
+        assert re.search("".join(f"<t[hd]>{re.escape(cell)}</t[hd]>" for cell in row), page)
+    finished = Finished(compared, experiment.folder / "journal.jsonl", {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}, 0)
+    console = Console(file=io.StringIO(), width=120)
+    print_summary(finished, experiment, console)
+    printed = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert " ".join(titles).split() in printed
+    assert all(row in printed for row in rows)
+
+
+def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) -> None:
+    assert models_table(result) == []
+    assert "The best trial of each model" not in render(result) + markdown_summary(result)
+
+
+def test_what_was_not_measured_is_left_empty(compared: SearchResult) -> None:
+    worse = list(compared.best_of_models.values())[1]
+    worse.evaluated["cost"] |= {"parameters": None, "multiply_adds": None}
+    assert [row[6] for row in models_table(compared)] == ["parameters", "1,234,567", ""]
+    worse.evaluated = {}
+    assert models_table(compared)[2][3:] == ["", "", "", "", "0.5"]
+
+
+def test_a_model_whose_best_trial_lost_its_checkpoint_is_shown_by_its_next_best(compared: SearchResult) -> None:
+    best, following = compared.ranking[:2]
+    compared.tested = {"trial": following.trial, "epoch": following.best_epoch, "test": TEST, "passed_over": {best.trial: "damaged"}}
+    assert models(compared)[0]["trial_id"] == following.trial
+
+
+def test_the_page_shows_how_well_calibrated_the_best_trial_is(result: SearchResult) -> None:
+    assert "calibration" not in render(result)
+    weighted = {"precision": 0.1234, "recall": 0.75, "f1": 0.77, "auc": 0.9}
+    result.tested = {**result.tested, "test": {**TEST, "weighted": weighted, "ece": 0.0421}}
+    page = render(result)
+    assert "Expected calibration error 0.0421" in page
+    assert "<td>weighted</td><td>4</td><td>0.1234</td>" in page
+
+
 def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
     note = markdown_summary(result)
     assert len(re.findall(r"^\| t\d{4} ", note, re.MULTILINE)) == min(10, len(result.ranking))
@@ -147,6 +219,7 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "mlflow",
         "journal",
         "passed_over",
+        "models",
     }
     assert summary["best"].keys() == {"trial_id", "params", "val_accuracy", "test_accuracy", "epoch", "checkpoint"}
     assert summary["best"]["checkpoint"] == f"s/trials/{summary['best']['trial_id']}/epoch-{summary['best']['epoch']:04d}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,14 +19,18 @@ from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from sklearn.metrics import f1_score, roc_auc_score
 
 from search.journal import read
 from search.result import SearchResult
 from search.spaces.find import find
+from search.summary import checkpoint_of
 from tests.conftest import Command
 from tests.test_readme import block
 from trainables import checkpoint
 from trainables.config import TrialConfig
+from trainables.datasets.load import load
+from trainables.evaluate import probabilities
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -114,6 +119,7 @@ def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None
         "test.json",
         "test_confusion.png",
         "test_roc.png",
+        "val.json",
     }
     local = Path(client.download_artifacts(best.info.run_id, "", str(folder)))
     state = checkpoint.load(local / "checkpoint")
@@ -123,6 +129,81 @@ def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None
     test = json.loads((local / "test.json").read_text())
     assert test["accuracy"] == summary["best"]["test_accuracy"]
     assert sum(map(sum, test["confusion_matrix"])) == test["images"] == 359
+
+
+def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(smoke: tuple[Path, Done]) -> None:
+    """On the validation part, as its checkpoint is when it is loaded here; trials of one network share what it costs."""
+    folder, (done, summary) = smoke
+    home = (folder / summary["journal"]).parent
+    result = SearchResult.read(home)
+    dataset = load(TrialConfig.from_dict(result.trials["t0001"].config).data)
+    kinds = [event.kind for event in read(home / "journal.jsonl")]
+    assert kinds.count("evaluated") == len(result.trials) == 6
+    assert "unevaluated" not in kinds
+    assert max(number for number, kind in enumerate(kinds) if kind == "evaluated") < kinds.index("tested")
+    in_mlflow = {child.data.tags["search.trial"]: child.data.metrics for child in children_of(summary, folder)}
+    for name, trial in result.trials.items():
+        val, cost = trial.evaluation["val"], trial.evaluation["cost"]
+        path = checkpoint_of(trial, home)
+        chances = probabilities(TrialConfig.from_dict(trial.config), dataset, dataset.val, path)
+        assert val["accuracy"] == pytest.approx(trial.accuracy)
+        assert val["weighted"]["f1"] == pytest.approx(f1_score(dataset.val.labels, chances.argmax(axis=1), average="weighted"))
+        assert val["macro"]["auc"] == pytest.approx(roc_auc_score(dataset.val.labels, chances, multi_class="ovr"))
+        assert "roc" not in val
+        assert json.loads((home / "trials" / name / "evidence" / "val.json").read_text())["roc"]["3"]["auc"] == val["auc"]["3"]
+        assert cost["bytes"] == (path / "model.safetensors").stat().st_size
+        assert (cost["parameters"], cost["multiply_adds"]) == (80 + 1168 + 8320 + 1290, 64 * 8 * 9 + 16 * 16 * 72 + 64 * 128 + 1280)
+        assert 0 < cost["inference"]["batch_1"]["median_ms"] <= cost["inference"]["batch_1"]["p95_ms"] == in_mlflow[name]["eval/ms_per_image_batch_1_p95"]
+        assert (in_mlflow[name]["eval/macro_f1"], in_mlflow[name]["eval/ece"]) == (val["macro"]["f1"], val["ece"])
+    assert len({json.dumps(trial.evaluation["cost"]) for trial in result.trials.values()}) == 1
+    (row,) = summary["models"]
+    assert (row["model"], row["trial_id"], row["macro_f1"]) == ("table2", result.best.trial, result.best.evaluation["val"]["macro"]["f1"])  # type: ignore[union-attr]
+    assert "ms/image" in done.stderr
+
+
+def test_a_resume_evaluates_what_was_not_and_a_damaged_checkpoint_is_told_and_stops_nothing(smoke: tuple[Path, Done], tmp_path: Path) -> None:
+    """The search was cut off after its second evaluation, and the worst trial's checkpoint has been damaged since."""
+    folder, (_, summary) = smoke
+    shutil.copytree(folder / "searches", tmp_path / "searches")
+    journal = tmp_path / summary["journal"]
+    worst = SearchResult.read(journal.parent).ranking[-1]
+    lines = journal.read_text().splitlines(keepends=True)
+    last = [number for number, line in enumerate(lines) if '"event": "evaluated"' in line][1]
+    journal.write_text("".join(lines[: last + 1]))
+    (checkpoint_of(worst, journal.parent) / "model.safetensors").write_bytes(b"damaged")
+    command = [sys.executable, "-m", "search.resume", "first", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["best"] == summary["best"]
+    told = [line for line in done.stderr.splitlines() if "not evaluated" in line]
+    assert len(told) == 1
+    assert f"not evaluated: {worst.trial} (" in told[0]
+    assert "is damaged" in told[0]
+    events = read(journal)
+    evaluated = [event.data["trial"] for event in events if event.kind == "evaluated"]
+    assert sorted(evaluated) == sorted({*evaluated}) == sorted(result for result in SearchResult.read(journal.parent).trials if result != worst.trial)
+    (failed,) = (event.data["reasons"] for event in events if event.kind == "unevaluated")
+    assert list(failed.values()) == [[worst.trial]]
+
+
+def test_when_time_is_up_the_best_trial_of_each_model_is_evaluated(tmp_path: Path) -> None:
+    space = tmp_path / "space.py"
+    space.write_text(
+        "from search.space import Choice, SearchSpace\n"
+        "def space(): return SearchSpace({'model.name': Choice('table2', 'multi_scale'), 'seed': Choice(*range(500))},\n"
+        "    base={'model.width': 2, 'epochs': 1, 'data.train_limit': 100})\n"
+    )
+    words = ["--algorithm", "random", "--scheduler", "fifo", "--trials", 1000, "--time-budget", 8, "--name", "s"]
+    done, summary = run_in(tmp_path, "--space", f"{space}:space", *words)
+    assert done.returncode == 0
+    result = SearchResult.read(tmp_path / "searches" / "s")
+    assert result.outcome == "time_budget"
+    assert len(result.ranking) > 4
+    assert {trial.trial for trial in result.trials.values() if trial.evaluation} == {trial.trial for trial in result.best_of_models.values()}
+    assert [row["model"] for row in summary["models"]] == list(result.best_of_models)
+    assert len(summary["models"]) == 2
+    assert all(row["ms_per_image_batch_64"] > 0 for row in summary["models"])
+    assert "the best of each model" in done.stderr
 
 
 def test_the_optuna_study_was_told_the_truth(smoke: tuple[Path, Done]) -> None:
@@ -188,6 +269,7 @@ def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert two["best"]["params"] == one["best"]["params"]
     assert two["epochs_trained"] == one["epochs_trained"] == 4
+    assert two["models"][0]["macro_f1"] == pytest.approx(one["models"][0]["macro_f1"], abs=0.01)
     assert two["best"]["val_accuracy"] == pytest.approx(one["best"]["val_accuracy"], abs=0.01)
 
 

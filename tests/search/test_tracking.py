@@ -19,7 +19,7 @@ from search import tracking
 from search.experiment import Experiment, absolute
 from search.secrets import masked
 from search.tracking import Tracker, check_tracking, sqlite_path
-from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report
+from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -89,7 +89,7 @@ def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(uri: str
     trial, _ = driver.suggest()
     driver.running(trial, host="")
     driver.report(trial, report(1, 0.5, "completed"))
-    driver.journal.append("tested", trial=trial, epoch=1, test=TEST)
+    driver.journal.append("tested", trial=trial, epoch=1, test=TEST | {"ece": 0.1, "weighted": {"f1": 0.7, "auc": None}})
     (experiment.folder / "evidence").mkdir()
     (experiment.folder / "evidence" / "test.json").write_text("{}")
     driver.journal.append("evidence", trial=trial, file="evidence", path="deep")
@@ -102,10 +102,49 @@ def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(uri: str
     for run in (parent, child):
         assert run.data.metrics["test/accuracy"] == 0.75
         assert run.data.metrics["test_class/a_b_ü/f1"] == 0.7
-        assert "test/auc" not in run.data.metrics
+        assert (run.data.metrics["test/ece"], run.data.metrics["test/weighted_f1"]) == (0.1, 0.7)
+        assert not {"test/auc", "test/weighted_auc"} & run.data.metrics.keys()
     client = MlflowClient(uri)
     assert [item.path for item in client.list_artifacts(child.info.run_id, "deep")] == ["deep/test.json"]
     assert [item.path for item in client.list_artifacts(parent.info.run_id)] == ["test.json"]
+
+
+def test_an_evaluation_reaches_its_trials_run_once(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    """Its run has ended then, and stays so; what a baseline does not have, and an area that does not exist, are left out."""
+    tracker, driver = tracked(uri, experiment, open_driver, finish=False)
+    play(driver, train, slots=2)
+    first, second = driver.result.ranking[:2]
+    driver.journal.append("evaluated", trial=first.trial, epoch=first.best_epoch, **evaluation())
+    plain = evaluation()
+    plain["cost"] |= {"parameters": None, "multiply_adds": None}
+    driver.journal.append("evaluated", trial=second.trial, epoch=second.best_epoch, **plain)
+    driver.journal.append("unevaluated", reasons={"damaged": ["t0009"]})
+    tracker.close()
+    assert tracker.error == ""
+    found = {child.data.tags["search.trial"]: child for child in runs(uri, tracker)[1]}
+    metrics = {name.removeprefix("eval/"): value for name, value in found[first.trial].data.metrics.items() if name.startswith("eval/")}
+    assert metrics == {
+        "accuracy": 0.75,
+        "ece": 0.125,
+        **{f"{kind}_{name}": value for kind in ("macro", "weighted") for name, value in (("precision", 0.5), ("recall", 0.25))},
+        "macro_f1": 0.5,
+        "weighted_f1": 0.625,
+        "parameters": 1234567,
+        "multiply_adds": 7654321,
+        "bytes": 4_940_000,
+        "train_s": first.train_s,
+        "ms_per_image_batch_1": 1.5,
+        "ms_per_image_batch_1_p95": 3.0,
+        "ms_per_image_batch_64": 1.5 / 64,
+        "ms_per_image_batch_64_p95": 3.0 / 64,
+    }
+    assert found[first.trial].info.status == "FINISHED"
+    assert not {"eval/parameters", "eval/multiply_adds"} & found[second.trial].data.metrics.keys()
+    assert sum("eval/accuracy" in child.data.metrics for child in found.values()) == 2
+    before = contents(uri, tracker)
+    again = Tracker(uri, experiment.folder)
+    again.close()
+    assert (again.error, contents(uri, again)) == ("", before)
 
 
 def test_no_run_is_left_running_when_a_search_is_cut_off(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:

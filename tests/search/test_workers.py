@@ -61,6 +61,7 @@ def test_a_fused_search_ends_well(tmp_path: Path) -> None:
     assert (start["packing"]["members"], start["slots"]) == (4, 8)
     pids = {beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beat(folder)) is not None}
     assert len(pids) == 2
+    assert len(search.events("evaluated")) == 8
 
 
 def test_on_a_cluster_the_next_search_takes_the_workers_over(tmp_path: Path) -> None:
@@ -72,5 +73,6 @@ def test_on_a_cluster_the_next_search_takes_the_workers_over(tmp_path: Path) -> 
             done = search.run("--space", "smoke", "--algorithm", "random", "--scheduler", "fifo", "--address", address, environment=environment).finish()
             assert done.code == 0, done.err
             assert SearchResult.read(search.journal.parent).outcome == "completed"
+            assert len(search.events("evaluated")) == 4
             pids.append({beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beat(folder)) is not None})
     assert pids[1] <= pids[0]

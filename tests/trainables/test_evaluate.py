@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from sklearn import metrics
 from tests.trainables.networks import OWN
 from trainables import checkpoint
 from trainables.checkpoint import CheckpointError
-from trainables.evaluate import CURVE_POINTS, evaluate, probabilities, report
+from trainables.config import TrialConfig
+from trainables.evaluate import CALIBRATION_BINS, CURVE_POINTS, evaluate, probabilities, report
 from trainables.loop import Training
 
 CASES = {"two classes": (2, [0.5, 0.5]), "three, imbalanced": (3, [0.85, 0.1, 0.05]), "ten": (10, [0.1] * 10), "one never occurs": (4, [0.5, 0.3, 0.2, 0.0])}
@@ -39,6 +42,38 @@ def test_the_values_are_scikit_learns(case):
 
 
 @each_case
+def test_the_weighted_values_are_scikit_learns(case):
+    labels, chances, classes = drawn(case)
+    guesses, found = chances.argmax(axis=1), report(*drawn(case))["weighted"]
+    options = {"average": "weighted", "labels": list(range(len(classes))), "zero_division": 0}
+    assert found["precision"] == pytest.approx(metrics.precision_score(labels, guesses, **options))
+    assert found["recall"] == pytest.approx(metrics.recall_score(labels, guesses, **options))
+    assert found["f1"] == pytest.approx(metrics.f1_score(labels, guesses, **options))
+
+
+def test_of_imbalanced_classes_the_weighted_values_are_not_the_mean_ones():
+    found = report(*drawn(CASES["three, imbalanced"]))
+    for name in ("precision", "recall", "f1", "auc"):
+        assert abs(found["weighted"][name] - found["macro"][name]) > 0.001
+
+
+@each_case
+def test_the_calibration_error_is_that_of_an_independent_computation(case):
+    """Image by image, without bins of arrays: the distance of each bin's sums, over all images."""
+    labels, chances, classes = drawn(case)
+    gaps = [0.0] * CALIBRATION_BINS
+    for label, chance in zip(labels, chances, strict=True):
+        gaps[min(int(chance.max() * CALIBRATION_BINS), CALIBRATION_BINS - 1)] += float(chance.argmax() == label) - float(chance.max())
+    assert report(labels, chances, classes)["ece"] == pytest.approx(sum(map(abs, gaps)) / len(labels), abs=1e-6)
+
+
+def test_who_is_as_sure_as_right_has_no_calibration_error_and_who_is_sure_and_wrong_the_largest():
+    labels = np.array([0, 0, 0, 1])
+    assert report(labels, np.tile([0.75, 0.25], (4, 1)), ("a", "b"))["ece"] == pytest.approx(0)
+    assert report(labels, np.eye(2)[1 - labels], ("a", "b"))["ece"] == pytest.approx(1)
+
+
+@each_case
 def test_the_values_of_each_class_are_scikit_learns(case):
     labels, chances, classes = drawn(case)
     guesses = chances.argmax(axis=1)
@@ -55,7 +90,9 @@ def test_the_values_of_each_class_are_scikit_learns(case):
 @pytest.mark.parametrize("name", ["three, imbalanced", "ten"])
 def test_the_mean_area_under_the_curves_is_scikit_learns(name):
     labels, chances, classes = drawn(CASES[name])
-    assert report(labels, chances, classes)["macro"]["auc"] == pytest.approx(metrics.roc_auc_score(labels, chances, multi_class="ovr", average="macro"))
+    found = report(labels, chances, classes)
+    for average in ("macro", "weighted"):
+        assert found[average]["auc"] == pytest.approx(metrics.roc_auc_score(labels, chances, multi_class="ovr", average=average))
 
 
 @each_case
@@ -86,7 +123,7 @@ def test_a_class_that_never_occurs_has_no_curve_and_does_not_count_in_the_mean_a
 def test_a_part_of_one_class_alone_has_no_area():
     found = report(np.zeros(5, dtype=np.int64), np.tile([0.8, 0.2], (5, 1)), ("a", "b"))
     assert found["accuracy"] == 1
-    assert found["macro"]["auc"] is None
+    assert found["macro"]["auc"] is found["weighted"]["auc"] is None
     assert found["confusion_matrix"] == [[5, 0], [0, 0]]
 
 
@@ -94,7 +131,7 @@ def test_a_perfect_network_gets_the_highest_values():
     labels = np.arange(30) % 3
     found = report(labels, np.eye(3)[labels], ("a", "b", "c"))
     assert found["accuracy"] == 1
-    assert found["macro"] == {"precision": 1, "recall": 1, "f1": 1, "auc": 1}
+    assert found["macro"] == found["weighted"] == {"precision": 1, "recall": 1, "f1": 1, "auc": 1}
 
 
 def test_a_class_never_guessed_has_no_precision_and_gives_no_warning():
@@ -136,9 +173,15 @@ def test_probabilities_are_probabilities_and_repeat(trained):
     assert np.array_equal(chances, probabilities(config, dataset, dataset.test, path))
 
 
+def test_a_training_loads_nothing_that_only_an_evaluation_needs():
+    code = "import sys, trainables.run; print(*(name for name in ('sklearn.metrics', 'torchmetrics') if name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
 @pytest.mark.parametrize("name", OWN)
-def test_every_model_can_be_evaluated_on_the_test_part(name, make_config, make_dataset, tmp_path):
-    config, dataset = make_config(model__name=name, epochs=1), make_dataset(channels=3)
+def test_every_model_can_be_evaluated_on_the_test_part(name, make_dataset, tmp_path):
+    """Those of torchvision's size are in `test_families`."""
+    config, dataset = TrialConfig().override({"model.name": name, "batch_size": 8, "epochs": 1}), make_dataset(channels=3)
     path = checkpoint.save(tmp_path, Training(config, dataset).state(), {})
     assert evaluate(config, dataset, dataset.test, path)["images"] == 9
 

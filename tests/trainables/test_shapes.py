@@ -1,7 +1,7 @@
 import pytest
 
 from trainables.fusion import shape_of
-from trainables.shapes import alike, shape_key
+from trainables.shapes import alike, cost_key, shape_key
 
 
 def test_the_share_is_that_of_the_group_one_is_in():
@@ -25,3 +25,14 @@ def test_what_is_each_trials_own_does_not_change_its_shape(make_config):
 @pytest.mark.parametrize("change", [{"model__layers": 8}, {"model__width": 8}, {"batch_size": 16}, {"optimizer__name": "sgd"}, {"precision": "bf16"}], ids=str)
 def test_what_is_common_makes_the_shape(change, make_config):
     assert shape_key(make_config(**change)) != shape_key(make_config())
+
+
+def test_trials_of_one_network_cost_the_same_however_they_were_trained(make_config):
+    configs = [make_config(optimizer__lr=0.1 / (n + 1), seed=n, epochs=n + 1, batch_size=8 + n, model__dropout=0.1 * n) for n in range(5)]
+    configs.append(make_config(optimizer__name="sgd", augment__crop=1))
+    assert len({cost_key(config, "fp32") for config in configs}) == 1
+
+
+def test_another_network_other_images_and_another_precision_cost_something_else(make_config):
+    configs = [make_config(**change) for change in ({}, {"model__layers": 8}, {"model__name": "table2"}, {"data__image_size": 16})]
+    assert len({cost_key(config, "fp32") for config in configs} | {cost_key(configs[0], "bf16")}) == 5

@@ -1,0 +1,222 @@
+"""What is measured once the last trial has ended: every finished trial on the validation part, then the best one on the test part."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TypeVar
+
+import ray
+
+from cluster.errors import NotReady
+from search.cli import Refused
+from search.driver import Driver
+from search.experiment import Experiment
+from search.failures import last_line
+from search.result import FAILED, TrialResult
+from search.summary import checkpoint_of
+from search.trial import Job
+from search.workers import Worker, Workers
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+from trainables.shapes import cost_key
+
+Asked = TypeVar("Asked")
+Tick = Callable[[], None]
+LOOK_S = 0.5
+"""How often is looked for answers, a signal and the time budget, at least."""
+READY_S, PATIENCE_S = 3.0, 30.0
+"""How long a worker takes to get ready, and how long is waited for others once one is."""
+MISSING, NOBODY = "the checkpoint of its best epoch is missing", "no process lives that could evaluate it"
+
+
+def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
+    """Measure each finished trial that is not yet: its best epoch on the validation part, at most `slots` at once, and what that costs to use.
+    Each answer goes to the journal as it comes. Once time is up, only the best trial of each model is measured.
+
+    A trial that cannot be is told, and hinders nobody.
+    """
+    if driver.interrupted:
+        return
+    evaluations = Evaluations(driver, workers, tick)
+    try:
+        evaluations.measure(slots)
+    except ray.exceptions.RayError as error:
+        evaluations.give_up(f"Ray broke off ({last_line(error)})")
+    if evaluations.reasons and not driver.interrupted:
+        driver.journal.append("unevaluated", reasons=evaluations.reasons)
+
+
+class Evaluations:
+    """Finished trials that wait for their evaluation, the best of each model first, then by rank; and workers that are ready for it."""
+
+    def __init__(self, driver: Driver, workers: Workers, tick: Tick) -> None:
+        self.driver, self.workers, self.tick = driver, workers, tick
+        self.reasons: dict[str, list[str]] = {}
+        """The trials that could not be evaluated, by the reason."""
+        self.costs: dict[Hashable, dict[str, Any]] = {}
+        self.crew: list[Worker] = []
+        first = driver.result.best_of_models.values()
+        self.first = {trial.trial for trial in first}
+        ranked = [*first, *(trial for trial in driver.result.ranking if trial.trial not in self.first)]
+        self.waiting: deque[TrialResult] = deque()
+        for trial in ranked:
+            if not trial.ended_ms or trial.outcome in FAILED or trial.evaluation:
+                continue
+            if checkpoint_of(trial, driver.experiment.folder).is_dir():
+                self.waiting.append(trial)
+            else:
+                self._refuse(trial, MISSING)
+
+    def measure(self, slots: int) -> None:
+        """Measure all that wait, while there is time."""
+        if self.waiting:
+            self._get_ready(slots)
+            self._measure_costs()
+            self._measure_trials()
+
+    def give_up(self, reason: str) -> None:
+        """None of those that still wait can be evaluated."""
+        while self.waiting:
+            self._refuse(self.waiting.popleft(), reason)
+
+    def _get_ready(self, slots: int) -> None:
+        """Have workers import what an evaluation needs, before anything is timed: more than one where the trials are long enough for that to pay."""
+        useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
+        asked = {worker.get_ready.remote(): worker for worker in self.workers.crew(min(slots, useful, len(self.waiting)))}
+        import search.evidence  # noqa: F401 - this process has nothing to do now, and draws the pictures next
+
+        until = time.monotonic() + PATIENCE_S
+        for answer, worker in self._answers(asked, enough=lambda: bool(self.crew) and time.monotonic() > until):
+            if "damaged" not in _heard(answer):
+                self.crew.append(worker)
+
+    def _measure_costs(self) -> None:
+        """Time each different network, one after another, while nothing else runs: trials of the same one share what is found."""
+        measured: list[TrialResult] = []
+        while self.crew and (trial := self._next()) is not None:
+            key = _key(trial)
+            if key in self.costs or self._measure_cost(key, trial):
+                measured.append(trial)
+        self.waiting.extendleft(reversed(measured))
+
+    def _measure_cost(self, key: Hashable, trial: TrialResult) -> bool:
+        """Whether it could be."""
+        worker = self.crew[0]
+        for answer, _ in self._answers({worker.cost.remote(*self._about(trial)): worker}):
+            found = _heard(answer)
+            if "damaged" not in found:
+                self.costs[key] = found["cost"]
+                return True
+            self._refuse(trial, found["damaged"])
+            if found.get("died"):
+                self._replace(worker)
+        return False
+
+    def _measure_trials(self) -> None:
+        """Measure the trials on the validation part, one a worker at a time."""
+        asked: dict[Any, tuple[Worker, TrialResult]] = {}
+        for worker in list(self.crew):
+            self._ask(worker, asked)
+        for answer, (worker, trial) in self._answers(asked):
+            found = _heard(answer)
+            if "damaged" in found:
+                self._refuse(trial, found["damaged"])
+            else:
+                self.driver.journal.append("evaluated", trial=trial.trial, epoch=trial.best_epoch, val=found["val"], cost=self.costs[_key(trial)])
+            if found.get("died"):
+                self._replace(worker)
+                worker = self.crew[0] if self.crew and not asked else None
+            if worker is not None:
+                self._ask(worker, asked)
+        if not self.crew:
+            self.give_up(NOBODY)
+
+    def _ask(self, worker: Worker, asked: dict[Any, tuple[Worker, TrialResult]]) -> None:
+        """Have it measure the next trial, if there is one."""
+        if (trial := self._next()) is not None:
+            asked[worker.validate.remote(*self._about(trial))] = worker, trial
+
+    def _next(self) -> TrialResult | None:
+        """The next trial; None when there is none, or no time."""
+        if self.waiting and not self.driver.interrupted and (self.waiting[0].trial in self.first or not self.driver.out_of_time):
+            return self.waiting.popleft()
+        return None
+
+    def _answers(self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[Any, Asked]]:
+        """Answers as they come, and who or what was asked, until there are no more, or enough, or the search is interrupted."""
+        while asked and not enough() and not self.driver.interrupted:
+            answered, _ = ray.wait(list(asked), timeout=LOOK_S)
+            self.tick()
+            for answer in answered:
+                yield answer, asked.pop(answer)
+
+    def _replace(self, dead: Worker) -> None:
+        """A worker died of a trial. If it was the last one, another is got ready."""
+        self.crew.remove(dead)
+        if not self.crew:
+            fresh = self.workers.for_test()
+            self.crew += [fresh for answer, _ in self._answers({fresh.get_ready.remote(): fresh}) if "damaged" not in _heard(answer)]
+
+    def _about(self, trial: TrialResult) -> tuple[Job, Any, int]:
+        """What a worker needs to know."""
+        return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
+
+    def _refuse(self, trial: TrialResult, reason: str) -> None:
+        self.reasons.setdefault(reason, []).append(trial.trial)
+
+
+def _heard(answer: Any) -> dict[str, Any]:
+    """What a worker said; `damaged` says why it could not, and `died` that it lives no more."""
+    try:
+        found: dict[str, Any] = ray.get(answer) or {}
+        return found
+    except ray.exceptions.RayTaskError as error:
+        return {"damaged": last_line(error)}
+    except ray.exceptions.RayError as error:
+        return {"damaged": last_line(error), "died": True}
+
+
+def _key(trial: TrialResult) -> Hashable:
+    return cost_key(TrialConfig.from_dict(trial.config), trial.precision)
+
+
+def _job(experiment: Experiment, trial: TrialResult) -> Job:
+    return {"config": trial.config, "folder": str(experiment.trial_folder(trial.trial))}
+
+
+def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
+    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal. A trial whose checkpoint is
+    damaged is passed over for the next best; a resume looks again whether it still is.
+
+    Raises:
+        NotReady: the evaluation failed; the trials' own results are not touched by that.
+        Refused: no trial has a checkpoint that is whole.
+    """
+    result = driver.result
+    if (result.is_tested and not result.passed_over) or driver.interrupted:
+        return
+    passed_over: dict[str, str] = {}
+    for trial in result.ranking:
+        if result.is_tested and trial is result.best:
+            return
+        answer = _test(driver.experiment, trial, dataset, workers, tick)
+        if "test" in answer:
+            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
+            return
+        passed_over[trial.trial] = answer["damaged"]
+    if passed_over:
+        first = next(iter(passed_over.values()))
+        raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.folder}/trials' back from a copy.")
+
+
+def _test(experiment: Experiment, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick) -> dict[str, Any]:
+    """What a worker's evaluation says of a trial's best epoch."""
+    job = _job(experiment, trial)
+    try:
+        answer = workers.for_test().evaluate.remote(job, dataset, trial.best_epoch or 0)
+        while not ray.wait([answer], timeout=1)[0]:
+            tick()
+        found: dict[str, Any] = ray.get(answer)
+        return found
+    except ray.exceptions.RayError as error:
+        raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error

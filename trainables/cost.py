@@ -1,0 +1,85 @@
+"""What a trained classifier costs to use: its parameters, multiply-adds and bytes on disk, and the time that an image takes."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Images
+from trainables.evaluate import Classify, classifier, report
+
+BATCHES = (1, 64)
+WARM_UPS = 3
+BUDGET_S = 0.15
+"""For the repetitions of one batch size, as long as there are enough of them ..."""
+LEAST = 5
+LIMIT_S = 3.0
+"""... for which more time is given, but no more than this. A batch that alone takes longer is measured once."""
+FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
+"""Files of a checkpoint that nobody needs who only uses it."""
+
+
+def get_ready() -> None:
+    """Use everything once: what scikit-learn, torchmetrics and torch import for it takes seconds."""
+    report(np.array([0, 1]), np.eye(2), ("a", "b"))
+    multiply_adds(nn.Linear(1, 1), (1, 1, 1))
+
+
+def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> dict[str, Any]:
+    """What the classifier saved at `path` costs, measured in this process on this device.
+
+    `inference` holds milliseconds an image (`time_per_image`) for each batch size: from images as uint8 in memory to probabilities there, the
+    scaling (or the features) and a GPU's transfers included. `parameters` and `multiply_adds` (of one image) are None for what is no network.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    images = dataset.val.images
+    with classifier(config, dataset, path, device=device) as saved:
+        inference = {f"batch_{size}": time_per_image(saved.classify, images[np.arange(size) % len(images)]) for size in BATCHES}
+    return {
+        "parameters": None if saved.network is None else sum(weights.numel() for weights in saved.network.parameters()),
+        "multiply_adds": None if saved.network is None else multiply_adds(saved.network, dataset.image),
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.name not in FOR_TRAINING),
+        "inference": inference,
+        "precision": saved.precision,
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
+    """Multiplications, each with its addition, of one image's forward pass, in convolutions, matrix products and attention: half of what torch
+    counts as floating-point operations. Nothing is computed (device "meta"), and gradients are on: without, torch's attention takes a path of
+    its own that is not counted.
+    """
+    shapes = {name: value.to("meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(network, shapes, (torch.empty(1, *image, device="meta"),))
+    return int(counter.get_total_flops()) // 2
+
+
+def time_per_image(classify: Classify, images: Images) -> dict[str, float]:
+    """Classify these images again and again: `median_ms` and `p95_ms` (95th percentile) of an image's share, over so many `repetitions`."""
+    spent, times = 0.0, list[float]()
+    for _ in range(WARM_UPS):
+        spent += (first := _seconds(classify, images))
+        if spent > BUDGET_S:
+            break
+    spent = spent if spent > LIMIT_S else 0.0
+    while spent < BUDGET_S or (len(times) < LEAST and spent < LIMIT_S):
+        times.append(_seconds(classify, images))
+        spent += times[-1]
+    each = 1000 * np.array(times or [first]) / len(images)
+    return {"median_ms": float(np.median(each)), "p95_ms": float(np.percentile(each, 95)), "repetitions": len(each)}
+
+
+def _seconds(classify: Classify, images: Images) -> float:
+    start = time.perf_counter()
+    classify(images)
+    return time.perf_counter() - start
