@@ -37,7 +37,7 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
     from trainables.estimate import checkpoint_bytes
 
     models = {experiment.config(params).model for params in experiment.space.edges()}
-    largest = max(checkpoint_bytes(model, dataset.image, len(dataset.classes)) for model in models)
+    largest = max(checkpoint_bytes(model, dataset.image, len(dataset.classes), images=len(dataset.train)) for model in models)
     return Room(experiment.planned_trials * CHECKPOINTS * largest, free, experiment.storage)
 
 

@@ -34,6 +34,16 @@ DOORS = {
     "yaml": {"search/config_file.py"},
     "matplotlib": {"search/report/figures.py", "search/report/page.py"},
     "safetensors": {"trainables/checkpoint.py"},
+    "skimage": {"trainables/baselines/features.py"},
+    "sklearn": {
+        "trainables/baselines/classifiers.py",
+        "trainables/baselines/fitting.py",
+        "trainables/baselines/store.py",
+        "trainables/datasets/digits.py",
+        "trainables/evaluate.py",
+        "trainables/models/registry.py",
+    },
+    "skops": {"trainables/baselines/store.py"},
     "torchvision": {"trainables/datasets/mnist.py", "trainables/datasets/fashion_mnist.py", "trainables/datasets/cifar10.py"},
 }
 """A library and the only modules that import it."""

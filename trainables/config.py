@@ -18,6 +18,7 @@ OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16")
+FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,16 @@ class ModelConfig:
     layers: int | None = number(None, low=3, high=200)
     filter_size: int | None = number(None, low=1, high=31)
     dropout: float | None = number(None, low=0, below=1)
+    features: str | None = name_of(None, "kind of features", FEATURE_NAMES)
+    """Of a baseline: what is made of an image (`trainables/baselines/features.py`); `all` joins them."""
+    c: float | None = number(None, above=0)
+    """`svm`: what an image on the wrong side costs."""
+    gamma: float | None = number(None, above=0)
+    """`svm`: how fast likeness fades with distance, in multiples of scikit-learn's `scale`, which allows for the features' number and spread."""
+    neighbours: int | None = number(None, low=1)
+    """`knn`: how many of the nearest images vote."""
+    tree_depth: int | None = number(None, low=1)
+    """`tree`: the most questions asked of an image."""
 
     def __post_init__(self) -> None:
         check(self, "model.")
@@ -38,6 +49,11 @@ class ModelConfig:
             raise ConfigError(f"model '{self.name}' has no option '{option}'. It takes: {', '.join(allowed)}.")
         if self.filter_size is not None and self.filter_size % 2 == 0:
             raise ConfigError(f"model.filter_size must be odd, so that the filter has a centre (got {self.filter_size}).")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is no network, but features made by hand and a classifier that is fitted once."""
+        return MODELS[self.name].kind == "baseline"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -134,10 +150,13 @@ class TrialConfig:
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
     """`bf16` computes in bfloat16 under autocast, with weights and sums in float32; `auto` does where that is faster (`trainables/precision.py`)."""
     epochs: int = number(20, low=1)
+    """Of a baseline always 1: it is fitted once."""
     seed: int = number(0, low=0, high=2**31)
 
     def __post_init__(self) -> None:
         check(self)
+        if self.model.is_baseline:
+            object.__setattr__(self, "epochs", 1)
         if self.augment.flip and not DATASETS[self.data.name].flip:
             raise ConfigError(f"augment.flip: a mirrored image of '{self.data.name}' means something else. Leave it off.")
 

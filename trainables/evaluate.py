@@ -28,9 +28,11 @@ def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, d
 
 @torch.no_grad()
 def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> NDArray[np.float64]:
-    """Class probabilities, (images, classes), of the network saved at `path`, computed in the precision it was trained in.
+    """Class probabilities, (images, classes), of the network saved at `path`, computed in the precision it was trained in, or of the baseline.
     `dataset` gives the scaling of pixels.
     """
+    if config.model.is_baseline:
+        return _of_baseline(config, dataset, part, path)
     network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
     saved = checkpoint.load(path)
     network.load_state_dict(saved["model"])
@@ -41,6 +43,12 @@ def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path,
         for rows in torch.arange(len(pixels)).split(EVAL_BATCH):
             chances.append(network(pixels.batch(rows)[0]).double().softmax(dim=1).cpu())
     return torch.cat(chances).numpy()
+
+
+def _of_baseline(config: TrialConfig, dataset: Dataset, part: Part, path: Path) -> NDArray[np.float64]:
+    from trainables.baselines import fitting  # scikit-image takes half a second, which networks need not wait
+
+    return fitting.probabilities(config, dataset, part, checkpoint.load(path)["classifier"])
 
 
 def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...]) -> dict[str, Any]:

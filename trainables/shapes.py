@@ -6,8 +6,12 @@ from collections.abc import Hashable, Sequence
 from trainables.config import TrialConfig
 
 
-def shape_key(config: TrialConfig) -> Hashable:
-    """Equal for trials of one network, batch size, kind of optimizer, precision and data; everything else is each trial's own."""
+def shape_key(config: TrialConfig) -> Hashable | None:
+    """Equal for trials of one network, batch size, kind of optimizer, precision and data; everything else is each trial's own. None for a
+    baseline, which has no network.
+    """
+    if config.model.is_baseline:
+        return None
     options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
     return config.model.name, options, config.batch_size, config.optimizer.name, config.precision, config.data
 

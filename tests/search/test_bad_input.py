@@ -49,14 +49,18 @@ CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with
 
 CASES = [
     # The space
-    (["--space", "tabel3"], "unknown space 'tabel3'. Known: mnist_cnn, smoke, table3. Did you mean 'table3'?", 2),
+    (["--space", "tabel3"], "unknown space 'tabel3'. Known: baselines, mnist_cnn, smoke, table3. Did you mean 'table3'?", 2),
     (["--space", ""], "unknown space ''.", 2),
     (["--space", "\x1b[2J"], "unknown space '\\x1b[2J'.", 2),
     (["--space", "none.py"], "space file not found: 'none.py' (--space). Expected file.py:function.", 2),
     (["--space", "spaces.py:none"], "space file 'spaces.py' has no 'none'.", 2),
     (["--space", "spaces.py:number"], "space 'spaces.py:number' is a int.", 2),
     (["--space", "spaces.py:broken"], "space file 'spaces.py' cannot be read (ZeroDivisionError: division by zero).", 2),
-    (["--space", "spaces.py:unknown_model"], "unknown model 'tabel2'. Known: deep_cnn, mnist_cnn, multi_scale, table2. Did you mean 'table2'?", 2),
+    (
+        ["--space", "spaces.py:unknown_model"],
+        "unknown model 'tabel2'. Known: deep_cnn, knn, mnist_cnn, multi_scale, svm, table2, tree. Did you mean 'table2'?",
+        2,
+    ),
     (["--space", "spaces.py:empty"], "optimizer.lr: grid is empty", 2),
     (["--space", "spaces.py:upside_down"], "optimizer.lr: low 2 > high 1.", 2),
     (["--space", "spaces.py:log_from_zero"], "optimizer.lr: log range needs low > 0 (got 0).", 2),
@@ -86,6 +90,9 @@ CASES = [
     (["--space", "smoke", "--algorithm", "baies"], "unknown algorithm 'baies'. Known: bayes, grid, random. Did you mean 'bayes'?", 2),
     (["--space", "smoke", "--scheduler", "asah"], "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?", 2),
     (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
+    (["--space", "baselines", "--workers", "2", "--cpus-per-trial", "0.1"], "a baseline is fitted by one process (got --workers 2).", 2),
+    (["--space", "baselines", "--set", "data.train_limit=10"], "model.neighbours 15 > 10 training images. Use a smaller one, or add images.", 2),
+    (["--space", "baselines", "--set", "model.name=svm", "--set", "data.image_size=7"], "svm needs images of at least 8 x 8 pixels (got 7 x 7).", 2),
     # The config file
     ([], "the following arguments are required: --space.", 2),
     (["--config", "typo.yaml"], "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.decay, optimizer.lr,", 2),

@@ -153,7 +153,7 @@ def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
 @pytest.mark.parametrize(
     ("source", "text", "words"),
     [
-        ("tabel3", None, "Known: mnist_cnn, smoke, table3. Did you mean 'table3'"),
+        ("tabel3", None, "Known: baselines, mnist_cnn, smoke, table3. Did you mean 'table3'"),
         ("nowhere.py:space", None, "space file not found"),
         ("{path}:spaces", "space = 1", "has no 'spaces'"),
         ("{path}:space", "space = 1", "is a int. Expected a SearchSpace"),

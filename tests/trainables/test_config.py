@@ -11,6 +11,7 @@ import trainables
 from trainables.config import PATHS, AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, TrialConfig, parse_setting, unknown_key
 from trainables.datasets.registry import DATASETS
 from trainables.errors import ConfigError, DataError, TrainableError, Unavailable, unknown
+from trainables.models.registry import MODELS
 
 PARTS = (ModelConfig, DataConfig, AugmentConfig, OptimizerConfig, TrialConfig)
 
@@ -127,8 +128,8 @@ def test_a_value_on_its_limit_is_taken(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("model.name", "tabel2", "unknown model 'tabel2'. Known: deep_cnn, mnist_cnn, multi_scale, table2. Did you mean 'table2'?"),
-        ("model.name", "zzz", "unknown model 'zzz'. Known: deep_cnn, mnist_cnn, multi_scale, table2."),
+        ("model.name", "tabel2", "unknown model 'tabel2'. Known: deep_cnn, knn, mnist_cnn, multi_scale, svm, table2, tree. Did you mean 'table2'?"),
+        ("model.name", "zzz", "unknown model 'zzz'. Known: deep_cnn, knn, mnist_cnn, multi_scale, svm, table2, tree."),
         ("data.name", "minst", "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, mnist. Did you mean 'mnist'?"),
         ("data.scaling", "standart", "unknown scaling 'standart'. Known: standard, symmetric, unit. Did you mean 'standard'?"),
         ("optimizer.name", "adan", "unknown optimizer 'adan'. Known: adam, adamw, sgd. Did you mean 'adam'?"),
@@ -235,14 +236,33 @@ def every_value_changed() -> TrialConfig:
     )
 
 
-@pytest.mark.parametrize("config", [TrialConfig(), every_value_changed(), TrialConfig(model=ModelConfig(name="table2"))], ids=["default", "all", "table2"])
+OF_EACH_KIND = [
+    TrialConfig(),
+    every_value_changed(),
+    TrialConfig(model=ModelConfig(name="table2")),
+    TrialConfig(model=ModelConfig(name="svm", features="all", c=3, gamma=0.1)),
+    TrialConfig(model=ModelConfig(name="knn", neighbours=2)),
+    TrialConfig(model=ModelConfig(name="tree", tree_depth=3)),
+]
+
+
+@pytest.mark.parametrize("config", OF_EACH_KIND, ids=["default", "all", "table2", "svm", "knn", "tree"])
 def test_a_config_survives_the_way_through_json(config):
     assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_the_round_trip_example_changes_every_value():
     changed, default = every_value_changed(), TrialConfig()
-    assert [path for path in PATHS if changed.value(path) == default.value(path)] == ["model.name"]
+    of_others = {f"model.{option}" for entry in MODELS.values() for option in entry.options if option not in MODELS["deep_cnn"].options}
+    assert {path for path in PATHS if changed.value(path) == default.value(path)} == {"model.name", *of_others}
+
+
+@pytest.mark.parametrize("name", ["svm", "knn", "tree"])
+def test_a_baseline_has_one_epoch_whatever_is_said(name):
+    config = TrialConfig().override({"model.name": name, "epochs": 30, "augment.rotation": 5.0})
+    assert config.model.is_baseline
+    assert config.epochs == config.override({"epochs": 7}).epochs == TrialConfig.from_dict(config.to_dict() | {"epochs": 9}).epochs == 1
+    assert TrialConfig(epochs=7).epochs == 7
 
 
 @pytest.mark.parametrize("values", [{"epoch": 3}, {"optimizer": {"lerning": 1}}, {"epochs": {"x": 1}}, {"model": 5}])

@@ -3,7 +3,7 @@ import torch
 
 from trainables import estimate
 from trainables.estimate import checkpoint_bytes, epoch_seconds
-from trainables.models.registry import MODELS
+from trainables.models.registry import NETWORKS
 from trainables.run import run_trial
 
 
@@ -14,7 +14,7 @@ def threads_put_back():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_models_epoch_is_estimated(name, make_config, make_dataset):
     assert 0 < epoch_seconds(make_config(model__name=name), make_dataset()) < 10
 
@@ -41,7 +41,7 @@ def test_the_estimate_runs_on_the_threads_asked_for_and_leaves_the_random_state(
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("image", [(1, 28, 28), (3, 8, 8)])
 def test_a_checkpoints_bytes_are_those_on_disk(name, image, make_config, make_dataset, tmp_path):
     """Within a fiftieth, and 10 kB: safetensors' headers and the step counters of Adam are not counted."""

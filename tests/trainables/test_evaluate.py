@@ -8,7 +8,7 @@ from trainables import checkpoint
 from trainables.checkpoint import CheckpointError
 from trainables.evaluate import CURVE_POINTS, evaluate, probabilities, report
 from trainables.loop import Training
-from trainables.models.registry import MODELS
+from trainables.models.registry import NETWORKS
 
 CASES = {"two classes": (2, [0.5, 0.5]), "three, imbalanced": (3, [0.85, 0.1, 0.05]), "ten": (10, [0.1] * 10), "one never occurs": (4, [0.5, 0.3, 0.2, 0.0])}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -136,7 +136,7 @@ def test_probabilities_are_probabilities_and_repeat(trained):
     assert np.array_equal(chances, probabilities(config, dataset, dataset.test, path))
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_model_can_be_evaluated_on_the_test_part(name, make_config, make_dataset, tmp_path):
     config, dataset = make_config(model__name=name, epochs=1), make_dataset(channels=3)
     path = checkpoint.save(tmp_path, Training(config, dataset).state(), {})

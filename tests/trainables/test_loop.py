@@ -7,7 +7,7 @@ import torch
 from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES
 from trainables.datasets.arrays import Part
 from trainables.loop import DIVERGED_LOSS, EpochMetrics, Pixels, Training, batches, generator_for, mixed_seed, scaling, seeded
-from trainables.models.registry import MODELS
+from trainables.models.registry import NETWORKS
 
 RICH = {  # a bit of everything that is drawn: dropout, augmentation, initialisation and order
     "model__dropout": 0.3, "augment__rotation": 10, "augment__scale": 0.1, "augment__crop": 1, "augment__jitter": 0.1,
@@ -21,7 +21,7 @@ def metrics_of(config, dataset):
 # Equal results
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_equal_configs_train_to_identical_metrics(name, make_config, make_dataset):
     config = make_config(model__name=name, **RICH)
     first = metrics_of(config, make_dataset())
@@ -141,7 +141,7 @@ def test_the_schedule_is_told_the_validation_loss(make_config, make_dataset, mon
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_an_absurd_learning_rate_diverges(name, optimizer, make_config, make_dataset):
     config = make_config(model__name=name, optimizer__name=optimizer, optimizer__lr=1e6, epochs=1)
     (epoch,) = Training(config, make_dataset()).epochs()

@@ -9,7 +9,7 @@ from trainables import precision
 from trainables.config import PRECISION_NAMES
 from trainables.evaluate import probabilities
 from trainables.loop import Training
-from trainables.models.registry import MODELS
+from trainables.models.registry import MODELS, NETWORKS
 from trainables.precision import LEAST_WORK, operations, precision_for, work_per_layer
 from trainables.run import run_trial
 
@@ -40,7 +40,7 @@ def test_operations_are_those_of_the_layers_with_weights():
     assert LEAST_WORK > 0
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_counting_leaves_the_network_as_it_was(name):
     network = build(name).train()
     before = copy.deepcopy(network.state_dict())
@@ -49,7 +49,7 @@ def test_counting_leaves_the_network_as_it_was(name):
     assert all(module.training and not module._forward_hooks for module in network.modules())
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_bfloat16_trains_to_nearly_the_same_losses_with_weights_in_float32(name, make_config, make_dataset):
     exact, fast = (Training(make_config(model__name=name, precision=wanted), make_dataset()) for wanted in ("fp32", "bf16"))
     assert (exact.precision, fast.precision) == ("fp32", "bf16")
