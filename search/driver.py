@@ -19,6 +19,7 @@ from search.schedulers.base import Scheduler, Stop
 from search.schedulers.registry import SCHEDULERS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.models.registry import MODELS
 
 RETRIES = {"lost": 8, "hung": 2, "memory": 1, "error": 0}
 """How often a trial is tried again after a failure of each kind: its process or node was lost; it made no step for too long; it ran out
@@ -127,7 +128,7 @@ class Driver:
             how = {"precision": report["precision"]} if report.get("precision") else {}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self.algorithm.report(trial, epoch, report["metrics"]["val/accuracy"])
-            stop = self.scheduler.on_epoch(trial, epoch, self.result.trials[trial].accuracy)
+            stop = self._judge(trial, epoch)
         if report["outcome"] is not None:
             self._end(trial, report["outcome"], report["reason"])
         elif stop is not None:
@@ -171,13 +172,20 @@ class Driver:
                 self.algorithm.replay(trial, event.data["params"])
             case "epoch":
                 self.algorithm.report(trial, event.data["epoch"], event.data["metrics"]["val/accuracy"])
-                stop = self.scheduler.on_epoch(trial, event.data["epoch"], self.result.trials[trial].accuracy)
+                stop = self._judge(trial, event.data["epoch"])
                 self.due |= {trial: stop} if stop is not None else {}
             case "ended":
                 self.due.pop(trial, None)
                 self._tell(trial)
             case "retried" if event.data["kind"] == "memory":
                 self.narrowed.add(trial)
+
+    def _judge(self, trial: str, epoch: int) -> Stop | None:
+        """What the scheduler says. It hears nothing of a baseline, whose one epoch is its end: networks would be held against that at their first."""
+        known = self.result.trials[trial]
+        if MODELS[known.config["model"]["name"]].kind == "baseline":
+            return None
+        return self.scheduler.on_epoch(trial, epoch, known.accuracy)
 
     def _closed(self) -> bool:
         if self.closing is None and self.out_of_time:

@@ -211,11 +211,7 @@ def absolute(tracking: str) -> str:
 
 def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
     """Why this config cannot train on this data, shared among so many workers."""
-    if config.batch_size < 2 * workers:
-        remedy = "Use a larger batch_size or fewer --workers."
-        yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. {remedy}"
-    if config.batch_size > len(dataset.train):
-        yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Fix a smaller one with --set batch_size=N, or add images."
+    yield from _baseline_problems(config, dataset, workers) if config.model.is_baseline else _batch_problems(config, dataset, workers)
     if problem := size_problem(config, dataset):
         yield problem
 
@@ -227,3 +223,19 @@ def size_problem(config: TrialConfig, dataset: Dataset) -> str:
         return ""
     remedy = f"Use --set {'model.input_size' if 'input_size' in model.options else 'data.image_size'}={model.min_side} or another model."
     return f"{config.model.name} needs images of at least {model.min_side} x {model.min_side} pixels (got {width} x {height}). {remedy}"
+
+
+def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
+    if config.batch_size < 2 * workers:
+        remedy = "Use a larger batch_size or fewer --workers."
+        yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. {remedy}"
+    if config.batch_size > len(dataset.train):
+        yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Fix a smaller one with --set batch_size=N, or add images."
+
+
+def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
+    if workers > 1:
+        yield f"a baseline is fitted by one process (got --workers {workers}). Leave --workers out, or search networks alone."
+    neighbours = config.model.options.get("neighbours", 1)
+    if neighbours > len(dataset.train):
+        yield f"model.neighbours {neighbours} > {len(dataset.train)} training images. Use a smaller one, or add images."

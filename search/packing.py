@@ -65,7 +65,9 @@ def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
     is_gpu = experiment.device != "cpu"
     if wanted == "off" or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1)) or experiment.demand.workers > 1:
         return Packing()
-    configs = sample(experiment)
+    configs = sorted(sample(experiment), key=lambda config: config.model.is_baseline)  # a network first: it is what is measured
+    if configs and configs[0].model.is_baseline:
+        return Packing()
     most = most_members(experiment, count)
     if not configs or most < 2:
         return Packing(reason="too few trials for more than one a worker")

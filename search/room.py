@@ -39,7 +39,8 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
 
     largest: dict[str, int] = {}
     for model in {experiment.config(params).model for params in experiment.space.edges()}:
-        largest[model.name] = max(largest.get(model.name, 0), checkpoint_bytes(model, dataset.image, len(dataset.classes)))
+        size = checkpoint_bytes(model, dataset.image, len(dataset.classes), images=len(dataset.train))
+        largest[model.name] = max(largest.get(model.name, 0), size)
     return Room(round(experiment.planned_trials * CHECKPOINTS * mean(largest.values())), free, experiment.storage)
 
 

@@ -43,6 +43,16 @@ DOORS = {
         "trainables/models/families.py",
         "trainables/models/weights.py",
     },
+    "skimage": {"trainables/baselines/features.py"},
+    "sklearn": {
+        "trainables/baselines/classifiers.py",
+        "trainables/baselines/fitting.py",
+        "trainables/baselines/store.py",
+        "trainables/datasets/digits.py",
+        "trainables/evaluate.py",
+        "trainables/models/registry.py",
+    },
+    "skops": {"trainables/baselines/store.py"},
 }
 """A library and the only modules that import it."""
 

@@ -2,6 +2,7 @@
 
 A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json`, which
 holds size and SHA-256 of the others. It is written beside its place and moved there whole, so a folder under its name is complete.
+Of a baseline, `classifier.skops` stands in the place of the tensors.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from trainables.disk import sync
 FIRST_PRECISION = "fp32"
 """Of checkpoints that say nothing of it."""
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+CLASSIFIER = "classifier.skops"
 
 
 class CheckpointError(RuntimeError):
@@ -28,7 +30,7 @@ class CheckpointError(RuntimeError):
 
 
 def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
-    """Write what `Training.state` gave, and `extra` (plain values), as `folder/epoch-NNNN`; return that path.
+    """Write what `Training.state` (or `Fitting.state`) gave, and `extra` (plain values), as `folder/epoch-NNNN`; return that path.
 
     Raises:
         OSError: the disk is full or refuses; nothing has changed under that path.
@@ -37,12 +39,9 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    tensors, plain = _flatten_optimizer(state["optimizer"])
-    _save_tensors(state["model"], partial / "model.safetensors")
-    _save_tensors(tensors, partial / "optimizer.safetensors")
-    document = {"epoch": state["epoch"], "optimizer": plain, "schedule": state["schedule"], "precision": state["precision"], "extra": extra}
-    (partial / "state.json").write_text(json.dumps(document, default=_refuse))
-    manifest = {name: {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)} for name in FILES}
+    document = (_save_classifier if "classifier" in state else _save_network)(state, partial)
+    (partial / "state.json").write_text(json.dumps({"epoch": state["epoch"], **document, "extra": extra}, default=_refuse))
+    manifest = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(partial.iterdir())}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in partial.iterdir():
         sync(path)
@@ -53,17 +52,19 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     return final
 
 
-def verify(path: Path) -> None:
-    """Check every file of a checkpoint against its manifest.
+def verify(path: Path) -> tuple[str, ...]:
+    """Check every file of a checkpoint against its manifest; return their names.
 
     Raises:
         CheckpointError: naming the first file that is not as it was written.
     """
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-        for name in FILES:
+        names = (CLASSIFIER, "state.json") if CLASSIFIER in manifest else FILES
+        for name in names:
             if _sha256(path / name) != manifest[name]["sha256"]:
                 raise CheckpointError(f"{path / name} is damaged (its SHA-256 is not the manifest's)")
+        return names
     except OSError as error:
         raise CheckpointError(f"{error.filename or path} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -71,14 +72,16 @@ def verify(path: Path) -> None:
 
 
 def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Verify and read a checkpoint as `Training.load_state` takes it, with `extra` beside.
+    """Verify and read a checkpoint as `Training.load_state` (or `Fitting.load_state`) takes it, with `extra` beside.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
     """
-    verify(path)
+    names = verify(path)
     try:
         document = json.loads((path / "state.json").read_text())
+        if CLASSIFIER in names:
+            return {"epoch": document["epoch"], "classifier": _load_classifier(path / CLASSIFIER), "extra": document["extra"]}
         return {
             "epoch": document["epoch"],
             "model": load_file(path / "model.safetensors", device=device),
@@ -117,6 +120,29 @@ def write_whole(path: Path, text: str) -> None:
     sync(partial)
     partial.replace(path)
     sync(path.parent)
+
+
+def _save_network(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write the tensors of a network's state; return the rest of it, plain values."""
+    tensors, plain = _flatten_optimizer(state["optimizer"])
+    _save_tensors(state["model"], folder / "model.safetensors")
+    _save_tensors(tensors, folder / "optimizer.safetensors")
+    return {"optimizer": plain, "schedule": state["schedule"], "precision": state["precision"]}
+
+
+def _save_classifier(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Write a baseline's classifier. There is no rest."""
+    from trainables.baselines import store  # scikit-learn and skops take three seconds, which networks need not wait
+
+    store.write(state["classifier"], folder / CLASSIFIER)
+    return {}
+
+
+def _load_classifier(path: Path) -> Any:
+    """Raises ValueError if it holds anything but a baseline's classifier."""
+    from trainables.baselines import store
+
+    return store.read(path)
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -19,6 +19,7 @@ SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16")
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
+FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,16 @@ class ModelConfig:
     """What of a network stays as it begins: `nothing`, `all_but_last_stage` (and the head), or `backbone`, all but the head."""
     input_size: int | None = number(None, low=1, high=4096)
     """Resize images to this inside the network. None: to what pre-trained weights want; else not at all."""
+    features: str | None = name_of(None, "kind of features", FEATURE_NAMES)
+    """Of a baseline: what is made of an image (`trainables/baselines/features.py`); `all` joins them."""
+    c: float | None = number(None, above=0)
+    """`svm`: what an image on the wrong side costs."""
+    gamma: float | None = number(None, above=0)
+    """`svm`: how fast likeness fades with distance, in multiples of scikit-learn's `scale`, which allows for the features' number and spread."""
+    neighbours: int | None = number(None, low=1)
+    """`knn`: how many of the nearest images vote."""
+    tree_depth: int | None = number(None, low=1)
+    """`tree`: the most questions asked of an image."""
 
     def __post_init__(self) -> None:
         check(self, "model.")
@@ -53,6 +64,11 @@ class ModelConfig:
             raise ConfigError(f"model.filter_size must be odd, so that the filter has a centre (got {self.filter_size}).")
         if self.freeze not in (None, "nothing") and not self.pretrained:
             raise ConfigError(f"model.freeze={self.freeze} freezes weights that have learnt nothing. Set model.pretrained=true, or leave it out.")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is no network, but features made by hand and a classifier that is fitted once."""
+        return MODELS[self.name].kind == "baseline"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -151,10 +167,13 @@ class TrialConfig:
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
     """`bf16` computes in bfloat16 under autocast, with weights and sums in float32; `auto` does where that is faster (`trainables/precision.py`)."""
     epochs: int = number(20, low=1)
+    """Of a baseline always 1: it is fitted once."""
     seed: int = number(0, low=0, high=2**31)
 
     def __post_init__(self) -> None:
         check(self)
+        if self.model.is_baseline:
+            object.__setattr__(self, "epochs", 1)
         if self.augment.flip and not DATASETS[self.data.name].flip:
             raise ConfigError(f"augment.flip: a mirrored image of '{self.data.name}' means something else. Leave it off.")
         if self.optimizer.backbone_lr is not None and (not self.model.pretrained or self.model.freeze == "backbone"):

@@ -1,4 +1,4 @@
-"""What a training will cost: seconds an epoch, from a few measured steps, and bytes a checkpoint."""
+"""What a training, or a baseline's fit, will cost: seconds an epoch, from a few measured steps, and bytes a checkpoint."""
 
 import time
 
@@ -19,6 +19,10 @@ VALIDATION_SHARE = 1 / 3
 def epoch_seconds(config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1) -> float:
     """Seconds for one epoch of `config`, training and validation, extrapolated from three steps after a first one."""
     prepare(threads)
+    if config.model.is_baseline:
+        from trainables.baselines.fitting import fit_seconds
+
+        return fit_seconds(config, dataset)
     training = Training(config, dataset, device=device)
     means = Means("loss", device=training.device)
     rows = torch.arange(min(config.batch_size, len(dataset.train)))
@@ -33,8 +37,14 @@ def epoch_seconds(config: TrialConfig, dataset: Dataset, *, device: str = "cpu",
     return per_image * (len(dataset.train) + VALIDATION_SHARE * len(dataset.val))
 
 
-def checkpoint_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int) -> int:
-    """Weights, buffers and Adam's two moments of each weight, as float32. The network is built without memory for them."""
+def checkpoint_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, *, images: int = 0) -> int:
+    """Weights, buffers and Adam's two moments of each weight, as float32. The network is built without memory for them. Of a baseline, the most
+    that it keeps of so many training images.
+    """
+    if config.is_baseline:
+        from trainables.baselines.fitting import most_bytes
+
+        return most_bytes(config, image, classes, images)
     with torch.device("meta"):
         network = MODELS[config.name].build(image, classes, **config.options)
     weights, buffers = (sum(tensor.numel() for tensor in tensors) for tensors in (network.parameters(), network.buffers()))

@@ -46,9 +46,11 @@ def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, d
 
 
 def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> NDArray[np.float64]:
-    """Class probabilities, (images, classes), of the network saved at `path`, computed in the precision it was trained in.
+    """Class probabilities, (images, classes), of the network saved at `path`, computed in the precision it was trained in, or of the baseline.
     `dataset` gives the scaling of pixels.
     """
+    if config.model.is_baseline:
+        return _of_baseline(config, dataset, part, path)
     with classifier(config, dataset, path, device=device) as saved:
         return np.concatenate([saved.classify(part.images[first : first + EVAL_BATCH]) for first in range(0, len(part), EVAL_BATCH)])
 
@@ -60,6 +62,12 @@ def classifier(config: TrialConfig, dataset: Dataset, path: Path, *, device: str
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
+    if config.model.is_baseline:
+        from trainables.baselines import fitting
+
+        fitted = checkpoint.load(path)["classifier"]
+        yield Classifier(lambda images: fitting.from_images(config, dataset, images, fitted), None, "")
+        return
     place = torch.device(device)
     network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
     saved = checkpoint.load(path)
@@ -73,6 +81,12 @@ def classifier(config: TrialConfig, dataset: Dataset, path: Path, *, device: str
 
     with torch.no_grad(), autocast(saved["precision"], place):
         yield Classifier(classify, network, saved["precision"])
+
+
+def _of_baseline(config: TrialConfig, dataset: Dataset, part: Part, path: Path) -> NDArray[np.float64]:
+    from trainables.baselines import fitting  # scikit-image takes half a second, which networks need not wait
+
+    return fitting.probabilities(config, dataset, part, checkpoint.load(path)["classifier"])
 
 
 def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...]) -> dict[str, Any]:

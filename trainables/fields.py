@@ -21,7 +21,7 @@ def number(default: float | None, *, low: float | None = None, high: float | Non
     return dataclasses.field(default=default, metadata={"limits": {sign: value for sign, value in limits.items() if value is not None}})
 
 
-def name_of(default: str, kind: str, known: typing.Iterable[str]) -> Any:
+def name_of(default: str | None, kind: str, known: typing.Iterable[str]) -> Any:
     """A name out of a registry; `kind` is what the error calls it."""
     return dataclasses.field(default=default, metadata={"kind": kind, "known": tuple(known)})
 
@@ -32,7 +32,7 @@ def check(part: Any, prefix: str = "") -> None:
     for field in dataclasses.fields(part):
         value, path = getattr(part, field.name), prefix + field.name
         _check_type(path, value, kinds[field.name])
-        if "known" in field.metadata and value not in field.metadata["known"]:
+        if value is not None and "known" in field.metadata and value not in field.metadata["known"]:
             raise ConfigError(unknown(field.metadata["kind"], value, field.metadata["known"]))
         if value is not None:
             _check_limits(path, value, field.metadata.get("limits", {}))

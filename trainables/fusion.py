@@ -35,7 +35,7 @@ def shape_of(config: TrialConfig) -> Hashable | None:
 
     Learning rate, weight decay, momentum, schedule, dropout, augmentation, seed and number of epochs are each trial's own.
     """
-    return shape_key(config) if _stacks(replace(config.model, dropout=None)) else None
+    return None if config.model.is_baseline or not _stacks(replace(config.model, dropout=None)) else shape_key(config)
 
 
 @lru_cache

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,6 +21,9 @@ from trainables.loop import EpochMetrics, Training
 from trainables.ranking import rank
 from trainables.together import Together
 from trainables.world import World
+
+if TYPE_CHECKING:
+    from trainables.baselines.fitting import Fitting
 
 NEWEST_KEPT = 2
 RETRY_S = (1, 2, 5, 10)
@@ -41,7 +44,7 @@ class Report:
     waiting: str = ""
     """Why the epoch's checkpoint cannot be written for now."""
     precision: str = ""
-    """Of an epoch: `fp32` or `bf16`, as it was trained."""
+    """Of a network's epoch: `fp32` or `bf16`, as it was trained."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
 
@@ -69,6 +72,7 @@ def run_trial(
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
     An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved and has no metrics.
+    A baseline is fitted, on the CPU, in what counts as its one epoch.
     Kept are the checkpoint of the best epoch and the newest two. With several processes each yields; the first one saves. A disk that
     is full or refuses is waited for.
 
@@ -91,7 +95,7 @@ def run_trial(
     keeper = Keeper(folder, config, world, attempt, beat)
     if device != "cpu" and together is None:
         torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
-    training = Training(config, dataset, device=device, world=world, on_step=beat)
+    training = _begin(config, dataset, device, world, beat)
     yield from keeper.claim()
     if (state := keeper.restore(str(training.device))) is not None:
         training.load_state(state)
@@ -100,12 +104,30 @@ def run_trial(
     for epoch, metrics in keeper.history.items():
         if epoch > known or epoch == config.epochs:
             yield Report(epoch, metrics, outcome="completed" if epoch == config.epochs else None, precision=training.precision)
-    for trained in together.epochs(folder.name, training) if together else training.epochs():
+    for trained in _epochs(training, together, folder.name):
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
             return
         yield from keeper.keep(training, trained)
         yield Report(trained.epoch, trained.values, outcome="completed" if trained.epoch == config.epochs else None, precision=training.precision)
+
+
+def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Training | Fitting":
+    """What is to be trained, or fitted."""
+    if not config.model.is_baseline:
+        return Training(config, dataset, device=device, world=world, on_step=beat)
+    from trainables.baselines.fitting import Fitting  # scikit-image and scikit-learn take a second, which networks need not wait
+
+    return Fitting(config, dataset, on_step=beat)
+
+
+def _epochs(training: "Training | Fitting", together: Together | None, trial: str) -> Iterator[EpochMetrics]:
+    """The epochs that are left, in the company of others if there are any."""
+    if together is not None and isinstance(training, Training):
+        return together.epochs(trial, training)
+    if together is not None:
+        together.leave(trial)  # networks are not to wait for what is fitted by itself
+    return training.epochs()
 
 
 class Keeper:
@@ -134,7 +156,7 @@ class Keeper:
                 self.damaged.append(str(error))
         return None
 
-    def keep(self, training: Training, trained: EpochMetrics) -> Iterator[Report]:
+    def keep(self, training: "Training | Fitting", trained: EpochMetrics) -> Iterator[Report]:
         """Save, and remove what is no longer needed."""
         self.history[trained.epoch] = trained.values
         best = max(self.history, key=lambda epoch: (*rank(self.history[epoch]), -epoch))

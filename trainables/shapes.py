@@ -6,8 +6,12 @@ from collections.abc import Hashable, Sequence
 from trainables.config import TrialConfig
 
 
-def shape_key(config: TrialConfig) -> Hashable:
-    """Equal for trials of one network, batch size, kind of optimizer, precision and data; everything else is each trial's own."""
+def shape_key(config: TrialConfig) -> Hashable | None:
+    """Equal for trials of one network, batch size, kind of optimizer, precision and data; everything else is each trial's own. None for a
+    baseline, which has no network.
+    """
+    if config.model.is_baseline:
+        return None
     options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
     return config.model.name, options, config.batch_size, config.optimizer.name, config.precision, config.data
 
@@ -16,7 +20,7 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
     """Equal for trials that cost the same to use on one machine: of one model and data, however they were trained. `precision` is the one that
     a trial was trained in.
     """
-    options = tuple(sorted((name, value) for name, value in config.model.options.items() if name != "dropout"))
+    options = tuple(sorted((name, value) for name, value in config.model.options.items() if name not in ("dropout", "weights")))
     return config.model.name, options, config.data, precision
 
 

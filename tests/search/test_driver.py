@@ -7,6 +7,7 @@ from search.driver import RETRIES
 from search.experiment import Experiment
 from search.journal import read
 from search.result import SearchResult
+from search.space import Choice, SearchSpace
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 
@@ -328,3 +329,42 @@ def test_the_time_of_earlier_sessions_counts_for_the_budget(open_driver: OpenDri
     again.go_on()
     assert again.suggest() is None
     assert again.over
+
+
+@pytest.fixture
+def mixed(experiment: Experiment) -> Experiment:
+    """Networks and baselines in turn, with stops."""
+    space = SearchSpace({"model.name": Choice("deep_cnn", "svm", "tree"), "optimizer.lr": Choice(0.001, 0.01, 0.1), "epochs": Choice(9)})
+    return changed(experiment, space=space, scheduler="asha")
+
+
+def beaten_by_baselines(config: TrialConfig, epoch: int) -> dict[str, Any]:
+    return report(1, 0.99, "completed") if config.model.is_baseline else good_lr_wins(config, epoch)
+
+
+def test_baselines_are_over_after_one_epoch_and_stop_no_network(open_driver: OpenDriver, experiment: Experiment, mixed: Experiment) -> None:
+    """Networks are stopped as if they were alone: what a baseline reaches at once is no bar for their first epochs."""
+    driver = play(open_driver(mixed), beaten_by_baselines)
+    trials = driver.result.trials.values()
+    baselines = [trial for trial in trials if trial.params["model.name"] != "deep_cnn"]
+    assert {(trial.outcome, len(trial.epochs), trial.config["epochs"]) for trial in baselines} == {("completed", 1, 1)}
+    networks = [trial for trial in trials if trial not in baselines]
+    order = [trial.params for trial in networks]
+    alone = open_driver(changed(mixed, name="alone"))
+    asked = iter(order)
+    alone.algorithm.ask = lambda trial: next(asked, None)  # type: ignore[method-assign]
+    play(alone, beaten_by_baselines)
+    assert [(trial.outcome, trial.epochs) for trial in networks] == [(trial.outcome, trial.epochs) for trial in alone.result.trials.values()]
+    assert all(max(values) < 0.99 for values in driver.scheduler.rungs.values() if values)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])
+def test_a_search_of_networks_and_baselines_goes_on_from_anywhere(open_driver: OpenDriver, mixed: Experiment, algorithm: str) -> None:
+    search = changed(mixed, algorithm=algorithm, trials=9)
+    undisturbed = play(open_driver(changed(search, name="undisturbed")), beaten_by_baselines)
+    lines = undisturbed.journal.path.read_bytes().splitlines(keepends=True)
+    for count in range(1, len(lines)):
+        cut = open_driver(changed(search, name=f"cut{count}"))
+        cut.journal.path.write_bytes(b"".join(lines[:count]))
+        again = play(reopened(cut), beaten_by_baselines)
+        assert decisions(again.experiment) == decisions(undisturbed.experiment), lines[count - 1]

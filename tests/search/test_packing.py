@@ -9,7 +9,7 @@ import ray
 from cluster.resources import Demand, Resources
 from search.experiment import Experiment
 from search.packing import Packing, most_members, pack, sample
-from search.space import Float, Int, SearchSpace
+from search.space import Choice, Float, Int, SearchSpace
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -125,3 +125,14 @@ def test_nonsense_is_refused(experiment: Experiment, fuse: str) -> None:
 def test_a_fused_trial_has_one_process(fuse: str, experiment: Experiment) -> None:
     with pytest.raises(ConfigError, match=rf"^--fuse {fuse} with --workers 2"):
         replace(experiment, fuse=fuse, demand=Demand(workers=2))
+
+
+def test_baselines_are_not_measured_and_a_network_stands_for_the_others(wide: Experiment) -> None:
+    workers = Played(kind="fused", members=8)
+    baselines = SearchSpace({"seed": Int(0, 1000)}, base={"model.name": "svm"})
+    assert pack(replace(wide, space=baselines, base=TrialConfig().override(baselines.base), fuse="measure"), workers, Resources(cpus=2)) == Packing()  # type: ignore[arg-type]
+    assert not workers.asked
+    mixed = SearchSpace({"model.name": Choice("svm", "knn", "deep_cnn")})
+    pack(replace(wide, space=mixed, trials=40, algorithm="bayes", fuse="measure"), workers, Resources(cpus=2))  # type: ignore[arg-type]
+    assert workers.asked["configs"][0].model.name == "deep_cnn"
+    assert {config.model.name for config in workers.asked["configs"]} == {"svm", "knn", "deep_cnn"}

@@ -11,6 +11,7 @@ import pytest
 from cluster.errors import NotReady
 from search.experiment import Experiment
 from search.room import Room, check_room, room
+from search.space import Choice, SearchSpace
 from tests.search.conftest import changed
 from trainables.datasets.arrays import Dataset, Part
 
@@ -65,3 +66,12 @@ def test_the_nearest_folder_that_is_there_is_asked(experiment: Experiment, free:
 
 def test_sizes_are_told_in_round_numbers() -> None:
     assert "needs about 12 GB for checkpoints, 3.0 GB are free" in str(Room(12_345_678_901, 3_000_000_000, Path("here")))
+
+
+def test_a_baseline_counts_by_the_images_whose_features_it_keeps(experiment: Experiment, free: SimpleNamespace) -> None:
+    space = SearchSpace({"model.name": Choice("svm", "tree"), "seed": Choice(1, 2)})
+    one = needed(changed(experiment, space=space), free)
+    part = Part(np.zeros((40, 8, 8, 1), np.uint8), np.zeros(40, np.int64))
+    ten = room(changed(experiment, space=space), Dataset("made", ("a", "b"), part, part, part, "f00d"))
+    assert ten is not None
+    assert ten.needed == 10 * one > 0

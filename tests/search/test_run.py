@@ -386,3 +386,28 @@ def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) ->
     assert "243 configurations, 4,860 epochs at most" in done.stdout
     assert "nothing was started" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_traditional_way_is_searched_like_networks(tmp_path: Path) -> None:
+    """Each trial is complete after its one epoch, the best is tested from its checkpoint, and a resume finds nothing left to do."""
+    words = ("--algorithm", "random", "--trials", 6, "--set", "data.train_limit=300")
+    done, summary = run_in(tmp_path, "--space", "baselines", "--name", "old", *words)
+    assert done.returncode == 0, done.stderr
+    result = SearchResult.read((tmp_path / summary["journal"]).parent)
+    assert {trial.outcome for trial in result.trials.values()} == {"completed"}
+    assert {(len(trial.epochs), trial.config["epochs"]) for trial in result.trials.values()} == {(1, 1)}
+    assert summary["best"]["val_accuracy"] > 0.8
+    assert summary["best"]["test_accuracy"] == pytest.approx(summary["best"]["val_accuracy"], abs=0.1)
+    state = checkpoint.load(tmp_path / summary["best"]["checkpoint"])
+    assert state["extra"]["metrics"]["val/accuracy"] == summary["best"]["val_accuracy"]
+    assert len(children_of(summary, tmp_path)) == 6
+    with subprocess.Popen([sys.executable, "-m", "search.resume", "old"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as again:
+        _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert SearchResult.read((tmp_path / summary["journal"]).parent).trials == result.trials
+
+
+def test_a_plan_of_the_traditional_way_counts_one_epoch_a_trial(command: Command) -> None:
+    done = command("search.run", "--space", "baselines", "--dry-run", "--algorithm", "grid", "--scheduler", "asha", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "60 configurations, 60 epochs at most" in done.stdout

@@ -5,4 +5,6 @@ from trainables.models.registry import FAMILIES, MODELS
 OWN = sorted(name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES)
 """Our own networks: small, and quick on the smallest images."""
 
+BASELINES = sorted(name for name, entry in MODELS.items() if entry.kind == "baseline")
+
 OF_TORCHVISION = sorted(name for name, entry in MODELS.items() if entry.builder == FAMILIES)

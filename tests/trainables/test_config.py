@@ -239,7 +239,14 @@ def every_value_changed() -> TrialConfig:
 TRANSFERRED = TrialConfig(
     model=ModelConfig(name="resnet18", pretrained=True, weights="/w", freeze="all_but_last_stage", input_size=64), optimizer=OptimizerConfig(backbone_lr=1e-4)
 )
-EXAMPLES = {"all": every_value_changed(), "transferred": TRANSFERRED, "vit": TrialConfig(model=ModelConfig(name="vit", patch=8))}
+EXAMPLES = {
+    "all": every_value_changed(),
+    "transferred": TRANSFERRED,
+    "vit": TrialConfig(model=ModelConfig(name="vit", patch=8)),
+    "svm": TrialConfig(model=ModelConfig(name="svm", features="all", c=3, gamma=0.1)),
+    "knn": TrialConfig(model=ModelConfig(name="knn", neighbours=2)),
+    "tree": TrialConfig(model=ModelConfig(name="tree", tree_depth=3)),
+}
 
 
 @pytest.mark.parametrize("config", [TrialConfig(), *EXAMPLES.values(), TrialConfig(model=ModelConfig(name="table2"))], ids=["default", *EXAMPLES, "table2"])
@@ -250,6 +257,14 @@ def test_a_config_survives_the_way_through_json(config):
 def test_the_round_trip_examples_change_every_value():
     default = TrialConfig()
     assert [path for path in PATHS if all(example.value(path) == default.value(path) for example in EXAMPLES.values())] == []
+
+
+@pytest.mark.parametrize("name", ["svm", "knn", "tree"])
+def test_a_baseline_has_one_epoch_whatever_is_said(name):
+    config = TrialConfig().override({"model.name": name, "epochs": 30, "augment.rotation": 5.0})
+    assert config.model.is_baseline
+    assert config.epochs == config.override({"epochs": 7}).epochs == TrialConfig.from_dict(config.to_dict() | {"epochs": 9}).epochs == 1
+    assert TrialConfig(epochs=7).epochs == 7
 
 
 @pytest.mark.parametrize("values", [{"epoch": 3}, {"optimizer": {"lerning": 1}}, {"epochs": {"x": 1}}, {"model": 5}])

@@ -62,7 +62,7 @@ def test_a_side_below_the_smallest_fails(name):
         network(torch.rand(2, 1, side, side))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_options_are_fields_of_the_config_and_their_defaults_are_allowed(name):
     options = MODELS[name].options
     assert set(options) <= {field.name for field in dataclasses.fields(ModelConfig)} - {"name"}

@@ -22,6 +22,13 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first 16 hex digits of the SHA-256 over the images."""
+        digest = hashlib.sha256(str(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        return digest.hexdigest()[:16]
+
     def take(self, rows: NDArray[np.intp]) -> "Part":
         """A copy that holds only these rows."""
         return Part(np.ascontiguousarray(self.images[rows]), self.labels[rows])

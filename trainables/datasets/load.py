@@ -69,10 +69,10 @@ def _check_classes(decoded: Decoded) -> None:
             raise DataError(f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class.")
 
 
-def cache_folder() -> Path:
-    """Where decoded arrays are kept: `$XDG_CACHE_HOME` or `~/.cache`, then `image-classifier-search`."""
+def cache_folder(kind: str = "decoded") -> Path:
+    """Where decoded arrays, or those of another kind, are kept: `$XDG_CACHE_HOME` or `~/.cache`, then `image-classifier-search`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "image-classifier-search" / "decoded"
+    return Path(base) / "image-classifier-search" / kind
 
 
 def _cached(config: DataConfig, *, download: bool) -> Decoded:

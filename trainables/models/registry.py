@@ -1,4 +1,4 @@
-"""The networks by name. Torch-free: a builder is imported when a model is built.
+"""The networks by name, and the baselines to hold them against. Torch-free: a builder is imported when a model is built.
 
 To add one: write `build(image, classes, **options)` in a file here and name it in `MODELS`; the conformance tests find it.
 """
@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
     from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """What is known of a network before torch is imported."""
+    """What is known of a model before torch is imported."""
 
     builder: str
-    """`module:function`; called with the image's (channels, height, width), the number of classes and the options."""
+    """`module:function`; of a network called with the image's (channels, height, width), the number of classes and the options."""
     name: str = ""
     """What the builder is told, where it builds several networks."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """The options of `ModelConfig` that this network reads, with its defaults."""
+    """The options of `ModelConfig` that this model reads, with its defaults."""
     min_side: int = 1
     """The smallest height and width of an image, in pixels, that passes through."""
     native_side: int = 0
@@ -44,10 +45,19 @@ class ModelEntry:
 
     def build(self, image: tuple[int, int, int], classes: int, **options: Any) -> "nn.Module":
         """A freshly initialised network: float32 (batch, channels, height, width) in, logits (batch, classes) out."""
-        module, _, function = self.builder.partition(":")
         named = {"name": self.name} if self.name else {}
-        network: nn.Module = getattr(importlib.import_module(module), function)(image, classes, **named, **options)
+        network: nn.Module = self._function(image, classes, **named, **options)
         return network
+
+    def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":
+        """A baseline's classifier, to be fitted: features, float32 (images, length), in, class probabilities out."""
+        classifier: ClassifierMixin = self._function(seed, **options)
+        return classifier
+
+    @property
+    def _function(self) -> Any:
+        module, _, function = self.builder.partition(":")
+        return getattr(importlib.import_module(module), function)
 
 
 TRANSFER: dict[str, Any] = {"pretrained": False, "weights": None, "freeze": "nothing", "input_size": None}
@@ -79,4 +89,7 @@ MODELS: dict[str, ModelEntry] = {
     "mobilenet_v3_small": family("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", dropout=0.2),
     "vit_b_16": family("vit_b_16", "vit_b_16-c867db91.pth", dropout=0.0, multiple=16),
     "vit": ModelEntry(builder=FAMILIES, name="vit", options={"patch": 4, "layers": 6, "width": 128, "dropout": 0.1, "input_size": None}),
+    "svm": ModelEntry(builder="trainables.baselines.classifiers:svm", options={"features": "hog", "c": 10.0, "gamma": 1.0}, min_side=8, kind="baseline"),
+    "knn": ModelEntry(builder="trainables.baselines.classifiers:knn", options={"features": "hog", "neighbours": 5}, min_side=8, kind="baseline"),
+    "tree": ModelEntry(builder="trainables.baselines.classifiers:tree", options={"features": "hog", "tree_depth": 12}, min_side=8, kind="baseline"),
 }

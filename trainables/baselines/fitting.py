@@ -1,0 +1,153 @@
+"""A baseline as a trial: fitted once, which counts as one epoch, and measured as networks are.
+
+    config = TrialConfig().override({"model.name": "svm", "model.features": "hog"})
+    (epoch,) = Fitting(config, dataset).epochs()
+
+Augmentation, optimizer, batch size, precision and device do not matter to it; it runs on the CPU.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score, log_loss
+
+from trainables.baselines.features import FEATURES, Values, length, of_images
+from trainables.baselines.shared import features_of
+from trainables.config import ModelConfig, TrialConfig
+from trainables.datasets.arrays import Dataset, Images, Part
+from trainables.loop import EpochMetrics
+from trainables.models.registry import MODELS
+
+TRAIN_MEASURED = 1000
+"""Of how many training images, evenly spread, `train/loss` is the mean."""
+SAMPLE = 1000
+"""To how many training images a classifier is fitted to see how long it takes."""
+BUSY_SHARE = 0.05
+"""Whoever computes for less than this share of the time makes no step."""
+
+Chances = NDArray[np.float64]
+
+
+class Fitting:
+    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone on from."""
+
+    precision = ""
+    device = "cpu"
+
+    def __init__(self, config: TrialConfig, dataset: Dataset, *, on_step: Callable[[], None] | None = None) -> None:
+        self.config, self.dataset, self.on_step = config, dataset, on_step or (lambda: None)
+        self.classifier: ClassifierMixin | None = None
+        self.epoch = 0
+
+    def epochs(self) -> Iterator[EpochMetrics]:
+        """The one epoch, unless it is done already."""
+        if not self.epoch:
+            yield self.next_epoch()
+
+    def next_epoch(self) -> EpochMetrics:
+        """Fit, and measure on the validation part. The learning rate is 0, since there is none; the time includes the wait for features."""
+        start = time.perf_counter()
+        config, (train, val) = self.config.model, (self.dataset.train, self.dataset.val)
+        inputs, others = (features_of(part, config.options["features"], self.on_step) for part in (train, val))
+        measured = np.unique(np.linspace(0, len(train) - 1, TRAIN_MEASURED).round().astype(int))
+        with kept_alive(self.on_step):
+            self.classifier = unfitted(self.config).fit(inputs, train.labels)
+            train_loss = _loss(chances(self.classifier, inputs[measured], self.dataset), train.labels[measured])
+            found = chances(self.classifier, others, self.dataset)
+        values = {
+            "lr": 0.0,
+            "train/loss": train_loss,
+            "val/loss": _loss(found, val.labels),
+            "val/accuracy": float(accuracy_score(val.labels, found.argmax(axis=1))),
+        }
+        self.epoch = 1
+        return EpochMetrics(1, {**values, "time/epoch_s": time.perf_counter() - start})
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"epoch": self.epoch, "classifier": self.classifier}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Be as the one that gave this state."""
+        self.epoch, self.classifier = state["epoch"], state["classifier"]
+
+
+def unfitted(config: TrialConfig) -> ClassifierMixin:
+    """The classifier of a config, not fitted yet."""
+    options = {name: value for name, value in config.model.options.items() if name != "features"}
+    return MODELS[config.model.name].classifier(config.seed, **options)
+
+
+def chances(classifier: ClassifierMixin, values: Values, dataset: Dataset) -> Chances:
+    """Class probabilities, (images, classes), from features; 0 of a class that no training image has."""
+    found = np.zeros((len(values), len(dataset.classes)))
+    found[:, classifier.classes_] = classifier.predict_proba(values)
+    return found
+
+
+def probabilities(config: TrialConfig, dataset: Dataset, part: Part, classifier: ClassifierMixin) -> Chances:
+    """Class probabilities, (images, classes), of a part, whose features are shared."""
+    return chances(classifier, features_of(part, config.model.options["features"]), dataset)
+
+
+def from_images(config: TrialConfig, dataset: Dataset, images: Images, classifier: ClassifierMixin) -> Chances:
+    """The same of any images, uint8 (count, height, width, channels), features included: what it takes to classify an image that is new."""
+    kinds = kinds_of(config.model)
+    return chances(classifier, np.hstack([of_images(images, kind) for kind in kinds]), dataset)
+
+
+def kinds_of(config: ModelConfig) -> tuple[str, ...]:
+    """The kinds of features that a baseline joins."""
+    wanted = config.options["features"]
+    return tuple(FEATURES) if wanted == "all" else (wanted,)
+
+
+def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
+    """About how long a fit and its validation take, from one to few images: the time grows with the square of their number, a tree's with the
+    number. Features, which are computed once for all trials, do not count.
+    """
+    rows = np.unique(np.linspace(0, len(dataset.train) - 1, SAMPLE).round().astype(int))
+    part = dataset.train.take(rows)
+    inputs = np.hstack([of_images(part.images, kind) for kind in kinds_of(config.model)])
+    start = time.perf_counter()
+    fitted = unfitted(config).fit(inputs, part.labels)
+    fitted.predict_proba(inputs[: len(dataset.val)])
+    return (time.perf_counter() - start) * (len(dataset.train) / len(rows)) ** (1 if config.model.name == "tree" else 2)
+
+
+def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, images: int) -> int:
+    """The most that a fitted classifier takes on disk: it keeps the features of every training image, or a tree of a leaf for each."""
+    width = sum(length(kind, *image[1:]) for kind in kinds_of(config))
+    return 8 * images * (width + 2 * classes + 16)
+
+
+@contextmanager
+def kept_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
+    """Call `beat` every so often while this process computes, though it may be one long step. One that stands still is not alive."""
+    over = threading.Event()
+
+    def watch() -> None:
+        before = time.process_time()
+        while not over.wait(every_s):
+            spent, before = time.process_time() - before, time.process_time()
+            if spent > BUSY_SHARE * every_s:
+                beat()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _loss(found: Chances, labels: NDArray[np.int64]) -> float:
+    """Cross-entropy, for which scikit-learn takes a probability of 0 as the smallest number above it that a float tells from 1."""
+    return float(log_loss(labels, found, labels=np.arange(found.shape[1])))

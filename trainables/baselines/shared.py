@@ -1,0 +1,88 @@
+"""Features of a part of a data set, computed once and shared: by the trials of a search, by its processes, and by later searches.
+
+They are kept, a file a kind and part, beside the decoded images (`trainables.datasets.load.cache_folder`), under a name that tells the
+images themselves: other splits, sizes or files have other names.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from trainables.baselines.features import FEATURES, VERSION, Values, of_images
+from trainables.datasets.arrays import Part
+from trainables.datasets.load import cache_folder
+from trainables.disk import sync
+
+LOOK_S = 0.1
+
+Beat = Callable[[], None]
+
+
+def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
+    """Features of one kind, or `all` joined, float32 (images, length), read-only. `beat` is called while this takes its time."""
+    if kind == "all":
+        return np.hstack([features_of(part, each, beat) for each in FEATURES])
+    path = cache_folder("features") / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"
+    if (found := _read(path, part)) is not None:
+        return found
+    with _turn(path.with_name(f"{kind}.lock"), beat):
+        if (found := _read(path, part)) is None:  # another process may have been faster
+            found = of_images(part.images, kind, beat)
+            _write(path, found)
+    return found
+
+
+def _read(path: Path, part: Part) -> Values | None:
+    """What is kept there, mapped; None if it is not there or not whole."""
+    try:
+        found = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, EOFError, ValueError):
+        return None
+    return found if found.dtype == np.float32 and found.ndim == 2 and len(found) == len(part) else None
+
+
+def _write(path: Path, values: Values) -> None:
+    """Write beside its place and move it there whole. A cache that cannot be written is done without."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with suppress(OSError):
+        try:
+            with partial.open("wb") as file:
+                np.save(file, values, allow_pickle=False)
+            sync(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _turn(path: Path, beat: Beat) -> Iterator[None]:
+    """Let one process at a time compute features of a kind; the others wait for it. Where files cannot be locked each computes its own."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        _lock(descriptor, beat)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, beat: Beat) -> None:
+    """Wait for the file, which its holder lets go of at the latest when it dies."""
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            beat()
+            time.sleep(LOOK_S)
+        except OSError:
+            return
