@@ -11,7 +11,7 @@ from cluster.errors import NotReady
 from search.cli import Refused
 from search.driver import Driver
 from search.experiment import Experiment
-from search.failures import last_line
+from search.failures import last_line, reason_of
 from search.result import FAILED, TrialResult
 from search.summary import checkpoint_of
 from search.trial import Job
@@ -55,6 +55,8 @@ class Evaluations:
         """The trials that could not be evaluated, by the reason."""
         self.costs: dict[Hashable, dict[str, Any]] = {}
         self.crew: list[Worker] = []
+        self.lost: set[str] = set()
+        """Trials whose worker died once."""
         first = driver.result.best_of_models.values()
         self.first = {trial.trial for trial in first}
         ranked = [*first, *(trial for trial in driver.result.ranking if trial.trial not in self.first)]
@@ -107,9 +109,7 @@ class Evaluations:
             if "damaged" not in found:
                 self.costs[key] = found["cost"]
                 return True
-            self._refuse(trial, found["damaged"])
-            if found.get("died"):
-                self._replace(worker)
+            self._fail(trial, worker, found)
         return False
 
     def _measure_trials(self) -> None:
@@ -120,14 +120,11 @@ class Evaluations:
         for answer, (worker, trial) in self._answers(asked):
             found = _heard(answer)
             if "damaged" in found:
-                self._refuse(trial, found["damaged"])
+                self._fail(trial, worker, found)
             else:
                 self.driver.journal.append("evaluated", trial=trial.trial, epoch=trial.best_epoch, val=found["val"], cost=self.costs[_key(trial)])
-            if found.get("died"):
-                self._replace(worker)
-                worker = self.crew[0] if self.crew and not asked else None
-            if worker is not None:
-                self._ask(worker, asked)
+            for free in [worker] if worker in self.crew else self.crew[:1] if not asked else []:
+                self._ask(free, asked)
         if not self.crew:
             self.give_up(NOBODY)
 
@@ -150,9 +147,17 @@ class Evaluations:
             for answer in answered:
                 yield answer, asked.pop(answer)
 
-    def _replace(self, dead: Worker) -> None:
-        """A worker died of a trial. If it was the last one, another is got ready."""
-        self.crew.remove(dead)
+    def _fail(self, trial: TrialResult, worker: Worker, found: dict[str, Any]) -> None:
+        """The evaluation failed. If the worker died, the trial is tried once more, for it may not have been at fault; and if that was the last
+        worker, another is got ready.
+        """
+        if not found.get("died") or trial.trial in self.lost:
+            self._refuse(trial, found["damaged"])
+        else:
+            self.lost.add(trial.trial)
+            self.waiting.appendleft(trial)
+        if found.get("died"):
+            self.crew.remove(worker)
         if not self.crew:
             fresh = self.workers.for_test()
             self.crew += [fresh for answer, _ in self._answers({fresh.get_ready.remote(): fresh}) if "damaged" not in _heard(answer)]
@@ -173,7 +178,7 @@ def _heard(answer: Any) -> dict[str, Any]:
     except ray.exceptions.RayTaskError as error:
         return {"damaged": last_line(error)}
     except ray.exceptions.RayError as error:
-        return {"damaged": last_line(error), "died": True}
+        return {"damaged": reason_of(error, "lost"), "died": True}
 
 
 def _key(trial: TrialResult) -> Hashable:

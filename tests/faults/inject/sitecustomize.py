@@ -10,6 +10,7 @@ A fault without `trial` or `epoch` means any. `do` is one of
     before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb), stop (SIGSTOP), spoil (file; then SIGKILL)
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
     in a save          full (no space left on device), rot (file; cut off once it is saved)
+    in an evaluation on the validation part    refuse (message), lose (SIGKILL)
 
 With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation. FAULTS_CLOCK_S sets the wall clock
 of every Python process so many seconds off.
@@ -139,7 +140,23 @@ def wrap_checkpoint(module):
     module.save = wrapped
 
 
-WRAPPERS = {"trainables.loop": wrap_loop, "trainables.run": wrap_run, "trainables.checkpoint": wrap_checkpoint}
+def wrap_evaluate(module):
+    """An evaluation on the validation part that raises, or that its process dies of."""
+    evaluate = module.evaluate
+
+    def wrapped(config, dataset, part, path, **options):
+        if dataset.test is None:
+            NOW.update(trial=path.parent.name, folder=str(path.parent))
+            for fault in due("lose", "refuse", epoch=int(path.name[-4:])):
+                if fault["do"] == "lose":
+                    die(signal.SIGKILL)
+                raise RuntimeError(fault["message"])
+        return evaluate(config, dataset, part, path, **options)
+
+    module.evaluate = wrapped
+
+
+WRAPPERS = {"trainables.loop": wrap_loop, "trainables.run": wrap_run, "trainables.checkpoint": wrap_checkpoint, "trainables.evaluate": wrap_evaluate}
 PLAYED = {"trainables.run", "trainables.process", "trainables.evaluate"}
 
 
