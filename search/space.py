@@ -269,7 +269,9 @@ class SearchSpace:
     def fixed(self, values: Mapping[str, Any]) -> Self:
         """A copy in which these paths are set and no longer searched."""
         kept = {path: domain for path, domain in self.domains.items() if path not in values}
-        left = [{path: value for path, value in params.items() if path in kept} for params in self.first]
+        parents = {parent for domain in self.domains.values() for parent in domain.parents if parent in values}
+        agreeing = [params for params in self.first if all(params.get(path, values[path]) == values[path] for path in parents)]
+        left = [{path: value for path, value in params.items() if path in kept} for params in agreeing]
         first = tuple(params for number, params in enumerate(left) if params and params not in left[:number])
         return replace(self, domains=kept, base={**self.base, **values}, first=first)
 

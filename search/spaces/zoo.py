@@ -15,31 +15,43 @@ FAMILIES = (
     "inception_v3",
     "vgg16_bn",
 )
-"""In the order in which they are tried first: the cheap before the dear."""
+"""The cheap before the dear."""
+BASELINES = ("svm", "knn", "tree")
+FIRST = (*FAMILIES[:2], "svm", *FAMILIES[2:], "knn", "tree")
+"""In the order in which they are tried."""
 
 UNNORMALISED = ("alexnet", "vit_b_16")
 """Without batch normalisation a large step throws these off."""
+NORMALISED = tuple(name for name in FAMILIES if name not in UNNORMALISED)
 DROPOUT = ("alexnet", "vgg11_bn", "vgg16_bn")
 """Large dense layers that overfit without it."""
 
 
 def space() -> SearchSpace:
-    """Family, optimizer, learning rate, weight decay, dropout of the nets with large dense layers, batch size, mirroring; 20 epochs."""
+    """Family; of a network optimizer, learning rate, weight decay, dropout where its dense layers are large, and batch size, over 20 epochs; of a
+    baseline its features.
+    """
     return SearchSpace(
         {
-            "model.name": Choice(*FAMILIES),
-            "optimizer.name": Choice("adamw", "sgd"),
+            "model.name": Choice(*FAMILIES, *BASELINES),
+            "model.features": Choice("hog", "all", when={"model.name": BASELINES}),
+            "optimizer.name": Choice("adamw", "sgd", when={"model.name": FAMILIES}),
             "optimizer.lr": Cases(
                 Float(1e-5, 1e-3, log=True, when={"model.name": UNNORMALISED, "optimizer.name": "adamw"}),
-                Float(1e-4, 5e-3, log=True, when={"optimizer.name": "adamw"}),
-                Float(1e-3, 3e-2, log=True, when={"model.name": UNNORMALISED}),
-                Float(3e-3, 2e-1, log=True),
+                Float(1e-3, 3e-2, log=True, when={"model.name": UNNORMALISED, "optimizer.name": "sgd"}),
+                Float(1e-4, 5e-3, log=True, when={"model.name": NORMALISED, "optimizer.name": "adamw"}),
+                Float(3e-3, 2e-1, log=True, when={"model.name": NORMALISED, "optimizer.name": "sgd"}),
             ),
-            "optimizer.weight_decay": Float(1e-6, 1e-2, log=True),
+            "optimizer.weight_decay": Float(1e-6, 1e-2, log=True, when={"model.name": FAMILIES}),
             "model.dropout": Float(0.2, 0.6, when={"model.name": DROPOUT}),
-            "batch_size": Choice(32, 64, 128),
+            "batch_size": Choice(32, 64, 128, when={"model.name": FAMILIES}),
         },
         base={"epochs": 20, "optimizer.schedule": "cosine"},
-        trials=33,
-        first=[{"model.name": name, "optimizer.name": "adamw", "optimizer.lr": 1e-4 if name in UNNORMALISED else 1e-3, "batch_size": 64} for name in FAMILIES],
+        trials=40,
+        first=[{"model.name": name, "model.features": "hog"} if name in BASELINES else defaults(name) for name in FIRST],
     )
+
+
+def defaults(name: str) -> dict[str, str | float]:
+    """What a network is tried with first."""
+    return {"model.name": name, "optimizer.name": "adamw", "optimizer.lr": 1e-4 if name in UNNORMALISED else 1e-3, "batch_size": 64}

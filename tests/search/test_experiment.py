@@ -67,7 +67,7 @@ def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_sea
     fitting, left_out = zoo.fitting(dataset(images=500, side=32))
     names = fitting.space.domains["model.name"].values or ()
     assert set(zoo.space.domains["model.name"].values or ()) - set(names) == {"alexnet", "inception_v3"}
-    assert [params["model.name"] for params in fitting.space.first] == list(names)
+    assert {params["model.name"] for params in fitting.space.first} == set(names)
     assert left_out == [
         "note: left out: alexnet needs images of at least 63 x 63 pixels (got 32 x 32). Use --set model.input_size=63 or another model.",
         "note: left out: inception_v3 needs images of at least 75 x 75 pixels (got 32 x 32). Use --set model.input_size=75 or another model.",
