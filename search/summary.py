@@ -1,5 +1,6 @@
 """A search's result in words and tables: for the terminal's end, for MLflow's note, for `--json`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,15 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
     }
 
 
-MODEL_COLUMNS = {
-    "model": ("model", ""),
-    "trial_id": ("trial", ""),
-    "val_accuracy": ("val accuracy", ".4f"),
-    "macro_f1": ("macro F1", ".4f"),
-    "ms_per_image_batch_1": ("ms/image", ".3g"),
-    "ms_per_image_batch_64": ("ms/image of 64", ".3g"),
-    "parameters": ("parameters", ","),
-    "train_s": ("train s", ".1f"),
+MODEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "model": ("model", str),
+    "trial_id": ("trial", str),
+    "val_accuracy": ("val accuracy", "{:.4f}".format),
+    "macro_f1": ("macro F1", "{:.4f}".format),
+    "ms_per_image_batch_1": ("ms/image", "{:.3g}".format),
+    "ms_per_image_batch_64": ("ms/image of 64", "{:.3g}".format),
+    "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
+    "train_s": ("train s", "{:.1f}".format),
 }
 """What the table of models shows, with a title and a format for each; the times are of one image alone and of one among 64."""
 
@@ -97,7 +98,7 @@ def models_table(result: SearchResult) -> list[list[str]]:
     rows = models(result)
     if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
         return []
-    cells = [["" if row[key] is None else printable(format(row[key], form)) for key, (_, form) in MODEL_COLUMNS.items()] for row in rows]
+    cells = [["" if row[key] is None else printable(form(row[key])) for key, (_, form) in MODEL_COLUMNS.items()] for row in rows]
     return [[title for title, _ in MODEL_COLUMNS.values()], *cells]
 
 
