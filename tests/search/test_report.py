@@ -157,7 +157,7 @@ def test_the_models_stand_side_by_side_the_best_first(compared: SearchResult) ->
 
 def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: SearchResult, experiment: Experiment) -> None:
     titles, *rows = models_table(compared)
-    assert [row[2:] for row in rows] == [[accuracy, "0.5000", "1.5", "0.0234", "1,234,567", "0.5"] for accuracy in ("0.6200", "0.5200")]
+    assert [row[2:] for row in rows] == [[accuracy, "0.5000", "1.5", "0.0234", "1.23 M", "0.5"] for accuracy in ("0.6200", "0.5200")]
     assert f"| {' | '.join(rows[1])} |" in markdown_summary(compared)
     page = render(compared)
     for row in (titles, *rows):
@@ -178,7 +178,7 @@ def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) ->
 def test_what_was_not_measured_is_left_empty(compared: SearchResult) -> None:
     worse = list(compared.best_of_models.values())[1]
     worse.evaluated["cost"] |= {"parameters": None, "multiply_adds": None}
-    assert [row[6] for row in models_table(compared)] == ["parameters", "1,234,567", ""]
+    assert [row[6] for row in models_table(compared)] == ["weights", "1.23 M", ""]
     worse.evaluated = {}
     assert models_table(compared)[2][3:] == ["", "", "", "", "0.5"]
 
