@@ -91,7 +91,11 @@ CASES = [
     (["--space", "smoke", "--scheduler", "asah"], "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?", 2),
     (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
     (["--space", "baselines", "--workers", "2", "--cpus-per-trial", "0.1"], "a baseline is fitted by one process (got --workers 2).", 2),
-    (["--space", "baselines", "--set", "data.train_limit=10"], "model.neighbours 15 > 10 training images. Use a smaller one, or add images.", 2),
+    (
+        ["--space", "baselines", "--set", "model.name=knn", "--set", "model.neighbours=5000"],
+        "model.neighbours 5000 > 1079 training images. Use a smaller one, or add images.",
+        2,
+    ),
     (["--space", "baselines", "--set", "model.name=svm", "--set", "data.image_size=7"], "svm needs images of at least 8 x 8 pixels (got 7 x 7).", 2),
     # The config file
     ([], "the following arguments are required: --space.", 2),
