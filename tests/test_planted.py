@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import Command
 from trainables import checkpoint
@@ -58,6 +60,29 @@ def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, fi
     manifest[file] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises((checkpoint.CheckpointError, SafetensorError, ValueError)):
+        checkpoint.load(path)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("form", ["pickle", ".pt", ".npy", "a member"])
+def test_a_baselines_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, form: str) -> None:
+    """Also when the manifest vouches for it, and when the pickle is an array in the classifier's file."""
+    classifier = DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])
+    path = checkpoint.save(tmp_path / "trial", {"epoch": 1, "classifier": classifier}, {})
+    file, planted = path / checkpoint.CLASSIFIER, forms(trap, tmp_path)
+    if form == "a member":
+        with zipfile.ZipFile(file) as archive:
+            members = {name: planted[".npy"] if name.endswith(".npy") else archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    else:
+        file.write_bytes(planted[form])
+    content = file.read_bytes()
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest[file.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(checkpoint.CheckpointError, match="holds no fitted classifier"):
         checkpoint.load(path)
     assert not trap.exists()
 

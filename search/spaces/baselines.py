@@ -6,15 +6,15 @@ SVM, KNN, TREE = ({"model.name": name} for name in ("svm", "knn", "tree"))
 
 
 def space() -> SearchSpace:
-    """Which features, which classifier, and each classifier's own settings: 60 configurations."""
+    """Which features, which classifier, and each classifier's own settings: 96 configurations."""
     return SearchSpace(
         {
             "model.name": Choice("svm", "knn", "tree"),
             "model.features": Choice("hog", "lbp", "edges", "all"),
-            "model.c": Choice(1.0, 10.0, 100.0, when=SVM),
-            "model.gamma": Choice(0.3, 1.0, 3.0, when=SVM),
-            "model.neighbours": Choice(1, 5, 15, when=KNN),
-            "model.tree_depth": Choice(6, 12, 24, when=TREE),
+            "model.c": Choice(0.3, 1.0, 3.0, 10.0, when=SVM),
+            "model.gamma": Choice(0.25, 0.5, 1.0, 2.0, when=SVM),
+            "model.neighbours": Choice(1, 3, 5, 9, when=KNN),
+            "model.tree_depth": Choice(6, 9, 12, 18, when=TREE),
         },
         trials=20,
     )

@@ -98,7 +98,11 @@ CASES = [
     (["--space", "zoo", "--set", "model.layers=3"], "no model of this search has an option 'layers' (--set).", 2),
     (["--space", "zoo", "--set", "model.freeze=backbone"], "model.freeze=backbone freezes weights that have learnt nothing.", 2),
     (["--space", "baselines", "--workers", "2", "--cpus-per-trial", "0.1"], "a baseline is fitted by one process (got --workers 2).", 2),
-    (["--space", "baselines", "--set", "data.train_limit=10"], "model.neighbours 15 > 10 training images. Use a smaller one, or add images.", 2),
+    (
+        ["--space", "baselines", "--set", "model.name=knn", "--set", "model.neighbours=5000"],
+        "model.neighbours 5000 > 1079 training images. Use a smaller one, or add images.",
+        2,
+    ),
     (["--space", "baselines", "--set", "model.name=svm", "--set", "data.image_size=7"], "svm needs images of at least 8 x 8 pixels (got 7 x 7).", 2),
     # The config file
     ([], "the following arguments are required: --space.", 2),

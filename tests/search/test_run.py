@@ -388,8 +388,9 @@ def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_traditional_way_is_searched_like_networks(tmp_path: Path) -> None:
+def test_the_traditional_way_is_searched_like_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each trial is complete after its one epoch, the best is tested from its checkpoint, and a resume finds nothing left to do."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ("--algorithm", "random", "--trials", 6, "--set", "data.train_limit=300")
     done, summary = run_in(tmp_path, "--space", "baselines", "--name", "old", *words)
     assert done.returncode == 0, done.stderr
@@ -410,4 +411,4 @@ def test_the_traditional_way_is_searched_like_networks(tmp_path: Path) -> None:
 def test_a_plan_of_the_traditional_way_counts_one_epoch_a_trial(command: Command) -> None:
     done = command("search.run", "--space", "baselines", "--dry-run", "--algorithm", "grid", "--scheduler", "asha", "--device", "cpu")
     assert done.returncode == 0, done.stderr
-    assert "60 configurations, 60 epochs at most" in done.stdout
+    assert "96 configurations, 96 epochs at most" in done.stdout
