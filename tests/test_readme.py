@@ -20,6 +20,7 @@ def test_a_command_describes_an_experiment(command: str, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_space.py").write_text(block("python", "SearchSpace("))
     (tmp_path / "my_search.yaml").write_text(block("yaml"))
+    (tmp_path / "PATH").touch()
     experiment = experiment_of(arguments(shlex.split(command)[3:]))
     assert experiment.planned_trials > 0
 
