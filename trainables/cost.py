@@ -15,10 +15,10 @@ from trainables.evaluate import Classify, classifier, report
 
 BATCHES = (1, 64)
 WARM_UPS = 3
-BUDGET_S = 0.15
+BUDGET_S = 0.1
 """For the repetitions of one batch size, as long as there are enough of them ..."""
 LEAST = 5
-LIMIT_S = 3.0
+LIMIT_S = 2.0
 """... for which more time is given, but no more than this. A batch that alone takes longer is measured once."""
 FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 """Files of a checkpoint that nobody needs who only uses it."""
