@@ -33,10 +33,12 @@ Values = NDArray[np.float32]
 
 def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: None) -> Values:
     """Features of one kind, float32 (images, length), of uint8 images (count, height, width, channels)."""
-    make = FEATURES[kind]
-    found = np.empty((len(images), length(kind, images.shape[1], images.shape[2])), dtype=np.float32)
+    found = np.empty((len(images), 0), dtype=np.float32)
     for row, image in enumerate(images):
-        found[row] = make(grey(image))
+        values = FEATURES[kind](grey(image))
+        if row == 0:
+            found = np.empty((len(images), len(values)), dtype=np.float32)
+        found[row] = values
         on_image()
     return found
 

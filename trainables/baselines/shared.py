@@ -25,7 +25,7 @@ Beat = Callable[[], None]
 
 
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
-    """Features of one kind, or `all` joined, float32 (images, length), read-only. `beat` is called while this takes its time."""
+    """Features of one kind, or `all` joined, float32 (images, length), not to be written to. `beat` is called while this takes its time."""
     if kind == "all":
         return np.hstack([features_of(part, each, beat) for each in FEATURES])
     path = cache_folder("features") / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"
