@@ -167,7 +167,7 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
     print_summary(finished, experiment, console)
     printed = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     assert " ".join(titles).split() in printed
-    assert all(row in printed for row in rows)
+    assert all(" ".join(row).split() in printed for row in rows)
 
 
 def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) -> None:
