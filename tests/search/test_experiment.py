@@ -141,3 +141,12 @@ def test_a_folder_is_named_in_the_data_option(settings_of: Callable[..., Experim
 def test_two_equal_command_lines_make_equal_experiments(settings_of: Callable[..., Experiment]) -> None:
     first, second = (settings_of("--space", "table3", "--name", "x") for _ in range(2))
     assert first == replace(second)
+
+
+def test_the_baselines_features_can_be_fixed(experiment: Experiment) -> None:
+    space = find("baselines").fixed({"model.features": "lbp"})
+    search = changed(experiment, space=space, base=TrialConfig().override(space.base))
+    assert search.planned_trials == 24
+    assert {search.config(params).model.features for params in space.points()} == {"lbp"}
+    assert {search.config(params).model.name for params in space.points()} == {"svm", "knn", "tree"}
+    assert search.horizon == 1
