@@ -18,4 +18,5 @@ def space() -> SearchSpace:
         },
         base={"model.name": "svm"},  # for --set model.features=hog, which the default model has not
         trials=20,
+        first=[{"model.name": name, "model.features": "hog"} for name in ("svm", "knn", "tree")],
     )
