@@ -16,7 +16,6 @@ def space() -> SearchSpace:
             "model.neighbours": Choice(1, 3, 5, 9, when=KNN),
             "model.tree_depth": Choice(6, 9, 12, 18, when=TREE),
         },
-        base={"model.name": "svm"},  # for --set model.features=hog, which the default model has not
         trials=20,
         first=[{"model.name": name, "model.features": "hog"} for name in ("svm", "knn", "tree")],
     )

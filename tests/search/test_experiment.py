@@ -145,7 +145,7 @@ def test_two_equal_command_lines_make_equal_experiments(settings_of: Callable[..
 
 def test_the_baselines_features_can_be_fixed(experiment: Experiment) -> None:
     space = find("baselines").fixed({"model.features": "lbp"})
-    search = changed(experiment, space=space, base=TrialConfig().override(space.base))
+    search = changed(experiment, space=space, base=base_of(TrialConfig(), space))
     assert search.planned_trials == 24
     assert {search.config(params).model.features for params in space.points()} == {"lbp"}
     assert {search.config(params).model.name for params in space.points()} == {"svm", "knn", "tree"}
