@@ -88,8 +88,8 @@ class Experiment:
         if (choice := self.space.domains.get("model.name")) is not None:
             known = {name for model in choice.values or () if model in MODELS for name in MODELS[model].options}
             for path in self.space.base:
-                if model_option(path) not in ("", *known):
-                    raise ConfigError(f"no model of this search has an option '{model_option(path)}' (--set). Known: {', '.join(sorted(known))}.")
+                if model_option(path) not in ("", "name", *known):
+                    raise ConfigError(f"no model of this search has an option '{model_option(path)}'. Known: {', '.join(sorted(known))}.")
         for params in self.space.edges():
             self.config(params)
 
@@ -127,6 +127,8 @@ class Experiment:
         size = self.space.size if self.algorithm in ("grid", "random") else None
         if self.algorithm == "grid" and size is not None:
             return min(self.trials or size, size)
+        if not any(self.space.edges()):
+            return 1  # nothing is searched: each trial would be the same
         wanted = self.trials or self.space.trials or DEFAULT_TRIALS
         return wanted if size is None else min(wanted, size)
 
@@ -136,13 +138,15 @@ class Experiment:
         return max(self.config(params).epochs for params in self.space.edges())
 
     def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
-        """This search without the models that cannot take these images whatever else is searched, and a line for each of them."""
+        """This search without the models that cannot take these images, or so many workers, whatever else is searched, and a line for each."""
         choice = self.space.domains.get("model.name")
         if not isinstance(choice, Choice):
             return self, []
         problems: dict[str, list[str]] = {name: [] for name in choice.options}
-        for config in map(self.config, self.space.edges()):
-            problems[config.model.name].append(size_problem(config, dataset))
+        for params in self.space.edges():
+            if (name := params.get("model.name")) is not None:
+                config = self.config(params)
+                problems[name].append(size_problem(config, dataset) or alone_problem(config, self.demand.workers))
         unfit = {name: found[0] for name, found in problems.items() if found and all(found)}
         if not unfit or len(unfit) == len(problems):
             return self, []
@@ -225,6 +229,13 @@ def size_problem(config: TrialConfig, dataset: Dataset) -> str:
     return f"{config.model.name} needs images of at least {model.min_side} x {model.min_side} pixels (got {width} x {height}). {remedy}"
 
 
+def alone_problem(config: TrialConfig, workers: int) -> str:
+    """Why so many workers cannot train this config together; empty if they can."""
+    if workers == 1 or not config.model.is_baseline:
+        return ""
+    return f"{config.model.name} is a baseline, which is fitted by one process (got --workers {workers}). Leave --workers out, or take a network."
+
+
 def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
     if config.batch_size < 2 * workers:
         remedy = "Use a larger batch_size or fewer --workers."
@@ -234,8 +245,8 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
 
 
 def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
-    if workers > 1:
-        yield f"a baseline is fitted by one process (got --workers {workers}). Leave --workers out, or search networks alone."
+    if problem := alone_problem(config, workers):
+        yield problem
     neighbours = config.model.options.get("neighbours", 1)
     if neighbours > len(dataset.train):
         yield f"model.neighbours {neighbours} > {len(dataset.train)} training images. Use a smaller one, or add images."

@@ -7,7 +7,6 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from search.experiment import Experiment
 from search.result import SearchResult
 from search.runner import Finished
 from search.summary import accuracy_text, checkpoint_of, json_summary, models_table, outcome_text, param_text, reference_rows, searched
@@ -15,9 +14,9 @@ from search.terminal import Terminal, say
 from search.words import program, verb
 
 
-def tell(finished: Finished, experiment: Experiment, *, as_json: bool) -> int:
+def tell(finished: Finished, *, as_json: bool) -> int:
     """Print what was found, as JSON too where that is wanted; return the exit code."""
-    print_summary(finished, experiment, Terminal(stderr=as_json))
+    print_summary(finished, Terminal(stderr=as_json))
     if as_json:
         summary = json_summary(finished.result, tracking=finished.tracking, journal=finished.journal)
         sys.stdout.write(json.dumps(summary) + "\n")
@@ -32,9 +31,9 @@ def failures(result: SearchResult) -> dict[str, list[str]]:
     return found
 
 
-def print_summary(finished: Finished, experiment: Experiment, console: Console) -> None:
+def print_summary(finished: Finished, console: Console) -> None:
     """What was found, beside what is known, and where to look."""
-    result = finished.result
+    experiment, result = finished.experiment, finished.result
     console.print(
         f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s",
         soft_wrap=True,

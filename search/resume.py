@@ -50,7 +50,7 @@ def parser() -> Parser:
     return made
 
 
-def resume(args: argparse.Namespace) -> tuple[Finished, Experiment]:
+def resume(args: argparse.Namespace) -> Finished:
     """Go on with the search that the command line names.
 
     Raises:
@@ -69,8 +69,8 @@ def resume(args: argparse.Namespace) -> tuple[Finished, Experiment]:
     check_trials(folder, result)
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):
-        return record(experiment, result), experiment
-    prepared = prepare(experiment)
+        return record(experiment, result)
+    prepared = prepare(experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials)
     experiment = prepared.experiment
     found = changes(result.started, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
     if found and not args.allow_change:
@@ -79,7 +79,7 @@ def resume(args: argparse.Namespace) -> tuple[Finished, Experiment]:
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {len(result.unfinished)} go on where they were cut off")
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return conduct(prepared, console, began_ms, resumed={"changes": found, **space_file}), experiment
+    return conduct(prepared, console, began_ms, resumed={"changes": found, **space_file})
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
@@ -162,8 +162,7 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
 
 def command(args: argparse.Namespace) -> int:
     """Resume and say what came of it."""
-    finished, experiment = resume(args)
-    return tell(finished, experiment, as_json=args.json)
+    return tell(resume(args), as_json=args.json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

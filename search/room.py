@@ -8,12 +8,13 @@ from statistics import mean
 from cluster.errors import NotReady
 from search.experiment import Experiment
 from trainables.datasets.arrays import Dataset
+from trainables.models.registry import MODELS
 
 CHECKPOINTS = 3
 """What a trial keeps: its best epoch and the newest two."""
 
-AMPLE = 10**9
-"""With so many free bytes a trial nothing is computed."""
+AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
+"""With so many free bytes a trial nothing is computed: torchvision's largest network keeps five thousand million."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
     """What is needed and what is free; None when there is ample room."""
     place = experiment.storage.absolute()
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
-    if free >= experiment.planned_trials * AMPLE:
+    models = {experiment.config(params).model for params in experiment.space.edges()}
+    ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in models) else AMPLE
+    if free >= experiment.planned_trials * ample:
         return None
     from trainables.estimate import checkpoint_bytes
 
     largest: dict[str, int] = {}
-    for model in {experiment.config(params).model for params in experiment.space.edges()}:
+    for model in models:
         size = checkpoint_bytes(model, dataset.image, len(dataset.classes), images=len(dataset.train))
         largest[model.name] = max(largest.get(model.name, 0), size)
     return Room(round(experiment.planned_trials * CHECKPOINTS * mean(largest.values())), free, experiment.storage)

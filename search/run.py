@@ -154,13 +154,20 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
 
 
 def with_weights(weights: Path | None, space: SearchSpace, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, and what `--weights` means: where weights are found, and that networks begin with them unless that is searched."""
-    if weights is None:
+    """The settings, and what `--weights` means: where weights are found, and that networks begin with them unless that is searched.
+
+    Raises:
+        ConfigError: there is nothing, or no network is to begin with it.
+    """
+    given = Path(settings["model.weights"]) if settings.get("model.weights") else weights
+    if given is None:
         return settings
-    if not weights.exists():
-        raise ConfigError(f"--weights '{weights}' not found. Name a file, a checkpoint, or a folder of files with torchvision's names.")
+    if not given.exists():
+        raise ConfigError(f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files with torchvision's names.")
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
-    return {**begins, "model.weights": str(weights.absolute()), **settings}
+    if settings.get("model.pretrained", True) is not True:
+        raise ConfigError("weights to begin with, and model.pretrained=false: leave one of them out.")
+    return {**begins, **settings, "model.weights": str(given.absolute())}
 
 
 def absolute_source(space: str) -> str:
@@ -189,7 +196,7 @@ def command(args: argparse.Namespace) -> int:
         for line in make_plan(experiment, download=args.download).lines(experiment):
             say(terminal, line)
         return 0
-    return tell(run(experiment, download=args.download), experiment, as_json=args.json)
+    return tell(run(experiment, download=args.download), as_json=args.json)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

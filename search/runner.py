@@ -45,8 +45,9 @@ HURRY_S = 5.0
 
 @dataclass(frozen=True)
 class Finished:
-    """A search that came to its end: its result, where MLflow has it, and the exit code that tells the truth."""
+    """A search that came to its end: what was searched, its result, where MLflow has it, and the exit code that tells the truth."""
 
+    experiment: Experiment
     result: SearchResult
     journal: Path
     tracking: dict[str, str]
@@ -63,8 +64,9 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(experiment: Experiment, *, download: bool = False) -> Prepared:
-    """Everything that can be checked before a machine starts: data, space, weights, storage, MLflow, cluster, devices.
+def prepare(experiment: Experiment, *, download: bool = False, begins: bool = True) -> Prepared:
+    """Everything that can be checked before a machine starts: data, space, storage, MLflow, cluster, devices, and, where trials are to begin, the
+    weights with which they do.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -81,7 +83,8 @@ def prepare(experiment: Experiment, *, download: bool = False) -> Prepared:
     check_tracking(experiment.tracking)
     check_storage(experiment)
     check_room(experiment, dataset)
-    check_weights(experiment, dataset)
+    if begins:
+        check_weights(experiment, dataset)
     return Prepared(experiment, dataset, local, [*left_out, *notes(experiment, dataset)])
 
 
@@ -162,6 +165,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     console = Terminal(stderr=True)
     for line in prepared.notes:
         say(console, line)
+    experiment = prepared.experiment
     announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs")
     return conduct(prepared, console, began_ms)
 
@@ -247,7 +251,7 @@ def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signal
     for trouble in troubles:
         sys.stderr.write(error_line(trouble))
     where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
-    return Finished(result, journal, where, exit_code(result, signals, troubles))
+    return Finished(experiment, result, journal, where, exit_code(result, signals, troubles))
 
 
 def write_last_line(driver: Driver) -> None:

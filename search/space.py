@@ -57,6 +57,10 @@ class Domain(ABC):
         return self.values if self.values is not None and len(self.values) <= MOST_PROBED else self.extremes
 
     @abstractmethod
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of it."""
+
+    @abstractmethod
     def sample(self, generator: np.random.Generator) -> Any:
         """One value, drawn uniformly (on the log scale where `log`)."""
 
@@ -108,6 +112,10 @@ class Range(Domain):
             return None
         count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
         return tuple(self._clean(self.low + number * self.step) for number in range(count))
+
+    def holds(self, value: Any) -> bool:
+        """Between the bounds, both included."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
     def sample(self, generator: np.random.Generator) -> Any:
         """Uniform between the bounds, both included."""
@@ -183,6 +191,10 @@ class Choice(Domain):
         """The options."""
         return self.options
 
+    def holds(self, value: Any) -> bool:
+        """One of the options."""
+        return value in self.options
+
     def sample(self, generator: np.random.Generator) -> Any:
         """Any option with equal chance."""
         return self.options[generator.integers(len(self.options))]
@@ -205,7 +217,7 @@ class Cases(Domain):
 
     def under(self, params: Params) -> Domain | None:
         """The first case that exists."""
-        return next((case for case in self.cases if case.under(params) is not None), None)
+        return next((domain for case in self.cases if (domain := case.under(params)) is not None), None)
 
     def refuse_nonsense(self) -> None:
         """At least one case, none of them nonsense."""
@@ -224,6 +236,10 @@ class Cases(Domain):
     def extremes(self) -> tuple[Any, ...]:
         """Those of all cases."""
         return tuple(dict.fromkeys(value for case in self.cases for value in case.extremes))
+
+    def holds(self, value: Any) -> bool:
+        """One of any case."""
+        return any(case.holds(value) for case in self.cases)
 
     def sample(self, generator: np.random.Generator) -> Any:
         """Is asked of one of the cases."""
@@ -265,15 +281,25 @@ class SearchSpace:
         for params in self.first:
             for path in params.keys() - self.domains.keys():
                 raise ConfigError(f"a first point sets '{path}', which is not searched.")
+            for path in params.keys() - self.kept(params).keys():
+                raise ConfigError(f"a first point sets {path}={params[path]}, which its domain does not hold beside the point's other values.")
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
         """A copy in which these paths are set and no longer searched."""
         kept = {path: domain for path, domain in self.domains.items() if path not in values}
-        parents = {parent for domain in self.domains.values() for parent in domain.parents if parent in values}
-        agreeing = [params for params in self.first if all(params.get(path, values[path]) == values[path] for path in parents)]
-        left = [{path: value for path, value in params.items() if path in kept} for params in agreeing]
-        first = tuple(params for number, params in enumerate(left) if params and params not in left[:number])
-        return replace(self, domains=kept, base={**self.base, **values}, first=first)
+        fixed = replace(self, domains=kept, base={**self.base, **values}, first=())
+        left = [fixed.kept(params) for params in self.first]
+        return replace(fixed, first=tuple(params for number, params in enumerate(left) if params and params not in left[:number]))
+
+    def kept(self, params: Params) -> Params:
+        """Those of these values that are searched, and that their domains hold beside the others; where it is open on what a domain depends, any does."""
+        kept: Params = {}
+        for path, whole in self.domains.items():
+            known = {**self.base, **kept}
+            domain = whole.under(known) if whole.parents <= known.keys() else whole
+            if path in params and domain is not None and domain.holds(params[path]):
+                kept[path] = params[path]
+        return kept
 
     def without(self, path: str, values: Collection[Any]) -> Self:
         """A copy in which a `Choice` has these no more."""

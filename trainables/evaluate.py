@@ -15,7 +15,7 @@ from torch import nn
 from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Labels, Part
-from trainables.loop import EVAL_BATCH, Pixels, autocast, on_device
+from trainables.loop import Pixels, autocast, eval_batch, on_device
 from trainables.models.registry import MODELS
 
 CURVE_POINTS = 200
@@ -52,7 +52,8 @@ def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path,
     if config.model.is_baseline:
         return _of_baseline(config, dataset, part, path)
     with classifier(config, dataset, path, device=device) as saved:
-        return np.concatenate([saved.classify(part.images[first : first + EVAL_BATCH]) for first in range(0, len(part), EVAL_BATCH)])
+        size = eval_batch(config, dataset)
+        return np.concatenate([saved.classify(part.images[first : first + size]) for first in range(0, len(part), size)])
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from trainables.config import ModelConfig, TrialConfig
 from trainables.fused_layers import blueprint, fuse
 from trainables.fused_masks import masks_for
 from trainables.fused_optimizers import FUSED, KEPT, hand_back, steps_taken
-from trainables.loop import EVAL_BATCH, EpochMetrics, Training, autocast, mixed_seed
+from trainables.loop import EpochMetrics, Training, autocast, mixed_seed
 from trainables.models.registry import MODELS
 from trainables.shapes import shape_key
 
@@ -159,7 +159,7 @@ class Stack:
         """Each member's mean loss and accuracy over its validation part."""
         self.network.eval()
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
-        size = max(self.draws[0][0].shape[1], EVAL_BATCH // self.members)
+        size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
         for rows in torch.arange(len(self.first.val)).split(size):
             images, labels = side_by_side([self.trainings[member].val.batch(rows) for member in self.val_sources.firsts], self.val_sources)
             with autocast(self.first.precision, self.device):

@@ -32,7 +32,8 @@ DIVERGED_LOSS = 1e9
 """A mean training loss beyond this has blown up as surely as one that is not finite (an untrained net has about log(classes)). The
 validation loss may pass a million and come back, when the running statistics of batch normalisation have seen only a few steps.
 """
-EVAL_BATCH = 512
+EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
+"""Images, and pixels of them, that are classified at once, at most: what a layer keeps of a batch must fit into memory."""
 SEEDING, MOVING = threading.RLock(), threading.Lock()
 PARTS_KEPT = 4
 RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
@@ -80,6 +81,7 @@ class Training:
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
         self.optimizer, self.schedule = optimizers.build(self.network, config.optimizer, config.epochs)
+        self.eval_batch = eval_batch(config, dataset)
         self.epoch = 0
 
     def epochs(self) -> Iterator[EpochMetrics]:
@@ -152,7 +154,7 @@ class Training:
         self.world.share_buffers(self.network)
         self.network.eval()
         means = Means("loss", "accuracy", device=self.device)
-        for rows in self.world.slice(torch.arange(len(self.val))).split(EVAL_BATCH):
+        for rows in self.world.slice(torch.arange(len(self.val))).split(self.eval_batch):
             images, labels = self.val.batch(rows)
             with autocast(self.precision, self.device):
                 logits = self.network(images)
@@ -194,6 +196,12 @@ class Pixels:
 def _floats(images: Tensor) -> Tensor:
     """As a network takes them; a batch's images lie as convolutions read them: channels last."""
     return images.permute(0, 3, 1, 2).float()
+
+
+def eval_batch(config: TrialConfig, dataset: Dataset) -> int:
+    """How many images are classified at once, as large as this config's network sees them."""
+    height, width = MODELS[config.model.name].seen(dataset.image, config.model.options)
+    return max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
 
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:

@@ -57,7 +57,7 @@ class Bayes(Algorithm):
         known: Params = {}
         for path, value in params.items():
             domain = self.space.under(path, params) if path in self.space.domains else None
-            if domain is not None and _holds(domain, value):
+            if domain is not None and domain.holds(value):
                 known[self._name(path, domain)] = value
         return known
 
@@ -93,13 +93,6 @@ class Bayes(Algorithm):
             storage = JournalStorage(JournalFileBackend(str(partial)))
         optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=storage, to_study_name=folder.name)
         partial.replace(folder / STUDY_FILE)
-
-
-def _holds(domain: Domain, value: object) -> bool:
-    """Whether a value is of this domain."""
-    if isinstance(domain, Choice):
-        return value in domain.options
-    return isinstance(domain, Range) and isinstance(value, int | float) and domain.low <= value <= domain.high
 
 
 def suggest(trial: Trial, name: str, domain: Domain) -> object:

@@ -81,6 +81,25 @@ def test_nothing_is_left_out_of_images_that_are_large_enough_or_are_enlarged(exp
     assert zoo.fitting(dataset(images=500, side=side)) == (zoo, [])
 
 
+def test_baselines_are_left_out_where_several_workers_train_a_trial(experiment: Experiment) -> None:
+    zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=12, demand=Demand(cpus=0.5, workers=2))
+    fitting, left_out = zoo.fitting(dataset(images=500, side=80))
+    assert not {"svm", "knn", "tree"} & set(fitting.space.domains["model.name"].values or ())
+    assert left_out[0] == ("note: left out: svm is a baseline, which is fitted by one process (got --workers 2). Leave --workers out, or take a network.")
+    assert list(fitting.problems(dataset(images=500, side=80))) == []
+
+
+def test_a_model_that_is_there_under_a_condition_is_no_trouble(experiment: Experiment) -> None:
+    conditional = SearchSpace({"optimizer.name": Choice("adam", "sgd"), "model.name": Choice("table2", "mnist_cnn", when={"optimizer.name": "sgd"})})
+    search = changed(experiment, space=conditional)
+    assert search.fitting(dataset(images=500, side=8)) == (search, [])
+
+
+def test_where_nothing_is_left_to_search_one_trial_is_planned(experiment: Experiment) -> None:
+    space = find("zoo").fixed({"model.name": "table2"})
+    assert changed(experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes").planned_trials == 1
+
+
 def test_a_model_that_was_asked_for_alone_is_refused(experiment: Experiment) -> None:
     space = find("zoo").fixed({"model.name": "alexnet"})
     alone = changed(experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=12)

@@ -162,9 +162,11 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
     page = render(compared)
     for row in (titles, *rows):
         assert re.search("".join(f"<t[hd]>{re.escape(cell)}</t[hd]>" for cell in row), page)
-    finished = Finished(compared, experiment.folder / "journal.jsonl", {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}, 0)
+    finished = Finished(
+        experiment, compared, experiment.folder / "journal.jsonl", {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}, 0
+    )
     console = Console(file=io.StringIO(), width=120)
-    print_summary(finished, experiment, console)
+    print_summary(finished, console)
     printed = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     assert " ".join(titles).split() in printed
     assert all(" ".join(row).split() in printed for row in rows)

@@ -233,6 +233,25 @@ def test_a_first_point_keeps_what_is_still_searched() -> None:
     assert BRANCHED.without("model.name", {"vgg11_bn"}).first == ({"model.name": "alexnet"},)
 
 
+def test_what_a_fixed_value_leaves_of_the_first_points() -> None:
+    """With the optimizer fixed each family is still tried first; its learning rate was for the other optimizer."""
+    first = find("zoo").fixed({"optimizer.name": "sgd"}).first
+    assert {params["model.name"] for params in first} == {params["model.name"] for params in find("zoo").first}
+    assert not any("optimizer.lr" in params for params in first if params["model.name"] == "resnet18")
+
+
+def test_a_first_point_that_its_domain_does_not_hold_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a first point sets model\.dropout=0\.9, which its domain does not hold"):
+        SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"model.dropout": 0.9}])
+
+
+def test_cases_may_be_nested() -> None:
+    inner = Cases(Float(1e-5, 1e-4, when={"optimizer.name": "sgd"}), Float(1e-3, 1e-2))
+    space = SearchSpace({"optimizer.name": Choice("sgd", "adam"), "optimizer.lr": Cases(inner)})
+    generator = np.random.default_rng(0)
+    assert all((params["optimizer.lr"] <= 1e-4) == (params["optimizer.name"] == "sgd") for params in (space.sample(generator) for _ in range(20)))
+
+
 def test_a_first_point_of_something_else_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"a first point sets 'optimizer\.lr', which is not searched"):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"optimizer.lr": 1}])

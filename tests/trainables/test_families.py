@@ -168,6 +168,15 @@ def test_frozen_layers_stay_to_the_last_bit_and_so_do_their_statistics(make_data
     assert "net.layer4.0.bn1.running_mean" in changed
 
 
+def test_dropout_acts_between_what_learns_and_not_in_what_is_frozen() -> None:
+    """Of AlexNet's two dropouts both stand before the head; DenseNet's is a function inside its frozen blocks."""
+    alexnet = build("alexnet", (3, 64, 64), device="meta", pretrained=True, input_size=64, freeze="backbone", dropout=0.5).train()
+    assert [module.training for module in alexnet.modules() if isinstance(module, nn.Dropout)] == [True, True]
+    densenet = build("densenet121", pretrained=True, input_size=32, freeze="backbone", dropout=0.5).train()
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(densenet(images), densenet(images))
+
+
 @pytest.mark.parametrize(("given", "words"), [({"model.freeze": "all"}, "unknown model.freeze 'all'"), ({"model.freeze": "backbone"}, "have learnt nothing")])
 def test_nonsense_about_freezing_is_refused(given: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -221,6 +230,15 @@ def test_inceptions_auxiliary_head_is_there_where_it_has_something_to_look_at(si
     network = build("inception_v3", (3, side, side), device="meta").train()
     outputs = network(torch.zeros(2, 3, side, side, device="meta"))
     assert isinstance(outputs, WithAuxiliary) == heads
+
+
+def test_inceptions_auxiliary_head_learns(make_dataset: Callable[..., Dataset]) -> None:
+    values = {"model.name": "inception_v3", "model.input_size": 299, "batch_size": 2, "epochs": 1, "precision": "fp32"}
+    training = Training(TrialConfig().override(values), make_dataset(side=8, train=2, val=2, classes=2))
+    before = training.network.net.AuxLogits.conv0.conv.weight.detach().clone()
+    (epoch,) = training.epochs()
+    assert epoch.diverged == ""
+    assert not torch.equal(training.network.net.AuxLogits.conv0.conv.weight, before)
 
 
 def test_a_frozen_backbone_has_no_auxiliary_heads() -> None:

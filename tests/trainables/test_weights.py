@@ -158,6 +158,20 @@ def test_a_file_that_holds_no_weights_is_refused_and_nothing_in_it_runs(content:
     assert not (tmp_path / "hacked").exists()
 
 
+@pytest.mark.parametrize("freeze", ["nothing", "backbone"])
+def test_auxiliary_heads_need_not_be_in_the_file(freeze: str, tmp_path: Path) -> None:
+    torch.save(models.googlenet(aux_logits=False, init_weights=False).state_dict(), tmp_path / "w.pth")
+    weights.check(pretrained("googlenet", weights=str(tmp_path / "w.pth"), freeze=freeze), IMAGE, 3)
+
+
+@pytest.mark.parametrize("content", [{1: torch.zeros(1)}, {"encoder.pos_embedding": torch.zeros(1, 1, 768)}, nn.Linear(2, 2)])
+def test_odd_files_are_told_in_one_line(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ConfigError) as caught:
+        weights.check(pretrained("vit_b_16", weights=str(tmp_path / "w.pth"), input_size=64), IMAGE, 3)
+    assert str(caught.value).isprintable()
+
+
 def test_absent_weights_and_no_network_are_one_clear_line(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(url: str, *arguments: object, **options: object) -> None:
         raise URLError("Name or service not known")

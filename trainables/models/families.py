@@ -4,6 +4,7 @@ Each has a head for the data's classes, takes grey images (repeated as three cha
 begins with pre-trained weights also normalises pixels as those weights were trained with: it expects pixels from 0 to 1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,16 @@ def small_transformer(*, side: int, patch: int, layers: int, width: int, **given
     return models.VisionTransformer(image_size=side, patch_size=patch, num_layers=layers, num_heads=heads, hidden_dim=width, mlp_dim=2 * width, **given)  # type: ignore[no-any-return]
 
 
+def frozen_parts(network: nn.Module) -> Iterator[nn.Module]:
+    """The largest parts that have weights of which none learns. Dropout between parts that learn is in none of them."""
+    for part in network.children():
+        weights = list(part.parameters())
+        if weights and not any(each.requires_grad for each in weights):
+            yield part
+        else:
+            yield from frozen_parts(part)
+
+
 class Family(nn.Module):
     """A network of torchvision as the rest of this project uses networks: any image in, logits out."""
 
@@ -128,14 +139,14 @@ class Family(nn.Module):
         learning = {"nothing": ("",), "backbone": anatomy.head, "all_but_last_stage": (*anatomy.head, *anatomy.last_stage)}[freeze]
         for weights_name, weights in net.named_parameters():
             weights.requires_grad_(weights_name.startswith(learning))
-        self._still = [module for path, module in net.named_modules() if not list(module.children()) and not f"{path}.".startswith(learning)]
+        self._still = list(frozen_parts(net))
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The weights that are new to the data, whatever the others were trained on."""
         return [weights for name, weights in self.net.named_parameters() if name.startswith(self.anatomy.head)]
 
     def train(self, mode: bool = True) -> "Family":
-        """As any module; but frozen layers stay as they are: batch normalisation keeps its statistics."""
+        """As any module; but frozen parts stay as they are: batch normalisation keeps its statistics, and nothing is dropped in them."""
         super().train(mode)
         for module in self._still:
             module.eval()

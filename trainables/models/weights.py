@@ -5,6 +5,7 @@ safetensors' format, in a checkpoint of this project, or in a folder of files wi
 """
 
 import re
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def fetch(model: ModelConfig) -> Path:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(url, str(place), (HASH.findall(place.name) or [None])[0], progress=False)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         remedy = f"Put the file there (from {url}), or name it with --weights PATH."
         raise Unavailable(f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched ({reason}). {remedy}") from error
@@ -78,10 +79,12 @@ def read(place: Path) -> Weights:
         else:
             found = torch.load(place, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ConfigError(f"weights '{place}' cannot be read ({(str(error).splitlines() or [type(error).__name__])[0][:200]}).") from error
+        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = "it holds more than weights, or is damaged" if type(error).__name__ == "UnpicklingError" else told
+        raise ConfigError(f"weights '{place}' cannot be read ({reason}). A state dict of torchvision's network is needed.") from error
     for wrapper in WRAPPERS:
         found = found[wrapper] if isinstance(found, dict) and isinstance(found.get(wrapper), dict) else found
-    if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()):
         raise ConfigError(f"weights '{place}' hold no weights by name. A state dict of torchvision's network is needed.")
     return {_plain(name): value for name, value in found.items()}
 
@@ -112,7 +115,7 @@ def start_from(network: nn.Module, model: ModelConfig) -> None:
 
 
 def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:
-    """The weights that belong into this network: not its head's, which is new, and none of a head that it does not have.
+    """The weights that belong into this network: not its head's, which is new, and of auxiliary heads what both have.
 
     Raises:
         ConfigError: naming the first that is missing, is of another shape, or belongs nowhere.
@@ -120,7 +123,7 @@ def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights
     wanted = {key: value for key, value in network.net.state_dict().items() if not key.startswith(network.anatomy.head)}
     weights = _positions(weights, wanted.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0])
     for key, value in wanted.items():
-        if key not in weights and not key.endswith("num_batches_tracked"):
+        if key not in weights and not key.endswith("num_batches_tracked") and not key.startswith(network.anatomy.auxiliary):
             raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is not there.")
         if key in weights and weights[key].shape != value.shape:
             raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network.")
@@ -144,7 +147,7 @@ def _positions(weights: Weights, wanted: Tensor | None, patch: int, side: int) -
         return weights
     try:
         return dict(interpolate_embeddings(side, patch, dict(weights)))
-    except ValueError:  # of another width
+    except (ValueError, RuntimeError):  # of another width, or for one patch
         return weights
 
 
