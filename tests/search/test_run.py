@@ -412,3 +412,26 @@ def test_a_plan_of_the_traditional_way_counts_one_epoch_a_trial(command: Command
     done = command("search.run", "--space", "baselines", "--dry-run", "--algorithm", "grid", "--scheduler", "asha", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert "96 configurations, 96 epochs at most" in done.stdout
+
+
+FAMILIES = """
+from search.space import Choice, SearchSpace
+space = SearchSpace({"model.name": Choice("mobilenet_v3_small", "svm", "alexnet")}, base={"epochs": 1, "batch_size": 64})
+"""
+
+
+def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_out(tmp_path: Path) -> None:
+    """AlexNet is left out of a search on images of 8 x 8 pixels, which is complete without it; a resume has nothing to do."""
+    (tmp_path / "space.py").write_text(FAMILIES)
+    done, summary = run_in(tmp_path, "--space", "space.py", "--algorithm", "grid", "--scheduler", "fifo", "--name", "families")
+    assert done.returncode == 0, done.stderr
+    assert "note: left out: alexnet needs images of at least 63 x 63 pixels (got 8 x 8)." in done.stderr
+    assert "go on" not in done.stderr
+    compared = {row["model"]: row for row in summary["models"]}
+    assert set(compared) == {"mobilenet_v3_small", "svm"}
+    assert compared["mobilenet_v3_small"]["parameters"] == 1_528_106
+    assert all(row["macro_f1"] > 0 and row["ms_per_image_batch_1"] > 0 for row in compared.values())
+    before = (tmp_path / summary["journal"]).read_bytes()
+    again = subprocess.run([sys.executable, "-m", "search.resume", "families"], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / summary["journal"]).read_bytes() == before
