@@ -351,6 +351,11 @@ def test_a_baseline_has_no_shape_and_its_cost_is_estimated(name, make_dataset):
     assert 0 < estimate.epoch_seconds(config, dataset) < 10
 
 
+def test_the_cost_is_estimated_of_more_neighbours_than_images_in_the_sample(make_dataset, monkeypatch):
+    monkeypatch.setattr(fitting, "SAMPLE", 30)
+    assert 0 < estimate.epoch_seconds(config_of("knn", model__neighbours=40), make_dataset(train=60, val=30)) < 10
+
+
 @pytest.mark.parametrize("kind", ["edges", "all"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_classifier_takes_no_more_room_than_said(name, kind, make_dataset, tmp_path):
