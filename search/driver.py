@@ -181,9 +181,13 @@ class Driver:
                 self.narrowed.add(trial)
 
     def _judge(self, trial: str, epoch: int) -> Stop | None:
-        """What the scheduler says. It hears nothing of a baseline, whose one epoch is its end: networks would be held against that at their first."""
+        """What the scheduler says. It hears nothing of a baseline, whose one epoch is its end: networks would be held against that at their first.
+
+        A replay may tell of a model that is no longer registered; it counts as a network.
+        """
         known = self.result.trials[trial]
-        if MODELS[known.config["model"]["name"]].kind == "baseline":
+        model = MODELS.get(known.config["model"]["name"])
+        if model is not None and model.kind == "baseline":
             return None
         return self.scheduler.on_epoch(trial, epoch, known.accuracy)
 

@@ -20,6 +20,7 @@ SCALING_NAMES = ("unit", "symmetric", "standard")
 PRECISION_NAMES = ("auto", "fp32", "bf16")
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
+"""Those of `trainables.baselines.features.FEATURES`, which takes scikit-image to import, and `all`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class ModelConfig:
     """Begin with weights that were trained on other images; pixels are then scaled as those weights want it, whatever `data.scaling` says."""
     weights: str | None = None
     """Where such weights lie (see `models/weights.py`), if not in torch's cache."""
-    freeze: str | None = None
+    freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
     """What of a network stays as it begins: `nothing`, `all_but_last_stage` (and the head), or `backbone`, all but the head."""
     input_size: int | None = number(None, low=1, high=4096)
     """Resize images to this inside the network. None: to what pre-trained weights want; else not at all."""
@@ -54,8 +55,6 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check(self, "model.")
-        if self.freeze is not None and self.freeze not in FREEZE_NAMES:
-            raise ConfigError(unknown("model.freeze", self.freeze, FREEZE_NAMES))
         allowed = MODELS[self.name].options
         given = {name: value for name, value in dataclasses.asdict(self).items() if name != "name" and value is not None}
         for option in [option for option in given if option not in allowed]:

@@ -50,7 +50,7 @@ def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path,
     `dataset` gives the scaling of pixels.
     """
     if config.model.is_baseline:
-        return _of_baseline(config, dataset, part, path)
+        return _of_baseline(config, dataset, part, path)  # by the features of this part that all trials share; `classifier` makes those of new images
     with classifier(config, dataset, path, device=device) as saved:
         size = eval_batch(config, dataset)
         return np.concatenate([saved.classify(part.images[first : first + size]) for first in range(0, len(part), size)])

@@ -10,6 +10,7 @@ from search.result import SearchResult
 from search.space import Choice, SearchSpace
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
+from trainables.models.registry import MODELS
 
 
 def test_a_played_grid_visits_every_point_and_knows_the_best(open_driver: OpenDriver, experiment: Experiment) -> None:
@@ -368,3 +369,9 @@ def test_a_search_of_networks_and_baselines_goes_on_from_anywhere(open_driver: O
         cut.journal.path.write_bytes(b"".join(lines[:count]))
         again = play(reopened(cut), beaten_by_baselines)
         assert decisions(again.experiment) == decisions(undisturbed.experiment), lines[count - 1]
+
+
+def test_a_finished_trial_may_be_of_a_model_that_is_no_longer_registered(open_driver: OpenDriver, mixed: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = play(open_driver(mixed), beaten_by_baselines)
+    monkeypatch.delitem(MODELS, "svm")
+    assert reopened(driver).result.trials == driver.result.trials

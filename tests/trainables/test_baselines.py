@@ -1,3 +1,4 @@
+import io
 import json
 import multiprocessing
 import threading
@@ -351,6 +352,11 @@ def test_a_baseline_has_no_shape_and_its_cost_is_estimated(name, make_dataset):
     assert 0 < estimate.epoch_seconds(config, dataset) < 10
 
 
+def test_the_cost_is_estimated_of_more_neighbours_than_images_in_the_sample(make_dataset, monkeypatch):
+    monkeypatch.setattr(fitting, "SAMPLE", 30)
+    assert 0 < estimate.epoch_seconds(config_of("knn", model__neighbours=40), make_dataset(train=60, val=30)) < 10
+
+
 @pytest.mark.parametrize("kind", ["edges", "all"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_classifier_takes_no_more_room_than_said(name, kind, make_dataset, tmp_path):
@@ -417,26 +423,47 @@ def test_a_file_of_no_kind_is_refused(content, saved):
         checkpoint.load(replaced(saved, lambda path: path.write_bytes(content)))
 
 
-@pytest.mark.parametrize(("member", "value"), [("left_child", 10**6), ("right_child", 0), ("feature", 10**6)])
-def test_a_tree_that_leads_nowhere_is_refused(member, value, saved):
+def edited(path, edit):
+    """Write the classifier's file anew, with its arrays as `edit` returns them and the rest as it leaves it."""
+    with zipfile.ZipFile(path) as before:
+        files = {name: before.read(name) for name in before.namelist()}
+    with zipfile.ZipFile(path, "w") as after:
+        for name, content in files.items():
+            if name.endswith(".npy"):
+                array = io.BytesIO()
+                np.save(array, edit(np.load(io.BytesIO(content))))
+                content = array.getvalue()
+            after.writestr(name, content)
+
+
+ASTRAY = [
+    *[("root", "left_child", value) for value in (10**6, -2, 0)],
+    *[("root", "right_child", value) for value in (10**6, -2, -1, 0)],
+    *[("root", "feature", value) for value in (10**6, -2)],
+    *[("leaf", "left_child", value) for value in (10**6, -2)],
+    *[("leaf", "right_child", value) for value in (10**6, -2)],
+]
+
+
+@pytest.mark.parametrize(("node", "member", "value"), ASTRAY)
+def test_a_tree_that_leads_nowhere_is_refused(node, member, value, saved):
     """scikit-learn follows a tree without a look, out of its memory if need be."""
 
-    def crooked(path):
-        with zipfile.ZipFile(path) as before:
-            files = {name: before.read(name) for name in before.namelist()}
-        with zipfile.ZipFile(path, "w") as after:
-            for name, content in files.items():
-                if name.endswith(".npy"):
-                    (path.parent / "array.npy").write_bytes(content)
-                    array = np.load(path.parent / "array.npy")
-                    if array.dtype.names and member in array.dtype.names:
-                        array[member][0] = value
-                    np.save(path.parent / "array.npy", array)
-                    content = (path.parent / "array.npy").read_bytes()
-                after.writestr(name, content)
+    def crooked(array):
+        if array.dtype.names:
+            array[member][0 if node == "root" else np.flatnonzero(array["left_child"] == -1)[0]] = value
+        return array
 
     with pytest.raises(CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"):
-        checkpoint.load(replaced(saved, crooked))
+        checkpoint.load(replaced(saved, lambda path: edited(path, crooked)))
+
+
+def test_a_tree_without_a_root_is_refused(saved):
+    def felled(array):
+        return array[:0] if array.dtype.names or array.ndim == 3 else array
+
+    with pytest.raises(CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"):
+        checkpoint.load(replaced(saved, lambda path: edited(path, felled)))
 
 
 def with_another_part(found):
@@ -447,12 +474,92 @@ def with_other_counts(found):
     found.svc_._n_support = found.svc_._n_support + 9
 
 
-@pytest.mark.parametrize("change", [with_another_part, with_other_counts])
+def with_images_looked_up(found):
+    """libsvm then takes an image's kernel with a support vector from memory, by the vector's number."""
+    svc = found.svc_
+    svc.kernel, svc.shape_fit_, svc.support_ = "precomputed", (svc.n_features_in_, svc.n_features_in_), np.full_like(svc.support_, 10**8)
+
+
+def with_numbers_of_no_image(found):
+    found.svc_.support_ = np.full_like(found.svc_.support_, 10**8)
+
+
+def with_fewer_numbers(found):
+    found.svc_.support_ = found.svc_.support_[:1]
+
+
+def with_short_probabilities(found):
+    found.svc_._probA = found.svc_._probB = np.zeros(1)
+
+
+def with_sparse_vectors(found):
+    found.svc_._sparse = True
+
+
+def with_a_method_hidden(found):
+    found.svc_.decision_function = "another"
+
+
+def with_one_class(found):
+    svc = found.svc_
+    found.classes_ = svc.classes_ = svc.classes_[:1]
+    svc._n_support, svc._dual_coef_, svc._intercept_ = np.array([len(svc.support_)], np.int32), svc._dual_coef_[:0], svc._intercept_[:0]
+
+
+def with_no_vectors(found):
+    svc = found.svc_
+    svc._n_support, svc.support_, svc.support_vectors_ = svc._n_support * 0, svc.support_[:0], svc.support_vectors_[:0]
+    svc._dual_coef_ = svc._dual_coef_[:, :0]
+
+
+def with_whole_numbers(found):
+    found.svc_._dual_coef_ = found.svc_._dual_coef_.astype(np.int64)
+
+
+CHANGES = [
+    with_another_part,
+    with_other_counts,
+    with_images_looked_up,
+    with_numbers_of_no_image,
+    with_fewer_numbers,
+    with_short_probabilities,
+    with_sparse_vectors,
+    with_a_method_hidden,
+    with_one_class,
+    with_no_vectors,
+    with_whole_numbers,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
     dataset = make_dataset(train=60)
     found = MODELS["svm"].classifier(0, c=1.0, gamma=1.0).fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
     change(found)
     with pytest.raises(CheckpointError, match="a CalibratedSVC whose parts do not fit together"):
+        checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"predict_proba": "another"},
+        {"weights": "uniform"},
+        {"metric": "precomputed"},
+        {"effective_metric_params_": {"Y_norm_squared": np.zeros(1)}},
+        {"n_samples_fit_": 10**6},
+        {"n_neighbors": 61},
+        {"n_features_in_": 7},
+        {"_y": np.full(60, -1)},
+        {"_y": np.zeros(59, np.int64)},
+    ],
+    ids=str,
+)
+def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
+    dataset = make_dataset(train=60)
+    found = MODELS["knn"].classifier(0, neighbours=5).fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
+    vars(found).update(values)
+    with pytest.raises(CheckpointError, match="a KNeighborsClassifier whose parts do not fit together"):
         checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))
 
 

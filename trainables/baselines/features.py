@@ -43,6 +43,11 @@ def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: 
     return found
 
 
+def kinds_of(wanted: str) -> tuple[str, ...]:
+    """The kinds of features that a config's `features` names, in the order in which they are joined."""
+    return tuple(FEATURES) if wanted == "all" else (wanted,)
+
+
 def length(kind: str, height: int, width: int) -> int:
     """How many features an image of this size has."""
     return len(FEATURES[kind](np.zeros((height, width))))

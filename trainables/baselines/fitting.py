@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score, log_loss
 
-from trainables.baselines.features import FEATURES, Values, length, of_images
+from trainables.baselines.features import Values, kinds_of, length, of_images
 from trainables.baselines.shared import features_of
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
@@ -98,23 +98,18 @@ def probabilities(config: TrialConfig, dataset: Dataset, part: Part, classifier:
 
 def from_images(config: TrialConfig, dataset: Dataset, images: Images, classifier: ClassifierMixin) -> Chances:
     """The same of any images, uint8 (count, height, width, channels), features included: what it takes to classify an image that is new."""
-    kinds = kinds_of(config.model)
-    return chances(classifier, np.hstack([of_images(images, kind) for kind in kinds]), dataset)
-
-
-def kinds_of(config: ModelConfig) -> tuple[str, ...]:
-    """The kinds of features that a baseline joins."""
-    wanted = config.options["features"]
-    return tuple(FEATURES) if wanted == "all" else (wanted,)
+    return chances(classifier, _joined(config, images), dataset)
 
 
 def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
     """About how long a fit and its validation take, from one to few images: the time grows with the square of their number, a tree's with the
-    number. Features, which are computed once for all trials, do not count.
+    number. Features, which are computed once for all trials, do not count. No more neighbours vote than there are images in the sample.
     """
     rows = np.unique(np.linspace(0, len(dataset.train) - 1, SAMPLE).round().astype(int))
     part = dataset.train.take(rows)
-    inputs = np.hstack([of_images(part.images, kind) for kind in kinds_of(config.model)])
+    inputs = _joined(config, part.images)
+    if "neighbours" in config.model.options:
+        config = config.override({"model.neighbours": min(config.model.options["neighbours"], len(rows))})
     start = time.perf_counter()
     fitted = unfitted(config).fit(inputs, part.labels)
     fitted.predict_proba(inputs[: len(dataset.val)])
@@ -123,7 +118,7 @@ def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
 
 def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, images: int) -> int:
     """The most that a fitted classifier takes on disk: it keeps the features of every training image, or a tree of a leaf for each."""
-    width = sum(length(kind, *image[1:]) for kind in kinds_of(config))
+    width = sum(length(kind, *image[1:]) for kind in kinds_of(config.options["features"]))
     return 8 * images * (width + 2 * classes + 16)
 
 
@@ -146,6 +141,11 @@ def kept_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]
     finally:
         over.set()
         thread.join()
+
+
+def _joined(config: TrialConfig, images: Images) -> Values:
+    """A config's features, (images, length), of any images, computed anew."""
+    return np.hstack([of_images(images, kind) for kind in kinds_of(config.model.options["features"])])
 
 
 def _loss(found: Chances, labels: NDArray[np.int64]) -> float:

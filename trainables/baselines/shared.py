@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.baselines.features import FEATURES, VERSION, Values, of_images
+from trainables.baselines.features import VERSION, Values, kinds_of, of_images
 from trainables.datasets.arrays import Part
 from trainables.datasets.load import cache_folder
 from trainables.disk import sync
@@ -26,8 +26,8 @@ Beat = Callable[[], None]
 
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
     """Features of one kind, or `all` joined, float32 (images, length), not to be written to. `beat` is called while this takes its time."""
-    if kind == "all":
-        return np.hstack([features_of(part, each, beat) for each in FEATURES])
+    if (kinds := kinds_of(kind)) != (kind,):
+        return np.hstack([features_of(part, each, beat) for each in kinds])
     path = cache_folder("features") / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"
     if (found := _read(path, part)) is not None:
         return found

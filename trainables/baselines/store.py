@@ -14,6 +14,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree._tree import TREE_LEAF, Tree
 
 from trainables.baselines.classifiers import CalibratedSVC
 
@@ -34,7 +35,7 @@ def read(path: Path) -> ClassifierMixin:
     """
     try:
         classifier = skops.io.load(path, trusted=TRUSTED)
-        is_sound = type(classifier) in SOUND and SOUND[type(classifier)](classifier)
+        is_sound = type(classifier) in SOUND and not _hides_a_method(classifier) and SOUND[type(classifier)](classifier)
     except Exception as error:  # whatever a file that was not written here makes skops stumble over
         raise ValueError(f"{path.name} holds no fitted classifier ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
     if type(classifier) not in SOUND:
@@ -45,33 +46,57 @@ def read(path: Path) -> ClassifierMixin:
     return made
 
 
+def _hides_a_method(found: Any) -> bool:
+    """Whether the file brought something that stands before what scikit-learn's class says, such as another function or kind of machine."""
+    return any(hasattr(type(found), name) for name in vars(found))
+
+
+def _is(array: Any, dtype: type, *shape: int) -> bool:
+    """Whether this is an array of that kind of numbers and shape."""
+    return bool(type(array) is np.ndarray and array.dtype == dtype and array.shape == shape)
+
+
+def _below(array: Any, limit: int) -> bool:
+    """Whether all numbers of an array are from 0 to below a limit."""
+    return bool((array >= 0).all() and (array < limit).all())
+
+
 def _vectors_add_up(found: Any) -> bool:
-    """Whether there are as many support vectors, and numbers to each, as libsvm will look for."""
+    """Whether there are as many support vectors, and numbers to each, as libsvm will look for, and it compares images with no others."""
     svc = found.svc_
-    if type(svc) is not SVC:
+    if type(svc) is not SVC or _hides_a_method(svc) or svc.kernel != "rbf" or svc._sparse is not False:
         return False
-    classes, vectors, counts = len(svc.classes_), len(svc.support_vectors_), svc.n_support_
-    if len(counts) != classes or (counts < 0).any() or counts.sum() != vectors:
-        return False
+    classes, vectors, width, (images, _) = len(svc.classes_), len(svc.support_vectors_), svc.n_features_in_, svc.shape_fit_
     pairs = classes * (classes - 1) // 2
-    return bool(svc.support_vectors_.shape[1] == svc.n_features_in_ and svc._dual_coef_.shape == (classes - 1, vectors) and len(svc._intercept_) == pairs)
+    shapes = _is(svc.support_, np.int32, vectors) and _is(svc.support_vectors_, np.float64, vectors, width) and _is(svc._n_support, np.int32, classes)
+    numbers = _is(svc._dual_coef_, np.float64, classes - 1, vectors) and _is(svc._intercept_, np.float64, pairs)
+    if not (shapes and numbers and classes >= 2 and vectors and svc._probA.shape == svc._probB.shape == (0,)):
+        return False
+    same = np.array_equal(found.classes_, svc.classes_) and svc.shape_fit_ == (images, width)
+    return bool(same and (svc._n_support >= 0).all() and svc._n_support.sum() == vectors and _below(svc.support_, images))
 
 
 def _looks_at_all(found: Any) -> bool:
     """Whether each image is compared with all, and none is looked up by a number."""
-    return bool(found._fit_method == "brute" and len(found._fit_X) == len(found._y) and (found._y >= 0).all() and (found._y < len(found.classes_)).all())
+    (images, width), plain = found._fit_X.shape, (found.weights, found.metric, found.effective_metric_, found.effective_metric_params_, found.n_jobs)
+    if found._fit_method != "brute" or plain != ("distance", "minkowski", "euclidean", {}, None):
+        return False
+    arrays = _is(found._fit_X, found._fit_X.dtype.type, images, width) and found._fit_X.dtype.kind == "f" and _is(found._y, np.int64, images)
+    counts = found.n_samples_fit_ == images and found.n_features_in_ == width and 1 <= found.n_neighbors <= images
+    return bool(arrays and counts and _below(found._y, len(found.classes_)))
 
 
 def _leads_down(found: Any) -> bool:
-    """Whether each branch leads to a node further down and asks for a feature that there is."""
+    """Whether each branch leads to two nodes further down and asks for a feature that there is, and each leaf tells as many classes as there are."""
     tree = found.tree_
-    if tree.node_count != tree.capacity:
+    if type(tree) is not Tree or not 0 < tree.node_count == tree.capacity:
         return False
-    nodes = np.arange(tree.node_count)
-    inner = tree.children_left >= 0
-    ways = np.stack([tree.children_left[inner], tree.children_right[inner]])
-    asked = tree.feature[inner]
-    return bool((ways > nodes[inner]).all() and (ways < len(nodes)).all() and (asked >= 0).all() and (asked < found.n_features_in_).all())
+    nodes, left, right = np.arange(tree.node_count), tree.children_left, tree.children_right
+    inner = left != TREE_LEAF
+    ways = np.stack([left[inner], right[inner]])
+    ends = (right[~inner] == TREE_LEAF).all() and tree.value.shape == (len(nodes), 1, len(found.classes_))
+    asked = tree.n_features == found.n_features_in_ and _below(tree.feature[inner], tree.n_features)
+    return bool(ends and asked and (ways > nodes[inner]).all() and _below(ways, len(nodes)))
 
 
 SOUND: dict[type, Callable[[Any], bool]] = {CalibratedSVC: _vectors_add_up, KNeighborsClassifier: _looks_at_all, DecisionTreeClassifier: _leads_down}
