@@ -64,7 +64,7 @@ def _in_use(method: "Callable[Concatenate[Any, Given], Answer]") -> "Callable[Co
     """A process that is busy with this method is in use, however long that takes."""
 
     @wraps(method)
-    def wrapped(self: Any, *given: Given.args, **named: Given.kwargs) -> Answer:
+    def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Answer:
         self._used = math.inf
         try:
             return method(self, *given, **named)
