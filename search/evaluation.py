@@ -12,12 +12,13 @@ from search.cli import Refused
 from search.driver import Driver
 from search.experiment import Experiment
 from search.failures import last_line, reason_of
-from search.result import FAILED, TrialResult
+from search.result import FAILED, NO_TIME, TrialResult
 from search.summary import checkpoint_of
 from search.trial import Job
 from search.workers import Worker, Workers
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError
 from trainables.shapes import cost_key
 
 Asked = TypeVar("Asked")
@@ -53,6 +54,8 @@ class Evaluations:
         self.driver, self.workers, self.tick = driver, workers, tick
         self.reasons: dict[str, list[str]] = {}
         """The trials that could not be evaluated, by the reason."""
+        self.keys: dict[str, Hashable] = {}
+        """Of each trial: those of one key cost the same to use."""
         self.costs: dict[Hashable, dict[str, Any]] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
@@ -64,17 +67,28 @@ class Evaluations:
         for trial in ranked:
             if not trial.ended_ms or trial.outcome in FAILED or trial.evaluation:
                 continue
-            if checkpoint_of(trial, driver.experiment.folder).is_dir():
-                self.waiting.append(trial)
-            else:
-                self._refuse(trial, MISSING)
+            self._line_up(trial)
+
+    def _line_up(self, trial: TrialResult) -> None:
+        """Have it wait, if it can be evaluated: after a change of code, what once was a config may be none."""
+        if not checkpoint_of(trial, self.driver.experiment.folder).is_dir():
+            self._refuse(trial, MISSING)
+            return
+        try:
+            self.keys[trial.trial] = cost_key(TrialConfig.from_dict(trial.config), trial.precision)
+        except ConfigError as error:
+            self._refuse(trial, str(error))
+        else:
+            self.waiting.append(trial)
 
     def measure(self, slots: int) -> None:
         """Measure all that wait, while there is time."""
-        if self.waiting:
+        if self._has_next:
             self._get_ready(slots)
             self._measure_costs()
             self._measure_trials()
+        if self.driver.out_of_time:
+            self.give_up(NO_TIME)
 
     def give_up(self, reason: str) -> None:
         """None of those that still wait can be evaluated."""
@@ -88,15 +102,16 @@ class Evaluations:
         import search.evidence  # noqa: F401 - this process has nothing to do now, and draws the pictures next
 
         until = time.monotonic() + PATIENCE_S
-        for answer, worker in self._answers(asked, enough=lambda: bool(self.crew) and time.monotonic() > until):
-            if "damaged" not in _heard(answer):
+        for found, worker in self._answers(asked, enough=lambda: bool(self.crew) and time.monotonic() > until):
+            if "damaged" not in found:
                 self.crew.append(worker)
+                self.workers.keep(worker)
 
     def _measure_costs(self) -> None:
         """Time each different network, one after another, while nothing else runs: trials of the same one share what is found."""
         measured: list[TrialResult] = []
         while self.crew and (trial := self._next()) is not None:
-            key = _key(trial)
+            key = self.keys[trial.trial]
             if key in self.costs or self._measure_cost(key, trial):
                 measured.append(trial)
         self.waiting.extendleft(reversed(measured))
@@ -104,8 +119,7 @@ class Evaluations:
     def _measure_cost(self, key: Hashable, trial: TrialResult) -> bool:
         """Whether it could be."""
         worker = self.crew[0]
-        for answer, _ in self._answers({worker.cost.remote(*self._about(trial)): worker}):
-            found = _heard(answer)
+        for found, _ in self._answers({worker.cost.remote(*self._about(trial)): worker}):
             if "damaged" not in found:
                 self.costs[key] = found["cost"]
                 return True
@@ -117,50 +131,70 @@ class Evaluations:
         asked: dict[Any, tuple[Worker, TrialResult]] = {}
         for worker in list(self.crew):
             self._ask(worker, asked)
-        for answer, (worker, trial) in self._answers(asked):
-            found = _heard(answer)
+        for found, (worker, trial) in self._answers(asked):
             if "damaged" in found:
                 self._fail(trial, worker, found)
             else:
-                self.driver.journal.append("evaluated", trial=trial.trial, epoch=trial.best_epoch, val=found["val"], cost=self.costs[_key(trial)])
-            for free in [worker] if worker in self.crew else self.crew[:1] if not asked else []:
+                self.driver.journal.append("evaluated", trial=trial.trial, epoch=trial.best_epoch, val=found["val"], cost=self.costs[self.keys[trial.trial]])
+            if (free := self._free(worker, asked)) is not None:
                 self._ask(free, asked)
         if not self.crew:
             self.give_up(NOBODY)
+
+    def _free(self, worker: Worker, asked: dict[Any, Any]) -> Worker | None:
+        """Who takes the next trial after this worker's answer: itself. If it is gone, those that still work go on; once nobody does, the one that
+        was got ready in its place.
+        """
+        if worker in self.crew:
+            return worker
+        return self.crew[0] if self.crew and not asked else None
 
     def _ask(self, worker: Worker, asked: dict[Any, tuple[Worker, TrialResult]]) -> None:
         """Have it measure the next trial, if there is one."""
         if (trial := self._next()) is not None:
             asked[worker.validate.remote(*self._about(trial))] = worker, trial
 
+    @property
+    def _has_next(self) -> bool:
+        """Whether a trial waits, and there is time for it."""
+        return bool(self.waiting) and not self.driver.interrupted and (self.waiting[0].trial in self.first or not self.driver.out_of_time)
+
     def _next(self) -> TrialResult | None:
         """The next trial; None when there is none, or no time."""
-        if self.waiting and not self.driver.interrupted and (self.waiting[0].trial in self.first or not self.driver.out_of_time):
-            return self.waiting.popleft()
-        return None
+        return self.waiting.popleft() if self._has_next else None
 
-    def _answers(self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[Any, Asked]]:
-        """Answers as they come, and who or what was asked, until there are no more, or enough, or the search is interrupted."""
+    def _answers(self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[dict[str, Any], Asked]]:
+        """What workers say as they do (`_heard`), and who or what was asked, until there is no more, or enough, or the search is interrupted. Who
+        says nothing for as long as a trial may make no step is `hung`.
+        """
+        since: dict[Any, float] = {}
+        limit = self.driver.experiment.hang_timeout
         while asked and not enough() and not self.driver.interrupted:
-            answered, _ = ray.wait(list(asked), timeout=LOOK_S)
+            since = {answer: since.get(answer, time.monotonic()) for answer in asked}
+            answered, silent = ray.wait(list(asked), timeout=LOOK_S)
             self.tick()
             for answer in answered:
-                yield answer, asked.pop(answer)
+                yield _heard(answer), asked.pop(answer)
+            for answer in silent:
+                if time.monotonic() - since[answer] > limit and not ray.wait([answer], timeout=0)[0]:
+                    yield {"damaged": f"its evaluation did not end within {limit:g} s", "hung": True}, asked.pop(answer)
 
     def _fail(self, trial: TrialResult, worker: Worker, found: dict[str, Any]) -> None:
-        """The evaluation failed. If the worker died, the trial is tried once more, for it may not have been at fault; and if that was the last
-        worker, another is got ready.
+        """The evaluation failed. If the worker died, the trial is tried once more, for it may not have been at fault; one that hangs is given up
+        with its trial. If that was the last worker, another is got ready.
         """
         if not found.get("died") or trial.trial in self.lost:
             self._refuse(trial, found["damaged"])
         else:
             self.lost.add(trial.trial)
             self.waiting.appendleft(trial)
-        if found.get("died"):
+        if found.get("hung"):
+            ray.kill(worker)
+        if found.get("died") or found.get("hung"):
             self.crew.remove(worker)
-        if not self.crew:
+        if not self.crew and self.waiting:
             fresh = self.workers.for_test()
-            self.crew += [fresh for answer, _ in self._answers({fresh.get_ready.remote(): fresh}) if "damaged" not in _heard(answer)]
+            self.crew += [fresh for found, _ in self._answers({fresh.get_ready.remote(): fresh}) if "damaged" not in found]
 
     def _about(self, trial: TrialResult) -> tuple[Job, Any, int]:
         """What a worker needs to know."""
@@ -179,10 +213,6 @@ def _heard(answer: Any) -> dict[str, Any]:
         return {"damaged": last_line(error)}
     except ray.exceptions.RayError as error:
         return {"damaged": reason_of(error, "lost"), "died": True}
-
-
-def _key(trial: TrialResult) -> Hashable:
-    return cost_key(TrialConfig.from_dict(trial.config), trial.precision)
 
 
 def _job(experiment: Experiment, trial: TrialResult) -> Job:

@@ -15,6 +15,9 @@ FAILED = ("diverged", "failed")
 UNFINISHED = ("pending", "running", "interrupted")
 """Outcomes that a resume goes on with."""
 
+NO_TIME = "no time was left"
+"""Why a trial was not evaluated that a resume with more time evaluates."""
+
 
 @dataclass
 class TrialResult:
@@ -91,6 +94,8 @@ class SearchResult:
     tested: dict[str, Any] = field(default_factory=dict)
     is_drawn: bool = False
     """Whether the pictures and the best trial's evidence are in the search's folder."""
+    unevaluated: dict[str, list[str]] = field(default_factory=dict)
+    """The trials that the last session could not evaluate, by the reason."""
     outcome: str = "running"
     reason: str = ""
 
@@ -132,6 +137,8 @@ class SearchResult:
                 self.trials[event.data["trial"]] = TrialResult(event.data["trial"], event.data["params"], event.data["config"])
             case "tested":
                 self.tested = event.data
+            case "unevaluated":
+                self.unevaluated = event.data["reasons"]
             case "evidence" if trial is None:
                 self.is_drawn = True
             case "finished":
@@ -146,6 +153,7 @@ class SearchResult:
         self.started = {**self.started, **event.data}
         self.sessions.append(Session(event.data["began_ms"], event.time_ms, event.data["slots"]))
         self.outcome, self.reason, self.is_drawn = "running", "", False
+        self.unevaluated = {}
         self.cut_off()
 
     def cut_off(self) -> None:

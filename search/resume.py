@@ -18,7 +18,7 @@ from search.experiment import PLACE, Experiment, base_of
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
 from search.outcome import tell
 from search.provenance import provenance
-from search.result import SearchResult
+from search.result import NO_TIME, SearchResult
 from search.runner import Finished, announce, conduct, data_facts, now_ms, prepare, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
@@ -155,8 +155,9 @@ def check_trials(folder: Path, result: SearchResult) -> None:
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
-    """Whether nothing is left to train, to test or to draw."""
-    more = result.unfinished or len(result.trials) < (args.trials or 0) or (args.time_budget and result.outcome == "time_budget")
+    """Whether nothing is left to train, to evaluate, to test or to draw."""
+    had_no_time = result.outcome == "time_budget" or NO_TIME in result.unevaluated
+    more = result.unfinished or len(result.trials) < (args.trials or 0) or (args.time_budget and had_no_time)
     return result.outcome in ("completed", "time_budget") and result.is_tested and not result.passed_over and (result.is_drawn or not result.best) and not more
 
 

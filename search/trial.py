@@ -9,10 +9,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from trainables.run import Report
 
 Job = dict[str, Any]
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """How long a worker on a cluster waits for another search, and how long for its own, which may have been killed."""
@@ -57,6 +60,20 @@ def _end_beyond_repair(error: BaseException) -> None:
         os._exit(1)
 
 
+def _in_use(method: "Callable[Concatenate[Any, Given], Answer]") -> "Callable[Concatenate[Any, Given], Answer]":
+    """A process that is busy with this method is in use, however long that takes."""
+
+    @wraps(method)
+    def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Answer:
+        self._used = math.inf
+        try:
+            return method(self, *given, **named)
+        finally:
+            self._used = time.monotonic()
+
+    return wrapped
+
+
 class Process:
     """A process that trains: torch is imported and the data mapped once."""
 
@@ -67,7 +84,17 @@ class Process:
         trainables.process.prepare(threads)
         self._process, self._run, self._device = trainables.process, trainables.run, device
         self._dataset: Dataset | None = None
+        self._used = time.monotonic()
 
+    def _kept(self, dataset: Dataset) -> Dataset:
+        """The data that it trains on, or else these from now on: what was computed from them, or lies on a GPU, serves all trials. All calls of a
+        search bring the same, but each a copy of its own.
+        """
+        if self._dataset is None:
+            self._dataset = dataset
+        return self._dataset
+
+    @_in_use
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
         """Open the test part for one trial's checkpoint: `test` is the evaluation, or `damaged` says what is wrong with the checkpoint."""
         from trainables.checkpoint import CheckpointError
@@ -80,13 +107,15 @@ class Process:
         except CheckpointError as error:
             return {"damaged": str(error)}
 
+    @_in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves, which are in the trial's folder with it; or
-        `damaged`.
+        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves; or `damaged`. With them it is in the
+        trial's folder, for a person; those of the best trials reach MLflow with their pictures (`evidence.draw`).
         """
-        from trainables.checkpoint import CheckpointError
+        from trainables.checkpoint import CheckpointError, write_whole
         from trainables.evaluate import evaluate
 
+        dataset = self._kept(dataset)
         try:
             found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.val, checkpoint_in(job, epoch), device=self._device)
         except CheckpointError as error:
@@ -96,22 +125,24 @@ class Process:
             raise
         file = Path(job["folder"]) / "evidence" / "val.json"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(found))
+        write_whole(file, json.dumps(found))
         return {"val": without_curves(found)}
 
+    @_in_use
     def get_ready(self) -> None:
         """Import what an evaluation needs: seconds, in which nothing is to be timed."""
         from trainables.cost import get_ready
 
         get_ready()
 
+    @_in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
         """What one trial's checkpoint costs to use, here and with nothing else running: `cost`, or `damaged`."""
         from trainables.checkpoint import CheckpointError
         from trainables.cost import cost
 
         try:
-            return {"cost": cost(TrialConfig.from_dict(job["config"]), dataset, checkpoint_in(job, epoch), device=self._device)}
+            return {"cost": cost(TrialConfig.from_dict(job["config"]), self._kept(dataset), checkpoint_in(job, epoch), device=self._device)}
         except CheckpointError as error:
             return {"damaged": str(error)}
         except Exception as error:
@@ -156,7 +187,6 @@ class TrialWorker(Process):
         self._broken = False
         self._claim = ""
         self._guard: Thread | None = None
-        self._used = time.monotonic()
 
     def open(self, dataset: Dataset) -> None:
         """Train on this, which lies in the memory that all processes of the node share."""
@@ -167,14 +197,12 @@ class TrialWorker(Process):
         self._job, self._reports = new_config, None
         return True
 
+    @_in_use
     def train(self) -> dict[str, Any]:
         """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
-        self._broken, self._used = True, math.inf
-        try:
-            self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
-            report = next(self._reports)
-        finally:
-            self._used = time.monotonic()
+        self._broken = True
+        self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
+        report = next(self._reports)
         self._broken = False
         return {"report": json.dumps(report.to_dict()), "done": False}
 

@@ -52,7 +52,7 @@ class Workers:
         self.kept: list[Worker] = []
         """Those that Tune has given back at the search's end."""
         self.kept_on: list[Worker] = []
-        """Those that were started after the last trial."""
+        """Those that were started after the last trial, and got ready."""
         self.claimed: list[Worker] = []
         self.free: dict[str, list[Worker]] | None = None
         """Workers of an earlier search on the cluster that are ours now, by node; None before they were looked for."""
@@ -109,10 +109,17 @@ class Workers:
         return self.kept_on[-1]
 
     def crew(self, count: int) -> list[Worker]:
-        """At most so many workers for what comes after the last trial, at least one. On GPUs most of them start now, and some may find no place."""
+        """At most so many workers for what comes after the last trial, at least one. On GPUs most of them start now, and some may find no
+        place: `keep` those that do.
+        """
         living = list(islice(self._living(), count))
         more = count - len(living) if not living or (self.device != "cpu" and self.members == 1) else 0
         return living + [self._new_for_test() for _ in range(more)]
+
+    def keep(self, worker: Worker) -> None:
+        """Of a crew's worker that is ready: for what else comes after the last trial."""
+        if worker not in (*self.kept_on, *self.kept, *self.idle, *(shared.process for shared in self.shared)):
+            self.kept_on.append(worker)
 
     def _living(self) -> Iterator[Worker]:
         """Workers that live and have nothing to train any more; on a GPU those that trials had to themselves ended with their reservations."""

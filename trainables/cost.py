@@ -34,23 +34,42 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
     """What the classifier saved at `path` costs, measured in this process on this device.
 
     `inference` holds milliseconds an image (`time_per_image`) for each batch size: from images as uint8 in memory to probabilities there, the
-    scaling (or the features) and a GPU's transfers included. `parameters` and `multiply_adds` (of one image) are None for what is no network.
+    scaling (or the features) and a GPU's transfers included. `parameters` and `multiply_adds` (of one image) are None for what is no network,
+    which no GPU runs. Heads that help in training alone count nowhere, not in `bytes` either.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
     images = dataset.val.images
+    device = "cpu" if config.model.is_baseline else device
     with classifier(config, dataset, path, device=device) as saved:
         inference = {f"batch_{size}": time_per_image(saved.classify, images[np.arange(size) % len(images)]) for size in BATCHES}
     return {
-        "parameters": None if saved.network is None else sum(weights.numel() for weights in saved.network.parameters()),
+        "parameters": None if saved.network is None else parameters(saved.network),
         "multiply_adds": None if saved.network is None else multiply_adds(saved.network, dataset.image),
-        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.name not in FOR_TRAINING),
+        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.name not in FOR_TRAINING) - bytes_for_training(saved.network),
         "inference": inference,
         "precision": saved.precision,
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
         "threads": torch.get_num_threads(),
     }
+
+
+def parameters(network: nn.Module) -> int:
+    """How many weights are in use once the network is trained."""
+    return sum(weights.numel() for name, weights in network.named_parameters() if not name.startswith(for_training(network)))
+
+
+def bytes_for_training(network: nn.Module | None) -> int:
+    """Of a saved network, those of the heads that help in training alone."""
+    saved = {} if network is None else network.state_dict()
+    return sum(values.nbytes for name, values in saved.items() if name.startswith(for_training(network)))
+
+
+def for_training(network: nn.Module | None) -> tuple[str, ...]:
+    """Prefixes of the names of weights that help in training alone (`families.Family.for_training`)."""
+    found: tuple[str, ...] = getattr(network, "for_training", ())
+    return found
 
 
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:

@@ -22,3 +22,15 @@ def test_an_evaluation_that_kills_its_worker_or_raises_costs_itself_alone(open_s
     assert sum("not evaluated:" in line for line in done.err.splitlines()) == 1
     assert_contract(search, undisturbed=undisturbed[0])
     assert_same_best(done, undisturbed[1])
+
+
+def test_an_evaluation_that_hangs_is_given_up_with_its_worker(open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
+    search = open_search()
+    search.plan({"do": "hang", "trial": "t0002"})
+    done = search.run(*GRID, "--hang-timeout", "15").finish()
+    assert done.code == 0, done.err
+    (failed,) = search.events("unevaluated")
+    assert failed["reasons"] == {"its evaluation did not end within 15 s": ["t0002"]}
+    assert len(search.events("evaluated")) == 8
+    assert_contract(search, undisturbed=undisturbed[0])
+    assert_same_best(done, undisturbed[1])

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster.resources import Resources
+from cluster.resources import Demand, Resources
 from cluster.session import session
+from search.driver import Driver
 from search.experiment import Experiment
+from search.journal import Journal
 from search.spaces.smoke import space
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
@@ -41,8 +44,8 @@ class Asked:
         from search.workers import Workers
 
         self.ray, self.folder = ray, folder
-        experiment = Experiment(name="asked", space_name="smoke", space=space(), base=CONFIGS[0], storage=folder)
-        self.workers = Workers(experiment, load(CONFIGS[0].data), {"code": "c0de"})
+        self.experiment = Experiment(name="asked", space_name="smoke", space=space(), base=CONFIGS[0], storage=folder, trials=1, hang_timeout=60)
+        self.workers = Workers(self.experiment, load(CONFIGS[0].data), {"code": "c0de"})
 
     def fresh(self, job: Job) -> Any:
         self.workers.start(1)
@@ -104,6 +107,30 @@ class Asked:
             raised = type(error).__name__
         self.workers.returned(member, over=False)
         return [raised, len(self.train(self.workers.hire(other, {})))]
+
+    def after_the_last_trial(self) -> Any:
+        """The processes that evaluate, none being there before, and the one that is asked for next."""
+        evaluations = self.measured("next")
+        return [self.ray.get(worker.get_current_ip_pid.remote())[1] for worker in (*evaluations.crew, self.workers.for_test())]
+
+    def no_place(self) -> Any:
+        """Why a trial is not evaluated when there is no place for a worker."""
+        self.workers.demand = Demand(gpus=1)
+        return self.measured("nobody", hang_timeout=2).reasons
+
+    def measured(self, name: str, **changes: Any) -> Any:
+        """What became of the evaluations of a search with one trial."""
+        from search.evaluation import Evaluations
+        from trainables.run import run_trial
+
+        driver = Driver(experiment := replace(self.experiment, name=name, **changes), Journal(self.folder / name))
+        trial, config = driver.suggest() or ("", CONFIGS[0])
+        driver.running(trial)
+        for report in run_trial(config, load(config.data), experiment.trial_folder(trial)):
+            driver.report(trial, report.to_dict())
+        evaluations = Evaluations(driver, self.workers, tick=lambda: None)
+        evaluations.measure(1)
+        return evaluations
 
 
 def main() -> None:

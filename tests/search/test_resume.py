@@ -12,7 +12,7 @@ from search.cli import Refused
 from search.experiment import Experiment
 from search.journal import Journal
 from search.provenance import provenance
-from search.result import SearchResult
+from search.result import NO_TIME, SearchResult
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
@@ -20,7 +20,7 @@ from search.runner import exit_code
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
 from tests.conftest import Command
-from tests.search.conftest import OpenDriver, changed, play, started_event
+from tests.search.conftest import OpenDriver, changed, play, reopened, started_event
 
 SPACE = """
 from search.space import Choice, SearchSpace
@@ -186,6 +186,21 @@ def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(open_
     assert not is_done(result, driver.experiment, given("--trials", "5"))
     result.outcome = "interrupted"
     assert not is_done(result, driver.experiment, given())
+
+
+def test_with_more_time_a_resume_evaluates_what_there_was_no_time_for(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """The trials had all ended when time was up. What cannot be evaluated for another reason is not tried again for that."""
+    driver = play(open_driver(changed(experiment, trials=2)))
+    result = driver.result
+    assert result.best is not None
+    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
+    driver.journal.append("evidence", trial="", file="pictures", path="")
+    driver.journal.append("unevaluated", reasons={"it is damaged": ["t0001"]})
+    assert is_done(result, driver.experiment, given("--time-budget", "600"))
+    driver.journal.append("unevaluated", reasons={NO_TIME: ["t0001"]})
+    assert is_done(result, driver.experiment, given())
+    assert not is_done(result, driver.experiment, given("--time-budget", "600"))
+    assert reopened(driver).result.unevaluated == {}
 
 
 def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(open_driver: OpenDriver, experiment: Experiment) -> None:

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from sklearn.metrics import f1_score, roc_auc_score
 
 from search.journal import read
-from search.result import SearchResult
+from search.result import NO_TIME, SearchResult
 from search.spaces.find import find
 from search.summary import checkpoint_of
 from tests.conftest import Command
@@ -200,6 +200,7 @@ def test_when_time_is_up_the_best_trial_of_each_model_is_evaluated(tmp_path: Pat
     assert result.outcome == "time_budget"
     assert len(result.ranking) > 4
     assert {trial.trial for trial in result.trials.values() if trial.evaluation} == {trial.trial for trial in result.best_of_models.values()}
+    assert set(result.unevaluated[NO_TIME]) == {trial.trial for trial in result.ranking if not trial.evaluation}
     assert [row["model"] for row in summary["models"]] == list(result.best_of_models)
     assert len(summary["models"]) == 2
     assert all(row["ms_per_image_batch_64"] > 0 for row in summary["models"])

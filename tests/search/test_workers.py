@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from search.evaluation import NOBODY
 from search.result import SearchResult
 from tests.bench.commands import cluster, execute
 from tests.faults.harness import Search
@@ -47,6 +48,15 @@ def test_places_in_a_worker_are_filled_evenly_freed_and_filled_again_when_it_die
     answers = ask("places", "after_death")
     assert answers["places"] == [[1, 1], [0, 1]]
     assert answers["after_death"] == ["ActorDiedError", 2]
+
+
+def test_a_worker_that_was_started_to_evaluate_also_tests(ask: Ask) -> None:
+    evaluated, tested = ask("after_the_last_trial")["after_the_last_trial"]
+    assert evaluated == tested
+
+
+def test_where_no_worker_finds_a_place_the_evaluation_is_given_up(ask: Ask) -> None:
+    assert ask("no_place")["no_place"] == {NOBODY: ["t0001"]}
 
 
 def test_a_fused_search_ends_well(tmp_path: Path) -> None:

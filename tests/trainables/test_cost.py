@@ -14,6 +14,7 @@ from trainables.cost import multiply_adds, time_per_image
 from trainables.loop import Training
 from trainables.models.registry import MODELS
 from trainables.precision import operations
+from trainables.run import run_trial
 
 TABLE2 = {
     "first convolution": 224 * 224 * 32 * 3 * 3 * 3,
@@ -97,6 +98,25 @@ def test_a_model_has_a_cost(name, saved, make_dataset):
     found = cost.cost(*saved(make_dataset(channels=3), **{"model.name": name, "batch_size": 8}))
     assert found["inference"]["batch_1"]["median_ms"] > 0
     assert found["bytes"] > 0
+
+
+def test_heads_that_help_in_training_alone_cost_nothing_to_use(saved, make_dataset):
+    """With them, a network costs what it costs without: so many weights as torchvision's GoogLeNet without auxiliary heads."""
+    dataset, frozen = make_dataset(channels=3), {"model.pretrained": True, "model.freeze": "backbone", "model.input_size": 32}
+    config, _, path = saved(dataset, **{"model.name": "googlenet", "model.input_size": 32})
+    found = cost.cost(config, dataset, path)
+    assert found["parameters"] == sum(weights.numel() for weights in models.GoogLeNet(3, aux_logits=False, init_weights=False).parameters())
+    plain = MODELS["googlenet"].build(dataset.image, 3, **config.override(frozen).model.options)
+    assert cost.bytes_for_training(plain) == 0
+    assert found["bytes"] == pytest.approx(sum(values.nbytes for values in plain.state_dict().values()), rel=0.01)
+    assert (path / "model.safetensors").stat().st_size > 1.5 * found["bytes"]
+
+
+def test_a_baseline_in_a_search_on_a_gpu_ran_on_the_cpu(make_dataset, tmp_path):
+    config, dataset = TrialConfig().override({"model.name": "svm", "model.features": "pixels", "data.train_limit": None}), make_dataset()
+    *_, last = run_trial(config, dataset, tmp_path, device="cpu")
+    assert last.outcome == "completed"
+    assert cost.cost(config, dataset, tmp_path / "epoch-0001", device="cuda")["device"] == "cpu"
 
 
 def test_a_damaged_checkpoint_costs_nothing(saved):

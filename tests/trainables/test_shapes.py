@@ -1,5 +1,6 @@
 import pytest
 
+from trainables.config import TrialConfig
 from trainables.fusion import shape_of
 from trainables.shapes import alike, cost_key, shape_key
 
@@ -31,6 +32,9 @@ def test_trials_of_one_network_cost_the_same_however_they_were_trained(make_conf
     configs = [make_config(optimizer__lr=0.1 / (n + 1), seed=n, epochs=n + 1, batch_size=8 + n, model__dropout=0.1 * n) for n in range(5)]
     configs.append(make_config(optimizer__name="sgd", augment__crop=1))
     assert len({cost_key(config, "fp32") for config in configs}) == 1
+    known = {"model.name": "googlenet", "model.pretrained": True}
+    frozen = [TrialConfig().override({**known, "model.freeze": freeze}) for freeze in ("nothing", "backbone", "all_but_last_stage")]
+    assert len({cost_key(config, "fp32") for config in frozen}) == 1
 
 
 def test_another_network_other_images_and_another_precision_cost_something_else(make_config):

@@ -145,6 +145,11 @@ class Family(nn.Module):
         """The weights that are new to the data, whatever the others were trained on."""
         return [weights for name, weights in self.net.named_parameters() if name.startswith(self.anatomy.head)]
 
+    @property
+    def for_training(self) -> tuple[str, ...]:
+        """Prefixes of the names of weights that help in training alone."""
+        return tuple(f"net.{head}" for head in self.anatomy.auxiliary)
+
     def train(self, mode: bool = True) -> "Family":
         """As any module; but frozen parts stay as they are: batch normalisation keeps its statistics, and nothing is dropped in them."""
         super().train(mode)
