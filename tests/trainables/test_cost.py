@@ -113,7 +113,7 @@ def test_heads_that_help_in_training_alone_cost_nothing_to_use(saved, make_datas
 
 
 def test_a_baseline_in_a_search_on_a_gpu_ran_on_the_cpu(make_dataset, tmp_path):
-    config, dataset = TrialConfig().override({"model.name": "svm", "model.features": "pixels", "data.train_limit": None}), make_dataset()
+    config, dataset = TrialConfig().override({"model.name": "svm", "model.features": "hog"}), make_dataset()
     *_, last = run_trial(config, dataset, tmp_path, device="cpu")
     assert last.outcome == "completed"
     assert cost.cost(config, dataset, tmp_path / "epoch-0001", device="cuda")["device"] == "cpu"
