@@ -207,7 +207,7 @@ class Cases(Domain):
     cases: tuple[Domain, ...]
 
     def __init__(self, *cases: Domain) -> None:
-        object.__setattr__(self, "cases", cases)
+        object.__setattr__(self, "cases", tuple(inner for case in cases for inner in (case.cases if isinstance(case, Cases) else (case,))))
         object.__setattr__(self, "when", {})
 
     @property
@@ -217,7 +217,7 @@ class Cases(Domain):
 
     def under(self, params: Params) -> Domain | None:
         """The first case that exists."""
-        return next((domain for case in self.cases if (domain := case.under(params)) is not None), None)
+        return next((case for case in self.cases if case.under(params) is not None), None)
 
     def refuse_nonsense(self) -> None:
         """At least one case, none of them nonsense."""
