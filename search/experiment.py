@@ -222,8 +222,9 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
 
 def size_problem(config: TrialConfig, dataset: Dataset) -> str:
     """Why the images are too small for this config's model; empty if they are not."""
-    model, (_, height, width) = MODELS[config.model.name], dataset.image
-    if min(model.seen(dataset.image, config.model.options)) >= model.min_side:
+    model = MODELS[config.model.name]
+    height, width = model.seen(dataset.image, config.model.options)
+    if min(height, width) >= model.min_side:
         return ""
     remedy = f"Use --set {'model.input_size' if 'input_size' in model.options else 'data.image_size'}={model.min_side} or another model."
     return f"{config.model.name} needs images of at least {model.min_side} x {model.min_side} pixels (got {width} x {height}). {remedy}"

@@ -7,6 +7,7 @@ from itertools import combinations
 from search.experiment import Experiment
 from search.room import room
 from trainables.datasets.arrays import Dataset, Part
+from trainables.models.registry import MODELS
 
 
 def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
@@ -14,9 +15,22 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     if dataset.skipped:
         yield f"note: {_images(dataset.skipped)} cannot be read and {'are' if dataset.skipped > 1 else 'is'} left out."
     yield from _leaks(dataset)
+    yield from _sizes(experiment, dataset)
+    if experiment.algorithm != "grid" and (left := len(experiment.space.first) - experiment.planned_trials) > 0:
+        count = len(experiment.space.first)
+        yield f"note: {experiment.planned_trials} trials of the {count} with which this space begins: {left} are not tried. --trials {count} tries each once."
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
         yield f"warning: {found}"
+
+
+def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
+    """Images that become much larger, and their training much slower, because weights to begin with were trained on larger ones."""
+    _, height, width = dataset.image
+    models = [config.model for config in map(experiment.config, experiment.space.edges()) if config.model.pretrained and not config.model.input_size]
+    side = max((max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0)
+    if side > 2 * max(height, width):
+        yield f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as the weights want it. --set model.input_size=64 is faster."
 
 
 def _leaks(dataset: Dataset) -> Iterator[str]:

@@ -63,7 +63,8 @@ def best_table(result: SearchResult) -> Table:
     for title in ("", *(title for title, _, _ in rows)):
         table.add_column(title, justify="right" if title else "left")
     for path in searched(result):
-        table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
+        if any(path in params for _, params, _ in rows):
+            table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
     table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
     tests = (f"{result.test['accuracy']:.4f}" if result.test and trial is result.best else "" for _, _, trial in rows)
     table.add_row("test accuracy", *tests)

@@ -19,14 +19,17 @@ AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
 
 @dataclass(frozen=True)
 class Room:
-    """The bytes that a search's checkpoints need if each model is tried as often in its largest form, and those that are free."""
+    """The bytes that a search's checkpoints need at least, with one a trial, and at most, if each model is tried as often in its largest form; and
+    those that are free.
+    """
 
+    least: int
     needed: int
     free: int
     storage: Path
 
     def __str__(self) -> str:
-        sizes = f"needs about {_size(self.needed)} for checkpoints, {_size(self.free)} are free"
+        sizes = f"needs about {_size(self.least)} to {_size(self.needed)} for checkpoints, {_size(self.free)} are free"
         return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
 
 
@@ -44,17 +47,18 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
     for model in models:
         size = checkpoint_bytes(model, dataset.image, len(dataset.classes), images=len(dataset.train))
         largest[model.name] = max(largest.get(model.name, 0), size)
-    return Room(round(experiment.planned_trials * CHECKPOINTS * mean(largest.values())), free, experiment.storage)
+    least = round(experiment.planned_trials * mean(largest.values()))
+    return Room(least, CHECKPOINTS * least, free, experiment.storage)
 
 
 def check_room(experiment: Experiment, dataset: Dataset) -> None:
-    """See whether the checkpoints will fit.
+    """See whether one checkpoint a trial will fit. A disk that becomes full is waited for.
 
     Raises:
         NotReady: they will not.
     """
     found = room(experiment, dataset)
-    if found is not None and found.free < found.needed:
+    if found is not None and found.free < found.least:
         raise NotReady(str(found))
 
 

@@ -23,10 +23,11 @@ from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
 from search.terminal import Terminal, say
 from search.tracking import DEFAULT_TRACKING
-from trainables.config import PRECISION_NAMES, TrialConfig, parse_setting
+from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.datasets.registry import DATASETS
 from trainables.errors import ConfigError, is_text, unknown
+from trainables.models.registry import MODELS
 
 MOST_NAME, MOST_TEXT = 255, 4000
 """What the file system takes."""
@@ -164,6 +165,9 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: dict[str, A
         return settings
     if not given.exists():
         raise ConfigError(f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files with torchvision's names.")
+    names = space.domains["model.name"].values if "model.name" in space.domains else [space.base.get("model.name", ModelConfig().name)]
+    if not any("pretrained" in MODELS[name].options for name in [settings.get("model.name"), *(names or ())] if name in MODELS):
+        raise ConfigError(f"--weights: no model of '{', '.join(names or ())}' can begin with weights. Use --space transfer or --space zoo.")
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:
         raise ConfigError("weights to begin with, and model.pretrained=false: leave one of them out.")

@@ -35,7 +35,7 @@ from search.tracking import PATIENCE_S, Tracker, check_tracking
 from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, Unavailable
 
 TERM_GRACE_S = 12
 """After SIGTERM, the seconds in which trials may finish their epoch."""
@@ -100,8 +100,14 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> None:
     if first:
         from trainables.models.weights import check  # torch
 
-        for model in first.values():
-            check(model, dataset.image, len(dataset.classes))
+        missing = []
+        for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
+            try:
+                check(model, dataset.image, len(dataset.classes))
+            except Unavailable as error:
+                missing.append(str(error))
+        if missing:
+            raise Unavailable("\n".join(missing))
 
 
 def wanted_resources(experiment: Experiment) -> Resources:

@@ -86,7 +86,7 @@ MODEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "val_accuracy": ("val accuracy", "{:.4f}".format),
     "macro_f1": ("macro F1", "{:.4f}".format),
     "ms_per_image_batch_1": ("ms/image", "{:.3g}".format),
-    "ms_per_image_batch_64": ("ms/image of 64", "{:.3g}".format),
+    "ms_per_image_batch_64": ("of 64", "{:.3g}".format),
     "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
     "train_s": ("train s", "{:.1f}".format),
 }

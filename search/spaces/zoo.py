@@ -54,4 +54,5 @@ def space() -> SearchSpace:
 
 def defaults(name: str) -> dict[str, str | float]:
     """What a network is tried with first."""
-    return {"model.name": name, "optimizer.name": "adamw", "optimizer.lr": 1e-4 if name in UNNORMALISED else 1e-3, "batch_size": 64}
+    lr = 1e-4 if name in UNNORMALISED else 1e-3
+    return {"model.name": name, "optimizer.name": "adamw", "optimizer.lr": lr, "optimizer.weight_decay": 1e-4, "batch_size": 64}

@@ -75,6 +75,12 @@ def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_sea
     assert list(fitting.problems(dataset(images=500, side=32))) == []
 
 
+def test_what_was_got_is_what_the_network_would_see(experiment: Experiment) -> None:
+    space = find("zoo").fixed({"model.input_size": 20})
+    _, left_out = changed(experiment, space=space, algorithm="bayes", trials=12).fitting(dataset(images=500, side=32))
+    assert "note: left out: densenet121 needs images of at least 29 x 29 pixels (got 20 x 20)." in "\n".join(left_out)
+
+
 @pytest.mark.parametrize(("size", "side"), [({"model.input_size": 80}, 32), ({}, 80)])
 def test_nothing_is_left_out_of_images_that_are_large_enough_or_are_enlarged(experiment: Experiment, size: dict[str, Any], side: int) -> None:
     zoo = changed(experiment, space=find("zoo").fixed(size), algorithm="bayes", trials=12)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from search import room as room_module
-from search.experiment import Experiment
+from search.experiment import Experiment, base_of
 from search.notes import notes
 from search.room import Room
+from search.spaces.find import find
+from tests.search.conftest import changed
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 
 
@@ -18,6 +21,12 @@ def part(first: int, count: int) -> Part:
     """Images that differ in their number."""
     numbers = np.arange(first, first + count)
     return Part(np.stack([numbers % 256, numbers // 256], axis=1).astype(np.uint8).reshape(count, 1, 2, 1), numbers % 2)
+
+
+def of_size(side: int) -> Dataset:
+    """Three parts of images of so many pixels a side, no two alike."""
+    parts = [Part(np.random.default_rng(seed).integers(0, 256, (4, side, side, 3), dtype=np.uint8), np.arange(4) % 2) for seed in range(3)]
+    return Dataset("made", ("a", "b"), *parts, "f00d")
 
 
 @pytest.fixture
@@ -49,10 +58,10 @@ def test_images_that_were_left_out_are_counted(experiment: Experiment, dataset: 
 
 
 def test_a_storage_that_is_nearly_too_small_is_told(experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.notes.room", lambda *_: Room(4 * 10**9, 6 * 10**9, Path("here")))
+    monkeypatch.setattr("search.notes.room", lambda *_: Room(10**9, 4 * 10**9, 6 * 10**9, Path("here")))
     (said,) = notes(experiment, dataset)
-    assert said == "warning: storage 'here' needs about 4.0 GB for checkpoints, 6.0 GB are free. Use another --storage, or fewer --trials."
-    monkeypatch.setattr("search.notes.room", lambda *_: Room(4 * 10**9, 8 * 10**9, Path("here")))
+    assert said == "warning: storage 'here' needs about 1.0 GB to 4.0 GB for checkpoints, 6.0 GB are free. Use another --storage, or fewer --trials."
+    monkeypatch.setattr("search.notes.room", lambda *_: Room(10**9, 4 * 10**9, 8 * 10**9, Path("here")))
     assert list(notes(experiment, dataset)) == []
 
 
@@ -64,3 +73,19 @@ def test_sixty_thousand_images_are_compared_in_well_under_a_second(experiment: E
     (said, *_) = notes(experiment, large)
     assert time.process_time() - start < 0.7
     assert said == "warning: 5,000 images occur in both the training and the validation part."
+
+
+def test_too_few_trials_for_what_a_space_begins_with_are_told(experiment: Experiment) -> None:
+    zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=3)
+    told = list(notes(zoo, of_size(80)))
+    assert "note: 3 trials of the 14 with which this space begins: 11 are not tried. --trials 14 tries each once." in told
+    assert not any("begins" in line for line in notes(changed(zoo, trials=14), of_size(80)))
+
+
+def test_images_that_become_much_larger_are_told(experiment: Experiment) -> None:
+    space = find("transfer")
+    transfer = changed(experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=3)
+    line = "note: images of 32 x 32 pixels are enlarged to 224 x 224, as the weights want it. --set model.input_size=64 is faster."
+    assert line in list(notes(transfer, of_size(32)))
+    small = space.fixed({"model.input_size": 64})
+    assert line not in list(notes(changed(transfer, space=small, base=base_of(TrialConfig(), small)), of_size(32)))

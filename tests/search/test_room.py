@@ -42,12 +42,13 @@ def test_the_largest_network_counts_three_times_a_trial(experiment: Experiment, 
 
     largest = checkpoint_bytes(experiment.config({}).model, DATASET.image, 2)
     assert needed(experiment, free) == 9 * 3 * largest
+    assert room(experiment, DATASET).least == 9 * largest
     assert needed(changed(experiment, trials=2), free) == 2 * 3 * largest
 
 
 def test_too_little_room_is_not_ready(experiment: Experiment, free: SimpleNamespace) -> None:
-    free.free = needed(experiment, free) - 1
-    with pytest.raises(NotReady, match=r"needs about .* GB for checkpoints, .* are free\. Use another --storage, or fewer --trials\."):
+    free.free = needed(experiment, free) // 3 - 1
+    with pytest.raises(NotReady, match=r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, or fewer --trials\."):
         check_room(experiment, DATASET)
     free.free += 1
     check_room(experiment, DATASET)
@@ -65,7 +66,7 @@ def test_the_nearest_folder_that_is_there_is_asked(experiment: Experiment, free:
 
 
 def test_sizes_are_told_in_round_numbers() -> None:
-    assert "needs about 12 GB for checkpoints, 3.0 GB are free" in str(Room(12_345_678_901, 3_000_000_000, Path("here")))
+    assert "needs about 4.1 GB to 12 GB for checkpoints, 3.0 GB are free" in str(Room(4_100_000_000, 12_345_678_901, 3_000_000_000, Path("here")))
 
 
 def test_a_baseline_counts_by_the_images_whose_features_it_keeps(experiment: Experiment, free: SimpleNamespace) -> None:

@@ -73,7 +73,7 @@ def read(place: Path) -> Weights:
     """
     try:
         if place.is_dir():
-            found: Any = checkpoint.load(place)["model"]
+            found: Any = checkpoint.load(place).get("model", {})
         elif place.suffix == ".safetensors":
             found = checkpoint.tensors(place)
         else:
