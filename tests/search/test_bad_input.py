@@ -99,7 +99,11 @@ CASES = [
     (["--space", "table3", "--weights", "typo.yaml"], "--weights: no model of 'deep_cnn' can begin with weights. Use --space transfer or --space zoo.", 2),
     (["--space", "zoo", "--set", "model.layers=3"], "no model of this search has an option 'layers'.", 2),
     (["--space", "zoo", "--set", "model.freeze=backbone"], "model.freeze=backbone freezes weights that have learnt nothing.", 2),
-    (["--space", "baselines", "--set", "model.name=svm", "--workers", "2", "--cpus-per-trial", "0.1"], "svm is a baseline, which is fitted by one process (got --workers 2).", 2),
+    (
+        ["--space", "baselines", "--set", "model.name=svm", "--workers", "2", "--cpus-per-trial", "0.1"],
+        "svm is a baseline, which is fitted by one process (got --workers 2).",
+        2,
+    ),
     (
         ["--space", "baselines", "--set", "model.name=knn", "--set", "model.neighbours=5000"],
         "model.neighbours 5000 > 1079 training images. Use a smaller one, or add images.",
