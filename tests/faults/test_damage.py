@@ -76,7 +76,7 @@ def paused_once(open_search: OpenSearch, tmp_path_factory: pytest.TempPathFactor
         search.wait_for_event("epoch", trial=trial, epoch=1)
     search.interrupt()
     assert search.finish().code == 130
-    assert midst(search) == list(MIDST)
+    assert sorted(midst(search)) == sorted(MIDST)  # either may end its epoch first
     search.plan()
     kept = tmp_path_factory.mktemp("kept") / "folder"
     shutil.copytree(search.folder, kept)
