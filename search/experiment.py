@@ -90,8 +90,7 @@ class Experiment:
             for path in self.space.base:
                 if model_option(path) not in ("", "name", *known):
                     raise ConfigError(f"no model of this search has an option '{model_option(path)}'. Known: {', '.join(sorted(known))}.")
-        for params in self.space.edges():
-            self.config(params)
+        _ = self.edges
 
     def _check_grid(self) -> None:
         size = self.space.size
@@ -122,6 +121,11 @@ class Experiment:
         return config.override({"epochs": min(config.epochs, self.max_epochs)}) if self.max_epochs else config
 
     @cached_property
+    def edges(self) -> list[TrialConfig]:
+        """The trials at the space's edges, for checks before the start: made once, for there may be thousands."""
+        return [self.config(params) for params in self.space.edges()]
+
+    @cached_property
     def planned_trials(self) -> int:
         """How many trials will be started, if nothing ends the search before."""
         size = self.space.size if self.algorithm in ("grid", "random") else None
@@ -135,7 +139,7 @@ class Experiment:
     @cached_property
     def horizon(self) -> int:
         """The most epochs that any trial may have."""
-        return max(self.config(params).epochs for params in self.space.edges())
+        return max(config.epochs for config in self.edges)
 
     def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
         """This search without the models that cannot take these images, or so many workers, whatever else is searched, and a line for each."""
@@ -143,9 +147,8 @@ class Experiment:
         if not isinstance(choice, Choice):
             return self, []
         problems: dict[str, list[str]] = {name: [] for name in choice.options}
-        for params in self.space.edges():
+        for params, config in zip(self.space.edges(), self.edges, strict=True):
             if (name := params.get("model.name")) is not None:
-                config = self.config(params)
                 problems[name].append(size_problem(config, dataset) or alone_problem(config, self.demand.workers))
         unfit = {name: found[0] for name, found in problems.items() if found and all(found)}
         if not unfit or len(unfit) == len(problems):
@@ -155,8 +158,8 @@ class Experiment:
     def problems(self, dataset: Dataset) -> Iterator[str]:
         """What cannot work with this data, each problem once."""
         seen = set()
-        for params in self.space.edges():
-            for problem in fit_problems(self.config(params), dataset, self.demand.workers):
+        for config in self.edges:
+            for problem in fit_problems(config, dataset, self.demand.workers):
                 if problem not in seen:
                     seen.add(problem)
                     yield problem

@@ -27,7 +27,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     """Images that become much larger, and their training much slower, because weights to begin with were trained on larger ones."""
     _, height, width = dataset.image
-    models = [config.model for config in map(experiment.config, experiment.space.edges()) if config.model.pretrained and not config.model.input_size]
+    models = [config.model for config in experiment.edges if config.model.pretrained and not config.model.input_size]
     side = max((max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0)
     if side > 2 * max(height, width):
         yield f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as the weights want it. --set model.input_size=64 is faster."

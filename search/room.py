@@ -37,7 +37,7 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
     """What is needed and what is free; None when there is ample room."""
     place = experiment.storage.absolute()
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
-    models = {experiment.config(params).model for params in experiment.space.edges()}
+    models = {config.model for config in experiment.edges}
     ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in models) else AMPLE
     if free >= experiment.planned_trials * ample:
         return None

@@ -95,7 +95,7 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> None:
         ConfigError: they do not fit.
         Unavailable: they are not there and cannot be fetched.
     """
-    models = {config.model for config in map(experiment.config, experiment.space.edges()) if config.model.pretrained}
+    models = {config.model for config in experiment.edges if config.model.pretrained}
     first = {(model.name, model.weights, model.input_size): model for model in models}
     if first:
         from trainables.models.weights import check  # torch
