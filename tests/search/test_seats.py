@@ -1,5 +1,6 @@
 """What the patches to Tune do, without Ray: handles are played."""
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -30,6 +31,7 @@ def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> N
     controller: Any = SimpleNamespace(
         _trials=["done", "runs", "failed"], _stopped_trials={"done"}, _failed_trials={"failed"}, _trials_to_cache={"done", "runs"}
     )
+    assert all(f"self.{name}" in inspect.getsource(TuneController.__init__) for name in vars(controller))  # Tune's own names, not ours
     monkeypatch.setattr(TuneController, "step", lambda controller: None)
     with books_short():
         TuneController.step(controller)
