@@ -75,8 +75,7 @@ def side_by_side(rows: list[list[str]]) -> Table:
     """The first row's titles over the others: names to the left, numbers to the right."""
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
-        longest = max(len(row[column]) for row in rows[1:])  # only titles are broken into lines
-        table.add_column(title, justify="left" if column < 2 else "right", overflow="fold", min_width=longest)
+        table.add_column(title.replace(" ", "\n"), justify="left" if column < 2 else "right", no_wrap=True)
     for row in rows[1:]:
         table.add_row(*row)
     return table

@@ -8,13 +8,13 @@ import pytest
 from rich.console import Console
 
 from search.experiment import Experiment
-from search.outcome import print_summary
+from search.outcome import print_summary, side_by_side
 from search.report.__main__ import main
 from search.report.page import render
 from search.result import SearchResult, TrialResult
 from search.runner import Finished
 from search.space import Choice, SearchSpace
-from search.summary import accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
+from search.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from trainables.config import TrialConfig
 
@@ -168,8 +168,16 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
     console = Console(file=io.StringIO(), width=120)
     print_summary(finished, console)
     printed = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
-    assert " ".join(titles).split() in printed
+    assert [title.split()[0] for title in titles if " " in title] in printed  # titles of two words stand in two lines
+    assert [title.split()[-1] for title in titles] in printed
     assert all(" ".join(row).split() in printed for row in rows)
+
+
+def test_the_longest_names_and_numbers_fit_a_terminal_of_80_columns() -> None:
+    longest = ["mobilenet_v3_small", "t9999", "0.9999", "0.9999", "0.0123", "0.0123", "0.0123 M", "12345.6"]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(side_by_side([[title for title, _ in MODEL_COLUMNS.values()], longest]))
+    assert [*longest[:6], "0.0123", "M", "12345.6"] in [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
 
 
 def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) -> None:
