@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,12 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 OWN_TMP = 'mount --make-rprivate / && mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray && "$@"'
 QUICK = {"initial_delay_ms": 1000, "period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
 """A node that does not answer for some six seconds is given up; Ray's own values take half a minute."""
+BOTH_ARE_THERE = """
+import time, ray
+ray.init(log_to_driver=False)
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.1)
+"""
 
 
 def ip(*words: str) -> int:
@@ -91,7 +98,7 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(h
     search = open_search()
     search.plan({"do": "sleep", "seconds": 0.8})
     head = [*RAY, "start", "--head", "--port", "6379", "--node-ip-address", HEAD, "--num-cpus", "1", "--include-dashboard", "false", "--disable-usage-stats"]
-    before = ("sh", "-c", f'{" ".join(head)} >/dev/null 2>&1 && exec "$@"', "sh")
+    before = ("sh", "-c", f'{shlex.join(head)} >/dev/null 2>&1 && {shlex.join([sys.executable, "-c", BOTH_ARE_THERE])} >/dev/null 2>&1 && exec "$@"', "sh")
     far = join(hosts, search)
     try:
         search.run(*GRID, "--address", f"{HEAD}:6379", before=tuple(hosts.inside(hosts.near, *before)), environment=hosts.environment)
