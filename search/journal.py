@@ -4,7 +4,7 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
 
     started    the experiment, the data set's facts, versions
     resumed    a new session of the driver goes on: versions, slots, what was changed
-    suggested  trial, params, config
+    suggested  trial, params, config; of a training for a selection also repeat_of (the candidate) and seed
     running    trial, attempt (from 1), the host that trains it
     restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged
     epoch      trial, epoch (1-based), metrics, precision (fp32 or bf16)
@@ -15,9 +15,13 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     ended      trial, outcome (completed, stopped, diverged, failed), reason; of a failure also its kind
     evaluated  trial, epoch (its best), val (the evaluation on the validation part, without the curves), cost (of using it)
     unevaluated  reasons: for each reason why an evaluation failed or was left out, the trials
-    tested     trial, epoch, test (the evaluation on the test part)
+    tested     trial, epoch, test (the evaluation on the test part), by (the verb that opened it)
     evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
     finished   outcome (completed, time_budget, interrupted, lost), reason
+    selecting  a session of a selection: the candidates (trials), how many seeds each gets at most, the paired tests' error rate
+    dropped    candidate, seeds (after how many), reason: it left the race
+    selected   what was chosen, and how all candidates compare (`search.selection.Verdict`)
+    concluded  the selection's outcome (completed, interrupted, lost), reason
 """
 
 import json

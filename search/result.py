@@ -40,6 +40,8 @@ class TrialResult:
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     started_ms: int = 0
     ended_ms: int = 0
+    repeat_of: str = ""
+    """Of a training for a selection: the candidate, a trial of the search."""
     precision: str = ""
     """In which its last epoch was trained: fp32 or bf16; empty where the journal does not say."""
     evaluated: dict[str, Any] = field(default_factory=dict)
@@ -80,6 +82,45 @@ class Session:
     slots: int
 
 
+@dataclass(frozen=True)
+class Opening:
+    """One look at the sealed test part."""
+
+    time_ms: int
+    by: str
+    """The verb: `search.run` (a resume counts as that) or `search.select`."""
+    trial: str
+
+
+@dataclass
+class Selection:
+    """The search's best few, trained again with fresh seeds (`search.select`)."""
+
+    started: dict[str, Any]
+    """`candidates` (trials), `seeds` (how many each gets at most), `alpha` (the paired tests' error rate) and the session's facts."""
+    sessions: list[Session]
+    repeats: dict[str, TrialResult] = field(default_factory=dict)
+    """The trainings, by name, `t0007-s2`; each knows its candidate (`repeat_of`)."""
+    dropped: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Candidates that left the race early, and why: `reason`, after how many `seeds`."""
+    verdict: dict[str, Any] = field(default_factory=dict)
+    """What was chosen (see `search.selection.Verdict`); empty before."""
+    test: dict[str, Any] = field(default_factory=dict)
+    """The chosen training's evaluation on the test part; empty before."""
+    outcome: str = "running"
+    reason: str = ""
+
+    @property
+    def chosen(self) -> TrialResult | None:
+        """The training whose network was chosen."""
+        return self.repeats.get(self.verdict.get("trial", ""))
+
+    @property
+    def train_s(self) -> float:
+        """Seconds inside training and validation steps."""
+        return sum(trial.train_s for trial in self.repeats.values())
+
+
 @dataclass
 class SearchResult:
     """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one.
@@ -92,6 +133,9 @@ class SearchResult:
     sessions: list[Session] = field(default_factory=list)
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: dict[str, Any] = field(default_factory=dict)
+    openings: list[Opening] = field(default_factory=list)
+    """Every look at the test part."""
+    selection: Selection | None = None
     is_drawn: bool = False
     """Whether the pictures and the best trial's evidence are in the search's folder."""
     unevaluated: dict[str, list[str]] = field(default_factory=dict)
@@ -126,7 +170,7 @@ class SearchResult:
 
     def apply(self, event: Event) -> None:
         """Take one event."""
-        trial = self.trials.get(event.data.get("trial", ""))
+        trial = self.find(event.data.get("trial", ""))
         match event.kind:
             case "started":
                 self.name, self.started = event.data["name"], event.data
@@ -134,9 +178,9 @@ class SearchResult:
             case "resumed":
                 self._resume(event)
             case "suggested":
-                self.trials[event.data["trial"]] = TrialResult(event.data["trial"], event.data["params"], event.data["config"])
+                self._suggest(event.data)
             case "tested":
-                self.tested = event.data
+                self._test(event)
             case "unevaluated":
                 self.unevaluated = event.data["reasons"]
             case "evidence" if trial is None:
@@ -144,10 +188,49 @@ class SearchResult:
             case "finished":
                 self.outcome, self.reason = event.data["outcome"], event.data["reason"]
                 self.cut_off()
+            case "selecting":
+                self._select(event)
+            case "dropped" if self.selection is not None:
+                self.selection.dropped[event.data["candidate"]] = event.data
+            case "selected" if self.selection is not None:
+                self.selection.verdict = event.data
+            case "concluded" if self.selection is not None:
+                self.selection.outcome, self.selection.reason = event.data["outcome"], event.data["reason"]
+                self.cut_off()
             case _ if trial is not None:
                 _apply_to_trial(trial, event)
-        if self.sessions:
-            self.sessions[-1].last_ms = max(event.time_ms, self.sessions[-1].last_ms)
+        if sessions := self.sessions if self.selection is None else self.selection.sessions:
+            sessions[-1].last_ms = max(event.time_ms, sessions[-1].last_ms)
+
+    def find(self, name: str) -> TrialResult | None:
+        """A trial of the search, or a training of its selection."""
+        return self.trials.get(name) or (self.selection.repeats.get(name) if self.selection is not None else None)
+
+    def _suggest(self, data: dict[str, Any]) -> None:
+        trial = TrialResult(data["trial"], data["params"], data["config"], repeat_of=data.get("repeat_of", ""))
+        if not trial.repeat_of:
+            self.trials[trial.trial] = trial
+        elif self.selection is not None:
+            self.selection.repeats[trial.trial] = trial
+
+    def _select(self, event: Event) -> None:
+        """A session of a selection begins, the first or one that goes on."""
+        session = Session(event.data["began_ms"], event.time_ms, event.data["slots"])
+        if self.selection is None:
+            self.selection = Selection(event.data, [session])
+        else:
+            self.selection.started = event.data
+            self.selection.sessions.append(session)
+            self.selection.outcome, self.selection.reason = "running", ""
+        self.is_drawn = False
+        self.cut_off()
+
+    def _test(self, event: Event) -> None:
+        self.openings.append(Opening(event.time_ms, event.data.get("by", "search.run"), event.data["trial"]))
+        if event.data["trial"] in self.trials:
+            self.tested = event.data
+        elif self.selection is not None:
+            self.selection.test = event.data["test"]
 
     def _resume(self, event: Event) -> None:
         self.started = {**self.started, **event.data}
@@ -158,7 +241,8 @@ class SearchResult:
 
     def cut_off(self) -> None:
         """Nobody trains now what was running."""
-        for trial in self.trials.values():
+        repeats = self.selection.repeats if self.selection is not None else {}
+        for trial in (*self.trials.values(), *repeats.values()):
             if trial.outcome == "running":
                 trial.outcome, trial.waiting = "interrupted", ""
 
@@ -181,6 +265,12 @@ class SearchResult:
     def best(self) -> TrialResult | None:
         """The first of the ranking whose checkpoint is not known to be damaged."""
         return next((trial for trial in self.ranking if trial.trial not in self.passed_over), None)
+
+    @property
+    def chosen(self) -> TrialResult | None:
+        """The training whose network is the answer: the one that a selection chose, else the best trial."""
+        chosen = self.selection.chosen if self.selection is not None else None
+        return chosen or self.best
 
     @property
     def passed_over(self) -> dict[str, str]:
