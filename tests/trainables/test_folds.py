@@ -12,7 +12,7 @@ from trainables.config import DataConfig, TrialConfig
 from trainables.cost import cost
 from trainables.datasets.arrays import Dataset, Part, Selected
 from trainables.datasets.load import load
-from trainables.errors import ConfigError, DataError
+from trainables.errors import DataError
 from trainables.estimate import epoch_seconds
 from trainables.evaluate import classifier, evaluate, members_of, probabilities
 from trainables.folds import Folds, together
@@ -84,12 +84,6 @@ def test_a_limit_holds_for_the_images_that_are_in_folds():
 def test_a_class_with_fewer_images_than_folds_is_refused_in_one_line():
     with pytest.raises(DataError, match=r"^class '\w' has (\d) images to train on; each of 20 folds needs one\. Use --folds \1, or add images\.$"):
         load(DataConfig(name="digits", folds=20, train_limit=60))
-
-
-@pytest.mark.parametrize("folds", [1, 0, 21])
-def test_a_number_of_folds_that_is_none_is_refused(folds):
-    with pytest.raises(ConfigError, match=r"^data\.folds must be [<>]= \d+ \(got"):
-        DataConfig(folds=folds)
 
 
 def test_a_selection_is_what_a_copy_of_it_is(make_dataset):
