@@ -78,7 +78,7 @@ def run_trial(
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
     An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved and has no metrics.
-    A baseline is fitted, on the CPU, in what counts as its one epoch.
+    A baseline is fitted, on the CPU, in what counts as its one epoch. With folds, all of this is of one network, or classifier, a fold.
     Kept are the checkpoint of the best epoch and the newest two. With several processes each yields; the first one saves. A disk that
     is full or refuses is waited for.
 
