@@ -11,7 +11,7 @@ from rich.text import Text
 
 from search.journal import Event
 from search.result import FAILED, SearchResult, Selection
-from search.summary import outcome_text, param_text
+from search.summary import figure_text, outcome_text, param_text
 from search.terminal import say
 
 SHOWN = 5
@@ -87,7 +87,7 @@ class Display:
         result = self.result
         if result.trials and not result.counts.get("running"):
             return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {self._waits()}"
-        best = f"best {result.best.accuracy:.4f} ({result.best.trial})" if result.best else "no epoch yet"
+        best = f"best {figure_text(result.best)} ({result.best.trial})" if result.best else "no epoch yet"
         return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}"
 
     def _waits(self) -> str:
@@ -118,7 +118,7 @@ class Display:
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
         for trial in result.ranking[:SHOWN]:
             values = "  ".join(f"{path.rpartition('.')[2]} {param_text(value)}" for path, value in trial.params.items())
-            table.add_row(trial.trial, Text(values, overflow="ellipsis", no_wrap=True), str(len(trial.epochs)), f"{trial.accuracy:.4f}", trial.outcome)
+            table.add_row(trial.trial, Text(values, overflow="ellipsis", no_wrap=True), str(len(trial.epochs)), figure_text(trial), trial.outcome)
         return Group(Text(self._line()), table)
 
 

@@ -146,7 +146,7 @@ class Driver:
         if report.get("restored") is not None:
             self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"])
         if report["metrics"] and epoch not in self.trials[trial].epochs:
-            how = {"precision": report["precision"]} if report.get("precision") else {}
+            how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self.algorithm.report(trial, epoch, report["metrics"]["val/accuracy"])
             stop = self._judge(trial, epoch)

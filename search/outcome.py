@@ -12,6 +12,7 @@ from search.runner import Finished
 from search.summary import (
     accuracy_text,
     checkpoint_of,
+    figure_text,
     json_summary,
     models_table,
     outcome_text,
@@ -54,7 +55,7 @@ def print_summary(finished: Finished, console: Console) -> None:
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
-        say(console, f"  passed over: {name} ({result.trials[name].accuracy:.4f}), whose checkpoint is lost: {reason}")
+        say(console, f"  passed over: {name} ({figure_text(result.trials[name])}), whose checkpoint is lost: {reason}")
     console.print(best_table(result) if result.best else "no trial counts; the reasons are in the journal")
     if compared := models_table(result):
         console.print("\nthe best of each model" if len(compared) > 2 else "")

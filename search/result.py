@@ -39,6 +39,8 @@ class TrialResult:
     waiting: str = ""
     """Why it makes no progress for now."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+    """Of a trial that was cross-validated: each fold's metrics, by epoch."""
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
@@ -62,6 +64,11 @@ class TrialResult:
     def accuracy(self) -> float:
         """The best validation accuracy; NaN before the first epoch."""
         return self.best.get("val/accuracy", math.nan)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation of the folds' accuracies at the best epoch; None without folds."""
+        return self.best.get("val/accuracy_std")
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -363,6 +370,7 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.started_ms = trial.started_ms or event.time_ms
         case "epoch":
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
+            trial.folds |= {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}
             trial.precision = event.data.get("precision", "")
         case "evaluated":
             trial.evaluated = event.data

@@ -34,6 +34,7 @@ from search.spaces.find import sha256_of
 from search.terminal import Terminal, error_line, say
 from search.tracking import PATIENCE_S, Tracker, check_tracking
 from search.words import verb
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError, Unavailable
@@ -178,7 +179,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     for line in prepared.notes:
         say(console, line)
     experiment = prepared.experiment
-    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs")
+    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{in_folds(experiment.base)}")
     return conduct(prepared, console, began_ms, Act("search.run", "started", first_facts(experiment)))
 
 
@@ -356,6 +357,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "val": len(dataset.val),
         "test": len(dataset.test) if dataset.test else 0,
         "fingerprint": dataset.fingerprint,
+        **({"folds": dataset.folds} if dataset.folds else {}),
     }
 
 
@@ -389,6 +391,11 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
 def announce(console: Console, experiment: Experiment, what: str) -> None:
     """The first line of a session."""
     say(console, f"{experiment.name}: {what}, in {experiment.folder}; starting Ray")
+
+
+def in_folds(config: TrialConfig) -> str:
+    """What to say of a search that cross-validates; nothing of another."""
+    return f" in each of {config.data.folds} folds" if config.data.folds else ""
 
 
 def now_ms() -> int:

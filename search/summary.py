@@ -17,12 +17,18 @@ def param_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
+def figure_text(trial: TrialResult) -> str:
+    """Its best validation accuracy: `0.9721`, or of folds the mean and the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`."""
+    folds = f" ± {trial.deviation:.4f} ({trial.config['data']['folds']} folds)" if trial.deviation is not None else ""
+    return f"{trial.accuracy:.4f}{folds}"
+
+
 def accuracy_text(trial: TrialResult | None) -> str:
     """`0.9721`, or `0.8997 (stopped at epoch 3 of 20)`, or that it was not tried."""
     if trial is None or not trial.epochs:
         return "not tried"
     stopped = f" (stopped at epoch {len(trial.epochs)} of {trial.config['epochs']})" if trial.outcome == "stopped" else ""
-    return f"{trial.accuracy:.4f}{stopped}"
+    return f"{figure_text(trial)}{stopped}"
 
 
 def outcome_text(result: SearchResult) -> str:
@@ -69,6 +75,7 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
         "trial_id": trial.trial,
         "outcome": trial.outcome,
         "val_accuracy": trial.accuracy,
+        **deviation(trial),
         "macro_f1": val.get("macro", {}).get("f1"),
         "weighted_f1": val.get("weighted", {}).get("f1"),
         "ece": val.get("ece"),
@@ -79,6 +86,11 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
         "bytes": cost.get("bytes"),
         "train_s": round(trial.train_s, 3),
     }
+
+
+def deviation(trial: TrialResult) -> dict[str, Any]:
+    """What stands beside the accuracy of a trial with folds, as plain values."""
+    return {} if trial.deviation is None else {"val_accuracy_std": trial.deviation, "folds": trial.config["data"]["folds"]}
 
 
 MODEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -112,15 +124,16 @@ def markdown_table(rows: list[list[str]]) -> list[str]:
 def markdown_summary(result: SearchResult) -> str:
     """What the search was, how it went, and its ten best trials."""
     experiment, data = result.started["experiment"], result.started["data"]
+    images = f"{data['train']:,} images in {data['folds']} folds" if data.get("folds") else f"{data['train']:,} training, {data['val']:,} validation images"
     lines = [
-        f"**{result.name}**: space `{experiment['space']['name']}` on `{data['name']}` ({data['train']:,} training, {data['val']:,} validation images), "
+        f"**{result.name}**: space `{experiment['space']['name']}` on `{data['name']}` ({images}), "
         f"{experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}.",
         "",
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
     ]
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
-        lines.append(f"Best: `{result.best.trial}`, validation accuracy {result.best.accuracy:.4f}{tested}.")
+        lines.append(f"Best: `{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}.")
     if result.selection is not None and result.selection.verdict:
         lines += ["", "Chosen: " + " ".join(selection_sentences(result.selection)), "", *markdown_table(selection_table(result.selection.verdict))]
     if result.openings:
@@ -131,7 +144,7 @@ def markdown_summary(result: SearchResult) -> str:
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
     for trial in result.ranking[:TOP]:
         values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
-        lines.append(f"| {trial.trial} | {values} | {len(trial.epochs)} | {trial.accuracy:.4f} | {trial.outcome} |")
+        lines.append(f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | {trial.outcome} |")
     return "\n".join(lines)
 
 
@@ -229,6 +242,7 @@ def _best(result: SearchResult, best: TrialResult, folder: Path) -> dict[str, An
         "trial_id": best.trial,
         "params": best.params,
         "val_accuracy": best.accuracy,
+        **deviation(best),
         "test_accuracy": result.test.get("accuracy"),
         "epoch": best.best_epoch,
         "checkpoint": str(checkpoint_of(best, folder)),

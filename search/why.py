@@ -38,7 +38,8 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
             metrics = data["metrics"]
             best = ", its best" if trial.best_epoch == data["epoch"] else ""
             accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
-            yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
+            folds = f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)" if data.get("folds") else ""
+            yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
         case "stopped":
             yield f"stopped by {data['by']}: {data['reason']}"
             yield from _tell_rivals(event, result)
