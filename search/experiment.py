@@ -52,6 +52,8 @@ class Experiment:
     device: str = "cpu"
     fuse: str = "auto"
     """How many trials of one shape a worker trains as one network: a number, `off`, `measure`, or `auto`, which measures on GPUs alone."""
+    sealed: bool = False
+    """Leave the test part closed at the search's end: a selection opens it."""
     time_budget: float | None = None
     hang_timeout: float = 600
     space_source: str = ""
@@ -174,7 +176,7 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """Plain values, for the journal."""
-        plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "space_source", "settings")}
+        plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")}
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
         plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
@@ -192,7 +194,7 @@ class Experiment:
         Raises:
             ConfigError: this version of the code takes it for nonsense.
         """
-        plain = {key: description[key] for key in (*DECIDING, *PLACE, "space_source", "settings", "trials") if key in description}
+        plain = {key: description[key] for key in (*DECIDING, *PLACE, "sealed", "space_source", "settings", "trials") if key in description}
         return cls(
             name=name,
             space_name=description["space"]["name"],

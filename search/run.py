@@ -67,6 +67,7 @@ def parser() -> Parser:
     how.add_argument("--precision", choices=PRECISION_NAMES, metavar="NAME", help=f"{', '.join(PRECISION_NAMES)}; auto is bf16 where that is faster")
     how.add_argument("--folds", type=int, metavar="K", help="cross-validate: a trial is K networks, each validated on a fold that it has not seen")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
+    how.add_argument("--sealed", action="store_true", help="leave the test part closed at the search's end: search.select opens it")
     how.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time, and stop each trial after its epoch")
     where = made.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
@@ -149,6 +150,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "time_budget",
                 "hang_timeout",
                 "fuse",
+                "sealed",
             )
         },
     )

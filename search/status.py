@@ -12,7 +12,7 @@ from rich.text import Text
 from search.cli import HelpFormatter, Parser, guarded, storage_option
 from search.lease import holder_of
 from search.result import SearchResult, TrialResult
-from search.summary import deviation, figure_text, outcome_text
+from search.summary import deviation, figure_text, outcome_text, selection_sentences
 from search.terminal import Terminal, say
 from search.words import verb_for
 from trainables.errors import printable
@@ -49,6 +49,21 @@ def lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
         f"{result.name}: {experiment['space']['name']} on {data['name']}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}",
+        *selection_lines(result),
+    ]
+
+
+def selection_lines(result: SearchResult) -> list[str]:
+    """How its selection stands, if there is one."""
+    selection = result.selection
+    if selection is None:
+        return []
+    ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
+    begun = f"  selection {selection.outcome}: {len(selection.started['candidates'])} candidates, {ended} trainings have ended"
+    return [
+        begun,
+        *(f"    {name} left: {left['reason']}" for name, left in selection.dropped.items()),
+        *(f"    {text}" for text in selection_sentences(selection)),
     ]
 
 

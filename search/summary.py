@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search.result import SearchResult, TrialResult
+from search.result import SearchResult, Selection, TrialResult
+from search.selection import of_images
 from trainables.config import TrialConfig
 from trainables.errors import printable
 
@@ -114,6 +115,12 @@ def models_table(result: SearchResult) -> list[list[str]]:
     return [[title for title, _ in MODEL_COLUMNS.values()], *cells]
 
 
+def markdown_table(rows: list[list[str]]) -> list[str]:
+    """Lines of a table; the first row is of titles."""
+    titles, *others = rows
+    return ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *("| " + " | ".join(row) + " |" for row in others)]
+
+
 def markdown_summary(result: SearchResult) -> str:
     """What the search was, how it went, and its ten best trials."""
     experiment, data = result.started["experiment"], result.started["data"]
@@ -127,16 +134,65 @@ def markdown_summary(result: SearchResult) -> str:
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
         lines.append(f"Best: `{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}.")
+    if result.selection is not None and result.selection.verdict:
+        lines += ["", "Chosen: " + " ".join(selection_sentences(result.selection)), "", *markdown_table(selection_table(result.selection.verdict))]
+    if result.openings:
+        lines += ["", f"The test part was opened: {'; '.join(map(str, result.openings))}."]
     if compared := models_table(result):
-        titles, *rows = compared
-        lines += ["", "The best trial of each model:", "", "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        lines += ["", "The best trial of each model:", "", *markdown_table(compared)]
     paths = searched(result)
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
     for trial in result.ranking[:TOP]:
         values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
         lines.append(f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | {trial.outcome} |")
     return "\n".join(lines)
+
+
+SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "candidate": ("trial", str),
+    "model": ("model", str),
+    "search_value": ("found", "{:.4f}".format),
+    "mean": ("mean", "{:.4f}".format),
+    "std": ("std", "{:.4f}".format),
+    "seeds": ("seeds", str),
+    "p": ("p", "{:.2g}".format),
+    "ms_per_image": ("ms an image", "{:.3g}".format),
+    "state": ("", str),
+}
+"""What the table of candidates shows, with a title and a format for each: what the search found each with, and what fresh seeds say."""
+
+
+def selection_table(verdict: dict[str, Any]) -> list[list[str]]:
+    """The candidates of a selection side by side, as text: a row of titles and one a candidate, the chosen one first."""
+    rows = [{**row, "p": None if row["candidate"] == verdict["leader"] else row["p"]} for row in verdict["rows"]]
+    cells = [["" if row[key] is None else printable(form(row[key])) for key, (_, form) in SELECTION_COLUMNS.items()] for row in rows]
+    return [[title for title, _ in SELECTION_COLUMNS.values()], *cells]
+
+
+def selection_sentences(selection: Selection) -> list[str]:
+    """What a selection came to, in words; empty before."""
+    verdict, expected = selection.verdict, selection.verdict.get("expected")
+    if expected is None:
+        return []
+    chosen, leader, count = verdict["candidate"], verdict["leader"], len(verdict["rows"])
+    found = [
+        f"Expect {expected['mean']:.4f} of validation accuracy of {chosen}: {expected['low']:.4f} to {expected['high']:.4f} with {verdict['level']:.0%} "
+        f"confidence, over {expected['seeds']} fresh seeds. The search found it with {verdict['search_value']:.4f}."
+    ]
+    if leader != chosen:
+        times = {row["candidate"]: row["ms_per_image"] for row in verdict["rows"]}
+        found.append(
+            f"{leader} had the highest mean; {chosen} is as good within half a standard error, and takes {times[chosen]:.3g} ms an image "
+            f"instead of {times[leader]:.3g}."
+        )
+    behind = [row["candidate"] for row in verdict["rows"] if row["state"] == "dropped"]
+    if count > 1:
+        worse = f"clearly worse: {', '.join(behind)}" if behind else "none is clearly worse than the leader"
+        found.append(f"Of {count} candidates {worse} (paired t-tests, error rate {verdict['alpha']:g} for all of them together).")
+    if test := selection.test:
+        low, high = of_images(test["accuracy"], test["images"])
+        found.append(f"On the test part {verdict['trial']} reaches {test['accuracy']:.4f} ({low:.4f} to {high:.4f}, as {test['images']:,} images allow).")
+    return found
 
 
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
@@ -158,6 +214,24 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Pat
         "train_s": round(result.train_s, 3),
         "slots": result.started["slots"],
         "slot_efficiency": round(result.slot_efficiency, 4),
+        "mlflow": tracking,
+        "journal": str(journal),
+    }
+
+
+def json_selection(result: SearchResult, *, tracking: dict[str, str], journal: Path) -> dict[str, Any]:
+    """What `search.select --json` prints."""
+    selection, chosen = result.selection, result.chosen
+    verdict = selection.verdict if selection is not None else {}
+    return {
+        "name": result.name,
+        "outcome": selection.outcome if selection is not None else None,
+        **{key: verdict.get(key) for key in ("candidate", "trial", "leader", "expected", "search_value", "alpha", "level", "rows")},
+        "test_accuracy": selection.test.get("accuracy") if selection is not None else None,
+        "openings": [str(opening) for opening in result.openings],
+        "checkpoint": str(checkpoint_of(chosen, journal.parent)) if verdict and chosen is not None else None,
+        "trainings": len(selection.repeats) if selection is not None else 0,
+        "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,
         "journal": str(journal),
     }

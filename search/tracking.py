@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cluster.errors import NotReady
 from search.journal import FILE_NAME, DamagedJournal, Event, Tail
-from search.result import SearchResult, TrialResult
+from search.result import UNFINISHED, SearchResult, TrialResult
 from search.secrets import masked
 from search.summary import markdown_summary
 from trainables.errors import ConfigError, unknown
@@ -34,7 +34,7 @@ STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "f
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S = 2, 3
-EVIDENCE_TAG = "search.evidence"
+EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 PIECE = 10_000
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one `log_batch`."""
@@ -285,7 +285,7 @@ class Runs:
         self._flush()
 
     def _project_event(self, event: Event) -> None:
-        trial = self.result.trials.get(event.data.get("trial", ""))
+        trial = self.result.find(event.data.get("trial", ""))
         match event.kind:
             case "started":
                 self._start(event)
@@ -298,6 +298,10 @@ class Runs:
                 self._store(event)
             case "finished":
                 self._finish(event)
+            case "selected":
+                self._select(event)
+            case "concluded":
+                self._conclude(event)
             case "evaluated" if trial is not None:
                 metrics = evaluation_figures(event.data, trial)
                 self._wait(self._trial_run(event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
@@ -420,6 +424,8 @@ class Runs:
     def _trial_run(self, event: Event, trial: TrialResult) -> str:
         """A trial's run, with its params: found, or made at this event, which tells of it first."""
         tags = {"mlflow.parentRunId": self.parent, "search.role": "trial", "search.trial": trial.trial}
+        if trial.repeat_of:
+            tags |= {"search.role": "repeat", "search.repeat_of": trial.repeat_of, "search.seed": str(trial.config["seed"])}
         run_id = self._run_of(trial.trial, event, tags, trial.trial)
         if trial.trial not in self.described:
             self.described.add(trial.trial)
@@ -445,11 +451,26 @@ class Runs:
         for name, values in test["per_class"].items():
             metrics |= {f"test_class/{_key(name)}/{metric}": values[metric] for metric in ("precision", "recall", "f1")}
         self._wait(self.runs[event.data["trial"]], metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
-        self._wait(self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.sessions))
+        self._wait(self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings))
+        self._wait(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
+
+    def _select(self, event: Event) -> None:
+        """What was chosen, on the parent and on the chosen training's run."""
+        verdict, selection = event.data, self.result.selection
+        figures = {f"selected/val_accuracy_{name}": verdict["expected"][name] for name in ("mean", "low", "high", "std")}
+        step = sum(len(trial.epochs) for trial in selection.repeats.values()) if selection is not None else 0
+        self._wait(self.parent, metrics={**figures, "selected/search_value": verdict["search_value"]}, time_ms=event.time_ms, step=step)
+        self._wait(self.parent, tags={"selected.candidate": verdict["candidate"], "selected.trial": verdict["trial"]})
+        self._wait(self.runs[verdict["trial"]], tags={"selected": "true"})
+
+    def _conclude(self, event: Event) -> None:
+        """The parent's summary, with the selection in it; runs still open belong to trainings that were cut off."""
+        self._wait(self.parent, tags={"selection.outcome": event.data["outcome"], "mlflow.note.content": markdown_summary(self.result)})
+        self._cut_off(list(self.result.selection.repeats.values()) if self.result.selection is not None else [], event)
 
     def _store(self, event: Event) -> None:
         """A folder's or a file's copy, once."""
-        trial, path = self.result.trials.get(event.data["trial"]), self.folder / event.data["file"]
+        trial, path = self.result.find(event.data["trial"]), self.folder / event.data["file"]
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
         if str(event.number) in stored or not path.exists() or leads_out(path, self.folder):
@@ -477,8 +498,12 @@ class Runs:
         self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
         self._wait(self.parent, tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)})
         self.wanted[self.parent] = ("FINISHED" if result.outcome == "completed" else "KILLED", event.time_ms)
-        for trial in result.unfinished:
-            if trial.trial in self.runs:
+        self._cut_off(result.unfinished, event)
+
+    def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
+        """Those of these trials that have not come to their end were cut off."""
+        for trial in trials:
+            if trial.outcome in UNFINISHED and trial.trial in self.runs:
                 self._want(trial, "KILLED", event.time_ms, outcome="interrupted")
 
     def _wait(
