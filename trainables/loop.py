@@ -170,8 +170,7 @@ class Pixels:
     def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device) -> None:
         self.images, self.labels = resident(part.images, device), resident(part.labels, device)
         self.augment = config.augment
-        wanted = "unit" if config.model.pretrained else config.data.scaling
-        self.mean, self.deviation = (value.to(device) for value in scaling(wanted, dataset))
+        self.mean, self.deviation = (value.to(device) for value in scaling_of(config, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
 
     def __len__(self) -> int:
@@ -229,6 +228,11 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
         shift, spread = {"unit": (0.0, 1.0), "symmetric": (0.5, 0.5)}[name]
         mean, deviation = torch.full((channels,), shift), torch.full((channels,), spread)
     return mean.view(-1, 1, 1), deviation.view(-1, 1, 1)
+
+
+def scaling_of(config: TrialConfig, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """The same as this config's network wants it."""
+    return scaling("unit" if config.model.pretrained else config.data.scaling, dataset)
 
 
 def resident(array: NDArray[Any], device: torch.device) -> Tensor:
