@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from PIL import Image
@@ -25,6 +26,7 @@ from search.space import Choice, SearchSpace
 from search.summary import checkpoint_of
 from tests.conftest import Command
 from tests.search.conftest import evaluation, started_event
+from tests.test_readme import block
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
 from trainables.evaluate import probabilities
@@ -43,12 +45,11 @@ class Nowhere:
 
 sys.meta_path.insert(0, Nowhere())
 import json
-import mlflow
 import numpy as np
 
-images = np.load(sys.argv[3])
-model = mlflow.pyfunc.load_model(sys.argv[2])
-tables = [model.predict(images), model.predict(np.repeat(np.repeat(images, 3, axis=3), 2, axis=1)), model.predict(images[:1])]
+images = np.load(sys.argv[1])
+# README
+tables = [table, model.predict(np.repeat(np.repeat(images, 3, axis=3), 2, axis=1)), model.predict(images[:1])]
 print(json.dumps([table.to_dict("split") for table in tables]))
 """
 
@@ -58,6 +59,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     """Train a small search to its end in this process and write it to MLflow."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
 
     def make(model: str = "deep_cnn", *, finish: bool = True, synced: bool = True, test: bool = False, **base: Any) -> SearchResult:
         config = TrialConfig().override({"model.name": model, "epochs": 1, "data.train_limit": 300, "precision": "fp32", **base})
@@ -106,15 +108,18 @@ def promoted(*words: str) -> ModelVersion:
     return client().get_model_version_by_alias(name, "champion")
 
 
-def used_elsewhere(uri: str, images: Any, folder: Path) -> list[dict[str, Any]]:
-    """What a process without this project gets from the model: of these images, of the same as RGB and twice as high, and of the first alone."""
+def used_elsewhere(name: str, images: Any, folder: Path) -> list[dict[str, Any]]:
+    """What a process without this project gets from the model, as the README loads it: of these images, of the same as RGB and twice as high, and of
+    the first alone.
+    """
     np.save(folder / "images.npy", images)
     script = folder / "use.py"
-    script.write_text(IN_A_FRESH_PROCESS)
+    readme = block("python", "load_model(").replace("NAME", name).replace("///", f"///{folder}/")
+    script.write_text(IN_A_FRESH_PROCESS.replace("# README", readme))
     empty = folder / "empty"
     empty.mkdir(exist_ok=True)
-    words = [sys.executable, "-I", str(script), "", uri, str(folder / "images.npy")]
-    environment = {"PATH": "", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HOME": str(empty)}
+    words = [sys.executable, "-I", str(script), str(folder / "images.npy")]
+    environment = {"PATH": "", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HOME": str(empty)}
     done = subprocess.run(words, cwd=empty, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     tables: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
@@ -133,7 +138,7 @@ def expected(result: SearchResult, folder: Path) -> tuple[Any, Any, tuple[str, .
 def check_use(version: ModelVersion, result: SearchResult, folder: Path) -> None:
     """A process without this project gets the checkpoint's probabilities."""
     images, chances, classes = expected(result, folder)
-    same, colour, single = used_elsewhere(f"models:/{version.name}@champion", images[:20], folder)
+    same, colour, single = used_elsewhere(version.name, images[:20], folder)
     assert same["columns"] == colour["columns"] == ["class", "probability", *(f"probability of {name}" for name in classes)]
     assert np.array([row[2:] for row in same["data"]]) == pytest.approx(chances[:20], abs=1e-5)
     assert [row[0] for row in same["data"]] == [classes[number] for number in chances[:20].argmax(axis=1)]
@@ -180,7 +185,7 @@ def test_classes_may_have_any_name(searched: Search, tmp_path: Path) -> None:
     version = promoted("--model", "any name")
     assert "\x1b" not in version.description
     images, _, classes = expected(result, tmp_path)
-    (same, *_) = used_elsewhere("models:/any name@champion", images[:, :, :, :1], tmp_path)
+    (same, *_) = used_elsewhere("any name", images[:, :, :, :1], tmp_path)
     assert same["columns"] == ["class", "probability", *(f"probability of {name}" for name in classes)]
     assert {row[0] for row in same["data"]} <= set(classes)
 
