@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.cost import BATCHES, time_per_image
 from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable
-from trainables.evaluate import Classify, classifier, probabilities
-from trainables.loop import eval_batch, scaling_of
+from trainables.evaluate import Classify, Probabilities, classifier
+from trainables.loop import eval_batch
 from trainables.serving import predictor
 
 TOLERANCE = 1e-4
@@ -51,9 +51,8 @@ class Exported:
     """In which it was trained; it computes in float32, whatever that was."""
     images: int
     """Validation images that were compared."""
-    accuracy: float
-    checkpoint_accuracy: float
-    """Of the checkpoint in the precision it was trained in, as it was evaluated."""
+    accuracy: float | None
+    """Of what was written, on them; None with folds, whose networks have together seen all of them."""
     difference: float
     """The largest between two probabilities, the checkpoint's and its."""
     inference: dict[str, dict[str, float]]
@@ -61,26 +60,6 @@ class Exported:
     onnx_difference: float | None = None
     """The largest between two probabilities, the ONNX network's and its; None without ONNX."""
     onnx_inference: dict[str, dict[str, float]] | None = None
-
-
-class FromPixels(nn.Module):
-    """A network with what stands before and after it: uint8 (batch, height, width, channels) to float32 probabilities (batch, classes)."""
-
-    mean255: Tensor
-    deviation255: Tensor
-
-    def __init__(self, network: nn.Module, mean: Tensor, deviation: Tensor) -> None:
-        """`mean` and `deviation` of pixels in 0..1, (channels, 1, 1); the network gives logits, or the logarithms of probabilities."""
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean255", 255 * mean)
-        self.register_buffer("deviation255", 255 * deviation)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Scale, classify, softmax."""
-        pixels = images.permute(0, 3, 1, 2).float().sub(self.mean255).div(self.deviation255)
-        chances: Tensor = self.network(pixels).softmax(dim=1)
-        return chances
 
 
 def check_onnx(config: TrialConfig) -> None:
@@ -108,48 +87,47 @@ def export(config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, o
         check_onnx(config)
     folder.mkdir(parents=True)
     about: dict[str, Any] = {"classes": list(dataset.classes), "image": dataset.val.images.shape[1:], "batch": eval_batch(config, dataset)}
-    with classifier(config, dataset, path) as saved, torch.autocast("cpu", enabled=False):
-        precision = saved.precision
-        if saved.network is None:
-            about |= _write_baseline(config, path, folder)
-        else:
-            program = _program(FromPixels(saved.network, *scaling_of(config, dataset)).eval(), dataset.val.images[: about["batch"]])
-            _save(program, folder / predictor.NETWORK)
-            if onnx:
-                _save_onnx(program, folder / predictor.ONNX)
+    with classifier(config, dataset, path) as saved:
+        before = _in_batches(saved.classify, dataset.val.images, about["batch"])
+        with torch.autocast("cpu", enabled=False):
+            about |= (
+                _write_baselines(config, path, folder) if saved.module is None else _write_network(saved.module, dataset, about["batch"], folder, onnx=onnx)
+            )
     (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
     shutil.copy(predictor.__file__, folder / predictor.CODE)
-    return _compared(config, dataset, path, folder, precision)
+    return _compared(dataset, before, folder, saved.precision)
 
 
-def _compared(config: TrialConfig, dataset: Dataset, path: Path, folder: Path, precision: str) -> Exported:
-    """The written forms beside the checkpoint and each other."""
+def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: str) -> Exported:
+    """The written forms beside the checkpoint, which gives these probabilities of the validation images, and each other."""
     images, labels = dataset.val.images, dataset.val.labels
     written = predictor.Classifier(folder)
-    before, chances = probabilities(config, dataset, dataset.val, path), written.probabilities(images)
+    chances = written.probabilities(images)
     difference = largest(before, chances)
     if precision != "bf16":
         _agree("the exported network", "the checkpoint", difference)
     inference = times(written.probabilities, images)  # before onnxruntime has threads, which keep looking for work
     found: dict[str, Any] = {}
     if (folder / predictor.ONNX).exists():
-        classify = in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads())
-        others = np.concatenate([classify(images[first : first + written.batch]) for first in range(0, len(images), written.batch)])
+        others = _in_batches(in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads()), images, written.batch)
         found = {"onnx_difference": largest(chances, others), "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), images)}
         _agree("the ONNX network", "torch", found["onnx_difference"])
     return Exported(
         folder=folder,
         columns=tuple(written.table(images[:1]).columns),
         example=np.array(images[:1]),
-        requirements=OF_BASELINES if config.model.is_baseline else OF_NETWORKS,
+        requirements=OF_NETWORKS if (folder / predictor.NETWORK).exists() else OF_BASELINES,
         precision=precision,
         images=len(images),
-        accuracy=float((chances.argmax(axis=1) == labels).mean()),
-        checkpoint_accuracy=float((before.argmax(axis=1) == labels).mean()),
+        accuracy=None if dataset.folds else float((chances.argmax(axis=1) == labels).mean()),
         difference=difference,
         inference=inference,
         **found,
     )
+
+
+def _in_batches(classify: Classify, images: Images, size: int) -> Probabilities:
+    return np.concatenate([classify(images[first : first + size]) for first in range(0, len(images), size)])
 
 
 def times(classify: Classify, images: Images) -> dict[str, dict[str, float]]:
@@ -174,24 +152,18 @@ def _agree(one: str, other: str, difference: float) -> None:
         )
 
 
-def _program(network: nn.Module, images: Images) -> torch.export.ExportedProgram:
-    """The network as a program for any number of images, tried on these."""
-    pixels = torch.from_numpy(np.array(images))
-    with torch.no_grad(), _quiet():
-        program = torch.export.export(network, (pixels[[0, -1]],), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        _agree("the exported network", "the trained one", largest(network(pixels).numpy(), program.module()(pixels).numpy()))
-    program.example_inputs = None  # torch would pickle them, images of the data set, into the file
-    return program
-
-
-def _save(program: torch.export.ExportedProgram, path: Path) -> None:
+def _write_network(module: nn.Module, dataset: Dataset, batch: int, folder: Path, *, onnx: bool) -> dict[str, Any]:
+    """The way from pixels to probabilities as a program for any number of images, tried on a batch; nothing more is to be said of it."""
+    pixels = torch.from_numpy(np.array(dataset.val.images[:batch]))
     with _quiet():
-        torch.export.save(program, path)
-
-
-def _save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
-    with _quiet():
-        torch.onnx.export(program, f=path, dynamo=True, external_data=False, input_names=["images"], output_names=["probabilities"], verbose=False)
+        program = torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        _agree("the exported network", "the trained one", largest(module(pixels).numpy(), program.module()(pixels).numpy()))
+        program.example_inputs = None  # torch would pickle them, images of the data set, into the file
+        torch.export.save(program, folder / predictor.NETWORK)
+        if onnx:
+            path = folder / predictor.ONNX
+            torch.onnx.export(program, f=path, dynamo=True, external_data=False, input_names=["images"], output_names=["probabilities"], verbose=False)
+    return {}
 
 
 @contextmanager
@@ -216,14 +188,18 @@ def in_onnxruntime(path: Path, threads: int) -> Classify:
     return classify
 
 
-def _write_baseline(config: TrialConfig, path: Path, folder: Path) -> dict[str, Any]:
-    """The fitted classifier without types of this project, and the code of its features; what `about.json` says of them."""
+def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> dict[str, Any]:
+    """The fitted classifiers (one, or one a fold) without types of this project, and the code of their features; what `about.json` says of them."""
     import skops.io
 
     from trainables.baselines import features
 
-    fitted = checkpoint.load(path)["classifier"]
-    temperature = getattr(fitted, "temperature_", None)
-    skops.io.dump(fitted if temperature is None else fitted.svc_, folder / predictor.CLASSIFIER)
+    saved = checkpoint.load(path)
+    members = []
+    for number, state in enumerate(saved.get("folds", [saved]), 1):
+        fitted, file = state["classifier"], f"classifier-{number}.skops"
+        temperature = getattr(fitted, "temperature_", None)
+        skops.io.dump(fitted if temperature is None else fitted.svc_, folder / file)
+        members.append({"file": file, "temperature": None if temperature is None else float(temperature)})
     shutil.copy(features.__file__, folder / predictor.FEATURES)
-    return {"features": config.model.options["features"], "temperature": None if temperature is None else float(temperature)}
+    return {"features": config.model.options["features"], "members": members}

@@ -156,7 +156,14 @@ def test_the_champion_is_used_without_this_project_and_its_description_says_what
     assert summary["onnx_difference"] < 1e-4
     assert result.chosen is not None
     times = [summary[kind][f"batch_{size}"]["median_ms"] for kind in ("inference", "onnx_inference") for size in (1, 64)]
-    told = [f"{result.chosen.accuracy:.4f}", "test accuracy | 0.6875", "data set **digits**", "search **small**", result.chosen.trial, "| pixels | float32"]
+    told = [
+        f"validation accuracy | {result.chosen.accuracy:.4f} in the search",
+        "test accuracy | 0.6875",
+        "data set **digits**",
+        "search **small**",
+        result.chosen.trial,
+        "| pixels | float32",
+    ]
     assert [text for text in (*told, *(f"{time:.3g}" for time in times)) if text not in version.description] == []
     assert version.tags == {"search.name": "small", "search.id": "1d", "search.trial": result.chosen.trial}
     parent = client().get_run(version.run_id)
@@ -198,6 +205,32 @@ def test_to_promote_again_adds_a_version_and_moves_the_alias(searched: Search, c
     assert promoted().version == 2
     assert "version 2 of small; version 1, the champion until now, stays." in capsys.readouterr().out
     assert sorted(int(found.version) for found in client().search_model_versions("name = 'small'")) == [1, 2]
+
+
+@pytest.mark.slow
+def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(searched: Search, tmp_path: Path) -> None:
+    """And not the search's best trial, nor its test."""
+    result = searched("tree", test=True)
+    assert result.best is not None
+    journal, _ = Journal.reopen(tmp_path / "searches" / "small")
+    config = TrialConfig.from_dict(result.best.config).override({"seed": 7})
+    name, (training,) = f"{result.best.trial}-s1", run_trial(config, load(config.data), tmp_path / "searches" / "small" / "trials" / f"{result.best.trial}-s1")
+    expected = {"mean": 0.71234, "low": 0.6, "high": 0.83, "std": 0.01, "seeds": 3}
+    journal.append("selecting", candidates=[result.best.trial], seeds=3, alpha=0.05, slots=1, began_ms=1)
+    journal.append("suggested", trial=name, params={}, config=config.to_dict(), repeat_of=result.best.trial)
+    journal.append("running", trial=name, attempt=1)
+    journal.append("epoch", trial=name, epoch=1, metrics=training.to_dict()["metrics"])
+    journal.append("ended", trial=name, outcome="completed", reason="")
+    assert promote.main(["small"]) == 5  # it goes on, or was cut off
+    journal.append("selected", candidate=result.best.trial, trial=name, expected=expected, level=0.95)
+    journal.append("tested", by="search.select", trial=name, epoch=1, test={**TEST, "accuracy": 0.625})
+    journal.append("concluded", outcome="completed", reason="")
+    journal.close()
+    version = promoted()
+    assert version.tags["search.trial"] == name
+    assert f"training {name} of the selection" in version.description
+    assert "expected value | 0.7123, 95 % interval 0.6000 to 0.8300, from 3 fresh seeds" in version.description
+    assert "test accuracy | 0.6250" in version.description
 
 
 def test_what_cannot_be_promoted_is_said_in_one_line(searched: Search, tmp_path: Path, capsys: Any) -> None:

@@ -1,6 +1,7 @@
 """Every model as a folder that stands alone: the same probabilities as its checkpoint, from images of any size."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from trainables.datasets.images import decode
 from trainables.errors import ConfigError
 from trainables.evaluate import probabilities
 from trainables.export import Disagreement, _agree, check_onnx, export, in_onnxruntime, largest
+from trainables.folds import Folds
 from trainables.loop import Training
 from trainables.models.registry import MODELS
-from trainables.serving.predictor import CLASSIFIER, NETWORK, ONNX, Classifier, as_trained
+from trainables.serving.predictor import NETWORK, ONNX, Classifier, as_trained
 
 
 @pytest.fixture
@@ -76,7 +78,19 @@ def test_what_was_trained_in_bfloat16_computes_in_float32_and_says_how_far_that_
     assert found.difference == largest(before, after) > 0
     assert found.onnx_difference < 1e-5
     assert found.accuracy == (after.argmax(1) == dataset.val.labels).mean()
-    assert found.checkpoint_accuracy == (before.argmax(1) == dataset.val.labels).mean()
+
+
+@pytest.mark.parametrize("name", ["deep_cnn", "svm"])
+def test_a_trial_with_folds_is_a_committee(name, make_dataset, tmp_path):
+    dataset = replace(make_dataset(train=30), folds=3)
+    dataset = replace(dataset, val=dataset.train)
+    config = TrialConfig().override({"model.name": name, "epochs": 1, "precision": "fp32", "batch_size": 4, "data.folds": 3})
+    folds = Folds(config, dataset, lambda own: (Training if name == "deep_cnn" else Fitting)(config, own))
+    list(folds.epochs())
+    path = checkpoint.save(tmp_path / "saved", folds.state(), {})
+    found = export(config, dataset, path, tmp_path / "exported", onnx=name == "deep_cnn")
+    assert found.accuracy is None
+    assert largest(Classifier(found.folder).probabilities(dataset.test.images), probabilities(config, dataset, dataset.test, path)) < 1e-5
 
 
 @pytest.mark.parametrize("difference", [1.1e-4, float("nan")])
@@ -99,7 +113,7 @@ def test_a_damaged_checkpoint_is_told(make_dataset, tmp_path):
         export(config, dataset, path, tmp_path / "exported")
 
 
-@pytest.mark.parametrize(("name", "file"), [("deep_cnn", NETWORK), ("tree", CLASSIFIER), ("svm", CLASSIFIER)])
+@pytest.mark.parametrize(("name", "file"), [("deep_cnn", NETWORK), ("tree", "classifier-1.skops"), ("svm", "classifier-1.skops")])
 def test_no_file_holds_a_pickle_or_a_type_of_ours(name, file, exported):
     folder = exported(name)[0].folder
     with zipfile.ZipFile(folder / file) as archive:

@@ -5,7 +5,7 @@
 gives a table, one row an image: `class`, `probability`, and for each class NAME a column `probability of NAME`. A single image is `image[None]`.
 
 The folder holds `about.json` (classes, the images' form, how many at once), this file, and `network.pt2`, a program of torch.export from uint8
-pixels to probabilities; or, of a baseline, `classifier.skops` and `features.py`, which computes what that looks at.
+pixels to probabilities; or, of a baseline, `classifier-1.skops` (with folds more of them) and `features.py`, which computes what they look at.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ Images = NDArray[np.uint8]
 Chances = NDArray[np.float64]
 Classify = Callable[[Images], NDArray[np.floating[Any]]]
 
-ABOUT, NETWORK, CLASSIFIER, CODE, FEATURES, ONNX = "about.json", "network.pt2", "classifier.skops", "predictor.py", "features.py", "model.onnx"
+ABOUT, NETWORK, CODE, FEATURES, ONNX = "about.json", "network.pt2", "predictor.py", "features.py", "model.onnx"
 """The files of a folder, of which each model has some."""
 MODES = {1: "L", 3: "RGB"}
 """Channels of the images that a classifier was trained with, as Pillow calls them."""
@@ -91,25 +91,32 @@ def _network(folder: Path) -> Classify:
 
 
 def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
-    """A classifier of scikit-learn over hand-made features. `temperature` is that of an SVM, whose probabilities are softmax(decisions / temperature)."""
+    """The mean of classifiers of scikit-learn over hand-made features."""
     import skops.io
-    from scipy.special import softmax
 
     features = _module(folder / FEATURES)
-    fitted = skops.io.load(folder / CLASSIFIER, trusted=["sklearn.tree._tree.Tree"])
+    members = [(skops.io.load(folder / own["file"], trusted=["sklearn.tree._tree.Tree"]), own["temperature"]) for own in about["members"]]
 
     def classify(images: Images) -> Chances:
         values = np.hstack([features.of_images(images, kind) for kind in features.kinds_of(about["features"])])
         chances = np.zeros((len(images), len(about["classes"])))
-        if about["temperature"] is None:
-            chances[:, fitted.classes_] = fitted.predict_proba(values)
-            return chances
-        decisions = fitted.decision_function(values)
-        decisions = np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions
-        chances[:, fitted.classes_] = softmax(decisions / about["temperature"], axis=1)
+        for fitted, temperature in members:
+            chances[:, fitted.classes_] += _fitted_chances(fitted, temperature, values) / len(members)
         return chances
 
     return classify
+
+
+def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Chances:
+    """Class probabilities of features; those of an SVM, which alone has a temperature, are softmax(decisions / temperature)."""
+    from scipy.special import softmax
+
+    if temperature is None:
+        found: Chances = fitted.predict_proba(values)
+        return found
+    decisions = fitted.decision_function(values)
+    decisions = np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions
+    return np.asarray(softmax(decisions / temperature, axis=1), dtype=np.float64)
 
 
 def _module(path: Path) -> Any:
