@@ -13,6 +13,7 @@ VERBS = {
     "why NAME TRIAL": "the story of one trial",
     "sync NAME": "write to MLflow what it missed while it was away",
     "report NAME": "write a search's page: the table, the curves, the test evaluation",
+    "promote NAME": "put the best network into MLflow's model registry, ready to be used elsewhere",
 }
 
 

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cluster.errors import NotReady
@@ -27,6 +27,9 @@ from search.result import UNFINISHED, SearchResult, TrialResult
 from search.secrets import masked
 from search.summary import markdown_summary
 from trainables.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 PRIMARY_METRIC = "best/val_accuracy"
@@ -45,9 +48,13 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, no pickles, no second try behind our back: a request whose answer was lost may have been carried out."""
+"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have been carried out), and no model's requirements
+from a project that happens to lie in the working directory.
+"""
 
 EVERY_S = 5.0
 """How often new events are written: what comes meanwhile makes one batch, and a trial shorter than this three requests in all."""
@@ -229,6 +236,27 @@ def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, f
     return {f"eval/{name}": value for name, value in figures.items() if value is not None}
 
 
+def uri_of(result: SearchResult, wanted: str | None) -> str:
+    """Where MLflow is: as `--tracking` says, else as the search does, else the environment."""
+    return str(wanted or result.started["experiment"]["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING)
+
+
+def experiment_title(facts: dict[str, Any]) -> str:
+    """MLflow's experiment for a search that started so: one a space and data set."""
+    source = facts["data"]["name"] if facts["data"]["name"] != "folder" else f"folder-{Path(facts['data']['root']).resolve().name}"
+    return f"{facts['experiment']['space']['name']}-{source}"
+
+
+def client_of(uri: str) -> "MlflowClient":
+    """MLflow's client in an environment that is set for it, silent but for errors. `MLFLOW_REGISTRY_URI` may name another place for models."""
+    os.environ.update(ENVIRONMENT)
+    from mlflow import MlflowClient
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    return MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
 def best_figures(metrics: dict[str, float], epoch: int) -> dict[str, float]:
     """What a run says of its trial's best epoch, which has these metrics (of the trial, or of one fold)."""
     figures = {PRIMARY_METRIC: metrics["val/accuracy"], "best/val_loss": metrics["val/loss"], "best/epoch": epoch}
@@ -249,12 +277,7 @@ class Runs:
     """The runs of one search in MLflow, found by tag: made once, brought back when somebody deleted them, written to at most once."""
 
     def __init__(self, uri: str, folder: Path, *, on_progress: Callable[[], None] = lambda: None) -> None:
-        os.environ.update(ENVIRONMENT)
-        from mlflow import MlflowClient
-
-        for logger in ("mlflow", "alembic"):
-            logging.getLogger(logger).setLevel(logging.ERROR)
-        self.uri, self.folder, self.client, self.on_progress = uri, folder, MlflowClient(tracking_uri=uri), on_progress
+        self.uri, self.folder, self.client, self.on_progress = uri, folder, client_of(uri), on_progress
         self.result = SearchResult()
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
@@ -311,8 +334,7 @@ class Runs:
     def _start(self, event: Event) -> None:
         """The experiment (one a space and data set) and the parent run."""
         facts = event.data
-        source = facts["data"]["name"] if facts["data"]["name"] != "folder" else f"folder-{Path(facts['data']['root']).resolve().name}"
-        self.experiment_id = self._experiment(f"{facts['experiment']['space']['name']}-{source}")
+        self.experiment_id = self._experiment(experiment_title(facts))
         self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
