@@ -16,6 +16,7 @@ from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Labels, Part
 from trainables.loop import Pixels, autocast, eval_batch, on_device
+from trainables.mistakes import confidently_wrong
 from trainables.models.registry import MODELS
 
 CURVE_POINTS = 200
@@ -37,12 +38,13 @@ class Classifier:
 
 
 def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Load the checkpoint at `path` and measure it on `part` (see `report`).
+    """Load the checkpoint at `path` and measure it on `part` (see `report`); `wrong` are the images most confidently wrong (see `mistakes`).
 
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    return report(part.labels, probabilities(config, dataset, part, path, device=device), dataset.classes)
+    chances = probabilities(config, dataset, part, path, device=device)
+    return {**report(part.labels, chances, dataset.classes), "wrong": confidently_wrong(part, chances)}
 
 
 def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> NDArray[np.float64]:
@@ -92,7 +94,7 @@ def _of_baseline(config: TrialConfig, dataset: Dataset, part: Part, path: Path) 
 
 def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes' numbers of images); confusion matrix; ROC curves
-    and AUC, one class against the rest; the expected calibration error (`calibration_error`).
+    and AUC, one class against the rest; the expected calibration error (`calibration_error`) and the bins behind it (`calibration_bins`).
 
     Args:
         labels: true class numbers, (images,).
@@ -124,6 +126,7 @@ def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...
             "auc": float(np.average(areas, weights=support[occurring])) if len(areas) else None,
         },
         "ece": calibration_error(labels, chances),
+        "bins": calibration_bins(guesses == labels, chances.max(axis=1)),
         "per_class": per_class,
         "confusion_matrix": metrics.confusion_matrix(labels, guesses, labels=numbers).tolist(),
         "classes": list(classes),
@@ -139,6 +142,17 @@ def calibration_error(labels: Labels, chances: NDArray[np.float64]) -> float:
 
     found = multiclass_calibration_error(torch.from_numpy(chances), torch.from_numpy(labels), chances.shape[1], n_bins=CALIBRATION_BINS, norm="l1")
     return float(found)
+
+
+def calibration_bins(right: NDArray[np.bool_], confidence: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Of each of the 15 bins of the guess's probability: how many `images`, and the sums of `confidence` and of guesses that are `right`.
+
+    Args:
+        right: whether each image's guess is right, (images,).
+        confidence: the guess's probability, (images,).
+    """
+    weights = {"images": np.ones(len(right)), "confidence": confidence, "right": right.astype(float)}
+    return {name: np.histogram(confidence, CALIBRATION_BINS, (0, 1), weights=weight)[0].tolist() for name, weight in weights.items()}
 
 
 def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[str, Any]:
