@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 def _write(folder: Path, out: Path | None) -> int:
     path = out or folder / "report.html"
     partial = path.with_name(path.name + ".partial")
-    page = render(SearchResult.read(folder))
+    page = render(SearchResult.read(folder), folder)
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)
     print(printable(str(path)))

@@ -1,47 +1,89 @@
-"""The report as one HTML file that needs nothing beside it."""
+"""The report as one HTML file that needs nothing beside it: no network, no script, no data set."""
 
-import base64
-import io
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
 
-from search.report import figures
+from search.report import comparison, curves, facts, quality
+from search.report.answer import Evidence, evidence
+from search.report.figures import Picture, picture
+from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
+from search.report.verdict import tiles, verdict
 from search.result import SearchResult
-from search.summary import accuracy_text, models_table, outcome_text, param_text, reference_rows, searched
+from search.summary import accuracy_text, models_table, param_text, reference_rows, searched, short_names
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
+VISIBLE_TRIALS = 100
+"""The others are a click away."""
 
 
-def render(result: SearchResult) -> str:
-    """The page's text. Everything that comes from users' files and names is escaped."""
-    test = result.test
-    pictures = {"curves": figures.search_curves(result)}
-    if test:
-        pictures |= {"confusion": figures.confusion(test), "roc": figures.roc(test)}
-    ranked = result.ranking
+def render(result: SearchResult, folder: Path | None = None) -> str:
+    """The page's text. Everything that comes from users' files and names is escaped.
+
+    Args:
+        folder: the search's, for what the workers wrote beside the journal; without it, or them, the page says what is missing.
+    """
+    shown = evidence(result, folder)
     environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=lambda value: printable(value) if isinstance(value, str) else value)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         result=result,
         experiment=result.started["experiment"],
         data=result.started["data"],
-        slots=result.started["slots"],
-        provenance=result.started["provenance"],
-        test=test,
-        outcomes=outcome_text(result),
+        verdict=verdict(result),
+        tiles=tiles(result),
+        finalists=facts.finalists(result.selection) if result.selection is not None else [],
         references=reference_rows(result),
         models=models_table(result),
+        shown=shown,
+        mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
+        stops=facts.stops(result),
+        failures=facts.failures(result),
+        retried=facts.retried(result),
+        trials=facts.trial_rows(result),
+        origin=facts.origin(result),
+        visible=VISIBLE_TRIALS,
         paths=searched(result),
-        rows=ranked + [trial for trial in result.trials.values() if trial not in ranked],
+        names=short_names(searched(result)),
         text=param_text,
         accuracy=accuracy_text,
-        pictures={name: _inline(figure) for name, figure in pictures.items()},
+        pictures=of_search(result) | of_answer(result, shown),
+        lowest=curves.lowest_shown(result),
+        best_share=BEST_SHARE,
+        least_trials=LEAST_TRIALS,
     )
 
 
-def _inline(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def of_search(result: SearchResult) -> dict[str, Picture]:
+    """The pictures that compare trials, as far as there is something to compare."""
+    found: dict[str, Picture] = {}
+    selection = result.selection
+    if selection is not None and (rows := facts.finalists(selection)):
+        found["finalists"] = picture(partial(comparison.finalists, rows), "The candidates: what the search saw, and the mean over fresh seeds with its interval")
+    if comparison.measured(result):
+        found["pareto"] = picture(partial(comparison.pareto, result), "Validation accuracy against the time that one image takes, with the Pareto front")
+    if result.ranking:
+        found["curves"] = picture(partial(curves.search_curves, result), "Validation accuracy by epoch, a line a trial")
+    if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
+        found["parallel"] = picture(partial(comparison.parallel, result), "Parallel coordinates: an axis a hyperparameter, a line a trial")
+    if shares := importance(result):
+        names = short_names(searched(result))
+        alt = "Importance: " + ", ".join(f"{names[path]} {share[0]:.0%}" for path, share in shares.items())
+        found["importance"] = picture(partial(comparison.importance_bars, shares, names), alt)
+    return found
+
+
+def of_answer(result: SearchResult, shown: Evidence) -> dict[str, Picture]:
+    """The pictures of the answer: its training, and how good it is."""
+    found: dict[str, Picture] = {}
+    answer = result.chosen
+    if answer is not None and len(answer.epochs) > 1:
+        found["own"] = picture(partial(curves.trial_curves, answer), f"Loss and validation accuracy of {answer.trial} by epoch")
+    drawn: dict[str, tuple[str, Any, str]] = {
+        "confusion": ("confusion_matrix", quality.confusion, "Confusion matrix: true classes down, guessed ones across"),
+        "roc": ("roc", quality.roc, "ROC curves, one class against the rest"),
+        "reliability": ("bins", quality.reliability, "Reliability diagram: how often a guess is right, by how sure it was"),
+    }
+    return found | {name: picture(partial(draw, shown.found), alt) for name, (needed, draw, alt) in drawn.items() if shown.has(needed)}
