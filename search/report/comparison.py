@@ -24,7 +24,9 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     """Parallel coordinates: an axis a parameter, a line a trial, the better the brighter; the best one apart. On a phone the axes lie."""
     trials, paths = result.ranking[::-1], varied(result)
     scales = [_scale(result, path) for path in paths]
-    heights = np.array([[scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING for path, scale in zip(paths, scales, strict=True)] for trial in trials])
+    heights = np.array(
+        [[scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING for path, scale in zip(paths, scales, strict=True)] for trial in trials]
+    )
     figure, axes = canvas(*((NARROW, 0.9 + 0.78 * len(paths)) if narrow else (WIDE, 4.4)))
     places = np.arange(len(paths), dtype=float)
     lines = [np.column_stack((row, -places) if narrow else (places, row)) for row in heights]

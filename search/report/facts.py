@@ -32,7 +32,12 @@ def failures(result: SearchResult) -> list[Row]:
     for trial in result.failed:
         groups.setdefault(f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome, []).append(trial)
     return [
-        (kind, str(len(trials)), _names(trials), "; ".join(f"{_shortened(reason)}" for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)))
+        (
+            kind,
+            str(len(trials)),
+            _names(trials),
+            "; ".join(f"{_shortened(reason)}" for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)),
+        )
         for kind, trials in groups.items()
     ]
 
@@ -45,19 +50,22 @@ def retried(result: SearchResult) -> str:
 
 
 def _names(trials: Sequence[TrialResult]) -> str:
-    return ", ".join(trial.trial for trial in trials[:SHOWN_NAMES]) + (" \u2026" if len(trials) > SHOWN_NAMES else "")
+    return ", ".join(trial.trial for trial in trials[:SHOWN_NAMES]) + (" …" if len(trials) > SHOWN_NAMES else "")
 
 
 def _shortened(text: str) -> str:
     line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "\u2026"
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
 
 
 def mistakes(found: Mapping[str, Any]) -> list[Row]:
     """The commonest mistakes: true class, guessed class, how many images, of how many."""
     matrix, classes = found["confusion_matrix"], found["classes"]
     wrong = [(number, row, column) for row, counts in enumerate(matrix) for column, number in enumerate(counts) if row != column and number]
-    return [(classes[row], classes[column], str(number), f"{sum(matrix[row]):,}") for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:SHOWN_MISTAKES]]
+    return [
+        (classes[row], classes[column], str(number), f"{sum(matrix[row]):,}")
+        for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:SHOWN_MISTAKES]
+    ]
 
 
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
@@ -94,18 +102,27 @@ def _mean_interval(mean: float, deviation: float, seeds: int, level: float) -> t
 def origin(result: SearchResult) -> list[tuple[str, str]]:
     """Data set, splits, seeds, versions and cost, as titles and texts."""
     experiment, data, provenance = result.started["experiment"], result.started["data"], result.started["provenance"]
-    setting, size = experiment["base"]["data"], "\u00a0\u00d7\u00a0".join(map(str, data["image"]))
+    setting, size = experiment["base"]["data"], " × ".join(map(str, data["image"]))
     versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in provenance.items() if name.startswith("version.") and value)
     found = [
-        ("Data set", f"{data['name']}: {count(len(data['classes']), 'class').replace('classs', 'classes')}, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
-        ("Splits", f"{data['train']:,} training, {data['val']:,} validation, {data['test']:,} test images; split seed {setting.get('split_seed', 0)}" + _split(setting)),
+        (
+            "Data set",
+            f"{data['name']}: {count(len(data['classes']), 'class').replace('classs', 'classes')}, images of {size} (channels, height, width); fingerprint {data['fingerprint']}",
+        ),
+        (
+            "Splits",
+            f"{data['train']:,} training, {data['val']:,} validation, {data['test']:,} test images; split seed {setting.get('split_seed', 0)}"
+            + _split(setting),
+        ),
         ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}" + _fresh(result)),
         ("Search", f"{experiment['algorithm']} + {experiment['scheduler']}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}"),
         ("Cost", cost(result)),
         ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
         ("Versions", versions),
     ]
-    code = ", ".join(f"{name} {provenance[key]}" for key, name in (("git.commit", "commit"), ("code", "code"), ("host", "host"), ("user", "user")) if provenance.get(key))
+    code = ", ".join(
+        f"{name} {provenance[key]}" for key, name in (("git.commit", "commit"), ("code", "code"), ("host", "host"), ("user", "user")) if provenance.get(key)
+    )
     return [*found, ("Code and place", code)]
 
 

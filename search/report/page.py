@@ -1,10 +1,11 @@
 """The report as one HTML file that needs nothing beside it: no network, no script, no data set."""
 
-from functools import partial
+import functools
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from search.report import comparison, curves, facts, quality
 from search.report.answer import Evidence, evidence
@@ -12,7 +13,7 @@ from search.report.figures import Picture, picture
 from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
 from search.report.verdict import tiles, verdict
 from search.result import SearchResult
-from search.summary import accuracy_text, models_table, param_text, reference_rows, searched, short_names
+from search.summary import accuracy_text, models_table, ms_per_image, param_text, reference_rows, searched, short_names
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -27,7 +28,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         folder: the search's, for what the workers wrote beside the journal; without it, or them, the page says what is missing.
     """
     shown = evidence(result, folder)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=lambda value: printable(value) if isinstance(value, str) else value)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_readable, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         result=result,
         experiment=result.started["experiment"],
@@ -51,9 +52,23 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         accuracy=accuracy_text,
         pictures=of_search(result) | of_answer(result, shown),
         lowest=curves.lowest_shown(result),
+        times=sorted({ms_per_image(trial) for trial in comparison.measured(result)}),
+        corner=shown.has("roc") and quality.corner(shown.found["roc"]) < 1,
         best_share=BEST_SHARE,
         least_trials=LEAST_TRIALS,
     )
+
+
+def write(result: SearchResult, folder: Path, path: Path) -> None:
+    """Write the page of the search in this folder; a reader sees the old one or the new."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render(result, folder), encoding="utf-8")
+    partial.replace(path)
+
+
+def _readable(value: object) -> object:
+    """What is put into the template, without control characters; what the template itself has made stays as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def of_search(result: SearchResult) -> dict[str, Picture]:
@@ -61,17 +76,21 @@ def of_search(result: SearchResult) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     selection = result.selection
     if selection is not None and (rows := facts.finalists(selection)):
-        found["finalists"] = picture(partial(comparison.finalists, rows), "The candidates: what the search saw, and the mean over fresh seeds with its interval")
-    if comparison.measured(result):
-        found["pareto"] = picture(partial(comparison.pareto, result), "Validation accuracy against the time that one image takes, with the Pareto front")
+        found["finalists"] = picture(
+            functools.partial(comparison.finalists, rows), "The candidates: what the search saw, and the mean over fresh seeds with its interval"
+        )
+    if len({ms_per_image(trial) for trial in comparison.measured(result)}) > 1:
+        found["pareto"] = picture(
+            functools.partial(comparison.pareto, result), "Validation accuracy against the time that one image takes, with the Pareto front"
+        )
     if result.ranking:
-        found["curves"] = picture(partial(curves.search_curves, result), "Validation accuracy by epoch, a line a trial")
+        found["curves"] = picture(functools.partial(curves.search_curves, result), "Validation accuracy by epoch, a line a trial")
     if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
-        found["parallel"] = picture(partial(comparison.parallel, result), "Parallel coordinates: an axis a hyperparameter, a line a trial")
+        found["parallel"] = picture(functools.partial(comparison.parallel, result), "Parallel coordinates: an axis a hyperparameter, a line a trial")
     if shares := importance(result):
         names = short_names(searched(result))
         alt = "Importance: " + ", ".join(f"{names[path]} {share[0]:.0%}" for path, share in shares.items())
-        found["importance"] = picture(partial(comparison.importance_bars, shares, names), alt)
+        found["importance"] = picture(functools.partial(comparison.importance_bars, shares, names), alt)
     return found
 
 
@@ -80,10 +99,10 @@ def of_answer(result: SearchResult, shown: Evidence) -> dict[str, Picture]:
     found: dict[str, Picture] = {}
     answer = result.chosen
     if answer is not None and len(answer.epochs) > 1:
-        found["own"] = picture(partial(curves.trial_curves, answer), f"Loss and validation accuracy of {answer.trial} by epoch")
+        found["own"] = picture(functools.partial(curves.trial_curves, answer), f"Loss and validation accuracy of {answer.trial} by epoch")
     drawn: dict[str, tuple[str, Any, str]] = {
         "confusion": ("confusion_matrix", quality.confusion, "Confusion matrix: true classes down, guessed ones across"),
         "roc": ("roc", quality.roc, "ROC curves, one class against the rest"),
         "reliability": ("bins", quality.reliability, "Reliability diagram: how often a guess is right, by how sure it was"),
     }
-    return found | {name: picture(partial(draw, shown.found), alt) for name, (needed, draw, alt) in drawn.items() if shown.has(needed)}
+    return found | {name: picture(functools.partial(draw, shown.found), alt) for name, (needed, draw, alt) in drawn.items() if shown.has(needed)}

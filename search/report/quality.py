@@ -50,19 +50,21 @@ def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
         text = f"{label(name)} ({curve['auc']:.4f})" if is_marked else f"{len(curves) - len(MARKED)} others" if number == len(curves) - 1 else None
         colour = MARKED[number] if is_marked else FAINT
         axes.plot(curve["fpr"], curve["tpr"], color=colour, linewidth=1.8 if is_marked else 1, label=text, rasterized=len(curves) > MOST_NAMES)
-    corner = CORNER if curves and all(np.interp(CORNER / 2, curve["fpr"], curve["tpr"]) > 1 - CORNER / 2 for _, curve in curves) else 1
-    if corner == 1:
+    side = corner(found["roc"])
+    if side == 1:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-    margin = 0.02 * corner
-    axes.set(xlim=(-margin, corner), ylim=(1 - corner, 1 + margin), xlabel="false positive rate", ylabel="true positive rate")
+    margin = 0.02 * side
+    axes.locator_params(nbins=5)
+    axes.set(xlim=(-margin, side), ylim=(1 - side, 1 + margin), xlabel="false positive rate", ylabel="true positive rate")
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], loc="lower right", title="class (area), smallest first")
     return figure
 
 
-def shows_corner(found: Mapping[str, Any]) -> bool:
-    """Whether `roc` shows the upper left corner alone."""
-    return bool(roc(found).axes[0].get_xlim()[1] < 1)
+def corner(curves: Mapping[str, Any]) -> float:
+    """How much of both axes `roc` shows: where all curves are steep, their upper left corner alone."""
+    drawn = [curve for curve in curves.values() if curve["auc"] is not None]
+    return CORNER if drawn and all(np.interp(CORNER / 2, curve["fpr"], curve["tpr"]) > 1 - CORNER / 2 for curve in drawn) else 1
 
 
 @styled

@@ -31,8 +31,8 @@ def interval(share: float, images: int, level: float = LEVEL) -> tuple[float, fl
 
 
 def percent(share: float, images: int = 1000) -> str:
-    """`97.77 %`; with one decimal where there are too few images for two."""
-    return f"{100 * share:.{2 if images >= 1000 else 1}f}\u00a0%"
+    """`97.77%`; with one decimal where there are too few images for two."""
+    return f"{100 * share:.{2 if images >= 1000 else 1}f}%"
 
 
 def points(difference: float) -> str:
@@ -54,9 +54,10 @@ def _asked(result: SearchResult) -> str:
     experiment, data = result.started["experiment"], result.started["data"]
     names = list(short_names(searched(result)).values())
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
-    until = {"fifo": "each was trained to its end"}.get(experiment["scheduler"], f"{experiment['scheduler']} stopped those that fell behind")
+    how = {"bayes": "Bayesian", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
+    until = {"fifo": "each was trained to its end", "asha": "ASHA stopped those that fell behind"}.get(experiment["scheduler"], experiment["scheduler"])
     return (
-        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data['name']} apart best? {experiment['algorithm']} search "
+        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data['name']} apart best? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
@@ -103,7 +104,9 @@ def _sure(result: SearchResult) -> str:
     if near > 0:
         text += f" {count(near, 'other trial')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
     if len(result.ranking) > 1:
-        text += f" And it is the highest of {len(result.ranking):,} measured on the same images, which makes it optimistic; search.select would say by how much."
+        text += (
+            f" And it is the highest of {len(result.ranking):,} measured on the same images, which makes it optimistic; search.select would say by how much."
+        )
     return text
 
 
