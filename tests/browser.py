@@ -109,7 +109,9 @@ def look(page: Path, width: int, profile: Path, *, picture: Path | None = None) 
     program = browser()
     assert program is not None
     environment = {**os.environ, "HOME": str(profile)}
-    running = subprocess.Popen([program, *WORDS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    running = subprocess.Popen(
+        [program, *WORDS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
     try:
         told, until = profile / "DevToolsActivePort", time.monotonic() + START_S
         while not told.exists() or not told.read_text().strip():

@@ -14,7 +14,7 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"trainables"}, "cluster": {"cluster"}}
 
 DOORS = {
-    "optuna": {"search/algorithms/bayes.py"},
+    "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     "mlflow": {"search/tracking.py"},
     "ray.tune": {"search/seats.py", "search/trial.py", "search/tuning.py"},
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
@@ -33,7 +33,7 @@ DOORS = {
     },
     "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
     "yaml": {"search/config_file.py"},
-    "matplotlib": {"search/report/figures.py", "search/report/page.py"},
+    "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
     "safetensors": {"trainables/checkpoint.py"},
     "torchmetrics": {"trainables/evaluate.py"},
     "torchvision": {

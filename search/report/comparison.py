@@ -16,12 +16,12 @@ from search.summary import is_baseline, ms_per_image, param_text, searched, shor
 MISSING = -0.14
 """Where on an axis of parallel coordinates a trial passes that does not have the parameter; its values lie from 0 to 1."""
 MOST_OPTIONS = 20
-COLOURS = "cividis"
+COLOURS = "cividis_r"
 
 
 @styled
 def parallel(result: SearchResult, narrow: bool = False) -> Figure:
-    """Parallel coordinates: an axis a parameter, a line a trial, the better the brighter; the best one apart. On a phone the axes lie."""
+    """Parallel coordinates: an axis a parameter, a line a trial, the better the darker; the best one apart. On a phone the axes lie."""
     trials, paths = result.ranking[::-1], varied(result)
     scales = [_scale(result, path) for path in paths]
     heights = np.array(
@@ -41,7 +41,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     axes.set(xlim=(-0.25, 1.12) if narrow else (-0.25, len(paths) - 0.55), ylim=(-len(paths) + 0.6, 0.5) if narrow else (-0.22, 1.12))
     axes.set_axis_off()
     bar = figure.colorbar(drawn, ax=axes, orientation="horizontal" if narrow else "vertical", fraction=0.05, pad=0.02, aspect=30)
-    bar.set_label("validation accuracy" + (f" ({floor:.3f} or less: darkest)" if floor > accuracies.min() else ""))
+    bar.set_label("validation accuracy" + (f" ({floor:.3f} or less: palest)" if floor > accuracies.min() else ""))
     bar.outline.set_visible(False)
     return figure
 
@@ -79,7 +79,7 @@ def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has
     room = 4 if narrow else MOST_OPTIONS
     shown = ranked if is_choice and len(ranked) <= room else [ranked[0], ranked[-1]] if ranked else []
     halo = [patheffects.withStroke(linewidth=2.6, foreground="white")]
-    texts = [(label(param_text(value), 10 if narrow else 18), scale[value]) for value in shown] + [("–", MISSING)] * has_missing
+    texts = [(label(param_text(value), 10 if narrow else 18), scale[value]) for value in shown] + [("none", MISSING)] * has_missing
     for text, height in texts:
         at = (height, -place - 0.1) if narrow else (place + 0.04, height)
         how = {"ha": "center", "va": "top"} if narrow else {"ha": "left", "va": "center"}
@@ -89,7 +89,7 @@ def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has
 
 
 @styled
-def importance_bars(shares: Mapping[str, tuple[float, float, float]], names: Mapping[str, str], narrow: bool = False) -> Figure:
+def importance_bars(shares: Mapping[str, tuple[float, ...]], names: Mapping[str, str], narrow: bool = False) -> Figure:
     """A bar a parameter, the most important on top, with the bounds of most shares when the trials are drawn anew."""
     figure, axes = canvas(NARROW if narrow else WIDE, 0.7 + 0.36 * len(shares))
     paths = list(shares)[::-1]

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.report.verdict import LEVEL, count, duration, moment
+from search.report.verdict import LEVEL, count, data_title, duration, moment
 from search.result import SearchResult, Selection, TrialResult
 from search.summary import param_text, searched
 
@@ -102,28 +102,20 @@ def _mean_interval(mean: float, deviation: float, seeds: int, level: float) -> t
 def origin(result: SearchResult) -> list[tuple[str, str]]:
     """Data set, splits, seeds, versions and cost, as titles and texts."""
     experiment, data, provenance = result.started["experiment"], result.started["data"], result.started["provenance"]
-    setting, size = experiment["base"]["data"], " × ".join(map(str, data["image"]))
+    setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
     versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in provenance.items() if name.startswith("version.") and value)
-    found = [
-        (
-            "Data set",
-            f"{data['name']}: {count(len(data['classes']), 'class').replace('classs', 'classes')}, images of {size} (channels, height, width); fingerprint {data['fingerprint']}",
-        ),
-        (
-            "Splits",
-            f"{data['train']:,} training, {data['val']:,} validation, {data['test']:,} test images; split seed {setting.get('split_seed', 0)}"
-            + _split(setting),
-        ),
-        ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}" + _fresh(result)),
+    parts = ", ".join(f"{data[part]:,} {title}" for part, title in (("train", "training"), ("val", "validation"), ("test", "test")))
+    places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
+    return [
+        ("Data set", f"{data_title(result)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
+        ("Splits", f"{parts} images; split seed {setting.get('split_seed', 0)}{_split(setting)}"),
+        ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}"),
         ("Search", f"{experiment['algorithm']} + {experiment['scheduler']}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}"),
         ("Cost", cost(result)),
         ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
         ("Versions", versions),
+        ("Code and place", ", ".join(f"{title} {provenance[key]}" for key, title in places.items() if provenance.get(key))),
     ]
-    code = ", ".join(
-        f"{name} {provenance[key]}" for key, name in (("git.commit", "commit"), ("code", "code"), ("host", "host"), ("user", "user")) if provenance.get(key)
-    )
-    return [*found, ("Code and place", code)]
 
 
 def _split(setting: Mapping[str, Any]) -> str:
@@ -146,7 +138,8 @@ def cost(result: SearchResult) -> str:
     wall_s = sum(session.last_ms - session.began_ms for session in sessions) / 1000
     held_s = sum((session.last_ms - session.began_ms) * session.slots for session in sessions) / 1000
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
+    rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
     return (
-        f"{wall_s:,.0f} s ({duration(wall_s)}) from start to end, {used_s:,.0f} s of them in training on {count(result.started['slots'], 'slot')}; "
-        f"{used_s * devices / 3600:.3g} {unit} hours used, {held_s * devices / 3600:.3g} held; {result.epochs_trained:,} epochs"
+        f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, {result.epochs_trained:,} epochs of the search, on "
+        f"{count(result.started['slots'], 'slot')}; {used_s * devices / 3600:.3g} {unit} hours in training, {held_s * devices / 3600:.3g} held"
     )

@@ -18,7 +18,7 @@ ANSWER, STRONG, SECOND, FAINT, INK = "#d55e00", "#0072b2", "#009e73", "#b4bdc7",
 MANY = 150
 """More lines than these are drawn as pixels inside the SVG, which stays small and quick."""
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "text.parse_math": False,

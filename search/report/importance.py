@@ -21,27 +21,28 @@ BEST_SHARE = 0.25
 """Which of the trials are called the best."""
 LEAST_TRIALS = 10
 """With fewer, a quarter of them says nothing."""
-RESAMPLES, MOST_DRAWN = 40, 20_000
-"""How often the trials are drawn anew, with replacement, to see how much the answer depends on them; and how many are drawn in all."""
+RESAMPLES, MOST_DRAWN = 30, 20_000
+"""How often as many trials are drawn anew, with replacement, to see how much depends on chance; and the most that are drawn in all."""
 
 
-def importance(result: SearchResult) -> dict[str, tuple[float, float, float]]:
-    """Of each searched parameter with several values, the most important first: its share of the importance of all (they add up to 1), and between
-    which bounds four in five shares lie when the trials are drawn anew. Empty of too few trials, or where none is better than another.
+def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
+    """Of each searched parameter with several values, the most important first: its share of the importance of all, the mean over drawing the trials
+    anew, and between which bounds four in five of these shares lie. Empty of too few trials, or where none is better than another.
     """
     trials = result.ranking
     if len(trials) < LEAST_TRIALS or len({trial.accuracy for trial in trials}) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    distributions = {path: found for path in result.started["experiment"]["space"]["domains"] if (found := _distribution(result, path)) is not None}
+    distributions = {path: known for path in result.started["experiment"]["space"]["domains"] if (known := _distribution(result, path)) is not None}
     if not distributions:
         return {}
     frozen = [_frozen(trial, distributions) for trial in trials]
-    whole = _shares(frozen)
     generator = np.random.default_rng(0)
-    drawn = [_shares([frozen[row] for row in generator.integers(0, len(frozen), len(frozen))]) for _ in range(min(RESAMPLES, MOST_DRAWN // len(frozen)))]
-    bounds = {path: np.quantile([shares.get(path, 0.0) for shares in drawn], (0.1, 0.9)) for path in whole}
-    return {path: (share, float(bounds[path][0]), float(bounds[path][1])) for path, share in sorted(whole.items(), key=lambda pair: -pair[1])}
+    samples = [[frozen[row] for row in generator.integers(0, len(frozen), len(frozen))] for _ in range(min(RESAMPLES, MOST_DRAWN // len(frozen)))]
+    drawn = [_shares(sample) for sample in samples]
+    shares = {path: [each.get(path, 0.0) for each in drawn] for path in distributions}
+    found: dict[str, tuple[float, ...]] = {path: (float(np.mean(each)), *map(float, np.quantile(each, (0.1, 0.9)))) for path, each in shares.items()}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
 
 
 def _distribution(result: SearchResult, path: str) -> BaseDistribution | None:

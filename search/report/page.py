@@ -11,7 +11,7 @@ from search.report import comparison, curves, facts, quality
 from search.report.answer import Evidence, evidence
 from search.report.figures import Picture, picture
 from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
-from search.report.verdict import tiles, verdict
+from search.report.verdict import data_title, tiles, verdict
 from search.result import SearchResult
 from search.summary import accuracy_text, models_table, ms_per_image, param_text, reference_rows, searched, short_names
 from trainables.errors import printable
@@ -33,6 +33,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         result=result,
         experiment=result.started["experiment"],
         data=result.started["data"],
+        title=data_title(result),
         verdict=verdict(result),
         tiles=tiles(result),
         finalists=facts.finalists(result.selection) if result.selection is not None else [],

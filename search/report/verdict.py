@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -50,6 +51,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def data_title(result: SearchResult) -> str:
+    """The data set's name, of a folder with the folder's own."""
+    data = result.started["data"]
+    return f"{data['name']} {Path(data['root']).name}" if data["name"] == "folder" else str(data["name"])
+
+
 def _asked(result: SearchResult) -> str:
     experiment, data = result.started["experiment"], result.started["data"]
     names = list(short_names(searched(result)).values())
@@ -57,7 +64,7 @@ def _asked(result: SearchResult) -> str:
     how = {"bayes": "Bayesian", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
     until = {"fifo": "each was trained to its end", "asha": "ASHA stopped those that fell behind"}.get(experiment["scheduler"], experiment["scheduler"])
     return (
-        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data['name']} apart best? {how} search "
+        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data_title(result)} apart best? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
@@ -121,11 +128,17 @@ def _selected(verdict: dict[str, Any], images: int) -> str:
     if search_value is not None:
         difference = mean - search_value
         text += f", {points(difference)} {'less' if difference < 0 else 'more'} than the {percent(search_value, images)} that the search saw"
+    return f"{text}.{_compared(verdict)}"
+
+
+def _compared(verdict: dict[str, Any]) -> str:
+    """What became of the other candidates."""
     rows = verdict.get("rows") or []
     tied, worse = ([row["candidate"] for row in rows if row.get("state") in states] for states in (("tied",), ("worse", "dropped")))
-    text += "."
+    text = ""
     if tied:
-        text += f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the paired tests tell (error rate {verdict.get('alpha') or 0.05:.0%}); the quickest was taken."
+        rate = f"{verdict.get('alpha') or 1 - LEVEL:.0%}"
+        text += f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the paired tests tell (error rate {rate}); the quickest was taken."
     if worse:
         text += f" {', '.join(worse)} {'is' if len(worse) == 1 else 'are'} clearly worse."
     return text
@@ -144,27 +157,28 @@ def _network(result: SearchResult) -> str:
         return f"None was tried: {name} is the best of what was fitted without one."
     difference = network.accuracy - baseline.accuracy
     noise = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(sum(trial.accuracy * (1 - trial.accuracy) for trial in (network, baseline)) / images)
-    text = f"The best network ({network.config['model']['name']}) reaches {percent(network.accuracy, images)}, {name} on hand-made features {percent(baseline.accuracy, images)}"
-    judged = "Yes: " if difference > noise else "No: " if difference < -noise else "Hardly: "
-    beyond = "more" if abs(difference) > noise else "no more"
-    return f"{judged}{text[0].lower()}{text[1:]}, {points(difference)} {'less' if difference >= 0 else 'more'} and {beyond} than {images:,} images' noise.{_speed(network, baseline)}"
+    judged = "Yes" if difference > noise else "No" if difference < -noise else "Hardly"
+    beyond = "beyond" if abs(difference) > noise else "within"
+    behind = f"{points(difference)} {'less' if difference >= 0 else 'more'}, {beyond} the noise of {images:,} images"
+    reached = f"the best network ({network.config['model']['name']}) reaches {percent(network.accuracy, images)}"
+    return f"{judged}: {reached}, {name} on hand-made features {percent(baseline.accuracy, images)}: {behind}.{_speed(network, baseline)}"
 
 
 def _speed(network: TrialResult, baseline: TrialResult) -> str:
     times = ms_per_image(network), ms_per_image(baseline)
     if times[0] is None or times[1] is None:
         return ""
-    ratio = times[0] / times[1]
-    return f" For one image the network takes {times[0]:.3g} ms, the other {times[1]:.3g} ms{f', {1 / ratio:.1f} times as long' if ratio < 0.8 else ''}."
+    return f" For one image the network takes {times[0]:.3g} ms, the other {times[1]:.3g} ms."
 
 
 def _tested(result: SearchResult) -> str:
     test = test_of(result)
     if not test:
         return f"Not known yet. {opened(result.openings)}"
-    low, high = interval(test["accuracy"], test["images"])
-    text = f"{percent(test['accuracy'], test['images'])} of the {test['images']:,} test images are named right ({LEVEL:.0%} interval: {percent(low, test['images'])} to "
-    return f"{text}{percent(high, test['images'])}); nothing was chosen by them. {opened(result.openings)}"
+    images = test["images"]
+    low, high = (percent(bound, images) for bound in interval(test["accuracy"], images))
+    text = f"{percent(test['accuracy'], images)} of the {images:,} test images are named right ({LEVEL:.0%} interval: {low} to {high}); nothing was chosen by them."
+    return f"{text} {opened(result.openings)}"
 
 
 def opened(openings: list[Opening]) -> str:
