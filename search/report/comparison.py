@@ -32,7 +32,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     lines = [np.column_stack((row, -places) if narrow else (places, row)) for row in heights]
     accuracies = np.array([trial.accuracy for trial in trials])
     floor = np.quantile(accuracies, 0.25)
-    drawn = LineCollection(lines, cmap=COLOURS, alpha=0.75 if len(trials) <= 40 else 0.45, linewidths=1.2, rasterized=len(trials) > MANY)
+    drawn = LineCollection(lines, cmap=COLOURS, alpha=min(0.75, max(0.2, 40 / len(trials))), linewidths=1.2, rasterized=len(trials) > MANY)
     drawn.set_array(np.maximum(accuracies, floor))
     axes.add_collection(drawn)
     axes.plot(*lines[-1].T, color=ANSWER, linewidth=2.6, zorder=4)
@@ -133,7 +133,8 @@ def pareto(result: SearchResult, narrow: bool = False) -> Figure:
     handles.append(Line2D([], [], color=ANSWER, marker="o", markerfacecolor="none", label="Pareto front"))
     for trial in edge[-4:] if narrow else edge[-8:]:
         at = (ms_per_image(trial), trial.accuracy)
-        axes.annotate(label(trial.config["model"]["name"], 20), at, (-6, 5), textcoords="offset points", ha="right", fontsize=8.5)
+        side = "center" if trial is edge[0] else "right"
+        axes.annotate(label(trial.config["model"]["name"], 20), at, (0 if trial is edge[0] else -6, 7), textcoords="offset points", ha=side, fontsize=8.5)
     low = max(float(np.quantile([trial.accuracy for trial in trials], 0.1)), min(trial.accuracy for trial in trials))
     low, high = min(low, edge[0].accuracy), edge[-1].accuracy
     margin = 0.08 * (high - low) or 0.05

@@ -59,7 +59,7 @@ def _curve(trial: TrialResult) -> tuple[list[int], list[float]]:
 def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
     curves = [_curve(trial) for trial in trials]
     drawn = [np.column_stack(curve) for curve in curves if len(curve[0]) > 1]
-    alpha = 0.75 if len(trials) <= 40 else 0.4
+    alpha = min(0.75, max(0.1, 30 / len(trials)))
     axes.add_collection(LineCollection(drawn, colors=colour, linewidths=1.1, alpha=alpha, rasterized=len(drawn) > MANY))
     single = np.array([(epochs[0], values[0]) for epochs, values in curves if len(epochs) == 1]).reshape(-1, 2)
     axes.plot(single[:, 0], single[:, 1], "o", color=colour, markersize=3.5, alpha=alpha, rasterized=len(single) > MANY)

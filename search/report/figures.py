@@ -18,6 +18,9 @@ ANSWER, STRONG, SECOND, FAINT, INK = "#d55e00", "#0072b2", "#009e73", "#b4bdc7",
 MANY = 150
 """More lines than these are drawn as pixels inside the SVG, which stays small and quick."""
 
+PIXELS = 140
+"""An inch, of what is drawn as pixels."""
+
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -74,7 +77,7 @@ def picture(draw: Draw, alt: str) -> Picture:
 @styled
 def _inline(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", dpi=200, metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", dpi=PIXELS, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue().replace(b"'DejaVu Sans'", b"system-ui, 'DejaVu Sans'")).decode()
 
 

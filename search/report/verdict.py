@@ -177,8 +177,8 @@ def _tested(result: SearchResult) -> str:
         return f"Not known yet. {opened(result.openings)}"
     images = test["images"]
     low, high = (percent(bound, images) for bound in interval(test["accuracy"], images))
-    text = f"{percent(test['accuracy'], images)} of the {images:,} test images are named right ({LEVEL:.0%} interval: {low} to {high}); nothing was chosen by them."
-    return f"{text} {opened(result.openings)}"
+    text = f"{percent(test['accuracy'], images)} of the {images:,} test images are named right ({LEVEL:.0%} interval: {low} to {high})"
+    return f"{text}; nothing was chosen by them. {opened(result.openings)}"
 
 
 def opened(openings: list[Opening]) -> str:

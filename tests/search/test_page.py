@@ -28,6 +28,7 @@ from trainables.evaluate import report
 
 SCRIPT, LONG = "<script>alert(1)</script>", "a class whose name has exactly sixty characters and no more!"
 NAMES = (SCRIPT, LONG, "$\\frac{x}{", "\x1b[2J ☃ 猫")
+BEGAN_MS = 1_795_000_000_000
 SPACE = SearchSpace(
     {
         "model.name": Choice("table2", "deep_cnn", "svm"),
@@ -57,7 +58,7 @@ def evaluated(classes: tuple[str, ...]) -> dict[str, Any]:
 def events(experiment: Experiment, trials: int, classes: tuple[str, ...] = ("a", "b")) -> Iterator[tuple[str, dict[str, Any]]]:
     """A played search: a fifth of its trials diverges or fails, ASHA stops some, the best one is tested."""
     searched = changed(experiment, space=SPACE, algorithm="random", scheduler="asha", trials=trials or 1, base=TrialConfig().override({"epochs": 9}))
-    facts = {**started_event(), "experiment": searched.describe()}
+    facts = {**started_event(), "began_ms": BEGAN_MS, "experiment": searched.describe()}
     yield "started", {"name": "played", **facts, "data": {**facts["data"], "classes": list(classes)}}
     generator, best = np.random.default_rng(0), (0.0, "")
     for number in range(1, trials + 1):
@@ -91,7 +92,7 @@ def played(experiment: Experiment, trials: int, classes: tuple[str, ...] = ("a",
     told = events(experiment, trials, classes)
     result = SearchResult()
     for number, (kind, data) in enumerate(told, 1):
-        result.apply(Event(number, 1_795_000_000_000 + 100 * number, kind, json.loads(json.dumps(data))))
+        result.apply(Event(number, BEGAN_MS + 100 * number, kind, json.loads(json.dumps(data))))
     best = result.best
     if best is not None:
         result.tested["epoch"] = best.best_epoch
