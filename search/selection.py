@@ -6,7 +6,8 @@ seeds alone, the same ones for all candidates, so that two of them differ by wha
 - A race: after each seed that all candidates have (from the second on) the leader is compared with every other one. Who is behind in a paired t-test
   leaves. The test's variance is that of the pair's differences or, if larger, the one pooled over all candidates (a two-way layout,
   candidates and seeds): of two or three differences alone it would be a matter of chance. The error rate is shared among all comparisons
-  that there may be (Bonferroni), so that it holds for the whole race. Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+  that there may be (Bonferroni), each candidate with each as the leader, for who leads is seen in the same seeds: so it holds for the whole race.
+  Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
 - Ties: who is left, and behind the leader by less than half a standard error of the difference, counts as its equal; among equals the one that
   takes the least time for an image is chosen, if it is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives away
   more than one seed's deviation too often when there are five candidates: `tests/bench/selection.py`.)
@@ -110,8 +111,8 @@ class Race:
 
     @cached_property
     def comparisons(self) -> int:
-        """How many there may be: every other candidate with the leader, after each seed from the second on."""
-        return max(1, (len(self.candidates) - 1) * (self.seeds - LEAST_SEEDS + 1))
+        """How many there may be: every candidate with every other as the leader, after each seed from the second on."""
+        return max(1, len(self.candidates) * (len(self.candidates) - 1) * (self.seeds - LEAST_SEEDS + 1))
 
     @property
     def rounds(self) -> int:
