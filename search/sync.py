@@ -23,7 +23,7 @@ def command(args: argparse.Namespace) -> int:
             runs = Runs(uri, folder)
             for batch in batched(Tail(folder / FILE_NAME).new()):
                 runs.project(batch)
-            runs.leave(result.sessions[-1].last_ms)
+            runs.leave(result.now[-1].last_ms)
         except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return complain(RuntimeError(f"MLflow did not take everything ({masked(reason)}). Try again later; {folder / FILE_NAME} has it all."), NOT_READY)

@@ -290,6 +290,8 @@ class Runs:
         """Trials whose params are there."""
         self.stored: dict[str, set[str]] = {}
         """The numbers of the events whose files are stored with each run."""
+        self.verdicts: list[str] = []
+        """The trainings that were chosen, the last one last."""
         self.waiting: dict[str, dict[str, list[Any]]] = {}
 
     def project(self, events: list[Event]) -> None:
@@ -305,6 +307,8 @@ class Runs:
             if status == "RUNNING":
                 self._wait(run_id, tags={"outcome": "interrupted"})
                 self.wanted[run_id] = ("KILLED", time_ms)
+        if self.result.selection is not None and self.result.selection.outcome == "running":
+            self._wait(self.parent, tags={"selection.outcome": "interrupted"})
         self._flush()
 
     def _project_event(self, event: Event) -> None:
@@ -321,6 +325,8 @@ class Runs:
                 self._store(event)
             case "finished":
                 self._finish(event)
+            case "selecting":
+                self._wait(self.parent, tags={"selection.outcome": "running"})
             case "selected":
                 self._select(event)
             case "concluded":
@@ -478,10 +484,13 @@ class Runs:
         self._wait(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
 
     def _select(self, event: Event) -> None:
-        """What was chosen, on the parent and on the chosen training's run."""
-        verdict, selection = event.data, self.result.selection
+        """What was chosen, on the parent and on the chosen training's run; what was chosen before is no more."""
+        verdict = event.data
+        for trial in self.verdicts:
+            self._wait(self.runs[trial], tags={"selected": "false"})
+        self.verdicts.append(verdict["trial"])
         figures = {f"selected/val_accuracy_{name}": verdict["expected"][name] for name in ("mean", "low", "high", "std")}
-        step = sum(len(trial.epochs) for trial in selection.repeats.values()) if selection is not None else 0
+        step = len(self.verdicts)
         self._wait(self.parent, metrics={**figures, "selected/search_value": verdict["search_value"]}, time_ms=event.time_ms, step=step)
         self._wait(self.parent, tags={"selected.candidate": verdict["candidate"], "selected.trial": verdict["trial"]})
         self._wait(self.runs[verdict["trial"]], tags={"selected": "true"})

@@ -18,6 +18,7 @@ from cluster.errors import NotReady
 from search import tracking
 from search.experiment import Experiment, absolute
 from search.secrets import masked
+from search.sync import main as sync
 from search.tracking import Tracker, check_tracking, sqlite_path
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
@@ -473,3 +474,33 @@ def test_an_sqlite_file_in_no_folder_is_not_ready(tmp_path: Path) -> None:
 def test_a_password_is_masked() -> None:
     assert masked("postgresql://u:p@h:5/db") == "postgresql://***@h:5/db"
     assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
+
+
+def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_says_so(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver)
+    terms = {"candidates": ["t0001", "t0002"], "seeds": 2, "alpha": 0.05, "slots": 2}
+    driver.journal.append("selecting", **terms, began_ms=time.time_ns() // 1_000_000)
+    for name in terms["candidates"]:  # type: ignore[attr-defined]
+        known = driver.result.trials[name]
+        driver.journal.append("suggested", trial=f"{name}-s1", params=known.params, config=known.config, repeat_of=name, seed=1)
+        driver.journal.append("running", trial=f"{name}-s1", attempt=1)
+        driver.journal.append("epoch", trial=f"{name}-s1", epoch=1, metrics=report(1)["metrics"])
+    for mean, name in ((0.9, "t0001"), (0.8, "t0002")):
+        expected = {"mean": mean, "low": mean, "high": mean, "std": 0.0, "seeds": 2}
+        names = {"candidate": name, "trial": f"{name}-s1", "leader": name}
+        driver.journal.append("selected", **names, expected=expected, search_value=1.0, rows=[], alpha=0.05, level=0.95)
+    tracker.close()
+    assert not tracker.error
+    parent, children = runs(uri, tracker)
+    assert (parent.data.metrics["selected/val_accuracy_mean"], parent.data.tags["selection.outcome"]) == (0.8, "running")
+    assert {run.data.tags["search.trial"]: run.data.tags["selected"] for run in children if "selected" in run.data.tags} == {
+        "t0001-s1": "false",
+        "t0002-s1": "true",
+    }
+    begun_ms = driver.result.trials["t0009"].started_ms
+    assert sync(["played", "--storage", str(experiment.storage), "--tracking", uri]) == 0
+    parent, children = runs(uri, tracker)
+    repeats = [run for run in children if run.data.tags["search.role"] == "repeat"]
+    assert parent.data.tags["selection.outcome"] == "interrupted"
+    assert [run.info.status for run in repeats] == ["KILLED", "KILLED"]
+    assert all(run.info.end_time >= run.info.start_time >= begun_ms for run in repeats)
