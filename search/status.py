@@ -23,7 +23,7 @@ SHOWN = 40
 
 def state(result: SearchResult, holder: str, go_on: str) -> str:
     """What the search is doing, in words."""
-    if holder:
+    if holder and result.now is result.sessions:
         return f"running now ({holder})"
     if result.outcome == "running":
         ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
@@ -40,8 +40,8 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
-    """The search in a few lines."""
+def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = "") -> list[str]:
+    """The search in a few lines; how to go on with it, or with its selection."""
     experiment, data = result.started["experiment"], result.started["data"]
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
     best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
@@ -49,19 +49,22 @@ def lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
         f"{result.name}: {experiment['space']['name']} on {data['name']}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}",
-        *selection_lines(result),
+        *selection_lines(result, holder, go_on_selecting),
     ]
 
 
-def selection_lines(result: SearchResult) -> list[str]:
+def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     """How its selection stands, if there is one."""
     selection = result.selection
     if selection is None:
         return []
+    runs = bool(holder) and result.now is selection.sessions
+    stands = f"running now ({holder})" if runs else "cut off" if selection.outcome == "running" else selection.outcome
     ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
-    begun = f"  selection {selection.outcome}: {len(selection.started['candidates'])} candidates, {ended} trainings have ended"
+    count = len(selection.started["candidates"])
+    begun = f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} training{'s' * (ended != 1)} ended"
     return [
-        begun,
+        begun + ("" if runs or selection.outcome == "completed" else f"; go on with: {go_on}"),
         *(f"    {name} left: {left['reason']}" for name, left in selection.dropped.items()),
         *(f"    {text}" for text in selection_sentences(selection)),
     ]
@@ -99,7 +102,7 @@ def command(args: argparse.Namespace) -> int:
         print(json.dumps(as_json(result, holder)))
         return 0
     console = Terminal()
-    for line in lines(result, holder, verb_for("resume", args.name, args.storage)):
+    for line in lines(result, holder, *(verb_for(verb, args.name, args.storage) for verb in ("resume", "select"))):
         say(console, line)
     if result.trials:
         console.print(table(result, len(result.trials) if args.all else SHOWN), markup=False)
@@ -121,7 +124,12 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         }
         for name, trial in result.trials.items()
     }
-    return {"name": result.name, "outcome": result.outcome, "reason": result.reason, "holder": holder, "counts": result.counts, "trials": trials}
+    found = {"name": result.name, "outcome": result.outcome, "reason": result.reason, "holder": holder, "counts": result.counts, "trials": trials}
+    if (selection := result.selection) is None:
+        return found
+    trainings = {name: training.outcome for name, training in selection.repeats.items()}
+    chosen = {key: selection.verdict.get(key) for key in ("candidate", "trial")}
+    return {**found, "selection": {"outcome": selection.outcome, "reason": selection.reason, "trainings": trainings, **chosen}}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -106,3 +106,17 @@ def test_the_commands(open_driver: OpenDriver, experiment: Experiment, command: 
     assert command("search.why", "played", "t0001").stdout.startswith("t0001 of played\n")
     wrong = command("search.why", "played", "t77")
     assert (wrong.returncode, wrong.stderr) == (2, "error: no trial 't77' in played, which has t0001 to t0009.\n")
+
+
+def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(open_driver: OpenDriver, experiment: Experiment, command: Command) -> None:
+    driver = play(open_driver(experiment))
+    driver.journal.append("selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=1)
+    driver.journal.append("suggested", trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1)
+    said = lines(driver.result, "process 7 on far", "go", "select")
+    assert said[1] == "  completed"
+    assert said[3] == "  selection running now (process 7 on far): 2 candidates, 0 trainings ended"
+    assert lines(driver.result, "", "go", "select")[3] == "  selection cut off: 2 candidates, 0 trainings ended; go on with: select"
+    driver.journal.append("concluded", outcome="completed", reason="")
+    assert lines(driver.result, "", "go", "select")[3] == "  selection completed: 2 candidates, 0 trainings ended"
+    shown = json.loads(command("search.status", "played", "--json").stdout)["selection"]
+    assert shown == {"outcome": "completed", "reason": "", "trainings": {"t0001-s1": "pending"}, "candidate": None, "trial": None}
