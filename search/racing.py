@@ -7,7 +7,7 @@ from search.algorithms.base import Algorithm
 from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import Event, Journal
-from search.result import FAILED, UNFINISHED, Selection, TrialResult
+from search.result import FAILED, Selection, TrialResult
 from search.schedulers.base import Stop
 from search.selection import Comparison, Race
 from search.space import Params
@@ -76,10 +76,11 @@ class RaceDriver(Driver):
         for name, trial in self.trials.items():
             if trial.outcome == "completed":
                 self.race.scores[trial.repeat_of][number_of(name)] = trial.accuracy
-            elif trial.outcome in UNFINISHED and trial.repeat_of in self.race.out:
-                self._end(name, "stopped", self.race.out[trial.repeat_of])
+            if "memory" in trial.retries and trial.kind != "memory":
+                self.narrowed.add(name)
         super().go_on()
         self._drop_behind()
+        self._withdraw()
 
     @property
     def best(self) -> dict[str, TrialResult]:
@@ -101,7 +102,7 @@ class RaceDriver(Driver):
     def _propose(self) -> tuple[str, TrialConfig] | None:
         for candidate, number in self._open():
             known = self.result.trials[candidate]
-            seed = (self.experiment.seed + number) % MOST_SEED
+            seed = self._seed(number)
             try:
                 config = TrialConfig.from_dict(known.config).override({"seed": seed})
             except ConfigError as error:  # what once was a config may be none after a change of code
@@ -112,6 +113,14 @@ class RaceDriver(Driver):
             self.active.add(name)
             return name, config
         return None
+
+    def _seed(self, number: int) -> int:
+        """The seed of this number: what others have had, else the next one after the search's own that no training has had."""
+        drawn = {number_of(name): int(trial.config["seed"]) for name, trial in self.selection.repeats.items()}
+        if number in drawn:
+            return drawn[number]
+        taken = {*drawn.values(), self.experiment.seed, *(trial.config.get("seed") for trial in self.result.trials.values())}
+        return next(seed for step in range(1, MOST_SEED) if (seed := (self.experiment.seed + step) % MOST_SEED) not in taken)
 
     def _judge(self, trial: str, epoch: int) -> Stop | None:
         """A training of who has left goes on no further."""
@@ -137,6 +146,13 @@ class RaceDriver(Driver):
             facts = {"difference": pair.difference, "error": pair.error, "p": pair.p} if pair is not None else {}
             self.journal.append("dropped", candidate=candidate, seeds=self.race.rounds, reason=reason, **facts)
             self._leave_race(candidate, reason, pair)
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Trainings of who has left are not begun, or begun again, any more."""
+        while (name := next((name for name in self.left if self.trials[name].repeat_of in self.race.out), None)) is not None:
+            self.left.remove(name)
+            self._end(name, "stopped", self.race.out[self.trials[name].repeat_of])
 
     def _leave_race(self, candidate: str, reason: str, pair: Comparison | None) -> None:
         self.race.out[candidate] = reason

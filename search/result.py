@@ -19,6 +19,9 @@ UNFINISHED = ("pending", "running", "interrupted")
 PICTURES = "pictures"
 """The folder of the search's own pictures, in its folder; with them, everything is drawn."""
 
+TERMS = ("candidates", "seeds", "alpha")
+"""What a selection's race rests on: with other terms it is another race."""
+
 NO_TIME = "no time was left"
 """Why a trial was not evaluated that a resume with more time evaluates."""
 
@@ -125,6 +128,13 @@ class Selection:
     outcome: str = "running"
     reason: str = ""
 
+    def judge_anew(self) -> None:
+        """On other terms the race is another: who was clearly worse may not be now, and trainings that ended for that go on."""
+        self.dropped = {name: left for name, left in self.dropped.items() if "p" not in left}
+        for trial in self.repeats.values():
+            if trial.outcome == "stopped" and trial.repeat_of not in self.dropped:
+                trial.outcome, trial.reason, trial.stop, trial.ended_ms = "interrupted", "", {}, 0
+
     @property
     def chosen(self) -> TrialResult | None:
         """The training whose network was chosen."""
@@ -208,7 +218,7 @@ class SearchResult:
                 self._suggest(event.data)
             case "tested":
                 self._test(event)
-            case "unevaluated" if self.selection is None:
+            case "unevaluated" if self.now is self.sessions:
                 self.unevaluated = event.data["reasons"]
             case "evidence" if event.data["file"] == PICTURES:
                 self.is_drawn = True
@@ -246,6 +256,8 @@ class SearchResult:
         if self.selection is None:
             self.selection = Selection(event.data, [session])
         else:
+            if any(self.selection.started.get(name) != event.data.get(name) for name in TERMS):
+                self.selection.judge_anew()
             self.selection.started = event.data
             self.selection.sessions.append(session)
             self.selection.outcome, self.selection.reason = "running", ""

@@ -142,17 +142,21 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
         raise ConfigError(f"--seeds must be {LEAST_SEEDS} to {MOST_SEEDS} (got {seeds}): one alone says nothing of chance.")
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
-    candidates = before["candidates"] if before and top is None else [trial.trial for trial in best_few(result, top or TOP)]
+    gone_on = result.now is result.sessions  # the search has, since its selection: there may be others among its best
+    few = top or (len(before["candidates"]) if before else TOP)
+    candidates = before["candidates"] if before and top is None and not gone_on else [trial.trial for trial in best_few(result, few)]
     return {"candidates": candidates, "seeds": seeds, "alpha": alpha}
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
-    """The best trials that ended, no two of the same configuration, without those whose checkpoints were found damaged."""
+    """The best trials that ended, no two of the same configuration (but for the seed), without those whose checkpoints were found damaged."""
     found: list[TrialResult] = []
     for trial in result.ranking:
-        if trial.ended_ms and trial.trial not in result.passed_over and all(trial.config != other.config for other in found):
+        if len(found) == count:
+            break
+        if trial.ended_ms and trial.trial not in result.passed_over and all({**trial.config, "seed": 0} != {**other.config, "seed": 0} for other in found):
             found.append(trial)
-    return found[:count]
+    return found
 
 
 def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """A selection's decisions, played without Ray: who is trained next, who leaves, what a kill between two lines changes."""
 
+import argparse
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,8 @@ from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import Journal
 from search.racing import RaceDriver, number_of, training
-from search.result import SearchResult
+from search.result import SearchResult, TrialResult
+from search.select import best_few, terms_of
 from tests.search.conftest import OpenDriver, Report, changed, play, reopened, report
 from trainables.config import TrialConfig
 
@@ -156,3 +158,108 @@ def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
     assert result.selection.repeats.keys() == driver.trials.keys()
     assert result.selection.dropped.keys() == driver.race.out.keys()
     assert result.chosen is result.best
+
+
+def test_other_terms_make_another_race(begin: Any, searched: Driver) -> None:
+    """Whoever was worse than a candidate that is none any more is judged anew, and its training that was stopped goes on to its end."""
+
+    def worst_last(config: TrialConfig, epoch: int) -> Report:
+        accuracy = 0.5 + 0.001 * config.seed if config.epochs == 9 else 0.9 + 0.001 * config.seed
+        return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
+
+    of = {(trial.params["optimizer.lr"], trial.params["epochs"]): name for name, trial in searched.result.trials.items()}
+    worst, leader = of[0.001, 9], of[0.1, 3]
+    first = play(begin(candidates=[worst, leader]), worst_last, slots=4)
+    assert list(first.race.out) == [worst]
+    assert "stopped" in {trial.outcome for trial in first.trials.values()}
+    alone = play(begin(candidates=[worst]), worst_last)
+    assert alone.race.alive == [worst]
+    assert {trial.outcome for trial in alone.trials.values()} == {"completed"}
+    assert alone.race.rounds == 4
+    again = play(begin(candidates=[worst, leader]), worst_last)
+    assert list(again.race.out) == [worst]
+
+
+def test_the_same_terms_leave_out_who_was_clearly_worse(begin: Any) -> None:
+    first = play(begin(), noisy)
+    again = begin()
+    assert (again.race.out, again.suggest()) == (first.race.out, None)
+
+
+def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_left(begin: Any, searched: Driver) -> None:
+    of = {trial.params["optimizer.lr"]: name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3}
+    driver: RaceDriver = begin(candidates=[of[0.001], of[0.1]], seeds=3)
+    handed = [driver.suggest() for _ in range(6)]
+    for suggestion in handed:
+        assert suggestion is not None
+        driver.running(suggestion[0])
+    driver.fail(training(of[0.001], 3), "lost", "its node was lost")
+    for suggestion in handed[:5]:
+        assert suggestion is not None
+        name, config = suggestion
+        for epoch in (1, 2, 3):
+            if name != training(of[0.001], 3):
+                driver.report(name, noisy(config, epoch))
+    assert list(driver.race.out) == [of[0.001]]
+    assert (list(driver.left), driver.trials[training(of[0.001], 3)].outcome) == ([], "stopped")
+
+
+def test_a_selection_remembers_which_trainings_ran_out_of_memory_beside_others(begin: Any) -> None:
+    driver: RaceDriver = begin()
+    (name, _) = driver.suggest() or ("", None)
+    driver.running(name)
+    driver.fail(name, "memory", "out of memory")
+    assert begin().narrowed == {name}
+
+
+def test_fresh_seeds_are_none_that_the_search_has_trained_with(experiment: Experiment, open_driver: OpenDriver) -> None:
+    """The space fixes one, or searches it."""
+    own = changed(experiment, base=experiment.base.override({"seed": 2}))
+    searched = play(open_driver(own))
+    assert {trial.config["seed"] for trial in searched.result.trials.values()} == {2}
+    journal, events = Journal.reopen(own.folder)
+    race = RaceDriver(own, journal)
+    race.replay(events)
+    journal.append("selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=time.time_ns() // 1_000_000)
+    race.go_on()
+    play(race, noisy)
+    journal.close()
+    seeds = [[trial.config["seed"] for trial in race.trials.values() if trial.repeat_of == name] for name in ("t0001", "t0002")]
+    assert seeds == [[1, 3, 4], [1, 3, 4]]
+
+
+def test_what_could_not_be_evaluated_of_a_search_that_goes_on_after_its_selection_is_known(begin: Any) -> None:
+    driver = begin()
+    driver.journal.append("unevaluated", reasons={"of the selection": ["t0001-s1"]})
+    assert driver.result.unevaluated == {}
+    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
+    driver.journal.append("unevaluated", reasons={"no time was left": ["t0002"]})
+    assert driver.result.unevaluated == {"no time was left": ["t0002"]}
+
+
+def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(begin: Any, searched: Driver) -> None:
+    args = argparse.Namespace(top=None, seeds=None, alpha=None)
+    few = [trial.trial for trial in best_few(searched.result, 2)]
+    driver = begin(candidates=list(reversed(few)))
+    assert terms_of(args, driver.result)["candidates"] == list(reversed(few))
+    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
+    assert terms_of(args, driver.result)["candidates"] == few
+
+
+def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: Driver) -> None:
+    result = searched.result
+    first, second = result.ranking[:2]
+    second.config = {**first.config, "seed": 99}
+    assert second not in best_few(result, 9)
+    assert len(best_few(result, 9)) == 8
+
+
+def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:
+    result = SearchResult()
+    for number in range(10_000):
+        name = f"t{number:05d}"
+        config = {"model": {"name": "deep_cnn"}, "optimizer": {"name": "adam", "lr": number}}
+        result.trials[name] = TrialResult(name, {}, config, "completed", epochs={1: report(1, number / 10_000)["metrics"]}, ended_ms=1)
+    began = time.monotonic()
+    assert [trial.trial for trial in best_few(result, 5)] == ["t09999", "t09998", "t09997", "t09996", "t09995"]
+    assert time.monotonic() - began < 3
