@@ -176,7 +176,7 @@ SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "mean": ("mean", "{:.4f}".format),
     "std": ("std", "{:.4f}".format),
     "seeds": ("seeds", str),
-    "p": ("p", "{:.2g}".format),
+    "p": ("p", lambda p: f"{p:.2g}" if p >= 0.001 else f"{p:.0e}"),
     "ms_per_image": ("ms an image", "{:.3g}".format),
     "state": ("", str),
 }
