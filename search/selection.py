@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 ALPHA, LEVEL = 0.05, 0.95
 """The error rate of all comparisons together, and the interval's confidence."""
@@ -65,6 +64,8 @@ def compare(scores: NDArray[np.float64], comparisons: int) -> tuple[int, list[Co
         scores: accuracies, (candidates, seeds), at least two of each.
         comparisons: among how many the error rate is shared.
     """
+    from scipy import stats  # half a second, which verbs that compare nothing need not wait
+
     count, seeds = scores.shape
     leader = int(scores.mean(axis=1).argmax())
     rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
@@ -81,6 +82,8 @@ def compare(scores: NDArray[np.float64], comparisons: int) -> tuple[int, list[Co
 
 def expect(values: Sequence[float], candidates: int, level: float = LEVEL) -> Expected:
     """The expected value of the one chosen among so many candidates, from its accuracies with at least two fresh seeds."""
+    from scipy import stats
+
     count, mean, std = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
     error, tail = std / math.sqrt(count), (1 - level) / 2
     low, high = (float(stats.t.isf(share, count - 1)) for share in (tail / candidates, tail))
@@ -89,6 +92,8 @@ def expect(values: Sequence[float], candidates: int, level: float = LEVEL) -> Ex
 
 def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
     """The interval for a network's accuracy on images of this kind, from so many of them (Wilson's score interval)."""
+    from scipy import stats
+
     found = stats.binomtest(round(accuracy * images), images).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
 
