@@ -124,7 +124,14 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         }
         for name, trial in result.trials.items()
     }
-    found = {"name": result.name, "outcome": result.outcome, "reason": result.reason, "holder": holder, "counts": result.counts, "trials": trials}
+    found: dict[str, object] = {
+        "name": result.name,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "holder": holder,
+        "counts": result.counts,
+        "trials": trials,
+    }
     if (selection := result.selection) is None:
         return found
     trainings = {name: training.outcome for name, training in selection.repeats.items()}
