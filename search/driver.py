@@ -188,6 +188,8 @@ class Driver:
 
     def _hear(self, event: Event) -> None:
         trial = event.data.get("trial", "")
+        if trial not in self.trials:  # of the search itself, or of its selection
+            return
         match event.kind:
             case "suggested":
                 self.algorithm.replay(trial, event.data["params"])

@@ -1,36 +1,44 @@
-"""What a search leaves to look at: the best trial's checkpoint, config and test, and the pictures."""
+"""What a search leaves to look at: the answer's checkpoint, config and test, the pictures, and the page."""
 
 import json
 from pathlib import Path
 
 from search.journal import Journal
-from search.report import figures
-from search.result import SearchResult, TrialResult
+from search.report import curves, figures, quality
+from search.report.answer import test_of
+from search.report.page import write
+from search.result import PICTURES, SearchResult, TrialResult
 from search.summary import TOP, checkpoint_of
+
+PAGE = "report.html"
 
 
 def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
-    """The best trial's evidence and the pictures, into the search's folder; the journal says that they are worth keeping. The search's own
+    """The answer's evidence, the pictures and the page, into the search's folder; the journal says that they are worth keeping. The search's own
     picture comes last: with it, everything is drawn.
     """
-    best = result.best
-    if best is None:
+    answer = result.chosen
+    if answer is None:
         return
-    journal.append("evidence", trial=best.trial, file=str(checkpoint_of(best, Path())), path="checkpoint")
-    for trial in [best, *(trial for trial in result.ranking[:TOP] if trial is not best)]:
+    journal.append("evidence", trial=answer.trial, file=str(checkpoint_of(answer, Path())), path="checkpoint")
+    for trial in [answer, *(trial for trial in result.ranking[:TOP] if trial is not answer)]:
         own = Path("trials") / trial.trial / "evidence"
-        figures.save(figures.trial_curves(trial), folder / own / "curves.png")
-        if trial is best:
-            _best_evidence(best, result, folder / own)
+        figures.save(curves.trial_curves(trial), folder / own / "curves.png")
+        if trial is answer:
+            _evidence(answer, result, folder / own)
         journal.append("evidence", trial=trial.trial, file=str(own), path="")
-    figures.save(figures.search_curves(result), folder / "pictures" / "curves.png")
-    journal.append("evidence", trial="", file="pictures", path="")
+    write(result, folder, folder / PAGE)
+    figures.save(curves.search_curves(result), folder / PICTURES / "curves.png")
+    journal.append("evidence", trial="", file=PAGE, path="")
+    journal.append("evidence", trial="", file=PICTURES, path="")
 
 
-def _best_evidence(best: TrialResult, result: SearchResult, own: Path) -> None:
-    test = result.test
-    (own / "config.json").write_text(json.dumps(best.config, indent=1))
+def _evidence(answer: TrialResult, result: SearchResult, own: Path) -> None:
+    """The answer's config, and how it did on the test part; its worker wrote that with images, which a search of an earlier version lacks."""
+    test = test_of(result)
+    (own / "config.json").write_text(json.dumps(answer.config, indent=1))
     if test:
-        (own / "test.json").write_text(json.dumps(test, indent=1))
-        figures.save(figures.confusion(test), own / "test_confusion.png")
-        figures.save(figures.roc(test), own / "test_roc.png")
+        if not (own / "test.json").exists():
+            (own / "test.json").write_text(json.dumps(test, indent=1))
+        figures.save(quality.confusion(test), own / "test_confusion.png")
+        figures.save(quality.roc(test), own / "test_roc.png")

@@ -16,6 +16,9 @@ FAILED = ("diverged", "failed")
 UNFINISHED = ("pending", "running", "interrupted")
 """Outcomes that a resume goes on with."""
 
+PICTURES = "pictures"
+"""The folder of the search's own pictures, in its folder; with them, everything is drawn."""
+
 NO_TIME = "no time was left"
 """Why a trial was not evaluated that a resume with more time evaluates."""
 
@@ -207,7 +210,7 @@ class SearchResult:
                 self._test(event)
             case "unevaluated" if self.selection is None:
                 self.unevaluated = event.data["reasons"]
-            case "evidence" if trial is None:
+            case "evidence" if event.data["file"] == PICTURES:
                 self.is_drawn = True
             case "finished":
                 self.outcome, self.reason = event.data["outcome"], event.data["reason"]

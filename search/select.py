@@ -18,6 +18,7 @@ from search.cli import AUTO_COUNT, NOT_READY, REFUSED, HelpFormatter, Parser, Re
 from search.display import RaceDisplay
 from search.experiment import PLACE, Experiment
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
+from search.lease import holder_of
 from search.outcome import print_selection
 from search.provenance import provenance
 from search.result import SearchResult, TrialResult
@@ -106,7 +107,9 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
         Refused: it has not.
     """
     if result.outcome not in ("completed", "time_budget") or (result.unfinished and result.outcome == "completed"):
-        raise Refused(f"the search '{experiment.name}' has not come to its end ({result.outcome}). Go on with it first: {verb('resume', experiment)}")
+        holder = holder_of(experiment.folder)
+        remedy = f"{holder} runs it now: {verb('status', experiment)}" if holder else f"Go on with it first: {verb('resume', experiment)}"
+        raise Refused(f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}")
     if not result.ranking:
         raise Refused(f"no trial of '{experiment.name}' counts: there is nothing to choose among. The reasons: {verb('status', experiment)}")
 

@@ -1,5 +1,6 @@
 """A search's result in words and tables: for the terminal's end, for MLflow's note, for `--json`."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from search.result import SearchResult, Selection, TrialResult
 from search.selection import of_images
 from trainables.config import TrialConfig
 from trainables.errors import printable
+from trainables.models.registry import MODELS
 
 TOP = 10
 
@@ -41,6 +43,25 @@ def outcome_text(result: SearchResult) -> str:
 def searched(result: SearchResult) -> list[str]:
     """The paths that were searched, in the space's order."""
     return list(result.started["experiment"]["space"]["domains"])
+
+
+def short_names(paths: list[str]) -> dict[str, str]:
+    """A word for each path: `optimizer.lr` is `lr`, `model.name` is `model`; the path itself where the word would mean two."""
+    words = {path: path.removesuffix(".name") if path.endswith(".name") else path.rpartition(".")[2] for path in paths}
+    taken = Counter(words.values())
+    return {path: word if taken[word] == 1 else path for path, word in words.items()}
+
+
+def is_baseline(trial: TrialResult) -> bool:
+    """Whether it is fitted without a network; a model that is no longer registered counts as a network."""
+    model = MODELS.get(trial.config["model"]["name"])
+    return model is not None and model.kind == "baseline"
+
+
+def ms_per_image(trial: TrialResult) -> float | None:
+    """Milliseconds for one image alone; None where that was not measured."""
+    found: float | None = trial.evaluation.get("cost", {}).get("inference", {}).get("batch_1", {}).get("median_ms")
+    return found
 
 
 def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], TrialResult | None]]:

@@ -340,7 +340,8 @@ class Runs:
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
         if packed := facts.get("packing", {}).get("reason", ""):
             self._wait(self.parent, tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"})
-        self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"]})
+        folds = {"folds": facts["data"]["folds"]} if facts["data"].get("folds") else {}
+        self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"], **folds})
 
     def _experiment(self, title: str) -> str:
         """The experiment of this title: found, brought back if it was deleted, or made."""

@@ -47,11 +47,25 @@ def checkpoint_in(job: Job, epoch: int) -> Path:
     return Path(job["folder"]) / f"epoch-{epoch:04d}"
 
 
+def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation without what is there to be looked at alone: images, and the reliability diagram's bins."""
+    return {name: value for name, value in found.items() if name not in ("wrong", "bins")}
+
+
 def without_curves(found: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation as the journal takes it: of each curve the area alone, and no confusion matrix of very many classes."""
+    """An evaluation as the journal takes it for each trial: of each curve the area alone, no confusion matrix of very many classes, no pictures."""
     large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
-    kept = {name: value for name, value in found.items() if name not in {"roc", *large}}
+    kept = {name: value for name, value in without_pictures(found).items() if name not in {"roc", *large}}
     return {**kept, "auc": {name: curve["auc"] for name, curve in found["roc"].items()}}
+
+
+def _keep(job: Job, name: str, found: dict[str, Any]) -> None:
+    """Write a whole evaluation beside the trial's checkpoints."""
+    from trainables.checkpoint import write_whole
+
+    file = Path(job["folder"]) / "evidence" / name
+    file.parent.mkdir(exist_ok=True)
+    write_whole(file, json.dumps(found))
 
 
 def _end_beyond_repair(error: BaseException) -> None:
@@ -96,23 +110,27 @@ class Process:
 
     @_in_use
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Open the test part for one trial's checkpoint: `test` is the evaluation, or `damaged` says what is wrong with the checkpoint."""
+        """Open the test part for one trial's checkpoint: `test` is the evaluation without its pictures, which are in the trial's folder; or
+        `damaged` says what is wrong with the checkpoint.
+        """
         from trainables.checkpoint import CheckpointError
         from trainables.evaluate import evaluate
 
         if dataset.test is None:
             raise ValueError("the data set's test part is sealed")
         try:
-            return {"test": evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, checkpoint_in(job, epoch), device=self._device)}
+            found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, checkpoint_in(job, epoch), device=self._device)
         except CheckpointError as error:
             return {"damaged": str(error)}
+        _keep(job, "test.json", found)
+        return {"test": without_pictures(found)}
 
     @_in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves; or `damaged`. With them it is in the
-        trial's folder, for a person; those of the best trials reach MLflow with their pictures (`evidence.draw`).
+        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves and pictures; or `damaged`. With them it is in
+        the trial's folder, for a person; those of the best trials reach MLflow with their pictures (`evidence.draw`).
         """
-        from trainables.checkpoint import CheckpointError, write_whole
+        from trainables.checkpoint import CheckpointError
         from trainables.evaluate import evaluate
 
         dataset = self._kept(dataset)
@@ -123,9 +141,7 @@ class Process:
         except Exception as error:
             _end_beyond_repair(error)
             raise
-        file = Path(job["folder"]) / "evidence" / "val.json"
-        file.parent.mkdir(exist_ok=True)
-        write_whole(file, json.dumps(found))
+        _keep(job, "val.json", found)
         return {"val": without_curves(found)}
 
     @_in_use

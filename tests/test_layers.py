@@ -14,7 +14,7 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"trainables"}, "cluster": {"cluster"}}
 
 DOORS = {
-    "optuna": {"search/algorithms/bayes.py"},
+    "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
     "mlflow": {"search/tracking.py", "search/registry.py", "search/served.py"},
     "ray.tune": {"search/seats.py", "search/trial.py", "search/tuning.py"},
@@ -34,7 +34,7 @@ DOORS = {
     },
     "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
     "yaml": {"search/config_file.py"},
-    "matplotlib": {"search/report/figures.py", "search/report/page.py"},
+    "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
     "safetensors": {"trainables/checkpoint.py"},
     "torchmetrics": {"trainables/evaluate.py"},
     "onnxruntime": {"trainables/export.py"},

@@ -17,6 +17,7 @@ from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Labels, Part, Selected
 from trainables.loop import Pixels, autocast, eval_batch, on_device, shared_tensor
+from trainables.mistakes import confidently_wrong
 from trainables.models.registry import MODELS
 
 CURVE_POINTS = 200
@@ -75,7 +76,8 @@ class Classifier:
 
 
 def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Load the checkpoint at `path` and measure it on `part` (see `report` and `probabilities`). With folds, `members` says how good each network is
+    """Load the checkpoint at `path` and measure it on `part` (see `report` and `probabilities`); `wrong` are the images most confidently wrong (see
+    `mistakes`). With folds, `members` says how good each network is
     by itself: `accuracy` (of each, on what it is asked), their `mean` and sample standard deviation `std`.
 
     Raises:
@@ -83,10 +85,11 @@ def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, d
     """
     parts = _asked(config, dataset, part)
     each = _by_network(config, dataset, parts, path, device)
-    found = report(part.labels, _together(parts, each), dataset.classes)
+    chances = _together(parts, each)
+    found = {**report(part.labels, chances, dataset.classes), "wrong": confidently_wrong(part, chances)}
     if dataset.folds is None:
         return found
-    alone = [float(metrics.accuracy_score(own.labels, chances.argmax(axis=1))) for own, chances in zip(parts, each, strict=True)]
+    alone = [float(metrics.accuracy_score(own.labels, said.argmax(axis=1))) for own, said in zip(parts, each, strict=True)]
     return {**found, "members": {"accuracy": alone, "mean": fmean(alone), "std": stdev(alone)}}
 
 
@@ -195,7 +198,7 @@ def members_of(module: Chances | Committee | None) -> list[Chances]:
 
 def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes' numbers of images); confusion matrix; ROC curves
-    and AUC, one class against the rest; the expected calibration error (`calibration_error`).
+    and AUC, one class against the rest; the expected calibration error (`calibration_error`) and the bins behind it (`calibration_bins`).
 
     Args:
         labels: true class numbers, (images,).
@@ -227,6 +230,7 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
             "auc": float(np.average(areas, weights=support[occurring])) if len(areas) else None,
         },
         "ece": calibration_error(labels, chances),
+        "bins": calibration_bins(guesses == labels, chances.max(axis=1)),
         "per_class": per_class,
         "confusion_matrix": metrics.confusion_matrix(labels, guesses, labels=numbers).tolist(),
         "classes": list(classes),
@@ -242,6 +246,17 @@ def calibration_error(labels: Labels, chances: Probabilities) -> float:
 
     found = multiclass_calibration_error(torch.from_numpy(chances), torch.from_numpy(labels), chances.shape[1], n_bins=CALIBRATION_BINS, norm="l1")
     return float(found)
+
+
+def calibration_bins(right: NDArray[np.bool_], confidence: NDArray[np.float64]) -> dict[str, list[float]]:
+    """Of each of the 15 bins of the guess's probability: how many `images`, and the sums of `confidence` and of guesses that are `right`.
+
+    Args:
+        right: whether each image's guess is right, (images,).
+        confidence: the guess's probability, (images,).
+    """
+    weights = {"images": np.ones(len(right)), "confidence": confidence, "right": right.astype(float)}
+    return {name: np.histogram(confidence, CALIBRATION_BINS, (0, 1), weights=weight)[0].tolist() for name, weight in weights.items()}
 
 
 def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The pictures of a search (`figures`) and its page (`page`); `python -m search.report NAME` writes the page."""
+"""The pictures of a search and its page (`page`), whose words are in `verdict` and whose tables in `facts`; `python -m search.report NAME` writes it."""

@@ -1,9 +1,9 @@
-"""python -m search.report NAME: one HTML page with the table, the curves and the test evaluation."""
+"""python -m search.report NAME: one HTML page with the verdict, the pictures and every trial."""
 
 from pathlib import Path
 
 from search.cli import Parser, guarded
-from search.report.page import render
+from search.report.page import write
 from search.result import SearchResult
 from trainables.errors import printable
 
@@ -20,10 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write(folder: Path, out: Path | None) -> int:
     path = out or folder / "report.html"
-    partial = path.with_name(path.name + ".partial")
-    page = render(SearchResult.read(folder))
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write(SearchResult.read(folder), folder, path)
     print(printable(str(path)))
     return 0
 

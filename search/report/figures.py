@@ -1,101 +1,101 @@
-"""The pictures, by matplotlib, drawn from results alone."""
+"""What all pictures share: canvas, colours, text; as PNG files for MLflow and as SVG, wide and narrow, for the page. By matplotlib."""
 
-from collections.abc import Mapping
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.ticker import MaxNLocator
 
-from search.result import SearchResult, TrialResult
 from trainables.errors import printable
 
-BEST, COMPLETED, STOPPED = "#d1495b", "#2e6f95", "#b8c0c8"
-MAX_LEGEND = 12
+ANSWER, STRONG, SECOND, FAINT, INK = "#d55e00", "#0072b2", "#009e73", "#b4bdc7", "#3b4653"
+"""The answer, the rest, a second kind, what matters less, and text: of the colours of Okabe and Ito, which colour-blind people tell apart."""
+MANY = 150
+"""More lines than these are drawn as pixels inside the SVG, which stays small and quick."""
+
+PIXELS = 140
+"""An inch, of what is drawn as pixels."""
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "text.parse_math": False,
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8c97a4",
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e7ebef",
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.handlelength": 1.4,
+    "figure.dpi": 72,
+}
+"""Text stays text, and a dollar sign begins no formula."""
+
+styled = rc_context(STYLE)
+"""Decorates whatever makes or writes a figure."""
+
+Draw = Callable[[bool], Figure]
+"""Draws for a phone (True) or a laptop."""
+WIDE, HALF, NARROW = 9.6, 4.7, 3.75
+"""Widths in inches: of the page, of half of it, of a phone's screen; one inch is 96 of a browser's pixels."""
 
 
-def search_curves(result: SearchResult) -> Figure:
-    """Validation accuracy by epoch, a line a trial: the best, the completed, the stopped."""
-    figure, axes = _canvas(8, 4.5)
-    ranked = result.ranking
-    best = result.best
-    for trial in reversed(ranked):
-        is_best = trial is best
-        colour = BEST if is_best else COMPLETED if trial.outcome == "completed" else STOPPED
-        epochs, values = list(trial.epochs), [metrics["val/accuracy"] for metrics in trial.epochs.values()]
-        axes.plot(
-            epochs, values, color=colour, linewidth=2.4 if is_best else 1, alpha=1 if is_best else 0.6, marker="o" if len(epochs) == 1 else None, markersize=3
-        )
-    for colour, label in ((BEST, f"best: {best.trial}" if best else "best"), (COMPLETED, "completed"), (STOPPED, "stopped early")):
-        axes.plot([], [], color=colour, label=label)
-    axes.set(xlabel="epoch", ylabel="validation accuracy", title=f"{result.name}: {len(result.trials)} trials")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right", frameon=False)
-    return figure
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page holds it: addresses with the image inside them, and what it shows in words."""
+
+    wide: str
+    narrow: str
+    alt: str
 
 
-def trial_curves(trial: TrialResult) -> Figure:
-    """Training and validation loss, and validation accuracy, by epoch."""
-    figure, axes = _canvas(7, 4)
-    epochs = list(trial.epochs)
-    right = axes.twinx()
-    for name, colour in (("train/loss", STOPPED), ("val/loss", COMPLETED)):
-        axes.plot(epochs, [metrics[name] for metrics in trial.epochs.values()], color=colour, label=name, marker="o", markersize=3)
-    right.plot(epochs, [metrics["val/accuracy"] for metrics in trial.epochs.values()], color=BEST, label="val/accuracy", marker="o", markersize=3)
-    axes.set(xlabel="epoch", ylabel="loss", title=trial.trial)
-    right.set_ylabel("validation accuracy")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    lines = [*axes.get_lines(), *right.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], loc="center right", frameon=False)
-    return figure
+def picture(draw: Draw, alt: str) -> Picture:
+    """Draw for both widths."""
+    return Picture(_inline(draw(False)), _inline(draw(True)), alt)
 
 
-def confusion(test: Mapping[str, Any]) -> Figure:
-    """True classes down, predicted ones across; the number of images in each cell, for up to 20 classes."""
-    matrix, classes = test["confusion_matrix"], test["classes"]
-    side = min(12, 3 + 0.45 * len(classes))
-    figure, axes = _canvas(side + 0.5, side)
-    axes.imshow(matrix, cmap="Blues")
-    ticks = range(len(classes))
-    axes.set_xticks(ticks, [_label(name) for name in classes], rotation=90 if max(map(len, classes)) > 2 else 0)
-    axes.set_yticks(ticks, [_label(name) for name in classes])
-    highest = max(map(max, matrix)) or 1
-    for row, counts in enumerate(matrix if len(classes) <= 20 else []):
-        for column, count in enumerate(counts):
-            axes.text(column, row, count or "", ha="center", va="center", fontsize=8, color="white" if count > highest / 2 else "black")
-    axes.set(xlabel="predicted", ylabel="true", title=f"test: {test['images']:,} images, accuracy {test['accuracy']:.4f}")
-    axes.spines[:].set_visible(False)
-    return figure
+@styled
+def _inline(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", dpi=PIXELS, metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue().replace(b"'DejaVu Sans'", b"system-ui, 'DejaVu Sans'")).decode()
 
 
-def roc(test: Mapping[str, Any]) -> Figure:
-    """One class against the rest, with the area under each curve."""
-    figure, axes = _canvas(6, 5)
-    drawn = {name: curve for name, curve in test["roc"].items() if curve["auc"] is not None}
-    for name, curve in drawn.items():
-        axes.plot(curve["fpr"], curve["tpr"], linewidth=1.2, label=f"{_label(name)} ({curve['auc']:.4f})")
-    axes.plot([0, 1], [0, 1], color=STOPPED, linewidth=1, linestyle="--")
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC, one class against the rest (area)")
-    if 0 < len(drawn) <= MAX_LEGEND:
-        axes.legend(loc="lower right", fontsize=8, frameon=False)
-    return figure
-
-
-def _label(name: str) -> str:
-    """A class's name as matplotlib can show it: a dollar sign would begin a formula, a letter that the font lacks is warned of."""
-    has = get_font(findfont(FontProperties())).get_char_index
-    return "".join(letter if has(ord(letter)) else "□" for letter in printable(name)[:20]).replace("$", r"\$")
-
-
+@styled
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    figure.savefig(path, dpi=130)
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Any]:
+def canvas(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure and its axes; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return figure, figure.subplots(rows, columns)
+
+
+def label(name: str, most: int = 16) -> str:
+    """A name as a picture can show it: not too long, and with a box for a letter that the font lacks, of which matplotlib would warn."""
+    has = get_font(findfont(FontProperties())).get_char_index
+    text = printable(name)
+    return "".join(letter if has(ord(letter)) else "□" for letter in (text if len(text) <= most else text[: most - 1] + "…"))

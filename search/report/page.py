@@ -1,47 +1,109 @@
-"""The report as one HTML file that needs nothing beside it."""
+"""The report as one HTML file that needs nothing beside it: no network, no script, no data set."""
 
-import base64
-import io
+import functools
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
+from markupsafe import Markup
 
-from search.report import figures
+from search.report import comparison, curves, facts, quality
+from search.report.answer import Evidence, evidence
+from search.report.figures import Picture, picture
+from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
+from search.report.verdict import data_title, tiles, verdict
 from search.result import SearchResult
-from search.summary import accuracy_text, models_table, outcome_text, param_text, reference_rows, searched
+from search.summary import accuracy_text, models_table, ms_per_image, param_text, reference_rows, searched, short_names
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
+VISIBLE_TRIALS = 100
+"""The others are a click away."""
 
 
-def render(result: SearchResult) -> str:
-    """The page's text. Everything that comes from users' files and names is escaped."""
-    test = result.test
-    pictures = {"curves": figures.search_curves(result)}
-    if test:
-        pictures |= {"confusion": figures.confusion(test), "roc": figures.roc(test)}
-    ranked = result.ranking
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=lambda value: printable(value) if isinstance(value, str) else value)
+def render(result: SearchResult, folder: Path | None = None) -> str:
+    """The page's text. Everything that comes from users' files and names is escaped.
+
+    Args:
+        folder: the search's, for what the workers wrote beside the journal; without it, or them, the page says what is missing.
+    """
+    shown = evidence(result, folder)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_readable, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         result=result,
         experiment=result.started["experiment"],
         data=result.started["data"],
-        slots=result.started["slots"],
-        provenance=result.started["provenance"],
-        test=test,
-        outcomes=outcome_text(result),
+        title=data_title(result),
+        verdict=verdict(result),
+        tiles=tiles(result),
+        finalists=facts.finalists(result.selection) if result.selection is not None else [],
         references=reference_rows(result),
         models=models_table(result),
+        shown=shown,
+        mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
+        stops=facts.stops(result),
+        failures=facts.failures(result),
+        retried=facts.retried(result),
+        trials=facts.trial_rows(result),
+        origin=facts.origin(result),
+        visible=VISIBLE_TRIALS,
         paths=searched(result),
-        rows=ranked + [trial for trial in result.trials.values() if trial not in ranked],
+        names=short_names(searched(result)),
         text=param_text,
         accuracy=accuracy_text,
-        pictures={name: _inline(figure) for name, figure in pictures.items()},
+        pictures=of_search(result) | of_answer(result, shown),
+        lowest=curves.lowest_shown(result),
+        times=sorted({ms_per_image(trial) for trial in comparison.measured(result)}),
+        corner=shown.has("roc") and quality.corner(shown.found["roc"]) < 1,
+        best_share=BEST_SHARE,
+        least_trials=LEAST_TRIALS,
     )
 
 
-def _inline(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def write(result: SearchResult, folder: Path, path: Path) -> None:
+    """Write the page of the search in this folder; a reader sees the old one or the new."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render(result, folder), encoding="utf-8")
+    partial.replace(path)
+
+
+def _readable(value: object) -> object:
+    """What is put into the template, without control characters; what the template itself has made stays as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def of_search(result: SearchResult) -> dict[str, Picture]:
+    """The pictures that compare trials, as far as there is something to compare."""
+    found: dict[str, Picture] = {}
+    selection = result.selection
+    if selection is not None and (rows := facts.finalists(selection)):
+        found["finalists"] = picture(
+            functools.partial(comparison.finalists, rows), "The candidates: what the search saw, and the mean over fresh seeds with its interval"
+        )
+    if len({ms_per_image(trial) for trial in comparison.measured(result)}) > 1:
+        found["pareto"] = picture(
+            functools.partial(comparison.pareto, result), "Validation accuracy against the time that one image takes, with the Pareto front"
+        )
+    if result.ranking:
+        found["curves"] = picture(functools.partial(curves.search_curves, result), "Validation accuracy by epoch, a line a trial")
+    if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
+        found["parallel"] = picture(functools.partial(comparison.parallel, result), "Parallel coordinates: an axis a hyperparameter, a line a trial")
+    if shares := importance(result):
+        names = short_names(searched(result))
+        alt = "Importance: " + ", ".join(f"{names[path]} {share[0]:.0%}" for path, share in shares.items())
+        found["importance"] = picture(functools.partial(comparison.importance_bars, shares, names), alt)
+    return found
+
+
+def of_answer(result: SearchResult, shown: Evidence) -> dict[str, Picture]:
+    """The pictures of the answer: its training, and how good it is."""
+    found: dict[str, Picture] = {}
+    answer = result.chosen
+    if answer is not None and len(answer.epochs) > 1:
+        found["own"] = picture(functools.partial(curves.trial_curves, answer), f"Loss and validation accuracy of {answer.trial} by epoch")
+    drawn: dict[str, tuple[str, Any, str]] = {
+        "confusion": ("confusion_matrix", quality.confusion, "Confusion matrix: true classes down, guessed ones across"),
+        "roc": ("roc", quality.roc, "ROC curves, one class against the rest"),
+        "reliability": ("bins", quality.reliability, "Reliability diagram: how often a guess is right, by how sure it was"),
+    }
+    return found | {name: picture(functools.partial(draw, shown.found), alt) for name, (needed, draw, alt) in drawn.items() if shown.has(needed)}

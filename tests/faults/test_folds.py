@@ -12,8 +12,8 @@ from tests.faults.oracle import all_runs, story
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-FOLDS = 3
-WORDS = ("--space", TINY, "--algorithm", "grid", "--scheduler", "fifo", "--folds", FOLDS, "--trials", 3, "--set", "data.train_limit=200")
+FOLDS, TRIALS = 3, 2
+WORDS = ("--space", TINY, "--algorithm", "grid", "--scheduler", "fifo", "--folds", FOLDS, "--trials", TRIALS, "--set", "data.train_limit=200")
 
 
 def folds_told(search: Search) -> dict[tuple[str, int], list[dict[str, float]]]:
@@ -43,8 +43,8 @@ def test_kills_in_the_middle_of_an_epochs_folds_change_nothing(open_search: Open
     runs = all_runs(client)
     assert "RUNNING" not in {run.info.status for run in runs}
     folds = {(run.data.tags["search.trial"], int(run.data.tags["search.fold"])): run for run in runs if run.data.tags["search.role"] == "fold"}
-    assert len(runs) == 1 + 3 + 3 * FOLDS
-    assert len(folds) == 3 * FOLDS
+    assert len(runs) == 1 + TRIALS + TRIALS * FOLDS
+    assert len(folds) == TRIALS * FOLDS
     for (trial, number), run in folds.items():
         points = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "val/accuracy")]
         assert sorted(points) == [(epoch, folds_told(search)[trial, epoch][number - 1]["val/accuracy"]) for epoch in (1, 2, 3)]

@@ -12,7 +12,7 @@ from search.experiment import Experiment
 from search.journal import Journal
 from search.racing import RaceDriver, number_of, training
 from search.result import SearchResult
-from tests.search.conftest import OpenDriver, Report, play, report
+from tests.search.conftest import OpenDriver, Report, changed, play, reopened, report
 from trainables.config import TrialConfig
 
 TRUE = {0.1: 0.95, 0.01: 0.94, 0.001: 0.70}
@@ -124,6 +124,29 @@ def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
     assert number_of(name) == 3
     assert config is not None
     assert config.seed == 3
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(experiment: Experiment, open_driver: OpenDriver, algorithm: str) -> None:
+    """The selection's trainings are none of its trials: neither the algorithm nor the scheduler hears of them."""
+    seen = []
+    for with_selection in (False, True):
+        own = changed(experiment, name=f"s{with_selection}", algorithm=algorithm, scheduler="asha", trials=4)
+        driver = play(open_driver(own))
+        if with_selection:
+            journal, events = Journal.reopen(own.folder)
+            race = RaceDriver(own, journal)
+            race.replay(events)
+            journal.append("selecting", candidates=["t0001"], seeds=2, alpha=0.05, slots=2, began_ms=time.time_ns() // 1_000_000)
+            race.go_on()
+            play(race, noisy)
+            journal.close()
+        driver.experiment = changed(own, trials=7)
+        again = play(reopened(driver))
+        seen.append({name: (trial.params, trial.outcome) for name, trial in again.result.trials.items()})
+        assert (again.result.selection is not None) == with_selection
+    assert len(seen[0]) == 7
+    assert seen[0] == seen[1]
 
 
 def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:

@@ -51,10 +51,19 @@ def result(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
 
 def test_the_page_needs_nothing_beside_it_and_escapes_names(result: SearchResult) -> None:
     page = render(result)
-    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert not re.findall(r'(?:src|srcset|href)="(?!data:|#)', page)
+    assert "default-src 'none'" in page
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert page.count("data:image/png;base64,") == 3
+    shown = re.findall(r'alt="([^"]+)"', page)
+    assert [alt.partition(":")[0] for alt in shown] == [
+        "Validation accuracy by epoch, a line a trial",
+        f"Loss and validation accuracy of {result.best.trial} by epoch",  # type: ignore[union-attr]
+        "Parallel coordinates",
+        "Confusion matrix",
+        "ROC curves, one class against the rest",
+    ]
+    assert page.count("data:image/svg+xml;base64,") == 2 * len(shown)
     assert len(page) < 5_000_000
 
 
@@ -69,7 +78,7 @@ def test_control_characters_and_formulas_in_names_are_shown_as_text(result: Sear
 
 
 def test_the_page_shows_every_trial_the_best_first(result: SearchResult) -> None:
-    rows = re.findall(r"<tr[^>]*><td>(t\d{4})</td>", render(result))
+    rows = re.findall(r'<tr[^>]*><th scope="row">(t\d{4})</th>', render(result))
     assert rows[0] == result.best.trial  # type: ignore[union-attr]
     assert sorted(rows) == sorted(result.trials)
 
@@ -161,7 +170,7 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
     assert f"| {' | '.join(rows[1])} |" in markdown_summary(compared)
     page = render(compared)
     for row in (titles, *rows):
-        assert re.search("".join(f"<t[hd]>{re.escape(cell)}</t[hd]>" for cell in row), page)
+        assert re.search("".join(f"<t[hd][^>]*>{re.escape(cell)}</t[hd]>" for cell in row), page)
     finished = Finished(
         experiment, compared, experiment.folder / "journal.jsonl", {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}, 0
     )

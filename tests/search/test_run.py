@@ -105,7 +105,10 @@ def test_mlflow_holds_what_the_journal_holds(smoke: tuple[Path, Done]) -> None:
     parent = client.get_run(summary["mlflow"]["parent_run_id"])
     assert parent.data.metrics["test/accuracy"] == summary["best"]["test_accuracy"]
     assert parent.data.tags["version.torch"]
-    assert "curves.png" in [item.path for item in client.list_artifacts(parent.info.run_id)]
+    assert {"curves.png", "report.html"} <= {item.path for item in client.list_artifacts(parent.info.run_id)}
+    page = (folder / summary["journal"]).with_name("report.html").read_text()
+    assert page.count("data:image/webp;base64,") == min(12, round(359 * (1 - summary["best"]["test_accuracy"])))
+    assert "Missing" not in page
 
 
 def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None:

@@ -66,3 +66,16 @@ def test_a_worker_computes_what_its_data_say_once(worker: TrialWorker, tmp_path:
     assert "channel_statistics" in vars(kept)
     assert not any("channel_statistics" in vars(copy) for copy in copies)
     assert json.loads((tmp_path / "evidence" / "val.json").read_text())["accuracy"] == found["val"]["accuracy"]
+
+
+def test_an_evaluation_leaves_its_pictures_in_the_trials_folder_alone(worker: TrialWorker, tmp_path: Path) -> None:
+    dataset = load(CONFIG.data)
+    path = checkpoint.save(tmp_path, Training(CONFIG, dataset).state(), {})
+    job = {"config": CONFIG.to_dict(), "folder": str(path.parent)}
+    answers = {"val": worker.validate(job, dataset.sealed, 0)["val"], "test": worker.evaluate(job, dataset, 0)["test"]}
+    for part, answer in answers.items():
+        kept = json.loads((tmp_path / "evidence" / f"{part}.json").read_text())
+        assert len(kept["wrong"]) == 12
+        assert sum(kept["bins"]["images"]) == answer["images"]
+        assert not {"wrong", "bins"} & answer.keys()
+        assert kept["confusion_matrix"] == answer["confusion_matrix"]

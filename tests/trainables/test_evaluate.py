@@ -12,6 +12,7 @@ from trainables.checkpoint import CheckpointError
 from trainables.config import TrialConfig
 from trainables.evaluate import CALIBRATION_BINS, CURVE_POINTS, evaluate, probabilities, report
 from trainables.loop import Training
+from trainables.mistakes import confidently_wrong
 
 CASES = {"two classes": (2, [0.5, 0.5]), "three, imbalanced": (3, [0.85, 0.1, 0.05]), "ten": (10, [0.1] * 10), "one never occurs": (4, [0.5, 0.3, 0.2, 0.0])}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -65,6 +66,14 @@ def test_the_calibration_error_is_that_of_an_independent_computation(case):
     for label, chance in zip(labels, chances, strict=True):
         gaps[min(int(chance.max() * CALIBRATION_BINS), CALIBRATION_BINS - 1)] += float(chance.argmax() == label) - float(chance.max())
     assert report(labels, chances, classes)["ece"] == pytest.approx(sum(map(abs, gaps)) / len(labels), abs=1e-6)
+
+
+@each_case
+def test_the_bins_add_up_to_the_calibration_error(case):
+    found = report(*drawn(case))
+    bins = found["bins"]
+    assert (sum(bins["images"]), sum(bins["right"])) == (400, pytest.approx(400 * found["accuracy"]))
+    assert sum(abs(right - sure) for right, sure in zip(bins["right"], bins["confidence"], strict=True)) / 400 == pytest.approx(found["ece"], abs=1e-6)
 
 
 def test_who_is_as_sure_as_right_has_no_calibration_error_and_who_is_sure_and_wrong_the_largest():
@@ -160,7 +169,7 @@ def test_a_saved_network_is_as_good_as_it_was_in_training(trained):
     assert found["accuracy"] == pytest.approx(epoch.values["val/accuracy"])
     chances = probabilities(config, dataset, dataset.val, path)
     assert -np.log(chances[np.arange(600), dataset.val.labels]).mean() == pytest.approx(epoch.values["val/loss"], rel=1e-5)
-    assert found == report(dataset.val.labels, chances, dataset.classes)
+    assert found == {**report(dataset.val.labels, chances, dataset.classes), "wrong": confidently_wrong(dataset.val, chances)}
 
 
 def test_probabilities_are_probabilities_and_repeat(trained):

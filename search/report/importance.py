@@ -1,0 +1,81 @@
+"""How much each hyperparameter mattered, by Optuna: the study is rebuilt from the trials, whatever algorithm proposed them.
+
+PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces") asks how far a parameter's values
+differ between the best trials and all of them; it takes parameters that only some trials have.
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, create_trial
+
+from search.result import SearchResult, TrialResult
+
+BEST_SHARE = 0.25
+"""Which of the trials are called the best."""
+LEAST_TRIALS = 10
+"""With fewer, a quarter of them says nothing."""
+RESAMPLES, MOST_DRAWN = 30, 20_000
+"""How often as many trials are drawn anew, with replacement, to see how much depends on chance; and the most that are drawn in all."""
+
+
+def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
+    """Of each searched parameter with several values, the most important first: its share of the importance of all, the mean over drawing the trials
+    anew, and between which bounds four in five of these shares lie. Empty of too few trials, or where none is better than another.
+    """
+    trials = result.ranking
+    if len(trials) < LEAST_TRIALS or len({trial.accuracy for trial in trials}) < 2:
+        return {}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    distributions = {path: known for path in result.started["experiment"]["space"]["domains"] if (known := _distribution(result, path)) is not None}
+    if not distributions:
+        return {}
+    frozen = [_frozen(trial, distributions) for trial in trials]
+    generator = np.random.default_rng(0)
+    samples = [[frozen[row] for row in generator.integers(0, len(frozen), len(frozen))] for _ in range(min(RESAMPLES, MOST_DRAWN // len(frozen)))]
+    drawn = [_shares(sample) for sample in samples]
+    shares = {path: [each.get(path, 0.0) for each in drawn] for path in distributions}
+    found: dict[str, tuple[float, ...]] = {path: (float(np.mean(each)), *map(float, np.quantile(each, (0.1, 0.9)))) for path, each in shares.items()}
+    return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
+
+
+def _distribution(result: SearchResult, path: str) -> BaseDistribution | None:
+    """What Optuna is told of a parameter; None where all trials have one value."""
+    values = [trial.params[path] for trial in result.ranking if path in trial.params]
+    seen = list(dict.fromkeys(values))
+    if len(seen) < 2:
+        return None
+    domain = result.started["experiment"]["space"]["domains"][path]
+    cases = domain.get("cases", [domain])
+    if any(case["kind"] == "Choice" for case in cases) or not all(_is_number(value) for value in seen):
+        return CategoricalDistribution([_plain(value) for value in seen])
+    return FloatDistribution(min(seen), max(seen), log=min(seen) > 0 and any(case.get("log", False) for case in cases))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: Any) -> bool | int | float | str | None:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _frozen(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    mine = {path: found for path, found in distributions.items() if path in trial.params}
+    params = {path: _plain(trial.params[path]) if isinstance(found, CategoricalDistribution) else float(trial.params[path]) for path, found in mine.items()}
+    return create_trial(params=params, distributions=mine, value=trial.accuracy)
+
+
+def _shares(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """Each parameter's share."""
+    study = optuna.create_study(direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        study.add_trials(trials)
+        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE))

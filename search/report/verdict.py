@@ -1,0 +1,210 @@
+"""The verdict in words: what was asked, what is best, how sure that is, whether a network was needed, what the test said."""
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from search.report.answer import cost_of, test_of
+from search.result import Opening, SearchResult, TrialResult
+from search.summary import is_baseline, ms_per_image, outcome_text, param_text, searched, short_names
+from trainables.errors import printable
+
+LEVEL = 0.95
+Sentence = tuple[str, str]
+"""A short title, and one or more sentences."""
+
+
+def verdict(result: SearchResult) -> list[Sentence]:
+    """The sentences in a reader's order; those on what is not known yet are left out."""
+    said = [("Asked", _asked(result)), ("Found", _found(result))]
+    if result.chosen is not None:
+        said += [("How sure", _sure(result)), ("A network?", _network(result)), ("On new images", _tested(result))]
+    return [(title, text) for title, text in said if text]
+
+
+def interval(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
+    """Between which bounds the true share lies, as far as so many images tell (Wilson 1927)."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    centre, spread = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + (z / images) ** 2 / 4)
+    return max(0.0, (centre - spread) / (1 + z**2 / images)), min(1.0, (centre + spread) / (1 + z**2 / images))
+
+
+def percent(share: float, images: int = 1000) -> str:
+    """`97.77%`; with one decimal where there are too few images for two."""
+    return f"{100 * share:.{2 if images >= 1000 else 1}f}%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares: `0.6 points`."""
+    return f"{100 * abs(difference):.{1 if abs(difference) >= 0.001 else 2}f} points"
+
+
+def moment(time_ms: int) -> str:
+    """`25 November 2026, 21:03 UTC`."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%-d %B %Y, %H:%M} UTC"
+
+
+def duration(seconds: float) -> str:
+    """`28 s`, `12 min`, `3.4 h`."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def data_title(result: SearchResult) -> str:
+    """The data set's name, of a folder with the folder's own."""
+    data = result.started["data"]
+    return f"{data['name']} {Path(data['root']).name}" if data["name"] == "folder" else str(data["name"])
+
+
+def _asked(result: SearchResult) -> str:
+    experiment, data = result.started["experiment"], result.started["data"]
+    names = list(short_names(searched(result)).values())
+    what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+    how = {"bayes": "Bayesian", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
+    until = {"fifo": "each was trained to its end", "asha": "ASHA stopped those that fell behind"}.get(experiment["scheduler"], experiment["scheduler"])
+    return (
+        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data_title(result)} apart best? {how} search "
+        f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
+    )
+
+
+def count(number: int, word: str) -> str:
+    """`1 trial`, `1,200 trials`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def _found(result: SearchResult) -> str:
+    answer = result.chosen
+    if answer is None:
+        return "No trial has finished an epoch." if not result.ranking else "No trial's checkpoint is whole."
+    candidate = result.trials.get(answer.repeat_of, answer)
+    names = short_names(searched(result))
+    params = ", ".join(f"{names[path]} {param_text(value)}" for path, value in candidate.params.items() if path in names and path != "model.name")
+    text = f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial {candidate.trial})."
+    images = result.started["data"]["val"]
+    if answer is candidate:
+        text += f" It names {percent(answer.accuracy, images)} of the {images:,} validation images right{_folds(answer, images)}"
+        text += f", after epoch {answer.best_epoch} of {answer.config['epochs']}." if not is_baseline(answer) else "."
+    lost = "".join(f" {name} was better on the validation part, but its checkpoint is lost." for name in result.passed_over)
+    return text + lost
+
+
+def _folds(trial: TrialResult, images: int) -> str:
+    """What cross-validation adds to an accuracy."""
+    spread = trial.best.get("val/accuracy_std")
+    if spread is None:
+        return ""
+    folds = trial.config["data"].get("folds")
+    return f" (mean \u00b1 {percent(spread, images)} over {f'{folds} folds' if folds else 'the folds'})"
+
+
+def _sure(result: SearchResult) -> str:
+    if result.selection is not None and result.selection.chosen is not None:
+        return _selected(result.selection.verdict, result.started["data"]["val"])
+    answer, images = result.chosen, result.started["data"]["val"]
+    if answer is None or not images:
+        return ""
+    low, high = interval(answer.accuracy, images)
+    near = sum(trial.accuracy >= low for trial in result.ranking) - 1
+    text = f"{images:,} images tell an accuracy between {percent(low, images)} and {percent(high, images)} ({LEVEL:.0%} interval)."
+    if near > 0:
+        text += f" {count(near, 'other trial')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
+    if len(result.ranking) > 1:
+        text += (
+            f" And it is the highest of {len(result.ranking):,} measured on the same images, which makes it optimistic; search.select would say by how much."
+        )
+    return text
+
+
+def _selected(verdict: dict[str, Any], images: int) -> str:
+    expected, search_value = verdict.get("expected") or {}, verdict.get("search_value")
+    mean, low, high = (expected.get(name) for name in ("mean", "low", "high"))
+    if mean is None:
+        return ""
+    text = f"Trained anew with {count(expected.get('seeds') or 0, 'fresh seed')}, {percent(mean, images)} of the validation images are to be expected right"
+    if low is not None and high is not None:
+        text += f" ({verdict.get('level') or LEVEL:.0%} interval: {percent(low, images)} to {percent(high, images)})"
+    if search_value is not None:
+        difference = mean - search_value
+        text += f", {points(difference)} {'less' if difference < 0 else 'more'} than the {percent(search_value, images)} that the search saw"
+    return f"{text}.{_compared(verdict)}"
+
+
+def _compared(verdict: dict[str, Any]) -> str:
+    """What became of the other candidates."""
+    rows = verdict.get("rows") or []
+    tied, worse = ([row["candidate"] for row in rows if row.get("state") in states] for states in (("tied",), ("worse", "dropped")))
+    text = ""
+    if tied:
+        rate = f"{verdict.get('alpha') or 1 - LEVEL:.0%}"
+        text += f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the paired tests tell (error rate {rate}); the quickest was taken."
+    if worse:
+        text += f" {', '.join(worse)} {'is' if len(worse) == 1 else 'are'} clearly worse."
+    return text
+
+
+def _network(result: SearchResult) -> str:
+    """Whether the best network is better than the best that is none."""
+    images = result.started["data"]["val"]
+    found = list(result.best_of_models.values())
+    network = next((trial for trial in found if not is_baseline(trial)), None)
+    baseline = next((trial for trial in found if is_baseline(trial)), None)
+    if baseline is None:
+        return "Not known: nothing was tried but networks. The space baselines fits a support-vector machine, neighbours and a tree on hand-made features."
+    name = baseline.config["model"]["name"]
+    if network is None:
+        return f"None was tried: {name} is the best of what was fitted without one."
+    difference = network.accuracy - baseline.accuracy
+    noise = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(sum(trial.accuracy * (1 - trial.accuracy) for trial in (network, baseline)) / images)
+    judged = "Yes" if difference > noise else "No" if difference < -noise else "Hardly"
+    beyond = "beyond" if abs(difference) > noise else "within"
+    behind = f"{points(difference)} {'less' if difference >= 0 else 'more'}, {beyond} the noise of {images:,} images"
+    reached = f"the best network ({network.config['model']['name']}) reaches {percent(network.accuracy, images)}"
+    return f"{judged}: {reached}, {name} on hand-made features {percent(baseline.accuracy, images)}: {behind}.{_speed(network, baseline)}"
+
+
+def _speed(network: TrialResult, baseline: TrialResult) -> str:
+    times = ms_per_image(network), ms_per_image(baseline)
+    if times[0] is None or times[1] is None:
+        return ""
+    return f" For one image the network takes {times[0]:.3g} ms, the other {times[1]:.3g} ms."
+
+
+def _tested(result: SearchResult) -> str:
+    test = test_of(result)
+    if not test:
+        return f"Not known yet. {opened(result.openings)}"
+    images = test["images"]
+    low, high = (percent(bound, images) for bound in interval(test["accuracy"], images))
+    text = f"{percent(test['accuracy'], images)} of the {images:,} test images are named right ({LEVEL:.0%} interval: {low} to {high})"
+    return f"{text}; nothing was chosen by them. {opened(result.openings)}"
+
+
+def opened(openings: list[Opening]) -> str:
+    """When the test part was opened, by what, for which trial."""
+    if not openings:
+        return "The test part is sealed: nobody has looked at it."
+    first, *more = (f"on {moment(opening.time_ms)} by {opening.by} for {opening.trial}" for opening in openings)
+    if not more:
+        return f"The test part was opened once, {first}."
+    return f"The test part was opened {len(openings)} times, first {first}; then {'; '.join(more)}."
+
+
+def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
+    """The few numbers to remember: title, number, and what it is about."""
+    answer = result.chosen
+    if answer is None:
+        return []
+    images, test, cost = result.started["data"]["val"], test_of(result), cost_of(result)
+    expected = result.selection.verdict.get("expected") or {} if result.selection is not None else {}
+    found = [("validation accuracy", percent(answer.accuracy, images), f"{images:,} images")]
+    if expected.get("mean") is not None:
+        found = [("expected accuracy", percent(expected["mean"], images), f"validation, {count(expected.get('seeds') or 0, 'fresh seed')}")]
+    if test:
+        found.append(("test accuracy", percent(test["accuracy"], test["images"]), f"{test['images']:,} images, unseen"))
+    if times := cost.get("inference"):
+        found.append(("one image takes", f"{times['batch_1']['median_ms']:.3g} ms", f"on {printable(cost.get('device') or 'this machine')}"))
+    if cost.get("parameters") is not None:
+        found.append(("weights", f"{cost['parameters'] / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB"))
+    return [*found, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]

@@ -1,0 +1,267 @@
+"""The report's page of searches as large, as odd and as unfinished as they come; and as a browser shows it."""
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.experiment import Experiment
+from search.journal import Event
+from search.report.facts import failures, finalists, stops
+from search.report.importance import importance
+from search.report.page import render
+from search.report.verdict import interval, percent, verdict
+from search.result import SearchResult
+from search.space import Cases, Choice, Float, Int, SearchSpace
+from tests.browser import browser, look
+from tests.search.conftest import changed, evaluation, started_event
+from trainables.config import TrialConfig
+from trainables.evaluate import report
+
+SCRIPT, LONG = "<script>alert(1)</script>", "a class whose name has exactly sixty characters and no more!"
+NAMES = (SCRIPT, LONG, "$\\frac{x}{", "\x1b[2J ☃ 猫")
+BEGAN_MS = 1_795_000_000_000
+SPACE = SearchSpace(
+    {
+        "model.name": Choice("table2", "deep_cnn", "svm"),
+        "optimizer.lr": Cases(
+            Float(1e-4, 1e-1, log=True, when={"model.name": "table2"}),
+            Float(1e-3, 1.0, log=True, when={"model.name": "deep_cnn"}),
+        ),
+        "model.layers": Int(4, 9, when={"model.name": "deep_cnn"}),
+        "batch_size": Choice(32, 64, when={"model.name": ("table2", "deep_cnn")}),
+    },
+    base={"epochs": 9},
+)
+
+
+def evaluated(classes: tuple[str, ...]) -> dict[str, Any]:
+    """An evaluation as a worker writes it."""
+    generator = np.random.default_rng(len(classes))
+    labels = generator.integers(0, len(classes), 1000)
+    chances = generator.random((1000, len(classes))) + 2 * np.eye(len(classes))[labels] * generator.random((1000, 1))
+    buffer = io.BytesIO()
+    Image.fromarray(generator.integers(0, 256, (8, 8), dtype=np.uint8)).save(buffer, "WEBP", lossless=True)
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    wrong = [{"row": row, "true": 0, "guess": 1, "confidence": 0.9, "webp": picture} for row in range(12)]
+    return {**report(labels, chances / chances.sum(axis=1, keepdims=True), classes), "wrong": wrong}
+
+
+def events(experiment: Experiment, trials: int, classes: tuple[str, ...] = ("a", "b")) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A played search: a fifth of its trials diverges or fails, ASHA stops some, the best one is tested."""
+    searched = changed(experiment, space=SPACE, algorithm="random", scheduler="asha", trials=trials or 1, base=TrialConfig().override({"epochs": 9}))
+    facts = {**started_event(), "began_ms": BEGAN_MS, "experiment": searched.describe()}
+    yield "started", {"name": "played", **facts, "data": {**facts["data"], "classes": list(classes)}}
+    generator, best = np.random.default_rng(0), (0.0, "")
+    for number in range(1, trials + 1):
+        name, params = f"t{number:04d}", SPACE.sample(generator)
+        yield "suggested", {"trial": name, "params": params, "config": searched.config(params).to_dict()}
+        yield "running", {"trial": name, "attempt": 1}
+        if number % 10 in (3, 7):
+            kind = {"kind": "error"} if number % 10 == 7 else {}
+            yield "ended", {"trial": name, "outcome": "failed" if kind else "diverged", "reason": f"boom <b>{number}</b> of $x$\n", **kind}
+            continue
+        height = 0.95 - 0.1 * (math.log10(params.get("optimizer.lr", 0.01)) + 2) ** 2 / 4 - 0.02 * generator.random()
+        last = 1 if params["model.name"] == "svm" else 3 if number % 3 else 9
+        for epoch in range(1, last + 1):
+            accuracy = height * (1 - math.exp(-epoch))
+            metrics = {"train/loss": 1.0, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.001, "time/epoch_s": 0.25}
+            yield "epoch", {"trial": name, "epoch": epoch, "metrics": metrics}
+        if last == 3:
+            yield "stopped", {"trial": name, "epoch": 3, "by": "asha", "reason": "0.5000 at epoch 3, below 0.6000", "rung": 3, "cutoff": 0.6, "rivals": 9}
+        yield "ended", {"trial": name, "outcome": "stopped" if last == 3 else "completed", "reason": ""}
+        measured = evaluation()
+        measured["cost"]["inference"]["batch_1"]["median_ms"] = 0.5 + number % 7
+        yield "evaluated", {"trial": name, "epoch": last, **measured}
+        best = max(best, (accuracy, name))
+    if best[1]:
+        test = {name: value for name, value in evaluated(classes).items() if name not in ("wrong", "bins")}
+        yield "tested", {"trial": best[1], "epoch": 9, "test": test, "by": "search.run"}
+
+
+def played(experiment: Experiment, trials: int, classes: tuple[str, ...] = ("a", "b")) -> SearchResult:
+    """What it adds up to."""
+    told = events(experiment, trials, classes)
+    result = SearchResult()
+    for number, (kind, data) in enumerate(told, 1):
+        result.apply(Event(number, BEGAN_MS + 100 * number, kind, json.loads(json.dumps(data))))
+    best = result.best
+    if best is not None:
+        result.tested["epoch"] = best.best_epoch
+    return result
+
+
+def keep(result: SearchResult, folder: Path, classes: tuple[str, ...]) -> Path:
+    """Write what the best trial's worker would have."""
+    assert result.best is not None
+    own = folder / "trials" / result.best.trial / "evidence"
+    own.mkdir(parents=True)
+    (own / "test.json").write_text(json.dumps(evaluated(classes)))
+    return folder
+
+
+def select(result: SearchResult) -> None:
+    """Three candidates trained again, one of them chosen."""
+    names = [trial.trial for trial in result.ranking[:3]]
+    rows = [
+        {"candidate": names[0], "model": "table2", "search_value": 0.95, "mean": 0.9, "std": 0.01, "seeds": 5, "accuracies": [0.89, 0.9, 0.91, 0.9, 0.9]},
+        {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.88] * 5},
+        {"candidate": names[2], "model": "svm", "search_value": 0.93, "mean": None, "std": None, "seeds": None, "accuracies": None},
+    ]
+    states = [("chosen", None, None), ("tied", 0.01, 0.3), ("dropped", None, None)]
+    for row, (state, difference, p) in zip(rows, states, strict=True):
+        row |= {"state": state, "difference": difference, "p": p, "reason": "it fell behind" if state == "dropped" else None, "ms_per_image": 1.5}
+    expected = {"mean": 0.9, "low": 0.893, "high": 0.907, "std": 0.01, "seeds": 5}
+    told = {"candidate": names[0], "trial": f"{names[0]}-s1", "level": 0.95, "alpha": 0.05, "expected": expected, "search_value": 0.95, "rows": rows}
+    first = result.trials[names[0]]
+    repeat = {"trial": f"{names[0]}-s1", "params": first.params, "config": {**first.config, "seed": 77}, "repeat_of": names[0], "seed": 77}
+    test = {"trial": f"{names[0]}-s1", "epoch": 1, "test": evaluated(("a", "b")), "by": "search.select"}
+    metrics = {"train/loss": 1.0, "val/loss": 0.1, "val/accuracy": 0.9, "lr": 0.001, "time/epoch_s": 0.25}
+    for number, (kind, data) in enumerate(
+        (
+            ("selecting", {"candidates": names, "seeds": 5, "alpha": 0.05, "began_ms": 1_795_001_000_000, "slots": 2}),
+            ("suggested", repeat),
+            ("epoch", {"trial": f"{names[0]}-s1", "epoch": 1, "metrics": metrics}),
+            ("selected", told),
+            ("tested", test),
+            ("concluded", {"outcome": "completed", "reason": ""}),
+        )
+    ):
+        result.apply(Event(10**6 + number, 1_795_001_000_000 + number, kind, data))
+
+
+def words(page: str) -> str:
+    """What is to be read, on one line."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.partition("</style>")[2]))
+
+
+def test_the_page_of_odd_names_escapes_them_and_shows_the_images(experiment: Experiment, tmp_path: Path) -> None:
+    result = played(experiment, 30, NAMES)
+    page = render(result, keep(result, tmp_path, NAMES))
+    assert "<script" not in page
+    assert not [letter for letter in page if letter != "\n" and not letter.isprintable()]
+    assert page.count("data:image/webp;base64,") == 12
+    assert page.count("data:image/svg+xml;base64,") == 2 * 8
+    assert f"{LONG}</b> 90.0%" in page
+    assert "Missing" not in page
+    assert "boom &lt;b&gt;" in page
+
+
+@pytest.mark.parametrize("spoilt", ["absent", "{", "[]", '{"images": 3}'])
+def test_a_page_without_the_workers_files_says_what_is_missing(experiment: Experiment, tmp_path: Path, spoilt: str) -> None:
+    result = played(experiment, 30)
+    if spoilt != "absent":
+        assert result.best is not None
+        (keep(result, tmp_path, ("a", "b")) / "trials" / result.best.trial / "evidence" / "test.json").write_text(spoilt)
+    said = words(render(result, tmp_path))
+    assert "Missing: the reliability diagram" in said
+    assert "Missing: the images are kept in a file" in said
+
+
+def test_a_search_of_an_earlier_version_has_a_page() -> None:
+    old = Path(__file__).parent.parent / "fixtures" / "search-v1"
+    said = words(render(SearchResult.read(old), old))
+    assert "Found deep_cnn with lr 0.003432, batch_size 32 (trial t0001)." in said
+    assert "has not been evaluated beyond its accuracy" in said
+    assert "The test part is sealed: nobody has looked at it." in said
+
+
+@pytest.mark.parametrize("trials", [0, 1, 2])
+def test_small_searches_have_a_page(experiment: Experiment, trials: int) -> None:
+    said = words(render(played(experiment, trials)))
+    assert f"proposed {trials} trial{'s' if trials != 1 else ''}" in said
+
+
+def test_a_thousand_trials_of_a_hundred_classes_are_a_small_page(experiment: Experiment, tmp_path: Path) -> None:
+    classes = tuple(f"class {number}" for number in range(100))
+    result = played(experiment, 1000, classes)
+    page = render(result, keep(result, tmp_path, classes))
+    assert len(page) < 5_000_000
+    assert page.partition("<details>")[2].count('<th scope="row">t') > 0
+    assert len(re.findall(r'<th scope="row">t\d{4}</th>', page)) == 1000
+
+
+def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    select(result)
+    said = dict(verdict(result))
+    first, second, third = result.selection.started["candidates"]  # type: ignore[union-attr]
+    assert "90.0% of the validation images are to be expected right (95% interval: 89.3% to 90.7%), 5.0 points less than the 95.0%" in said["How sure"]
+    assert f"{second} is as good as far as the paired tests tell (error rate 5%)" in said["How sure"]
+    assert f"{third} is clearly worse." in said["How sure"]
+    assert "opened 2 times, first on" in said["On new images"]
+    assert f"by search.select for {first}-s1" in said["On new images"]
+    page = render(result)
+    assert "<script" not in page
+    assert "0.9000 ± 0.0100" in page
+    assert "selection 77" in words(page)
+
+
+def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> None:
+    """Student's: 2.776 standard errors for five seeds; the chosen one's is what the selection said."""
+    result = played(experiment, 30)
+    select(result)
+    chosen, tied, dropped = finalists(result.selection)  # type: ignore[arg-type]
+    assert (chosen["low"], chosen["high"]) == (0.893, 0.907)
+    assert (tied["low"], tied["high"]) == (pytest.approx(0.89 - 2.7764 * 0.02 / 5**0.5, abs=1e-5), pytest.approx(0.89 + 2.7764 * 0.02 / 5**0.5, abs=1e-5))
+    assert dropped["low"] is None
+
+
+def test_the_interval_of_a_share_is_wilsons() -> None:
+    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20."""
+    for right, images, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
+        assert interval(right / images, images) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    assert (percent(0.97771, 359), percent(0.97771, 5000)) == ("97.8%", "97.77%")
+
+
+def test_what_was_stopped_and_what_failed_is_counted_by_reason(experiment: Experiment) -> None:
+    result = played(experiment, 100)
+    ((by, where, number, _, reason),) = stops(result)
+    assert (by, where, int(number)) == ("asha", "epoch 3", sum(trial.outcome == "stopped" for trial in result.trials.values()))
+    assert reason.startswith("0.5000 at epoch 3")
+    assert {kind: int(number) for kind, number, _, _ in failures(result)} == {"diverged": 10, "failed (error)": 10}
+
+
+def test_the_parameter_that_decides_is_the_most_important_and_the_shares_add_up(experiment: Experiment) -> None:
+    shares = importance(played(experiment, 200))
+    assert next(iter(shares)) == "optimizer.lr"
+    assert set(shares) == set(SPACE.domains)
+    assert sum(share for share, _, _ in shares.values()) == pytest.approx(1)
+    assert all(low <= high for _, low, high in shares.values())
+    assert importance(played(experiment, 9)) == {}
+
+
+def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    best = result.best
+    assert best is not None
+    for metrics in best.epochs.values():
+        metrics["val/accuracy_std"] = 0.0123
+    best.config["data"]["folds"] = 5
+    assert "(mean ± 1.2% over 5 folds)" in dict(verdict(result))["Found"]
+    assert f"{best.accuracy:.4f} ± 0.0123" in render(result)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(browser() is None, reason="needs Chromium")
+@pytest.mark.parametrize(("trials", "classes"), [(1000, tuple(f"class {number}" for number in range(100))), (30, NAMES)], ids=["large", "odd"])
+def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(experiment: Experiment, tmp_path: Path, trials: int, classes: tuple[str, ...]) -> None:
+    """It opens in under three seconds, needs no network and no scrolling to the side, and every picture is there."""
+    result = played(experiment, trials, classes)
+    if trials < 1000:
+        select(result)
+    page = tmp_path / "report.html"
+    page.write_text(render(result, keep(result, tmp_path, classes)))
+    for width in (1280, 390):
+        shown = look(page, width, tmp_path / f"profile-{width}")
+        assert shown.scroll_width <= width
+        assert shown.load_s < 3
+        assert (shown.messages, shown.requests, shown.wanting) == ([], [], [])

@@ -1,0 +1,48 @@
+"""The images on which a classifier is most sure and wrong, small enough to be shown."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainables.datasets.arrays import Images, Part
+
+SHOWN = 12
+LARGEST, TINY = 112, 64
+"""No side of a thumbnail has more pixels than the first; an image up to the second is kept as it is, pixel by pixel."""
+
+
+def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """The wrong guesses of highest probability, the surest first, as plain values: `row` in the part, class numbers `true` and `guess`, the guess's
+    probability `confidence`, and the image as a WebP in base64, `webp`.
+
+    Args:
+        part: the images and their true classes.
+        chances: class probabilities, (images, classes).
+    """
+    guesses = chances.argmax(axis=1)
+    wrong = np.flatnonzero(guesses != part.labels)
+    surest = wrong[np.argsort(-chances[wrong, guesses[wrong]], kind="stable")][:SHOWN]
+    return [
+        {
+            "row": int(row),
+            "true": int(part.labels[row]),
+            "guess": int(guesses[row]),
+            "confidence": float(chances[row, guesses[row]]),
+            "webp": base64.b64encode(thumbnail(part.images[row])).decode(),
+        }
+        for row in surest
+    ]
+
+
+def thumbnail(pixels: Images) -> bytes:
+    """An image, uint8 (height, width, channels: 1 or 3), as a WebP no larger than it is to be shown."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    is_tiny = max(image.size) <= TINY
+    image.thumbnail((LARGEST, LARGEST))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=is_tiny, quality=85)
+    return buffer.getvalue()
