@@ -77,8 +77,11 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 
 def finalists(selection: Selection) -> list[dict[str, Any]]:
-    """The candidates of a selection as its verdict has them, each with the interval of its mean: the verdict's own of the chosen one."""
+    """The candidates of a selection as its verdict has them, None where it says nothing, each with the interval of its mean: the verdict's own of the
+    chosen one.
+    """
     verdict = selection.verdict
+    unsaid = dict.fromkeys(("candidate", "model", "search_value", "mean", "std", "seeds", "accuracies", "difference", "p", "state", "reason", "ms_per_image"))
     expected = verdict.get("expected") or {}
     rows = []
     for row in verdict.get("rows") or []:
@@ -87,7 +90,7 @@ def finalists(selection: Selection) -> list[dict[str, Any]]:
             low, high = expected["low"], expected["high"]
         elif low is None and row.get("mean") is not None and row.get("std") is not None and (row.get("seeds") or 0) > 1:
             low, high = _mean_interval(row["mean"], row["std"], row["seeds"], verdict.get("level") or LEVEL)
-        rows.append({**row, "low": low, "high": high})
+        rows.append({**unsaid, **row, "low": low, "high": high})
     return rows
 
 

@@ -180,6 +180,26 @@ def test_small_searches_have_a_page(experiment: Experiment, trials: int) -> None
     assert f"proposed {trials} trial{'s' if trials != 1 else ''}" in said
 
 
+def test_a_search_that_stopped_nothing_says_so(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    for trial in result.trials.values():
+        trial.outcome = "completed" if trial.outcome == "stopped" else trial.outcome
+    said = words(render(result))
+    assert "were stopped early and count" not in said
+    result.trials = {name: trial for name, trial in result.trials.items() if trial.outcome == "completed"}
+    assert "Nothing: no trial was stopped, none failed." in words(render(result))
+
+
+def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    select(result)
+    assert result.selection is not None
+    result.selection.verdict = {"candidate": "t0001", "trial": "", "rows": [{"candidate": "t0001"}]}
+    assert "Trained again" in words(render(result))
+    result.selection.verdict = {}
+    assert "The selection has not come to its end: 1 training so far." in words(render(result))
+
+
 def test_a_thousand_trials_of_a_hundred_classes_are_a_small_page(experiment: Experiment, tmp_path: Path) -> None:
     classes = tuple(f"class {number}" for number in range(100))
     result = played(experiment, 1000, classes)
