@@ -35,6 +35,7 @@ bench: setup
 	$(BIN)/python tests/bench/tables.py digits
 	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
 	$(BIN)/python -m tests.bench.scale
+	$(BIN)/python -m tests.bench.selection
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -8,10 +8,12 @@ from trainables.errors import ConfigError, unknown
 VERBS = {
     "run": "start a search",
     "resume NAME": "go on with a search that was cut off",
+    "select NAME": "train the best few again with fresh seeds, choose one, and test it",
     "status NAME": "what is done, what runs, what was stopped and why",
     "why NAME TRIAL": "the story of one trial",
     "sync NAME": "write to MLflow what it missed while it was away",
     "report NAME": "write a search's page: the table, the curves, the test evaluation",
+    "promote NAME": "put the best network into MLflow's model registry, ready to be used elsewhere",
 }
 
 

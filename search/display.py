@@ -1,6 +1,7 @@
 """What a person sees while a search runs: a live table on a terminal, plain lines elsewhere. Listens to the journal."""
 
 import time
+from statistics import mean
 from typing import Self
 
 from rich.console import Console, Group
@@ -9,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from search.journal import Event
-from search.result import FAILED, SearchResult
-from search.summary import outcome_text, param_text
+from search.result import FAILED, SearchResult, Selection
+from search.summary import figure_text, outcome_text, param_text
 from search.terminal import say
 
 SHOWN = 5
@@ -30,6 +31,8 @@ def news(event: Event) -> list[str]:
         case "restored":
             begins = f"it goes on after epoch {data['epoch']}" if data["epoch"] else "it begins anew"
             return [f"trial {data['trial']}: {line}; {begins}" for line in data["damaged"]]
+        case "dropped":
+            return [f"{data['candidate']} leaves the race: {data['reason']}"]
         case "unevaluated":
             (reason, (first, *_)), count = next(iter(data["reasons"].items())), sum(map(len, data["reasons"].values()))
             more = f" and {count - 1} more" if count > 1 else ""
@@ -84,7 +87,7 @@ class Display:
         result = self.result
         if result.trials and not result.counts.get("running"):
             return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {self._waits()}"
-        best = f"best {result.best.accuracy:.4f} ({result.best.trial})" if result.best else "no epoch yet"
+        best = f"best {figure_text(result.best)} ({result.best.trial})" if result.best else "no epoch yet"
         return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}"
 
     def _waits(self) -> str:
@@ -115,5 +118,31 @@ class Display:
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
         for trial in result.ranking[:SHOWN]:
             values = "  ".join(f"{path.rpartition('.')[2]} {param_text(value)}" for path, value in trial.params.items())
-            table.add_row(trial.trial, Text(values, overflow="ellipsis", no_wrap=True), str(len(trial.epochs)), f"{trial.accuracy:.4f}", trial.outcome)
+            table.add_row(trial.trial, Text(values, overflow="ellipsis", no_wrap=True), str(len(trial.epochs)), figure_text(trial), trial.outcome)
+        return Group(Text(self._line()), table)
+
+
+class RaceDisplay(Display):
+    """The same for a selection: its trainings, and a line a candidate."""
+
+    @property
+    def _selection(self) -> Selection | None:
+        return self.result.selection
+
+    def _line(self) -> str:
+        repeats = list(self._selection.repeats.values()) if self._selection is not None else []
+        ended, running = sum(trial.ended_ms > 0 for trial in repeats), sum(trial.outcome == "running" for trial in repeats)
+        left = len(self._selection.dropped) if self._selection is not None else 0
+        gone = f"; {left} of the candidates {'has' if left == 1 else 'have'} left the race" if left else ""
+        return f"{self._elapsed():5.0f} s  {ended} trainings ended, {running} running of at most {self.planned}{gone}"
+
+    def _table(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for title, justify in (("candidate", "left"), ("seeds", "right"), ("mean val accuracy", "right"), ("", "left")):
+            table.add_column(title, justify=justify)  # type: ignore[arg-type]
+        selection = self._selection
+        for candidate in selection.started["candidates"] if selection is not None else []:
+            values = [trial.accuracy for trial in list(selection.repeats.values()) if trial.repeat_of == candidate and trial.outcome == "completed"]  # type: ignore[union-attr]
+            shown = f"{mean(values):.4f}" if values else ""
+            table.add_row(candidate, str(len(values)), shown, "left" if candidate in selection.dropped else "")  # type: ignore[union-attr]
         return Group(Text(self._line()), table)

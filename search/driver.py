@@ -14,7 +14,7 @@ from search.algorithms.base import Algorithm
 from search.algorithms.registry import ALGORITHMS
 from search.experiment import Experiment
 from search.journal import Event, Journal
-from search.result import SearchResult
+from search.result import UNFINISHED, SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
 from search.schedulers.registry import SCHEDULERS
 from trainables.config import TrialConfig
@@ -29,6 +29,9 @@ of memory; its own code raised. Divergence is an outcome, not a failure to be tr
 
 class Driver:
     """Answers for one search; `result` is what it knows."""
+
+    last_word = "finished"
+    """The event of its end."""
 
     def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
@@ -47,6 +50,16 @@ class Driver:
         self.began = clock()
         self.closing: tuple[str, str] | None = None
 
+    @property
+    def trials(self) -> dict[str, TrialResult]:
+        """The trials that are its own to hand out."""
+        return self.result.trials
+
+    @property
+    def judge(self) -> str:
+        """Who stops trials, by name."""
+        return self.experiment.scheduler
+
     def replay(self, events: list[Event]) -> None:
         """Hear what a search did before it was cut off."""
         for event in events:
@@ -55,7 +68,7 @@ class Driver:
 
     def go_on(self) -> None:
         """After a replay, and with the new session in the journal: carry out what was decided but not written down, and line up the rest."""
-        for trial in self.result.unfinished:
+        for trial in [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]:
             if not trial.config:
                 self._end(trial.trial, "failed", "its params make no valid config", kind="error")
             elif trial.stop:
@@ -63,7 +76,7 @@ class Driver:
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
             elif trial.trial in self.due:
-                self._stop(trial.trial, max(trial.epochs), self.experiment.scheduler, self.due[trial.trial])
+                self._stop(trial.trial, max(trial.epochs), self.judge, self.due[trial.trial])
             else:
                 self.left.append(trial.trial)
 
@@ -77,10 +90,14 @@ class Driver:
         if self.left:
             trial = self.left.popleft()
             self.active.add(trial)
-            return trial, TrialConfig.from_dict(self.result.trials[trial].config)
-        if self.exhausted or len(self.result.trials) >= self.experiment.planned_trials:
+            return trial, TrialConfig.from_dict(self.trials[trial].config)
+        return self._propose()
+
+    def _propose(self) -> tuple[str, TrialConfig] | None:
+        """A new trial, which is in the journal; None when there is none now."""
+        if not self._has_more:
             return None
-        trial = f"t{len(self.result.trials) + 1:04d}"
+        trial = f"t{len(self.trials) + 1:04d}"
         params = self.algorithm.ask(trial)
         if params is None:
             self.exhausted = True
@@ -90,7 +107,7 @@ class Driver:
         except ConfigError as error:
             self.journal.append("suggested", trial=trial, params=params, config={})
             self._end(trial, "failed", str(error), kind="error")
-            return self.suggest()
+            return self._propose()
         self.journal.append("suggested", trial=trial, params=params, config=config.to_dict())
         self.active.add(trial)
         return trial, config
@@ -103,8 +120,12 @@ class Driver:
     @property
     def over(self) -> bool:
         """Whether there will be no further trial, not even one that must be tried again."""
-        more = self.left or (not self.exhausted and len(self.result.trials) < self.experiment.planned_trials)
-        return self._closed() or not (self.active or more)
+        return self._closed() or not (self.active or self.left or self._has_more)
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether a new trial will be proposed, now or once more is heard."""
+        return not self.exhausted and len(self.trials) < self.experiment.planned_trials
 
     def running(self, trial: str, **where: Any) -> None:
         """A trial has got its slot."""
@@ -112,7 +133,7 @@ class Driver:
 
     def attempt(self, trial: str) -> int:
         """The number, from 1, of the attempt that is handed out or runs next."""
-        known = self.result.trials[trial]
+        known = self.trials[trial]
         return known.attempt + (known.outcome != "running")
 
     def report(self, trial: str, report: dict[str, Any]) -> bool:
@@ -124,15 +145,15 @@ class Driver:
             self.journal.append("waiting", trial=trial, epoch=epoch, reason=report["waiting"])
         if report.get("restored") is not None:
             self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"])
-        if report["metrics"] and epoch not in self.result.trials[trial].epochs:
-            how = {"precision": report["precision"]} if report.get("precision") else {}
+        if report["metrics"] and epoch not in self.trials[trial].epochs:
+            how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self.algorithm.report(trial, epoch, report["metrics"]["val/accuracy"])
             stop = self._judge(trial, epoch)
         if report["outcome"] is not None:
             self._end(trial, report["outcome"], report["reason"])
         elif stop is not None:
-            self._stop(trial, epoch, self.experiment.scheduler, stop)
+            self._stop(trial, epoch, self.judge, stop)
         elif self._closed():
             self._leave(trial, epoch)
         return trial not in self.active
@@ -143,7 +164,7 @@ class Driver:
             return
         if traceback:
             self.journal.append("evidence", trial=trial, file=traceback, path="errors")
-        retries = self.result.trials[trial].retries
+        retries = self.trials[trial].retries
         if retries.count(kind) >= RETRIES[kind]:
             self._end(trial, "failed", reason, kind=kind)
             return
@@ -163,10 +184,12 @@ class Driver:
             for trial in [*self.active, *self.left]:
                 self._end(trial, "failed", "it ended without a word", kind="lost")
         by, reason = self.closing or ("completed", "")
-        self.journal.append("finished", outcome=by, reason=reason)
+        self.journal.append(self.last_word, outcome=by, reason=reason)
 
     def _hear(self, event: Event) -> None:
         trial = event.data.get("trial", "")
+        if trial not in self.trials:  # of the search itself, or of its selection
+            return
         match event.kind:
             case "suggested":
                 self.algorithm.replay(trial, event.data["params"])
@@ -185,7 +208,7 @@ class Driver:
 
         A replay may tell of a model that is no longer registered; it counts as a network.
         """
-        known = self.result.trials[trial]
+        known = self.trials[trial]
         model = MODELS.get(known.config["model"]["name"])
         if model is not None and model.kind == "baseline":
             return None
@@ -232,7 +255,7 @@ class Driver:
 
     def _tell(self, trial: str) -> None:
         """Tell the algorithm how a trial ended; and if a trial that ran out of memory did so again, it was not for want of room beside others."""
-        ended = self.result.trials[trial]
+        ended = self.trials[trial]
         self.algorithm.tell(trial, ended.outcome, ended.accuracy if ended.outcome in ("completed", "stopped") else None)
         if ended.kind == "memory":
             self.narrowed.discard(trial)

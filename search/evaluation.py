@@ -1,4 +1,4 @@
-"""What is measured once the last trial has ended: every finished trial on the validation part, then the best one on the test part."""
+"""What is measured once the last trial has ended: finished trials on the validation part, then the best one on the test part."""
 
 import time
 from collections import deque
@@ -12,6 +12,7 @@ from search.cli import Refused
 from search.driver import Driver
 from search.experiment import Experiment
 from search.failures import last_line, reason_of
+from search.racing import RaceDriver
 from search.result import FAILED, NO_TIME, TrialResult
 from search.summary import checkpoint_of
 from search.trial import Job
@@ -19,6 +20,7 @@ from search.workers import Worker, Workers
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
+from trainables.ranking import rank
 from trainables.shapes import cost_key
 
 Asked = TypeVar("Asked")
@@ -27,6 +29,7 @@ LOOK_S = 0.5
 """How often is looked for answers, a signal and the time budget, at least."""
 READY_S, PATIENCE_S = 3.0, 30.0
 """How long a worker takes to get ready, and how long is waited for others once one is."""
+SELECT = "search.select"
 MISSING, NOBODY = "the checkpoint of its best epoch is missing", "no process lives that could evaluate it"
 
 
@@ -36,9 +39,15 @@ def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick)
 
     A trial that cannot be is told, and hinders nobody.
     """
+    first = list(driver.result.best_of_models.values())
+    evaluate(driver, workers, first, [trial for trial in driver.result.ranking if trial not in first], slots=slots, tick=tick)
+
+
+def evaluate(driver: Driver, workers: Workers, first: list[TrialResult], others: list[TrialResult], *, slots: int, tick: Tick) -> None:
+    """Measure those of these trials that have ended and are not measured yet; the `first` of them even if time is up."""
     if driver.interrupted:
         return
-    evaluations = Evaluations(driver, workers, tick)
+    evaluations = Evaluations(driver, workers, first, others, tick)
     try:
         evaluations.measure(slots)
     except ray.exceptions.RayError as error:
@@ -48,9 +57,9 @@ def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick)
 
 
 class Evaluations:
-    """Finished trials that wait for their evaluation, the best of each model first, then by rank; and workers that are ready for it."""
+    """Finished trials that wait for their evaluation, and workers that are ready for it."""
 
-    def __init__(self, driver: Driver, workers: Workers, tick: Tick) -> None:
+    def __init__(self, driver: Driver, workers: Workers, first: list[TrialResult], others: list[TrialResult], tick: Tick) -> None:
         self.driver, self.workers, self.tick = driver, workers, tick
         self.reasons: dict[str, list[str]] = {}
         """The trials that could not be evaluated, by the reason."""
@@ -60,11 +69,9 @@ class Evaluations:
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
         """Trials whose worker died once."""
-        first = driver.result.best_of_models.values()
         self.first = {trial.trial for trial in first}
-        ranked = [*first, *(trial for trial in driver.result.ranking if trial.trial not in self.first)]
         self.waiting: deque[TrialResult] = deque()
-        for trial in ranked:
+        for trial in (*first, *others):
             if not trial.ended_ms or trial.outcome in FAILED or trial.evaluation:
                 continue
             self._line_up(trial)
@@ -219,9 +226,15 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
     return {"config": trial.config, "folder": str(experiment.trial_folder(trial.trial))}
 
 
-def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
-    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal. A trial whose checkpoint is
-    damaged is passed over for the next best; a resume looks again whether it still is.
+def tell_openings(driver: Driver) -> None:
+    """Whoever opens the test part is told when, and by what, it was opened before: each look makes its next figure a little less than new."""
+    for opening in driver.result.openings:
+        driver.journal.complain(f"note: the test part was opened before: {opening}")
+
+
+def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str, tick: Tick) -> None:
+    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal; `by` is the verb that asks for it. A trial
+    whose checkpoint is damaged is passed over for the next best; a resume looks again whether it still is. Sealed, it stays closed.
 
     Raises:
         NotReady: the evaluation failed; the trials' own results are not touched by that.
@@ -230,18 +243,43 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, tick: T
     result = driver.result
     if (result.is_tested and not result.passed_over) or driver.interrupted:
         return
+    tell_openings(driver)
     passed_over: dict[str, str] = {}
     for trial in result.ranking:
         if result.is_tested and trial is result.best:
             return
         answer = _test(driver.experiment, trial, dataset, workers, tick)
         if "test" in answer:
-            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
+            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over, by=by)
             return
         passed_over[trial.trial] = answer["damaged"]
     if passed_over:
         first = next(iter(passed_over.values()))
         raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.folder}/trials' back from a copy.")
+
+
+def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
+    """Open the test part for the training that was chosen. If its checkpoint is damaged, the next best of the same candidate takes its place.
+
+    Raises:
+        NotReady: the evaluation failed.
+        Refused: none of them has a checkpoint that is whole.
+    """
+    selection = driver.selection
+    if selection.is_tested or driver.interrupted:
+        return
+    tell_openings(driver)
+    own = [trial for trial in driver.trials.values() if trial.repeat_of == selection.verdict["candidate"] and trial.outcome == "completed"]
+    for trial in sorted(own, key=lambda trial: rank(trial.best), reverse=True):
+        answer = _test(driver.experiment, trial, dataset, workers, tick)
+        if "test" in answer:
+            if trial is not selection.chosen:
+                driver.journal.append("selected", **{**selection.verdict, "trial": trial.trial})
+            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], by=SELECT)
+            return
+        driver.journal.complain(f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}")
+    candidate = selection.verdict["candidate"]
+    raise Refused(f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.folder}/trials' back from a copy.")
 
 
 def _test(experiment: Experiment, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick) -> dict[str, Any]:

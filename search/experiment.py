@@ -52,6 +52,8 @@ class Experiment:
     device: str = "cpu"
     fuse: str = "auto"
     """How many trials of one shape a worker trains as one network: a number, `off`, `measure`, or `auto`, which measures on GPUs alone."""
+    sealed: bool = False
+    """Leave the test part closed at the search's end: a selection opens it."""
     time_budget: float | None = None
     hang_timeout: float = 600
     space_source: str = ""
@@ -77,6 +79,7 @@ class Experiment:
             raise ConfigError(f"--fuse must be {', '.join(FUSE_NAMES)} or a number from 2 to {MOST_FUSED} (got '{self.fuse[:80]}').")
         if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out.")
+        self._check_folds()
         if self.time_budget is not None and not 0 < self.time_budget < math.inf:
             raise ConfigError(f"--time-budget must be > 0 seconds (got {self.time_budget:g}).")
         if not 0 < self.hang_timeout < math.inf:
@@ -91,6 +94,13 @@ class Experiment:
                 if model_option(path) not in ("", "name", *known):
                     raise ConfigError(f"no model of this search has an option '{model_option(path)}'. Known: {', '.join(sorted(known))}.")
         _ = self.edges
+
+    def _check_folds(self) -> None:
+        if (folds := self.base.data.folds) is None:
+            return
+        for option, value, given in (("--fuse", self.fuse, self.fuse not in ("auto", "off")), ("--workers", self.demand.workers, self.demand.workers > 1)):
+            if given:
+                raise ConfigError(f"--folds {folds} with {option} {value}: the folds of a trial are trained in turn, by one process. Leave one of them out.")
 
     def _check_grid(self) -> None:
         size = self.space.size
@@ -166,7 +176,7 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """Plain values, for the journal."""
-        plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "space_source", "settings")}
+        plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")}
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
         plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
@@ -184,7 +194,7 @@ class Experiment:
         Raises:
             ConfigError: this version of the code takes it for nonsense.
         """
-        plain = {key: description[key] for key in (*DECIDING, *PLACE, "space_source", "settings", "trials") if key in description}
+        plain = {key: description[key] for key in (*DECIDING, *PLACE, "sealed", "space_source", "settings", "trials") if key in description}
         return cls(
             name=name,
             space_name=description["space"]["name"],
@@ -244,13 +254,18 @@ def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iter
     if config.batch_size < 2 * workers:
         remedy = "Use a larger batch_size or fewer --workers."
         yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. {remedy}"
-    if config.batch_size > len(dataset.train):
-        yield f"batch_size {config.batch_size} > {len(dataset.train)} training images. Fix a smaller one with --set batch_size=N, or add images."
+    if config.batch_size > dataset.least_trained:
+        yield f"batch_size {config.batch_size} > {_trained(dataset)}. Fix a smaller one with --set batch_size=N, or add images."
 
 
 def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
     if problem := alone_problem(config, workers):
         yield problem
     neighbours = config.model.options.get("neighbours", 1)
-    if neighbours > len(dataset.train):
-        yield f"model.neighbours {neighbours} > {len(dataset.train)} training images. Use a smaller one, or add images."
+    if neighbours > dataset.least_trained:
+        yield f"model.neighbours {neighbours} > {_trained(dataset)}. Use a smaller one, or add images."
+
+
+def _trained(dataset: Dataset) -> str:
+    """On how many images a network is trained, in words."""
+    return f"{dataset.least_trained} training images" + (f" ({dataset.folds} folds)" if dataset.folds else "")

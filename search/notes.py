@@ -35,13 +35,16 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 def _leaks(dataset: Dataset) -> Iterator[str]:
     """Images that are, pixel by pixel, in two parts."""
-    parts = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
+    validation = dataset.val if dataset.folds is None else None  # with folds it is the training part
+    parts = {"training": dataset.train, "validation": validation, "test": dataset.test}
     digests = {title: list(_digests(part)) for title, part in parts.items() if part is not None}
     for one, other in combinations(digests, 2):
         known = set(digests[one])
         count = sum(digest in known for digest in digests[other])
         if count:
             yield f"warning: {_images(count)} occur{'s' * (count == 1)} in both the {one} and the {other} part."
+    if dataset.folds is not None and (count := len(dataset.train) - len(set(digests["training"]))):
+        yield f"warning: {_images(count)} of the training part occur{'s' * (count == 1)} there before: a network may be validated on what it was trained on."
 
 
 def _digests(part: Part) -> Iterator[bytes]:

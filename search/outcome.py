@@ -9,7 +9,19 @@ from rich.table import Table
 
 from search.result import SearchResult
 from search.runner import Finished
-from search.summary import accuracy_text, checkpoint_of, json_summary, models_table, outcome_text, param_text, reference_rows, searched
+from search.summary import (
+    accuracy_text,
+    checkpoint_of,
+    figure_text,
+    json_summary,
+    models_table,
+    outcome_text,
+    param_text,
+    reference_rows,
+    searched,
+    selection_sentences,
+    selection_table,
+)
 from search.terminal import Terminal, say
 from search.words import program, verb
 
@@ -43,16 +55,44 @@ def print_summary(finished: Finished, console: Console) -> None:
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
-        say(console, f"  passed over: {name} ({result.trials[name].accuracy:.4f}), whose checkpoint is lost: {reason}")
+        say(console, f"  passed over: {name} ({figure_text(result.trials[name])}), whose checkpoint is lost: {reason}")
     console.print(best_table(result) if result.best else "no trial counts; the reasons are in the journal")
     if compared := models_table(result):
         console.print("\nthe best of each model" if len(compared) > 2 else "")
         console.print(side_by_side(compared))
     best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
     steps = [*best, ("journal", str(finished.journal)), ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]
+    if result.best is not None:
+        steps.append(("select", verb("select", experiment)))
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:
+        say(console, f"  {title:<8} {text}")
+
+
+def print_selection(finished: Finished, console: Console) -> None:
+    """How the candidates compare, what was chosen, and where it is."""
+    experiment, result = finished.experiment, finished.result
+    selection = result.selection
+    if selection is None:
+        return
+    seconds = sum(session.last_ms - session.began_ms for session in selection.sessions) / 1000
+    share = selection.train_s / result.train_s if result.train_s else 0.0
+    console.print(
+        f"\n[bold]{experiment.name}[/bold]: {len(selection.started['candidates'])} candidates, {len(selection.repeats)} trainings in {seconds:.0f} s, "
+        f"{share:.2g} times the search's training",
+        soft_wrap=True,
+    )
+    if selection.outcome != "completed":
+        say(console, f"the selection ended early: {selection.reason}; go on with: {verb('select', experiment)}")
+    if selection.verdict:
+        console.print(side_by_side(selection_table(selection.verdict)))
+        console.print()
+    for sentence in selection_sentences(selection):
+        say(console, sentence)
+    chosen = [("chosen", f"{selection.chosen.trial}, {checkpoint_of(selection.chosen, experiment.folder)}")] if selection.chosen is not None else []
+    opened = [("opened", f"the test part, {opening}") for opening in result.openings]
+    for title, text in [*chosen, *opened, ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]:
         say(console, f"  {title:<8} {text}")
 
 
@@ -66,7 +106,8 @@ def best_table(result: SearchResult) -> Table:
         if any(path in params for _, params, _ in rows):
             table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
     table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
-    tests = (f"{result.test['accuracy']:.4f}" if result.test and trial is result.best else "" for _, _, trial in rows)
+    tested = f"{result.test['accuracy']:.4f}" if result.test else "sealed" if result.is_sealed else ""
+    tests = (tested if trial is result.best else "" for _, _, trial in rows)
     table.add_row("test accuracy", *tests)
     return table
 

@@ -43,9 +43,9 @@ class Packing:
         return asdict(self)
 
 
-def staff(experiment: Experiment, workers: Workers, have: Resources, *, say: Callable[[str], None]) -> tuple[int, Packing]:
-    """Start the workers; how many trials run at once, and how they share workers and GPUs."""
-    most = min(experiment.concurrency or 10**6, experiment.planned_trials)
+def staff(experiment: Experiment, workers: Workers, have: Resources, planned: int, *, say: Callable[[str], None]) -> tuple[int, Packing]:
+    """Start the workers for so many trials; how many run at once, and how they share workers and GPUs."""
+    most = min(experiment.concurrency or 10**6, planned)
     workers.start(min(slots(have, experiment.demand), most))
     packing = pack(experiment, workers, have)
     if str(packing):

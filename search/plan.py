@@ -38,10 +38,12 @@ class Plan:
         """For people."""
         stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
         times = _duration(self.seconds) if not stops else f"{_duration(self.seconds)} to {_duration(self.most_seconds)}"
+        folds = experiment.base.data.folds
         budget = f"; no trial goes on after {experiment.time_budget:g} s" if experiment.time_budget else ""
         return [
             f"{experiment.name}: {experiment.space_name} on {experiment.base.data.name}, {experiment.algorithm} + {experiment.scheduler}",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
+            *([f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"] if folds else []),
             f"  {self.slots} at once on this machine ({experiment.device}), about {times}{budget}",
             *([f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"] if experiment.fuse not in ("auto", "off") else []),
             *(f"  {note}" for note in self.notes),

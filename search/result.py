@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +42,8 @@ class TrialResult:
     waiting: str = ""
     """Why it makes no progress for now."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+    """Of a trial that was cross-validated: each fold's metrics, by epoch."""
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
@@ -64,6 +67,11 @@ class TrialResult:
     def accuracy(self) -> float:
         """The best validation accuracy; NaN before the first epoch."""
         return self.best.get("val/accuracy", math.nan)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation of the folds' accuracies at the best epoch; None without folds."""
+        return self.best.get("val/accuracy_std")
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -91,8 +99,12 @@ class Opening:
 
     time_ms: int
     by: str
-    """The verb: `search.run` (a resume counts as that) or `search.select`."""
+    """The verb: `search.run`, `search.resume` or `search.select`."""
     trial: str
+
+    def __str__(self) -> str:
+        """`2026-11-25 20:58 UTC by search.run for t0007`."""
+        return f"{datetime.fromtimestamp(self.time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC by {self.by} for {self.trial}"
 
 
 @dataclass
@@ -108,8 +120,8 @@ class Selection:
     """Candidates that left the race early, and why: `reason`, after how many `seeds`."""
     verdict: dict[str, Any] = field(default_factory=dict)
     """What was chosen (see `search.selection.Verdict`); empty before."""
-    test: dict[str, Any] = field(default_factory=dict)
-    """The chosen training's evaluation on the test part; empty before."""
+    tested: dict[str, Any] = field(default_factory=dict)
+    """The last evaluation of a training of its on the test part: `trial`, `epoch` and `test`; empty before."""
     outcome: str = "running"
     reason: str = ""
 
@@ -117,6 +129,16 @@ class Selection:
     def chosen(self) -> TrialResult | None:
         """The training whose network was chosen."""
         return self.repeats.get(self.verdict.get("trial", ""))
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the chosen training has been."""
+        return bool(self.verdict) and self.tested.get("trial") == self.verdict["trial"]
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The chosen training's evaluation on the test part; empty before."""
+        return dict(self.tested["test"]) if self.is_tested else {}
 
     @property
     def train_s(self) -> float:
@@ -134,6 +156,8 @@ class SearchResult:
     name: str = ""
     started: dict[str, Any] = field(default_factory=dict)
     sessions: list[Session] = field(default_factory=list)
+    now: list[Session] = field(default_factory=list)
+    """The sessions to the last of which events belong now: the search's, or its selection's."""
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: dict[str, Any] = field(default_factory=dict)
     openings: list[Opening] = field(default_factory=list)
@@ -177,14 +201,14 @@ class SearchResult:
         match event.kind:
             case "started":
                 self.name, self.started = event.data["name"], event.data
-                self.sessions = [Session(event.data["began_ms"], event.time_ms, event.data["slots"])]
+                self.now = self.sessions = [Session(event.data["began_ms"], event.time_ms, event.data["slots"])]
             case "resumed":
                 self._resume(event)
             case "suggested":
                 self._suggest(event.data)
             case "tested":
                 self._test(event)
-            case "unevaluated":
+            case "unevaluated" if self.selection is None:
                 self.unevaluated = event.data["reasons"]
             case "evidence" if event.data["file"] == PICTURES:
                 self.is_drawn = True
@@ -202,8 +226,8 @@ class SearchResult:
                 self.cut_off()
             case _ if trial is not None:
                 _apply_to_trial(trial, event)
-        if sessions := self.sessions if self.selection is None else self.selection.sessions:
-            sessions[-1].last_ms = max(event.time_ms, sessions[-1].last_ms)
+        if self.now:
+            self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
 
     def find(self, name: str) -> TrialResult | None:
         """A trial of the search, or a training of its selection."""
@@ -225,7 +249,7 @@ class SearchResult:
             self.selection.started = event.data
             self.selection.sessions.append(session)
             self.selection.outcome, self.selection.reason = "running", ""
-        self.is_drawn = False
+        self.now = self.selection.sessions
         self.cut_off()
 
     def _test(self, event: Event) -> None:
@@ -233,11 +257,12 @@ class SearchResult:
         if event.data["trial"] in self.trials:
             self.tested = event.data
         elif self.selection is not None:
-            self.selection.test = event.data["test"]
+            self.selection.tested = event.data
 
     def _resume(self, event: Event) -> None:
         self.started = {**self.started, **event.data}
-        self.sessions.append(Session(event.data["began_ms"], event.time_ms, event.data["slots"]))
+        self.now = self.sessions
+        self.now.append(Session(event.data["began_ms"], event.time_ms, event.data["slots"]))
         self.outcome, self.reason, self.is_drawn = "running", "", False
         self.unevaluated = {}
         self.cut_off()
@@ -281,14 +306,21 @@ class SearchResult:
         return dict(self.tested.get("passed_over", {}))
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether the search leaves the test part closed."""
+        return bool(self.started["experiment"].get("sealed", False)) if self.started else False
+
+    @property
     def test(self) -> dict[str, Any]:
         """The best trial's evaluation on the test part; empty before."""
         return dict(self.tested["test"]) if self.tested and self.is_tested else {}
 
     @property
     def is_tested(self) -> bool:
-        """Whether nothing is left to test."""
+        """Whether nothing is left to test, or to be tested by this search: where it is sealed, a selection will."""
         best = self.best
+        if self.is_sealed and not self.tested:
+            return True
         return (self.tested.get("trial"), self.tested.get("epoch")) == (best.trial, best.best_epoch) if best is not None else not self.ranking
 
     @property
@@ -341,6 +373,7 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.started_ms = trial.started_ms or event.time_ms
         case "epoch":
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
+            trial.folds |= {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}
             trial.precision = event.data.get("precision", "")
         case "evaluated":
             trial.evaluated = event.data

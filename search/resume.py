@@ -5,30 +5,25 @@ end as if it had never been cut off; with one it is refused, unless --allow-chan
 """
 
 import argparse
-import json
 import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from search.changes import changes
 from search.cli import AUTO_COUNT, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
 from search.experiment import PLACE, Experiment, base_of
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
 from search.outcome import tell
 from search.provenance import provenance
 from search.result import NO_TIME, SearchResult
-from search.runner import Finished, announce, conduct, data_facts, now_ms, prepare, record
+from search.runner import Act, Finished, announce, conduct, data_facts, now_ms, prepare, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.terminal import Terminal
 from search.tracking import DEFAULT_TRACKING
 from trainables.errors import ConfigError
-
-UNCHECKED = {*PLACE, "tracking", "trials", "horizon", "space_source", "settings", "cpus_per_trial", "gpus_per_trial", "base.data.root"}
-"""What may differ without a question: it does not decide how a search goes, or was asked for on the command line."""
-MOST_SHOWN = 20
 
 
 def parser() -> Parser:
@@ -79,7 +74,7 @@ def resume(args: argparse.Namespace) -> Finished:
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {len(result.unfinished)} go on where they were cut off")
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return conduct(prepared, console, began_ms, resumed={"changes": found, **space_file})
+    return conduct(prepared, console, began_ms, Act("search.resume", "resumed", {"changes": found, **space_file}))
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
@@ -118,37 +113,13 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
         return experiment.space
 
 
-def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What decides the search's course and is not what it was, a line each."""
-    old, new = (dict(flat({**facts["experiment"], "data": facts["data"], **_code(facts["provenance"])})) for facts in (before, json.loads(json.dumps(now))))
-    differ = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in UNCHECKED and not key.startswith(("settings.", "data.root"))]
-    lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
-    return lines[:MOST_SHOWN] + [f"  and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested values by dotted path."""
-    found: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return found
-
-
-def _code(origin: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in origin.items() if key == "code" or key.startswith("version.")}
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else str(value)[:80]
-
-
 def check_trials(folder: Path, result: SearchResult) -> None:
     """A trial's folder is made after its line in the journal: one without a line means that the journal's end is missing.
 
     Raises:
         Refused: there is such a folder.
     """
-    lost = sorted(path.name for path in (folder / "trials").glob("t*") if path.name not in result.trials)
+    lost = sorted(path.name for path in (folder / "trials").glob("t*") if result.find(path.name) is None)
     if lost:
         remedy = f"Bring the file back from a copy; or remove {', '.join(lost)} there to train what was lost again."
         raise Refused(f"the end of '{folder / FILE_NAME}' is missing: '{folder / 'trials'}' has {lost[0]}, the journal does not. {remedy}")

@@ -14,7 +14,7 @@ CHECKPOINTS = 3
 """What a trial keeps: its best epoch and the newest two."""
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
-"""With so many free bytes a trial nothing is computed: torchvision's largest network keeps five thousand million."""
+"""With so many free bytes a trial, and a fold of it, nothing is computed: torchvision's largest network keeps five thousand million."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
     models = {config.model for config in experiment.edges}
     ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in models) else AMPLE
-    if free >= experiment.planned_trials * ample:
+    networks = dataset.folds or 1
+    if free >= experiment.planned_trials * networks * ample:
         return None
     from trainables.estimate import checkpoint_bytes
 
     largest: dict[str, int] = {}
     for model in models:
-        size = checkpoint_bytes(model, dataset.image, len(dataset.classes), images=len(dataset.train))
+        size = networks * checkpoint_bytes(model, dataset.image, len(dataset.classes), images=dataset.least_trained)
         largest[model.name] = max(largest.get(model.name, 0), size)
     least = round(experiment.planned_trials * mean(largest.values()))
     return Room(least, CHECKPOINTS * least, free, experiment.storage)

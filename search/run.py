@@ -64,10 +64,10 @@ def parser() -> Parser:
     how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
     how.add_argument("--trials", type=int, metavar="N", help="trials to start (default: the space's own number; the whole grid with grid)")
     how.add_argument("--max-epochs", type=int, metavar="N", help="cap of every trial's epochs")
-    how.add_argument(
-        "--precision", choices=PRECISION_NAMES, metavar="NAME", help=f"{', '.join(PRECISION_NAMES)}: of every trial; auto is bf16 where that is faster"
-    )
+    how.add_argument("--precision", choices=PRECISION_NAMES, metavar="NAME", help=f"{', '.join(PRECISION_NAMES)}; auto is bf16 where that is faster")
+    how.add_argument("--folds", type=int, metavar="K", help="cross-validate: a trial is K networks, each validated on a fold that it has not seen")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
+    how.add_argument("--sealed", action="store_true", help="leave the test part closed at the search's end: search.select opens it")
     how.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time, and stop each trial after its epoch")
     where = made.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
@@ -116,8 +116,9 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     if source not in DATASETS or (source != "folder" and ":" in args.data):
         raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
     settings = dict(parse_setting(text) for text in args.settings)
-    if args.precision and settings.setdefault("precision", args.precision) != args.precision:
-        raise ConfigError(f"--precision {args.precision} and --set precision={settings['precision']}: leave one of them out.")
+    for option, path, value in (("--precision", "precision", args.precision), ("--folds", "data.folds", args.folds)):
+        if value is not None and settings.setdefault(path, value) != value:
+            raise ConfigError(f"{option} {value} and --set {path}={settings[path]}: leave one of them out.")
     space = find(args.space)
     settings = with_weights(args.weights, space, settings)
     space = space.fixed(settings)
@@ -149,6 +150,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "time_budget",
                 "hang_timeout",
                 "fuse",
+                "sealed",
             )
         },
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from rich.console import Console
@@ -33,10 +34,16 @@ from search.spaces.find import sha256_of
 from search.terminal import Terminal, error_line, say
 from search.tracking import PATIENCE_S, Tracker, check_tracking
 from search.words import verb
+from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError, Unavailable
 
+if TYPE_CHECKING:
+    from search.workers import Workers
+
+ExitCode = Callable[[SearchResult, list[int], list[str]], int]
+"""Of a result, the signals that came and the troubles that were told."""
 TERM_GRACE_S = 12
 """After SIGTERM, the seconds in which trials may finish their epoch."""
 HURRY_S = 5.0
@@ -172,13 +179,45 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     for line in prepared.notes:
         say(console, line)
     experiment = prepared.experiment
-    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs")
-    return conduct(prepared, console, began_ms)
+    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{in_folds(experiment.base)}")
+    return conduct(prepared, console, began_ms, Act("search.run", "started", first_facts(experiment)))
 
 
-def conduct(prepared: Prepared, console: Console, began_ms: int, *, resumed: dict[str, object] | None = None) -> Finished:
-    """Have a search's trials trained, tested and recorded, from its beginning or from where its journal ends (then `resumed` says more of it)."""
+def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
+    """A search: its trials, what each of them is worth, and the best one's test."""
+    from search.evaluation import evaluate_best, evaluate_trials  # Ray and Tune are imported once nothing can be refused any more
+    from search.tuning import tune_search
+
+    tune_search(driver, workers, slots=slots, tick=tick)
+    evaluate_trials(driver, workers, slots=slots, tick=tick)
+    evaluate_best(driver, dataset, workers, by=by, tick=tick)
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a session does, from its first event on: a search from its beginning or from where it was cut off, or a selection."""
+
+    verb: str
+    opens: str
+    """The kind of its first event, with these `facts` beside those of every session."""
+    facts: dict[str, object]
+    planned: int | None = None
+    """How many trainings there will be at most; None: as many as the experiment has trials."""
+    driver: type[Driver] = Driver
+    display: type[Display] = Display
+    go_through: Callable[..., None] = search_through
+    exit_code: ExitCode | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the journal begins with it."""
+        return self.opens == "started"
+
+
+def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Finished:
+    """Have a search's trials trained, tested and recorded, as the act says."""
     experiment, dataset = prepared.experiment, prepared.dataset
+    planned = act.planned or experiment.planned_trials
     folder, troubles = experiment.folder, list[str]()
     with (
         Lease(folder, say=partial(say, console)) as lease,
@@ -187,19 +226,17 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, *, resumed: dic
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):
-        from search.evaluation import evaluate_best, evaluate_trials
-        from search.packing import staff  # Ray and Tune are imported once nothing can be refused any more
-        from search.tuning import tune_search
+        from search.packing import staff
         from search.workers import Workers
 
         origin = provenance()
         workers = Workers(experiment, dataset, origin)
-        at_once, packing = staff(experiment, workers, have, say=partial(say, console))
-        journal, events = Journal.reopen(folder) if resumed is not None else (Journal(folder), [])
+        at_once, packing = staff(experiment, workers, have, planned, say=partial(say, console))
+        journal, events = (Journal(folder), []) if act.is_first else Journal.reopen(folder)
         journal.other = lease.other
-        driver = Driver(experiment, journal, slots=at_once)
+        driver = act.driver(experiment, journal, slots=at_once)
         driver.replay(events)
-        display = Display(driver.result, experiment.planned_trials, console)
+        display = act.display(driver.result, planned, console)
         journal.complain = display.say
         tracker = Tracker(experiment.tracking, folder, say=display.say)
         journal.listeners += [tracker, display]
@@ -207,14 +244,12 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, *, resumed: dic
             heed_signals()
             facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began_ms}
             try:
-                journal.append("started" if resumed is None else "resumed", **facts, **(first_facts(experiment) if resumed is None else resumed))
+                journal.append(act.opens, **facts, **act.facts)
             except (KeyboardInterrupt, Unwritten):
                 stop(signals[0], None)
             try:
                 driver.go_on()
-                tune_search(driver, workers, slots=at_once, tick=display.tick)
-                evaluate_trials(driver, workers, slots=at_once, tick=display.tick)
-                evaluate_best(driver, dataset, workers, tick=display.tick)
+                act.go_through(driver, dataset, workers, by=act.verb, slots=at_once, tick=display.tick)
             except (KeyboardInterrupt, Unwritten):
                 driver.close("interrupted", "broken off")
             except Refused as error:
@@ -231,7 +266,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, *, resumed: dic
                 journal.patient = not signals
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
-    return ended(experiment, driver.result, tracker, signals, troubles)
+    return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code)
 
 
 def import_tune() -> None:
@@ -239,16 +274,16 @@ def import_tune() -> None:
     import search.tuning  # noqa: F401
 
 
-def record(experiment: Experiment, result: SearchResult) -> Finished:
-    """Of a search that is over: see that MLflow has all of it."""
+def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
+    """Of a search, or a selection, that is over: see that MLflow has all of it."""
     check_tracking(experiment.tracking)
     with Lease(experiment.folder):
         tracker = Tracker(experiment.tracking, experiment.folder)
         tracker.close()
-    return ended(experiment, result, tracker, [], [])
+    return ended(experiment, result, tracker, [], [], code or exit_code)
 
 
-def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signals: list[int], troubles: list[str]) -> Finished:
+def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signals: list[int], troubles: list[str], code: ExitCode) -> Finished:
     """What came of a search, said where it went wrong."""
     journal = experiment.folder / FILE_NAME
     if tracker.error:
@@ -257,7 +292,7 @@ def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signal
     for trouble in troubles:
         sys.stderr.write(error_line(trouble))
     where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
-    return Finished(experiment, result, journal, where, exit_code(result, signals, troubles))
+    return Finished(experiment, result, journal, where, code(result, signals, troubles))
 
 
 def write_last_line(driver: Driver) -> None:
@@ -322,6 +357,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "val": len(dataset.val),
         "test": len(dataset.test) if dataset.test else 0,
         "fingerprint": dataset.fingerprint,
+        **({"folds": dataset.folds} if dataset.folds else {}),
     }
 
 
@@ -355,6 +391,11 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
 def announce(console: Console, experiment: Experiment, what: str) -> None:
     """The first line of a session."""
     say(console, f"{experiment.name}: {what}, in {experiment.folder}; starting Ray")
+
+
+def in_folds(config: TrialConfig) -> str:
+    """What to say of a search that cross-validates; nothing of another."""
+    return f" in each of {config.data.folds} folds" if config.data.folds else ""
 
 
 def now_ms() -> int:

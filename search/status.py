@@ -12,7 +12,7 @@ from rich.text import Text
 from search.cli import HelpFormatter, Parser, guarded, storage_option
 from search.lease import holder_of
 from search.result import SearchResult, TrialResult
-from search.summary import outcome_text
+from search.summary import deviation, figure_text, outcome_text, selection_sentences
 from search.terminal import Terminal, say
 from search.words import verb_for
 from trainables.errors import printable
@@ -44,11 +44,26 @@ def lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     """The search in a few lines."""
     experiment, data = result.started["experiment"], result.started["data"]
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
-    best = f"; best {result.best.accuracy:.4f} ({result.best.trial})" if result.best else ""
+    best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
     return [
         f"{result.name}: {experiment['space']['name']} on {data['name']}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}",
+        *selection_lines(result),
+    ]
+
+
+def selection_lines(result: SearchResult) -> list[str]:
+    """How its selection stands, if there is one."""
+    selection = result.selection
+    if selection is None:
+        return []
+    ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
+    begun = f"  selection {selection.outcome}: {len(selection.started['candidates'])} candidates, {ended} trainings have ended"
+    return [
+        begun,
+        *(f"    {name} left: {left['reason']}" for name, left in selection.dropped.items()),
+        *(f"    {text}" for text in selection_sentences(selection)),
     ]
 
 
@@ -62,7 +77,7 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
     if more := len(trials) - len(wanted):
         made.caption = f"{more} more trials: --all"
     for trial in wanted:
-        accuracy = f"{trial.accuracy:.4f}" if trial.epochs else ""
+        accuracy = figure_text(trial) if trial.epochs else ""
         made.add_row(trial.trial, trial.outcome, f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}", accuracy, Text(printable(why(trial))))
     return made
 
@@ -101,6 +116,8 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
             "epochs": len(trial.epochs),
             "attempt": trial.attempt,
             "retries": trial.retries,
+            "val_accuracy": trial.accuracy if trial.epochs else None,
+            **deviation(trial),
         }
         for name, trial in result.trials.items()
     }

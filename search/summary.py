@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search.result import SearchResult, TrialResult
+from search.result import SearchResult, Selection, TrialResult
+from search.selection import of_images
 from trainables.config import TrialConfig
 from trainables.errors import printable
 from trainables.models.registry import MODELS
@@ -18,12 +19,18 @@ def param_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
+def figure_text(trial: TrialResult) -> str:
+    """Its best validation accuracy: `0.9721`, or of folds the mean and the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`."""
+    folds = f" ± {trial.deviation:.4f} ({trial.config['data']['folds']} folds)" if trial.deviation is not None else ""
+    return f"{trial.accuracy:.4f}{folds}"
+
+
 def accuracy_text(trial: TrialResult | None) -> str:
     """`0.9721`, or `0.8997 (stopped at epoch 3 of 20)`, or that it was not tried."""
     if trial is None or not trial.epochs:
         return "not tried"
     stopped = f" (stopped at epoch {len(trial.epochs)} of {trial.config['epochs']})" if trial.outcome == "stopped" else ""
-    return f"{trial.accuracy:.4f}{stopped}"
+    return f"{figure_text(trial)}{stopped}"
 
 
 def outcome_text(result: SearchResult) -> str:
@@ -89,6 +96,7 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
         "trial_id": trial.trial,
         "outcome": trial.outcome,
         "val_accuracy": trial.accuracy,
+        **deviation(trial),
         "macro_f1": val.get("macro", {}).get("f1"),
         "weighted_f1": val.get("weighted", {}).get("f1"),
         "ece": val.get("ece"),
@@ -99,6 +107,11 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
         "bytes": cost.get("bytes"),
         "train_s": round(trial.train_s, 3),
     }
+
+
+def deviation(trial: TrialResult) -> dict[str, Any]:
+    """What stands beside the accuracy of a trial with folds, as plain values."""
+    return {} if trial.deviation is None else {"val_accuracy_std": trial.deviation, "folds": trial.config["data"]["folds"]}
 
 
 MODEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -123,28 +136,84 @@ def models_table(result: SearchResult) -> list[list[str]]:
     return [[title for title, _ in MODEL_COLUMNS.values()], *cells]
 
 
+def markdown_table(rows: list[list[str]]) -> list[str]:
+    """Lines of a table; the first row is of titles."""
+    titles, *others = rows
+    return ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *("| " + " | ".join(row) + " |" for row in others)]
+
+
 def markdown_summary(result: SearchResult) -> str:
     """What the search was, how it went, and its ten best trials."""
     experiment, data = result.started["experiment"], result.started["data"]
+    images = f"{data['train']:,} images in {data['folds']} folds" if data.get("folds") else f"{data['train']:,} training, {data['val']:,} validation images"
     lines = [
-        f"**{result.name}**: space `{experiment['space']['name']}` on `{data['name']}` ({data['train']:,} training, {data['val']:,} validation images), "
+        f"**{result.name}**: space `{experiment['space']['name']}` on `{data['name']}` ({images}), "
         f"{experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}.",
         "",
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
     ]
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
-        lines.append(f"Best: `{result.best.trial}`, validation accuracy {result.best.accuracy:.4f}{tested}.")
+        lines.append(f"Best: `{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}.")
+    if result.selection is not None and result.selection.verdict:
+        lines += ["", "Chosen: " + " ".join(selection_sentences(result.selection)), "", *markdown_table(selection_table(result.selection.verdict))]
+    if result.openings:
+        lines += ["", f"The test part was opened: {'; '.join(map(str, result.openings))}."]
     if compared := models_table(result):
-        titles, *rows = compared
-        lines += ["", "The best trial of each model:", "", "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        lines += ["", "The best trial of each model:", "", *markdown_table(compared)]
     paths = searched(result)
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
     for trial in result.ranking[:TOP]:
         values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
-        lines.append(f"| {trial.trial} | {values} | {len(trial.epochs)} | {trial.accuracy:.4f} | {trial.outcome} |")
+        lines.append(f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | {trial.outcome} |")
     return "\n".join(lines)
+
+
+SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "candidate": ("trial", str),
+    "model": ("model", str),
+    "search_value": ("found", "{:.4f}".format),
+    "mean": ("mean", "{:.4f}".format),
+    "std": ("std", "{:.4f}".format),
+    "seeds": ("seeds", str),
+    "p": ("p", "{:.2g}".format),
+    "ms_per_image": ("ms an image", "{:.3g}".format),
+    "state": ("", str),
+}
+"""What the table of candidates shows, with a title and a format for each: what the search found each with, and what fresh seeds say."""
+
+
+def selection_table(verdict: dict[str, Any]) -> list[list[str]]:
+    """The candidates of a selection side by side, as text: a row of titles and one a candidate, the chosen one first."""
+    rows = [{**row, "p": None if row["candidate"] == verdict["leader"] else row["p"]} for row in verdict["rows"]]
+    cells = [["" if row[key] is None else printable(form(row[key])) for key, (_, form) in SELECTION_COLUMNS.items()] for row in rows]
+    return [[title for title, _ in SELECTION_COLUMNS.values()], *cells]
+
+
+def selection_sentences(selection: Selection) -> list[str]:
+    """What a selection came to, in words; empty before."""
+    verdict, expected = selection.verdict, selection.verdict.get("expected")
+    if expected is None:
+        return []
+    chosen, leader, count = verdict["candidate"], verdict["leader"], len(verdict["rows"])
+    found = [
+        f"Expect {expected['mean']:.4f} of validation accuracy of {chosen}: {expected['low']:.4f} to {expected['high']:.4f} with {verdict['level']:.0%} "
+        f"confidence, over {expected['seeds']} fresh seeds. The search found it with {verdict['search_value']:.4f}."
+    ]
+    if leader != chosen:
+        times = {row["candidate"]: row["ms_per_image"] for row in verdict["rows"]}
+        found.append(
+            f"{leader} had the highest mean; {chosen} is as good within half a standard error, and takes {times[chosen]:.3g} ms an image "
+            f"instead of {times[leader]:.3g}."
+        )
+    behind = [row["candidate"] for row in verdict["rows"] if row["state"] == "dropped"]
+    if count > 1:
+        worse = f"clearly worse: {', '.join(behind)}" if behind else "none is clearly worse than the leader"
+        found.append(f"Of {count} candidates {worse} (paired t-tests, error rate {verdict['alpha']:g} for all of them together).")
+    if test := selection.test:
+        low, high = of_images(test["accuracy"], test["images"])
+        found.append(f"On the test part {verdict['trial']} reaches {test['accuracy']:.4f} ({low:.4f} to {high:.4f}, as {test['images']:,} images allow).")
+    return found
 
 
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
@@ -171,11 +240,30 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Pat
     }
 
 
+def json_selection(result: SearchResult, *, tracking: dict[str, str], journal: Path) -> dict[str, Any]:
+    """What `search.select --json` prints."""
+    selection, chosen = result.selection, result.chosen
+    verdict = selection.verdict if selection is not None else {}
+    return {
+        "name": result.name,
+        "outcome": selection.outcome if selection is not None else None,
+        **{key: verdict.get(key) for key in ("candidate", "trial", "leader", "expected", "search_value", "alpha", "level", "rows")},
+        "test_accuracy": selection.test.get("accuracy") if selection is not None else None,
+        "openings": [str(opening) for opening in result.openings],
+        "checkpoint": str(checkpoint_of(chosen, journal.parent)) if verdict and chosen is not None else None,
+        "trainings": len(selection.repeats) if selection is not None else 0,
+        "train_s": round(selection.train_s, 3) if selection is not None else 0,
+        "mlflow": tracking,
+        "journal": str(journal),
+    }
+
+
 def _best(result: SearchResult, best: TrialResult, folder: Path) -> dict[str, Any]:
     return {
         "trial_id": best.trial,
         "params": best.params,
         "val_accuracy": best.accuracy,
+        **deviation(best),
         "test_accuracy": result.test.get("accuracy"),
         "epoch": best.best_epoch,
         "checkpoint": str(checkpoint_of(best, folder)),

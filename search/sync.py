@@ -1,7 +1,6 @@
 """python -m search.sync NAME: write to MLflow what it missed of a search while it was away."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,14 +9,14 @@ from search.journal import FILE_NAME, Tail
 from search.lease import Lease
 from search.result import SearchResult
 from search.secrets import masked
-from search.tracking import DEFAULT_TRACKING, Runs, batched, check_tracking, troubles
+from search.tracking import Runs, batched, check_tracking, troubles, uri_of
 
 
 def command(args: argparse.Namespace) -> int:
     """Project the whole journal; what MLflow has already is not written twice."""
     folder: Path = args.storage / args.name
     result = SearchResult.read(folder)
-    uri = args.tracking or result.started["experiment"]["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    uri = uri_of(result, args.tracking)
     check_tracking(uri)
     with Lease(folder):
         try:

@@ -1,4 +1,4 @@
-"""MLflow's picture of a search: a parent run, a child run a trial. The only module that writes to MLflow.
+"""MLflow's picture of a search: a parent run, a child run a trial, below that one a fold. The only module that writes to MLflow.
 
 A projection of the journal: one background thread reads the file and writes what is new in batches, with the journal's own timestamps.
 Training waits for nothing here. When MLflow fails, the thread begins again from the journal's first line: runs are found by their tags,
@@ -18,15 +18,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cluster.errors import NotReady
 from search.journal import FILE_NAME, DamagedJournal, Event, Tail
-from search.result import SearchResult, TrialResult
+from search.result import UNFINISHED, SearchResult, TrialResult
 from search.secrets import masked
 from search.summary import markdown_summary
 from trainables.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 PRIMARY_METRIC = "best/val_accuracy"
@@ -34,7 +37,7 @@ STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "f
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S = 2, 3
-EVIDENCE_TAG = "search.evidence"
+EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 PIECE = 10_000
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one `log_batch`."""
@@ -45,9 +48,13 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, no pickles, no second try behind our back: a request whose answer was lost may have been carried out."""
+"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have been carried out), and no model's requirements
+from a project that happens to lie in the working directory.
+"""
 
 EVERY_S = 5.0
 """How often new events are written: what comes meanwhile makes one batch, and a trial shorter than this three requests in all."""
@@ -229,6 +236,38 @@ def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, f
     return {f"eval/{name}": value for name, value in figures.items() if value is not None}
 
 
+def uri_of(result: SearchResult, wanted: str | None) -> str:
+    """Where MLflow is: as `--tracking` says, else as the search does, else the environment."""
+    return str(wanted or result.started["experiment"]["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING)
+
+
+def experiment_title(facts: dict[str, Any]) -> str:
+    """MLflow's experiment for a search that started so: one a space and data set."""
+    source = facts["data"]["name"] if facts["data"]["name"] != "folder" else f"folder-{Path(facts['data']['root']).resolve().name}"
+    return f"{facts['experiment']['space']['name']}-{source}"
+
+
+def client_of(uri: str) -> "MlflowClient":
+    """MLflow's client in an environment that is set for it, silent but for errors. `MLFLOW_REGISTRY_URI` may name another place for models."""
+    os.environ.update(ENVIRONMENT)
+    from mlflow import MlflowClient
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    return MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def best_figures(metrics: dict[str, float], epoch: int) -> dict[str, float]:
+    """What a run says of its trial's best epoch, which has these metrics (of the trial, or of one fold)."""
+    figures = {PRIMARY_METRIC: metrics["val/accuracy"], "best/val_loss": metrics["val/loss"], "best/epoch": epoch}
+    return figures | ({"best/val_accuracy_std": metrics["val/accuracy_std"]} if "val/accuracy_std" in metrics else {})
+
+
+def fold_key(trial: str, number: int | str) -> str:
+    """What a fold's run is known by, where a trial's is by its name."""
+    return f"{trial} fold {number}"
+
+
 def leads_out(path: Path, folder: Path) -> bool:
     """Whether something of a file or a folder lies outside this folder: a journal from elsewhere may name links to what is nobody's business."""
     return not all(found.resolve().is_relative_to(folder.resolve()) for found in (path, *path.rglob("*")))
@@ -238,16 +277,11 @@ class Runs:
     """The runs of one search in MLflow, found by tag: made once, brought back when somebody deleted them, written to at most once."""
 
     def __init__(self, uri: str, folder: Path, *, on_progress: Callable[[], None] = lambda: None) -> None:
-        os.environ.update(ENVIRONMENT)
-        from mlflow import MlflowClient
-
-        for logger in ("mlflow", "alembic"):
-            logging.getLogger(logger).setLevel(logging.ERROR)
-        self.uri, self.folder, self.client, self.on_progress = uri, folder, MlflowClient(tracking_uri=uri), on_progress
+        self.uri, self.folder, self.client, self.on_progress = uri, folder, client_of(uri), on_progress
         self.result = SearchResult()
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
-        """Run ids by trial; the parent's under the empty name."""
+        """Run ids by trial, or by its fold (`fold_key`); the parent's under the empty name."""
         self.there: dict[str, dict[str, int]] = {}
         """What each run had when it was found: the last step of each metric."""
         self.status: dict[str, str] = {}
@@ -274,7 +308,7 @@ class Runs:
         self._flush()
 
     def _project_event(self, event: Event) -> None:
-        trial = self.result.trials.get(event.data.get("trial", ""))
+        trial = self.result.find(event.data.get("trial", ""))
         match event.kind:
             case "started":
                 self._start(event)
@@ -287,6 +321,10 @@ class Runs:
                 self._store(event)
             case "finished":
                 self._finish(event)
+            case "selected":
+                self._select(event)
+            case "concluded":
+                self._conclude(event)
             case "evaluated" if trial is not None:
                 metrics = evaluation_figures(event.data, trial)
                 self._wait(self._trial_run(event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
@@ -296,14 +334,14 @@ class Runs:
     def _start(self, event: Event) -> None:
         """The experiment (one a space and data set) and the parent run."""
         facts = event.data
-        source = facts["data"]["name"] if facts["data"]["name"] != "folder" else f"folder-{Path(facts['data']['root']).resolve().name}"
-        self.experiment_id = self._experiment(f"{facts['experiment']['space']['name']}-{source}")
+        self.experiment_id = self._experiment(experiment_title(facts))
         self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
         if packed := facts.get("packing", {}).get("reason", ""):
             self._wait(self.parent, tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"})
-        self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"]})
+        folds = {"folds": facts["data"]["folds"]} if facts["data"].get("folds") else {}
+        self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"], **folds})
 
     def _experiment(self, title: str) -> str:
         """The experiment of this title: found, brought back if it was deleted, or made."""
@@ -347,6 +385,8 @@ class Runs:
 
     def _know(self, run: Any) -> None:
         trial, run_id = run.data.tags.get("search.trial", ""), run.info.run_id
+        if fold := run.data.tags.get("search.fold", ""):
+            trial = fold_key(trial, fold)
         if trial in self.runs:  # made twice, because an answer was lost and came too late
             self.client.delete_run(run_id)
             return
@@ -376,32 +416,53 @@ class Runs:
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
         run_id = self._trial_run(event, trial)
         if event.kind == "running":
-            self.wanted[run_id] = ("RUNNING", 0)
-            self._wait(run_id, tags={"attempt": str(trial.attempt), "outcome": "running"})
+            self._want(trial, "RUNNING", 0, outcome="running")
+            self._wait(run_id, tags={"attempt": str(trial.attempt)})
         elif event.kind == "epoch":
             tags = {"precision": event.data["precision"]} if "precision" in event.data else {}
             self._wait(run_id, metrics=event.data["metrics"], time_ms=event.time_ms, step=event.data["epoch"], tags=tags)
+            for number, metrics in enumerate(event.data.get("folds", []), 1):
+                self._wait(self._fold_run(number, event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"], tags=tags)
         elif event.kind == "paused":
-            self._wait(run_id, tags={"outcome": "interrupted"})
-            self.wanted[run_id] = ("KILLED", event.time_ms)
+            self._want(trial, "KILLED", event.time_ms, outcome="interrupted")
         else:
             self._end_trial(run_id, event, trial)
+
+    def _want(self, trial: TrialResult, status: str, time_ms: int, *, outcome: str) -> None:
+        """Give a trial's run, and those of its folds, this status and outcome."""
+        for run_id in (self.runs[trial.trial], *self._fold_runs(trial)):
+            self.wanted[run_id] = (status, time_ms)
+            self._wait(run_id, tags={"outcome": outcome})
+
+    def _fold_runs(self, trial: TrialResult) -> list[str]:
+        """The runs of a trial's folds that there are, in order."""
+        numbers = range(1, max(map(len, trial.folds.values()), default=0) + 1)
+        return [self.runs[key] for number in numbers if (key := fold_key(trial.trial, number)) in self.runs]
+
+    def _fold_run(self, number: int, event: Event, trial: TrialResult) -> str:
+        """The run of a trial's fold, below the trial's: found or made."""
+        tags = {"mlflow.parentRunId": self.runs[trial.trial], "search.role": "fold", "search.trial": trial.trial, "search.fold": str(number)}
+        return self._run_of(fold_key(trial.trial, number), event, {**tags, "outcome": "running"}, fold_key(trial.trial, number))
 
     def _trial_run(self, event: Event, trial: TrialResult) -> str:
         """A trial's run, with its params: found, or made at this event, which tells of it first."""
         tags = {"mlflow.parentRunId": self.parent, "search.role": "trial", "search.trial": trial.trial}
+        if trial.repeat_of:
+            tags |= {"search.role": "repeat", "search.repeat_of": trial.repeat_of, "search.seed": str(trial.config["seed"])}
         run_id = self._run_of(trial.trial, event, tags, trial.trial)
         if trial.trial not in self.described:
             self.described.add(trial.trial)
-            self._wait(run_id, params=trial.params)
+            folds = trial.config.get("data", {}).get("folds")
+            self._wait(run_id, params=trial.params | ({"folds": folds} if folds else {}))
         return run_id
 
     def _end_trial(self, run_id: str, event: Event, trial: TrialResult) -> None:
         if trial.best_epoch is not None and trial.outcome in ("completed", "stopped"):
-            best = {PRIMARY_METRIC: trial.accuracy, "best/val_loss": trial.best["val/loss"], "best/epoch": trial.best_epoch}
-            self._wait(run_id, metrics=best, time_ms=event.time_ms, step=trial.best_epoch)
-        self._wait(run_id, tags={"outcome": trial.outcome, "outcome.reason": trial.reason[-5000:]} | ({"outcome.kind": trial.kind} if trial.kind else {}))
-        self.wanted[run_id] = (STATUS[trial.outcome], event.time_ms)
+            each = [trial.best, *trial.folds.get(trial.best_epoch, [])]
+            for run, metrics in zip((run_id, *self._fold_runs(trial)), each, strict=True):
+                self._wait(run, metrics=best_figures(metrics, trial.best_epoch), time_ms=event.time_ms, step=trial.best_epoch)
+        self._want(trial, STATUS[trial.outcome], event.time_ms, outcome=trial.outcome)
+        self._wait(run_id, tags={"outcome.reason": trial.reason[-5000:]} | ({"outcome.kind": trial.kind} if trial.kind else {}))
 
     def _test(self, event: Event) -> None:
         """The test part's figures, on the best trial's run and on the parent."""
@@ -409,14 +470,30 @@ class Runs:
         metrics = {"test/accuracy": test["accuracy"], **{f"test/{name}": value for name, value in test["macro"].items() if value is not None}}
         metrics |= {f"test/weighted_{name}": value for name, value in test.get("weighted", {}).items() if value is not None}
         metrics |= {"test/ece": test["ece"]} if "ece" in test else {}
+        metrics |= {f"test/members_accuracy_{name}": test["members"][name] for name in ("mean", "std")} if "members" in test else {}
         for name, values in test["per_class"].items():
             metrics |= {f"test_class/{_key(name)}/{metric}": values[metric] for metric in ("precision", "recall", "f1")}
         self._wait(self.runs[event.data["trial"]], metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
-        self._wait(self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.sessions))
+        self._wait(self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings))
+        self._wait(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
+
+    def _select(self, event: Event) -> None:
+        """What was chosen, on the parent and on the chosen training's run."""
+        verdict, selection = event.data, self.result.selection
+        figures = {f"selected/val_accuracy_{name}": verdict["expected"][name] for name in ("mean", "low", "high", "std")}
+        step = sum(len(trial.epochs) for trial in selection.repeats.values()) if selection is not None else 0
+        self._wait(self.parent, metrics={**figures, "selected/search_value": verdict["search_value"]}, time_ms=event.time_ms, step=step)
+        self._wait(self.parent, tags={"selected.candidate": verdict["candidate"], "selected.trial": verdict["trial"]})
+        self._wait(self.runs[verdict["trial"]], tags={"selected": "true"})
+
+    def _conclude(self, event: Event) -> None:
+        """The parent's summary, with the selection in it; runs still open belong to trainings that were cut off."""
+        self._wait(self.parent, tags={"selection.outcome": event.data["outcome"], "mlflow.note.content": markdown_summary(self.result)})
+        self._cut_off(list(self.result.selection.repeats.values()) if self.result.selection is not None else [], event)
 
     def _store(self, event: Event) -> None:
         """A folder's or a file's copy, once."""
-        trial, path = self.result.trials.get(event.data["trial"]), self.folder / event.data["file"]
+        trial, path = self.result.find(event.data["trial"]), self.folder / event.data["file"]
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
         if str(event.number) in stored or not path.exists() or leads_out(path, self.folder):
@@ -444,10 +521,13 @@ class Runs:
         self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
         self._wait(self.parent, tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)})
         self.wanted[self.parent] = ("FINISHED" if result.outcome == "completed" else "KILLED", event.time_ms)
-        for trial in result.unfinished:
-            if trial.trial in self.runs:
-                self._wait(self.runs[trial.trial], tags={"outcome": "interrupted"})
-                self.wanted[self.runs[trial.trial]] = ("KILLED", event.time_ms)
+        self._cut_off(result.unfinished, event)
+
+    def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
+        """Those of these trials that have not come to their end were cut off."""
+        for trial in trials:
+            if trial.outcome in UNFINISHED and trial.trial in self.runs:
+                self._want(trial, "KILLED", event.time_ms, outcome="interrupted")
 
     def _wait(
         self,

@@ -77,7 +77,7 @@ class DriverSearcher(Unpickled, Searcher):
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        known = max(self.driver.result.trials[trial].epochs, default=0)
+        known = max(self.driver.trials[trial].epochs, default=0)
         return make_job(trial, config, self.driver.experiment.trial_folder(trial), attempt=self.driver.attempt(trial), known=known)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -127,7 +127,7 @@ class DriverCallback(Unpickled, tune.Callback):
             reason = f"Ray's {' and '.join(dead)} died; what was done so far is kept"
             self.last_words.start(reason)
             raise NotReady(reason)
-        running = (trial for name in self.driver.active if (trial := self.driver.result.trials[name]).outcome == "running" and not trial.waiting)
+        running = (trial for name in self.driver.active if (trial := self.driver.trials[name]).outcome == "running" and not trial.waiting)
         self.watch.look({self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running})
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

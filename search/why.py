@@ -24,7 +24,8 @@ def story(events: list[Event], trial: str) -> Iterator[str]:
 
 def tell(event: Event, result: SearchResult) -> Iterator[str]:
     """One event of the trial in words; `result` is the search up to and with it."""
-    data, trial = event.data, result.trials[event.data["trial"]]
+    data, trial = event.data, result.find(event.data["trial"])
+    assert trial is not None
     match event.kind:
         case "suggested":
             yield from _tell_suggested(event, result)
@@ -37,7 +38,8 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
             metrics = data["metrics"]
             best = ", its best" if trial.best_epoch == data["epoch"] else ""
             accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
-            yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
+            folds = f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)" if data.get("folds") else ""
+            yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
         case "stopped":
             yield f"stopped by {data['by']}: {data['reason']}"
             yield from _tell_rivals(event, result)
@@ -58,6 +60,9 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
 
 def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
     experiment = result.started["experiment"]
+    if repeat_of := event.data.get("repeat_of"):
+        yield f"{repeat_of} again, for the selection, with seed {event.data['seed']}"
+        return
     heard = sum(trial.ended_ms > 0 for trial in result.trials.values())
     active = sum(trial.outcome == "running" for trial in result.trials.values())
     yield f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {heard} trials had ended and {active} ran"
@@ -85,7 +90,7 @@ def command(args: argparse.Namespace) -> int:
     folder: Path = args.storage / args.name
     events = read(folder / FILE_NAME)
     result = SearchResult.of(events, folder)
-    if args.trial not in result.trials:
+    if result.find(args.trial) is None:
         names = list(result.trials)
         raise ConfigError(f"no trial '{args.trial}' in {args.name}" + (f", which has {names[0]} to {names[-1]}." if names else ", which has none yet."))
     print(f"{args.trial} of {args.name}")

@@ -47,13 +47,12 @@ def forms(trap: Path, folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy"])
-@pytest.mark.parametrize("file", checkpoint.FILES)
+@pytest.mark.parametrize("file", [*checkpoint.FILES, "fold-1/model.safetensors", "fold-1/optimizer.safetensors"])
 def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, file: str, form: str) -> None:
     """Also when the manifest vouches for it."""
     tensors = {"weight": torch.zeros(3)}
-    path = checkpoint.save(
-        tmp_path / "trial", {"epoch": 1, "model": tensors, "optimizer": {"state": {0: tensors}, "param_groups": []}, "schedule": {}, "precision": "fp32"}, {}
-    )
+    state = {"epoch": 1, "model": tensors, "optimizer": {"state": {0: tensors}, "param_groups": []}, "schedule": {}, "precision": "fp32"}
+    path = checkpoint.save(tmp_path / "trial", {"epoch": 1, "folds": [state, state]} if "/" in file else state, {})
     content = forms(trap, tmp_path)[form]
     (path / file).write_bytes(content)
     manifest = json.loads((path / "manifest.json").read_text())

@@ -2,13 +2,15 @@
 
 A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json`, which
 holds size and SHA-256 of the others. It is written beside its place and moved there whole, so a folder under its name is complete.
-Of a baseline, `classifier.skops` stands in the place of the tensors.
+Of a baseline, `classifier.skops` stands in the place of the tensors. Of a trial with folds, each fold's files stand in a folder
+of their own, `fold-1` and so on, beside one `state.json` and one manifest.
 """
 
 import hashlib
 import json
 import shutil
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,12 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    document = (_save_classifier if "classifier" in state else _save_network)(state, partial)
+    document = _save_folds(state["folds"], partial) if "folds" in state else _save_one(state, partial)
     (partial / "state.json").write_text(json.dumps({"epoch": state["epoch"], **document, "extra": extra}, default=_refuse))
-    manifest = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(partial.iterdir())}
+    files = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+    manifest = {path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    for path in partial.iterdir():
+    for path in partial.rglob("*"):
         sync(path)
     sync(partial)
     shutil.rmtree(final, ignore_errors=True)
@@ -60,7 +63,7 @@ def verify(path: Path) -> tuple[str, ...]:
     """
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-        names = (CLASSIFIER, "state.json") if CLASSIFIER in manifest else FILES
+        names = _names(manifest)
         for name in names:
             if _sha256(path / name) != manifest[name]["sha256"]:
                 raise CheckpointError(f"{path / name} is damaged (its SHA-256 is not the manifest's)")
@@ -80,16 +83,12 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
     names = verify(path)
     try:
         document = json.loads((path / "state.json").read_text())
-        if CLASSIFIER in names:
-            return {"epoch": document["epoch"], "classifier": _load_classifier(path / CLASSIFIER), "extra": document["extra"]}
-        return {
-            "epoch": document["epoch"],
-            "model": load_file(path / "model.safetensors", device=device),
-            "optimizer": _restore_optimizer(load_file(path / "optimizer.safetensors", device=device), document["optimizer"]),
-            "schedule": document["schedule"],
-            "precision": document.get("precision", FIRST_PRECISION),
-            "extra": document["extra"],
-        }
+        read = _load_classifier if names[0].endswith(CLASSIFIER) else _load_network
+        rest = {"epoch": document["epoch"], "extra": document["extra"]}
+        if not (folders := _folders(names)):
+            return {**rest, **read(path, document, device)}
+        each = [read(path / folder, own, device) for folder, own in zip(folders, document["folds"], strict=True)]
+        return {**rest, "folds": [{"epoch": document["epoch"], **state} for state in each]}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
 
@@ -122,12 +121,52 @@ def write_whole(path: Path, text: str) -> None:
     sync(path.parent)
 
 
+def _folders(names: Iterable[str]) -> list[str]:
+    """The folds' folders of a checkpoint of these files; none of one without folds."""
+    held = {name.partition("/")[0] for name in names if "/" in name}
+    return list(takewhile(held.__contains__, (_fold(number) for number in range(1, len(held) + 1))))
+
+
+def _fold(number: int) -> str:
+    return f"fold-{number}"
+
+
+def _names(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """The files of a checkpoint that has this manifest: those of its kind, whatever else the manifest may name."""
+    prefixes = [f"{folder}/" for folder in _folders(manifest)] or [""]
+    parts = (CLASSIFIER,) if prefixes[0] + CLASSIFIER in manifest else FILES[:-1]
+    return (*(prefix + name for prefix in prefixes for name in parts), "state.json")
+
+
+def _save_folds(states: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Write each fold's files in a folder of its own; return the rest."""
+    documents = []
+    for number, state in enumerate(states, 1):
+        (folder / _fold(number)).mkdir()
+        documents.append(_save_one(state, folder / _fold(number)))
+    return {"folds": documents}
+
+
+def _save_one(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return (_save_classifier if "classifier" in state else _save_network)(state, folder)
+
+
 def _save_network(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write the tensors of a network's state; return the rest of it, plain values."""
     tensors, plain = _flatten_optimizer(state["optimizer"])
     _save_tensors(state["model"], folder / "model.safetensors")
     _save_tensors(tensors, folder / "optimizer.safetensors")
     return {"optimizer": plain, "schedule": state["schedule"], "precision": state["precision"]}
+
+
+def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
+    """A network's state, but for its epoch; `document` is the rest that `_save_network` returned."""
+    return {
+        "model": load_file(folder / "model.safetensors", device=device),
+        "optimizer": _restore_optimizer(load_file(folder / "optimizer.safetensors", device=device), document["optimizer"]),
+        "schedule": document["schedule"],
+        "precision": document.get("precision", FIRST_PRECISION),
+    }
 
 
 def _save_classifier(state: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -138,11 +177,11 @@ def _save_classifier(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _load_classifier(path: Path) -> Any:
-    """Raises ValueError if it holds anything but a baseline's classifier."""
+def _load_classifier(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
+    """A baseline's state, but for its epoch. Raises ValueError if the file holds anything but a baseline's classifier."""
     from trainables.baselines import store
 
-    return store.read(path)
+    return {"classifier": store.read(folder / CLASSIFIER)}
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

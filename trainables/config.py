@@ -90,6 +90,10 @@ class DataConfig:
     val_fraction: float = number(0.2, above=0, below=1)
     test_fraction: float = number(0.2, above=0, below=1)
     split_seed: int = number(0, low=0)
+    folds: int | None = number(None, low=2, high=20)
+    """Cross-validate: each trial trains so many networks, each on all but one fold of the images that are not the test part, and is measured on
+    the fold left out. There is no validation part of its own then.
+    """
 
     def __post_init__(self) -> None:
         check(self, "data.")

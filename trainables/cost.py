@@ -35,7 +35,7 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
 
     `inference` holds milliseconds an image (`time_per_image`) for each batch size: from images as uint8 in memory to probabilities there, the
     scaling (or the features) and a GPU's transfers included. `parameters` and `multiply_adds` (of one image) are None for what is no network,
-    which no GPU runs. Heads that help in training alone count nowhere, not in `bytes` either.
+    which no GPU runs. Of a trial with folds it is all of the committee of its networks. Heads that help in training alone count nowhere, not in `bytes` either.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -44,10 +44,11 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
     device = "cpu" if config.model.is_baseline else device
     with classifier(config, dataset, path, device=device) as saved:
         inference = {f"batch_{size}": time_per_image(saved.classify, images[np.arange(size) % len(images)]) for size in BATCHES}
+    files = (file for file in path.rglob("*") if file.is_file() and file.name not in FOR_TRAINING)
     return {
-        "parameters": None if saved.network is None else parameters(saved.network),
-        "multiply_adds": None if saved.network is None else multiply_adds(saved.network, dataset.image),
-        "bytes": sum(file.stat().st_size for file in path.iterdir() if file.name not in FOR_TRAINING) - bytes_for_training(saved.network),
+        "parameters": sum(map(parameters, saved.networks)) or None,
+        "multiply_adds": sum(multiply_adds(network, dataset.image) for network in saved.networks) or None,
+        "bytes": sum(file.stat().st_size for file in files) - sum(map(bytes_for_training, saved.networks)),
         "inference": inference,
         "precision": saved.precision,
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
@@ -60,13 +61,12 @@ def parameters(network: nn.Module) -> int:
     return sum(weights.numel() for name, weights in network.named_parameters() if not name.startswith(for_training(network)))
 
 
-def bytes_for_training(network: nn.Module | None) -> int:
+def bytes_for_training(network: nn.Module) -> int:
     """Of a saved network, those of the heads that help in training alone."""
-    saved = {} if network is None else network.state_dict()
-    return sum(values.nbytes for name, values in saved.items() if name.startswith(for_training(network)))
+    return sum(values.nbytes for name, values in network.state_dict().items() if name.startswith(for_training(network)))
 
 
-def for_training(network: nn.Module | None) -> tuple[str, ...]:
+def for_training(network: nn.Module) -> tuple[str, ...]:
     """Prefixes of the names of weights that help in training alone (`families.Family.for_training`)."""
     found: tuple[str, ...] = getattr(network, "for_training", ())
     return found

@@ -17,8 +17,12 @@ VALIDATION_SHARE = 1 / 3
 
 
 def epoch_seconds(config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1) -> float:
-    """Seconds for one epoch of `config`, training and validation, extrapolated from three steps after a first one."""
+    """Seconds for one epoch of `config`, training and validation of all folds if there are any, extrapolated from three steps after a first one."""
     prepare(threads)
+    return (dataset.folds or 1) * _of_one_network(config, dataset.of_one_network(), device)
+
+
+def _of_one_network(config: TrialConfig, dataset: Dataset, device: str) -> float:
     if config.model.is_baseline:
         from trainables.baselines.fitting import fit_seconds
 

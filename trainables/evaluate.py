@@ -1,61 +1,147 @@
 """How good a trained network is on a part of the data, beyond one accuracy: by scikit-learn and torchmetrics, as plain values."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn import metrics
-from torch import nn
+from torch import Tensor, nn
 
 from trainables import checkpoint
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Images, Labels, Part
-from trainables.loop import Pixels, autocast, eval_batch, on_device
+from trainables.datasets.arrays import Dataset, Images, Labels, Part, Selected
+from trainables.loop import Pixels, autocast, eval_batch, on_device, shared_tensor
 from trainables.mistakes import confidently_wrong
 from trainables.models.registry import MODELS
 
 CURVE_POINTS = 200
 CALIBRATION_BINS = 15
 
-Classify = Callable[[Images], NDArray[np.float64]]
+Probabilities = NDArray[np.float64]
+Classify = Callable[[Images], Probabilities]
 """Images, uint8 (count, height, width, channels), to class probabilities, (count, classes)."""
+
+
+class Chances(nn.Module):
+    """A network with the scaling of its pixels before it and softmax behind: images, uint8 (count, height, width, channels), to class
+    probabilities, float64 (count, classes).
+    """
+
+    def __init__(self, network: nn.Module, pixels: Pixels) -> None:
+        super().__init__()
+        self.network = network
+        self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As the class says."""
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32, copy=True).sub_(self.shift).div_(self.spread)
+        logits: Tensor = self.network(pixels)
+        return logits.double().softmax(dim=1)
+
+
+class Committee(nn.Module):
+    """The mean of what several networks say, each of which scales pixels in its own way: as `Chances`."""
+
+    def __init__(self, members: Iterable[Chances]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As the class says."""
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What a checkpoint holds, ready to be used."""
+    """What a checkpoint holds, ready to be used. Of a trial with folds, a committee of all its networks: it has seen every image but the test part's."""
 
     classify: Classify
     network: nn.Module | None
-    """None of a classifier that is no network."""
+    """As it was trained, for images that are scaled; of a trial with folds the whole committee (`module`). None of what is no network."""
     precision: str
     """In which it was trained, and computes: `fp32` or `bf16`."""
+    module: "Chances | Committee | None" = None
+    """The whole way from pixels to probabilities."""
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """Every network in it."""
+        return [member.network for member in members_of(self.module)]
 
 
 def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Load the checkpoint at `path` and measure it on `part` (see `report`); `wrong` are the images most confidently wrong (see `mistakes`).
+    """Load the checkpoint at `path` and measure it on `part` (see `report` and `probabilities`); `wrong` are the images most confidently wrong (see
+    `mistakes`). With folds, `members` says how good each network is
+    by itself: `accuracy` (of each, on what it is asked), their `mean` and sample standard deviation `std`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    chances = probabilities(config, dataset, part, path, device=device)
-    return {**report(part.labels, chances, dataset.classes), "wrong": confidently_wrong(part, chances)}
+    parts = _asked(config, dataset, part)
+    each = _by_network(config, dataset, parts, path, device)
+    chances = _together(parts, each)
+    found = {**report(part.labels, chances, dataset.classes), "wrong": confidently_wrong(part, chances)}
+    if dataset.folds is None:
+        return found
+    alone = [float(metrics.accuracy_score(own.labels, said.argmax(axis=1))) for own, said in zip(parts, each, strict=True)]
+    return {**found, "members": {"accuracy": alone, "mean": fmean(alone), "std": stdev(alone)}}
 
 
-def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> NDArray[np.float64]:
+def probabilities(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> Probabilities:
     """Class probabilities, (images, classes), of the network saved at `path`, computed in the precision it was trained in, or of the baseline.
-    `dataset` gives the scaling of pixels.
+    `dataset` gives the scaling of pixels. With folds, of the committee of all networks; but for the data set's own training (and validation) part,
+    each image's are those of the one network that has not seen it.
     """
+    parts = _asked(config, dataset, part)
+    return _together(parts, _by_network(config, dataset, parts, path, device))
+
+
+def _asked(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
+    """What each network is asked to classify so that all is known of this part."""
+    if dataset.folds is None:
+        return [part]
+    if part is dataset.train or (len(part) == len(dataset.train) and part.fingerprint == dataset.train.fingerprint):
+        return [fold.val for fold in _data_of_networks(config, dataset)]
+    return [part] * dataset.folds
+
+
+def _together(parts: list[Part], each: list[Probabilities]) -> Probabilities:
+    """The mean of what several networks say of one part; each network's own rows, where parts are folds."""
+    if not isinstance(parts[0], Selected):
+        mean: Probabilities = np.mean(each, axis=0)
+        return mean
+    found = np.empty((len(parts[0].whole), each[0].shape[1]))
+    for part, chances in zip(parts, each, strict=True):
+        assert isinstance(part, Selected)
+        found[part.rows] = chances
+    return found
+
+
+def _by_network(config: TrialConfig, dataset: Dataset, parts: list[Part], path: Path, device: str) -> list[Probabilities]:
+    """What each network of a checkpoint says of the part that it is asked about."""
     if config.model.is_baseline:
-        return _of_baseline(config, dataset, part, path)  # by the features of this part that all trials share; `classifier` makes those of new images
+        from trainables.baselines import fitting  # scikit-image takes half a second, which networks need not wait
+
+        fitted = [state["classifier"] for state in _states(dataset, path)]  # by the features that all trials share; `classifier` makes those of new images
+        return [fitting.probabilities(config, dataset, part, own) for part, own in zip(parts, fitted, strict=True)]
     with classifier(config, dataset, path, device=device) as saved:
         size = eval_batch(config, dataset)
-        return np.concatenate([saved.classify(part.images[first : first + size]) for first in range(0, len(part), size)])
+        return [_in_batches(network, part.images, size, device) for part, network in zip(parts, members_of(saved.module), strict=True)]
+
+
+def _in_batches(network: nn.Module, images: Images, size: int, device: str) -> Probabilities:
+    return np.concatenate([_classified(network, images[first : first + size], device) for first in range(0, len(images), size)])
+
+
+def _classified(network: nn.Module, images: Images, device: str) -> Probabilities:
+    chances: Probabilities = network(shared_tensor(images).to(device)).cpu().numpy()
+    return chances
 
 
 @contextmanager
@@ -65,34 +151,52 @@ def classifier(config: TrialConfig, dataset: Dataset, path: Path, *, device: str
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
+    states = _states(dataset, path)
     if config.model.is_baseline:
         from trainables.baselines import fitting
 
-        fitted = checkpoint.load(path)["classifier"]
-        yield Classifier(lambda images: fitting.from_images(config, dataset, images, fitted), None, "")
+        fitted = [state["classifier"] for state in states]
+        yield Classifier(lambda images: fitting.from_images(config, dataset, images, *fitted), None, "")
         return
     place = torch.device(device)
-    network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
+    members = [_member(config, own, state, place) for own, state in zip(_data_of_networks(config, dataset), states, strict=True)]
+    module = Committee(members) if dataset.folds is not None else members[0]
+    with torch.no_grad(), autocast(states[0]["precision"], place):
+        network = module if isinstance(module, Committee) else module.network
+        yield Classifier(lambda images: _classified(module, images, device), network, states[0]["precision"], module)
+
+
+def _states(dataset: Dataset, path: Path) -> list[dict[str, Any]]:
+    """What a checkpoint holds of each network."""
     saved = checkpoint.load(path)
-    network.load_state_dict(saved["model"])
-    network = on_device(network, place).eval()
-    pixels = Pixels(dataset.val, dataset, config, place)
-
-    def classify(images: Images) -> NDArray[np.float64]:
-        chances: NDArray[np.float64] = network(pixels.scaled(images)).double().softmax(dim=1).cpu().numpy()
-        return chances
-
-    with torch.no_grad(), autocast(saved["precision"], place):
-        yield Classifier(classify, network, saved["precision"])
+    states: list[dict[str, Any]] = saved.get("folds", [saved])
+    if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
+        raise ValueError(f"{path} holds {len(states)} networks, and the data are in {dataset.folds or 'no'} folds: load them as its config says")
+    return states
 
 
-def _of_baseline(config: TrialConfig, dataset: Dataset, part: Part, path: Path) -> NDArray[np.float64]:
-    from trainables.baselines import fitting  # scikit-image takes half a second, which networks need not wait
+def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:
+    """What each network was trained on and validated with."""
+    if dataset.folds is None:
+        return [dataset]
+    return [dataset.fold(number, config.seed) for number in range(1, dataset.folds + 1)]
 
-    return fitting.probabilities(config, dataset, part, checkpoint.load(path)["classifier"])
+
+def _member(config: TrialConfig, dataset: Dataset, state: dict[str, Any], place: torch.device) -> Chances:
+    """A network that was trained on this, ready to be used."""
+    network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
+    network.load_state_dict(state["model"])
+    return Chances(on_device(network, place), Pixels(dataset.val, dataset, config, place)).eval()
 
 
-def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...]) -> dict[str, Any]:
+def members_of(module: Chances | Committee | None) -> list[Chances]:
+    """The networks, each with what stands around it."""
+    if module is None:
+        return []
+    return [module] if isinstance(module, Chances) else [member for member in module.members if isinstance(member, Chances)]
+
+
+def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes' numbers of images); confusion matrix; ROC curves
     and AUC, one class against the rest; the expected calibration error (`calibration_error`) and the bins behind it (`calibration_bins`).
 
@@ -134,7 +238,7 @@ def report(labels: Labels, chances: NDArray[np.float64], classes: tuple[str, ...
     }
 
 
-def calibration_error(labels: Labels, chances: NDArray[np.float64]) -> float:
+def calibration_error(labels: Labels, chances: Probabilities) -> float:
     """How far the probability of the guessed class is from the share of right guesses: the mean distance over 15 bins of that probability,
     equally wide and weighted by their images (the L1 norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2).
     """

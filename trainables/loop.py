@@ -11,7 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from trainables import optimizers
 from trainables.augment import augment
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Images, Part
+from trainables.datasets.arrays import Dataset, Images, Part, Selected
 from trainables.metrics import Means
 from trainables.models.registry import MODELS
 from trainables.objective import losses
@@ -46,13 +46,16 @@ class EpochMetrics:
 
     epoch: int
     values: dict[str, float]
+    folds: list[dict[str, float]] = field(default_factory=list)
+    """The same of each fold's network, where `values` are their means."""
 
     @property
     def diverged(self) -> str:
         """Why the training cannot go on, in words; empty when it can."""
-        for name, value in self.values.items():
-            if not math.isfinite(value) or (name == "train/loss" and value > DIVERGED_LOSS):
-                return f"{name} is {value:.3g} at epoch {self.epoch}"
+        for number, values in enumerate(self.folds or [self.values], 1):
+            for name, value in values.items():
+                if not math.isfinite(value) or (name == "train/loss" and value > DIVERGED_LOSS):
+                    return f"{name} is {value:.3g} at epoch {self.epoch}" + (f" in fold {number}" if self.folds else "")
         return ""
 
 
@@ -68,6 +71,9 @@ class Training:
         world: World | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> None:
+        """Raises ValueError for a data set in folds: a network is trained on one of them (`Dataset.fold`)."""
+        if dataset.folds is not None:
+            raise ValueError(f"one network cannot be trained on {dataset.folds} folds")
         self.config, self.device, self.world = config, torch.device(device), world or World()
         self.on_step = on_step or (lambda: None)
         self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
@@ -168,18 +174,22 @@ class Pixels:
     """A part of a data set on a device, as uint8, scaled (and augmented) a batch at a time."""
 
     def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device) -> None:
-        self.images, self.labels = resident(part.images, device), resident(part.labels, device)
+        whole = part.whole if isinstance(part, Selected) else part
+        self.images, self.labels = resident(whole.images, device), resident(whole.labels, device)
+        self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, Selected) else None
+        """Of a part that is a selection, which images of the whole those are."""
         self.augment = config.augment
         wanted = "unit" if config.model.pretrained else config.data.scaling
         self.mean, self.deviation = (value.to(device) for value in scaling(wanted, dataset))
         self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.labels if self.rows is None else self.rows)
 
     def batch(self, rows: Tensor, changes: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented if a generator is given."""
         rows = rows.to(self.images.device)
+        rows = rows if self.rows is None else self.rows[rows]
         if changes is None or not self.augment.is_on:
             return self._scaled(self.images[rows]), self.labels[rows]
         images = augment(_floats(self.images[rows]).div_(255), self.augment, changes)

@@ -110,6 +110,8 @@ def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
     """Why fusion is not even measured, in words; empty when it is."""
     if most < MEMBERS[0]:
         return "too few of the trials that run at once share a shape"
+    if dataset.folds is not None:
+        return "the folds of a trial are trained in turn"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
     if torch.device(device).type == "cpu":
@@ -171,7 +173,7 @@ def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -
 
 def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.0) -> float:
     """Images a second of one plain training, over so many seconds: what a process reaches beside others that do the same."""
-    training = Training(config, dataset, device=device)
+    training = Training(config, dataset.of_one_network(), device=device)
     images = training.draws(1)[0].shape[1]
     plain_s(training, 2)
     start, steps = time.perf_counter(), 0

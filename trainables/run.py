@@ -7,6 +7,7 @@ A trial that was cut off goes on from its newest checkpoint that verifies. What 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
+from trainables.folds import Folds
 from trainables.heartbeat import Heartbeat
 from trainables.loop import EpochMetrics, Training
 from trainables.ranking import rank
@@ -24,6 +26,8 @@ from trainables.world import World
 
 if TYPE_CHECKING:
     from trainables.baselines.fitting import Fitting
+
+    Trained = Training | Fitting | Folds
 
 NEWEST_KEPT = 2
 RETRY_S = (1, 2, 5, 10)
@@ -45,6 +49,8 @@ class Report:
     """Why the epoch's checkpoint cannot be written for now."""
     precision: str = ""
     """Of a network's epoch: `fp32` or `bf16`, as it was trained."""
+    folds: list[dict[str, float]] = field(default_factory=list)
+    """With folds: the metrics of each, whose means are `metrics`."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
 
@@ -72,7 +78,7 @@ def run_trial(
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
     An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved and has no metrics.
-    A baseline is fitted, on the CPU, in what counts as its one epoch.
+    A baseline is fitted, on the CPU, in what counts as its one epoch. With folds, all of this is of one network, or classifier, a fold.
     Kept are the checkpoint of the best epoch and the newest two. With several processes each yields; the first one saves. A disk that
     is full or refuses is waited for.
 
@@ -103,17 +109,30 @@ def run_trial(
         yield Report(training.epoch, restored=keeper.damaged)
     for epoch, metrics in keeper.history.items():
         if epoch > known or epoch == config.epochs:
-            yield Report(epoch, metrics, outcome="completed" if epoch == config.epochs else None, precision=training.precision)
+            yield _told(EpochMetrics(epoch, metrics, keeper.folds.get(epoch, [])), training)
     for trained in _epochs(training, together, folder.name):
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
             return
         yield from keeper.keep(training, trained)
-        yield Report(trained.epoch, trained.values, outcome="completed" if trained.epoch == config.epochs else None, precision=training.precision)
+        yield _told(trained, training)
 
 
-def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Training | Fitting":
-    """What is to be trained, or fitted."""
+def _told(trained: EpochMetrics, training: "Trained") -> Report:
+    """An epoch's report; the last one ends the trial."""
+    outcome = "completed" if trained.epoch == training.config.epochs else None
+    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds)
+
+
+def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Trained":
+    """What is to be trained, or fitted: with folds, one of it for each."""
+    if config.data.folds is not None or dataset.folds is not None:
+        return Folds(config, dataset, partial(_begin_one, config, device=device, world=world, beat=beat))
+    return _begin_one(config, dataset, device=device, world=world, beat=beat)
+
+
+def _begin_one(config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None) -> "Training | Fitting":
+    """One network, or one classifier."""
     if not config.model.is_baseline:
         return Training(config, dataset, device=device, world=world, on_step=beat)
     from trainables.baselines.fitting import Fitting  # scikit-image and scikit-learn take a second, which networks need not wait
@@ -121,12 +140,12 @@ def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, bea
     return Fitting(config, dataset, on_step=beat)
 
 
-def _epochs(training: "Training | Fitting", together: Together | None, trial: str) -> Iterator[EpochMetrics]:
+def _epochs(training: "Trained", together: Together | None, trial: str) -> Iterator[EpochMetrics]:
     """The epochs that are left, in the company of others if there are any."""
     if together is not None and isinstance(training, Training):
         return together.epochs(trial, training)
     if together is not None:
-        together.leave(trial)  # networks are not to wait for what is fitted by itself
+        together.leave(trial)  # networks are not to wait for what is fitted, or trained, by itself
     return training.epochs()
 
 
@@ -136,6 +155,7 @@ class Keeper:
     def __init__(self, folder: Path, config: TrialConfig, world: World, attempt: int, beat: Heartbeat | None) -> None:
         self.folder, self.config, self.world, self.attempt, self.beat = folder, config, world, attempt, beat
         self.history: dict[int, dict[str, float]] = {}
+        self.folds: dict[int, list[dict[str, float]]] = {}
         self.found, self.damaged = False, list[str]()
 
     def claim(self) -> Iterator[Report]:
@@ -150,17 +170,20 @@ class Keeper:
                 state = checkpoint.load(path, device=device)
                 if TrialConfig.from_dict(state["extra"].get("config", {})) == self.config:
                     self.history = {int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()}
+                    self.folds = {int(epoch): each for epoch, each in state["extra"].get("folds", {}).items()}
                     return state
                 self.damaged.append(f"{path.name} is of another configuration")
             except (checkpoint.CheckpointError, ConfigError) as error:
                 self.damaged.append(str(error))
         return None
 
-    def keep(self, training: "Training | Fitting", trained: EpochMetrics) -> Iterator[Report]:
+    def keep(self, training: "Trained", trained: EpochMetrics) -> Iterator[Report]:
         """Save, and remove what is no longer needed."""
         self.history[trained.epoch] = trained.values
+        self.folds |= {trained.epoch: trained.folds} if trained.folds else {}
         best = max(self.history, key=lambda epoch: (*rank(self.history[epoch]), -epoch))
         extra = {"metrics": trained.values, "best_epoch": best, "history": self.history, "config": self.config.to_dict()}
+        extra |= {"folds": self.folds} if self.folds else {}
 
         def save() -> None:
             self._check_claim()

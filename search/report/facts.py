@@ -1,12 +1,12 @@
 """The page's tables: what was stopped and why, which classes are mistaken for which, the trials, where everything comes from and what it cost."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.report.verdict import LEVEL, count, data_title, duration, moment
+from search.report.verdict import count, data_title, duration, moment
 from search.result import SearchResult, Selection, TrialResult
+from search.selection import LEVEL, expect
 from search.summary import param_text, searched
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
@@ -88,18 +88,11 @@ def finalists(selection: Selection) -> list[dict[str, Any]]:
         low, high = row.get("low"), row.get("high")
         if row.get("candidate") == verdict.get("candidate") and expected.get("low") is not None:
             low, high = expected["low"], expected["high"]
-        elif low is None and row.get("mean") is not None and row.get("std") is not None and (row.get("seeds") or 0) > 1:
-            low, high = _mean_interval(row["mean"], row["std"], row["seeds"], verdict.get("level") or LEVEL)
+        elif low is None and len(row.get("accuracies") or []) > 1:
+            alone = expect(row["accuracies"], 1, verdict.get("level") or LEVEL)
+            low, high = alone.low, alone.high
         rows.append({**unsaid, **row, "low": low, "high": high})
     return rows
-
-
-def _mean_interval(mean: float, deviation: float, seeds: int, level: float) -> tuple[float, float]:
-    """Student's interval for the mean of so many trainings."""
-    from scipy.stats import t  # half a second, which a page without finalists need not wait
-
-    spread = float(t.ppf((1 + level) / 2, seeds - 1)) * deviation / math.sqrt(seeds)
-    return mean - spread, mean + spread
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from search.report.answer import cost_of, test_of
 from search.result import Opening, SearchResult, TrialResult
+from search.selection import ALPHA, LEVEL, of_images
 from search.summary import is_baseline, ms_per_image, outcome_text, param_text, searched, short_names
 from trainables.errors import printable
 
-LEVEL = 0.95
 Sentence = tuple[str, str]
 """A short title, and one or more sentences."""
 
@@ -22,13 +22,6 @@ def verdict(result: SearchResult) -> list[Sentence]:
     if result.chosen is not None:
         said += [("How sure", _sure(result)), ("A network?", _network(result)), ("On new images", _tested(result))]
     return [(title, text) for title, text in said if text]
-
-
-def interval(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Between which bounds the true share lies, as far as so many images tell (Wilson 1927)."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    centre, spread = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + (z / images) ** 2 / 4)
-    return max(0.0, (centre - spread) / (1 + z**2 / images)), min(1.0, (centre + spread) / (1 + z**2 / images))
 
 
 def percent(share: float, images: int = 1000) -> str:
@@ -105,7 +98,7 @@ def _sure(result: SearchResult) -> str:
     answer, images = result.chosen, result.started["data"]["val"]
     if answer is None or not images:
         return ""
-    low, high = interval(answer.accuracy, images)
+    low, high = of_images(answer.accuracy, images)
     near = sum(trial.accuracy >= low for trial in result.ranking) - 1
     text = f"{images:,} images tell an accuracy between {percent(low, images)} and {percent(high, images)} ({LEVEL:.0%} interval)."
     if near > 0:
@@ -137,7 +130,7 @@ def _compared(verdict: dict[str, Any]) -> str:
     tied, worse = ([row["candidate"] for row in rows if row.get("state") in states] for states in (("tied",), ("worse", "dropped")))
     text = ""
     if tied:
-        rate = f"{verdict.get('alpha') or 1 - LEVEL:.0%}"
+        rate = f"{verdict.get('alpha') or ALPHA:.0%}"
         text += f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the paired tests tell (error rate {rate}); the quickest was taken."
     if worse:
         text += f" {', '.join(worse)} {'is' if len(worse) == 1 else 'are'} clearly worse."
@@ -176,7 +169,7 @@ def _tested(result: SearchResult) -> str:
     if not test:
         return f"Not known yet. {opened(result.openings)}"
     images = test["images"]
-    low, high = (percent(bound, images) for bound in interval(test["accuracy"], images))
+    low, high = (percent(bound, images) for bound in of_images(test["accuracy"], images))
     text = f"{percent(test['accuracy'], images)} of the {images:,} test images are named right ({LEVEL:.0%} interval: {low} to {high})"
     return f"{text}; nothing was chosen by them. {opened(result.openings)}"
 

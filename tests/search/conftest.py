@@ -103,7 +103,7 @@ def play(driver: Driver, train: Train = good_lr_wins, *, slots: int = 1, events:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
             driver.running(trial, host="here")
-            running[trial] = (config, max(driver.result.trials[trial].epochs, default=0))
+            running[trial] = (config, max(driver.trials[trial].epochs, default=0))
         if not running:
             driver.finish()
             return driver

@@ -128,7 +128,7 @@ class Asked:
         driver.running(trial)
         for report in run_trial(config, load(config.data), experiment.trial_folder(trial)):
             driver.report(trial, report.to_dict())
-        evaluations = Evaluations(driver, self.workers, tick=lambda: None)
+        evaluations = Evaluations(driver, self.workers, driver.result.ranking, [], lambda: None)
         evaluations.measure(1)
         return evaluations
 

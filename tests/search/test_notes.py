@@ -52,6 +52,14 @@ def test_images_in_two_parts_are_counted(experiment: Experiment, dataset: Datase
     assert len(list(notes(experiment, dataset.sealed))) == 1
 
 
+def test_with_folds_images_that_are_there_twice_are_counted(experiment: Experiment, dataset: Dataset) -> None:
+    folded = replace(dataset, val=dataset.train, folds=5)
+    assert list(notes(experiment, folded)) == []
+    dataset.train.images[10:12] = dataset.train.images[3]
+    (said,) = notes(experiment, folded)
+    assert said == "warning: 2 images of the training part occur there before: a network may be validated on what it was trained on."
+
+
 @pytest.mark.parametrize(("count", "text"), [(1, "1 image cannot be read and is left out"), (1200, "1,200 images cannot be read and are left out")])
 def test_images_that_were_left_out_are_counted(experiment: Experiment, dataset: Dataset, count: int, text: str) -> None:
     assert list(notes(experiment, replace(dataset, skipped=count))) == [f"note: {text}."]

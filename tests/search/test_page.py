@@ -18,7 +18,7 @@ from search.journal import Event
 from search.report.facts import failures, finalists, stops
 from search.report.importance import importance
 from search.report.page import render
-from search.report.verdict import interval, percent, verdict
+from search.report.verdict import percent, verdict
 from search.result import SearchResult
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from tests.browser import browser, look
@@ -113,7 +113,7 @@ def select(result: SearchResult) -> None:
     names = [trial.trial for trial in result.ranking[:3]]
     rows = [
         {"candidate": names[0], "model": "table2", "search_value": 0.95, "mean": 0.9, "std": 0.01, "seeds": 5, "accuracies": [0.89, 0.9, 0.91, 0.9, 0.9]},
-        {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.88] * 5},
+        {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.87, 0.87, 0.89, 0.91, 0.91]},
         {"candidate": names[2], "model": "svm", "search_value": 0.93, "mean": None, "std": None, "seeds": None, "accuracies": None},
     ]
     states = [("chosen", None, None), ("tied", 0.01, 0.3), ("dropped", None, None)]
@@ -235,10 +235,7 @@ def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> N
     assert dropped["low"] is None
 
 
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20."""
-    for right, images, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
-        assert interval(right / images, images) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+def test_a_share_is_said_as_precisely_as_its_images_tell() -> None:
     assert (percent(0.97771, 359), percent(0.97771, 5000)) == ("97.8%", "97.77%")
 
 

@@ -218,6 +218,14 @@ def test_a_checkpoint_needs_no_weights_to_be_evaluated(make_dataset: Callable[..
     assert probabilities(config, dataset, dataset.val, saved).shape == (len(dataset.val), 3)
 
 
+def test_a_checkpoint_of_folds_gives_its_first_network(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    config = TrialConfig().override({"model.name": "mobilenet_v3_small", "model.input_size": 32, "batch_size": 8, "epochs": 1})
+    states = [Training(config.override({"seed": seed}), make_dataset()).state() for seed in (1, 2)]
+    saved = checkpoint.save(tmp_path, {"epoch": 1, "folds": states}, {})
+    found = weights.read(saved)
+    assert torch.equal(found["features.0.0.weight"], states[0]["model"]["net.features.0.0.weight"])
+
+
 def test_a_module_that_is_not_a_family_has_no_weights_to_begin_with() -> None:
     assert isinstance(MODELS["table2"].build(IMAGE, 3, width=4, dropout=0.0), nn.Module)
     with pytest.raises(ConfigError, match="model 'table2' has no option 'pretrained'"):

@@ -8,6 +8,8 @@ gives a number of features that depends on the size alone:
     hog     about 5 x 5 cells, of 2 pixels a side or more (8 x 8 where the shorter side of the image has 64 pixels or more), of 9 directions,
             normalised in blocks of 2 x 2 cells (Dalal and Triggs 2005)
     lbp     4 x 4 regions of 59 shares: the uniform patterns of the 8 neighbours, and the rest (Ojala et al. 2002; Ahonen et al. 2006)
+
+Imports nothing of this project: a copy of this file goes with every promoted baseline (`trainables.export`).
 """
 
 from collections.abc import Callable
@@ -18,8 +20,8 @@ from skimage.color import rgb2gray
 from skimage.feature import canny, hog, local_binary_pattern
 from skimage.filters import sobel_h, sobel_v
 
-from trainables.datasets.arrays import Images
-
+Images = NDArray[np.uint8]
+"""(count, height, width, channels), or one without count."""
 VERSION = 1
 """Raised when features change, so that those computed before are not taken."""
 GRID = 4

@@ -96,9 +96,13 @@ def probabilities(config: TrialConfig, dataset: Dataset, part: Part, classifier:
     return chances(classifier, features_of(part, config.model.options["features"]), dataset)
 
 
-def from_images(config: TrialConfig, dataset: Dataset, images: Images, classifier: ClassifierMixin) -> Chances:
-    """The same of any images, uint8 (count, height, width, channels), features included: what it takes to classify an image that is new."""
-    return chances(classifier, _joined(config, images), dataset)
+def from_images(config: TrialConfig, dataset: Dataset, images: Images, *classifiers: ClassifierMixin) -> Chances:
+    """The same of any images, uint8 (count, height, width, channels), features included: what it takes to classify an image that is new. Of
+    several classifiers, the mean.
+    """
+    values = _joined(config, images)
+    mean: Chances = np.mean([chances(classifier, values, dataset) for classifier in classifiers], axis=0)
+    return mean
 
 
 def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:

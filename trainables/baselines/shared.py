@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.baselines.features import VERSION, Values, kinds_of, of_images
-from trainables.datasets.arrays import Part
+from trainables.datasets.arrays import Part, Selected
 from trainables.datasets.load import cache_folder
 from trainables.disk import sync
 
@@ -26,6 +26,8 @@ Beat = Callable[[], None]
 
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
     """Features of one kind, or `all` joined, float32 (images, length), not to be written to. `beat` is called while this takes its time."""
+    if isinstance(part, Selected):  # computed once for all folds, however the images are divided
+        return features_of(part.whole, kind, beat)[part.rows]
     if (kinds := kinds_of(kind)) != (kind,):
         return np.hstack([features_of(part, each, beat) for each in kinds])
     path = cache_folder("features") / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"

@@ -8,8 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.datasets.splits import Labels as Labels
+from trainables.datasets.splits import Rows, in_folds
+
 Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,35 @@ class Part:
     def take(self, rows: NDArray[np.intp]) -> "Part":
         """A copy that holds only these rows."""
         return Part(np.ascontiguousarray(self.images[rows]), self.labels[rows])
+
+    def values(self, channel: int) -> Images:
+        """One channel of every image, (count, height, width)."""
+        return self.images[..., channel]
+
+
+class Selected(Part):
+    """Some rows of a part. Its images are copied for whoever asks for them, each time; `whole` and `rows` are the way without a copy."""
+
+    def __init__(self, whole: Part, rows: Rows) -> None:
+        for name, value in (("whole", whole), ("rows", rows), ("labels", whole.labels[rows])):
+            object.__setattr__(self, name, value)
+
+    whole: Part
+    rows: Rows
+
+    @property
+    def images(self) -> Images:
+        """A copy."""
+        return np.ascontiguousarray(self.whole.images[self.rows])
+
+    def take(self, rows: Rows) -> Part:
+        """A copy that holds only these rows, counted among the selected."""
+        return self.whole.take(self.rows[rows])
+
+    def values(self, channel: int) -> Images:
+        """One channel of every image, (count, height, width)."""
+        found: Images = self.whole.images[..., channel][self.rows]
+        return found
 
 
 @dataclass(frozen=True)
@@ -58,7 +89,11 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set split for training. `test` is None in the copy that trials get: they cannot look."""
+    """A data set split for training. `test` is None in the copy that trials get: they cannot look.
+
+    With `folds`, no network is trained on `train`: it holds every image that is not of the test part, and so does `val`, for each of them is
+    validated by the one network that has not seen it. `fold` gives what a network is trained on and validated with.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -68,11 +103,46 @@ class Dataset:
     fingerprint: str
     skipped: int = 0
     """Unreadable images that were left out."""
+    folds: int | None = None
+    split_seed: int = 0
+
+    def fold(self, number: int, seed: int) -> "Dataset":
+        """What the network of a fold (from 1) gets: this fold's images to validate, the others' to train on. `seed` is the trial's: with another,
+        the images are divided in another way.
+
+        Raises:
+            ValueError: there are no folds.
+        """
+        if self.folds is None:
+            raise ValueError(f"the data set '{self.name}' is not in folds")
+        if seed not in self._divided:
+            self._divided.clear()  # trials of a search share their seed
+            self._divided[seed] = [self._without(rows) for rows in in_folds(self.train.labels, self.folds, (self.split_seed, seed))]
+        return self._divided[seed][number - 1]
+
+    def of_one_network(self) -> "Dataset":
+        """What one network is trained on and validated with: a fold's, where there are folds."""
+        return self if self.folds is None else self.fold(1, 0)
+
+    @property
+    def least_trained(self) -> int:
+        """On how many images a network is trained, at least: with folds, one has an image less than others."""
+        return len(self.train) - (0 if self.folds is None else -(-len(self.train) // self.folds))
+
+    @cached_property
+    def _divided(self) -> "dict[int, list[Dataset]]":
+        """The folds' data sets, by seed."""
+        return {}
+
+    def _without(self, rows: Rows) -> "Dataset":
+        """The data set in which these rows are there to validate, and all others to train on."""
+        others = np.setdiff1d(np.arange(len(self.train)), rows)
+        return dataclasses.replace(self, train=Selected(self.train, others), val=Selected(self.train, rows), folds=None)
 
     @property
     def image(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
-        _, height, width, channels = self.train.images.shape
+        _, height, width, channels = getattr(self.train, "whole", self.train).images.shape
         return channels, height, width
 
     @property
@@ -84,7 +154,7 @@ class Dataset:
     def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of each channel over the training images, in the 0..1 scale of pixels."""
         levels = np.arange(256) / 255
-        counts = np.stack([np.bincount(self.train.images[..., channel].ravel(), minlength=256) for channel in range(self.image[0])])
+        counts = np.stack([np.bincount(self.train.values(channel).ravel(), minlength=256) for channel in range(self.image[0])])
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ levels
         deviation = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))

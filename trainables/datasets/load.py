@@ -33,23 +33,28 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
     """
     decoded = _cached(config, download=download)
     _check_classes(decoded)
-    return split(decoded, config)
+    dataset = split(decoded, config)
+    _check_folds(dataset)
+    return dataset
 
 
 def split(decoded: Decoded, config: DataConfig) -> Dataset:
-    """Test part (unless given), then validation part, then `train_limit`; each drawn from `config.split_seed`."""
+    """Test part (unless given), then validation part (unless there are folds), then `train_limit`; each drawn from `config.split_seed`."""
     generator = np.random.default_rng(config.split_seed)
     train, test = decoded.train, decoded.test
     if test is None:
         rest, drawn = split_off(train.labels, round(config.test_fraction * len(train)), generator)
         train, test = train.take(rest), train.take(drawn)
-    wanted = round(config.val_fraction * len(decoded.train))
-    rest, drawn = split_off(train.labels, min(wanted, config.val_limit), generator)
-    train, val = train.take(rest), train.take(drawn)
+    val: Part | None = None
+    if config.folds is None:
+        wanted = round(config.val_fraction * len(decoded.train))
+        rest, drawn = split_off(train.labels, min(wanted, config.val_limit), generator)
+        train, val = train.take(rest), train.take(drawn)
     if config.train_limit is not None and config.train_limit < len(train):
         _, kept = split_off(train.labels, config.train_limit, generator, left=0)
         train = train.take(kept)
-    return Dataset(config.name, decoded.classes, train, val, test, decoded.fingerprint, decoded.skipped)
+    facts = decoded.fingerprint, decoded.skipped, config.folds, config.split_seed
+    return Dataset(config.name, decoded.classes, train, train if val is None else val, test, *facts)
 
 
 def _check_classes(decoded: Decoded) -> None:
@@ -67,6 +72,15 @@ def _check_classes(decoded: Decoded) -> None:
     for name, count in zip(decoded.classes, counts, strict=True):
         if count < least:
             raise DataError(f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class.")
+
+
+def _check_folds(dataset: Dataset) -> None:
+    """Every class must be in every fold."""
+    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    name, count = dataset.classes[counts.argmin()], int(counts.min())
+    if dataset.folds is not None and count < dataset.folds:
+        remedy = f"Use --folds {count}" if count > 1 else "Leave --folds out"
+        raise DataError(f"class {name!r} has {count} image{'s' * (count != 1)} to train on; each of {dataset.folds} folds needs one. {remedy}, or add images.")
 
 
 def cache_folder(kind: str = "decoded") -> Path:

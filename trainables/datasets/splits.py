@@ -1,13 +1,14 @@
 """Stratified splits: each part gets each class in its share, at least one image of each.
 
-scikit-learn's `train_test_split` refuses a part smaller than the number of classes; folders of a few images a class need it.
+scikit-learn's `train_test_split` refuses a part smaller than the number of classes; folders of a few images a class need it. Folds are scikit-learn's.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.datasets.arrays import Labels
-
+Labels = NDArray[np.int64]
 Rows = NDArray[np.intp]
 
 
@@ -32,3 +33,17 @@ def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
     while quotas.sum() > count and (quotas > 1).any():
         quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
     return quotas
+
+
+def in_folds(labels: Labels, folds: int, seed: Sequence[int]) -> list[Rows]:
+    """Divide all rows into stratified folds, drawn from `seed`: their sizes, and those of each class in them, differ by one at most. Each fold's rows
+    are in ascending order.
+
+    Raises:
+        ValueError: every class has fewer rows than there are folds.
+    """
+    from sklearn.model_selection import StratifiedKFold  # a second, which trials without folds need not wait
+
+    drawn = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+    divided = StratifiedKFold(folds, shuffle=True, random_state=drawn).split(np.empty(len(labels)), labels)
+    return [np.sort(rows) for _, rows in divided]

@@ -73,7 +73,8 @@ def read(place: Path) -> Weights:
     """
     try:
         if place.is_dir():
-            found: Any = checkpoint.load(place).get("model", {})
+            state = checkpoint.load(place)
+            found: Any = state.get("folds", [state])[0].get("model", {})  # with folds, the first one's network
         elif place.suffix == ".safetensors":
             found = checkpoint.tensors(place)
         else:

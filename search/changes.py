@@ -1,0 +1,35 @@
+"""What has changed since a search began, of what decides how it goes."""
+
+import json
+from typing import Any
+
+from search.experiment import PLACE
+
+UNCHECKED = {*PLACE, "sealed", "tracking", "trials", "horizon", "space_source", "settings", "cpus_per_trial", "gpus_per_trial", "base.data.root"}
+"""What may differ without a question: it does not decide how a search goes, or was asked for on the command line."""
+MOST_SHOWN = 20
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What decides the search's course and is not what it was, a line each."""
+    plain = (json.loads(json.dumps(facts)) for facts in (before, now))
+    old, new = (dict(flat({**facts["experiment"], "data": facts["data"], **_code(facts["provenance"])})) for facts in plain)
+    differ = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in UNCHECKED and not key.startswith(("settings.", "data.root"))]
+    lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
+    return lines[:MOST_SHOWN] + [f"  and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested values by dotted path."""
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return found
+
+
+def _code(origin: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in origin.items() if key == "code" or key.startswith("version.")}
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)[:80]

@@ -1,0 +1,214 @@
+"""python -m search.promote NAME: put a search's answer into MLflow's model registry, where it can be used without this project."""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
+from search.lease import Held, holder_of
+from search.registry import Registered, Registry, check_name
+from search.result import SearchResult, TrialResult
+from search.secrets import masked, refuse, refuse_in_uri
+from search.summary import checkpoint_of, figure_text, param_text
+from search.terminal import Terminal, say
+from search.tracking import check_tracking, uri_of
+from search.words import verb_for
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError, printable
+
+if TYPE_CHECKING:
+    from trainables.export import Exported
+
+LONGEST_PARAMS = 1000
+
+
+def command(args: argparse.Namespace) -> int:
+    """Find the answer, check everything that can be checked, export, register, say so."""
+    folder: Path = args.storage / args.name
+    name = args.model or args.name
+    check_name(name)
+    refuse("--model", name)
+    refuse_in_uri(args.tracking or "")
+    result = SearchResult.read(folder)
+    chosen = answer(result, folder, args.storage)
+    uri = uri_of(result, args.tracking)
+    check_tracking(uri)
+    registry = Registry(uri, result, args.storage)
+    with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
+        exported = exported_from(result, chosen, folder, Path(temporary) / "classifier", onnx=args.onnx)
+        registered = registry.register(name, exported, description(result, chosen, exported), tags(result, chosen))
+    console = Terminal()
+    for line in lines(result, chosen, exported, registered, uri):
+        say(console, line)
+    if args.json:
+        print(json.dumps(as_json(chosen, exported, registered)))
+    return 0
+
+
+def answer(result: SearchResult, folder: Path, storage: Path) -> TrialResult:
+    """The trial whose network is promoted, of a search that has ended, also one that was interrupted.
+
+    Raises:
+        Held: a driver has the search.
+        Refused: it, or its selection, was cut off.
+        ConfigError: no trial has finished an epoch.
+    """
+    if holder := holder_of(folder):
+        raise Held(f"the search '{result.name}' is being run by {holder}. Wait for its end, or stop it first.")
+    if result.outcome == "running":
+        raise Refused(f"the search '{result.name}' was cut off. Go on with it first: {verb_for('resume', result.name, storage)}")
+    if result.selection is not None and result.selection.outcome == "running":
+        raise Refused(f"the selection of the search '{result.name}' was cut off. Go on with it first: {verb_for('select', result.name, storage)}")
+    if (chosen := result.chosen) is None:
+        raise ConfigError(
+            f"the search '{result.name}' has no trial with a result, so there is nothing to promote. See {verb_for('status', result.name, storage)}"
+        )
+    return chosen
+
+
+def exported_from(result: SearchResult, chosen: TrialResult, folder: Path, target: Path, *, onnx: bool) -> "Exported":
+    """The trial's network, written to `target`, with the data set it was trained on as it is now.
+
+    Raises:
+        Refused: the images are not those of the search, the checkpoint is damaged, or what was exported computes something else.
+        ConfigError, Unavailable: the data set cannot be read, or ONNX is not to be had.
+    """
+    from trainables import export
+    from trainables.checkpoint import CheckpointError
+    from trainables.datasets.load import load
+
+    config = TrialConfig.from_dict(chosen.config)
+    if onnx:
+        export.check_onnx(config)
+    dataset = load(config.data)
+    if dataset.fingerprint != result.started["data"]["fingerprint"]:
+        raise Refused(f"the images of '{result.name}' have changed since the search. The exported network could not be checked against them; bring them back.")
+    try:
+        return export.export(config, dataset, checkpoint_of(chosen, folder), target, onnx=onnx)
+    except (CheckpointError, export.Disagreement) as error:
+        raise Refused(f"trial {chosen.trial} cannot be promoted: {error}") from error
+
+
+def test_of(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
+    """The trial's evaluation on the test part; empty where that was not opened for it."""
+    if chosen.repeat_of:
+        return result.selection.test if result.selection is not None else {}
+    return result.test if result.tested.get("trial") == chosen.trial else {}
+
+
+def description(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
+    """What the registry says of the model, in Markdown."""
+    data, config = result.started["data"], chosen.config
+    params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[:LONGEST_PARAMS]
+    rows = "\n".join(f"| {title} | {text} |" for title, text in figures(result, chosen, exported).items())
+    where = f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
+    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{data["name"]}** \
+({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).
+
+| | |
+|---|---|
+{rows}
+
+Searched values: {params or "none"}.
+
+Give it images as one NumPy array, uint8 (count, height, width, channels), of any height and width, grey (1 channel) or RGB (3); a single image is \
+`image[None]`. They are made grey or colour, resized and scaled inside. It answers with a table, a row an image: `class`, `probability`, and \
+`probability of NAME` for each class.{_needs(exported)}"""
+    return masked(printable_lines(text))
+
+
+def _needs(exported: "Exported") -> str:
+    return "" if "torch" in exported.requirements else " It is no network: to load it needs scikit-image, scikit-learn and skops."
+
+
+def printable_lines(text: str) -> str:
+    """The text without control characters but the ends of lines."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> dict[str, str]:
+    """Title to text."""
+    measured = "" if exported.accuracy is None else f" in the search; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
+    found = {"validation accuracy": figure_text(chosen) + measured}
+    if result.selection is not None and chosen.repeat_of:
+        found["expected value"] = expected_text(result.selection.verdict)
+    test = test_of(result, chosen)
+    found["test accuracy"] = f"{test['accuracy']:.4f} on {test['images']:,} images" if test else "the test part was not opened for it"
+    name = "torch" if "torch" in exported.requirements else "time"
+    found[name] = f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU"
+    if exported.onnx_inference is not None:
+        found["ONNX"] = (
+            f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
+        )
+    trained = (
+        f" (it was trained in {exported.precision}: probabilities differ from that by at most {exported.difference:.2g})"
+        if exported.precision == "bf16"
+        else ""
+    )
+    return found | {"pixels": f"float32{trained}"}
+
+
+def expected_text(verdict: dict[str, Any]) -> str:
+    """`0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
+    expected = verdict["expected"]
+    return (
+        f"{expected['mean']:.4f}, {100 * verdict['level']:g} % interval {expected['low']:.4f} to {expected['high']:.4f}, from {expected['seeds']} fresh seeds"
+    )
+
+
+def _times(inference: dict[str, dict[str, float]]) -> str:
+    """`0.21 ms an image alone, 0.034 among 64`."""
+    alone, among = (inference[f"batch_{size}"]["median_ms"] for size in (1, 64))
+    return f"{alone:.3g} ms an image alone, {among:.3g} among 64"
+
+
+def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
+    """By which programs find where a version comes from."""
+    return {"search.name": result.name, "search.id": result.started["id"], "search.trial": chosen.trial}
+
+
+def lines(result: SearchResult, chosen: TrialResult, exported: "Exported", registered: Registered, uri: str) -> list[str]:
+    """What was done, for people."""
+    was = f"; version {registered.before}, the champion until now, stays" if registered.before else ""
+    ended = "" if result.outcome == "completed" else f" The search is not complete ({result.outcome}): this is the best so far."
+    said = figures(result, chosen, exported)
+    return [
+        f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: version {registered.version} of {registered.name}{was}.{ended}",
+        *(f"  {title}: {text}" for title, text in said.items()),
+        f'  use it: mlflow.pyfunc.load_model("{registered.uri}"), MLFLOW_TRACKING_URI being {uri}',
+    ]
+
+
+def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -> dict[str, Any]:
+    """The same as plain values."""
+    return {
+        "name": registered.name,
+        "version": registered.version,
+        "uri": registered.uri,
+        "trial_id": chosen.trial,
+        "val_accuracy": chosen.accuracy,
+        "val_accuracy_as_promoted": exported.accuracy,
+        "difference": exported.difference,
+        "inference": exported.inference,
+        "onnx_inference": exported.onnx_inference,
+        "onnx_difference": exported.onnx_difference,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, promote, return the exit code (see `search.cli`)."""
+    parser = Parser(prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(parser)
+    parser.add_argument("--onnx", action="store_true", help="also as ONNX, checked on the validation images and timed in onnxruntime")
+    parser.add_argument("--model", metavar="REGISTERED_NAME", help="the model's name in the registry (default: the search's)")
+    parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    args = parser.parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

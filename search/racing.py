@@ -1,0 +1,144 @@
+"""The decisions of a selection: which of a search's best few is trained with which seed next, who leaves the race. See `search.selection`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from search.algorithms.base import Algorithm
+from search.driver import Driver
+from search.experiment import Experiment
+from search.journal import Event, Journal
+from search.result import FAILED, UNFINISHED, Selection, TrialResult
+from search.schedulers.base import Stop
+from search.selection import Comparison, Race
+from search.space import Params
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+
+MOST_SEED = 2**31
+
+
+def training(candidate: str, number: int) -> str:
+    """The name of a candidate's training with the seed of this number (from 1)."""
+    return f"{candidate}-s{number}"
+
+
+def number_of(name: str) -> int:
+    """The inverse, as far as the number goes."""
+    return int(name.rpartition("-s")[2])
+
+
+class Nothing(Algorithm):
+    """Proposes nothing: what is trained is known."""
+
+    def ask(self, trial: str) -> Params | None:
+        """None."""
+        return None
+
+    def replay(self, trial: str, params: Params) -> None:
+        """Nothing to learn."""
+
+
+class RaceDriver(Driver):
+    """Answers for one selection, as `Driver` does for a search: its trials are the candidates' trainings."""
+
+    judge = "the race"
+    last_word = "concluded"
+
+    def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
+        super().__init__(experiment, journal, **options)
+        self.algorithm = Nothing()
+        self.race = Race([], 0)
+
+    def replay(self, events: list[Event]) -> None:
+        """Hear what was done before: the search, and what a selection that was cut off came to."""
+        for event in events:
+            self.result.apply(event)
+
+    @property
+    def selection(self) -> Selection:
+        """What is known of the selection, which has begun."""
+        assert self.result.selection is not None
+        return self.result.selection
+
+    @property
+    def trials(self) -> dict[str, TrialResult]:
+        """The trainings of this race; an earlier one may have had other candidates, or more seeds."""
+        known, race = self.selection.repeats, self.race
+        return {name: trial for name, trial in known.items() if trial.repeat_of in race.scores and number_of(name) <= race.seeds}
+
+    def go_on(self) -> None:
+        """Once the session is in the journal: count what is there, and line up what was cut off."""
+        terms = self.selection.started
+        self.race = Race(terms["candidates"], terms["seeds"], terms["alpha"])
+        for name in self.race.candidates:
+            if (left := self.selection.dropped.get(name)) is not None:
+                self._leave_race(name, left["reason"], Comparison(left["difference"], left["error"], left["p"]) if "p" in left else None)
+        for name, trial in self.trials.items():
+            if trial.outcome == "completed":
+                self.race.scores[trial.repeat_of][number_of(name)] = trial.accuracy
+            elif trial.outcome in UNFINISHED and trial.repeat_of in self.race.out:
+                self._end(name, "stopped", self.race.out[trial.repeat_of])
+        super().go_on()
+        self._drop_behind()
+
+    @property
+    def best(self) -> dict[str, TrialResult]:
+        """Of each candidate in the race its best training, once it has one."""
+        ranked = sorted(self.trials.values(), key=lambda trial: (trial.accuracy, -trial.best.get("val/loss", 0.0)) if trial.epochs else (-1.0, 0.0))
+        return {trial.repeat_of: trial for trial in ranked if trial.outcome == "completed" and trial.repeat_of not in self.race.out}
+
+    def _open(self) -> Iterator[tuple[str, int]]:
+        """Who has not yet been given which seed: all the first, then all the second, ..."""
+        for number in range(1, self.race.seeds + 1):
+            for candidate in self.race.alive:
+                if training(candidate, number) not in self.selection.repeats:
+                    yield candidate, number
+
+    @property
+    def _has_more(self) -> bool:
+        return next(self._open(), None) is not None
+
+    def _propose(self) -> tuple[str, TrialConfig] | None:
+        for candidate, number in self._open():
+            known = self.result.trials[candidate]
+            seed = (self.experiment.seed + number) % MOST_SEED
+            try:
+                config = TrialConfig.from_dict(known.config).override({"seed": seed})
+            except ConfigError as error:  # what once was a config may be none after a change of code
+                self._drop(candidate, str(error))
+                return self._propose()
+            name = training(candidate, number)
+            self.journal.append("suggested", trial=name, params=known.params, config=config.to_dict(), repeat_of=candidate, seed=seed)
+            self.active.add(name)
+            return name, config
+        return None
+
+    def _judge(self, trial: str, epoch: int) -> Stop | None:
+        """A training of who has left goes on no further."""
+        reason = self.race.out.get(self.trials[trial].repeat_of)
+        return Stop(reason) if reason else None
+
+    def _tell(self, trial: str) -> None:
+        super()._tell(trial)
+        ended = self.trials[trial]
+        if ended.outcome == "completed":
+            self.race.scores[ended.repeat_of][number_of(trial)] = ended.accuracy
+        elif ended.outcome in FAILED:
+            self._drop(ended.repeat_of, f"{trial} {ended.outcome}: {(ended.reason.strip().splitlines() or ['no reason known'])[-1]}")
+        self._drop_behind()
+
+    def _drop_behind(self) -> None:
+        """Who is clearly worse leaves."""
+        for name, (leader, pair) in self.race.behind().items():
+            self._drop(name, f"{100 * pair.difference:.2f} points behind {leader} over {self.race.rounds} seeds (p {pair.p:.2g})", pair)
+
+    def _drop(self, candidate: str, reason: str, pair: Comparison | None = None) -> None:
+        if candidate not in self.race.out:
+            facts = {"difference": pair.difference, "error": pair.error, "p": pair.p} if pair is not None else {}
+            self.journal.append("dropped", candidate=candidate, seeds=self.race.rounds, reason=reason, **facts)
+            self._leave_race(candidate, reason, pair)
+
+    def _leave_race(self, candidate: str, reason: str, pair: Comparison | None) -> None:
+        self.race.out[candidate] = reason
+        if pair is not None:
+            self.race.worse[candidate] = pair

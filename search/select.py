@@ -1,0 +1,234 @@
+"""python -m search.select NAME: train a search's best few again with fresh seeds, compare them, choose one, and open the sealed test part for it.
+
+The value that a search found its best trial with is too high: the best of many was lucky. This says what to expect, and of whom. A selection that
+was cut off goes on when it is called again; with more --seeds it goes on from those there are.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.changes import changes
+from search.cli import AUTO_COUNT, NOT_READY, REFUSED, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
+from search.display import RaceDisplay
+from search.experiment import PLACE, Experiment
+from search.journal import FILE_NAME, DamagedJournal, JournalError, read
+from search.lease import holder_of
+from search.outcome import print_selection
+from search.provenance import provenance
+from search.result import SearchResult, TrialResult
+from search.runner import Act, Finished, conduct, data_facts, now_ms, prepare, record
+from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
+from search.summary import json_selection
+from search.terminal import Terminal, say
+from search.tracking import DEFAULT_TRACKING
+from search.words import verb
+from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from search.racing import RaceDriver
+    from search.workers import Workers
+
+TOP, SEEDS, MOST_SEEDS = 5, 5, 100
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(made)
+    made.add_argument("--top", type=int, metavar="N", help=f"how many of the best trials are candidates (default: as before, else {TOP})")
+    made.add_argument("--seeds", type=int, metavar="N", help=f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})")
+    made.add_argument("--alpha", type=float, metavar="P", help=f"error rate of all comparisons together (default: as before, else {ALPHA})")
+    made.add_argument("--allow-change", action="store_true", help="go on although the data, the code or a library has changed")
+    made.add_argument("--concurrency", type=count_or_auto, metavar="N", help="trainings at once, or auto (default: as the search)")
+    made.add_argument("--hang-timeout", type=float, metavar="SECONDS", help="as of search.run (default: as the search)")
+    made.add_argument("--address", metavar="ADDRESS", help="local, or a running Ray cluster (default: as the search)")
+    made.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: as the search)")
+    made.add_argument("--data-root", metavar="DIR", help="where the data lies now (default: as the search)")
+    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    return made
+
+
+def select(args: argparse.Namespace) -> Finished:
+    """Choose among the best of the search that the command line names.
+
+    Raises:
+        Refused: there is none, it has not come to its end, or it is not what it was.
+        ConfigError, NotReady, Unavailable: as `run`.
+        Held: another driver has it.
+    """
+    began_ms = now_ms()
+    folder = args.storage / args.name
+    try:
+        result = SearchResult.of(read(folder / FILE_NAME), folder)
+    except DamagedJournal:
+        raise
+    except JournalError as error:
+        raise Refused(str(error)) from error
+    experiment = experiment_of(args, result)
+    refuse_unfinished(experiment, result)
+    terms = terms_of(args, result)
+    if is_done(result, terms):
+        return record(experiment, result, exit_code)
+    prepared = prepare(experiment)
+    refuse_changed(args, result, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
+    console, candidates = Terminal(stderr=True), terms["candidates"]
+    say(console, f"{args.name}: {', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds, in {folder}; starting Ray")
+    from search.racing import RaceDriver
+
+    planned = len(candidates) * terms["seeds"]
+    act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code)
+    return conduct(prepared, console, began_ms, act)
+
+
+def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
+    """The search as the journal describes it, in the place that the command line names."""
+    recorded = result.started["experiment"]
+    experiment = Experiment.from_description(args.name, recorded, args.storage)
+    base = experiment.base
+    if args.data_root is not None:
+        base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
+    given = {name: value for name in PLACE if (value := getattr(args, name, None)) is not None}
+    given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
+    tracking = args.tracking or recorded["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    return replace(experiment, base=base, tracking=tracking, **{"time_budget": None, "fuse": "off", **given})
+
+
+def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
+    """See that the search has come to its end, and to something.
+
+    Raises:
+        Refused: it has not.
+    """
+    if result.outcome not in ("completed", "time_budget") or (result.unfinished and result.outcome == "completed"):
+        holder = holder_of(experiment.folder)
+        remedy = f"{holder} runs it now: {verb('status', experiment)}" if holder else f"Go on with it first: {verb('resume', experiment)}"
+        raise Refused(f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}")
+    if not result.ranking:
+        raise Refused(f"no trial of '{experiment.name}' counts: there is nothing to choose among. The reasons: {verb('status', experiment)}")
+
+
+def refuse_changed(args: argparse.Namespace, result: SearchResult, now: dict[str, Any]) -> None:
+    """See that the data are those of the search, and all else what it was when the selection began.
+
+    Raises:
+        Refused: they are not.
+    """
+    before = result.selection.started if result.selection is not None else {**now, "data": result.started["data"]}
+    found = changes(before, now)
+    if found and not args.allow_change:
+        raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
+
+
+def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
+    """Who competes, over how many seeds, with which error rate.
+
+    Raises:
+        ConfigError: nonsense.
+    """
+    before = result.selection.started if result.selection is not None else {}
+    top, seeds, alpha = (getattr(args, name) for name in ("top", "seeds", "alpha"))
+    seeds = before.get("seeds", SEEDS) if seeds is None else seeds
+    alpha = before.get("alpha", ALPHA) if alpha is None else alpha
+    if top is not None and top < 1:
+        raise ConfigError(f"--top must be >= 1 (got {top}).")
+    if not LEAST_SEEDS <= seeds <= MOST_SEEDS:
+        raise ConfigError(f"--seeds must be {LEAST_SEEDS} to {MOST_SEEDS} (got {seeds}): one alone says nothing of chance.")
+    if not 0 < alpha < 1:
+        raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
+    candidates = before["candidates"] if before and top is None else [trial.trial for trial in best_few(result, top or TOP)]
+    return {"candidates": candidates, "seeds": seeds, "alpha": alpha}
+
+
+def best_few(result: SearchResult, count: int) -> list[TrialResult]:
+    """The best trials that ended, no two of the same configuration, without those whose checkpoints were found damaged."""
+    found: list[TrialResult] = []
+    for trial in result.ranking:
+        if trial.ended_ms and trial.trial not in result.passed_over and all(trial.config != other.config for other in found):
+            found.append(trial)
+    return found[:count]
+
+
+def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:
+    """Whether this has been chosen already."""
+    selection = result.selection
+    if selection is None or selection.outcome != "completed" or not selection.is_tested:
+        return False
+    return all(selection.started[name] == value for name, value in terms.items())
+
+
+def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
+    """The race, what its survivors are worth and take, the verdict, and the test.
+
+    Raises:
+        Refused: nobody came to the race's end.
+    """
+    from search.evaluation import evaluate, evaluate_chosen
+    from search.tuning import tune_search
+
+    tune_search(driver, workers, slots=slots, tick=tick)
+    if driver.interrupted:
+        return
+    if not driver.race.alive:
+        raise Refused(f"no candidate is left: {'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}")
+    evaluate(driver, workers, list(driver.best.values()), [], slots=slots, tick=tick)
+    say_chosen(driver)
+    evaluate_chosen(driver, dataset, workers, tick=tick)
+
+
+def say_chosen(driver: "RaceDriver") -> None:
+    """Write the verdict to the journal, unless it is there, or the selection was interrupted before all was measured that it rests on."""
+    verdict = decide(driver.race, known(driver)).to_dict()
+    if not driver.interrupted and {**driver.selection.verdict, "trial": verdict["trial"]} != json.loads(json.dumps(verdict)):
+        driver.journal.append("selected", **verdict)
+
+
+def known(driver: "RaceDriver") -> dict[str, Candidate]:
+    """What is known of each candidate beside the race; the time an image takes was measured now, one after another."""
+    best, found = driver.best, {}
+    for name in driver.race.candidates:
+        trial = driver.result.trials[name]
+        training = best.get(name)
+        times = training.evaluation.get("cost", {}).get("inference", {}) if training is not None else {}
+        found[name] = Candidate(
+            model=trial.config["model"]["name"],
+            search_value=trial.accuracy,
+            ms_per_image=times.get("batch_1", {}).get("median_ms"),
+            best=training.trial if training is not None else "",
+        )
+    return found
+
+
+def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
+    """What the process says at its end (see `search.cli`)."""
+    if signals:
+        return 128 + signals[0]
+    selection = result.selection
+    if selection is not None and selection.outcome == "completed" and not selection.is_tested:
+        return REFUSED
+    return NOT_READY if troubles else 0
+
+
+def command(args: argparse.Namespace) -> int:
+    """Select and say what came of it."""
+    finished = select(args)
+    print_selection(finished, Terminal(stderr=args.json))
+    if args.json:
+        sys.stdout.write(json.dumps(json_selection(finished.result, tracking=finished.tracking, journal=finished.journal)) + "\n")
+    return finished.exit_code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, select, return the exit code (see `search.cli`)."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,236 @@
+"""The choice among a search's best few: each is trained again with fresh seeds, the clearly worse leave early, and the rest are compared in pairs.
+
+The best of many trials owes part of its place to luck, and so does the value that it was found with. What is said here rests on fresh
+seeds alone, the same ones for all candidates, so that two of them differ by what they are.
+
+- A race: after each seed that all candidates have (from the second on) the leader is compared with every other one. Who is behind in a paired t-test
+  leaves. The test's variance is that of the pair's differences or, if larger, the one pooled over all candidates (a two-way layout,
+  candidates and seeds): of two or three differences alone it would be a matter of chance. The error rate is shared among all comparisons
+  that there may be (Bonferroni), so that it holds for the whole race. Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+- Ties: who is left, and behind the leader by less than half a standard error of the difference, counts as its equal; among equals the one that
+  takes the least time for an image is chosen, if it is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives away
+  more than one seed's deviation too often when there are five candidates: `tests/bench/selection.py`.)
+- The expected value: the mean over the seeds. Its interval (Student's t) allows for the choice: the one chosen among several was
+  lucky rather than unlucky, so its lower end is that of a simultaneous interval for all candidates.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+ALPHA, LEVEL = 0.05, 0.95
+"""The error rate of all comparisons together, and the interval's confidence."""
+TIE = 0.5
+"""Standard errors of a difference."""
+FASTER = 0.9
+"""Of an equal's time an image: who takes more is not faster."""
+LEAST_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One candidate beside the leader, over the seeds that both have."""
+
+    difference: float
+    """By how much the leader is better, in accuracy."""
+    error: float
+    """The standard error of that."""
+    p: float
+    """How probable a difference as large is between equals (one-sided), times the number of comparisons: at most 1."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a candidate's accuracy is to be expected to be: a mean over seeds, and an interval for it."""
+
+    mean: float
+    low: float
+    high: float
+    std: float
+    """Between seeds (sample standard deviation)."""
+    seeds: int
+
+
+def compare(scores: NDArray[np.float64], comparisons: int) -> tuple[int, list[Comparison]]:
+    """Who leads, and each candidate beside the leader.
+
+    Args:
+        scores: accuracies, (candidates, seeds), at least two of each.
+        comparisons: among how many the error rate is shared.
+    """
+    count, seeds = scores.shape
+    leader = int(scores.mean(axis=1).argmax())
+    rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
+    freedom = (count - 1) * (seeds - 1)
+    pooled = 2 * float((rest**2).sum()) / freedom
+    found = []
+    for other in range(count):
+        differences = scores[leader] - scores[other]
+        mean, error = float(differences.mean()), math.sqrt(max(pooled, float(differences.var(ddof=1))) / seeds)
+        p = 1.0 if mean <= 0 else float(stats.t.sf(mean / error, freedom)) if error > 0 else 0.0
+        found.append(Comparison(mean, error, min(1.0, p * comparisons)))
+    return leader, found
+
+
+def expect(values: Sequence[float], candidates: int, level: float = LEVEL) -> Expected:
+    """The expected value of the one chosen among so many candidates, from its accuracies with at least two fresh seeds."""
+    count, mean, std = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
+    error, tail = std / math.sqrt(count), (1 - level) / 2
+    low, high = (float(stats.t.isf(share, count - 1)) for share in (tail / candidates, tail))
+    return Expected(mean, max(0.0, mean - low * error), min(1.0, mean + high * error), std, count)
+
+
+def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
+    """The interval for a network's accuracy on images of this kind, from so many of them (Wilson's score interval)."""
+    found = stats.binomtest(round(accuracy * images), images).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
+
+
+class Race:
+    """Candidates, and their accuracies by the seed's number (from 1)."""
+
+    def __init__(self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA) -> None:
+        self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
+        self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
+        self.out: dict[str, str] = {}
+        """Who has left, and why."""
+        self.worse: dict[str, Comparison] = {}
+        """How those of them that were clearly worse compared with the leader of that time."""
+
+    @property
+    def alive(self) -> list[str]:
+        """Who is still in the race."""
+        return [candidate for candidate in self.candidates if candidate not in self.out]
+
+    @cached_property
+    def comparisons(self) -> int:
+        """How many there may be: every other candidate with the leader, after each seed from the second on."""
+        return max(1, (len(self.candidates) - 1) * (self.seeds - LEAST_SEEDS + 1))
+
+    @property
+    def rounds(self) -> int:
+        """How many seeds, from the first on, all who are alive have been trained with."""
+        return min((self._run(candidate) for candidate in self.alive), default=0)
+
+    def _run(self, candidate: str) -> int:
+        return next(number for number in range(self.seeds + 1) if number + 1 not in self.scores[candidate] or number == self.seeds)
+
+    def behind(self) -> dict[str, tuple[str, Comparison]]:
+        """Who is clearly worse now, than whom, and how that was seen."""
+        alive, rounds = self.alive, self.rounds
+        if rounds < LEAST_SEEDS or len(alive) < 2:
+            return {}
+        leader, compared = compare(self.table(alive, rounds), self.comparisons)
+        return {name: (alive[leader], pair) for name, pair in zip(alive, compared, strict=True) if pair.p < self.alpha}
+
+    def table(self, candidates: Sequence[str], rounds: int) -> NDArray[np.float64]:
+        """Accuracies with the first seeds, (candidates, rounds)."""
+        return np.array([[self.scores[candidate][number] for number in range(1, rounds + 1)] for candidate in candidates])
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one candidate."""
+
+    candidate: str
+    model: str
+    search_value: float
+    """What it was found with."""
+    mean: float | None
+    std: float | None
+    seeds: int
+    accuracies: list[float]
+    difference: float | None
+    """The leader's mean less its own, over the seeds of both; of one that left, as it was then."""
+    p: float | None
+    state: str
+    """`chosen`, `tied` (as good as the leader), `behind` (not clearly, but by more than a tie allows), `dropped` (clearly worse) or `failed`."""
+    reason: str
+    ms_per_image: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was chosen, and why: the journal's `selected`."""
+
+    candidate: str
+    trial: str
+    """The training whose network it is: of the chosen candidate's the best on the validation part."""
+    leader: str
+    """Who had the highest mean; not the one chosen where a tie went to a faster one."""
+    expected: Expected
+    search_value: float
+    rows: list[Row]
+    alpha: float
+    level: float = LEVEL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is known of a candidate beside the race."""
+
+    model: str
+    search_value: float
+    ms_per_image: float | None
+    """Of one image alone; None where it was not measured."""
+    best: str
+    """Its best training."""
+
+
+def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
+    """The verdict of a race that is over: all who are alive have all seeds, and somebody is alive.
+
+    Args:
+        known: every candidate.
+    """
+    alive, compared = race.alive, [Comparison(0.0, 0.0, 1.0)]
+    if len(alive) > 1:
+        leader, compared = compare(race.table(alive, race.seeds), race.comparisons)
+    pairs = dict(zip(alive, compared, strict=True))
+    first = alive[leader] if len(alive) > 1 else alive[0]
+    tied = [name for name in alive if name == first or pairs[name].difference <= TIE * pairs[name].error]
+    chosen = fastest(first, tied, {name: known[name].ms_per_image for name in tied})
+    states = {**dict.fromkeys(alive, "behind"), **dict.fromkeys(tied, "tied"), chosen: "chosen"}
+    rows = [_row(race, name, known[name], states.get(name, ""), pairs.get(name) or race.worse.get(name)) for name in race.candidates]
+    rows.sort(key=lambda row: (row.candidate != chosen, row.candidate not in alive, -(row.mean or 0.0)))
+    expected = expect(list(race.table([chosen], race.seeds)[0]), len(race.candidates))
+    return Verdict(chosen, known[chosen].best, first, expected, known[chosen].search_value, rows, race.alpha)
+
+
+def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison | None) -> Row:
+    """One candidate; `state` is empty of those that left, and `pair` None of those that failed."""
+    accuracies = [race.scores[name][number] for number in sorted(race.scores[name])]
+    return Row(
+        candidate=name,
+        model=known.model,
+        search_value=known.search_value,
+        mean=float(np.mean(accuracies)) if accuracies else None,
+        std=float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+        seeds=len(accuracies),
+        accuracies=accuracies,
+        difference=pair.difference if pair else None,
+        p=pair.p if pair else None,
+        state=state or ("dropped" if pair else "failed"),
+        reason=race.out.get(name, ""),
+        ms_per_image=known.ms_per_image,
+    )
+
+
+def fastest(leader: str, tied: Sequence[str], ms: Mapping[str, float | None]) -> str:
+    """Among equals, who takes the least time an image; the leader, if nobody is faster by a tenth."""
+    timed = {name: time for name in tied if (time := ms[name]) is not None}
+    own = timed.get(leader)
+    if own is None:
+        return leader
+    best = min(timed, key=timed.__getitem__)
+    return best if timed[best] <= FASTER * own else leader

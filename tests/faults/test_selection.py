@@ -1,0 +1,154 @@
+"""`search.select` on a real search: one opening of the test part, and a selection that is cut off goes on as if it had not been."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from tests.faults.conftest import OpenSearch
+from tests.faults.harness import GRID, Done, Search
+from tests.faults.oracle import all_runs, assert_contract
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TERMS = ("--top", "3", "--seeds", "3")
+
+
+@pytest.fixture(scope="module")
+def sealed(open_search: OpenSearch) -> Search:
+    """A search that has come to its end and left the test part closed."""
+    search = open_search()
+    done = search.run(*GRID, "--sealed", "--concurrency", "1").finish()
+    assert done.code == 0, done.err
+    assert done.summary["best"]["test_accuracy"] is None
+    assert not search.events("tested")
+    return search
+
+
+def copy_of(search: Search, open_search: OpenSearch, folder: Path) -> Search:
+    """The search once more, in a folder and a database of its own."""
+    shutil.copytree(search.folder, folder / "copy", ignore=shutil.ignore_patterns("faults-*", "mlartifacts"))
+    copy = open_search(folder=folder / "copy")
+    shutil.copy(search.faults / "truth.jsonl", copy.faults)
+    return copy
+
+
+def select(search: Search, *terms: str) -> Search:
+    return search.start("select", search.name, "--tracking", search.tracking, "--json", *(terms or TERMS))
+
+
+def verdict_of(done: Done) -> dict[str, Any]:
+    """What was chosen, without the times of images."""
+    rows = [{name: value for name, value in row.items() if name not in ("ms_per_image", "state")} for row in done.summary["rows"]]
+    return {"rows": sorted(rows, key=lambda row: str(row["candidate"])), "leader": done.summary["leader"]}
+
+
+@pytest.fixture(scope="module")
+def selected(sealed: Search, open_search: OpenSearch, tmp_path_factory: pytest.TempPathFactory) -> tuple[Search, Done]:
+    """A selection without any fault."""
+    search = copy_of(sealed, open_search, tmp_path_factory.mktemp("selected"))
+    return search, select(search).finish()
+
+
+def test_a_selection_says_what_to_expect_and_opens_the_test_part_once(selected: tuple[Search, Done]) -> None:
+    search, done = selected
+    assert done.code == 0, done.err
+    summary = done.summary
+    chosen = next(row for row in summary["rows"] if row["state"] == "chosen")
+    accuracies = {event["trial"]: event for event in search.events("epoch")}
+    assert summary["candidate"] == chosen["candidate"]
+    assert summary["trial"].startswith(f"{chosen['candidate']}-s")
+    assert summary["expected"]["mean"] == pytest.approx(np.mean(chosen["accuracies"]))
+    assert summary["expected"]["low"] < summary["expected"]["mean"] < summary["expected"]["high"]
+    assert summary["trial"] in accuracies
+    (opened,) = search.events("tested")
+    assert (opened["trial"], opened["by"]) == (summary["trial"], "search.select")
+    assert summary["test_accuracy"] == opened["test"]["accuracy"]
+    assert Path(summary["checkpoint"]).is_dir() or (search.folder / summary["checkpoint"]).is_dir()
+    assert_contract(search)
+
+
+def test_mlflow_has_the_trainings_the_verdict_and_the_opening(selected: tuple[Search, Done]) -> None:
+    search, done = selected
+    runs = all_runs(MlflowClient(search.tracking))
+    (parent,) = (run for run in runs if run.data.tags.get("search.role") == "search")
+    repeats = {run.data.tags["search.trial"]: run for run in runs if run.data.tags.get("search.role") == "repeat"}
+    assert repeats.keys() == {event["trial"] for event in search.events("suggested") if event.get("repeat_of")}
+    assert {run.data.tags["mlflow.parentRunId"] for run in repeats.values()} == {parent.info.run_id}
+    assert parent.data.tags["selected.trial"] == done.summary["trial"]
+    assert parent.data.metrics["selected/val_accuracy_mean"] == pytest.approx(done.summary["expected"]["mean"])
+    assert parent.data.metrics["test/accuracy"] == done.summary["test_accuracy"]
+    assert parent.data.tags["test.opened"].endswith(f"by search.select for {done.summary['trial']}")
+    assert repeats[done.summary["trial"]].data.tags["selected"] == "true"
+    assert "Chosen: Expect" in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, Done]) -> None:
+    search, done = selected
+    before = search.journal.read_bytes()
+    again = select(search).finish()
+    assert again.code == 0, again.err
+    assert search.journal.read_bytes() == before
+    assert again.summary == done.summary
+
+
+def test_a_later_opening_is_announced_with_the_one_before(sealed: Search, open_search: OpenSearch, tmp_path: Path) -> None:
+    """The first selection opens the test part; with more candidates there is a second verdict, and a second look."""
+    search = copy_of(sealed, open_search, tmp_path)
+    first = select(search, "--top", "1", "--seeds", "2").finish()
+    assert "opened before" not in first.err
+    assert first.code == 0, first.err
+    second = select(search, "--top", "2", "--seeds", "2").finish()
+    assert second.code == 0, second.err
+    if second.summary["trial"] == first.summary["trial"]:
+        assert len(second.summary["openings"]) == 1
+    else:
+        assert f"the test part was opened before: {first.summary['openings'][0]}" in second.err
+        assert len(second.summary["openings"]) == 2
+    assert len(search.events("selecting")) == 2
+    assert not {event["trial"] for event in search.events("suggested") if event.get("seed", 0) > 2}
+
+
+@pytest.mark.parametrize("epochs", [3, 11])
+def test_a_killed_selection_comes_to_the_same_verdict(
+    sealed: Search, selected: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path, epochs: int
+) -> None:
+    search = copy_of(sealed, open_search, tmp_path)
+    before = len(search.truth())
+    select(search).wait_for_epochs(before + epochs)
+    search.kill9()
+    done = select(search).finish()
+    assert done.code == 0, done.err
+    assert verdict_of(done) == verdict_of(selected[1])
+    assert len(search.events("tested")) == 1
+    assert_contract(search, kills=1)
+
+
+def test_ctrl_c_pauses_a_selection(sealed: Search, selected: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path) -> None:
+    search = copy_of(sealed, open_search, tmp_path)
+    before = len(search.truth())
+    select(search).wait_for_epochs(before + 4)
+    search.interrupt(signal.SIGINT)
+    paused = search.finish()
+    assert paused.code == 130
+    assert paused.summary["outcome"] == "interrupted"
+    assert not search.events("tested")
+    done = select(search).finish()
+    assert done.code == 0, done.err
+    assert verdict_of(done) == verdict_of(selected[1])
+    assert_contract(search)
+
+
+def test_a_search_that_has_not_come_to_its_end_is_refused(sealed: Search, open_search: OpenSearch, tmp_path: Path) -> None:
+    search = copy_of(sealed, open_search, tmp_path)
+    lines = search.journal.read_bytes().splitlines(keepends=True)
+    search.journal.write_bytes(b"".join(line for line in lines if json.loads(line)["event"] != "finished"))
+    done = select(search).finish()
+    assert done.code == 5
+    assert "has not come to its end" in done.err
+    assert "search.resume s" in done.err

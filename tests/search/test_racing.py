@@ -1,0 +1,158 @@
+"""A selection's decisions, played without Ray: who is trained next, who leaves, what a kill between two lines changes."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.driver import Driver
+from search.experiment import Experiment
+from search.journal import Journal
+from search.racing import RaceDriver, number_of, training
+from search.result import SearchResult
+from tests.search.conftest import OpenDriver, Report, changed, play, reopened, report
+from trainables.config import TrialConfig
+
+TRUE = {0.1: 0.95, 0.01: 0.94, 0.001: 0.70}
+
+
+def noisy(config: TrialConfig, epoch: int) -> Report:
+    """The learning rate decides, and a little the seed."""
+    luck = np.random.default_rng([config.seed, round(1000 * config.optimizer.lr)]).normal(0, 0.006)
+    accuracy = TRUE[config.optimizer.lr] + luck - 0.01 * (config.epochs - epoch)
+    return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
+
+
+@pytest.fixture
+def searched(experiment: Experiment, open_driver: OpenDriver) -> Driver:
+    """A search that has come to its end."""
+    return play(open_driver(experiment))
+
+
+@pytest.fixture
+def begin(searched: Driver) -> Iterator[Any]:
+    """Begins a session of the selection; again, after a kill, when called again."""
+    opened: list[Journal] = []
+
+    def make(**terms: Any) -> RaceDriver:
+        journal, events = Journal.reopen(searched.experiment.folder)
+        opened.append(journal)
+        driver = RaceDriver(searched.experiment, journal)
+        driver.replay(events)
+        candidates = [name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3]
+        facts = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")}
+        journal.append("selecting", **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms}, **facts, slots=2, began_ms=time.time_ns() // 1_000_000)
+        driver.go_on()
+        return driver
+
+    yield make
+    for journal in opened:
+        journal.close()
+
+
+def lr_of(driver: RaceDriver, candidate: str) -> float:
+    return float(driver.result.trials[candidate].params["optimizer.lr"])
+
+
+def test_names_tell_the_seeds_number() -> None:
+    assert number_of(training("t0007", 12)) == 12
+
+
+def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(begin: Any) -> None:
+    driver: RaceDriver = play(begin(), noisy)
+    worst = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.001)
+    seeds = {name: [trial.config["seed"] for trial in driver.trials.values() if trial.repeat_of == name] for name in driver.race.candidates}
+    assert driver.experiment.seed not in {seed for of_one in seeds.values() for seed in of_one}
+    assert list(driver.race.out) == [worst]
+    assert len(seeds[worst]) < 4
+    assert all(of_one == [1, 2, 3, 4] for name, of_one in seeds.items() if name != worst)
+    assert driver.result.selection is not None
+    assert driver.result.selection.outcome == "completed"
+
+
+def test_the_searchs_own_trials_stay_as_they_were(begin: Any, searched: Driver) -> None:
+    before = {name: (trial.outcome, trial.accuracy) for name, trial in searched.result.trials.items()}
+    driver = play(begin(), noisy)
+    assert {name: (trial.outcome, trial.accuracy) for name, trial in driver.result.trials.items()} == before
+    assert driver.result.best is not None
+    assert driver.result.best.trial == searched.result.best.trial  # type: ignore[union-attr]
+    assert driver.result.wall_s == pytest.approx(searched.result.wall_s, abs=0.1)
+
+
+def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
+    def train(config: TrialConfig, epoch: int) -> Report:
+        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 and config.seed == 3 else noisy(config, epoch)
+
+    driver = play(begin(), train)
+    failed = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.1)
+    assert "s3 diverged: loss is inf" in driver.race.out[failed]
+    assert failed not in driver.race.worse
+    assert training(failed, 4) not in driver.trials
+
+
+def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver) -> None:
+    """The worst trains for longer than the others: when its first two trainings are known, its third runs already."""
+
+    def worst_last(config: TrialConfig, epoch: int) -> Report:
+        return report(epoch, 0.5, "completed" if epoch == config.epochs else None) if config.epochs == 9 else noisy(config, epoch)
+
+    of = {(trial.params["optimizer.lr"], trial.params["epochs"]): name for name, trial in searched.result.trials.items()}
+    driver = play(begin(candidates=[of[0.001, 9], of[0.1, 3], of[0.01, 3]]), worst_last, slots=4)
+    assert list(driver.race.out) == [of[0.001, 9]]
+    stopped = driver.trials[training(of[0.001, 9], 3)]
+    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop["by"]) == ("stopped", True, "the race")
+
+
+@pytest.mark.parametrize("events", range(1, 60, 4))
+def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> None:
+    first = begin()
+    play(first, noisy, events=first.journal.number + events)
+    again = play(begin(), noisy)
+    assert {name: trial.outcome for name, trial in again.trials.items() if trial.repeat_of not in again.race.out} == {
+        training(name, number): "completed" for name in again.race.alive for number in (1, 2, 3, 4)
+    }
+    assert len(again.race.out) == 1
+    assert [event for event in again.trials.values() if event.outcome in ("running", "interrupted", "pending")] == []
+
+
+def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
+    play(begin(seeds=2), noisy)
+    driver = begin(seeds=3)
+    (name, config) = driver.suggest() or ("", None)
+    assert number_of(name) == 3
+    assert config is not None
+    assert config.seed == 3
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(experiment: Experiment, open_driver: OpenDriver, algorithm: str) -> None:
+    """The selection's trainings are none of its trials: neither the algorithm nor the scheduler hears of them."""
+    seen = []
+    for with_selection in (False, True):
+        own = changed(experiment, name=f"s{with_selection}", algorithm=algorithm, scheduler="asha", trials=4)
+        driver = play(open_driver(own))
+        if with_selection:
+            journal, events = Journal.reopen(own.folder)
+            race = RaceDriver(own, journal)
+            race.replay(events)
+            journal.append("selecting", candidates=["t0001"], seeds=2, alpha=0.05, slots=2, began_ms=time.time_ns() // 1_000_000)
+            race.go_on()
+            play(race, noisy)
+            journal.close()
+        driver.experiment = changed(own, trials=7)
+        again = play(reopened(driver))
+        seen.append({name: (trial.params, trial.outcome) for name, trial in again.result.trials.items()})
+        assert (again.result.selection is not None) == with_selection
+    assert len(seen[0]) == 7
+    assert seen[0] == seen[1]
+
+
+def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
+    driver = play(begin(), noisy)
+    result = SearchResult.read(driver.experiment.folder)
+    assert result.selection is not None
+    assert result.selection.repeats.keys() == driver.trials.keys()
+    assert result.selection.dropped.keys() == driver.race.out.keys()
+    assert result.chosen is result.best

@@ -1,0 +1,120 @@
+"""The race and the verdict as arithmetic: against scipy's own tests where it has them, and against candidates whose true value is known."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from search.selection import Candidate, Race, compare, decide, expect, fastest, of_images
+
+
+def raced(scores: dict[str, list[float]], *, alpha: float = 0.05) -> Race:
+    """A race in which each candidate has these accuracies, and nobody has left."""
+    race = Race(list(scores), max(map(len, scores.values())), alpha)
+    for name, values in scores.items():
+        race.scores[name] = dict(enumerate(values, 1))
+    return race
+
+
+def candidates(scores: dict[str, list[float]], ms: dict[str, float | None]) -> dict[str, Candidate]:
+    return {name: Candidate("deep_cnn", 0.99, ms[name], f"{name}-s1") for name in scores}
+
+
+def test_two_candidates_are_compared_as_scipy_compares_pairs() -> None:
+    ours, theirs = [0.91, 0.93, 0.92, 0.95], [0.90, 0.90, 0.91, 0.93]
+    leader, (itself, other) = compare(np.array([ours, theirs]), comparisons=1)
+    expected = stats.ttest_rel(ours, theirs, alternative="greater")
+    assert leader == 0
+    assert itself.p == 1.0
+    assert other.p == pytest.approx(expected.pvalue)
+    assert other.difference == pytest.approx(np.mean(ours) - np.mean(theirs))
+
+
+def test_the_error_rate_is_shared_among_all_comparisons() -> None:
+    scores = np.array([[0.91, 0.93, 0.92, 0.95], [0.90, 0.90, 0.91, 0.93]])
+    (_, (_, alone)), (_, (_, shared)) = compare(scores, 1), compare(scores, 8)
+    assert shared.p == pytest.approx(8 * alone.p)
+
+
+def test_a_difference_that_is_small_by_chance_in_one_pair_is_held_against_the_variance_of_all() -> None:
+    """0.02 and 0.0201: of these two alone nothing could be clearer."""
+    scores = np.array([[0.90, 0.94], [0.88, 0.9199], [0.95, 0.80], [0.83, 0.91]])
+    _, compared = compare(scores, 1)
+    assert compared[1].p > 0.3
+
+
+def test_candidates_that_never_differ_in_the_same_way_are_told_apart_without_a_warning() -> None:
+    leader, (_, other, same) = compare(np.array([[0.9, 0.9], [0.8, 0.8], [0.9, 0.9]]), 1)
+    assert (leader, same.p) == (0, 1.0)
+    assert other.p < 1e-9
+    (_, exact) = compare(np.array([[1.0, 1.0], [0.5, 0.5]]), 1)[1]
+    assert exact.p == 0.0
+
+
+def test_the_interval_is_students_with_a_lower_end_for_all_candidates_at_once() -> None:
+    values = [0.95, 0.96, 0.94, 0.97, 0.95]
+    alone, among_five = expect(values, 1), expect(values, 5)
+    low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
+    assert (alone.low, alone.high) == pytest.approx((low, high))
+    assert among_five.low < alone.low
+    assert among_five.high == alone.high
+    assert among_five.low == pytest.approx(stats.t.interval(0.99, 4, loc=np.mean(values), scale=stats.sem(values))[0])
+
+
+def test_an_interval_stays_within_what_an_accuracy_can_be() -> None:
+    assert expect([0.99, 0.999], 3).high == 1.0
+    assert expect([0.0, 0.1], 3).low == 0.0
+
+
+def test_the_interval_of_images_is_wilsons() -> None:
+    assert of_images(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert of_images(1.0, 50)[1] == 1.0
+
+
+def test_who_is_clearly_worse_is_behind_once_all_have_two_seeds() -> None:
+    race = raced({"a": [0.97, 0.96], "b": [0.80, 0.78], "c": [0.96, 0.97]})
+    del race.scores["c"][2]
+    assert race.behind() == {}
+    race.scores["c"][2] = 0.97
+    ((name, (leader, pair)),) = race.behind().items()
+    assert (name, leader) == ("b", "a")
+    assert pair.difference == pytest.approx(0.175)
+
+
+def test_who_has_left_is_waited_for_no_more() -> None:
+    race = raced({"a": [0.97, 0.96, 0.97], "b": [0.8], "c": [0.96, 0.97, 0.96]})
+    assert race.rounds == 1
+    race.out["b"] = "diverged"
+    assert (race.alive, race.rounds) == (["a", "c"], 3)
+
+
+def test_equals_are_told_apart_by_their_time_and_others_are_not() -> None:
+    scores = {"a": [0.960, 0.950, 0.955], "b": [0.955, 0.958, 0.951], "c": [0.90, 0.93, 0.91]}
+    verdict = decide(raced(scores), candidates(scores, {"a": 2.0, "b": 1.0, "c": 0.1}))
+    assert (verdict.leader, verdict.candidate, verdict.trial) == ("a", "b", "b-s1")
+    assert {row.candidate: row.state for row in verdict.rows} == {"b": "chosen", "a": "tied", "c": "behind"}
+    assert [row.candidate for row in verdict.rows] == ["b", "a", "c"]
+    assert verdict.expected.mean == pytest.approx(np.mean(scores["b"]))
+
+
+def test_of_those_that_left_the_verdict_says_how() -> None:
+    scores = {"a": [0.96, 0.95, 0.96], "b": [0.5, 0.5], "c": [0.97]}
+    race = raced(scores)
+    _, pairs = compare(np.array([[0.96, 0.95], [0.5, 0.5]]), 1)
+    race.out, race.worse = {"b": "far behind", "c": "c-s2 diverged"}, {"b": pairs[1]}
+    verdict = decide(race, candidates(scores, {"a": 1.0, "b": 1.0, "c": None}))
+    rows = {row.candidate: row for row in verdict.rows}
+    assert (verdict.candidate, rows["b"].state, rows["c"].state) == ("a", "dropped", "failed")
+    assert (rows["b"].reason, rows["c"].reason, rows["c"].p, rows["c"].std) == ("far behind", "c-s2 diverged", None, None)
+
+
+def test_one_candidate_alone_is_measured_without_a_comparison() -> None:
+    scores = {"a": [0.96, 0.95]}
+    verdict = decide(raced(scores), candidates(scores, {"a": None}))
+    assert (verdict.candidate, verdict.expected.seeds, verdict.rows[0].state) == ("a", 2, "chosen")
+
+
+@pytest.mark.parametrize(
+    ("ms", "expected"), [({"a": 1.0, "b": 0.95}, "a"), ({"a": 1.0, "b": 0.85}, "b"), ({"a": None, "b": 0.1}, "a"), ({"a": 1.0, "b": None}, "a")]
+)
+def test_a_tenth_faster_or_the_leader(ms: dict[str, float | None], expected: str) -> None:
+    assert fastest("a", ["a", "b"], ms) == expected

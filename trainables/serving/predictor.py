@@ -1,0 +1,129 @@
+"""A promoted classifier in use: raw images in, class names and probabilities out. A copy of this file goes with it, so it imports nothing of this project.
+
+    Classifier(folder).table(images)  # uint8 (count, height, width, channels), any height and width; channels 1 (grey) or 3 (RGB), with alpha 2 or 4
+
+gives a table, one row an image: `class`, `probability`, and for each class NAME a column `probability of NAME`. A single image is `image[None]`.
+
+The folder holds `about.json` (classes, the images' form, how many at once), this file, and `network.pt2`, a program of torch.export from uint8
+pixels to probabilities; or, of a baseline, `classifier-1.skops` (with folds more of them) and `features.py`, which computes what they look at.
+"""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+Images = NDArray[np.uint8]
+Chances = NDArray[np.float64]
+Classify = Callable[[Images], NDArray[np.floating[Any]]]
+
+ABOUT, NETWORK, CODE, FEATURES, ONNX = "about.json", "network.pt2", "predictor.py", "features.py", "model.onnx"
+"""The files of a folder, of which each model has some."""
+MODES = {1: "L", 3: "RGB"}
+"""Channels of the images that a classifier was trained with, as Pillow calls them."""
+
+
+class Classifier:
+    """The classifier in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        self.classes: list[str] = about["classes"]
+        self.image: tuple[int, int, int] = tuple(about["image"])
+        self.batch: int = about["batch"]
+        self._classify: Classify = _network(folder) if (folder / NETWORK).exists() else _baseline(folder, about)
+
+    def probabilities(self, images: Images) -> Chances:
+        """Of each class, (count, classes), of images, uint8 (count, height, width, channels).
+
+        Raises:
+            ValueError: these are no such images.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4) or 0 in images.shape[1:]:
+            raise ValueError(f"images must be uint8 (count, height, width, channels), with 1 to 4 channels (got {images.dtype} {images.shape})")
+        found = [self._classify(as_trained(images[first : first + self.batch], self.image)) for first in range(0, len(images), self.batch)]
+        return np.concatenate(found).astype(np.float64) if found else np.empty((0, len(self.classes)))
+
+    def table(self, images: Images) -> pd.DataFrame:
+        """The classes and their probabilities, one row an image."""
+        chances = self.probabilities(images)
+        columns: dict[str, Any] = {"class": [self.classes[number] for number in chances.argmax(axis=1)], "probability": chances.max(axis=1)}
+        return pd.DataFrame(columns | {column(name): chances[:, number] for number, name in enumerate(self.classes)})
+
+
+def column(name: str) -> str:
+    """The title of a class's probabilities: no class, whatever its name, takes the title of another column."""
+    return f"probability of {name}"
+
+
+def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
+    """Images in the form (height, width, channels) of those it was trained with, brought there as files of a data set are: grey or colour first, then
+    the size (bilinear).
+    """
+    height, width, channels = wanted
+    if images.shape[1:] == wanted:
+        return images
+    made = np.empty((len(images), height, width, channels), dtype=np.uint8)
+    for row, image in enumerate(images):
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert(MODES[channels])
+        picture = picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BILINEAR)
+        made[row] = np.asarray(picture).reshape(wanted)
+    return made
+
+
+def _network(folder: Path) -> Classify:
+    import torch  # which a baseline does without
+
+    program = torch.export.load(folder / NETWORK).module()
+
+    def classify(images: Images) -> NDArray[np.floating[Any]]:
+        with torch.no_grad():
+            found: NDArray[np.floating[Any]] = program(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+        return found
+
+    return classify
+
+
+def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
+    """The mean of classifiers of scikit-learn over hand-made features."""
+    import skops.io
+
+    features = _module(folder / FEATURES)
+    members = [(skops.io.load(folder / own["file"], trusted=["sklearn.tree._tree.Tree"]), own["temperature"]) for own in about["members"]]
+
+    def classify(images: Images) -> Chances:
+        values = np.hstack([features.of_images(images, kind) for kind in features.kinds_of(about["features"])])
+        chances = np.zeros((len(images), len(about["classes"])))
+        for fitted, temperature in members:
+            chances[:, fitted.classes_] += _fitted_chances(fitted, temperature, values) / len(members)
+        return chances
+
+    return classify
+
+
+def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Chances:
+    """Class probabilities of features; those of an SVM, which alone has a temperature, are softmax(decisions / temperature)."""
+    from scipy.special import softmax
+
+    if temperature is None:
+        found: Chances = fitted.predict_proba(values)
+        return found
+    decisions = fitted.decision_function(values)
+    decisions = np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions
+    return np.asarray(softmax(decisions / temperature, axis=1), dtype=np.float64)
+
+
+def _module(path: Path) -> Any:
+    """A file's code, under no name that another model's could have too."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
