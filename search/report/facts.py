@@ -100,7 +100,8 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
     experiment, data, provenance = result.started["experiment"], result.started["data"], result.started["provenance"]
     setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
     versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in provenance.items() if name.startswith("version.") and value)
-    parts = ", ".join(f"{data[part]:,} {title}" for part, title in (("train", "training"), ("val", "validation"), ("test", "test")))
+    titles = {"train": f"in {data['folds']} folds", "test": "test"} if data.get("folds") else {"train": "training", "val": "validation", "test": "test"}
+    parts = ", ".join(f"{data[part]:,} {title}" for part, title in titles.items())
     places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
     return [
         ("Data set", f"{data_title(result)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
@@ -115,8 +116,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
 
 
 def _split(setting: Mapping[str, Any]) -> str:
-    folds = setting.get("folds")
-    return (f", {folds} folds" if folds else "") + (f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else "")
+    return f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else ""
 
 
 def _fresh(result: SearchResult) -> str:
