@@ -27,7 +27,8 @@ def test_a_command_describes_an_experiment(command: str, tmp_path: Path, monkeyp
 
 def test_every_run_command_is_checked() -> None:
     assert len(RUNS) >= 9
-    others = {"promote NAME", "promote NAME --onnx", "report NAME", "resume NAME", "status NAME", "sync NAME", "why NAME t0007"}
+    selects = {"select NAME", "select NAME --top 3 --seeds 10"}
+    others = selects | {"promote NAME", "promote NAME --onnx", "report NAME", "resume NAME", "status NAME", "sync NAME", "why NAME t0007"}
     assert set(COMMANDS) - set(RUNS) == {f"python -m search.{words}" for words in others}
 
 
