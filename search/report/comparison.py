@@ -76,9 +76,8 @@ def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has
     ends = (0, 1)
     axes.plot(*((ends, (-place, -place)) if narrow else ((place, place), ends)), color=INK, linewidth=1, zorder=3)
     ranked = sorted(scale, key=lambda value: scale[value])
-    is_choice = any(isinstance(value, str) for value in ranked) or len(ranked) <= 5
-    room = 4 if narrow else MOST_OPTIONS
-    shown = ranked if is_choice and len(ranked) <= room else [ranked[0], ranked[-1]] if ranked else []
+    gap = min(np.diff([scale[value] for value in ranked]), default=1.0)
+    shown = ranked if gap >= (0.3 if narrow else 1 / MOST_OPTIONS) else [ranked[0], ranked[-1]]
     halo = [patheffects.withStroke(linewidth=2.6, foreground="white")]
     texts = [(label(param_text(value), 10 if narrow else 18), scale[value]) for value in shown] + [("none", MISSING)] * has_missing
     for text, height in texts:
