@@ -16,8 +16,8 @@ FAILED = ("diverged", "failed")
 UNFINISHED = ("pending", "running", "interrupted")
 """Outcomes that a resume goes on with."""
 
-PICTURES = "pictures"
-"""The folder of the search's own pictures, in its folder; with them, everything is drawn."""
+PICTURES, PAGE = "pictures", "report.html"
+"""The folder of the search's own pictures, in its folder, and the report; with the pictures, everything is drawn."""
 
 NO_TIME = "no time was left"
 """Why a trial was not evaluated that a resume with more time evaluates."""
