@@ -7,10 +7,8 @@ from search.journal import Journal
 from search.report import curves, figures, quality
 from search.report.answer import test_of
 from search.report.page import write
-from search.result import PICTURES, SearchResult, TrialResult
+from search.result import PAGE, PICTURES, SearchResult, TrialResult
 from search.summary import TOP, checkpoint_of
-
-PAGE = "report.html"
 
 
 def draw(result: SearchResult, folder: Path, journal: Journal) -> None:

@@ -7,7 +7,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from search.result import SearchResult
+from search.experiment import Experiment
+from search.result import PAGE, SearchResult
 from search.runner import Finished
 from search.summary import (
     accuracy_text,
@@ -61,9 +62,9 @@ def print_summary(finished: Finished, console: Console) -> None:
         console.print("\nthe best of each model" if len(compared) > 2 else "")
         console.print(side_by_side(compared))
     best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
-    steps = [*best, ("journal", str(finished.journal)), ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]
+    steps = [*best, ("journal", str(finished.journal)), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.best is not None:
-        steps.append(("select", verb("select", experiment)))
+        steps += [(name, verb(name, experiment)) for name in ("select", "promote")]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:
@@ -92,8 +93,15 @@ def print_selection(finished: Finished, console: Console) -> None:
         say(console, sentence)
     chosen = [("chosen", f"{selection.chosen.trial}, {checkpoint_of(selection.chosen, experiment.folder)}")] if selection.chosen is not None else []
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
-    for title, text in [*chosen, *opened, ("page", verb("report", experiment)), ("MLflow", mlflow_command(finished.tracking))]:
+    onwards = [("promote", verb("promote", experiment))] if selection.chosen is not None else []
+    for title, text in [*chosen, *opened, ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking)), *onwards]:
         say(console, f"  {title:<8} {text}")
+
+
+def page(experiment: Experiment) -> str:
+    """Where the report is, if it is there, and how it is made anew."""
+    path, command = experiment.folder / PAGE, verb("report", experiment)
+    return f"{path}   anew: {command}" if path.exists() else command
 
 
 def best_table(result: SearchResult) -> Table:

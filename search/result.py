@@ -16,8 +16,8 @@ FAILED = ("diverged", "failed")
 UNFINISHED = ("pending", "running", "interrupted")
 """Outcomes that a resume goes on with."""
 
-PICTURES = "pictures"
-"""The folder of the search's own pictures, in its folder; with them, everything is drawn."""
+PICTURES, PAGE = "pictures", "report.html"
+"""The folder of the search's own pictures, in its folder, and the report; with the pictures, everything is drawn."""
 
 TERMS = ("candidates", "seeds", "alpha")
 """What a selection's race rests on: with other terms it is another race."""

@@ -77,8 +77,8 @@ class Classifier:
 
 def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> dict[str, Any]:
     """Load the checkpoint at `path` and measure it on `part` (see `report` and `probabilities`); `wrong` are the images most confidently wrong (see
-    `mistakes`). With folds, `members` says how good each network is
-    by itself: `accuracy` (of each, on what it is asked), their `mean` and sample standard deviation `std`.
+    `mistakes`). With folds, `members` says how good each network is by itself: `accuracy` (of each, on what it is asked), their `mean` and sample
+    standard deviation `std`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from search.cli import Parser, guarded
 from search.report.page import write
-from search.result import SearchResult
+from search.result import PAGE, SearchResult
 from trainables.errors import printable
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(folder: Path, out: Path | None) -> int:
-    path = out or folder / "report.html"
+    path = out or folder / PAGE
     write(SearchResult.read(folder), folder, path)
     print(printable(str(path)))
     return 0

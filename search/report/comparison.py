@@ -8,6 +8,7 @@ from matplotlib import patheffects
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from search.report.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, canvas, label, styled
 from search.result import SearchResult, TrialResult
@@ -75,9 +76,8 @@ def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has
     ends = (0, 1)
     axes.plot(*((ends, (-place, -place)) if narrow else ((place, place), ends)), color=INK, linewidth=1, zorder=3)
     ranked = sorted(scale, key=lambda value: scale[value])
-    is_choice = any(isinstance(value, str) for value in ranked) or len(ranked) <= 5
-    room = 4 if narrow else MOST_OPTIONS
-    shown = ranked if is_choice and len(ranked) <= room else [ranked[0], ranked[-1]] if ranked else []
+    gap = min(np.diff([scale[value] for value in ranked]), default=1.0)
+    shown = ranked if gap >= (0.3 if narrow else 1 / MOST_OPTIONS) else [ranked[0], ranked[-1]]
     halo = [patheffects.withStroke(linewidth=2.6, foreground="white")]
     texts = [(label(param_text(value), 10 if narrow else 18), scale[value]) for value in shown] + [("none", MISSING)] * has_missing
     for text, height in texts:
@@ -134,14 +134,16 @@ def pareto(result: SearchResult, narrow: bool = False) -> Figure:
     for trial in edge[-4:] if narrow else edge[-8:]:
         at = (ms_per_image(trial), trial.accuracy)
         side = "center" if trial is edge[0] else "right"
-        axes.annotate(label(trial.config["model"]["name"], 20), at, (0 if trial is edge[0] else -6, 7), textcoords="offset points", ha=side, fontsize=8.5)
+        name = trial.config["model"]["name"] if len(best_of_models) > 1 else trial.trial
+        axes.annotate(label(name, 20), at, (0 if trial is edge[0] else -6, 7), textcoords="offset points", ha=side, fontsize=8.5)
     low = max(float(np.quantile([trial.accuracy for trial in trials], 0.1)), min(trial.accuracy for trial in trials))
     low, high = min(low, edge[0].accuracy), edge[-1].accuracy
     margin = 0.08 * (high - low) or 0.05
     axes.set(xscale="log", xlabel="milliseconds for one image", ylabel="validation accuracy", ylim=(low - margin, high + 1.6 * margin))
     axes.margins(x=0.16)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    axes.minorticks_off()
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure
 
@@ -152,14 +154,14 @@ def _points(trials: Sequence[TrialResult]) -> tuple[list[float], list[float]]:
 
 @styled
 def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure:
-    """Of each candidate of a selection: what the search saw (hollow), each training with a fresh seed (dots), their mean with its interval."""
+    """Of each candidate of a selection: what the search saw (hollow), each training with a fresh seed (strokes), their mean with its interval."""
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):
         colour = ANSWER if row.get("state") == "chosen" else STRONG if row.get("state") == "tied" else FAINT
         seeds = row.get("accuracies") or []
-        axes.plot(seeds, [place] * len(seeds), "o", color=colour, alpha=0.35, markersize=4.5, markeredgewidth=0)
         if row.get("low") is not None:
-            axes.hlines(place, row["low"], row["high"], color=colour, linewidth=2.4)
+            axes.hlines(place, row["low"], row["high"], color=colour, linewidth=6, alpha=0.3)
+        axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=9, markeredgewidth=1.6)
         if row.get("mean") is not None:
             axes.plot(row["mean"], place, "D", color=colour, markersize=6.5)
         if row.get("search_value") is not None:

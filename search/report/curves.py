@@ -75,7 +75,7 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend()
     accuracies.plot(epochs, values, color=ANSWER, marker="o", markersize=3)
-    if "val/accuracy_std" in trial.best:
+    if trial.deviation is not None:
         spread = np.array([metrics.get("val/accuracy_std", np.nan) for metrics in trial.epochs.values()])
         accuracies.fill_between(epochs, values - spread, values + spread, color=ANSWER, alpha=0.15, linewidth=0)
     if trial.best_epoch is not None:

@@ -1,12 +1,12 @@
 """The page's tables: what was stopped and why, which classes are mistaken for which, the trials, where everything comes from and what it cost."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.report.verdict import LEVEL, count, data_title, duration, moment
+from search.report.verdict import count, data_title, duration, moment
 from search.result import SearchResult, Selection, TrialResult
+from search.selection import LEVEL, expect
 from search.summary import param_text, searched
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
@@ -77,26 +77,22 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 
 def finalists(selection: Selection) -> list[dict[str, Any]]:
-    """The candidates of a selection as its verdict has them, each with the interval of its mean: the verdict's own of the chosen one."""
+    """The candidates of a selection as its verdict has them, None where it says nothing, each with the interval of its mean: the verdict's own of the
+    chosen one.
+    """
     verdict = selection.verdict
+    unsaid = dict.fromkeys(("candidate", "model", "search_value", "mean", "std", "seeds", "accuracies", "difference", "p", "state", "reason", "ms_per_image"))
     expected = verdict.get("expected") or {}
     rows = []
     for row in verdict.get("rows") or []:
         low, high = row.get("low"), row.get("high")
         if row.get("candidate") == verdict.get("candidate") and expected.get("low") is not None:
             low, high = expected["low"], expected["high"]
-        elif low is None and row.get("mean") is not None and row.get("std") is not None and (row.get("seeds") or 0) > 1:
-            low, high = _mean_interval(row["mean"], row["std"], row["seeds"], verdict.get("level") or LEVEL)
-        rows.append({**row, "low": low, "high": high})
+        elif low is None and len(row.get("accuracies") or []) > 1:
+            alone = expect(row["accuracies"], 1, verdict.get("level") or LEVEL)
+            low, high = alone.low, alone.high
+        rows.append({**unsaid, **row, "low": low, "high": high})
     return rows
-
-
-def _mean_interval(mean: float, deviation: float, seeds: int, level: float) -> tuple[float, float]:
-    """Student's interval for the mean of so many trainings."""
-    from scipy.stats import t  # half a second, which a page without finalists need not wait
-
-    spread = float(t.ppf((1 + level) / 2, seeds - 1)) * deviation / math.sqrt(seeds)
-    return mean - spread, mean + spread
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
@@ -104,7 +100,8 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
     experiment, data, provenance = result.started["experiment"], result.started["data"], result.started["provenance"]
     setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
     versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in provenance.items() if name.startswith("version.") and value)
-    parts = ", ".join(f"{data[part]:,} {title}" for part, title in (("train", "training"), ("val", "validation"), ("test", "test")))
+    titles = {"train": f"in {data['folds']} folds", "test": "test"} if data.get("folds") else {"train": "training", "val": "validation", "test": "test"}
+    parts = ", ".join(f"{data[part]:,} {title}" for part, title in titles.items())
     places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
     return [
         ("Data set", f"{data_title(result)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
@@ -119,8 +116,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
 
 
 def _split(setting: Mapping[str, Any]) -> str:
-    folds = setting.get("folds")
-    return (f", {folds} folds" if folds else "") + (f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else "")
+    return f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else ""
 
 
 def _fresh(result: SearchResult) -> str:

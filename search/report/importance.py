@@ -27,7 +27,7 @@ RESAMPLES, MOST_DRAWN = 30, 20_000
 
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     """Of each searched parameter with several values, the most important first: its share of the importance of all, the mean over drawing the trials
-    anew, and between which bounds four in five of these shares lie. Empty of too few trials, or where none is better than another.
+    anew, and between which bounds nine in ten of these shares lie. Empty of too few trials, or where none is better than another.
     """
     trials = result.ranking
     if len(trials) < LEAST_TRIALS or len({trial.accuracy for trial in trials}) < 2:
@@ -41,7 +41,7 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     samples = [[frozen[row] for row in generator.integers(0, len(frozen), len(frozen))] for _ in range(min(RESAMPLES, MOST_DRAWN // len(frozen)))]
     drawn = [_shares(sample) for sample in samples]
     shares = {path: [each.get(path, 0.0) for each in drawn] for path in distributions}
-    found: dict[str, tuple[float, ...]] = {path: (float(np.mean(each)), *map(float, np.quantile(each, (0.1, 0.9)))) for path, each in shares.items()}
+    found: dict[str, tuple[float, ...]] = {path: (float(np.mean(each)), *map(float, np.quantile(each, (0.05, 0.95)))) for path, each in shares.items()}
     return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
 
 

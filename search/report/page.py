@@ -11,7 +11,7 @@ from search.report import comparison, curves, facts, quality
 from search.report.answer import Evidence, evidence
 from search.report.figures import Picture, picture
 from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
-from search.report.verdict import data_title, tiles, verdict
+from search.report.verdict import count, data_title, tiles, verdict
 from search.result import SearchResult
 from search.summary import accuracy_text, models_table, ms_per_image, param_text, reference_rows, searched, short_names
 from trainables.errors import printable
@@ -50,6 +50,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         paths=searched(result),
         names=short_names(searched(result)),
         text=param_text,
+        count=count,
         accuracy=accuracy_text,
         pictures=of_search(result) | of_answer(result, shown),
         lowest=curves.lowest_shown(result),

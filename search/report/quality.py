@@ -81,7 +81,7 @@ def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
     axes.tick_params(labelbottom=False)
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
     counts.bar(middle, images, width, color=FAINT)
     counts.set(xlim=(0, 1), xlabel="how sure (probability of the guess)", ylabel="images", yscale="symlog")
     counts.set_yticks([10**power for power in range(0, int(np.log10(max(images.max(), 1))) + 1, 2)])

@@ -8,10 +8,10 @@ from typing import Any
 
 from search.report.answer import cost_of, test_of
 from search.result import Opening, SearchResult, TrialResult
+from search.selection import ALPHA, LEVEL, of_images
 from search.summary import is_baseline, ms_per_image, outcome_text, param_text, searched, short_names
 from trainables.errors import printable
 
-LEVEL = 0.95
 Sentence = tuple[str, str]
 """A short title, and one or more sentences."""
 
@@ -24,13 +24,6 @@ def verdict(result: SearchResult) -> list[Sentence]:
     return [(title, text) for title, text in said if text]
 
 
-def interval(share: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """Between which bounds the true share lies, as far as so many images tell (Wilson 1927)."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    centre, spread = share + z**2 / (2 * images), z * math.sqrt(share * (1 - share) / images + (z / images) ** 2 / 4)
-    return max(0.0, (centre - spread) / (1 + z**2 / images)), min(1.0, (centre + spread) / (1 + z**2 / images))
-
-
 def percent(share: float, images: int = 1000) -> str:
     """`97.77%`; with one decimal where there are too few images for two."""
     return f"{100 * share:.{2 if images >= 1000 else 1}f}%"
@@ -38,7 +31,7 @@ def percent(share: float, images: int = 1000) -> str:
 
 def points(difference: float) -> str:
     """A difference of shares: `0.6 points`."""
-    return f"{100 * abs(difference):.{1 if abs(difference) >= 0.001 else 2}f} points"
+    return f"{100 * abs(difference):.1f} points"
 
 
 def moment(time_ms: int) -> str:
@@ -81,7 +74,8 @@ def _found(result: SearchResult) -> str:
     candidate = result.trials.get(answer.repeat_of, answer)
     names = short_names(searched(result))
     params = ", ".join(f"{names[path]} {param_text(value)}" for path, value in candidate.params.items() if path in names and path != "model.name")
-    text = f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial {candidate.trial})."
+    again = f", trained again as {answer.trial}" if answer is not candidate else ""
+    text = f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial {candidate.trial}{again})."
     images = result.started["data"]["val"]
     if answer is candidate:
         text += f" It names {percent(answer.accuracy, images)} of the {images:,} validation images right{_folds(answer, images)}"
@@ -92,11 +86,10 @@ def _found(result: SearchResult) -> str:
 
 def _folds(trial: TrialResult, images: int) -> str:
     """What cross-validation adds to an accuracy."""
-    spread = trial.best.get("val/accuracy_std")
-    if spread is None:
+    if trial.deviation is None:
         return ""
     folds = trial.config["data"].get("folds")
-    return f" (mean \u00b1 {percent(spread, images)} over {f'{folds} folds' if folds else 'the folds'})"
+    return f" (mean ± {percent(trial.deviation, images)} over {f'{folds} folds' if folds else 'the folds'})"
 
 
 def _sure(result: SearchResult) -> str:
@@ -105,7 +98,7 @@ def _sure(result: SearchResult) -> str:
     answer, images = result.chosen, result.started["data"]["val"]
     if answer is None or not images:
         return ""
-    low, high = interval(answer.accuracy, images)
+    low, high = of_images(answer.accuracy, images)
     near = sum(trial.accuracy >= low for trial in result.ranking) - 1
     text = f"{images:,} images tell an accuracy between {percent(low, images)} and {percent(high, images)} ({LEVEL:.0%} interval)."
     if near > 0:
@@ -126,19 +119,24 @@ def _selected(verdict: dict[str, Any], images: int) -> str:
     if low is not None and high is not None:
         text += f" ({verdict.get('level') or LEVEL:.0%} interval: {percent(low, images)} to {percent(high, images)})"
     if search_value is not None:
-        difference = mean - search_value
-        text += f", {points(difference)} {'less' if difference < 0 else 'more'} than the {percent(search_value, images)} that the search saw"
+        text += f", {_beside(mean - search_value)} {percent(search_value, images)} that the search saw"
     return f"{text}.{_compared(verdict)}"
+
+
+def _beside(difference: float) -> str:
+    return f"{points(difference)} {'less' if difference < 0 else 'more'} than the" if abs(difference) >= 0.001 else "as much as the"
 
 
 def _compared(verdict: dict[str, Any]) -> str:
     """What became of the other candidates."""
     rows = verdict.get("rows") or []
-    tied, worse = ([row["candidate"] for row in rows if row.get("state") in states] for states in (("tied",), ("worse", "dropped")))
+    tied, behind, worse = ([row["candidate"] for row in rows if row.get("state") in states] for states in (("tied",), ("behind",), ("worse", "dropped")))
     text = ""
     if tied:
-        rate = f"{verdict.get('alpha') or 1 - LEVEL:.0%}"
+        rate = f"{verdict.get('alpha') or ALPHA:.0%}"
         text += f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the paired tests tell (error rate {rate}); the quickest was taken."
+    if behind:
+        text += f" {', '.join(behind)} {'is' if len(behind) == 1 else 'are'} behind, which may be chance."
     if worse:
         text += f" {', '.join(worse)} {'is' if len(worse) == 1 else 'are'} clearly worse."
     return text
@@ -176,7 +174,7 @@ def _tested(result: SearchResult) -> str:
     if not test:
         return f"Not known yet. {opened(result.openings)}"
     images = test["images"]
-    low, high = (percent(bound, images) for bound in interval(test["accuracy"], images))
+    low, high = (percent(bound, images) for bound in of_images(test["accuracy"], images))
     text = f"{percent(test['accuracy'], images)} of the {images:,} test images are named right ({LEVEL:.0%} interval: {low} to {high})"
     return f"{text}; nothing was chosen by them. {opened(result.openings)}"
 
@@ -185,7 +183,7 @@ def opened(openings: list[Opening]) -> str:
     """When the test part was opened, by what, for which trial."""
     if not openings:
         return "The test part is sealed: nobody has looked at it."
-    first, *more = (f"on {moment(opening.time_ms)} by {opening.by} for {opening.trial}" for opening in openings)
+    first, *more = (f"on {opening}" for opening in openings)
     if not more:
         return f"The test part was opened once, {first}."
     return f"The test part was opened {len(openings)} times, first {first}; then {'; '.join(more)}."

@@ -18,7 +18,7 @@ from search.journal import Event
 from search.report.facts import failures, finalists, stops
 from search.report.importance import importance
 from search.report.page import render
-from search.report.verdict import interval, percent, verdict
+from search.report.verdict import percent, verdict
 from search.result import SearchResult
 from search.space import Cases, Choice, Float, Int, SearchSpace
 from tests.browser import browser, look
@@ -113,7 +113,7 @@ def select(result: SearchResult) -> None:
     names = [trial.trial for trial in result.ranking[:3]]
     rows = [
         {"candidate": names[0], "model": "table2", "search_value": 0.95, "mean": 0.9, "std": 0.01, "seeds": 5, "accuracies": [0.89, 0.9, 0.91, 0.9, 0.9]},
-        {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.88] * 5},
+        {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.87, 0.87, 0.89, 0.91, 0.91]},
         {"candidate": names[2], "model": "svm", "search_value": 0.93, "mean": None, "std": None, "seeds": None, "accuracies": None},
     ]
     states = [("chosen", None, None), ("tied", 0.01, 0.3), ("dropped", None, None)]
@@ -180,6 +180,26 @@ def test_small_searches_have_a_page(experiment: Experiment, trials: int) -> None
     assert f"proposed {trials} trial{'s' if trials != 1 else ''}" in said
 
 
+def test_a_search_that_stopped_nothing_says_so(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    for trial in result.trials.values():
+        trial.outcome = "completed" if trial.outcome == "stopped" else trial.outcome
+    said = words(render(result))
+    assert "were stopped early and count" not in said
+    result.trials = {name: trial for name, trial in result.trials.items() if trial.outcome == "completed"}
+    assert "Nothing: no trial was stopped, none failed." in words(render(result))
+
+
+def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    select(result)
+    assert result.selection is not None
+    result.selection.verdict = {"candidate": "t0001", "trial": "", "rows": [{"candidate": "t0001"}]}
+    assert "Trained again" in words(render(result))
+    result.selection.verdict = {}
+    assert "The selection has not come to its end: 1 training so far." in words(render(result))
+
+
 def test_a_thousand_trials_of_a_hundred_classes_are_a_small_page(experiment: Experiment, tmp_path: Path) -> None:
     classes = tuple(f"class {number}" for number in range(100))
     result = played(experiment, 1000, classes)
@@ -197,7 +217,7 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
     assert "90.0% of the validation images are to be expected right (95% interval: 89.3% to 90.7%), 5.0 points less than the 95.0%" in said["How sure"]
     assert f"{second} is as good as far as the paired tests tell (error rate 5%)" in said["How sure"]
     assert f"{third} is clearly worse." in said["How sure"]
-    assert "opened 2 times, first on" in said["On new images"]
+    assert "opened 2 times, first on 2026-11-18" in said["On new images"]
     assert f"by search.select for {first}-s1" in said["On new images"]
     page = render(result)
     assert "<script" not in page
@@ -215,10 +235,7 @@ def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> N
     assert dropped["low"] is None
 
 
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20."""
-    for right, images, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
-        assert interval(right / images, images) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+def test_a_share_is_said_as_precisely_as_its_images_tell() -> None:
     assert (percent(0.97771, 359), percent(0.97771, 5000)) == ("97.8%", "97.77%")
 
 
