@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from search.cli import Parser, guarded
-from search.report.page import write
 from search.result import PAGE, SearchResult
 from trainables.errors import printable
 
@@ -19,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(folder: Path, out: Path | None) -> int:
+    from search.report.page import write  # matplotlib, and what sets environment variables as it is imported
+
     path = out or folder / PAGE
     write(SearchResult.read(folder), folder, path)
     print(printable(str(path)))
