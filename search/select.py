@@ -1,7 +1,7 @@
 """python -m search.select NAME: train a search's best few again with fresh seeds, compare them, choose one, and open the sealed test part for it.
 
 The value that a search found its best trial with is too high: the best of many was lucky. This says what to expect, and of whom. A selection that
-was cut off goes on when it is called again; with more --seeds it goes on from those there are.
+was cut off goes on when it is called again; with other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
 """
 
 import argparse
