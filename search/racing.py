@@ -78,6 +78,8 @@ class RaceDriver(Driver):
                 self.race.scores[trial.repeat_of][number_of(name)] = trial.accuracy
             if "memory" in trial.retries and trial.kind != "memory":
                 self.narrowed.add(name)
+        for trial in [trial for trial in self.trials.values() if trial.outcome in FAILED]:
+            self._drop_failed(trial)
         super().go_on()
         self._drop_behind()
         self._withdraw()
@@ -133,13 +135,17 @@ class RaceDriver(Driver):
         if ended.outcome == "completed":
             self.race.scores[ended.repeat_of][number_of(trial)] = ended.accuracy
         elif ended.outcome in FAILED:
-            self._drop(ended.repeat_of, f"{trial} {ended.outcome}: {(ended.reason.strip().splitlines() or ['no reason known'])[-1]}")
+            self._drop_failed(ended)
         self._drop_behind()
 
     def _drop_behind(self) -> None:
         """Who is clearly worse leaves."""
         for name, (leader, pair) in self.race.behind().items():
             self._drop(name, f"{100 * pair.difference:.2f} points behind {leader} over {self.race.rounds} seeds (p {pair.p:.2g})", pair)
+
+    def _drop_failed(self, trial: TrialResult) -> None:
+        """Whose training failed leaves."""
+        self._drop(trial.repeat_of, f"{trial.trial} {trial.outcome}: {(trial.reason.strip().splitlines() or ['no reason known'])[-1]}")
 
     def _drop(self, candidate: str, reason: str, pair: Comparison | None = None) -> None:
         if candidate not in self.race.out:

@@ -10,7 +10,7 @@ import pytest
 
 from search.driver import Driver
 from search.experiment import Experiment
-from search.journal import Journal
+from search.journal import FILE_NAME, Journal
 from search.racing import RaceDriver, number_of, training
 from search.result import SearchResult, TrialResult
 from search.select import best_few, terms_of
@@ -117,6 +117,20 @@ def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> No
     }
     assert len(again.race.out) == 1
     assert [event for event in again.trials.values() if event.outcome in ("running", "interrupted", "pending")] == []
+
+
+def test_a_kill_between_a_failure_and_what_follows_from_it_changes_nothing(begin: Any) -> None:
+    def train(config: TrialConfig, epoch: int) -> Report:
+        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 and config.seed == 3 else noisy(config, epoch)
+
+    whole = play(begin(), train)
+    path = whole.experiment.folder / FILE_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    failed = next(row for row, line in enumerate(lines) if b'"diverged"' in line)
+    path.write_bytes(b"".join(lines[: failed + 1]))
+    again = play(begin(), train)
+    assert again.race.out == whole.race.out
+    assert again.race.rounds == whole.race.rounds == 4
 
 
 def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
