@@ -64,7 +64,7 @@ def print_summary(finished: Finished, console: Console) -> None:
     best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
     steps = [*best, ("journal", str(finished.journal)), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.best is not None:
-        steps.append(("select", verb("select", experiment)))
+        steps += [(name, verb(name, experiment)) for name in ("select", "promote")]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:
@@ -93,7 +93,8 @@ def print_selection(finished: Finished, console: Console) -> None:
         say(console, sentence)
     chosen = [("chosen", f"{selection.chosen.trial}, {checkpoint_of(selection.chosen, experiment.folder)}")] if selection.chosen is not None else []
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
-    for title, text in [*chosen, *opened, ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]:
+    onwards = [("promote", verb("promote", experiment))] if selection.chosen is not None else []
+    for title, text in [*chosen, *opened, ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking)), *onwards]:
         say(console, f"  {title:<8} {text}")
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from trainables.export import Exported
 
 LONGEST_PARAMS = 1000
+ENDED = ("completed", "time_budget")
+"""Outcomes of a search that has done what it was asked to."""
 
 
 def command(args: argparse.Namespace) -> int:
@@ -37,8 +39,10 @@ def command(args: argparse.Namespace) -> int:
     uri = uri_of(result, args.tracking)
     check_tracking(uri)
     registry = Registry(uri, result, args.storage)
+    say(Terminal(stderr=True), f"exporting {chosen.trial} and comparing what it says of the validation images")
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
-        exported = exported_from(result, chosen, folder, Path(temporary) / "classifier", onnx=args.onnx)
+        config = config_of(chosen, args.data_root)
+        exported = exported_from(result, chosen.trial, config, checkpoint_of(chosen, folder), Path(temporary) / "classifier", onnx=args.onnx)
         registered = registry.register(name, exported, description(result, chosen, exported), tags(result, chosen))
     console = Terminal()
     for line in lines(result, chosen, exported, registered, uri):
@@ -69,8 +73,14 @@ def answer(result: SearchResult, folder: Path, storage: Path) -> TrialResult:
     return chosen
 
 
-def exported_from(result: SearchResult, chosen: TrialResult, folder: Path, target: Path, *, onnx: bool) -> "Exported":
-    """The trial's network, written to `target`, with the data set it was trained on as it is now.
+def config_of(chosen: TrialResult, data_root: str | None) -> TrialConfig:
+    """The trial's config, with its data where they are now."""
+    config = TrialConfig.from_dict(chosen.config)
+    return config if data_root is None else config.override({"data.root": str(Path(data_root).expanduser().absolute())})
+
+
+def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpoint: Path, target: Path, *, onnx: bool) -> "Exported":
+    """The trial's network, written to `target`, and compared on the data set it was trained on.
 
     Raises:
         Refused: the images are not those of the search, the checkpoint is damaged, or what was exported computes something else.
@@ -80,16 +90,15 @@ def exported_from(result: SearchResult, chosen: TrialResult, folder: Path, targe
     from trainables.checkpoint import CheckpointError
     from trainables.datasets.load import load
 
-    config = TrialConfig.from_dict(chosen.config)
     if onnx:
         export.check_onnx(config)
     dataset = load(config.data)
     if dataset.fingerprint != result.started["data"]["fingerprint"]:
         raise Refused(f"the images of '{result.name}' have changed since the search. The exported network could not be checked against them; bring them back.")
     try:
-        return export.export(config, dataset, checkpoint_of(chosen, folder), target, onnx=onnx)
+        return export.export(config, dataset, checkpoint, target, onnx=onnx)
     except (CheckpointError, export.Disagreement) as error:
-        raise Refused(f"trial {chosen.trial} cannot be promoted: {error}") from error
+        raise Refused(f"trial {trial} cannot be promoted: {error}") from error
 
 
 def test_of(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
@@ -104,9 +113,10 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
     data, config = result.started["data"], chosen.config
     params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[:LONGEST_PARAMS]
     rows = "\n".join(f"| {title} | {text} |" for title, text in figures(result, chosen, exported).items())
+    source = data["name"] if data["name"] != "folder" else f"folder {Path(data['root']).name}"
     where = f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
-    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{data["name"]}** \
-({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).
+    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{source}** \
+({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).{not_complete(result)}
 
 | | |
 |---|---|
@@ -121,7 +131,12 @@ Give it images as one NumPy array, uint8 (count, height, width, channels), of an
 
 
 def _needs(exported: "Exported") -> str:
-    return "" if "torch" in exported.requirements else " It is no network: to load it needs scikit-image, scikit-learn and skops."
+    return "" if is_network(exported) else " It is no network: to load it needs scikit-image, scikit-learn and skops."
+
+
+def is_network(exported: "Exported") -> bool:
+    """Whether torch computes it."""
+    return "torch" in exported.requirements
 
 
 def printable_lines(text: str) -> str:
@@ -137,18 +152,19 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         found["expected value"] = expected_text(result.selection.verdict)
     test = test_of(result, chosen)
     found["test accuracy"] = f"{test['accuracy']:.4f} on {test['images']:,} images" if test else "the test part was not opened for it"
-    name = "torch" if "torch" in exported.requirements else "time"
-    found[name] = f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU"
+    if not is_network(exported):
+        return found | {"time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"}
+    found["torch"] = f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU"
     if exported.onnx_inference is not None:
-        found["ONNX"] = (
-            f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
-        )
-    trained = (
-        f" (it was trained in {exported.precision}: probabilities differ from that by at most {exported.difference:.2g})"
-        if exported.precision == "bf16"
-        else ""
-    )
+        beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
+        found["ONNX"] = f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; {beside}"
+    trained = f" (it was trained in bf16: probabilities differ from that by at most {exported.difference:.2g})" if exported.precision == "bf16" else ""
     return found | {"pixels": f"float32{trained}"}
+
+
+def not_complete(result: SearchResult) -> str:
+    """A sentence about a search that did not come to its end."""
+    return "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}): this is the best so far."
 
 
 def expected_text(verdict: dict[str, Any]) -> str:
@@ -173,11 +189,10 @@ def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
 def lines(result: SearchResult, chosen: TrialResult, exported: "Exported", registered: Registered, uri: str) -> list[str]:
     """What was done, for people."""
     was = f"; version {registered.before}, the champion until now, stays" if registered.before else ""
-    ended = "" if result.outcome == "completed" else f" The search is not complete ({result.outcome}): this is the best so far."
-    said = figures(result, chosen, exported)
+    now = f"version {registered.version} of {registered.name}{was}.{not_complete(result)}"
     return [
-        f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: version {registered.version} of {registered.name}{was}.{ended}",
-        *(f"  {title}: {text}" for title, text in said.items()),
+        f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: {now}",
+        *(f"  {title}: {text}" for title, text in figures(result, chosen, exported).items()),
         f'  use it: mlflow.pyfunc.load_model("{registered.uri}"), MLFLOW_TRACKING_URI being {uri}',
     ]
 
@@ -205,6 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--onnx", action="store_true", help="also as ONNX, checked on the validation images and timed in onnxruntime")
     parser.add_argument("--model", metavar="REGISTERED_NAME", help="the model's name in the registry (default: the search's)")
     parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")
+    parser.add_argument("--data-root", metavar="DIR", help="where the data lies now (default: as the search)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     args = parser.parse_args(argv)
     return guarded(lambda: command(args))
