@@ -16,14 +16,15 @@ from search.summary import is_baseline, ms_per_image, param_text, searched, shor
 
 MISSING = -0.14
 """Where on an axis of parallel coordinates a trial passes that does not have the parameter; its values lie from 0 to 1."""
-MOST_OPTIONS = 20
+MOST_OPTIONS, CROWDED = 20, 7
+"""More values than these are not written beside an axis; with more axes, their names stand at two heights."""
 COLOURS = "cividis_r"
 
 
 @styled
 def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     """Parallel coordinates: an axis a parameter, a line a trial, the better the darker; the best one apart. On a phone the axes lie."""
-    trials, paths = result.ranking[::-1], varied(result)
+    trials, paths, names = result.ranking[::-1], varied(result), short_names(searched(result))
     scales = [_scale(result, path) for path in paths]
     heights = np.array(
         [[scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING for path, scale in zip(paths, scales, strict=True)] for trial in trials]
@@ -38,8 +39,9 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     axes.add_collection(drawn)
     axes.plot(*lines[-1].T, color=ANSWER, linewidth=2.6, zorder=4)
     for place, path, scale in zip(places, paths, scales, strict=True):
-        _axis(axes, place, short_names(searched(result))[path], scale, has_missing=any(path not in trial.params for trial in trials), narrow=narrow)
-    axes.set(xlim=(-0.25, 1.12) if narrow else (-0.25, len(paths) - 0.55), ylim=(-len(paths) + 0.6, 0.5) if narrow else (-0.22, 1.12))
+        has_missing = any(path not in trial.params for trial in trials)
+        _axis(axes, place, names[path], scale, has_missing=has_missing, is_crowded=len(paths) > CROWDED, narrow=narrow)
+    axes.set(xlim=(-0.25, 1.12) if narrow else (-0.25, len(paths) - 0.55), ylim=(-len(paths) + 0.6, 0.5) if narrow else (-0.22, 1.2))
     axes.set_axis_off()
     bar = figure.colorbar(drawn, ax=axes, orientation="horizontal" if narrow else "vertical", fraction=0.05, pad=0.02, aspect=30)
     bar.set_label("validation accuracy" + (f" ({floor:.3f} or less: palest)" if floor > accuracies.min() else ""))
@@ -71,7 +73,7 @@ def _scale(result: SearchResult, path: str) -> dict[Any, float]:
     return {value: (number - low) / (high - low) if high > low else 0.5 for value, number in numbers.items()}
 
 
-def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has_missing: bool, narrow: bool) -> None:
+def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has_missing: bool, is_crowded: bool, narrow: bool) -> None:
     """One axis with its name and its values, or its lowest and highest where there are many."""
     ends = (0, 1)
     axes.plot(*((ends, (-place, -place)) if narrow else ((place, place), ends)), color=INK, linewidth=1, zorder=3)
@@ -79,12 +81,15 @@ def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has
     gap = min(np.diff([scale[value] for value in ranked]), default=1.0)
     shown = ranked if gap >= (0.3 if narrow else 1 / MOST_OPTIONS) else [ranked[0], ranked[-1]]
     halo = [patheffects.withStroke(linewidth=2.6, foreground="white")]
-    texts = [(label(param_text(value), 10 if narrow else 18), scale[value]) for value in shown] + [("none", MISSING)] * has_missing
+    texts = [(f"{value:.2g}" if narrow and isinstance(value, float) else label(param_text(value), 10 if narrow else 18), scale[value]) for value in shown] + [
+        ("none", MISSING)
+    ] * has_missing
     for text, height in texts:
         at = (height, -place - 0.1) if narrow else (place + 0.04, height)
         how = {"ha": "center", "va": "top"} if narrow else {"ha": "left", "va": "center"}
         axes.text(*at, text, fontsize=8.5, path_effects=halo, zorder=5, **how)
-    at, how = ((0, -place + 0.13), {"ha": "left", "va": "bottom"}) if narrow else ((place, 1.06), {"ha": "center", "va": "bottom"})
+    above = 1.05 + 0.07 * (is_crowded and place % 2)
+    at, how = ((0, -place + 0.13), {"ha": "left", "va": "bottom"}) if narrow else ((place, above), {"ha": "center", "va": "bottom"})
     axes.text(*at, label(name, 24), fontsize=9.5, fontweight="bold", path_effects=halo, zorder=5, **how)
 
 

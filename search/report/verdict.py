@@ -103,10 +103,9 @@ def _sure(result: SearchResult) -> str:
     text = f"{images:,} images tell an accuracy between {percent(low, images)} and {percent(high, images)} ({LEVEL:.0%} interval)."
     if near > 0:
         text += f" {count(near, 'other trial')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
-    if len(result.ranking) > 1:
-        text += (
-            f" And it is the highest of {len(result.ranking):,} measured on the same images, which makes it optimistic; search.select would say by how much."
-        )
+    if (trials := len(result.ranking)) > 1:
+        text += f" And it is the highest of {trials:,} measured on the same images, which makes it optimistic;"
+        text += f" python -m search.select {result.name} tells by how much."
     return text
 
 
