@@ -8,7 +8,7 @@ import numpy as np
 
 from cluster.resources import slots
 from search.experiment import Experiment
-from search.runner import prepare
+from search.prepare import prepare
 from search.schedulers.asha import Asha
 
 SAMPLES = 6

@@ -14,7 +14,7 @@ from search.result import SearchResult, TrialResult
 from search.secrets import masked, refuse, refuse_in_uri
 from search.summary import checkpoint_of, figure_text, param_text
 from search.terminal import Terminal, say
-from search.tracking import check_tracking, uri_of
+from search.tracking_uri import check_tracking, uri_of
 from search.words import verb_for
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, printable

@@ -14,8 +14,9 @@ import numpy as np
 
 from cluster.errors import NotReady
 from search.result import SearchResult
+from search.runs import client_of, experiment_title
 from search.secrets import masked
-from search.tracking import client_of, experiment_title, troubles
+from search.tracking import troubles
 from search.words import verb_for
 from trainables.errors import ConfigError
 

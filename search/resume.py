@@ -16,13 +16,14 @@ from search.cli import AUTO_COUNT, HelpFormatter, Parser, Refused, count_or_auto
 from search.experiment import PLACE, Experiment, base_of
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
 from search.outcome import tell
+from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.result import NO_TIME, SearchResult
-from search.runner import Act, Finished, announce, conduct, data_facts, now_ms, prepare, record
+from search.runner import Act, Finished, announce, conduct, now_ms, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.terminal import Terminal
-from search.tracking import DEFAULT_TRACKING
+from search.tracking_uri import DEFAULT_TRACKING
 from trainables.errors import ConfigError
 
 

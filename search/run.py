@@ -22,7 +22,7 @@ from search.schedulers.registry import SCHEDULERS
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
 from search.terminal import Terminal, say
-from search.tracking import DEFAULT_TRACKING
+from search.tracking_uri import DEFAULT_TRACKING
 from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.datasets.registry import DATASETS

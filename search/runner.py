@@ -16,8 +16,7 @@ from uuid import uuid4
 from rich.console import Console
 
 from cluster.errors import NotReady
-from cluster.resources import Resources, local_resources, slots
-from cluster.session import LOCAL, check_address, session
+from cluster.session import session
 from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
@@ -25,19 +24,17 @@ from search.experiment import Experiment
 from search.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.lease import FILE_NAME as LOCK_FILE
 from search.lease import Lease
-from search.notes import notes
+from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
 from search.result import SearchResult
-from search.room import check_room
 from search.secrets import masked
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, error_line, say
-from search.tracking import PATIENCE_S, Tracker, check_tracking
+from search.tracking import PATIENCE_S, Tracker
+from search.tracking_uri import check_tracking
 from search.words import verb
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.datasets.load import load
-from trainables.errors import ConfigError, Unavailable
 
 if TYPE_CHECKING:
     from search.workers import Workers
@@ -59,110 +56,6 @@ class Finished:
     journal: Path
     tracking: dict[str, str]
     exit_code: int
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a search needs, all of it checked; `experiment` is without what cannot work with the data, of which `notes` tell."""
-
-    experiment: Experiment
-    dataset: Dataset
-    local: Resources
-    notes: list[str]
-
-
-def prepare(experiment: Experiment, *, download: bool = False, begins: bool = True) -> Prepared:
-    """Everything that can be checked before a machine starts: data, space, storage, MLflow, cluster, devices, and, where trials are to begin, the
-    weights with which they do.
-
-    Raises:
-        ConfigError: with a line for each problem.
-        NotReady: something outside is missing.
-        Unavailable: the data's files are.
-    """
-    local = wanted_resources(experiment)
-    dataset = load(experiment.base.data, download=download)
-    experiment, left_out = experiment.fitting(dataset)
-    problems = list(experiment.problems(dataset))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    check_address(experiment.address)
-    check_tracking(experiment.tracking)
-    check_storage(experiment)
-    check_room(experiment, dataset)
-    if begins:
-        check_weights(experiment, dataset)
-    return Prepared(experiment, dataset, local, [*left_out, *notes(experiment, dataset)])
-
-
-def check_weights(experiment: Experiment, dataset: Dataset) -> None:
-    """See that the weights with which networks are to begin are there and fit; fetch those that are not there.
-
-    Raises:
-        ConfigError: they do not fit.
-        Unavailable: they are not there and cannot be fetched.
-    """
-    models = {config.model for config in experiment.edges if config.model.pretrained}
-    first = {(model.name, model.weights, model.input_size): model for model in models}
-    if first:
-        from trainables.models.weights import check  # torch
-
-        missing = []
-        for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
-            try:
-                check(model, dataset.image, len(dataset.classes))
-            except Unavailable as error:
-                missing.append(str(error))
-        if missing:
-            raise Unavailable("\n".join(missing))
-
-
-def wanted_resources(experiment: Experiment) -> Resources:
-    """What a local session needs: this machine, or more logical CPUs where the user asks for more trials at once.
-
-    Raises:
-        NotReady: not one trial fits on this machine.
-    """
-    have = local_resources()
-    if experiment.address != LOCAL:
-        return have
-    slots(have, experiment.demand)
-    sharing = int(experiment.fuse) if experiment.fuse.isdigit() else 1
-    wanted = (experiment.concurrency or 0) // sharing * experiment.demand.cpus * experiment.demand.workers
-    return Resources(cpus=max(have.cpus, wanted), gpus=have.gpus)
-
-
-def refuse_taken(experiment: Experiment) -> None:
-    """See that no search of this name is there.
-
-    Raises:
-        ConfigError: one is.
-    """
-    folder = experiment.folder
-    with suppress(OSError):
-        if (folder / FILE_NAME).exists() or folder.is_file():
-            remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
-            raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
-        if left := [path.name for path in folder.iterdir() if path.name != LOCK_FILE]:
-            raise ConfigError(f"'{folder}' holds {left[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
-
-
-def check_storage(experiment: Experiment) -> None:
-    """Write where the search will be kept.
-
-    Raises:
-        NotReady: that fails.
-    """
-    probe = experiment.storage / f".probe-{os.getpid()}"
-    try:
-        is_new = not experiment.storage.exists()
-        experiment.storage.mkdir(parents=True, exist_ok=True)
-        probe.write_text("")
-        probe.unlink()
-        if is_new:
-            experiment.storage.rmdir()
-    except OSError as error:
-        raise NotReady(f"storage '{experiment.storage}' is not writable ({error.strerror}). Use another --storage.") from error
 
 
 def run(experiment: Experiment, *, download: bool = False) -> Finished:
@@ -344,21 +237,6 @@ def session_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]
 def first_facts(experiment: Experiment) -> dict[str, object]:
     """What it says once."""
     return {"version": VERSION, "name": experiment.name, "id": uuid4().hex[:12], "space_sha256": sha256_of(experiment.space_source)}
-
-
-def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
-    """What the journal says of the data set."""
-    return {
-        "name": dataset.name,
-        "root": str(Path(experiment.base.data.root).absolute()) if experiment.base.data.root else "",
-        "classes": list(dataset.classes),
-        "image": list(dataset.image),
-        "train": len(dataset.train),
-        "val": len(dataset.val),
-        "test": len(dataset.test) if dataset.test else 0,
-        "fingerprint": dataset.fingerprint,
-        **({"folds": dataset.folds} if dataset.folds else {}),
-    }
 
 
 @contextmanager

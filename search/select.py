@@ -20,13 +20,14 @@ from search.experiment import PLACE, Experiment
 from search.journal import FILE_NAME, DamagedJournal, JournalError, read
 from search.lease import holder_of
 from search.outcome import print_selection
+from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.result import SearchResult, TrialResult
-from search.runner import Act, Finished, conduct, data_facts, now_ms, prepare, record
+from search.runner import Act, Finished, conduct, now_ms, record
 from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
 from search.summary import json_selection
 from search.terminal import Terminal, say
-from search.tracking import DEFAULT_TRACKING
+from search.tracking_uri import DEFAULT_TRACKING
 from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError

@@ -8,8 +8,10 @@ from search.cli import NOT_READY, HelpFormatter, Parser, complain, guarded, stor
 from search.journal import FILE_NAME, Tail
 from search.lease import Lease
 from search.result import SearchResult
+from search.runs import Runs
 from search.secrets import masked
-from search.tracking import Runs, batched, check_tracking, troubles, uri_of
+from search.tracking import batched, troubles
+from search.tracking_uri import check_tracking, uri_of
 
 
 def command(args: argparse.Namespace) -> int:

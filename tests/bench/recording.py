@@ -11,7 +11,8 @@ from itertools import groupby
 from pathlib import Path
 
 from search.journal import Event
-from search.tracking import ENVIRONMENT, EVERY_S, Runs
+from search.runs import ENVIRONMENT, Runs
+from search.tracking import EVERY_S
 from tests.bench.commands import Work, scratch, search
 from tests.bench.searches import PLAYED
 from tests.bench.table import Figures, Row, Side

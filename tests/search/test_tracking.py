@@ -19,7 +19,8 @@ from search import tracking
 from search.experiment import Experiment, absolute
 from search.secrets import masked
 from search.sync import main as sync
-from search.tracking import Tracker, check_tracking, sqlite_path
+from search.tracking import Tracker
+from search.tracking_uri import check_tracking, sqlite_path
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
