@@ -218,10 +218,12 @@ class Runs:
         return self.runs[trial]
 
     def _common_tags(self) -> dict[str, str]:
-        facts = self.result.started
+        selection = self.result.selection
+        selects = selection is not None and self.result.now is selection.sessions
+        facts = self.result.started | (selection.started if selection is not None and selects else {})
         origin = facts["provenance"]
         tags = {"seed": str(facts["experiment"]["seed"]), "data.fingerprint": facts["data"]["fingerprint"], **origin}
-        tags |= {"mlflow.user": origin["user"], "mlflow.source.name": "search.run", "mlflow.source.type": "LOCAL"}
+        tags |= {"mlflow.user": origin["user"], "mlflow.source.name": "search.select" if selects else "search.run", "mlflow.source.type": "LOCAL"}
         return tags | ({"mlflow.source.git.commit": origin["git.commit"]} if origin["git.commit"] else {})
 
     def _project_trial(self, event: Event, trial: TrialResult) -> None:

@@ -479,7 +479,8 @@ def test_a_password_is_masked() -> None:
 
 def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_says_so(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
     tracker, driver = tracked(uri, experiment, open_driver)
-    terms = {"candidates": ["t0001", "t0002"], "seeds": 2, "alpha": 0.05, "slots": 2}
+    origin = {**driver.result.started["provenance"], "git.commit": "1a7e57"}
+    terms = {"candidates": ["t0001", "t0002"], "seeds": 2, "alpha": 0.05, "slots": 2, "provenance": origin}
     driver.journal.append("selecting", **terms, began_ms=time.time_ns() // 1_000_000)
     for name in terms["candidates"]:  # type: ignore[attr-defined]
         known = driver.result.trials[name]
@@ -503,5 +504,7 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
     parent, children = runs(uri, tracker)
     repeats = [run for run in children if run.data.tags["search.role"] == "repeat"]
     assert parent.data.tags["selection.outcome"] == "interrupted"
+    assert {(run.data.tags["git.commit"], run.data.tags["mlflow.source.name"]) for run in repeats} == {("1a7e57", "search.select")}
+    assert parent.data.tags["git.commit"] == "c0ffee"
     assert [run.info.status for run in repeats] == ["KILLED", "KILLED"]
     assert all(run.info.end_time >= run.info.start_time >= begun_ms for run in repeats)
