@@ -248,9 +248,9 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str
     for trial in result.ranking:
         if result.is_tested and trial is result.best:
             return
-        answer = _test(driver.experiment, trial, dataset, workers, tick)
+        answer = _test(driver, trial, dataset, workers, tick, by=by)
         if "test" in answer:
-            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over, by=by)
+            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
             return
         passed_over[trial.trial] = answer["damaged"]
     if passed_over:
@@ -271,20 +271,21 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
     tell_openings(driver)
     own = [trial for trial in driver.trials.values() if trial.repeat_of == selection.verdict["candidate"] and trial.outcome == "completed"]
     for trial in sorted(own, key=lambda trial: rank(trial.best), reverse=True):
-        answer = _test(driver.experiment, trial, dataset, workers, tick)
+        answer = _test(driver, trial, dataset, workers, tick, by=SELECT)
         if "test" in answer:
             if trial is not selection.chosen:
                 driver.journal.append("selected", **{**selection.verdict, "trial": trial.trial})
-            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], by=SELECT)
+            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"])
             return
         driver.journal.complain(f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}")
     candidate = selection.verdict["candidate"]
     raise Refused(f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.folder}/trials' back from a copy.")
 
 
-def _test(experiment: Experiment, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick) -> dict[str, Any]:
-    """What a worker's evaluation says of a trial's best epoch."""
-    job = _job(experiment, trial)
+def _test(driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str) -> dict[str, Any]:
+    """What a worker's evaluation says of a trial's best epoch. That the test part is opened is in the journal before it is."""
+    driver.journal.append("opened", trial=trial.trial, epoch=trial.best_epoch, by=by)
+    job = _job(driver.experiment, trial)
     try:
         answer = workers.for_test().evaluate.remote(job, dataset, trial.best_epoch or 0)
         while not ray.wait([answer], timeout=1)[0]:

@@ -15,7 +15,8 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     ended      trial, outcome (completed, stopped, diverged, failed), reason; of a failure also its kind
     evaluated  trial, epoch (its best), val (the evaluation on the validation part, without the curves), cost (of using it)
     unevaluated  reasons: for each reason why an evaluation failed or was left out, the trials
-    tested     trial, epoch, test (the evaluation on the test part), by (the verb that opened it)
+    opened     trial, epoch, by (the verb): the test part is about to be looked at
+    tested     trial, epoch, test (the evaluation on the test part)
     evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
     finished   outcome (completed, time_budget, interrupted, lost), reason
     selecting  a session of a selection: the candidates (trials), how many seeds each gets at most, the paired tests' error rate

@@ -216,6 +216,8 @@ class SearchResult:
                 self._resume(event)
             case "suggested":
                 self._suggest(event.data)
+            case "opened":
+                self._open(event)
             case "tested":
                 self._test(event)
             case "unevaluated" if self.now is self.sessions:
@@ -264,8 +266,12 @@ class SearchResult:
         self.now = self.selection.sessions
         self.cut_off()
 
-    def _test(self, event: Event) -> None:
+    def _open(self, event: Event) -> None:
         self.openings.append(Opening(event.time_ms, event.data.get("by", "search.run"), event.data["trial"]))
+
+    def _test(self, event: Event) -> None:
+        if not self.openings or self.openings[-1].trial != event.data["trial"]:  # a journal of an earlier version does not tell of openings
+            self._open(event)
         if event.data["trial"] in self.trials:
             self.tested = event.data
         elif self.selection is not None:

@@ -124,6 +124,8 @@ class Runs:
             case "resumed":
                 self.wanted[self.parent] = ("RUNNING", 0)
                 self._wait(self.parent, tags=self._common_tags())
+            case "opened":
+                self._tell_openings()
             case "tested":
                 self._test(event)
             case "evidence":
@@ -288,6 +290,9 @@ class Runs:
             metrics |= {f"test_class/{_key(name)}/{metric}": values[metric] for metric in ("precision", "recall", "f1")}
         self._wait(self.runs[event.data["trial"]], metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
         self._wait(self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings))
+        self._tell_openings()
+
+    def _tell_openings(self) -> None:
         self._wait(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
 
     def _select(self, event: Event) -> None:

@@ -54,6 +54,8 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "ended":
             kind = f" ({data['kind']})" if data.get("kind") else ""
             yield f"{data['outcome']}{kind}" + (f": {data['reason'].strip()}" if data["reason"] and data["outcome"] != "stopped" else "")
+        case "opened":
+            yield f"the test part was opened for it by {data['by']}"
         case "tested":
             yield f"tested on the test part: accuracy {data['test']['accuracy']:.4f}"
 

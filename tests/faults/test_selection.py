@@ -26,7 +26,7 @@ def sealed(open_search: OpenSearch) -> Search:
     done = search.run(*GRID, "--sealed", "--concurrency", "1").finish()
     assert done.code == 0, done.err
     assert done.summary["best"]["test_accuracy"] is None
-    assert not search.events("tested")
+    assert not search.events("opened")
     return search
 
 
@@ -66,9 +66,10 @@ def test_a_selection_says_what_to_expect_and_opens_the_test_part_once(selected: 
     assert summary["expected"]["mean"] == pytest.approx(np.mean(chosen["accuracies"]))
     assert summary["expected"]["low"] < summary["expected"]["mean"] < summary["expected"]["high"]
     assert summary["trial"] in accuracies
-    (opened,) = search.events("tested")
+    (opened,), (tested,) = search.events("opened"), search.events("tested")
     assert (opened["trial"], opened["by"]) == (summary["trial"], "search.select")
-    assert summary["test_accuracy"] == opened["test"]["accuracy"]
+    assert opened["n"] < tested["n"]
+    assert summary["test_accuracy"] == tested["test"]["accuracy"]
     assert Path(summary["checkpoint"]).is_dir() or (search.folder / summary["checkpoint"]).is_dir()
     assert_contract(search)
 
@@ -125,7 +126,7 @@ def test_a_killed_selection_comes_to_the_same_verdict(
     done = select(search).finish()
     assert done.code == 0, done.err
     assert verdict_of(done) == verdict_of(selected[1])
-    assert len(search.events("tested")) == 1
+    assert len(search.events("opened")) == len(search.events("tested")) == 1
     assert_contract(search, kills=1)
 
 
@@ -137,7 +138,7 @@ def test_ctrl_c_pauses_a_selection(sealed: Search, selected: tuple[Search, Done]
     paused = search.finish()
     assert paused.code == 130
     assert paused.summary["outcome"] == "interrupted"
-    assert not search.events("tested")
+    assert not search.events("opened")
     done = select(search).finish()
     assert done.code == 0, done.err
     assert verdict_of(done) == verdict_of(selected[1])

@@ -165,6 +165,19 @@ def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(e
     assert seen[0] == seen[1]
 
 
+def test_a_look_at_the_test_part_that_was_cut_off_counts_as_one(searched: Driver) -> None:
+    result, best = searched.result, searched.result.best
+    assert best is not None
+    facts = {"trial": best.trial, "epoch": best.best_epoch}
+    searched.journal.append("opened", **facts, by="search.run")
+    assert [(opening.trial, opening.by) for opening in result.openings] == [(best.trial, "search.run")]
+    assert not result.is_tested
+    searched.journal.append("opened", **facts, by="search.resume")
+    searched.journal.append("tested", **facts, test={})
+    assert [opening.by for opening in result.openings] == ["search.run", "search.resume"]
+    assert result.is_tested
+
+
 def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
     driver = play(begin(), noisy)
     result = SearchResult.read(driver.experiment.folder)
