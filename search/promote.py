@@ -193,7 +193,7 @@ def lines(result: SearchResult, chosen: TrialResult, exported: "Exported", regis
     return [
         f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: {now}",
         *(f"  {title}: {text}" for title, text in figures(result, chosen, exported).items()),
-        f'  use it: mlflow.pyfunc.load_model("{registered.uri}"), MLFLOW_TRACKING_URI being {uri}',
+        f'  use it: mlflow.pyfunc.load_model("{registered.uri}"), MLFLOW_TRACKING_URI being {masked(uri)}',
     ]
 
 
