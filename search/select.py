@@ -107,7 +107,7 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
     Raises:
         Refused: it has not.
     """
-    if result.outcome not in ("completed", "time_budget") or (result.unfinished and result.outcome == "completed"):
+    if not result.is_over:
         holder = holder_of(experiment.folder)
         remedy = f"{holder} runs it now: {verb('status', experiment)}" if holder else f"Go on with it first: {verb('resume', experiment)}"
         raise Refused(f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}")

@@ -105,7 +105,7 @@ def _sure(result: SearchResult) -> str:
         text += f" {count(near, 'other trial')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
     if (trials := len(result.ranking)) > 1:
         text += f" And it is the highest of {trials:,} measured on the same images, which makes it optimistic;"
-        text += f" python -m search.select {result.name} tells by how much."
+        text += f" python -m search.select {result.name} tells by how much{'' if result.is_over else ', once the search has ended'}."
     return text
 
 

@@ -120,7 +120,8 @@ def select(result: SearchResult) -> None:
     for row, (state, difference, p) in zip(rows, states, strict=True):
         row |= {"state": state, "difference": difference, "p": p, "reason": "it fell behind" if state == "dropped" else None, "ms_per_image": 1.5}
     expected = {"mean": 0.9, "low": 0.893, "high": 0.907, "std": 0.01, "seeds": 5}
-    told = {"candidate": names[0], "trial": f"{names[0]}-s1", "level": 0.95, "alpha": 0.05, "expected": expected, "search_value": 0.95, "rows": rows}
+    who = {"candidate": names[0], "leader": names[0], "trial": f"{names[0]}-s1"}
+    told = {**who, "level": 0.95, "alpha": 0.05, "expected": expected, "search_value": 0.95, "rows": rows}
     first = result.trials[names[0]]
     repeat = {"trial": f"{names[0]}-s1", "params": first.params, "config": {**first.config, "seed": 77}, "repeat_of": names[0], "seed": 77}
     test = {"trial": f"{names[0]}-s1", "epoch": 1, "test": evaluated(("a", "b")), "by": "search.select"}

@@ -16,6 +16,7 @@ from search.runner import Finished
 from search.space import Choice, SearchSpace
 from search.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
+from tests.search.test_page import select
 from trainables.config import TrialConfig
 
 TEST = {
@@ -171,15 +172,38 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
     page = render(compared)
     for row in (titles, *rows):
         assert re.search("".join(f"<t[hd][^>]*>{re.escape(cell)}</t[hd]>" for cell in row), page)
-    finished = Finished(
-        experiment, compared, experiment.folder / "journal.jsonl", {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}, 0
-    )
-    console = Console(file=io.StringIO(), width=120)
-    print_summary(finished, console)
-    printed = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    printed = [line.split() for line in said_at_the_end(compared, experiment).splitlines()]
     assert [title.split()[0] for title in titles if " " in title] in printed  # titles of two words stand in two lines
     assert [title.split()[-1] for title in titles] in printed
     assert all(" ".join(row).split() in printed for row in rows)
+
+
+def said_at_the_end(result: SearchResult, experiment: Experiment) -> str:
+    tracking = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
+    console = Console(file=io.StringIO(), width=120)
+    print_summary(Finished(experiment, result, experiment.folder / "journal.jsonl", tracking, 0), console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_selection_is_named_as_the_next_step_only_of_a_search_that_has_ended(compared: SearchResult, experiment: Experiment) -> None:
+    compared.outcome = "interrupted"
+    assert "-m search.select" not in said_at_the_end(compared, experiment)
+    assert "tells by how much, once the search has ended." in " ".join(render(compared).split())
+    compared.outcome = "completed"
+    assert "-m search.select" in said_at_the_end(compared, experiment)
+    assert "tells by how much." in " ".join(render(compared).split())
+
+
+def test_what_a_selection_chose_is_said_again_when_its_search_is_resumed(compared: SearchResult, experiment: Experiment) -> None:
+    compared.started["experiment"]["sealed"] = True
+    assert re.search("test accuracy +sealed", said_at_the_end(compared, experiment))
+    select(compared)
+    said = said_at_the_end(compared, experiment)
+    assert "sealed" not in said
+    assert compared.selection is not None
+    trial = compared.selection.verdict["trial"]
+    assert re.search(rf"chosen +{trial}, .*{trial}/epoch-0001", said)
+    assert "Expect 0.9000 of validation accuracy" in said
 
 
 def test_the_longest_names_and_numbers_fit_a_terminal_of_80_columns() -> None:
