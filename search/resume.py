@@ -14,7 +14,7 @@ from pathlib import Path
 from search.changes import changes
 from search.cli import AUTO_COUNT, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
 from search.experiment import PLACE, Experiment, base_of
-from search.journal import FILE_NAME, DamagedJournal, JournalError, read
+from search.journal import FILE_NAME, read
 from search.outcome import tell
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
@@ -50,18 +50,14 @@ def resume(args: argparse.Namespace) -> Finished:
     """Go on with the search that the command line names.
 
     Raises:
-        Refused: there is none, or it is not what it was.
+        JournalError: there is none.
+        Refused: it is not what it was.
         ConfigError, NotReady, Unavailable: as `run`.
         Held: another driver has it.
     """
     began_ms = now_ms()
     folder = args.storage / args.name
-    try:
-        result = SearchResult.of(read(folder / FILE_NAME), folder)
-    except DamagedJournal:
-        raise
-    except JournalError as error:
-        raise Refused(str(error)) from error
+    result = SearchResult.of(read(folder / FILE_NAME), folder)
     check_trials(folder, result)
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):

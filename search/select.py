@@ -17,7 +17,7 @@ from search.changes import changes
 from search.cli import AUTO_COUNT, NOT_READY, REFUSED, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
 from search.display import RaceDisplay
 from search.experiment import PLACE, Experiment
-from search.journal import FILE_NAME, DamagedJournal, JournalError, read
+from search.journal import FILE_NAME, read
 from search.lease import holder_of
 from search.outcome import print_selection
 from search.prepare import data_facts, prepare
@@ -60,18 +60,14 @@ def select(args: argparse.Namespace) -> Finished:
     """Choose among the best of the search that the command line names.
 
     Raises:
-        Refused: there is none, it has not come to its end, or it is not what it was.
+        JournalError: there is none.
+        Refused: it has not come to its end, or it is not what it was.
         ConfigError, NotReady, Unavailable: as `run`.
         Held: another driver has it.
     """
     began_ms = now_ms()
     folder = args.storage / args.name
-    try:
-        result = SearchResult.of(read(folder / FILE_NAME), folder)
-    except DamagedJournal:
-        raise
-    except JournalError as error:
-        raise Refused(str(error)) from error
+    result = SearchResult.of(read(folder / FILE_NAME), folder)
     experiment = experiment_of(args, result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
