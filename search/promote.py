@@ -146,8 +146,11 @@ def printable_lines(text: str) -> str:
 
 def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> dict[str, str]:
     """Title to text."""
-    measured = "" if exported.accuracy is None else f" in the search; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
+    where = "selection" if chosen.repeat_of else "search"
+    measured = "" if exported.accuracy is None else f" in the {where}; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
     found = {"validation accuracy": figure_text(chosen) + measured}
+    if folds := chosen.config["data"].get("folds"):
+        found["committee"] = f"probabilities are the mean of {folds} models, one trained for each fold"
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
     test = test_of(result, chosen)
