@@ -22,7 +22,7 @@ from search.result import NO_TIME, SearchResult
 from search.runner import Act, Finished, announce, conduct, now_ms, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
-from search.terminal import Terminal
+from search.terminal import Terminal, say
 from search.tracking_uri import DEFAULT_TRACKING
 from trainables.errors import ConfigError
 
@@ -61,6 +61,7 @@ def resume(args: argparse.Namespace) -> Finished:
     check_trials(folder, result)
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):
+        say(Terminal(stderr=True), f"{args.name}: the search has come to its end; nothing is left to do")
         return record(experiment, result)
     prepared = prepare(experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials)
     experiment = prepared.experiment

@@ -72,6 +72,7 @@ def select(args: argparse.Namespace) -> Finished:
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     if is_done(result, terms):
+        say(Terminal(stderr=True), f"{args.name}: chosen before, among the same candidates with the same seeds; nothing is left to do")
         return record(experiment, result, exit_code)
     prepared = prepare(experiment)
     refuse_changed(args, result, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})

@@ -177,7 +177,7 @@ SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "std": ("std", "{:.4f}".format),
     "seeds": ("seeds", str),
     "p": ("p", lambda p: f"{p:.2g}" if p >= 0.001 else f"{p:.0e}"),
-    "ms_per_image": ("ms an image", "{:.3g}".format),
+    "ms_per_image": ("ms/image", "{:.3g}".format),
     "state": ("", str),
 }
 """What the table of candidates shows, with a title and a format for each: what the search found each with, and what fresh seeds say."""
