@@ -55,7 +55,8 @@ def _asked(result: SearchResult) -> str:
     names = list(short_names(searched(result)).values())
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
     how = {"bayes": "Bayesian", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
-    until = {"fifo": "each was trained to its end", "asha": "ASHA stopped those that fell behind"}.get(experiment["scheduler"], experiment["scheduler"])
+    stopped = "those that fell behind" if any(trial.outcome == "stopped" for trial in result.trials.values()) else "none"
+    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(experiment["scheduler"], experiment["scheduler"])
     return (
         f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data_title(result)} apart best? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
@@ -80,6 +81,8 @@ def _found(result: SearchResult) -> str:
     if answer is candidate:
         text += f" It names {percent(answer.accuracy, images)} of the {images:,} validation images right{_folds(answer, images)}"
         text += f", after epoch {answer.best_epoch} of {answer.config['epochs']}." if not is_baseline(answer) else "."
+    if folds := answer.config["data"].get("folds"):
+        text += f" It is a committee: new images get the mean probabilities of {folds} such models, one trained for each fold."
     lost = "".join(f" {name} was better on the validation part, but its checkpoint is lost." for name in result.passed_over)
     return text + lost
 

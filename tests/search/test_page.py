@@ -15,6 +15,7 @@ from PIL import Image
 
 from search.experiment import Experiment
 from search.journal import Event
+from search.report.curves import search_curves
 from search.report.facts import failures, finalists, stops
 from search.report.importance import importance
 from search.report.page import render
@@ -181,12 +182,22 @@ def test_small_searches_have_a_page(experiment: Experiment, trials: int) -> None
     assert f"proposed {trials} trial{'s' if trials != 1 else ''}" in said
 
 
+def test_no_tick_stands_between_two_epochs_also_where_there_is_one(experiment: Experiment) -> None:
+    result = played(experiment, 2)
+    for trial in result.trials.values():
+        trial.epochs = {1: trial.epochs[1]}
+    (axes,) = search_curves(result).axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_a_search_that_stopped_nothing_says_so(experiment: Experiment) -> None:
     result = played(experiment, 30)
     for trial in result.trials.values():
         trial.outcome = "completed" if trial.outcome == "stopped" else trial.outcome
     said = words(render(result))
     assert "were stopped early and count" not in said
+    assert "ASHA stopped none (" in said
     result.trials = {name: trial for name, trial in result.trials.items() if trial.outcome == "completed"}
     assert "Nothing: no trial was stopped, none failed." in words(render(result))
 
@@ -264,7 +275,9 @@ def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
     for metrics in best.epochs.values():
         metrics["val/accuracy_std"] = 0.0123
     best.config["data"]["folds"] = 5
-    assert "(mean ± 1.2% over 5 folds)" in dict(verdict(result))["Found"]
+    found = dict(verdict(result))["Found"]
+    assert "(mean ± 1.2% over 5 folds)" in found
+    assert "the mean probabilities of 5 such models, one trained for each fold" in found
     assert f"{best.accuracy:.4f} ± 0.0123" in render(result)
 
 

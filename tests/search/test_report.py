@@ -215,7 +215,9 @@ def test_the_longest_names_and_numbers_fit_a_terminal_of_80_columns() -> None:
 
 def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) -> None:
     assert models_table(result) == []
-    assert "The best trial of each model" not in render(result) + markdown_summary(result)
+    page = render(result)
+    assert "The best trial of each model" not in page + markdown_summary(result)
+    assert page.count("Found, beside what is known") == 1
 
 
 def test_what_was_not_measured_is_left_empty(compared: SearchResult) -> None:
