@@ -1,7 +1,7 @@
 """A search's result in words and tables: for the terminal's end, for MLflow's note, for `--json`."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,17 @@ def outcome_text(result: SearchResult) -> str:
     order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "pending")
     counts = result.counts
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts) or "no trials"
+
+
+def source_text(data: Mapping[str, Any]) -> str:
+    """The data set's name, of a folder with the folder's own, from the journal's facts of it."""
+    return f"folder {printable(Path(data['root']).name)}" if data["name"] == "folder" else str(data["name"])
+
+
+def parts_text(data: Mapping[str, Any]) -> str:
+    """`1,079 training, 359 validation, 359 test images`, or how many are in folds."""
+    titles = {"train": f"in {data['folds']} folds", "test": "test"} if data.get("folds") else {"train": "training", "val": "validation", "test": "test"}
+    return ", ".join(f"{data[part]:,} {title}" for part, title in titles.items()) + " images"
 
 
 def searched(result: SearchResult) -> list[str]:
@@ -147,7 +158,7 @@ def markdown_summary(result: SearchResult) -> str:
     experiment, data = result.started["experiment"], result.started["data"]
     images = f"{data['train']:,} images in {data['folds']} folds" if data.get("folds") else f"{data['train']:,} training, {data['val']:,} validation images"
     lines = [
-        f"**{result.name}**: space `{experiment['space']['name']}` on `{data['name']}` ({images}), "
+        f"**{result.name}**: space `{experiment['space']['name']}` on `{source_text(data)}` ({images}), "
         f"{experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}.",
         "",
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",

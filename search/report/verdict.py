@@ -2,14 +2,13 @@
 
 import math
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 from search.report.answer import cost_of, test_of
 from search.result import Opening, SearchResult, TrialResult
 from search.selection import ALPHA, LEVEL, of_images
-from search.summary import is_baseline, ms_per_image, outcome_text, param_text, searched, short_names
+from search.summary import is_baseline, ms_per_image, outcome_text, param_text, searched, short_names, source_text
 from trainables.errors import printable
 
 Sentence = tuple[str, str]
@@ -46,8 +45,7 @@ def duration(seconds: float) -> str:
 
 def data_title(result: SearchResult) -> str:
     """The data set's name, of a folder with the folder's own."""
-    data = result.started["data"]
-    return f"{data['name']} {Path(data['root']).name}" if data["name"] == "folder" else str(data["name"])
+    return source_text(result.started["data"])
 
 
 def _asked(result: SearchResult) -> str:
