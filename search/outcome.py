@@ -22,6 +22,7 @@ from search.summary import (
     searched,
     selection_sentences,
     selection_table,
+    value_text,
 )
 from search.terminal import Terminal, say
 from search.words import program, verb
@@ -122,7 +123,7 @@ def best_table(result: SearchResult) -> Table:
         table.add_column(title, justify="right" if title else "left")
     for path in searched(result):
         if any(path in params for _, params, _ in rows):
-            table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
+            table.add_row(path, *(value_text(trial, path) if trial and trial is result.best else param_text(params.get(path, "")) for _, params, trial in rows))
     table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
     tested = f"{result.test['accuracy']:.4f}" if result.test else "sealed" if result.is_sealed and not result.openings else ""
     tests = (tested if trial is result.best else "" for _, _, trial in rows)

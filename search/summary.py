@@ -19,6 +19,12 @@ def param_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
+def value_text(trial: TrialResult, path: str) -> str:
+    """A trial's value of a searched parameter; of epochs that --max-epochs cuts, also to how many: `10 (capped at 2)`. Empty where it has none."""
+    value = trial.params.get(path, "")
+    return f"{value} (capped at {trial.config['epochs']})" if path == "epochs" and value != trial.config["epochs"] else param_text(value)
+
+
 def figure_text(trial: TrialResult) -> str:
     """Its best validation accuracy: `0.9721`, or of folds the mean and the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`."""
     folds = f" ± {trial.deviation:.4f} ({trial.config['data']['folds']} folds)" if trial.deviation is not None else ""

@@ -91,7 +91,8 @@ def finalists(selection: Selection) -> list[dict[str, Any]]:
         elif low is None and len(row.get("accuracies") or []) > 1:
             alone = expect(row["accuracies"], 1, verdict.get("level") or LEVEL)
             low, high = alone.low, alone.high
-        rows.append({**unsaid, **row, "low": low, "high": high})
+        leads = {"difference": None, "p": None} if row.get("candidate") == verdict.get("leader") else {}  # it is not behind itself
+        rows.append({**unsaid, **row, **leads, "low": low, "high": high})
     return rows
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from search.report.answer import cost_of, test_of
 from search.result import Opening, SearchResult, TrialResult
 from search.selection import ALPHA, LEVEL, of_images
-from search.summary import is_baseline, ms_per_image, outcome_text, param_text, searched, short_names, source_text
+from search.summary import is_baseline, ms_per_image, outcome_text, searched, short_names, source_text, value_text
 from trainables.errors import printable
 
 Sentence = tuple[str, str]
@@ -72,7 +72,7 @@ def _found(result: SearchResult) -> str:
         return "No trial has finished an epoch." if not result.ranking else "No trial's checkpoint is whole."
     candidate = result.trials.get(answer.repeat_of, answer)
     names = short_names(searched(result))
-    params = ", ".join(f"{names[path]} {param_text(value)}" for path, value in candidate.params.items() if path in names and path != "model.name")
+    params = ", ".join(f"{names[path]} {value_text(candidate, path)}" for path in candidate.params if path in names and path != "model.name")
     again = f", trained again as {answer.trial}" if answer is not candidate else ""
     text = f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial {candidate.trial}{again})."
     images = result.started["data"]["val"]

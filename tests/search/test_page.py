@@ -117,7 +117,7 @@ def select(result: SearchResult) -> None:
         {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.87, 0.87, 0.89, 0.91, 0.91]},
         {"candidate": names[2], "model": "svm", "search_value": 0.93, "mean": None, "std": None, "seeds": None, "accuracies": None},
     ]
-    states = [("chosen", None, None), ("tied", 0.01, 0.3), ("dropped", None, None)]
+    states = [("chosen", 0.0, 1.0), ("tied", 0.01, 0.3), ("dropped", None, None)]
     for row, (state, difference, p) in zip(rows, states, strict=True):
         row |= {"state": state, "difference": difference, "p": p, "reason": "it fell behind" if state == "dropped" else None, "ms_per_image": 1.5}
     expected = {"mean": 0.9, "low": 0.893, "high": 0.907, "std": 0.01, "seeds": 5}
@@ -243,6 +243,7 @@ def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> N
     select(result)
     chosen, tied, dropped = finalists(result.selection)  # type: ignore[arg-type]
     assert (chosen["low"], chosen["high"]) == (0.893, 0.907)
+    assert (chosen["difference"], chosen["p"], tied["difference"], tied["p"]) == (None, None, 0.01, 0.3)
     assert (tied["low"], tied["high"]) == (pytest.approx(0.89 - 2.7764 * 0.02 / 5**0.5, abs=1e-5), pytest.approx(0.89 + 2.7764 * 0.02 / 5**0.5, abs=1e-5))
     assert dropped["low"] is None
 

@@ -11,6 +11,7 @@ from search.experiment import Experiment
 from search.outcome import print_summary, side_by_side
 from search.report.__main__ import main
 from search.report.page import render
+from search.report.verdict import verdict
 from search.result import SearchResult, TrialResult
 from search.runner import Finished
 from search.space import Choice, SearchSpace
@@ -130,6 +131,16 @@ def test_an_epoch_cap_below_the_references_leaves_it_not_tried(experiment: Exper
     space = SearchSpace({"epochs": Choice(3, 6)}, reference={"epochs": 6})
     driver = play(open_driver(changed(experiment, space=space, max_epochs=2)))
     assert reference_rows(driver.result)[1][2] is None
+
+
+def test_epochs_that_were_capped_say_so(experiment: Experiment, open_driver: OpenDriver) -> None:
+    space = SearchSpace({"epochs": Choice(3, 6), "optimizer.lr": Choice(0.01)})
+    capped = changed(experiment, space=space, max_epochs=2)
+    result = play(open_driver(capped)).result
+    assert result.best is not None
+    epochs = result.best.params["epochs"]
+    assert re.search(rf"epochs +{epochs} \(capped at 2\)", said_at_the_end(result, capped))
+    assert f"with epochs {epochs} (capped at 2), lr 0.01 (trial" in dict(verdict(result))["Found"]
 
 
 @pytest.mark.parametrize(("outcome", "text"), [("completed", "0.8997"), ("stopped", "0.8997 (stopped at epoch 2 of 20)")])
