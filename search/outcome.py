@@ -22,6 +22,7 @@ from search.summary import (
     searched,
     selection_sentences,
     selection_table,
+    value_text,
 )
 from search.terminal import Terminal, say
 from search.words import program, verb
@@ -61,10 +62,15 @@ def print_summary(finished: Finished, console: Console) -> None:
     if compared := models_table(result):
         console.print("\nthe best of each model" if len(compared) > 2 else "")
         console.print(side_by_side(compared))
+    if result.selection is not None:
+        console.print()
+        for sentence in selection_sentences(result.selection):
+            say(console, sentence)
     best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
-    steps = [*best, ("journal", str(finished.journal)), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
+    found = [*best, *chosen_line(experiment, result)]
+    steps = [*found, ("journal", str(finished.journal)), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.best is not None:
-        steps += [(name, verb(name, experiment)) for name in ("select", "promote")]
+        steps += [(name, verb(name, experiment)) for name in ("select", "promote") if name != "select" or result.is_over]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:
@@ -91,11 +97,16 @@ def print_selection(finished: Finished, console: Console) -> None:
         console.print()
     for sentence in selection_sentences(selection):
         say(console, sentence)
-    chosen = [("chosen", f"{selection.chosen.trial}, {checkpoint_of(selection.chosen, experiment.folder)}")] if selection.chosen is not None else []
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
     onwards = [("promote", verb("promote", experiment))] if selection.chosen is not None else []
-    for title, text in [*chosen, *opened, ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking)), *onwards]:
+    for title, text in [*chosen_line(experiment, result), *opened, ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking)), *onwards]:
         say(console, f"  {title:<8} {text}")
+
+
+def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
+    """What a selection chose, and its checkpoint; empty before."""
+    chosen = result.selection.chosen if result.selection is not None else None
+    return [("chosen", f"{chosen.trial}, {checkpoint_of(chosen, experiment.folder)}")] if chosen is not None else []
 
 
 def page(experiment: Experiment) -> str:
@@ -112,9 +123,9 @@ def best_table(result: SearchResult) -> Table:
         table.add_column(title, justify="right" if title else "left")
     for path in searched(result):
         if any(path in params for _, params, _ in rows):
-            table.add_row(path, *(param_text(params.get(path, "")) for _, params, _ in rows))
+            table.add_row(path, *(value_text(trial, path) if trial and trial is result.best else param_text(params.get(path, "")) for _, params, trial in rows))
     table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
-    tested = f"{result.test['accuracy']:.4f}" if result.test else "sealed" if result.is_sealed else ""
+    tested = f"{result.test['accuracy']:.4f}" if result.test else "sealed" if result.is_sealed and not result.openings else ""
     tests = (tested if trial is result.best else "" for _, _, trial in rows)
     table.add_row("test accuracy", *tests)
     return table

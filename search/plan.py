@@ -3,13 +3,15 @@
 import time
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any
 
 import numpy as np
 
 from cluster.resources import slots
 from search.experiment import Experiment
-from search.prepare import prepare
+from search.prepare import data_facts, prepare
 from search.schedulers.asha import Asha
+from search.summary import parts_text, source_text
 
 SAMPLES = 6
 MOST_SAMPLED = 1000
@@ -32,6 +34,8 @@ class Plan:
     seconds: float
     """With the scheduler's stops; searches that find many good trials stop fewer."""
     most_seconds: float
+    data: dict[str, Any]
+    """What the journal would say of the data set."""
     notes: tuple[str, ...] = ()
 
     def lines(self, experiment: Experiment) -> list[str]:
@@ -41,7 +45,8 @@ class Plan:
         folds = experiment.base.data.folds
         budget = f"; no trial goes on after {experiment.time_budget:g} s" if experiment.time_budget else ""
         return [
-            f"{experiment.name}: {experiment.space_name} on {experiment.base.data.name}, {experiment.algorithm} + {experiment.scheduler}",
+            f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, {experiment.algorithm} + {experiment.scheduler}",
+            f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of {' x '.join(map(str, self.data['image']))} (channels, height, width)",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
             *([f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"] if folds else []),
             f"  {self.slots} at once on this machine ({experiment.device}), about {times}{budget}",
@@ -76,7 +81,8 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
     at_once = min(slots(prepared.local, experiment.demand), experiment.concurrency or 10**6, trials)
     each = mean(costs) / (at_once * experiment.demand.workers)
-    return Plan(trials, most, round(trials * expected), at_once, START_S + trials * expected * each, START_S + most * each, tuple(prepared.notes))
+    seconds, most_seconds = START_S + trials * expected * each, START_S + most * each
+    return Plan(trials, most, round(trials * expected), at_once, seconds, most_seconds, data_facts(experiment, dataset), tuple(prepared.notes))
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from search.lease import Held, holder_of
 from search.registry import Registered, Registry, check_name
 from search.result import SearchResult, TrialResult
 from search.secrets import masked, refuse, refuse_in_uri
-from search.summary import checkpoint_of, figure_text, param_text
+from search.summary import checkpoint_of, figure_text, param_text, source_text
 from search.terminal import Terminal, say
 from search.tracking_uri import check_tracking, uri_of
 from search.words import verb_for
@@ -113,9 +113,8 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
     data, config = result.started["data"], chosen.config
     params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[:LONGEST_PARAMS]
     rows = "\n".join(f"| {title} | {text} |" for title, text in figures(result, chosen, exported).items())
-    source = data["name"] if data["name"] != "folder" else f"folder {Path(data['root']).name}"
     where = f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
-    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{source}** \
+    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{source_text(data)}** \
 ({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).{not_complete(result)}
 
 | | |
@@ -146,8 +145,11 @@ def printable_lines(text: str) -> str:
 
 def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> dict[str, str]:
     """Title to text."""
-    measured = "" if exported.accuracy is None else f" in the search; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
+    where = "selection" if chosen.repeat_of else "search"
+    measured = "" if exported.accuracy is None else f" in the {where}; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
     found = {"validation accuracy": figure_text(chosen) + measured}
+    if folds := chosen.config["data"].get("folds"):
+        found["committee"] = f"probabilities are the mean of {folds} models, one trained for each fold"
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
     test = test_of(result, chosen)

@@ -324,6 +324,11 @@ class SearchResult:
         return dict(self.tested.get("passed_over", {}))
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has come to its end, so that it can be selected from; one that its time ended may have trials that have not."""
+        return self.outcome == "time_budget" or (self.outcome == "completed" and not self.unfinished)
+
+    @property
     def is_sealed(self) -> bool:
         """Whether the search leaves the test part closed."""
         return bool(self.started["experiment"].get("sealed", False)) if self.started else False

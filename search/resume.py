@@ -14,7 +14,7 @@ from pathlib import Path
 from search.changes import changes
 from search.cli import AUTO_COUNT, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
 from search.experiment import PLACE, Experiment, base_of
-from search.journal import FILE_NAME, DamagedJournal, JournalError, read
+from search.journal import FILE_NAME, read
 from search.outcome import tell
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
@@ -22,7 +22,7 @@ from search.result import NO_TIME, SearchResult
 from search.runner import Act, Finished, announce, conduct, now_ms, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
-from search.terminal import Terminal
+from search.terminal import Terminal, say
 from search.tracking_uri import DEFAULT_TRACKING
 from trainables.errors import ConfigError
 
@@ -50,21 +50,18 @@ def resume(args: argparse.Namespace) -> Finished:
     """Go on with the search that the command line names.
 
     Raises:
-        Refused: there is none, or it is not what it was.
+        JournalError: there is none.
+        Refused: it is not what it was.
         ConfigError, NotReady, Unavailable: as `run`.
         Held: another driver has it.
     """
     began_ms = now_ms()
     folder = args.storage / args.name
-    try:
-        result = SearchResult.of(read(folder / FILE_NAME), folder)
-    except DamagedJournal:
-        raise
-    except JournalError as error:
-        raise Refused(str(error)) from error
+    result = SearchResult.of(read(folder / FILE_NAME), folder)
     check_trials(folder, result)
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):
+        say(Terminal(stderr=True), f"{args.name}: the search has come to its end; nothing is left to do")
         return record(experiment, result)
     prepared = prepare(experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials)
     experiment = prepared.experiment

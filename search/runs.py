@@ -213,7 +213,7 @@ class Runs:
     def _run_of(self, trial: str, event: Event, tags: dict[str, str], title: str) -> str:
         """The run of a trial (or the parent): found or made."""
         if trial not in self.runs:
-            tags = {"search.name": self.result.name, "search.id": self.result.started["id"], **tags, **self._common_tags()}
+            tags = {"search.name": self.result.name, "search.id": self.result.started["id"], **self._common_tags(), **tags}
             made = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=title).info
             self.runs[trial], self.status[made.run_id] = made.run_id, "RUNNING"
             self.on_progress()
@@ -257,13 +257,15 @@ class Runs:
     def _fold_run(self, number: int, event: Event, trial: TrialResult) -> str:
         """The run of a trial's fold, below the trial's: found or made."""
         tags = {"mlflow.parentRunId": self.runs[trial.trial], "search.role": "fold", "search.trial": trial.trial, "search.fold": str(number)}
+        tags |= {"seed": str(trial.config["seed"])} if trial.repeat_of else {}
         return self._run_of(fold_key(trial.trial, number), event, {**tags, "outcome": "running"}, fold_key(trial.trial, number))
 
     def _trial_run(self, event: Event, trial: TrialResult) -> str:
         """A trial's run, with its params: found, or made at this event, which tells of it first."""
         tags = {"mlflow.parentRunId": self.parent, "search.role": "trial", "search.trial": trial.trial}
         if trial.repeat_of:
-            tags |= {"search.role": "repeat", "search.repeat_of": trial.repeat_of, "search.seed": str(trial.config["seed"])}
+            seed = str(trial.config["seed"])
+            tags |= {"search.role": "repeat", "search.repeat_of": trial.repeat_of, "search.seed": seed, "seed": seed}
         run_id = self._run_of(trial.trial, event, tags, trial.trial)
         if trial.trial not in self.described:
             self.described.add(trial.trial)

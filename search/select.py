@@ -17,7 +17,7 @@ from search.changes import changes
 from search.cli import AUTO_COUNT, NOT_READY, REFUSED, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
 from search.display import RaceDisplay
 from search.experiment import PLACE, Experiment
-from search.journal import FILE_NAME, DamagedJournal, JournalError, read
+from search.journal import FILE_NAME, read
 from search.lease import holder_of
 from search.outcome import print_selection
 from search.prepare import data_facts, prepare
@@ -60,22 +60,19 @@ def select(args: argparse.Namespace) -> Finished:
     """Choose among the best of the search that the command line names.
 
     Raises:
-        Refused: there is none, it has not come to its end, or it is not what it was.
+        JournalError: there is none.
+        Refused: it has not come to its end, or it is not what it was.
         ConfigError, NotReady, Unavailable: as `run`.
         Held: another driver has it.
     """
     began_ms = now_ms()
     folder = args.storage / args.name
-    try:
-        result = SearchResult.of(read(folder / FILE_NAME), folder)
-    except DamagedJournal:
-        raise
-    except JournalError as error:
-        raise Refused(str(error)) from error
+    result = SearchResult.of(read(folder / FILE_NAME), folder)
     experiment = experiment_of(args, result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     if is_done(result, terms):
+        say(Terminal(stderr=True), f"{args.name}: chosen before, among the same candidates with the same seeds; nothing is left to do")
         return record(experiment, result, exit_code)
     prepared = prepare(experiment)
     refuse_changed(args, result, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
@@ -107,7 +104,7 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
     Raises:
         Refused: it has not.
     """
-    if result.outcome not in ("completed", "time_budget") or (result.unfinished and result.outcome == "completed"):
+    if not result.is_over:
         holder = holder_of(experiment.folder)
         remedy = f"{holder} runs it now: {verb('status', experiment)}" if holder else f"Go on with it first: {verb('resume', experiment)}"
         raise Refused(f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}")

@@ -12,7 +12,7 @@ from rich.text import Text
 from search.cli import HelpFormatter, Parser, guarded, storage_option
 from search.lease import holder_of
 from search.result import SearchResult, TrialResult
-from search.summary import deviation, figure_text, outcome_text, selection_sentences
+from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text
 from search.terminal import Terminal, say
 from search.words import verb_for
 from trainables.errors import printable
@@ -45,8 +45,9 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
     experiment, data = result.started["experiment"], result.started["data"]
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
     best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
+    what = f"{experiment['space']['name']} on {source_text(data)}"
     return [
-        f"{result.name}: {experiment['space']['name']} on {data['name']}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
+        f"{result.name}: {what}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}",
         *selection_lines(result, holder, go_on_selecting),

@@ -1,7 +1,7 @@
 """A search's result in words and tables: for the terminal's end, for MLflow's note, for `--json`."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,12 @@ TOP = 10
 def param_text(value: Any) -> str:
     """A parameter's value for people: 0.001234 rather than 0.0012339999."""
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+
+
+def value_text(trial: TrialResult, path: str) -> str:
+    """A trial's value of a searched parameter; of epochs that --max-epochs cuts, also to how many: `10 (capped at 2)`. Empty where it has none."""
+    value = trial.params.get(path, "")
+    return f"{value} (capped at {trial.config['epochs']})" if path == "epochs" and value != trial.config["epochs"] else param_text(value)
 
 
 def figure_text(trial: TrialResult) -> str:
@@ -38,6 +44,17 @@ def outcome_text(result: SearchResult) -> str:
     order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "pending")
     counts = result.counts
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts) or "no trials"
+
+
+def source_text(data: Mapping[str, Any]) -> str:
+    """The data set's name, of a folder with the folder's own, from the journal's facts of it."""
+    return f"folder {printable(Path(data['root']).name)}" if data["name"] == "folder" else str(data["name"])
+
+
+def parts_text(data: Mapping[str, Any]) -> str:
+    """`1,079 training, 359 validation, 359 test images`, or how many are in folds."""
+    titles = {"train": f"in {data['folds']} folds", "test": "test"} if data.get("folds") else {"train": "training", "val": "validation", "test": "test"}
+    return ", ".join(f"{data[part]:,} {title}" for part, title in titles.items()) + " images"
 
 
 def searched(result: SearchResult) -> list[str]:
@@ -147,7 +164,7 @@ def markdown_summary(result: SearchResult) -> str:
     experiment, data = result.started["experiment"], result.started["data"]
     images = f"{data['train']:,} images in {data['folds']} folds" if data.get("folds") else f"{data['train']:,} training, {data['val']:,} validation images"
     lines = [
-        f"**{result.name}**: space `{experiment['space']['name']}` on `{data['name']}` ({images}), "
+        f"**{result.name}**: space `{experiment['space']['name']}` on `{source_text(data)}` ({images}), "
         f"{experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}.",
         "",
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
@@ -177,7 +194,7 @@ SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "std": ("std", "{:.4f}".format),
     "seeds": ("seeds", str),
     "p": ("p", lambda p: f"{p:.2g}" if p >= 0.001 else f"{p:.0e}"),
-    "ms_per_image": ("ms an image", "{:.3g}".format),
+    "ms_per_image": ("ms/image", "{:.3g}".format),
     "state": ("", str),
 }
 """What the table of candidates shows, with a title and a format for each: what the search found each with, and what fresh seeds say."""

@@ -38,7 +38,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     axes.autoscale()
     low, high = lowest_shown(result), max([trial.accuracy for trial in result.ranking], default=1.0)
     axes.set(xlabel="epoch", ylabel="validation accuracy", ylim=(low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(handles=handles, loc="outside upper left", ncols=2 if narrow else 4)
     return figure
 

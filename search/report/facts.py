@@ -7,7 +7,7 @@ from typing import Any
 from search.report.verdict import count, data_title, duration, moment
 from search.result import SearchResult, Selection, TrialResult
 from search.selection import LEVEL, expect
-from search.summary import param_text, searched
+from search.summary import param_text, parts_text, searched
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
 LONGEST_REASON = 160
@@ -91,7 +91,8 @@ def finalists(selection: Selection) -> list[dict[str, Any]]:
         elif low is None and len(row.get("accuracies") or []) > 1:
             alone = expect(row["accuracies"], 1, verdict.get("level") or LEVEL)
             low, high = alone.low, alone.high
-        rows.append({**unsaid, **row, "low": low, "high": high})
+        leads = {"difference": None, "p": None} if row.get("candidate") == verdict.get("leader") else {}  # it is not behind itself
+        rows.append({**unsaid, **row, **leads, "low": low, "high": high})
     return rows
 
 
@@ -100,12 +101,10 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
     experiment, data, provenance = result.started["experiment"], result.started["data"], result.started["provenance"]
     setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
     versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in provenance.items() if name.startswith("version.") and value)
-    titles = {"train": f"in {data['folds']} folds", "test": "test"} if data.get("folds") else {"train": "training", "val": "validation", "test": "test"}
-    parts = ", ".join(f"{data[part]:,} {title}" for part, title in titles.items())
     places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
     return [
         ("Data set", f"{data_title(result)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
-        ("Splits", f"{parts} images; split seed {setting.get('split_seed', 0)}{_split(setting)}"),
+        ("Splits", f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}"),
         ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}"),
         ("Search", f"{experiment['algorithm']} + {experiment['scheduler']}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}"),
         ("Cost", cost(result)),

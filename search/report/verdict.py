@@ -2,14 +2,13 @@
 
 import math
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 from search.report.answer import cost_of, test_of
 from search.result import Opening, SearchResult, TrialResult
 from search.selection import ALPHA, LEVEL, of_images
-from search.summary import is_baseline, ms_per_image, outcome_text, param_text, searched, short_names
+from search.summary import is_baseline, ms_per_image, outcome_text, searched, short_names, source_text, value_text
 from trainables.errors import printable
 
 Sentence = tuple[str, str]
@@ -46,8 +45,7 @@ def duration(seconds: float) -> str:
 
 def data_title(result: SearchResult) -> str:
     """The data set's name, of a folder with the folder's own."""
-    data = result.started["data"]
-    return f"{data['name']} {Path(data['root']).name}" if data["name"] == "folder" else str(data["name"])
+    return source_text(result.started["data"])
 
 
 def _asked(result: SearchResult) -> str:
@@ -55,7 +53,8 @@ def _asked(result: SearchResult) -> str:
     names = list(short_names(searched(result)).values())
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
     how = {"bayes": "Bayesian", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
-    until = {"fifo": "each was trained to its end", "asha": "ASHA stopped those that fell behind"}.get(experiment["scheduler"], experiment["scheduler"])
+    stopped = "those that fell behind" if any(trial.outcome == "stopped" for trial in result.trials.values()) else "none"
+    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(experiment["scheduler"], experiment["scheduler"])
     return (
         f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data_title(result)} apart best? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
@@ -73,13 +72,15 @@ def _found(result: SearchResult) -> str:
         return "No trial has finished an epoch." if not result.ranking else "No trial's checkpoint is whole."
     candidate = result.trials.get(answer.repeat_of, answer)
     names = short_names(searched(result))
-    params = ", ".join(f"{names[path]} {param_text(value)}" for path, value in candidate.params.items() if path in names and path != "model.name")
+    params = ", ".join(f"{names[path]} {value_text(candidate, path)}" for path in candidate.params if path in names and path != "model.name")
     again = f", trained again as {answer.trial}" if answer is not candidate else ""
     text = f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial {candidate.trial}{again})."
     images = result.started["data"]["val"]
     if answer is candidate:
         text += f" It names {percent(answer.accuracy, images)} of the {images:,} validation images right{_folds(answer, images)}"
         text += f", after epoch {answer.best_epoch} of {answer.config['epochs']}." if not is_baseline(answer) else "."
+    if folds := answer.config["data"].get("folds"):
+        text += f" It is a committee: new images get the mean probabilities of {folds} such models, one trained for each fold."
     lost = "".join(f" {name} was better on the validation part, but its checkpoint is lost." for name in result.passed_over)
     return text + lost
 
@@ -105,7 +106,7 @@ def _sure(result: SearchResult) -> str:
         text += f" {count(near, 'other trial')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
     if (trials := len(result.ranking)) > 1:
         text += f" And it is the highest of {trials:,} measured on the same images, which makes it optimistic;"
-        text += f" python -m search.select {result.name} tells by how much."
+        text += f" python -m search.select {result.name} tells by how much{'' if result.is_over else ', once the search has ended'}."
     return text
 
 

@@ -96,6 +96,7 @@ def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, D
     assert again.code == 0, again.err
     assert search.journal.read_bytes() == before
     assert again.summary == done.summary
+    assert "chosen before, among the same candidates with the same seeds; nothing is left to do" in again.err
 
 
 def test_a_later_opening_is_announced_with_the_one_before(sealed: Search, open_search: OpenSearch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from search.experiment import Experiment
 from search.journal import Event
+from search.report.curves import search_curves
 from search.report.facts import failures, finalists, stops
 from search.report.importance import importance
 from search.report.page import render
@@ -116,11 +117,12 @@ def select(result: SearchResult) -> None:
         {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.87, 0.87, 0.89, 0.91, 0.91]},
         {"candidate": names[2], "model": "svm", "search_value": 0.93, "mean": None, "std": None, "seeds": None, "accuracies": None},
     ]
-    states = [("chosen", None, None), ("tied", 0.01, 0.3), ("dropped", None, None)]
+    states = [("chosen", 0.0, 1.0), ("tied", 0.01, 0.3), ("dropped", None, None)]
     for row, (state, difference, p) in zip(rows, states, strict=True):
         row |= {"state": state, "difference": difference, "p": p, "reason": "it fell behind" if state == "dropped" else None, "ms_per_image": 1.5}
     expected = {"mean": 0.9, "low": 0.893, "high": 0.907, "std": 0.01, "seeds": 5}
-    told = {"candidate": names[0], "trial": f"{names[0]}-s1", "level": 0.95, "alpha": 0.05, "expected": expected, "search_value": 0.95, "rows": rows}
+    who = {"candidate": names[0], "leader": names[0], "trial": f"{names[0]}-s1"}
+    told = {**who, "level": 0.95, "alpha": 0.05, "expected": expected, "search_value": 0.95, "rows": rows}
     first = result.trials[names[0]]
     repeat = {"trial": f"{names[0]}-s1", "params": first.params, "config": {**first.config, "seed": 77}, "repeat_of": names[0], "seed": 77}
     test = {"trial": f"{names[0]}-s1", "epoch": 1, "test": evaluated(("a", "b")), "by": "search.select"}
@@ -180,12 +182,22 @@ def test_small_searches_have_a_page(experiment: Experiment, trials: int) -> None
     assert f"proposed {trials} trial{'s' if trials != 1 else ''}" in said
 
 
+def test_no_tick_stands_between_two_epochs_also_where_there_is_one(experiment: Experiment) -> None:
+    result = played(experiment, 2)
+    for trial in result.trials.values():
+        trial.epochs = {1: trial.epochs[1]}
+    (axes,) = search_curves(result).axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+
+
 def test_a_search_that_stopped_nothing_says_so(experiment: Experiment) -> None:
     result = played(experiment, 30)
     for trial in result.trials.values():
         trial.outcome = "completed" if trial.outcome == "stopped" else trial.outcome
     said = words(render(result))
     assert "were stopped early and count" not in said
+    assert "ASHA stopped none (" in said
     result.trials = {name: trial for name, trial in result.trials.items() if trial.outcome == "completed"}
     assert "Nothing: no trial was stopped, none failed." in words(render(result))
 
@@ -231,6 +243,7 @@ def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> N
     select(result)
     chosen, tied, dropped = finalists(result.selection)  # type: ignore[arg-type]
     assert (chosen["low"], chosen["high"]) == (0.893, 0.907)
+    assert (chosen["difference"], chosen["p"], tied["difference"], tied["p"]) == (None, None, 0.01, 0.3)
     assert (tied["low"], tied["high"]) == (pytest.approx(0.89 - 2.7764 * 0.02 / 5**0.5, abs=1e-5), pytest.approx(0.89 + 2.7764 * 0.02 / 5**0.5, abs=1e-5))
     assert dropped["low"] is None
 
@@ -263,7 +276,9 @@ def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
     for metrics in best.epochs.values():
         metrics["val/accuracy_std"] = 0.0123
     best.config["data"]["folds"] = 5
-    assert "(mean ± 1.2% over 5 folds)" in dict(verdict(result))["Found"]
+    found = dict(verdict(result))["Found"]
+    assert "(mean ± 1.2% over 5 folds)" in found
+    assert "the mean probabilities of 5 such models, one trained for each fold" in found
     assert f"{best.accuracy:.4f} ± 0.0123" in render(result)
 
 

@@ -229,6 +229,7 @@ def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(searched
     version = promoted()
     assert version.tags["search.trial"] == name
     assert f"training {name} of the selection" in version.description
+    assert f"validation accuracy | {training.to_dict()['metrics']['val/accuracy']:.4f} in the selection; " in version.description
     assert "expected value | 0.7123, 95 % interval 0.6000 to 0.8300, from 3 fresh seeds" in version.description
     assert "test accuracy | 0.6250" in version.description
 

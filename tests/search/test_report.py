@@ -11,11 +11,13 @@ from search.experiment import Experiment
 from search.outcome import print_summary, side_by_side
 from search.report.__main__ import main
 from search.report.page import render
+from search.report.verdict import verdict
 from search.result import SearchResult, TrialResult
 from search.runner import Finished
 from search.space import Choice, SearchSpace
 from search.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
+from tests.search.test_page import select
 from trainables.config import TrialConfig
 
 TEST = {
@@ -131,6 +133,16 @@ def test_an_epoch_cap_below_the_references_leaves_it_not_tried(experiment: Exper
     assert reference_rows(driver.result)[1][2] is None
 
 
+def test_epochs_that_were_capped_say_so(experiment: Experiment, open_driver: OpenDriver) -> None:
+    space = SearchSpace({"epochs": Choice(3, 6), "optimizer.lr": Choice(0.01)})
+    capped = changed(experiment, space=space, max_epochs=2)
+    result = play(open_driver(capped)).result
+    assert result.best is not None
+    epochs = result.best.params["epochs"]
+    assert re.search(rf"epochs +{epochs} \(capped at 2\)", said_at_the_end(result, capped))
+    assert f"with epochs {epochs} (capped at 2), lr 0.01 (trial" in dict(verdict(result))["Found"]
+
+
 @pytest.mark.parametrize(("outcome", "text"), [("completed", "0.8997"), ("stopped", "0.8997 (stopped at epoch 2 of 20)")])
 def test_an_accuracy_that_was_cut_short_says_so(outcome: str, text: str) -> None:
     epochs = {1: {"val/accuracy": 0.25, "val/loss": 2.0}, 2: {"val/accuracy": 0.8997, "val/loss": 1.0}}
@@ -171,15 +183,38 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
     page = render(compared)
     for row in (titles, *rows):
         assert re.search("".join(f"<t[hd][^>]*>{re.escape(cell)}</t[hd]>" for cell in row), page)
-    finished = Finished(
-        experiment, compared, experiment.folder / "journal.jsonl", {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}, 0
-    )
-    console = Console(file=io.StringIO(), width=120)
-    print_summary(finished, console)
-    printed = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    printed = [line.split() for line in said_at_the_end(compared, experiment).splitlines()]
     assert [title.split()[0] for title in titles if " " in title] in printed  # titles of two words stand in two lines
     assert [title.split()[-1] for title in titles] in printed
     assert all(" ".join(row).split() in printed for row in rows)
+
+
+def said_at_the_end(result: SearchResult, experiment: Experiment) -> str:
+    tracking = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
+    console = Console(file=io.StringIO(), width=120)
+    print_summary(Finished(experiment, result, experiment.folder / "journal.jsonl", tracking, 0), console)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_selection_is_named_as_the_next_step_only_of_a_search_that_has_ended(compared: SearchResult, experiment: Experiment) -> None:
+    compared.outcome = "interrupted"
+    assert "-m search.select" not in said_at_the_end(compared, experiment)
+    assert "tells by how much, once the search has ended." in " ".join(render(compared).split())
+    compared.outcome = "completed"
+    assert "-m search.select" in said_at_the_end(compared, experiment)
+    assert "tells by how much." in " ".join(render(compared).split())
+
+
+def test_what_a_selection_chose_is_said_again_when_its_search_is_resumed(compared: SearchResult, experiment: Experiment) -> None:
+    compared.started["experiment"]["sealed"] = True
+    assert re.search("test accuracy +sealed", said_at_the_end(compared, experiment))
+    select(compared)
+    said = said_at_the_end(compared, experiment)
+    assert "sealed" not in said
+    assert compared.selection is not None
+    trial = compared.selection.verdict["trial"]
+    assert re.search(rf"chosen +{trial}, .*{trial}/epoch-0001", said)
+    assert "Expect 0.9000 of validation accuracy" in said
 
 
 def test_the_longest_names_and_numbers_fit_a_terminal_of_80_columns() -> None:
@@ -191,7 +226,9 @@ def test_the_longest_names_and_numbers_fit_a_terminal_of_80_columns() -> None:
 
 def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) -> None:
     assert models_table(result) == []
-    assert "The best trial of each model" not in render(result) + markdown_summary(result)
+    page = render(result)
+    assert "The best trial of each model" not in page + markdown_summary(result)
+    assert page.count("Found, beside what is known") == 1
 
 
 def test_what_was_not_measured_is_left_empty(compared: SearchResult) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from search.cli import Refused
 from search.experiment import Experiment
-from search.journal import Journal
+from search.journal import Journal, JournalError
 from search.provenance import provenance
 from search.result import NO_TIME, SearchResult
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
@@ -159,7 +159,7 @@ def test_a_login_in_the_tracking_uri_is_never_kept(tmp_path: Path, monkeypatch: 
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"no search at '.*s'\. Check the name and --storage; 'python -m search.run' starts one"):
+    with pytest.raises(JournalError, match=r"no search at '.*s'\. Check the name and --storage; 'python -m search.run' starts one"):
         resume(given("--storage", str(tmp_path)))
 
 
@@ -217,9 +217,9 @@ def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(open_driver: OpenDrive
     assert exit_code(result, [2], []) == 130
 
 
-@pytest.mark.parametrize("verb", ["resume", "status", "sync", "report", "why"])
+@pytest.mark.parametrize("verb", ["resume", "select", "promote", "status", "sync", "report", "why"])
 def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(command: Command, tmp_path: Path, verb: str) -> None:
     done = command(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
-    assert done.returncode == (5 if verb == "resume" else 2)
+    assert done.returncode == 2
     assert done.stderr == "error: no search at 'searches/nowhere'. Check the name and --storage; 'python -m search.run' starts one.\n"
     assert list(tmp_path.iterdir()) == []

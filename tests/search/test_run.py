@@ -388,6 +388,7 @@ def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) ->
     done = command("search.run", "--space", "table3", "--dry-run", "--algorithm", "grid", "--scheduler", "fifo", "--device", "cpu")
     assert done.returncode == 0
     assert "243 configurations, 4,860 epochs at most" in done.stdout
+    assert "  10 classes, 1,079 training, 359 validation, 359 test images of 1 x 8 x 8 (channels, height, width)\n" in done.stdout
     assert "nothing was started" in done.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -7,6 +7,7 @@ from search.experiment import Experiment
 from search.journal import read
 from search.lease import Lease
 from search.status import duration, lines, table, why
+from search.summary import markdown_summary
 from search.why import story
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play, report
@@ -26,6 +27,9 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
     first, second, third = lines(result, "", "go")
     assert first == "played: nine on digits, grid + asha, seed 0"
     assert second == "  completed"
+    result.started["data"] |= {"name": "folder", "root": "/images/pets"}
+    assert lines(result, "", "go")[0].startswith("played: nine on folder pets, ")
+    assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.accuracy:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
     assert table(result).row_count == 9
 

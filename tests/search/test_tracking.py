@@ -484,7 +484,7 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
     driver.journal.append("selecting", **terms, began_ms=time.time_ns() // 1_000_000)
     for name in terms["candidates"]:  # type: ignore[attr-defined]
         known = driver.result.trials[name]
-        driver.journal.append("suggested", trial=f"{name}-s1", params=known.params, config=known.config, repeat_of=name, seed=1)
+        driver.journal.append("suggested", trial=f"{name}-s1", params=known.params, config={**known.config, "seed": 1}, repeat_of=name, seed=1)
         driver.journal.append("running", trial=f"{name}-s1", attempt=1)
         driver.journal.append("epoch", trial=f"{name}-s1", epoch=1, metrics=report(1)["metrics"])
     for mean, name in ((0.9, "t0001"), (0.8, "t0002")):
@@ -506,5 +506,6 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
     assert parent.data.tags["selection.outcome"] == "interrupted"
     assert {(run.data.tags["git.commit"], run.data.tags["mlflow.source.name"]) for run in repeats} == {("1a7e57", "search.select")}
     assert parent.data.tags["git.commit"] == "c0ffee"
+    assert ({run.data.tags["seed"] for run in repeats}, parent.data.tags["seed"]) == ({"1"}, "0")
     assert [run.info.status for run in repeats] == ["KILLED", "KILLED"]
     assert all(run.info.end_time >= run.info.start_time >= begun_ms for run in repeats)
