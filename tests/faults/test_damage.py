@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 Damage = Callable[[Path], None]
 SPACE = "space.py"
 CHECKPOINT = ("model.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
-REFUSED = 5
+WRONG, REFUSED = 2, 5
 MIDST = ("t0003", "t0004")
 """The trials that are interrupted in their second epoch."""
 
@@ -225,6 +225,6 @@ def test_there_is_nothing_to_resume_under_another_name(paused: Search) -> None:
     """F7: no search of that name: said, not started."""
     stranger = Search(paused.folder, name="stranger", tracking=paused.tracking)
     done = stranger.resume().finish()
-    assert done.code == REFUSED
+    assert done.code == WRONG
     assert "no search" in done.err
     assert not stranger.home.exists()
