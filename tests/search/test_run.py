@@ -233,7 +233,7 @@ def test_the_report_of_a_real_search(smoke: tuple[Path, Done], command: Command,
 def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
     folder, (_, summary) = smoke
     home = (folder / summary["journal"]).parent
-    assert {path.name for path in home.iterdir()} == {"journal.jsonl", "lock.json", "optuna.log", "pictures", "trials"}
+    assert {path.name for path in home.iterdir()} == {"journal.jsonl", "lock.json", "optuna.log", "pictures", "report.html", "trials"}
     assert not [path for path in home.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
@@ -381,7 +381,7 @@ def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: st
     points = sum(len(client.get_metric_history(child.info.run_id, "val/accuracy")) for child in children)
     assert points == summary["epochs_trained"]
     assert f"{mlflow_server}/#/experiments/" in done.stderr
-    assert {item.path for item in client.list_artifacts(summary["mlflow"]["parent_run_id"])} == {"curves.png"}
+    assert {item.path for item in client.list_artifacts(summary["mlflow"]["parent_run_id"])} == {"curves.png", "report.html"}
 
 
 def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) -> None:
