@@ -84,7 +84,8 @@ def count_or_auto(text: str) -> int | str:
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
     _came.clear()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before, hook = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}, sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)  # `heed_signals` has heard it
     try:
         code = command()
         if sys.stdout is not None:  # as it is after `>&-`
@@ -113,6 +114,7 @@ def guarded(command: Callable[[], int]) -> int:
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
         return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {_write_traceback()}"), BUG)
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
