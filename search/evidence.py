@@ -5,7 +5,6 @@ from pathlib import Path
 
 from search.journal import Journal
 from search.report import curves, figures, quality
-from search.report.answer import test_of
 from search.report.page import write
 from search.result import PAGE, PICTURES, SearchResult, TrialResult
 from search.summary import TOP, checkpoint_of
@@ -33,7 +32,7 @@ def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
 
 def _evidence(answer: TrialResult, result: SearchResult, own: Path) -> None:
     """The answer's config, and how it did on the test part; its worker wrote that with images, which a search of an earlier version lacks."""
-    test = test_of(result)
+    test = result.chosen_test
     (own / "config.json").write_text(json.dumps(answer.config, indent=1))
     if test:
         if not (own / "test.json").exists():

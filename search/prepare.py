@@ -30,9 +30,9 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(experiment: Experiment, *, download: bool = False, begins: bool = True) -> Prepared:
-    """Everything that can be checked before a machine starts: data, space, storage, MLflow, cluster, devices, and, where trials are to begin, the
-    weights with which they do.
+def prepare(experiment: Experiment, *, download: bool = False, begins: bool = True, trainings: int | None = None) -> Prepared:
+    """Everything that can be checked before a machine starts: data, space, storage with room for so many `trainings` (None: as many as there will be
+    trials), MLflow, cluster, devices, and, where trials are to begin, the weights with which they do.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -48,7 +48,7 @@ def prepare(experiment: Experiment, *, download: bool = False, begins: bool = Tr
     check_address(experiment.address)
     check_tracking(experiment.tracking)
     check_storage(experiment)
-    check_room(experiment, dataset)
+    check_room(experiment, dataset, trainings)
     if begins:
         check_weights(experiment, dataset)
     return Prepared(experiment, dataset, local, [*left_out, *notes(experiment, dataset)])

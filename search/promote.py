@@ -101,13 +101,6 @@ def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpo
         raise Refused(f"trial {trial} cannot be promoted: {error}") from error
 
 
-def test_of(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
-    """The trial's evaluation on the test part; empty where that was not opened for it."""
-    if chosen.repeat_of:
-        return result.selection.test if result.selection is not None else {}
-    return result.test if result.tested.get("trial") == chosen.trial else {}
-
-
 def description(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
     """What the registry says of the model, in Markdown."""
     data, config = result.started["data"], chosen.config
@@ -152,7 +145,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         found["committee"] = f"probabilities are the mean of {folds} models, one trained for each fold"
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
-    test = test_of(result, chosen)
+    test = result.chosen_test
     found["test accuracy"] = f"{test['accuracy']:.4f} on {test['images']:,} images" if test else "the test part was not opened for it"
     if not is_network(exported):
         return found | {"time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"}

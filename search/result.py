@@ -319,6 +319,16 @@ class SearchResult:
         return chosen or self.best
 
     @property
+    def chosen_test(self) -> dict[str, Any]:
+        """The evaluation of `chosen` on the test part; empty before."""
+        return self.selection.test if self.selection is not None and self.selection.chosen is not None else self.test
+
+    @property
+    def is_selection_old(self) -> bool:
+        """Whether the search has gone on since its selection: there may be others among its best."""
+        return self.selection is not None and self.now is self.sessions
+
+    @property
     def passed_over(self) -> dict[str, str]:
         """Better trials whose checkpoints were found damaged when they were to be tested, and how."""
         return dict(self.tested.get("passed_over", {}))

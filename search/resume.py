@@ -5,17 +5,17 @@ end as if it had never been cut off; with one it is refused, unless --allow-chan
 """
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from search.changes import changes
-from search.cli import AUTO_COUNT, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
-from search.experiment import PLACE, Experiment, base_of
+from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
+from search.experiment import Experiment, base_of
 from search.journal import FILE_NAME, read
 from search.outcome import tell
+from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.result import NO_TIME, SearchResult
@@ -23,7 +23,6 @@ from search.runner import Act, Finished, announce, conduct, now_ms, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.terminal import Terminal, say
-from search.tracking_uri import DEFAULT_TRACKING
 from trainables.errors import ConfigError
 
 
@@ -34,12 +33,8 @@ def parser() -> Parser:
     made.add_argument("--allow-change", action="store_true", help="go on although the space, the data, the code or a library has changed")
     made.add_argument("--trials", type=int, metavar="N", help="as many trials in all (default: as before)")
     made.add_argument("--time-budget", type=float, metavar="SECONDS", help="the time of all sessions together (default: as before)")
-    made.add_argument("--concurrency", type=count_or_auto, metavar="N", help="trials at once, or auto (default: as before)")
-    made.add_argument("--hang-timeout", type=float, metavar="SECONDS", help="as of search.run (default: as before)")
+    place_options(made, "as before")
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
-    made.add_argument("--address", metavar="ADDRESS", help="local, or a running Ray cluster (default: as before)")
-    made.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: as before)")
-    made.add_argument("--data-root", metavar="DIR", help="where the data lies now (default: as before)")
     made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
     made.add_argument("--seed", type=int, metavar="N", help="another seed for what is suggested from now on (default: as before)")
     made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
@@ -77,16 +72,11 @@ def resume(args: argparse.Namespace) -> Finished:
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     """The search as the journal describes it and the space as it is now, with what the command line changes."""
-    recorded = result.started["experiment"]
-    experiment = Experiment.from_description(args.name, recorded, args.storage)
+    experiment = Experiment.from_description(args.name, result.started["experiment"], args.storage)
     space = space_of(args, experiment, result)
-    base = base_of(experiment.base, space)
-    if args.data_root is not None:
-        base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
-    given = {name: value for name in ("trials", "seed", *PLACE) if (value := getattr(args, name)) is not None}
-    given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
-    tracking = args.tracking or recorded["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    return replace(experiment, space=space, space_source=args.space or experiment.space_source, base=base, tracking=tracking, **given)
+    given = {name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None}
+    changed = replace(experiment, space=space, space_source=args.space or experiment.space_source, base=base_of(experiment.base, space), **given)
+    return in_place(changed, args, result)
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:

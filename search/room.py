@@ -33,14 +33,15 @@ class Room:
         return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
 
 
-def room(experiment: Experiment, dataset: Dataset) -> Room | None:
-    """What is needed and what is free; None when there is ample room."""
+def room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> Room | None:
+    """What so many trainings (None: as many as there will be trials) need and what is free; None when there is ample room."""
+    count = trainings or experiment.planned_trials
     place = experiment.storage.absolute()
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
     models = {config.model for config in experiment.edges}
     ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in models) else AMPLE
     networks = dataset.folds or 1
-    if free >= experiment.planned_trials * networks * ample:
+    if free >= count * networks * ample:
         return None
     from trainables.estimate import checkpoint_bytes
 
@@ -48,17 +49,17 @@ def room(experiment: Experiment, dataset: Dataset) -> Room | None:
     for model in models:
         size = networks * checkpoint_bytes(model, dataset.image, len(dataset.classes), images=dataset.least_trained)
         largest[model.name] = max(largest.get(model.name, 0), size)
-    least = round(experiment.planned_trials * mean(largest.values()))
+    least = round(count * mean(largest.values()))
     return Room(least, CHECKPOINTS * least, free, experiment.storage)
 
 
-def check_room(experiment: Experiment, dataset: Dataset) -> None:
-    """See whether one checkpoint a trial will fit. A disk that becomes full is waited for.
+def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:
+    """See whether one checkpoint a training will fit (`room`). A disk that becomes full is waited for.
 
     Raises:
         NotReady: they will not.
     """
-    found = room(experiment, dataset)
+    found = room(experiment, dataset, trainings)
     if found is not None and found.free < found.least:
         raise NotReady(str(found))
 

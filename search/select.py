@@ -6,28 +6,26 @@ was cut off goes on when it is called again; with other --top, --seeds or --alph
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.changes import changes
-from search.cli import AUTO_COUNT, NOT_READY, REFUSED, HelpFormatter, Parser, Refused, count_or_auto, guarded, storage_option
+from search.cli import NOT_READY, REFUSED, HelpFormatter, Parser, Refused, guarded, storage_option
 from search.display import RaceDisplay
-from search.experiment import PLACE, Experiment
+from search.experiment import Experiment
 from search.journal import FILE_NAME, read
 from search.lease import holder_of
 from search.outcome import print_selection
+from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.result import SearchResult, TrialResult
 from search.runner import Act, Finished, conduct, now_ms, record
 from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
-from search.summary import json_selection
+from search.summary import json_selection, ms_per_image
 from search.terminal import Terminal, say
-from search.tracking_uri import DEFAULT_TRACKING
 from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -47,11 +45,7 @@ def parser() -> Parser:
     made.add_argument("--seeds", type=int, metavar="N", help=f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})")
     made.add_argument("--alpha", type=float, metavar="P", help=f"error rate of all comparisons together (default: as before, else {ALPHA})")
     made.add_argument("--allow-change", action="store_true", help="go on although the data, the code or a library has changed")
-    made.add_argument("--concurrency", type=count_or_auto, metavar="N", help="trainings at once, or auto (default: as the search)")
-    made.add_argument("--hang-timeout", type=float, metavar="SECONDS", help="as of search.run (default: as the search)")
-    made.add_argument("--address", metavar="ADDRESS", help="local, or a running Ray cluster (default: as the search)")
-    made.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: as the search)")
-    made.add_argument("--data-root", metavar="DIR", help="where the data lies now (default: as the search)")
+    place_options(made, "as the search")
     made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
     return made
 
@@ -68,34 +62,22 @@ def select(args: argparse.Namespace) -> Finished:
     began_ms = now_ms()
     folder = args.storage / args.name
     result = SearchResult.of(read(folder / FILE_NAME), folder)
-    experiment = experiment_of(args, result)
+    recorded = Experiment.from_description(args.name, result.started["experiment"], args.storage)
+    experiment = in_place(replace(recorded, time_budget=None, fuse="off"), args, result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     if is_done(result, terms):
         say(Terminal(stderr=True), f"{args.name}: chosen before, among the same candidates with the same seeds; nothing is left to do")
         return record(experiment, result, exit_code)
-    prepared = prepare(experiment)
+    planned = len(terms["candidates"]) * terms["seeds"]
+    prepared = prepare(experiment, trainings=planned)
     refuse_changed(args, result, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
     console, candidates = Terminal(stderr=True), terms["candidates"]
     say(console, f"{args.name}: {', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds, in {folder}; starting Ray")
     from search.racing import RaceDriver
 
-    planned = len(candidates) * terms["seeds"]
     act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code)
     return conduct(prepared, console, began_ms, act)
-
-
-def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """The search as the journal describes it, in the place that the command line names."""
-    recorded = result.started["experiment"]
-    experiment = Experiment.from_description(args.name, recorded, args.storage)
-    base = experiment.base
-    if args.data_root is not None:
-        base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
-    given = {name: value for name in PLACE if (value := getattr(args, name, None)) is not None}
-    given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
-    tracking = args.tracking or recorded["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    return replace(experiment, base=base, tracking=tracking, **{"time_budget": None, "fuse": "off", **given})
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
@@ -140,9 +122,8 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
         raise ConfigError(f"--seeds must be {LEAST_SEEDS} to {MOST_SEEDS} (got {seeds}): one alone says nothing of chance.")
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
-    gone_on = result.now is result.sessions  # the search has, since its selection: there may be others among its best
     few = top or (len(before["candidates"]) if before else TOP)
-    candidates = before["candidates"] if before and top is None and not gone_on else [trial.trial for trial in best_few(result, few)]
+    candidates = before["candidates"] if before and top is None and not result.is_selection_old else [trial.trial for trial in best_few(result, few)]
     return {"candidates": candidates, "seeds": seeds, "alpha": alpha}
 
 
@@ -197,11 +178,10 @@ def known(driver: "RaceDriver") -> dict[str, Candidate]:
     for name in driver.race.candidates:
         trial = driver.result.trials[name]
         training = best.get(name)
-        times = training.evaluation.get("cost", {}).get("inference", {}) if training is not None else {}
         found[name] = Candidate(
             model=trial.config["model"]["name"],
             search_value=trial.accuracy,
-            ms_per_image=times.get("batch_1", {}).get("median_ms"),
+            ms_per_image=ms_per_image(training) if training is not None else None,
             best=training.trial if training is not None else "",
         )
     return found

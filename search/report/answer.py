@@ -22,12 +22,6 @@ class Evidence:
         return bool(self.found.get(name))
 
 
-def test_of(result: SearchResult) -> dict[str, Any]:
-    """The answer's evaluation on the test part, as the journal has it; empty before."""
-    selection = result.selection
-    return selection.test if selection is not None and selection.chosen is not None else result.test
-
-
 def cost_of(result: SearchResult) -> dict[str, Any]:
     """What the answer costs to use; of a training for a selection what its candidate costs, the same network. Empty where it was not measured."""
     answer = result.chosen
@@ -41,7 +35,7 @@ def evidence(result: SearchResult, folder: Path | None) -> Evidence:
     answer = result.chosen
     if answer is None:
         return Evidence("validation", {})
-    test = test_of(result)
+    test = result.chosen_test
     known = test or answer.evaluation.get("val", {})
     written = _written(answer, folder, "test.json" if test else "val.json") if folder is not None else {}
     is_same = all(written.get(name) == known.get(name) for name in ("images", "accuracy", "classes"))

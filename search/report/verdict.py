@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from statistics import NormalDist
 from typing import Any
 
-from search.report.answer import cost_of, test_of
+from search.report.answer import cost_of
 from search.result import Opening, SearchResult, TrialResult
 from search.selection import ALPHA, LEVEL, of_images
 from search.summary import is_baseline, ms_per_image, outcome_text, searched, short_names, source_text, value_text
@@ -170,7 +170,7 @@ def _speed(network: TrialResult, baseline: TrialResult) -> str:
 
 
 def _tested(result: SearchResult) -> str:
-    test = test_of(result)
+    test = result.chosen_test
     if not test:
         return f"Not known yet. {opened(result.openings)}"
     images = test["images"]
@@ -194,7 +194,7 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     answer = result.chosen
     if answer is None:
         return []
-    images, test, cost = result.started["data"]["val"], test_of(result), cost_of(result)
+    images, test, cost = result.started["data"]["val"], result.chosen_test, cost_of(result)
     expected = result.selection.verdict.get("expected") or {} if result.selection is not None else {}
     found = [("validation accuracy", percent(answer.accuracy, images), f"{images:,} images")]
     if expected.get("mean") is not None:
