@@ -13,6 +13,7 @@ from search.journal import Event
 from search.result import FAILED, SearchResult, Selection
 from search.summary import figure_text, outcome_text, param_text
 from search.terminal import say
+from search.words import last_line_of
 
 SHOWN = 5
 PLAIN_EVERY_S = 15
@@ -23,7 +24,7 @@ def news(event: Event) -> list[str]:
     data = event.data
     match event.kind:
         case "ended" if data["outcome"] in FAILED:
-            return [f"trial {data['trial']} {data['outcome']}: {(data['reason'].strip().splitlines() or ['no reason known'])[-1]}"]
+            return [f"trial {data['trial']} {data['outcome']}: {last_line_of(data['reason'], 'no reason known')}"]
         case "retried":
             return [f"trial {data['trial']} is tried again ({data['kind']}): {data['reason']}"]
         case "waiting":
@@ -140,9 +141,9 @@ class RaceDisplay(Display):
         table = Table(box=None, pad_edge=False)
         for title, justify in (("candidate", "left"), ("seeds", "right"), ("mean val accuracy", "right"), ("", "left")):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
-        selection = self._selection
-        for candidate in selection.started["candidates"] if selection is not None else []:
-            values = [trial.accuracy for trial in list(selection.repeats.values()) if trial.repeat_of == candidate and trial.outcome == "completed"]  # type: ignore[union-attr]
-            shown = f"{mean(values):.4f}" if values else ""
-            table.add_row(candidate, str(len(values)), shown, "left" if candidate in selection.dropped else "")  # type: ignore[union-attr]
+        if (selection := self._selection) is not None:
+            completed = [trial for trial in list(selection.repeats.values()) if trial.outcome == "completed"]
+            for candidate in selection.started["candidates"]:
+                values = [trial.accuracy for trial in completed if trial.repeat_of == candidate]
+                table.add_row(candidate, str(len(values)), f"{mean(values):.4f}" if values else "", "left" if candidate in selection.dropped else "")
         return Group(Text(self._line()), table)

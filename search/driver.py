@@ -35,7 +35,7 @@ class Driver:
 
     def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
-        self.algorithm: Algorithm = ALGORITHMS[experiment.algorithm](experiment.space, experiment.seed)
+        self.algorithm = self._algorithm()
         self.scheduler: Scheduler = SCHEDULERS[experiment.scheduler](experiment.horizon)
         self.result = SearchResult()
         self.active: set[str] = set()
@@ -49,6 +49,10 @@ class Driver:
         journal.listeners.insert(0, self.result.apply)
         self.began = clock()
         self.closing: tuple[str, str] | None = None
+
+    def _algorithm(self) -> Algorithm:
+        """Who proposes params."""
+        return ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
 
     @property
     def trials(self) -> dict[str, TrialResult]:

@@ -20,7 +20,6 @@ from search.workers import Worker, Workers
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.ranking import rank
 from trainables.shapes import cost_key
 
 Asked = TypeVar("Asked")
@@ -226,12 +225,6 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
     return {"config": trial.config, "folder": str(experiment.trial_folder(trial.trial))}
 
 
-def tell_openings(driver: Driver) -> None:
-    """Whoever opens the test part is told when, and by what, it was opened before: each look makes its next figure a little less than new."""
-    for opening in driver.result.openings:
-        driver.journal.complain(f"note: the test part was opened before: {opening}")
-
-
 def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str, tick: Tick) -> None:
     """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal; `by` is the verb that asks for it. A trial
     whose checkpoint is damaged is passed over for the next best; a resume looks again whether it still is. Sealed, it stays closed.
@@ -243,7 +236,6 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str
     result = driver.result
     if (result.is_tested and not result.passed_over) or driver.interrupted:
         return
-    tell_openings(driver)
     passed_over: dict[str, str] = {}
     for trial in result.ranking:
         if result.is_tested and trial is result.best:
@@ -268,9 +260,8 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
     selection = driver.selection
     if selection.is_tested or driver.interrupted:
         return
-    tell_openings(driver)
-    own = [trial for trial in driver.trials.values() if trial.repeat_of == selection.verdict["candidate"] and trial.outcome == "completed"]
-    for trial in sorted(own, key=lambda trial: rank(trial.best), reverse=True):
+    candidate = selection.verdict["candidate"]
+    for trial in driver.ranked(candidate):
         answer = _test(driver, trial, dataset, workers, tick, by=SELECT)
         if "test" in answer:
             if trial is not selection.chosen:
@@ -278,19 +269,29 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
             driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"])
             return
         driver.journal.complain(f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}")
-    candidate = selection.verdict["candidate"]
     raise Refused(f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.folder}/trials' back from a copy.")
 
 
+def _awaited(answer: Any, tick: Tick) -> Any:
+    """What a worker says, once it does."""
+    while not ray.wait([answer], timeout=1)[0]:
+        tick()
+    return ray.get(answer)
+
+
 def _test(driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str) -> dict[str, Any]:
-    """What a worker's evaluation says of a trial's best epoch. That the test part is opened is in the journal before it is."""
-    driver.journal.append("opened", trial=trial.trial, epoch=trial.best_epoch, by=by)
-    job = _job(driver.experiment, trial)
+    """What a worker's evaluation says of a trial's best epoch, whose checkpoint must be whole. That the test part is opened is in the journal before
+    it is.
+    """
+    job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
     try:
-        answer = workers.for_test().evaluate.remote(job, dataset, trial.best_epoch or 0)
-        while not ray.wait([answer], timeout=1)[0]:
-            tick()
-        found: dict[str, Any] = ray.get(answer)
+        worker = workers.for_test()
+        if damage := _awaited(worker.damage.remote(job, epoch), tick):
+            return {"damaged": damage}
+        for opening in driver.result.openings:  # each look makes the next figure a little less than new
+            driver.journal.complain(f"note: the test part was opened before: {opening}")
+        driver.journal.append("opened", trial=trial.trial, epoch=epoch, by=by)
+        found: dict[str, Any] = _awaited(worker.evaluate.remote(job, dataset, epoch), tick)
         return found
     except ray.exceptions.RayError as error:
         raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error

@@ -6,6 +6,7 @@ from itertools import combinations
 
 from search.experiment import Experiment
 from search.room import room
+from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.models.registry import MODELS
 
@@ -16,6 +17,9 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         yield f"note: {_images(dataset.skipped)} cannot be read and {'are' if dataset.skipped > 1 else 'is'} left out."
     yield from _leaks(dataset)
     yield from _sizes(experiment, dataset)
+    usual, data = DataConfig(), experiment.base.data
+    if idle := [name for name in ("val_fraction", "val_limit") if data.folds is not None and getattr(data, name) != getattr(usual, name)]:
+        yield f"note: with folds there is no validation part of its own: leave out {' and '.join(f'data.{name}' for name in idle)}."
     if experiment.algorithm != "grid" and (left := len(experiment.space.first) - experiment.planned_trials) > 0:
         count = len(experiment.space.first)
         yield f"note: {experiment.planned_trials} trials of the {count} with which this space begins: {left} are not tried. --trials {count} tries each once."

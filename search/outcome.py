@@ -62,9 +62,9 @@ def print_summary(finished: Finished, console: Console) -> None:
     if compared := models_table(result):
         console.print("\nthe best of each model" if len(compared) > 2 else "")
         console.print(side_by_side(compared))
-    if result.selection is not None:
+    if chosen := selection_sentences(result):
         console.print()
-        for sentence in selection_sentences(result.selection):
+        for sentence in chosen:
             say(console, sentence)
     best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
     found = [*best, *chosen_line(experiment, result)]
@@ -95,7 +95,7 @@ def print_selection(finished: Finished, console: Console) -> None:
     if selection.verdict:
         console.print(side_by_side(selection_table(selection.verdict)))
         console.print()
-    for sentence in selection_sentences(selection):
+    for sentence in selection_sentences(result):
         say(console, sentence)
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
     onwards = [("promote", verb("promote", experiment))] if selection.chosen is not None else []

@@ -12,6 +12,7 @@ from search.experiment import Experiment
 from search.prepare import data_facts, prepare
 from search.schedulers.asha import Asha
 from search.summary import parts_text, source_text
+from search.words import duration
 
 SAMPLES = 6
 MOST_SAMPLED = 1000
@@ -41,7 +42,7 @@ class Plan:
     def lines(self, experiment: Experiment) -> list[str]:
         """For people."""
         stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
-        times = _duration(self.seconds) if not stops else f"{_duration(self.seconds)} to {_duration(self.most_seconds)}"
+        times = duration(self.seconds) if not stops else f"{duration(self.seconds)} to {duration(self.most_seconds)}"
         folds = experiment.base.data.folds
         budget = f"; no trial goes on after {experiment.time_budget:g} s" if experiment.time_budget else ""
         return [
@@ -83,10 +84,6 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     each = mean(costs) / (at_once * experiment.demand.workers)
     seconds, most_seconds = START_S + trials * expected * each, START_S + most * each
     return Plan(trials, most, round(trials * expected), at_once, seconds, most_seconds, data_facts(experiment, dataset), tuple(prepared.notes))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _lengths(experiment: Experiment) -> list[int]:

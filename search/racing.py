@@ -11,8 +11,10 @@ from search.result import FAILED, Selection, TrialResult
 from search.schedulers.base import Stop
 from search.selection import Comparison, Race
 from search.space import Params
+from search.words import last_line_of
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.ranking import rank
 
 MOST_SEED = 2**31
 
@@ -46,8 +48,10 @@ class RaceDriver(Driver):
 
     def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
         super().__init__(experiment, journal, **options)
-        self.algorithm = Nothing()
         self.race = Race([], 0)
+
+    def _algorithm(self) -> Algorithm:
+        return Nothing()
 
     def replay(self, events: list[Event]) -> None:
         """Hear what was done before: the search, and what a selection that was cut off came to."""
@@ -84,11 +88,15 @@ class RaceDriver(Driver):
         self._drop_behind()
         self._withdraw()
 
+    def ranked(self, candidate: str) -> list[TrialResult]:
+        """A candidate's trainings that came to their end, the best first."""
+        completed = (trial for trial in self.trials.values() if trial.repeat_of == candidate and trial.outcome == "completed")
+        return sorted(completed, key=lambda trial: rank(trial.best), reverse=True)
+
     @property
     def best(self) -> dict[str, TrialResult]:
         """Of each candidate in the race its best training, once it has one."""
-        ranked = sorted(self.trials.values(), key=lambda trial: (trial.accuracy, -trial.best.get("val/loss", 0.0)) if trial.epochs else (-1.0, 0.0))
-        return {trial.repeat_of: trial for trial in ranked if trial.outcome == "completed" and trial.repeat_of not in self.race.out}
+        return {candidate: ranked[0] for candidate in self.race.alive if (ranked := self.ranked(candidate))}
 
     def _open(self) -> Iterator[tuple[str, int]]:
         """Who has not yet been given which seed: all the first, then all the second, ..."""
@@ -145,7 +153,7 @@ class RaceDriver(Driver):
 
     def _drop_failed(self, trial: TrialResult) -> None:
         """Whose training failed leaves."""
-        self._drop(trial.repeat_of, f"{trial.trial} {trial.outcome}: {(trial.reason.strip().splitlines() or ['no reason known'])[-1]}")
+        self._drop(trial.repeat_of, f"{trial.trial} {trial.outcome}: {last_line_of(trial.reason, 'no reason known')}")
 
     def _drop(self, candidate: str, reason: str, pair: Comparison | None = None) -> None:
         if candidate not in self.race.out:

@@ -96,6 +96,11 @@ class Session:
     slots: int
 
 
+def moment(time_ms: int) -> str:
+    """`2026-11-25 20:58 UTC`, of Unix time in milliseconds."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
 @dataclass(frozen=True)
 class Opening:
     """One look at the sealed test part."""
@@ -107,7 +112,7 @@ class Opening:
 
     def __str__(self) -> str:
         """`2026-11-25 20:58 UTC by search.run for t0007`."""
-        return f"{datetime.fromtimestamp(self.time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC by {self.by} for {self.trial}"
+        return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
 
 
 @dataclass

@@ -125,7 +125,8 @@ class Race:
         return min((self._run(candidate) for candidate in self.alive), default=0)
 
     def _run(self, candidate: str) -> int:
-        return next(number for number in range(self.seeds + 1) if number + 1 not in self.scores[candidate] or number == self.seeds)
+        missing = (number for number in range(1, self.seeds + 1) if number not in self.scores[candidate])
+        return next(missing, self.seeds + 1) - 1
 
     def behind(self) -> dict[str, tuple[str, Comparison]]:
         """Who is clearly worse now, than whom, and how that was seen."""

@@ -14,7 +14,7 @@ from search.lease import holder_of
 from search.result import SearchResult, TrialResult
 from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text
 from search.terminal import Terminal, say
-from search.words import verb_for
+from search.words import duration, last_line_of, verb_for
 from trainables.errors import printable
 
 SHOWN = 40
@@ -30,14 +30,6 @@ def state(result: SearchResult, holder: str, go_on: str) -> str:
         return f"cut off {duration(ago)} ago; go on with: {go_on}"
     unfinished = f"; go on with: {go_on}" if result.unfinished or result.outcome in ("interrupted", "lost") else ""
     return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
-
-
-def duration(seconds: float) -> str:
-    """`12 s`, `5 min`, `3 h`, `2 days`."""
-    for unit, length, above in (("days", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120)):
-        if seconds >= above:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = "") -> list[str]:
@@ -67,7 +59,7 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     return [
         begun + ("" if runs or selection.outcome == "completed" else f"; go on with: {go_on}"),
         *(f"    {name} left: {left['reason']}" for name, left in selection.dropped.items()),
-        *(f"    {text}" for text in selection_sentences(selection)),
+        *(f"    {text}" for text in selection_sentences(result)),
     ]
 
 
@@ -89,7 +81,7 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
 def why(trial: TrialResult) -> str:
     """Why a trial is where it is, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
-    said = trial.waiting or (trial.reason.strip().splitlines() or [""])[-1]
+    said = trial.waiting or last_line_of(trial.reason)
     return "; ".join(text for text in (f"waiting: {said}" if trial.waiting else said, again) if text)
 
 

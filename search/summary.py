@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from search.result import SearchResult, Selection, TrialResult
+from search.result import SearchResult, TrialResult
 from search.selection import of_images
 from trainables.config import TrialConfig
 from trainables.errors import printable
@@ -173,7 +173,7 @@ def markdown_summary(result: SearchResult) -> str:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
         lines.append(f"Best: `{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}.")
     if result.selection is not None and result.selection.verdict:
-        lines += ["", "Chosen: " + " ".join(selection_sentences(result.selection)), "", *markdown_table(selection_table(result.selection.verdict))]
+        lines += ["", "Chosen: " + " ".join(selection_sentences(result)), "", *markdown_table(selection_table(result.selection.verdict))]
     if result.openings:
         lines += ["", f"The test part was opened: {'; '.join(map(str, result.openings))}."]
     if compared := models_table(result):
@@ -207,11 +207,15 @@ def selection_table(verdict: dict[str, Any]) -> list[list[str]]:
     return [[title for title, _ in SELECTION_COLUMNS.values()], *cells]
 
 
-def selection_sentences(selection: Selection) -> list[str]:
-    """What a selection came to, in words; empty before."""
-    verdict, expected = selection.verdict, selection.verdict.get("expected")
-    if expected is None:
+GONE_ON = "The search has gone on since then: search.select chooses anew."
+
+
+def selection_sentences(result: SearchResult) -> list[str]:
+    """What a search's selection came to, in words; empty before."""
+    selection = result.selection
+    if selection is None or not selection.verdict:
         return []
+    verdict, expected = selection.verdict, selection.verdict["expected"]
     chosen, leader, count = verdict["candidate"], verdict["leader"], len(verdict["rows"])
     found = [
         f"Expect {expected['mean']:.4f} of validation accuracy of {chosen}: {expected['low']:.4f} to {expected['high']:.4f} with {verdict['level']:.0%} "
@@ -230,7 +234,7 @@ def selection_sentences(selection: Selection) -> list[str]:
     if test := selection.test:
         low, high = of_images(test["accuracy"], test["images"])
         found.append(f"On the test part {verdict['trial']} reaches {test['accuracy']:.4f} ({low:.4f} to {high:.4f}, as {test['images']:,} images allow).")
-    return found
+    return [*found, GONE_ON] if result.is_selection_old else found
 
 
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:

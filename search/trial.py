@@ -109,6 +109,18 @@ class Process:
         return self._dataset
 
     @_in_use
+    def damage(self, job: Job, epoch: int) -> str:
+        """What is wrong with one trial's checkpoint; empty if it is whole."""
+        from trainables.checkpoint import CheckpointError
+        from trainables.evaluate import check
+
+        try:
+            check(checkpoint_in(job, epoch))
+        except CheckpointError as error:
+            return str(error)
+        return ""
+
+    @_in_use
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
         """Open the test part for one trial's checkpoint: `test` is the evaluation without its pictures, which are in the trial's folder; or
         `damaged` says what is wrong with the checkpoint.

@@ -21,6 +21,19 @@ def verb_for(name: str, search: str, storage: Path) -> str:
     return f"{program('python')} -m search.{name} {search}{where}"
 
 
+def duration(seconds: float) -> str:
+    """`12 s`, `5 min`, `3 h`, `2 days`."""
+    for unit, length, above in (("days", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120)):
+        if seconds >= above:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def last_line_of(reason: str, unknown: str = "") -> str:
+    """The last line of a reason, which of a traceback is the error; `unknown` if there is none."""
+    return (reason.strip().splitlines() or [unknown])[-1]
+
+
 def program(name: str) -> str:
     """How a program of this Python's environment is called from here: by its name where that finds it, else by its path."""
     path = Path(sys.executable).with_name(name)

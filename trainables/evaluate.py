@@ -75,6 +75,15 @@ class Classifier:
         return [member.network for member in members_of(self.module)]
 
 
+def check(path: Path) -> None:
+    """See that the checkpoint at `path` is whole, before anything is opened for it.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    checkpoint.verify(path)
+
+
 def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu") -> dict[str, Any]:
     """Load the checkpoint at `path` and measure it on `part` (see `report` and `probabilities`); `wrong` are the images most confidently wrong (see
     `mistakes`). With folds, `members` says how good each network is by itself: `accuracy` (of each, on what it is asked), their `mean` and sample
@@ -112,11 +121,11 @@ def _asked(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
 
 
 def _together(parts: list[Part], each: list[Probabilities]) -> Probabilities:
-    """The mean of what several networks say of one part; each network's own rows, where parts are folds."""
-    if not isinstance(parts[0], Selected):
+    """The mean of what several networks say of one part, or what one does; each network's own rows, where parts are folds."""
+    if all(part is parts[0] for part in parts):
         mean: Probabilities = np.mean(each, axis=0)
         return mean
-    found = np.empty((len(parts[0].whole), each[0].shape[1]))
+    found = np.empty((sum(map(len, parts)), each[0].shape[1]))
     for part, chances in zip(parts, each, strict=True):
         assert isinstance(part, Selected)
         found[part.rows] = chances

@@ -162,16 +162,15 @@ def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure
     """Of each candidate of a selection: what the search saw (hollow), each training with a fresh seed (strokes), their mean with its interval."""
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):
-        colour = ANSWER if row.get("state") == "chosen" else STRONG if row.get("state") == "tied" else FAINT
-        seeds = row.get("accuracies") or []
-        if row.get("low") is not None:
+        colour = ANSWER if row["state"] == "chosen" else STRONG if row["state"] == "tied" else FAINT
+        seeds = row["accuracies"]
+        if row["low"] is not None:
             axes.hlines(place, row["low"], row["high"], color=colour, linewidth=6, alpha=0.3)
         axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=9, markeredgewidth=1.6)
-        if row.get("mean") is not None:
+        if row["mean"] is not None:
             axes.plot(row["mean"], place, "D", color=colour, markersize=6.5)
-        if row.get("search_value") is not None:
-            axes.plot(row["search_value"], place, "o", markerfacecolor="none", markeredgecolor=INK, markersize=7.5, markeredgewidth=1.3)
-    names = [label(f"{row['candidate']} {'' if narrow else row.get('model') or ''}", 28) for row in reversed(rows)]
+        axes.plot(row["search_value"], place, "o", markerfacecolor="none", markeredgecolor=INK, markersize=7.5, markeredgewidth=1.3)
+    names = [label(f"{row['candidate']} {'' if narrow else row['model']}", 28) for row in reversed(rows)]
     axes.set_yticks(range(len(rows)), names)
     axes.set(xlabel="validation accuracy", ylim=(-0.6, len(rows) - 0.4))
     axes.grid(visible=False, axis="y")

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.report.verdict import count, data_title, duration, moment
-from search.result import SearchResult, Selection, TrialResult
-from search.selection import LEVEL, expect
-from search.summary import param_text, parts_text, searched
+from search.report.verdict import count
+from search.result import SearchResult, Selection, TrialResult, moment
+from search.selection import expect
+from search.summary import param_text, parts_text, searched, source_text
+from search.words import duration
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
 LONGEST_REASON = 160
@@ -77,22 +78,19 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 
 def finalists(selection: Selection) -> list[dict[str, Any]]:
-    """The candidates of a selection as its verdict has them, None where it says nothing, each with the interval of its mean: the verdict's own of the
-    chosen one.
+    """The candidates of a selection as its verdict has them (none before), each with the interval of its mean: the verdict's own of the chosen one.
+    The leader is not behind itself.
     """
-    verdict = selection.verdict
-    unsaid = dict.fromkeys(("candidate", "model", "search_value", "mean", "std", "seeds", "accuracies", "difference", "p", "state", "reason", "ms_per_image"))
-    expected = verdict.get("expected") or {}
-    rows = []
-    for row in verdict.get("rows") or []:
-        low, high = row.get("low"), row.get("high")
-        if row.get("candidate") == verdict.get("candidate") and expected.get("low") is not None:
-            low, high = expected["low"], expected["high"]
-        elif low is None and len(row.get("accuracies") or []) > 1:
-            alone = expect(row["accuracies"], 1, verdict.get("level") or LEVEL)
+    verdict, rows = selection.verdict, []
+    for row in verdict.get("rows", []):
+        low = high = None
+        if row["candidate"] == verdict["candidate"]:
+            low, high = verdict["expected"]["low"], verdict["expected"]["high"]
+        elif row["seeds"] > 1:
+            alone = expect(row["accuracies"], 1, verdict["level"])
             low, high = alone.low, alone.high
-        leads = {"difference": None, "p": None} if row.get("candidate") == verdict.get("leader") else {}  # it is not behind itself
-        rows.append({**unsaid, **row, **leads, "low": low, "high": high})
+        leads = {"difference": None, "p": None} if row["candidate"] == verdict["leader"] else {}
+        rows.append({**row, **leads, "low": low, "high": high})
     return rows
 
 
@@ -103,7 +101,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
     versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in provenance.items() if name.startswith("version.") and value)
     places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
     return [
-        ("Data set", f"{data_title(result)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
+        ("Data set", f"{source_text(data)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
         ("Splits", f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}"),
         ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}"),
         ("Search", f"{experiment['algorithm']} + {experiment['scheduler']}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}"),

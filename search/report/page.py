@@ -11,9 +11,9 @@ from search.report import comparison, curves, facts, quality
 from search.report.answer import Evidence, evidence
 from search.report.figures import Picture, picture
 from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
-from search.report.verdict import count, data_title, tiles, verdict
+from search.report.verdict import count, tiles, verdict
 from search.result import SearchResult
-from search.summary import accuracy_text, models_table, ms_per_image, param_text, reference_rows, searched, short_names
+from search.summary import accuracy_text, models_table, ms_per_image, param_text, reference_rows, searched, short_names, source_text
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -33,7 +33,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         result=result,
         experiment=result.started["experiment"],
         data=result.started["data"],
-        title=data_title(result),
+        title=source_text(result.started["data"]),
         verdict=verdict(result),
         tiles=tiles(result),
         finalists=facts.finalists(result.selection) if result.selection is not None else [],

@@ -1,14 +1,14 @@
 """The verdict in words: what was asked, what is best, how sure that is, whether a network was needed, what the test said."""
 
 import math
-from datetime import UTC, datetime
 from statistics import NormalDist
 from typing import Any
 
 from search.report.answer import cost_of
 from search.result import Opening, SearchResult, TrialResult
-from search.selection import ALPHA, LEVEL, of_images
-from search.summary import is_baseline, ms_per_image, outcome_text, searched, short_names, source_text, value_text
+from search.selection import LEVEL, of_images
+from search.summary import GONE_ON, is_baseline, ms_per_image, outcome_text, searched, short_names, source_text, value_text
+from search.words import duration
 from trainables.errors import printable
 
 Sentence = tuple[str, str]
@@ -33,21 +33,6 @@ def points(difference: float) -> str:
     return f"{100 * abs(difference):.1f} points"
 
 
-def moment(time_ms: int) -> str:
-    """`25 November 2026, 21:03 UTC`."""
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%-d %B %Y, %H:%M} UTC"
-
-
-def duration(seconds: float) -> str:
-    """`28 s`, `12 min`, `3.4 h`."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def data_title(result: SearchResult) -> str:
-    """The data set's name, of a folder with the folder's own."""
-    return source_text(result.started["data"])
-
-
 def _asked(result: SearchResult) -> str:
     experiment, data = result.started["experiment"], result.started["data"]
     names = list(short_names(searched(result)).values())
@@ -56,7 +41,7 @@ def _asked(result: SearchResult) -> str:
     stopped = "those that fell behind" if any(trial.outcome == "stopped" for trial in result.trials.values()) else "none"
     until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(experiment["scheduler"], experiment["scheduler"])
     return (
-        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {data_title(result)} apart best? {how} search "
+        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {source_text(data)} apart best? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
@@ -95,7 +80,7 @@ def _folds(trial: TrialResult, images: int) -> str:
 
 def _sure(result: SearchResult) -> str:
     if result.selection is not None and result.selection.chosen is not None:
-        return _selected(result.selection.verdict, result.started["data"]["val"])
+        return _selected(result.selection.verdict, result.started["data"]["val"]) + (f" {GONE_ON}" if result.is_selection_old else "")
     answer, images = result.chosen, result.started["data"]["val"]
     if answer is None or not images:
         return ""
@@ -111,16 +96,13 @@ def _sure(result: SearchResult) -> str:
 
 
 def _selected(verdict: dict[str, Any], images: int) -> str:
-    expected, search_value = verdict.get("expected") or {}, verdict.get("search_value")
-    mean, low, high = (expected.get(name) for name in ("mean", "low", "high"))
-    if mean is None:
-        return ""
-    text = f"Trained anew with {count(expected.get('seeds') or 0, 'fresh seed')}, {percent(mean, images)} of the validation images are to be expected right"
-    if low is not None and high is not None:
-        text += f" ({verdict.get('level') or LEVEL:.0%} interval: {percent(low, images)} to {percent(high, images)})"
-    if search_value is not None:
-        text += f", {_beside(mean - search_value)} {percent(search_value, images)} that the search saw"
-    return f"{text}.{_compared(verdict)}"
+    expected, search_value = verdict["expected"], verdict["search_value"]
+    mean, low, high = (percent(expected[name], images) for name in ("mean", "low", "high"))
+    return (
+        f"Trained anew with {count(expected['seeds'], 'fresh seed')}, {mean} of the validation images are to be expected right "
+        f"({verdict['level']:.0%} interval: {low} to {high}), {_beside(expected['mean'] - search_value)} {percent(search_value, images)} that the search saw."
+        f"{_compared(verdict)}"
+    )
 
 
 def _beside(difference: float) -> str:
@@ -129,11 +111,10 @@ def _beside(difference: float) -> str:
 
 def _compared(verdict: dict[str, Any]) -> str:
     """What became of the other candidates."""
-    rows = verdict.get("rows") or []
-    tied, behind, worse = ([row["candidate"] for row in rows if row.get("state") in states] for states in (("tied",), ("behind",), ("worse", "dropped")))
+    tied, behind, worse = ([row["candidate"] for row in verdict["rows"] if row["state"] == state] for state in ("tied", "behind", "dropped"))
     text = ""
     if tied:
-        rate = f"{verdict.get('alpha') or ALPHA:.0%}"
+        rate = f"{verdict['alpha']:.0%}"
         text += f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the paired tests tell (error rate {rate}); the quickest was taken."
     if behind:
         text += f" {', '.join(behind)} {'is' if len(behind) == 1 else 'are'} behind, which may be chance."
@@ -195,10 +176,10 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     if answer is None:
         return []
     images, test, cost = result.started["data"]["val"], result.chosen_test, cost_of(result)
-    expected = result.selection.verdict.get("expected") or {} if result.selection is not None else {}
+    expected = result.selection.verdict.get("expected") if result.selection is not None else None
     found = [("validation accuracy", percent(answer.accuracy, images), f"{images:,} images")]
-    if expected.get("mean") is not None:
-        found = [("expected accuracy", percent(expected["mean"], images), f"validation, {count(expected.get('seeds') or 0, 'fresh seed')}")]
+    if expected is not None:
+        found = [("expected accuracy", percent(expected["mean"], images), f"validation, {count(expected['seeds'], 'fresh seed')}")]
     if test:
         found.append(("test accuracy", percent(test["accuracy"], test["images"]), f"{test['images']:,} images, unseen"))
     if times := cost.get("inference"):

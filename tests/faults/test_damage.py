@@ -179,9 +179,12 @@ def test_a_best_trial_without_its_checkpoint_is_passed_over(paused: Search, undi
     assert f"passed over: {best['trial_id']} ({best['val_accuracy']:.4f}), whose checkpoint is lost" in first.err
     assert first.summary["best"]["trial_id"] != best["trial_id"]
     assert first.summary["best"]["test_accuracy"] > 0.5
+    opened = [event["trial"] for event in paused.events("opened")]
+    assert opened == [first.summary["best"]["trial_id"]]
     before = paused.truth()
     second = paused.resume().finish()
     assert (second.code, second.summary["best"]) == (REFUSED, first.summary["best"])
+    assert [event["trial"] for event in paused.events("opened")] == opened
     assert paused.truth() == before
     assert_contract(paused, undisturbed=undisturbed[0])
 

@@ -99,21 +99,21 @@ def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, D
     assert "chosen before, among the same candidates with the same seeds; nothing is left to do" in again.err
 
 
-def test_a_later_opening_is_announced_with_the_one_before(sealed: Search, open_search: OpenSearch, tmp_path: Path) -> None:
-    """The first selection opens the test part; with more candidates there is a second verdict, and a second look."""
-    search = copy_of(sealed, open_search, tmp_path)
+def test_a_later_opening_is_announced_with_the_one_before(undisturbed: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path) -> None:
+    """A search that was not sealed has opened the test part at its end. A second selection goes on from the trainings of the first."""
+    search = copy_of(undisturbed[0], open_search, tmp_path)
     first = select(search, "--top", "1", "--seeds", "2").finish()
-    assert "opened before" not in first.err
     assert first.code == 0, first.err
+    (by_search, by_selection) = first.summary["openings"]
+    assert f"by search.run for {first.summary['candidate']}" in by_search
+    assert f"note: the test part was opened before: {by_search}" in first.err
+    assert by_selection not in first.err
     second = select(search, "--top", "2", "--seeds", "2").finish()
     assert second.code == 0, second.err
-    if second.summary["trial"] == first.summary["trial"]:
-        assert len(second.summary["openings"]) == 1
-    else:
-        assert f"the test part was opened before: {first.summary['openings'][0]}" in second.err
-        assert len(second.summary["openings"]) == 2
+    assert second.summary["openings"][:2] == [by_search, by_selection]
     assert len(search.events("selecting")) == 2
-    assert not {event["trial"] for event in search.events("suggested") if event.get("seed", 0) > 2}
+    trained = [event["trial"] for event in search.events("suggested") if event.get("repeat_of")]
+    assert len(trained) == len(set(trained)) == 4
 
 
 @pytest.mark.parametrize("epochs", [3, 11])

@@ -60,6 +60,13 @@ def test_with_folds_images_that_are_there_twice_are_counted(experiment: Experime
     assert said == "warning: 2 images of the training part occur there before: a network may be validated on what it was trained on."
 
 
+def test_what_means_nothing_with_folds_is_told(experiment: Experiment, dataset: Dataset) -> None:
+    idle = {"data.folds": 3, "data.val_fraction": 0.3}
+    (said,) = notes(changed(experiment, base=experiment.base.override(idle)), dataset)
+    assert said == "note: with folds there is no validation part of its own: leave out data.val_fraction."
+    assert list(notes(changed(experiment, base=experiment.base.override({"data.val_fraction": 0.3})), dataset)) == []
+
+
 @pytest.mark.parametrize(("count", "text"), [(1, "1 image cannot be read and is left out"), (1200, "1,200 images cannot be read and are left out")])
 def test_images_that_were_left_out_are_counted(experiment: Experiment, dataset: Dataset, count: int, text: str) -> None:
     assert list(notes(experiment, replace(dataset, skipped=count))) == [f"note: {text}."]

@@ -22,6 +22,7 @@ from search.report.page import render
 from search.report.verdict import percent, verdict
 from search.result import SearchResult
 from search.space import Cases, Choice, Float, Int, SearchSpace
+from search.summary import GONE_ON, selection_sentences
 from tests.browser import browser, look
 from tests.search.conftest import changed, evaluation, started_event
 from trainables.config import TrialConfig
@@ -115,11 +116,11 @@ def select(result: SearchResult) -> None:
     rows = [
         {"candidate": names[0], "model": "table2", "search_value": 0.95, "mean": 0.9, "std": 0.01, "seeds": 5, "accuracies": [0.89, 0.9, 0.91, 0.9, 0.9]},
         {"candidate": names[1], "model": SCRIPT, "search_value": 0.94, "mean": 0.89, "std": 0.02, "seeds": 5, "accuracies": [0.87, 0.87, 0.89, 0.91, 0.91]},
-        {"candidate": names[2], "model": "svm", "search_value": 0.93, "mean": None, "std": None, "seeds": None, "accuracies": None},
+        {"candidate": names[2], "model": "svm", "search_value": 0.93, "mean": 0.8, "std": 0.0141, "seeds": 2, "accuracies": [0.79, 0.81]},
     ]
-    states = [("chosen", 0.0, 1.0), ("tied", 0.01, 0.3), ("dropped", None, None)]
+    states = [("chosen", 0.0, 1.0), ("tied", 0.01, 0.3), ("dropped", 0.1, 0.001)]
     for row, (state, difference, p) in zip(rows, states, strict=True):
-        row |= {"state": state, "difference": difference, "p": p, "reason": "it fell behind" if state == "dropped" else None, "ms_per_image": 1.5}
+        row |= {"state": state, "difference": difference, "p": p, "reason": "it fell behind" if state == "dropped" else "", "ms_per_image": 1.5}
     expected = {"mean": 0.9, "low": 0.893, "high": 0.907, "std": 0.01, "seeds": 5}
     who = {"candidate": names[0], "leader": names[0], "trial": f"{names[0]}-s1"}
     told = {**who, "level": 0.95, "alpha": 0.05, "expected": expected, "search_value": 0.95, "rows": rows}
@@ -206,8 +207,6 @@ def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experim
     result = played(experiment, 30)
     select(result)
     assert result.selection is not None
-    result.selection.verdict = {"candidate": "t0001", "trial": "", "rows": [{"candidate": "t0001"}]}
-    assert "Trained again" in words(render(result))
     result.selection.verdict = {}
     assert "The selection has not come to its end: 1 training so far." in words(render(result))
 
@@ -237,6 +236,27 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
     assert "selection 77" in words(page)
 
 
+def test_a_candidate_whose_first_training_failed_has_a_row_without_figures(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    select(result)
+    assert result.selection is not None
+    nothing = {"mean": None, "std": None, "seeds": 0, "accuracies": [], "difference": None, "p": None, "ms_per_image": None}
+    rows = result.selection.verdict["rows"]
+    rows.append({**rows[-1], **nothing, "candidate": "t0030", "state": "failed", "reason": "t0030-s1 diverged: loss is inf"})
+    assert finalists(result.selection)[-1]["low"] is None
+    assert "t0030: t0030-s1 diverged: loss is inf" in words(render(result))
+
+
+def test_of_a_search_that_has_gone_on_the_choice_is_said_to_be_older(experiment: Experiment) -> None:
+    result = played(experiment, 30)
+    select(result)
+    assert GONE_ON not in dict(verdict(result))["How sure"]
+    assert GONE_ON not in selection_sentences(result)
+    result.apply(Event(10_000, BEGAN_MS + 10**6, "resumed", {"began_ms": BEGAN_MS + 10**6, "slots": 2}))
+    assert dict(verdict(result))["How sure"].endswith(GONE_ON)
+    assert selection_sentences(result)[-1] == GONE_ON
+
+
 def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> None:
     """Student's: 2.776 standard errors for five seeds; the chosen one's is what the selection said."""
     result = played(experiment, 30)
@@ -245,7 +265,7 @@ def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> N
     assert (chosen["low"], chosen["high"]) == (0.893, 0.907)
     assert (chosen["difference"], chosen["p"], tied["difference"], tied["p"]) == (None, None, 0.01, 0.3)
     assert (tied["low"], tied["high"]) == (pytest.approx(0.89 - 2.7764 * 0.02 / 5**0.5, abs=1e-5), pytest.approx(0.89 + 2.7764 * 0.02 / 5**0.5, abs=1e-5))
-    assert dropped["low"] is None
+    assert dropped["low"] == pytest.approx(0.8 - 12.7062 * 0.01, abs=1e-4)
 
 
 def test_a_share_is_said_as_precisely_as_its_images_tell() -> None:

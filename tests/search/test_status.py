@@ -6,9 +6,10 @@ import pytest
 from search.experiment import Experiment
 from search.journal import read
 from search.lease import Lease
-from search.status import duration, lines, table, why
+from search.status import lines, table, why
 from search.summary import markdown_summary
 from search.why import story
+from search.words import duration
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play, report
 

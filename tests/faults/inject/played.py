@@ -55,6 +55,10 @@ def prepare(threads):
     """Nothing to prepare."""
 
 
+def check(path):
+    """Its checkpoint is as whole as an empty file can be."""
+
+
 def evaluate(config, dataset, part, path, *, device="cpu"):
     """A perfect evaluation."""
     classes = list(dataset.classes)
