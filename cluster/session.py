@@ -99,10 +99,17 @@ def _no_orphans() -> Iterator[None]:
         yield
     except BaseException:
         for child in set(mine.children()) - before:
-            with suppress(psutil.Error):
-                for process in [*child.children(recursive=True), child]:
-                    process.kill()
+            _end_family(child)
         raise
+
+
+def _end_family(process: psutil.Process) -> None:
+    """Kill a process and all that it has started; it is held first, lest it start more meanwhile."""
+    with suppress(psutil.Error):
+        process.suspend()
+        for child in process.children():
+            _end_family(child)
+        process.kill()
 
 
 @contextmanager

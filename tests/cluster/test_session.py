@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from cluster.errors import NotReady
-from cluster.session import check_address
+from cluster.session import _no_orphans, check_address
 
 LISTENING = """
 import time
@@ -39,6 +42,45 @@ def test_a_local_session_listens_on_this_machine_only() -> None:
     assert mode.endswith("600")
     assert addresses
     assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
+
+
+FERTILE = """
+import subprocess, sys, time
+print("up", flush=True)
+for _ in range(2000):
+    subprocess.Popen(["sleep", "60"])
+    time.sleep(0.001)
+"""
+
+
+def start_and_break_off() -> "subprocess.Popen[bytes]":
+    with suppress(KeyboardInterrupt), _no_orphans():
+        child = subprocess.Popen([sys.executable, "-c", FERTILE], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        raise KeyboardInterrupt
+    return child
+
+
+def fertile_ones() -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get("FERTILE") == "yes" and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its children start processes while it looks for them."""
+    monkeypatch.setenv("FERTILE", "yes")
+    child = start_and_break_off()
+    assert child.stdout is not None
+    child.stdout.close()
+    child.wait()
+    end = time.monotonic() + 5
+    while left := fertile_ones():
+        assert time.monotonic() < end, f"{len(left)} processes live on"
 
 
 @pytest.mark.parametrize("address", ["", "nowhere", "ray://nowhere", ":6379", "host:port", "host:99999"])
