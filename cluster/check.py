@@ -1,0 +1,178 @@
+"""Is everything ready for `ray up`, and after it for a search? `python -m cluster.check FILE`: every problem at once, a line each.
+
+    python -m cluster.check cluster/onprem.yaml --storage s3://bucket/prefix --tracking http://mlflow.lan:5000
+
+FILE is read as `ray up` reads it. Fixed hosts (`provider: {type: local}`) are asked over ssh, all at once; machines of a cloud come and go,
+so there the account is asked, and the head where it is up. What cannot be checked is said to be so.
+Exit codes: 0 all well, 2 a mistake in the file or the command, 4 something is not ready.
+"""
+
+import argparse
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit, urlunsplit
+
+from cluster import account, judge, probe, remote, schema
+from cluster.judge import MISTAKE, Finding
+from cluster.probe import ERROR, UNCHECKED
+
+USAGE, NOT_READY = 2, 4
+MAX_AT_ONCE = 64
+ACTIVATES = re.compile(r"(?:\bsource|(?<![\w/])\.)\s+[\w./~$-]+/activate\b|\bexport PATH=[^;&|]+")
+RAY_IN_A_FOLDER = re.compile(r"([\w./~$-]+)/ray start\b")
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `error: ...` and leave with 2."""
+        self.exit(USAGE, f"error: {message}. See {self.prog} --help.\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check, print, and say by the exit code how it is."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = schema.read(options.file)
+    except schema.Unreadable as error:
+        findings = [Finding(MISTAKE, str(error))]
+    else:
+        findings = judge.folded([*about_file(config), *about_options(options), *about_machines(config, options.storage, options.tracking)])
+    errors = [one for one in findings if one.level in (ERROR, MISTAKE)]
+    for one in findings:
+        if one not in errors:
+            print(one)
+    sys.stdout.flush()
+    for one in errors:
+        print(one, file=sys.stderr)
+    return USAGE if any(one.level == MISTAKE for one in errors) else NOT_READY if errors else 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m cluster.check", description="Is everything ready for a cluster, and for a search on it?")
+    parser.add_argument("file", metavar="FILE", type=Path, help="the cluster's YAML file, as for ray up")
+    parser.add_argument("--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept", type=_storage)
+    parser.add_argument("--tracking", default=os.environ.get("MLFLOW_TRACKING_URI", ""), metavar="URI", help="MLflow's address; $MLFLOW_TRACKING_URI if set")
+    return parser
+
+
+def _storage(text: str) -> str:
+    if text and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?", text):
+        raise argparse.ArgumentTypeError(f"s3://BUCKET/PREFIX is needed, as all machines must see it (got '{text[:80]}')")
+    return text
+
+
+def about_file(config: Mapping[str, Any]) -> Iterator[Finding]:
+    """The schema and the security list."""
+    if not str(config.get("apiVersion", "")).startswith("ray.io/"):
+        yield from (Finding(MISTAKE, line) for line in schema.problems(config))
+
+
+def about_options(options: argparse.Namespace) -> Iterator[Finding]:
+    """What was not asked for."""
+    if not options.storage:
+        yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
+    if not options.tracking:
+        yield Finding(UNCHECKED, "MLflow (no --tracking URI)")
+    elif not is_server(options.tracking):
+        yield Finding(UNCHECKED, f"MLflow ('{options.tracking.partition(':')[0]}:' is not the address of a server that every machine can reach)")
+
+
+def is_server(uri: str) -> bool:
+    """Whether machines share it by its address."""
+    return uri.startswith(("http://", "https://"))
+
+
+def about_machines(config: Mapping[str, Any], storage: str, tracking: str) -> list[Finding]:
+    """Ask this machine, the hosts and the account at the same time, and judge what they say."""
+    request = _request(config, storage, tracking)
+    login = _login(tracking)
+    with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
+        here = pool.submit(probe.look, {**request, "login": login, "token": judge.token_paths(config)[1]})
+        if hosts := fixed_hosts(config):
+            visits = [pool.submit(remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}) for host in hosts]
+            return list(judge.judge(config, here.result(), [one.result() for one in visits]))
+        return _about_cloud(config, request, here, pool)
+
+
+def _about_cloud(config: Mapping[str, Any], request: Mapping[str, Any], here: "Future[dict[str, Any]]", pool: ThreadPoolExecutor) -> list[Finding]:
+    provider = config.get("provider")
+    kind = provider.get("type") if isinstance(provider, dict) else None
+    if kind != "aws":
+        return [Finding(UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"), *judge.judge(config, here.result(), [])]
+    asked = pool.submit(account.look, config).result()
+    findings = [Finding(*line) for line in asked.lines]
+    if not asked.head:
+        findings.append(Finding(UNCHECKED, "the nodes (no running head is known)"))
+        return [*findings, *judge.judge(config, here.result(), [])]
+    head = remote.visit(asked.head, _way(config), {**request, "is_head": True})
+    findings.append(Finding(UNCHECKED, "the workers (they come and go; what the head sees is checked)"))
+    return [*findings, *judge.judge(config, here.result(), [head])]
+
+
+def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
+    """The head and the workers of a file that names them, each once."""
+    provider = config.get("provider")
+    if not isinstance(provider, dict) or provider.get("type") != "local" or not provider.get("head_ip"):
+        return []
+    return list(dict.fromkeys(map(str, [provider["head_ip"], *(provider.get("worker_ips") or [])])))
+
+
+def _request(config: Mapping[str, Any], storage: str, tracking: str) -> dict[str, Any]:
+    """What every machine is asked. No secret goes along."""
+    starts = " ".join(judge.commands(config, "head_start_ray_commands"))
+    return {
+        "storage": storage,
+        "tracking": _without_login(tracking) if is_server(tracking) else "",
+        "place": {name: os.environ[name] for name in probe.PLACE if name in os.environ},
+        "nonce": secrets.token_hex(16),
+        "token": judge.token_paths(config)[0],
+        "gcs_port": _port(starts, "--port", 6379),
+        "dashboard_port": _port(starts, "--dashboard-port", 8265),
+    }
+
+
+def _port(command: str, option: str, default: int) -> int:
+    found = re.search(rf"(?<!\S){option}[= ]['\"]?(\d+)", command)
+    return int(found[1]) if found else default
+
+
+def _without_login(uri: str) -> str:
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _login(uri: str) -> str:
+    """MLflow's user and password, as MLflow's client finds them."""
+    parts = urlsplit(uri)
+    user, password = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME"), parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    return f"{user}:{password}" if user and password else ""
+
+
+def _way(config: Mapping[str, Any]) -> remote.Way:
+    auth, docker = config.get("auth") or {}, config.get("docker") or {}
+    starts = judge.commands(config, "head_start_ray_commands")
+    before = [text for command in starts for text in ACTIVATES.findall(command)]
+    before += [f'export PATH="{folder.replace("~", "$HOME", 1)}:$PATH"' for command in starts for folder in RAY_IN_A_FOLDER.findall(command)]
+    return remote.Way(
+        user=str(auth.get("ssh_user") or "ubuntu"),
+        key=str(auth.get("ssh_private_key") or ""),
+        proxy_command=str(auth.get("ssh_proxy_command") or ""),
+        container=str(docker.get("container_name") or "") if docker.get("image") else "",
+        before="".join(f"{text}; " for text in dict.fromkeys(before)),
+    )
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(130)

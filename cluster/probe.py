@@ -1,0 +1,236 @@
+"""What one machine sees of what a cluster needs. `cluster.check` runs it here, and sends its text to every host over ssh.
+
+It must stand alone: the standard library and boto3, and no syntax that Python 3.9 lacks, as a host with the wrong Python is to say so itself.
+A host prints three lines that begin with MARK: that it is ready, its clock right after a request came, and its answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+MARK = "cluster-probe "
+OK, ERROR, UNCHECKED = "ok", "error", "not checked"
+TIMEOUT_S = 5
+PLACE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EC2_METADATA_DISABLED")
+"""Where S3 is. A job gets these from whoever submits it, so the probe does too; keys are the host's own."""
+
+REFUSED_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthFailure")
+PERMISSION = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket", "delete": "s3:DeleteObject"}
+CANNOT = {"put": "writable", "get": "readable", "list": "listable", "delete": "deletable"}
+
+Line = tuple[str, str, str]
+"""Whether it is well, what was seen, and what to do."""
+
+
+def look(request: dict[str, Any]) -> dict[str, Any]:
+    """Everything that can be seen from this machine; what takes time is done at once."""
+    for name, value in request.get("place", {}).items():
+        os.environ.setdefault(name, value)
+    with ThreadPoolExecutor() as pool:
+        lines = [pool.submit(storage, request["storage"])] if request.get("storage") else []
+        lines += [pool.submit(mlflow, request["tracking"], request.get("login", ""))] if request.get("tracking") else []
+        cards = pool.submit(gpus)
+        door = pool.submit(dashboard, request["host"], request["dashboard_port"]) if request.get("is_head") else None
+        return {
+            "python": platform.python_version(),
+            "ray": ray_version(),
+            "rsync": shutil.which("rsync") is not None,
+            "token": token(request["token"], request["nonce"]),
+            "is_up": bool(request.get("is_head")) and any(listens(host, request["gcs_port"]) for host in (request["host"], "127.0.0.1")),
+            "gpus": cards.result(),
+            "has_card": has_card(),
+            "door": door.result() if door else None,
+            "lines": [one for future in lines for one in future.result()],
+        }
+
+
+def ray_version() -> str | None:
+    """Ray's version by its package's own words; importing it would take seconds."""
+    try:
+        return metadata.version("ray")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def token(name: str, nonce: str) -> dict[str, str] | None:
+    """The mode of Ray's token file, and a digest by which two machines see whether they have the same one."""
+    path = Path(name).expanduser()
+    try:
+        text = path.read_text().strip()
+        return {"mode": f"{path.stat().st_mode & 0o777:04o}", "digest": hashlib.sha256(f"{nonce}{text}".encode()).hexdigest()}
+    except OSError:
+        return None
+
+
+def gpus() -> int | None:
+    """How many NVIDIA GPUs the driver shows; None where it is not installed or does not answer."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def has_card() -> bool:
+    """Whether an NVIDIA display or compute card sits on the bus, driver or not."""
+    for device in Path("/sys/bus/pci/devices").glob("*"):
+        try:
+            if (device / "vendor").read_text().strip() == "0x10de" and (device / "class").read_text().startswith("0x03"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether anything takes a connection there."""
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def dashboard(host: str, port: int) -> int | None:
+    """What the door for jobs answers to someone without a token: 401 where tokens are asked for, 200 where anybody may run code."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for name in ("127.0.0.1", host):
+        try:
+            with direct.open(f"http://{name}:{port}/api/jobs/", timeout=TIMEOUT_S) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def mlflow(uri: str, login: str = "") -> list[Line]:
+    """Ask MLflow for an experiment as a client does: unlike its health page, that door looks at the Host header and the login."""
+    host = uri.partition("://")[2].partition("/")[0]
+    request = urllib.request.Request(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1")
+    if login:
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            json.load(answer)
+    except urllib.error.HTTPError as error:
+        return [_refused_by_mlflow(uri, host, error, bool(login))]
+    except ValueError:
+        return [(ERROR, f"what answers at {uri} is not MLflow", "Correct --tracking.")]
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return [(ERROR, f"MLflow is not reachable at {uri} ({reason})", "Start it, open its port to the cluster's network, or correct --tracking.")]
+    return [(OK, f"MLflow answers at {uri}", "")]
+
+
+def _refused_by_mlflow(uri: str, host: str, error: urllib.error.HTTPError, has_login: bool) -> Line:
+    text = error.read(200).decode(errors="replace")
+    if error.code == 403 and "host header" in text.lower():
+        return ERROR, f"MLflow at {uri} refuses the Host header '{host}' (HTTP 403)", f"Start it with --allowed-hosts '{host}', or name it as it is allowed."
+    if error.code == 401 and not has_login:
+        return OK, f"MLflow answers at {uri} and asks for a login", ""
+    if error.code in (401, 403):
+        return ERROR, f"MLflow at {uri} refuses the login (HTTP {error.code})", "Correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+    return ERROR, f"what answers at {uri} is not MLflow, or is ill (HTTP {error.code})", "Correct --tracking, or look at the server's log."
+
+
+def storage(url: str) -> list[Line]:
+    """Put an object, put it again (which must be refused: a search's lock needs that), read, list and delete it."""
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    key = "/".join(filter(None, [prefix.strip("/"), f".check-{uuid.uuid4().hex}"]))
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        return [(ERROR, "boto3 is not installed", "Install it: pip install boto3.")]
+    step = "put"
+    try:
+        options = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2, "mode": "standard"})
+        client = boto3.client("s3", config=options)
+        client.put_object(Bucket=bucket, Key=key, Body=b"probe", IfNoneMatch="*")
+        refuses = _refuses_a_second(client, bucket, key, ClientError)
+        step = "get"
+        is_same = client.get_object(Bucket=bucket, Key=key)["Body"].read() == b"probe"
+        step = "list"
+        listed = client.list_objects_v2(Bucket=bucket, Prefix=key).get("KeyCount")
+        step = "delete"
+        client.delete_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        return [_refused_by_s3(bucket, prefix, step, error.response)]
+    except (BotoCoreError, ValueError) as error:
+        return [_unreachable(url, type(error).__name__, str(error))]
+    if not refuses:
+        remedy = "Two drivers could take the same search: use a storage that honours If-None-Match."
+        return [(ERROR, f"bucket '{bucket}' takes a conditional put twice", remedy)]
+    if not is_same or not listed:
+        return [(ERROR, f"bucket '{bucket}' does not show what was just written to it", "Use a storage that is consistent.")]
+    return [(OK, f"bucket '{bucket}' is writable, readable and deletable, and refuses a second conditional put", "")]
+
+
+def _refuses_a_second(client: Any, bucket: str, key: str, failure: type[Exception]) -> bool:
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=b"second", IfNoneMatch="*")
+    except failure as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):  # type: ignore[attr-defined]
+            return True
+        raise
+    return False
+
+
+def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any]) -> Line:
+    code, status = response["Error"].get("Code", ""), response["ResponseMetadata"].get("HTTPStatusCode")
+    if code == "NoSuchBucket":
+        return ERROR, f"bucket '{bucket}' does not exist", "Create it, or correct --storage."
+    if code == "RequestTimeTooSkewed":
+        return ERROR, "S3 refuses the machine's clock", "Set it by NTP."
+    if code in REFUSED_KEYS:
+        return ERROR, f"S3 refuses the credentials ({code})", "Renew them."
+    if status == 403:
+        place = bucket if step == "list" else "/".join(filter(None, [bucket, prefix.strip("/"), "*"]))
+        return ERROR, f"bucket '{bucket}' is not {CANNOT[step]} ({code})", f"Allow {PERMISSION[step]} on arn:aws:s3:::{place}."
+    return ERROR, f"bucket '{bucket}' is not {CANNOT[step]} ({code}, HTTP {status})", "Look at the storage's own log, and try again."
+
+
+def _unreachable(url: str, kind: str, text: str) -> Line:
+    if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
+        return ERROR, f"no AWS credentials for {url}", "Give the machine an instance profile, or the user ~/.aws/credentials."
+    if kind == "NoRegionError":
+        return ERROR, f"no AWS region for {url}", "Set AWS_DEFAULT_REGION."
+    return ERROR, f"S3 is not reachable for {url} ({text.rstrip('.')})", "Correct AWS_ENDPOINT_URL, or open the way to it."
+
+
+def _say(what: Any) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(what)}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Be a host: answer the one request that comes on stdin."""
+    _say("ready")
+    request = json.loads(sys.stdin.readline())
+    _say(time.time())
+    _say(look(request))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A cluster's file for `ray up`: read without surprises, and held against Ray's own schema and the rules that Ray only tells in mid-start."""
+
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_BYTES = 1_000_000
+
+
+class Unreadable(ValueError):
+    """The file is not there, or no mapping."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file's content; no object is made of it.
+
+    Raises:
+        Unreadable: with a line that names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise Unreadable(f"{path} is larger than 1 MB.")
+        config = yaml.safe_load(text)
+    except OSError as error:
+        raise Unreadable(f"{path} cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}" if mark else ""
+        raise Unreadable(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or error}).") from error
+    if not isinstance(config, dict):
+        raise Unreadable(f"{path}: expected keys and values, such as 'cluster_name: search'.")
+    return config
+
+
+def problems(config: Mapping[str, Any]) -> list[str]:
+    """What `ray up` would refuse, or stumble over later; a line each."""
+    import jsonschema  # type: ignore[import-untyped]
+
+    package = importlib.util.find_spec("ray")
+    assert package is not None
+    assert package.origin is not None
+    schema = json.loads((Path(package.origin).parent / "autoscaler" / "ray-schema.json").read_text())
+    is_local = isinstance(config.get("provider"), dict) and config["provider"].get("type") == "local"
+    plain = {key: value for key, value in config.items() if not (is_local and key == "min_workers")}  # which Ray itself takes away first
+    found = [f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: {error.message[:300]}." for error in _errors(jsonschema, schema, plain)]
+    if found:
+        return found
+    return list(_fixed(config) if is_local else _typed(config))
+
+
+def _errors(jsonschema: Any, schema: Any, config: Any) -> list[Any]:
+    return sorted(jsonschema.Draft7Validator(schema).iter_errors(config), key=lambda error: error.json_path)
+
+
+def _fixed(config: Mapping[str, Any]) -> Iterator[str]:
+    """For hosts that are there already."""
+    provider = config["provider"]
+    for key in ("available_node_types", "head_node_type", "head_node", "worker_nodes"):
+        if config.get(key):
+            yield f"{key}: not for fixed hosts. Leave it out."
+    if not config.get("auth", {}).get("ssh_user"):
+        yield "auth.ssh_user is missing. Name the user who logs in on every host."
+    if "coordinator_address" in provider:
+        return
+    if not provider.get("head_ip") or not isinstance(provider.get("worker_ips"), list):
+        yield "provider needs head_ip and the list worker_ips."
+        return
+    for host, count in Counter([provider["head_ip"], *provider["worker_ips"]]).items():
+        if count > 1:
+            yield f"provider names {host} {count} times. A host is the head or one worker."
+
+
+def _typed(config: Mapping[str, Any]) -> Iterator[str]:
+    """For machines that are started as they are needed."""
+    kinds, head = config.get("available_node_types"), config.get("head_node_type")
+    if not kinds:
+        yield "available_node_types is missing. Copy it from cluster/cluster.yaml."
+        return
+    if head not in kinds:
+        yield f"head_node_type is '{head}'. It must be one of available_node_types: {', '.join(kinds)}."
+    least, most = sum(kind.get("min_workers", 0) for kind in kinds.values()), config.get("max_workers", 2)
+    if least > most:
+        yield f"max_workers is {most}, and the node types' min_workers add up to {least}. Raise it."
