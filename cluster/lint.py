@@ -1,0 +1,229 @@
+"""What is unsafe in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob for Kubernetes. Reads the parsed file and nothing else.
+
+Most rules stand against a default of Ray's: ssh open to the whole internet, full rights over EC2 and S3 for the head, a nightly build
+of Ray on every node, machines that are stopped instead of given back.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+Config = dict[str, Any]
+
+EVERYWHERE = {"0.0.0.0/0", "::/0"}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+TOKEN_FILE = "~/.ray/auth_token"
+
+SECRETS = {
+    "an AWS access key": re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
+    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"),
+    "a password in an address": re.compile(r"://[^/\s:@]+:[^/\s@$]+@"),
+    "a secret": re.compile(r"(?i)\b\w*(secret|password|passwd|auth_token|secret_access_key)\w*\s*[=:]\s*['\"]?[^\s'\"$~/;{}()]{8,}"),
+}
+SECRET_NAME = re.compile(r"(?i)(secret|password|passwd|token|access_key)")
+PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
+RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
+COMMANDS = (
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+
+
+def problems(config: Config) -> list[str]:
+    """What is wrong, a line each: what came, and what to do. Nothing where all is well."""
+    if str(config.get("apiVersion", "")).startswith("ray.io/"):
+        return [*_open_networks(config), *_secrets(config), *_kubernetes(config)]
+    found = [*_open_networks(config), *_secrets(config), *_start_commands(config), *_token_file(config), *_versions(config)]
+    return found + (list(_aws(config)) if _provider(config).get("type") == "aws" else [])
+
+
+def open_doors(permissions: list[Config], where: str) -> list[str]:
+    """What a security group's inbound rules, in EC2's form, let in from outside beyond ssh from one network."""
+    found = []
+    for rule in permissions:
+        sources = [each.get("CidrIp") or each.get("CidrIpv6") for each in [*rule.get("IpRanges", []), *rule.get("Ipv6Ranges", [])]]
+        ssh = (rule.get("IpProtocol"), rule.get("FromPort"), rule.get("ToPort")) == ("tcp", 22, 22)
+        if EVERYWHERE & set(sources):
+            found.append(f"{where} lets in the whole internet ({', '.join(sorted(EVERYWHERE & set(sources)))}). Allow one network, such as 203.0.113.7/32.")
+        elif sources and not ssh:
+            found.append(f"{where} opens more than ssh (port {rule.get('FromPort', 'any')}) to {', '.join(map(str, sources))}. Reach the cluster through ssh.")
+    return found
+
+
+def _provider(config: Config) -> Config:
+    provider = config.get("provider")
+    return provider if isinstance(provider, dict) else {}
+
+
+def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in the file, with the keys that lead to it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _strings(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner, where)
+    elif isinstance(value, str):
+        yield where, value
+
+
+def _open_networks(config: Config) -> Iterator[str]:
+    for where, text in _strings(config):
+        for network in sorted(EVERYWHERE):
+            if network in text:
+                yield f"{where} lets in the whole internet ({network}). Allow one network, such as 203.0.113.7/32."
+
+
+def _secrets(config: Config) -> Iterator[str]:
+    """The value itself is never part of the line."""
+    for where, text in _strings(config):
+        for what, pattern in SECRETS.items():
+            if pattern.search(text):
+                yield f"{where} holds {what}. Files are copied and shared: use an instance profile, or name the file or secret that holds it."
+                break
+    if _provider(config).get("aws_credentials"):
+        yield "provider.aws_credentials holds credentials. Leave it out: ray up uses your own login, and the nodes their instance profile."
+
+
+def _commands(config: Config, name: str) -> list[str]:
+    return [str(command) for command in config.get(name) or []]
+
+
+def _start_commands(config: Config) -> Iterator[str]:
+    for who in ("head", "worker"):
+        name = f"{who}_start_ray_commands"
+        commands = _commands(config, name)
+        starts = [command for command in commands if "ray start" in command]
+        if not starts:
+            yield f"{name} starts no Ray. Without it Ray's own commands are taken, which ask for no token: copy them from cluster/cluster.yaml."
+        for command in starts:
+            yield from _start_command(command, name, commands)
+
+
+def _start_command(command: str, name: str, commands: list[str]) -> Iterator[str]:
+    before, _, options = command.partition("ray start")
+    if not re.search(r"\bRAY_AUTH_MODE=['\"]?token\b", before):
+        yield f"{name} starts Ray without a token. Put 'export RAY_AUTH_MODE=token;' before 'ray start'."
+    elif not re.search(r"chmod (0?600|go=|go-rwx)", " ".join(commands[: commands.index(command)]) + before):
+        yield f"{name} leaves the token readable by every user of the machine. Put 'chmod 600 {TOKEN_FILE};' before 'ray start'."
+    host = re.search(r"--dashboard-host[= ]['\"]?([^\s'\";]+)", options)
+    if host and host[1] not in LOOPBACK:
+        yield f"{name} opens the dashboard on {host[1]}. Use --dashboard-host=127.0.0.1, and reach it through ssh ('ray dashboard FILE')."
+    if "--head" in options and "--disable-usage-stats" not in options and "RAY_USAGE_STATS_ENABLED=0" not in before:
+        yield f"{name} lets Ray report its use to its makers. Add --disable-usage-stats to 'ray start --head'."
+
+
+def _token_file(config: Config) -> Iterator[str]:
+    if not any("auth_token" in str(remote) for remote in config.get("file_mounts") or {}):
+        yield f"file_mounts brings no token to the nodes. Make one with 'ray get-auth-token --generate', and add '{TOKEN_FILE}: {TOKEN_FILE}'."
+
+
+def _versions(config: Config) -> Iterator[str]:
+    for name in COMMANDS:
+        for command in _commands(config, name):
+            yield from _unpinned(command, name)
+    pins = {first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)}
+    if len(pins) > 1:
+        yield f"the nodes get different versions of Ray ({', '.join(sorted(pins))}). Name one version everywhere: they would refuse each other."
+    for where, text in _strings(config.get("docker") or {}, "docker"):
+        if where.endswith("image") and _floating(text):
+            yield f"{where} '{text}' is not pinned. Name a version, such as rayproject/ray:2.60.0-py311-gpu."
+
+
+def _unpinned(command: str, name: str) -> Iterator[str]:
+    """A requirement without `==`; options, and the files and networks that they name, are none."""
+    for listed in PIP_INSTALL.findall(command):
+        words = [word.strip("'\"") for word in listed.split()]
+        wanted = [word for before, word in zip(["", *words], words, strict=False) if not word.startswith("-") and before not in ("-r", "-c", "--python")]
+        for word in wanted:
+            if "==" not in word:
+                yield f"{name} installs '{word}' in whatever version there is that day. Pin it: '{word}==...'."
+
+
+def _floating(image: str) -> bool:
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return "@sha256:" not in image and (not tag or any(word in tag for word in ("latest", "nightly")))
+
+
+def _aws(config: Config) -> Iterator[str]:
+    provider, types, head = _provider(config), config.get("available_node_types") or {}, config.get("head_node_type")
+    if provider.get("cache_stopped_nodes", True) is not False:
+        yield "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, whose disks cost money. Set it to false."
+    if "setup_commands" not in config:
+        yield "setup_commands is missing: Ray's own would install its nightly build for another Python. Copy them from cluster/cluster.yaml."
+    yield from open_doors((provider.get("security_group") or {}).get("IpPermissions") or [], "provider.security_group")
+    for name, node_type in types.items():
+        node = node_type.get("node_config") or {}
+        yield from _aws_node(node, f"available_node_types.{name}.node_config")
+        if name == head:
+            yield from _aws_head(node_type, node, name)
+        elif _profile(node) and _profile(node) == _profile((types.get(head) or {}).get("node_config") or {}):
+            yield f"{name} has the head's instance profile, which may start machines. Give workers one of their own."
+
+
+def _profile(node: Config) -> str:
+    profile = node.get("IamInstanceProfile") or {}
+    return str(profile.get("Name") or profile.get("Arn") or "")
+
+
+def _aws_node(node: Config, where: str) -> Iterator[str]:
+    groups, image = node.get("SecurityGroupIds") or [], str(node.get("ImageId", ""))
+    if not groups:
+        yield f"{where} names no SecurityGroupIds: Ray would make a group with ssh open to 0.0.0.0/0. Name the group that cluster/aws/stack.yaml makes."
+    for group in groups:
+        if not re.fullmatch(r"sg-[0-9a-f]{8,17}", str(group)):
+            yield f"{where}.SecurityGroupIds: '{group}' is not the id of a security group. Put in the stack's SecurityGroup, such as sg-0123456789abcdef0."
+    if not re.fullmatch(r"ami-[0-9a-f]{8,17}", image):
+        yield f"{where}.ImageId: '{image}' is not the id of an image. Put in the stack's Image, such as ami-0123456789abcdef0; Ray's own is years old."
+    if not _profile(node):
+        yield f"{where} names no IamInstanceProfile: Ray would give the head full rights over EC2 and S3, and workers none. Name those of the stack."
+    if (node.get("MetadataOptions") or {}).get("HttpTokens") != "required":
+        yield f"{where} does not require IMDSv2: any program on the node could fetch its credentials. Set MetadataOptions: {{HttpTokens: required}}."
+    disks = [disk.get("Ebs") or {} for disk in node.get("BlockDeviceMappings") or []]
+    if not disks or not all(disk.get("Encrypted") is True for disk in disks):
+        yield f"{where} has a disk that is not encrypted. Set BlockDeviceMappings with Ebs: {{Encrypted: true}}."
+
+
+def _aws_head(node_type: Config, node: Config, name: str) -> Iterator[str]:
+    if (node_type.get("resources") or {}).get("CPU") != 0:
+        yield f"{name}: trials would run on the head beside Ray's own processes. Set resources: {{CPU: 0}}."
+    if (node.get("InstanceMarketOptions") or {}).get("MarketType") == "spot":
+        yield f"{name}: the head is a spot instance; with it the whole cluster would go. Leave out InstanceMarketOptions."
+
+
+def _kubernetes(config: Config) -> Iterator[str]:
+    spec = config.get("spec") or {}
+    cluster = spec.get("rayClusterSpec") or (spec if "headGroupSpec" in spec else {})
+    head, workers = cluster.get("headGroupSpec") or {}, cluster.get("workerGroupSpecs") or []
+    if (cluster.get("authOptions") or {}).get("mode") != "token":
+        yield "rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}."
+    if (kind := head.get("serviceType", "ClusterIP")) != "ClusterIP":
+        yield f"headGroupSpec.serviceType {kind} can be reached from outside. Use ClusterIP, and 'kubectl port-forward'."
+    if str((head.get("rayStartParams") or {}).get("num-cpus")) != "0":
+        yield 'headGroupSpec: trials would run on the head. Set rayStartParams: {num-cpus: "0"}.'
+    pods = [("headGroupSpec", head), *((str(group.get("groupName", "workerGroupSpecs")), group) for group in workers)]
+    for where, group in pods:
+        yield from _pod(((group.get("template") or {}).get("spec")) or {}, where)
+    if submitter := (spec.get("submitterPodTemplate") or {}).get("spec"):
+        yield from _pod(submitter, "submitterPodTemplate")
+    images = {pin[1] or pin[0] for _, text in _strings(config) for pin in RAY_PIN.findall(text)} | {str(cluster.get("rayVersion"))}
+    if len(images) > 1:
+        yield f"the images and rayVersion name different versions of Ray ({', '.join(sorted(images))}). Name one everywhere."
+
+
+def _pod(pod: Config, where: str) -> Iterator[str]:
+    if pod.get("hostNetwork"):
+        yield f"{where} uses the host's network, past every network policy. Leave out hostNetwork."
+    for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
+        context = {**(pod.get("securityContext") or {}), **(container.get("securityContext") or {})}
+        if context.get("runAsNonRoot") is not True or context.get("privileged") or context.get("allowPrivilegeEscalation") is not False:
+            yield f"{where} may run as root. Set securityContext: {{runAsNonRoot: true}} and, in the container, {{allowPrivilegeEscalation: false}}."
+        if _floating(image := str(container.get("image", ""))):
+            yield f"{where}: the image '{image}' is not pinned. Name a version."
+        for variable in container.get("env") or []:
+            if SECRET_NAME.search(str(variable.get("name"))) and variable.get("value"):
+                yield f"{where}: {variable['name']} stands in the file. Use valueFrom: {{secretKeyRef: ...}}."
