@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
-from cluster import account, judge, probe, remote, schema
+from cluster import account, judge, lint, probe, remote, schema
 from cluster.judge import MISTAKE, Finding
-from cluster.probe import ERROR, UNCHECKED
+from cluster.probe import ERROR, OK, UNCHECKED
 
 USAGE, NOT_READY = 2, 4
 MAX_AT_ONCE = 64
@@ -72,7 +72,18 @@ def _storage(text: str) -> str:
 def about_file(config: Mapping[str, Any]) -> Iterator[Finding]:
     """The schema and the security list."""
     if not str(config.get("apiVersion", "")).startswith("ray.io/"):
-        yield from (Finding(MISTAKE, line) for line in schema.problems(config))
+        if wrong := schema.problems(config):
+            yield from (Finding(MISTAKE, line) for line in wrong)
+        else:
+            yield Finding(OK, "the file is what ray up reads")
+    try:
+        unsafe = lint.problems(dict(config))
+    except (AttributeError, KeyError, TypeError):
+        yield Finding(UNCHECKED, "the security list (the file has another form than it expects)")
+        return
+    yield from (Finding(MISTAKE, line) for line in unsafe)
+    if not unsafe:
+        yield Finding(OK, "nothing in the file is on the security list")
 
 
 def about_options(options: argparse.Namespace) -> Iterator[Finding]:

@@ -162,7 +162,8 @@ def storage(url: str) -> list[Line]:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        return [(ERROR, "boto3 is not installed", "Install it: pip install boto3.")]
+        is_bare = ray_version() is None  # nothing of ours is there yet, which is said elsewhere
+        return [(UNCHECKED, "the bucket (boto3 is not there yet)", "") if is_bare else (ERROR, "boto3 is not installed", "Install it: pip install boto3.")]
     step = "put"
     try:
         options = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2, "mode": "standard"})
@@ -176,7 +177,7 @@ def storage(url: str) -> list[Line]:
         step = "delete"
         client.delete_object(Bucket=bucket, Key=key)
     except ClientError as error:
-        return [_refused_by_s3(bucket, prefix, step, error.response)]
+        return [_refused_by_s3(bucket, prefix, step, error.response, is_there=_is_there(client, bucket, ClientError))]
     except (BotoCoreError, ValueError) as error:
         return [_unreachable(url, type(error).__name__, str(error))]
     if not refuses:
@@ -197,9 +198,18 @@ def _refuses_a_second(client: Any, bucket: str, key: str, failure: type[Exceptio
     return False
 
 
-def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any]) -> Line:
+def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
+    """Whether a bucket of this name is known: to someone who may not write there, some servers only say that it is forbidden."""
+    try:
+        client.head_bucket(Bucket=bucket)
+    except failure as error:
+        return bool(error.response["ResponseMetadata"].get("HTTPStatusCode") != 404)  # type: ignore[attr-defined]
+    return True
+
+
+def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any], *, is_there: bool) -> Line:
     code, status = response["Error"].get("Code", ""), response["ResponseMetadata"].get("HTTPStatusCode")
-    if code == "NoSuchBucket":
+    if code == "NoSuchBucket" or not is_there:
         return ERROR, f"bucket '{bucket}' does not exist", "Create it, or correct --storage."
     if code == "RequestTimeTooSkewed":
         return ERROR, "S3 refuses the machine's clock", "Set it by NTP."

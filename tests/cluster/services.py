@@ -146,8 +146,10 @@ def checked(
 
 
 @contextmanager
-def seaweedfs(folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = (), bucket: str = "bucket") -> Iterator[S3]:
-    """An S3 server; it refuses whoever has no key."""
+def seaweedfs(
+    folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = (), bucket: str = "bucket", others: Sequence[Mapping[str, object]] = ()
+) -> Iterator[S3]:
+    """An S3 server; it refuses whoever has no key. `others` are more users, in SeaweedFS's words."""
     weed = Path(sys.executable).with_name("weed")
     needs(weed)
     data = folder / "seaweedfs"
@@ -157,7 +159,8 @@ def seaweedfs(folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = 
     key, secret = f"AK{secrets.token_hex(9)}", secrets.token_hex(20)
     users = folder / "seaweedfs.json"
     credentials = [{"accessKey": key, "secretKey": secret}]
-    users.write_text(json.dumps({"identities": [{"name": "tests", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}))
+    tests = {"name": "tests", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    users.write_text(json.dumps({"identities": [tests, *others]}))
     users.chmod(0o600)
     options = [
         "-master.volumeSizeLimitMB=64",
@@ -169,7 +172,8 @@ def seaweedfs(folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = 
     ]
     command = [weed, "server", f"-ip={host}", f"-ip.bind={host}", f"-dir={data}", "-s3", f"-s3.config={users}", *options]
     log = folder / "seaweedfs.log"
-    with running([*inside, *command, *(f"-{name}={port}" for name, port in ports.items())], log, stop=signal.SIGINT) as process:
+    # By any other signal it would take more than 15 s to end.
+    with running([*inside, *command, *(f"-{name}={port}" for name, port in ports.items())], log, stop=signal.SIGKILL) as process:
         server = S3(endpoint=f"http://{host}:{ports['s3.port']}", bucket=bucket, key=key, secret=secret, process=process)
         checked(process, inside, ASK, server.endpoint, READY_S, log=log)
         checked(process, inside, MAKE_BUCKET, bucket, READY_S, log=log, environment=server.environment)
