@@ -36,7 +36,9 @@ def look(config: Mapping[str, Any]) -> Account:
     try:
         return _look(config)
     except (BotoCoreError, ClientError) as error:
-        return Account([(UNCHECKED, f"the AWS account, its quotas and a running head ({str(error).rstrip('.')})", "")])
+        return Account([_unasked("the AWS account, its quotas and a running head", error)])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return Account([_unasked("the AWS account, its quotas and a running head", f"the file lacks what it takes to ask: {error}")])
 
 
 def _look(config: Mapping[str, Any]) -> Account:
@@ -66,7 +68,7 @@ def _look(config: Mapping[str, Any]) -> Account:
     return Account(lines, head)
 
 
-def _unasked(what: str, error: Exception) -> Line:
+def _unasked(what: str, error: object) -> Line:
     return UNCHECKED, f"{what} ({str(error).rstrip('.')})", ""
 
 

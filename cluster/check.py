@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except schema.Unreadable as error:
         findings = [Finding(MISTAKE, str(error))]
     else:
-        findings = judge.folded([*about_file(config), *about_options(options), *about_machines(config, options.storage, options.tracking)])
+        findings = judge.folded([*about_file(config), *about_options(options), *about_machines(sound(config), options.storage, options.tracking)])
     errors = [one for one in findings if one.level in (ERROR, MISTAKE)]
     for one in findings:
         if one not in errors:
@@ -84,6 +84,15 @@ def about_file(config: Mapping[str, Any]) -> Iterator[Finding]:
     yield from (Finding(MISTAKE, line) for line in unsafe)
     if not unsafe:
         yield Finding(OK, "nothing in the file is on the security list")
+
+
+def sound(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The file without what has another form than `ray up` reads, which is told of once; the rest is looked at all the same."""
+    forms: dict[str, type] = dict.fromkeys(("provider", "auth", "docker", "file_mounts", "available_node_types"), dict)
+    forms |= {key: list for key in config if str(key).endswith("_commands")}
+    kept: dict[str, Any] = {key: value for key, value in config.items() if isinstance(value, forms.get(key, object))}
+    kinds = {name: kind for name, kind in kept.get("available_node_types", {}).items() if isinstance(kind, dict)}
+    return kept | ({"available_node_types": kinds} if kinds else {})
 
 
 def about_options(options: argparse.Namespace) -> Iterator[Finding]:

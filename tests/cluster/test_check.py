@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from moto.server import ThreadedMotoServer
 
-from tests.cluster.services import S3, free_ports, mlflow_server, seaweedfs
+from cluster import account, check, judge, probe, schema
+from cluster.remote import Visit
+from tests.cluster.services import S3, free_ports, mlflow_server, running, seaweedfs
 from tests.cluster.sshd import free_address, make_key, needs_sshd, ssh_host
 
 ROOT = Path(__file__).parents[2]
@@ -78,12 +83,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     key = make_key(folder / "id")
     bashrc = f"echo Welcome to this host\nexport PATH={Path(sys.executable).parent}:$PATH\n"
     late = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+60", "FAKETIME_DONT_FAKE_MONOTONIC": "1"} if FAKETIME.exists() else {}
-    with ExitStack() as running:
-        enter = running.enter_context
+    with ExitStack() as services:
+        enter = services.enter_context
         bucket = enter(seaweedfs(folder, others=[USER]))
-        boto3.client("s3", endpoint_url=bucket.endpoint, aws_access_key_id=bucket.key, aws_secret_access_key=bucket.secret, region_name="us-east-1").create_bucket(
-            Bucket="readonly"
-        )
+        boto3.client(
+            "s3", endpoint_url=bucket.endpoint, aws_access_key_id=bucket.key, aws_secret_access_key=bucket.secret, region_name="us-east-1"
+        ).create_bucket(Bucket="readonly")
         place = Place(
             folder=folder,
             key=key,
@@ -221,8 +226,265 @@ def test_everything_at_once(place: Place) -> None:
     assert len(lines) == 6
 
 
-def aws_file(folder: Path, **changes: Any) -> Path:
-    """The AWS file of this project, filled in and changed."""
-    file = folder / "aws.yaml"
-    file.write_text(yaml.safe_dump(changes))
-    return file
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cluster_that_is_up(place: Place) -> None:
+    """Its door asks for a token; on one host the token is readable by all, on another it is an old one."""
+    config = place.config()
+    config["provider"]["worker_ips"] = [place.worker, place.late]
+    for name, text, mode in (("head", "0123456789abcdef", 0o600), ("worker", "0123456789abcdef", 0o644), ("late", "of yesterday", 0o600)):
+        token = place.folder / name / ".ray/auth_token"
+        token.parent.mkdir(exist_ok=True)
+        token.write_text(text)
+        token.chmod(mode)
+    try:
+        with ray_head(place):
+            done = place.check(config)
+    finally:
+        for name in ("head", "worker", "late"):
+            (place.folder / name / ".ray/auth_token").unlink()
+    assert done.returncode == 4
+    assert "ok: the cluster refuses whoever has no token.\n" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if "token" in line]
+    assert lines == [
+        f"error: {place.worker}: Ray's token ~/.ray/auth_token is readable by others (mode 0644). Close it: chmod 600 ~/.ray/auth_token.",
+        f"error: {place.late}: Ray's token is another one than here. Run ray up again, which copies it.",
+    ]
+
+
+@contextmanager
+def ray_head(place: Place) -> Iterator[None]:
+    """A real head, whose home is the head host's, with ports and folder of its own."""
+    others = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port", "ray-client-server-port")
+    ports = [f"--{name}={port}" for name, port in zip(others, free_ports(len(others)), strict=True)]
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
+        words = ["ray", "start", "--head", "--block", f"--port={place.ports[0]}", f"--dashboard-port={place.ports[1]}", "--node-ip-address=127.0.0.1", *ports]
+        words += [f"--temp-dir={temporary}", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+        environment = {"HOME": str(place.folder / "head"), "RAY_AUTH_MODE": "token"}
+        with running([Path(sys.executable).with_name(words[0]), *words[1:]], place.folder / "ray.log", environment=environment) as process:
+            end = time.monotonic() + 120
+            while probe.dashboard("127.0.0.1", place.ports[1]) is None:
+                assert process.poll() is None, (place.folder / "ray.log").read_text()
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            yield
+
+
+def aws_config() -> dict[str, Any]:
+    """A file for AWS without a mistake."""
+    node = {
+        "ImageId": "ami-0123456789abcdef0",
+        "IamInstanceProfile": {"Name": "search-head"},
+        "SecurityGroupIds": ["sg-0123456789abcdef0"],
+        "MetadataOptions": {"HttpTokens": "required"},
+        "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True}}],
+    }
+    worker = node | {"InstanceType": "g5.xlarge", "IamInstanceProfile": {"Name": "search-worker"}, "InstanceMarketOptions": {"MarketType": "spot"}}
+    start = "export RAY_AUTH_MODE=token; chmod 600 ~/.ray/auth_token; ray start --dashboard-host=127.0.0.1 --disable-usage-stats"
+    return {
+        "cluster_name": "check",
+        "max_workers": 4,
+        "provider": {
+            "type": "aws",
+            "region": "us-east-1",
+            "cache_stopped_nodes": False,
+            "security_group": {"IpPermissions": [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "203.0.113.7/32"}]}]},
+        },
+        "auth": {"ssh_user": "ubuntu"},
+        "head_node_type": "head",
+        "available_node_types": {
+            "head": {"resources": {"CPU": 0}, "node_config": node | {"InstanceType": "m5.large"}},
+            "spot": {"max_workers": 4, "node_config": worker},
+        },
+        "file_mounts": {"~/.ray/auth_token": "~/.ray/auth_token"},
+        "setup_commands": ["pip install ray==2.60.0"],
+        "head_start_ray_commands": [f"{start} --head"],
+        "worker_start_ray_commands": [f"{start} --address=$RAY_HEAD_IP:6379"],
+    }
+
+
+def check_aws(folder: Path, config: Mapping[str, Any], **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Check a file for AWS from a home that has a token."""
+    token = folder / ".ray/auth_token"
+    token.parent.mkdir()
+    token.write_text("0123456789abcdef")
+    token.chmod(0o600)
+    file = folder / "cluster.yaml"
+    file.write_text(yaml.safe_dump(dict(config)))
+    rest = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "cluster.check", file],
+        env={**rest, "HOME": str(folder), "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_ssh_that_is_open_to_the_whole_internet(tmp_path: Path) -> None:
+    config = aws_config()
+    config["provider"]["security_group"]["IpPermissions"][0]["IpRanges"][0]["CidrIp"] = "0.0.0.0/0"
+    done = check_aws(tmp_path, config)
+    said = one_error(done, 2)
+    assert said.startswith("provider.security_group")
+    assert said.endswith("lets in the whole internet (0.0.0.0/0). Allow one network, such as 203.0.113.7/32.")
+    assert "not checked: the AWS account, its quotas and a running head (Unable to locate credentials).\n" in done.stdout
+
+
+def test_an_account_is_asked_as_far_as_it_answers(tmp_path: Path) -> None:
+    """The server that stands for AWS here knows EC2, and no quotas for it."""
+    with aws() as endpoint:
+        done = check_aws(tmp_path, aws_config(), AWS_ENDPOINT_URL=endpoint, **NOBODY)
+    assert done.returncode == 0, done.stderr
+    assert "ok: AWS knows us as arn:aws:sts::123456789012:user/moto.\n" in done.stdout
+    assert "not checked: the quota for spot G and VT instances (L-3819A6DF) (" in done.stdout
+    assert "not checked: the nodes (no running head is known).\n" in done.stdout
+
+
+def test_an_instance_type_that_there_is_not(tmp_path: Path) -> None:
+    config = aws_config()
+    config["available_node_types"]["spot"]["node_config"]["InstanceType"] = "g5.huge"
+    with aws() as endpoint:
+        said = one_error(check_aws(tmp_path, config, AWS_ENDPOINT_URL=endpoint, **NOBODY), 2)
+    assert "g5.huge" in said
+
+
+def test_the_head_that_runs_is_found_by_its_tags() -> None:
+    with aws() as endpoint:
+        ec2 = boto3.client("ec2", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        assert account.running_head(ec2, "check") == ""
+        tags = [{"Key": "ray-cluster-name", "Value": "check"}, {"Key": "ray-node-type", "Value": "head"}]
+        made = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}])
+        (found,) = ec2.describe_instances(InstanceIds=[made["Instances"][0]["InstanceId"]])["Reservations"][0]["Instances"]
+        assert account.running_head(ec2, "check") == found["PublicIpAddress"]
+        assert account.running_head(ec2, "another") == ""
+
+
+NOBODY = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+
+
+@contextmanager
+def aws() -> Iterator[str]:
+    """A server that answers as EC2 and STS do."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def test_each_quota_is_held_against_what_the_file_may_start() -> None:
+    wanted = account.demand(aws_config(), {"m5.large": 2, "g5.xlarge": 4})
+    assert wanted == {("standard", False): [2], ("G and VT", True): [4, 4, 4, 4]}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "level", "words"),
+    [
+        (0, "error", "the quota for spot G and VT instances is 0 vCPUs and one machine has 4: none would start"),
+        (8, "ok", "8 vCPUs: 2 of the 4 machines may run at once"),
+        (64, "ok", "64 vCPUs; the file may use 16"),
+    ],
+)
+def test_a_quota_that_lets_none_start_is_an_error(allowed: float, level: str, words: str) -> None:
+    found, what, _ = account.judge("G and VT", True, allowed, [4, 4, 4, 4])
+    assert found == level
+    assert words in what
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cluster_name: [", "cluster.yaml:1: not YAML ("),
+        ("- a\n- b\n", "cluster.yaml: expected keys and values, such as 'cluster_name: search'."),
+        ("a: !!python/object/apply:os.system [echo]", "cluster.yaml:1: not YAML (could not determine a constructor"),
+        (None, "cluster.yaml cannot be read (No such file or directory)."),
+    ],
+)
+def test_what_is_no_file_of_a_cluster(text: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cluster.yaml"
+    if text is not None:
+        file.write_text(text)
+    assert check.main([str(file)]) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+LOCAL = {"cluster_name": "x", "provider": {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}, "auth": {"ssh_user": "root"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"min_workers": 1}, ""),
+        ({"cluster_name": 3}, "cluster_name: 3 is not of type 'string'."),
+        ({"available_node_types": {"a": {"node_config": {}, "resources": {}}}}, "available_node_types: not for fixed hosts. Leave it out."),
+        ({"auth": {}}, "auth.ssh_user is missing. Name the user who logs in on every host."),
+        ({"auth": "root"}, "auth: 'root' is not of type 'object'."),
+        ({"provider": {"type": "local", "head_ip": "10.0.0.1"}}, "provider needs head_ip and the list worker_ips."),
+        ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "provider names a 2 times. A host is the head or one worker."),
+        ({"provider": {"type": "aws"}}, "available_node_types is missing. Copy it from cluster/cluster.yaml."),
+    ],
+)
+def test_what_ray_up_would_stumble_over(change: dict[str, Any], words: str) -> None:
+    assert schema.problems({**LOCAL, **change}) == ([words] if words else [])
+
+
+def test_a_file_of_odd_forms_is_looked_at_as_far_as_it_goes(tmp_path: Path) -> None:
+    odd = {"provider": {"type": "aws"}, "auth": "root", "docker": [], "available_node_types": {"a": 3}, "head_start_ray_commands": "ray start"}
+    done = check_aws(tmp_path, odd)
+    assert done.returncode == 2
+    assert "error: auth: 'root' is not of type 'object'.\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("status", "level"), [(401, "ok"), (200, "error"), (None, "not checked")])
+def test_a_door_that_lets_anybody_in_is_an_error(status: int | None, level: str) -> None:
+    assert judge.door(status).level == level
+
+
+def visited(host: str, ahead_s: float = 0, unsure_s: float = 0, **seen: Any) -> Visit:
+    return Visit(host=host, ahead_s=ahead_s, unsure_s=unsure_s, seen={"python": "3.11.7", "ray": "2.60.0", "gpus": None, "has_card": False, **seen})
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "unsure_s", "level"),
+    [(0, 0, "ok"), (-4, 1, "ok"), (6, 0.5, "error"), (-6, 0.5, "error"), (6, 2, "ok"), (0, 30, "not checked"), (60, 30, "error")],
+)
+def test_a_slow_answer_makes_no_clock_wrong(ahead_s: float, unsure_s: float, level: str) -> None:
+    (found,) = judge.clocks([visited("a", ahead_s, unsure_s)])
+    assert found.level == level
+
+
+@pytest.mark.parametrize(("seen", "words"), [({"gpus": 2}, "ok: a: 2 GPUs seen."), ({"gpus": 0}, "ok: a: no GPU, and none asked for.")])
+def test_gpus_that_are_there(seen: dict[str, Any], words: str) -> None:
+    assert str(judge.gpus({}, visited("a", **seen), is_head=False)) == words
+
+
+def test_a_card_without_a_driver_is_an_error() -> None:
+    assert judge.gpus({}, visited("a", has_card=True), is_head=False).level == "error"
+
+
+def test_where_the_files_commands_install_ray_it_may_still_be_missing() -> None:
+    here = {"python": "3.11.7", "ray": "2.60.0"}
+    reached = [visited("a", ray=None, python="3.9.2")]
+    assert [one.level for one in judge.versions({"setup_commands": ["~/env/bin/pip install ray==2.60.0"]}, here, reached)] == ["not checked"]
+    assert [one.level for one in judge.versions({}, here, reached)] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("start", "before"),
+    [
+        ("ulimit -n 65536; . ~/env/bin/activate; ray start --head", ". ~/env/bin/activate; "),
+        ("source /opt/env/bin/activate && ray start --head", "source /opt/env/bin/activate; "),
+        ("~/env/bin/ray start --head", 'export PATH="$HOME/env/bin:$PATH"; '),
+        ("ray start --head", ""),
+    ],
+)
+def test_the_python_is_the_one_that_the_file_starts_ray_with(start: str, before: str) -> None:
+    assert check._way({"head_start_ray_commands": [start]}).before == before
