@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.judge import MISTAKE
 from cluster.probe import ERROR, OK, UNCHECKED, Line
 
 QUOTAS = {
@@ -55,6 +56,9 @@ def _look(config: Mapping[str, Any]) -> Account:
         head = running_head(ec2, str(config["cluster_name"]))
         sizes = vcpus(ec2, config)
     except ClientError as error:
+        if error.response["Error"]["Code"] == "InvalidInstanceType":
+            remedy = f"Name types that {config['provider'].get('region')} has."
+            return Account([*lines, (MISTAKE, f"available_node_types: {error.response['Error']['Message'].rstrip('.')}", remedy)], head)
         return Account([*lines, _unasked("the instance types, quotas and a running head", error)], head)
     quotas = boto3.client("service-quotas", config=options)
     for (family, is_spot), wanted in demand(config, sizes).items():

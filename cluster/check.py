@@ -11,6 +11,8 @@ import argparse
 import os
 import re
 import secrets
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -71,7 +73,7 @@ def _storage(text: str) -> str:
 
 def about_file(config: Mapping[str, Any]) -> Iterator[Finding]:
     """The schema and the security list."""
-    if not str(config.get("apiVersion", "")).startswith("ray.io/"):
+    if not schema.is_kubernetes(config):
         if wrong := schema.problems(config):
             yield from (Finding(MISTAKE, line) for line in wrong)
         else:
@@ -116,7 +118,12 @@ def about_machines(config: Mapping[str, Any], storage: str, tracking: str) -> li
     login = _login(tracking)
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
         here = pool.submit(probe.look, {**request, "login": login, "token": judge.token_paths(config)[1]})
-        if hosts := fixed_hosts(config):
+        hosts = fixed_hosts(config)
+        if hosts and shutil.which("ssh") is None:
+            return [Finding(ERROR, "ssh is not installed here", "Install it."), *judge.judge(config, here.result(), [])]
+        if hosts and (no_key := key_problem(str((config.get("auth") or {}).get("ssh_private_key") or ""))):
+            return [no_key, Finding(UNCHECKED, "the hosts (there is no key for them)"), *judge.judge(config, here.result(), [])]
+        if hosts:
             visits = [pool.submit(remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}) for host in hosts]
             return list(judge.judge(config, here.result(), [one.result() for one in visits]))
         return _about_cloud(config, request, here, pool)
@@ -124,7 +131,7 @@ def about_machines(config: Mapping[str, Any], storage: str, tracking: str) -> li
 
 def _about_cloud(config: Mapping[str, Any], request: Mapping[str, Any], here: "Future[dict[str, Any]]", pool: ThreadPoolExecutor) -> list[Finding]:
     provider = config.get("provider")
-    kind = provider.get("type") if isinstance(provider, dict) else None
+    kind = "kubernetes" if schema.is_kubernetes(config) else provider.get("type") if isinstance(provider, dict) else None
     if kind != "aws":
         return [Finding(UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"), *judge.judge(config, here.result(), [])]
     asked = pool.submit(account.look, config).result()
@@ -143,6 +150,21 @@ def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
     if not isinstance(provider, dict) or provider.get("type") != "local" or not provider.get("head_ip"):
         return []
     return list(dict.fromkeys(map(str, [provider["head_ip"], *(provider.get("worker_ips") or [])])))
+
+
+def key_problem(name: str) -> Finding | None:
+    """What is wrong with the ssh key, as far as it is seen without a host: `ray up` copies it to the head, which reaches the workers with it."""
+    path = Path(name).expanduser()
+    if not name:
+        return None
+    if not path.is_file():
+        return Finding(MISTAKE, f"auth.ssh_private_key: there is no file {name}", f"Make it: ssh-keygen -t ed25519 -N '' -f {name}.")
+    if path.stat().st_mode & 0o077:
+        return Finding(ERROR, f"the ssh key {name} is readable by others; ssh will not use it", f"Close it: chmod 600 {name}.")
+    opened = subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+    if opened.returncode and "passphrase" in opened.stderr:
+        return Finding(ERROR, f"the ssh key {name} has a passphrase, and nobody is asked for it", f"Make one without: ssh-keygen -t ed25519 -N '' -f {name}-2.")
+    return None
 
 
 def _request(config: Mapping[str, Any], storage: str, tracking: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cluster.lint import COMMANDS, RAY_PIN
 from cluster.probe import ERROR, OK, UNCHECKED
 from cluster.remote import Visit
 
@@ -64,6 +65,9 @@ def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Ite
 
 def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) -> Iterator[Finding]:
     """Ray refuses a node, and a driver, whose Python or Ray is not exactly the head's."""
+    pins = {first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)} - {here["ray"]}
+    if pins:
+        yield Finding(ERROR, f"the file installs Ray {', '.join(sorted(pins))}, and here is {here['ray']}", "Make them equal.")
     bare = tuple(one.host for one in reached if one.seen["ray"] is None)
     if bare and any(INSTALLS.search(str(command)) for command in commands(config, "setup_commands", "head_setup_commands", "worker_setup_commands")):
         yield Finding(UNCHECKED, "the version of Ray (none there yet; the file's set-up commands install it)", "", bare)
@@ -118,6 +122,8 @@ def wanted_gpus(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float
 
 def tokens(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Iterator[Finding]:
     """Here there must be a token before anything starts; on the hosts, once the cluster is up."""
+    if "apiVersion" in config:  # KubeRay makes a secret of its own
+        return
     there, local = token_paths(config)
     yield token(here["token"], local, HERE)
     head = visits[0].seen if visits else {}
@@ -158,6 +164,12 @@ def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
     """Where the token lies on the hosts, and here."""
     mounts = config.get("file_mounts") or {}
     return next(((str(there), str(local)) for there, local in mounts.items() if str(there).endswith("auth_token")), ("~/.ray/auth_token",) * 2)
+
+
+def _texts(config: Mapping[str, Any]) -> list[str]:
+    """Where the file says what is installed."""
+    docker = config.get("docker") or {}
+    return [*commands(config, *(name for name in COMMANDS if name in config)), *(str(value) for key, value in docker.items() if str(key).endswith("image"))]
 
 
 def commands(config: Mapping[str, Any], *names: str) -> list[str]:

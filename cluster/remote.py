@@ -25,6 +25,7 @@ REASONS = {
     "Connection refused": ("has its ssh port closed: the connection is refused", "Start sshd there, or correct the address."),
     "timed out": ("does not answer", "Start it, let ssh through its firewall, or correct the address."),
     "No route to host": ("cannot be reached: no route to it", "Correct the address, or connect to its network."),
+    "Network is unreachable": ("cannot be reached: there is no network that leads to it", "Correct the address, or connect to its network."),
     "Could not resolve hostname": ("has a name that nobody knows", "Correct the address."),
     "Host key verification failed": ("shows another host key than it did before", "See whether it is the same machine."),
 }

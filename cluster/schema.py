@@ -1,4 +1,4 @@
-"""A cluster's file for `ray up`: read without surprises, and held against Ray's own schema and the rules that Ray only tells in mid-start."""
+"""A cluster's file for `ray up` (or KubeRay): read without surprises, and held against Ray's own schema and the rules that Ray only tells in mid-start."""
 
 import importlib.util
 import json
@@ -27,16 +27,22 @@ def read(path: Path) -> dict[str, Any]:
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise Unreadable(f"{path} is larger than 1 MB.")
-        config = yaml.safe_load(text)
+        documents = [one for one in yaml.safe_load_all(text) if one is not None]
     except OSError as error:
         raise Unreadable(f"{path} cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
         raise Unreadable(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or error}).") from error
-    if not isinstance(config, dict):
+    ours = [one for one in documents if isinstance(one, dict) and (is_kubernetes(one) or len(documents) == 1)]
+    if len(ours) != 1:
         raise Unreadable(f"{path}: expected keys and values, such as 'cluster_name: search'.")
-    return config
+    return ours[0]
+
+
+def is_kubernetes(config: Mapping[str, Any]) -> bool:
+    """Whether it is a RayJob or RayCluster, for KubeRay; other objects may stand beside it in the file."""
+    return str(config.get("apiVersion", "")).startswith("ray.io/")
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:

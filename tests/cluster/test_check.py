@@ -1,5 +1,6 @@
 """The preflight against real hosts (sshd), a real bucket (SeaweedFS) and a real MLflow server: ten planted mistakes, each named in one line."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from cluster import account, check, judge, probe, schema
-from cluster.remote import Visit
+from cluster import account, check, judge, probe, remote, schema
+from cluster.remote import Visit, Way
 from tests.cluster.services import S3, free_ports, mlflow_server, running, seaweedfs
 from tests.cluster.sshd import free_address, make_key, needs_sshd, ssh_host
 
@@ -297,20 +299,20 @@ def aws_config() -> dict[str, Any]:
             "spot": {"max_workers": 4, "node_config": worker},
         },
         "file_mounts": {"~/.ray/auth_token": "~/.ray/auth_token"},
-        "setup_commands": ["pip install ray==2.60.0"],
+        "setup_commands": [f"pip install ray=={metadata.version('ray')}"],
         "head_start_ray_commands": [f"{start} --head"],
         "worker_start_ray_commands": [f"{start} --address=$RAY_HEAD_IP:6379"],
     }
 
 
-def check_aws(folder: Path, config: Mapping[str, Any], **environment: str) -> "subprocess.CompletedProcess[str]":
+def check_aws(folder: Path, config: Mapping[str, Any], before: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
     """Check a file for AWS from a home that has a token."""
     token = folder / ".ray/auth_token"
     token.parent.mkdir()
     token.write_text("0123456789abcdef")
     token.chmod(0o600)
     file = folder / "cluster.yaml"
-    file.write_text(yaml.safe_dump(dict(config)))
+    file.write_text(before + yaml.safe_dump(dict(config)))
     rest = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
     return subprocess.run(
         [sys.executable, "-m", "cluster.check", file],
@@ -475,6 +477,58 @@ def test_where_the_files_commands_install_ray_it_may_still_be_missing() -> None:
     reached = [visited("a", ray=None, python="3.9.2")]
     assert [one.level for one in judge.versions({"setup_commands": ["~/env/bin/pip install ray==2.60.0"]}, here, reached)] == ["not checked"]
     assert [one.level for one in judge.versions({}, here, reached)] == ["error"]
+
+
+def test_another_ray_in_the_file_than_here_is_an_error() -> None:
+    (found,) = judge.versions({"docker": {"image": "rayproject/ray:2.59.0-py311-gpu"}}, {"python": "3.11.7", "ray": "2.60.0"}, [])
+    assert str(found) == "error: the file installs Ray 2.59.0, and here is 2.60.0. Make them equal."
+
+
+def test_a_key_that_ray_could_not_use(tmp_path: Path) -> None:
+    assert str(check.key_problem(str(tmp_path / "none"))).startswith("error: auth.ssh_private_key: there is no file")
+    key = make_key(tmp_path / "id")
+    assert check.key_problem(str(key)) is None
+    key.chmod(0o644)
+    assert "is readable by others; ssh will not use it. Close it: chmod 600" in str(check.key_problem(str(key)))
+    key.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "long and secret", "-f", key], check=True, capture_output=True)
+    assert "has a passphrase" in str(check.key_problem(str(key)))
+
+
+def test_a_file_for_kubernetes_is_held_against_the_security_list(tmp_path: Path) -> None:
+    """Its cluster is not asked, and other objects may stand beside it."""
+    job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {"rayClusterSpec": {"rayVersion": "2.60.0", "headGroupSpec": {}}}}
+    done = check_aws(tmp_path, job, before="apiVersion: v1\nkind: Service\n---\n")
+    assert done.returncode == 2
+    assert "error: rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}.\n" in done.stderr
+    assert "not checked: the machines (those of provider 'kubernetes' cannot be asked from here).\n" in done.stdout
+
+
+def test_the_probe_runs_on_an_older_python_so_that_it_can_say_which() -> None:
+    ast.parse((ROOT / "cluster/probe.py").read_text(), feature_version=(3, 9))
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        ("root@h: Permission denied (publickey).", 255, "refuses the ssh key ~/.ssh/id for user me"),
+        ("ssh: connect to host h port 22: Connection timed out", 255, "does not answer"),
+        ("Connection timed out during banner exchange", 255, "does not answer"),
+        ("ssh: connect to host h port 22: Network is unreachable", 255, "cannot be reached: there is no network that leads to it"),
+        ("ssh: Could not resolve hostname h: Name or service not known", 255, "has a name that nobody knows"),
+        ("kex_exchange_identification: Connection closed by remote host", 255, "is not reached by ssh (kex_exchange_identification: Connection closed"),
+        ("bash: no job control in this shell\nbash: line 1: exec: python3: not found", 127, "lets ssh in but cannot run Python 3 (bash: line 1: exec"),
+        ("", 1, "lets ssh in but cannot run Python 3 (it said nothing)"),
+    ],
+)
+def test_what_ssh_says_in_plain_words(said: str, code: int, words: str) -> None:
+    assert remote._failed("h", Way(user="me", key="~/.ssh/id"), code, said).problem.startswith(words)
+
+
+def test_a_host_that_takes_its_time_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "LIMIT_S", 0.5)
+    found = remote.visit("h", Way(user="me", proxy_command="sleep 4"), {})
+    assert found.problem == "does not answer within 0.5 s"
 
 
 @pytest.mark.parametrize(
