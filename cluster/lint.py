@@ -150,49 +150,52 @@ def _floating(image: str) -> bool:
 
 
 def _aws(config: Config) -> Iterator[str]:
-    provider, types, head = _provider(config), config.get("available_node_types") or {}, config.get("head_node_type")
+    provider, types, head = _provider(config), config.get("available_node_types") or {}, str(config.get("head_node_type"))
     if provider.get("cache_stopped_nodes", True) is not False:
         yield "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, whose disks cost money. Set it to false."
     if "setup_commands" not in config:
         yield "setup_commands is missing: Ray's own would install its nightly build for another Python. Copy them from cluster/cluster.yaml."
     rules = (provider.get("security_group") or {}).get("IpPermissions") or []
     yield from (line for line in open_doors(rules, "provider.security_group") if "whole internet" not in line)  # which is said of every key
+    said: dict[str, list[str]] = {}
     for name, node_type in types.items():
-        node = node_type.get("node_config") or {}
-        yield from _aws_node(node, f"available_node_types.{name}.node_config")
-        if name == head:
-            yield from _aws_head(node_type, node, name)
-        elif _profile(node) and _profile(node) == _profile((types.get(head) or {}).get("node_config") or {}):
-            yield f"{name} has the head's instance profile, which may start machines. Give workers one of their own."
+        for problem in _aws_node(node_type.get("node_config") or {}):
+            said.setdefault(problem, []).append(name)
+    yield from (f"{', '.join(names)}: {problem}" for problem, names in said.items())
+    if head in types:
+        yield from _aws_head(types[head], head)
+    for name in [name for name in types if name != head]:
+        if (profile := _profile(types[name])) and profile == _profile(types.get(head) or {}):
+            yield f"{name}: the instance profile is the head's, which may start machines. Give workers one of their own."
 
 
-def _profile(node: Config) -> str:
-    profile = node.get("IamInstanceProfile") or {}
+def _profile(node_type: Config) -> str:
+    profile = (node_type.get("node_config") or {}).get("IamInstanceProfile") or {}
     return str(profile.get("Name") or profile.get("Arn") or "")
 
 
-def _aws_node(node: Config, where: str) -> Iterator[str]:
+def _aws_node(node: Config) -> Iterator[str]:
     groups, image = node.get("SecurityGroupIds") or [], str(node.get("ImageId", ""))
     if not groups:
-        yield f"{where} names no SecurityGroupIds: Ray would make a group with ssh open to 0.0.0.0/0. Name the group that cluster/aws/stack.yaml makes."
+        yield "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet. Name the one that cluster/aws/stack.yaml makes."
     for group in groups:
         if not re.fullmatch(r"sg-[0-9a-f]{8,17}", str(group)):
-            yield f"{where}.SecurityGroupIds: '{group}' is not the id of a security group. Put in the stack's SecurityGroup, such as sg-0123456789abcdef0."
+            yield f"'{group}' is not the id of a security group. Put in the stack's SecurityGroup, such as sg-0123456789abcdef0."
     if not re.fullmatch(r"ami-[0-9a-f]{8,17}", image):
-        yield f"{where}.ImageId: '{image}' is not the id of an image. Put in the stack's Image, such as ami-0123456789abcdef0; Ray's own is years old."
-    if not _profile(node):
-        yield f"{where} names no IamInstanceProfile: Ray would give the head full rights over EC2 and S3, and workers none. Name those of the stack."
+        yield f"ImageId '{image}' is not the id of an image. Put in the stack's Image, such as ami-0123456789abcdef0; Ray's own is years old."
+    if not _profile({"node_config": node}):
+        yield "no IamInstanceProfile: Ray would give the head full rights over EC2 and S3, and workers none. Name those of cluster/aws/stack.yaml."
     if (node.get("MetadataOptions") or {}).get("HttpTokens") != "required":
-        yield f"{where} does not require IMDSv2: any program on the node could fetch its credentials. Set MetadataOptions: {{HttpTokens: required}}."
+        yield "IMDSv2 is not required: any program on the node could fetch its credentials. Set MetadataOptions: {HttpTokens: required}."
     disks = [disk.get("Ebs") or {} for disk in node.get("BlockDeviceMappings") or []]
     if not disks or not all(disk.get("Encrypted") is True for disk in disks):
-        yield f"{where} has a disk that is not encrypted. Set BlockDeviceMappings with Ebs: {{Encrypted: true}}."
+        yield "a disk is not encrypted. Set BlockDeviceMappings with Ebs: {Encrypted: true}."
 
 
-def _aws_head(node_type: Config, node: Config, name: str) -> Iterator[str]:
+def _aws_head(node_type: Config, name: str) -> Iterator[str]:
     if (node_type.get("resources") or {}).get("CPU") != 0:
         yield f"{name}: trials would run on the head beside Ray's own processes. Set resources: {{CPU: 0}}."
-    if (node.get("InstanceMarketOptions") or {}).get("MarketType") == "spot":
+    if ((node_type.get("node_config") or {}).get("InstanceMarketOptions") or {}).get("MarketType") == "spot":
         yield f"{name}: the head is a spot instance; with it the whole cluster would go. Leave out InstanceMarketOptions."
 
 

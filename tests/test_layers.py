@@ -21,6 +21,7 @@ DOORS = {
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
         "cluster/session.py",
+        "cluster/spot.py",
         "search/evaluation.py",
         "search/failures.py",
         "search/packing.py",

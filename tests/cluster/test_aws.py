@@ -1,0 +1,229 @@
+"""The cluster on AWS: what the shipped files ask for is safe, Ray accepts it, and a pretended AWS (moto) records what is meant."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from cluster import lint
+
+ROOT = Path(__file__).parent.parent.parent
+FILE, STACK, PINS = ROOT / "cluster" / "cluster.yaml", ROOT / "cluster" / "aws" / "stack.yaml", ROOT / "cluster" / "requirements.txt"
+VALUES = {"sg-PUT-YOURS-HERE": "sg-0123456789abcdef0", "ami-PUT-YOURS-HERE": "ami-0123456789abcdef0"}
+NETWORK = "203.0.113.7/32"
+
+
+def filled_in() -> str:
+    text = FILE.read_text()
+    for mark, value in VALUES.items():
+        text = text.replace(mark, value)
+    return text
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in PINS.read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    return dict(line.split("==") for line in lines)
+
+
+def test_the_file_is_safe_once_the_users_values_are_in_it() -> None:
+    assert lint.problems(yaml.safe_load(filled_in())) == []
+
+
+def test_a_value_that_is_not_put_in_yet_is_named_once() -> None:
+    said = lint.problems(yaml.safe_load(FILE.read_text()))
+    assert len(said) == len(VALUES)
+    for line, mark in zip(said, VALUES, strict=True):
+        assert line.startswith(f"head, spot, on_demand: {'ImageId ' if 'ami' in mark else ''}'{mark}' is not the id of ")
+        assert "Put in the stack's" in line
+
+
+TOKENS = "asks_for_tokens: &asks_for_tokens {HttpTokens: required, "
+MISTAKES = [
+    ("[*security_group]", "[]", "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet"),
+    ("  cache_stopped_nodes: false", "  security_group: {IpPermissions: [{IpRanges: [{CidrIp: 0.0.0.0/0}]}]}", "the whole internet (0.0.0.0/0)"),
+    ("  cache_stopped_nodes: false", "  security_group: {IpPermissions: [{IpRanges: [{CidrIpv6: '::/0'}]}]}", "the whole internet (::/0)"),
+    ("  cache_stopped_nodes: false", "  security_group: {IpPermissions: [{FromPort: 8265, IpRanges: [{CidrIp: 192.0.2.0/24}]}]}", "more than ssh (port 8265)"),
+    ("cache_stopped_nodes: false", "cache_stopped_nodes: true", "provider.cache_stopped_nodes is not off"),
+    (TOKENS, "asks_for_tokens: &asks_for_tokens {HttpTokens: optional, ", "head, spot, on_demand: IMDSv2 is not required"),
+    ("      MetadataOptions: *asks_for_tokens\n", "", "IMDSv2 is not required"),
+    ("      IamInstanceProfile: {Name: search-head}\n", "", "head: no IamInstanceProfile: Ray would give the head full rights"),
+    ("search-worker", "search-head", "spot: the instance profile is the head's"),
+    ("Encrypted: true, ", "", "a disk is not encrypted"),
+    ("resources: {CPU: 0}", "resources: {}", "head: trials would run on the head"),
+    ("ami-0123456789abcdef0", "latest_dlami", "ImageId 'latest_dlami' is not the id of an image"),
+    ("RAY_AUTH_MODE=token RAY_USAGE", "RAY_USAGE", "worker_start_ray_commands starts Ray without a token"),
+    ("chmod 600 ~/.ray/auth_token && ", "", "head_start_ray_commands leaves the token readable by every user"),
+    ("  ~/.ray/auth_token: ~/.ray/auth_token\n", "", "file_mounts brings no token to the nodes"),
+    ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "head_start_ray_commands opens the dashboard on 0.0.0.0"),
+    ("--dashboard-host=127.0.0.1", "--dashboard-host '::'", "opens the dashboard on ::"),
+    ("--disable-usage-stats ", "", ""),
+    (
+        " RAY_USAGE_STATS_ENABLED=0;\n    ray start --head --port=6379 --dashboard-host=127.0.0.1 --disable-usage-stats",
+        ";\n    ray start --head",
+        "report its use",
+    ),
+    ("uv==0.13.9", "uv", "setup_commands installs 'uv' in whatever version"),
+    ("head_setup_commands: []", "head_setup_commands: [pip install 'ray[default]==2.59.0' ray==2.60.0]", "different versions of Ray (2.59.0, 2.60.0)"),
+    ("head_setup_commands: []", "docker: {image: rayproject/ray:latest-gpu}", "docker.image 'rayproject/ray:latest-gpu' is not pinned"),
+    ("setup_commands:\n  - python3", "initialization_commands:\n  - python3", "setup_commands is missing: Ray's own would install its nightly build"),
+    ("head_start_ray_commands:", "initialization_commands:", "head_start_ray_commands starts no Ray"),
+    ("auth: {", "docker: {run_options: ['-e AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY']}\nauth: {", "docker.run_options holds a secret"),
+    ("auth: {", "docker: {run_options: ['AKIAIOSFODNN7EXAMPLE']}\nauth: {", "holds an AWS access key"),
+    ("auth: {", "docker: {run_options: ['-e URI=https://me:hunter22@mlflow']}\nauth: {", "holds a password in an address"),
+    ("  region: *region\n", "  region: *region\n  aws_credentials: {aws_access_key_id: x}\n", "provider.aws_credentials holds credentials"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "words"), MISTAKES)
+def test_a_planted_mistake_is_named(right: str, wrong: str, words: str) -> None:
+    text = filled_in()
+    assert right in text
+    said = lint.problems(yaml.safe_load(text.replace(right, wrong)))
+    if not words:  # switched off twice in the file: one is enough
+        assert said == []
+        return
+    assert any(words in line for line in said), said
+    assert all("wJalr" not in line and "hunter22" not in line for line in said)
+
+
+def test_a_spot_machine_as_head_is_named() -> None:
+    config = yaml.safe_load(filled_in())
+    config["available_node_types"]["head"]["node_config"]["InstanceMarketOptions"] = {"MarketType": "spot"}
+    assert [line.partition(";")[0] for line in lint.problems(config)] == ["head: the head is a spot instance"]
+
+
+def test_every_node_gets_what_the_project_needs_in_one_version_each() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = pins()
+    for wanted in map(Requirement, project["dependencies"]):
+        assert wanted.specifier.contains(pinned[wanted.name]), wanted
+    text = FILE.read_text()
+    assert f"ray=={pinned['ray']}" not in text  # said in one place
+    python = re.search(r"--python (3\.\d+)", text)
+    assert python is not None
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(python[1])
+
+
+class Plain(yaml.SafeLoader):
+    """Reads CloudFormation's own tags as what stands behind them."""
+
+
+Plain.add_multi_constructor("!", lambda loader, tag, node: f"{tag} {node.value if isinstance(node, yaml.ScalarNode) else [each.value for each in node.value]}")
+
+
+def test_the_stack_opens_ssh_to_one_network_and_closes_the_bucket() -> None:
+    text = STACK.read_text()
+    assert not any(network in text for network in lint.EVERYWHERE)
+    stack = yaml.load(text, Plain)  # noqa: S506 - a SafeLoader, and our own file
+    allowed = re.compile(stack["Parameters"]["SshFrom"]["AllowedPattern"])
+    assert allowed.fullmatch(NETWORK)
+    assert not any(allowed.fullmatch(network) for network in ("0.0.0.0/0", "0.0.0.0/1", "10.0.0.0/7", "203.0.113.7", "::/0", "203.0.113.7/33"))
+    bucket = stack["Resources"]["Bucket"]
+    assert bucket["DeletionPolicy"] == "Retain"
+    assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
+    assert bucket["Properties"]["BucketEncryption"]
+    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+    (statement,) = stack["Resources"]["TlsOnly"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What is recorded of the stack and of one node of each kind; see tests/cluster/aws_dry_run.py."""
+    home = tmp_path_factory.mktemp("home")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    own = {"HOME": str(home), "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-central-1"}
+    with (home / "moto.log").open("w") as log:
+        words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(words, stdout=log, stderr=log, env=plain | {"HOME": str(home)})
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < end, (home / "moto.log").read_text()
+                time.sleep(0.1)
+        words = [sys.executable, "-m", "tests.cluster.aws_dry_run"]
+        done = subprocess.run(words, cwd=ROOT, env=plain | own, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_each_kind_of_node_is_asked_for_as_the_file_says(dry_run: dict[str, Any]) -> None:
+    machines, group = dry_run["instances"], dry_run["outputs"]["SecurityGroup"]
+    assert {name: (one["InstanceType"], one.get("InstanceLifecycle")) for name, one in machines.items()} == {
+        "head": ("m6i.xlarge", None),
+        "spot": ("g5.xlarge", "spot"),
+        "on_demand": ("g5.xlarge", None),
+    }
+    for name, one in machines.items():
+        assert one["IamInstanceProfile"]["Arn"].endswith(":instance-profile/" + ("search-head" if name == "head" else "search-worker"))
+        assert [each["GroupId"] for each in one["SecurityGroups"]] == [group]
+        assert one["ImageId"] == dry_run["outputs"]["Image"]
+        assert (one["MetadataOptions"]["HttpTokens"], one["MetadataOptions"]["HttpPutResponseHopLimit"]) == ("required", 1)
+        assert {"Key": "ray-cluster-name", "Value": "search"} in one["Tags"]
+    assert len(dry_run["volumes"]) == len(machines)
+    assert all(volume["Encrypted"] for volume in dry_run["volumes"])
+    resources = {name: kind["resources"] for name, kind in dry_run["config"]["available_node_types"].items()}
+    assert resources["head"]["CPU"] == 0
+    assert "GPU" not in resources["head"]
+    assert resources["spot"] == resources["on_demand"]
+    assert (resources["spot"]["CPU"], resources["spot"]["GPU"]) == (4, 1)
+
+
+@pytest.mark.slow
+def test_the_group_lets_in_ssh_from_the_one_network_and_the_nodes_themselves(dry_run: dict[str, Any]) -> None:
+    """Ray made no other group, and added nothing to this one."""
+    group = dry_run["outputs"]["SecurityGroup"]
+    rules = dry_run["groups"].pop(group)
+    assert not any(dry_run["groups"].values())
+    assert lint.open_doors(rules, group) == []
+    ssh, inside = sorted(rules, key=lambda rule: str(rule["IpProtocol"]), reverse=True)
+    assert (ssh["FromPort"], ssh["ToPort"], [each["CidrIp"] for each in ssh["IpRanges"]], ssh["UserIdGroupPairs"]) == (22, 22, [NETWORK], [])
+    assert (inside["IpProtocol"], inside["IpRanges"], [each["GroupId"] for each in inside["UserIdGroupPairs"]]) == ("-1", [], [group])
+
+
+@pytest.mark.slow
+def test_the_roles_may_do_what_is_needed_and_nothing_else(dry_run: dict[str, Any]) -> None:
+    """What the autoscaler asked of AWS is allowed to the head; workers have the one folder in the bucket."""
+    assert dry_run["profiles"] == {"search-head": ["search-head"], "search-worker": ["search-worker"]}
+    may: dict[str, list[dict[str, Any]]] = {"search-head": [], "search-worker": []}
+    for policy in dry_run["rights"]:
+        for role in policy["roles"]:
+            may[role] += policy["statements"]
+    actions = {
+        role: {action for each in statements for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])}
+        for role, statements in may.items()
+    }
+    assert not any("*" in action for allowed in actions.values() for action in allowed)
+    assert set(dry_run["asked"]) == {"ec2:RunInstances", "ec2:CreateTags", "ec2:DescribeInstances", "ec2:TerminateInstances"}
+    assert actions["search-head"] - actions["search-worker"] == {*dry_run["asked"], "iam:PassRole", "iam:CreateServiceLinkedRole"}
+    assert {action.split(":")[0] for action in actions["search-worker"]} == {"s3"}
+    bucket, folder = dry_run["outputs"]["Storage"].removeprefix("s3://").split("/")
+    assert {each["Resource"] for each in may["search-worker"]} == {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{folder}/*"}
+    assert [each["Action"] for each in may["search-head"] if each["Resource"] == "*"] == ["ec2:DescribeInstances"]
+    (passing,) = [each for each in may["search-head"] if each["Action"] == "iam:PassRole"]
+    assert passing["Resource"].endswith(":role/search-worker")
