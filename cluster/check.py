@@ -17,64 +17,38 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cluster import account, judge, lint, probe, remote, schema
+from cluster.cli import NOT_READY, USAGE, Parser, error_line, file_argument, guarded, say
 from cluster.judge import MISTAKE, Finding
 from cluster.probe import ERROR, OK, UNCHECKED
+from cluster.submit import environment_of
 
-USAGE, NOT_READY = 2, 4
 MAX_AT_ONCE = 64
 ACTIVATES = re.compile(r"(?:\bsource|(?<![\w/])\.)\s+[\w./~$-]+/activate\b|\bexport PATH=[^;&|]+")
 RAY_IN_A_FOLDER = re.compile(r"([\w./~$-]+)/ray start\b")
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors in one line, as everywhere."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print `error: ...` and leave with 2."""
-        self.exit(USAGE, f"error: {message}. See {self.prog} --help.\n")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
+def command(args: argparse.Namespace) -> int:
     """Check, print, and say by the exit code how it is."""
-    options = _parser().parse_args(arguments)
-    try:
-        config = schema.read(options.file)
-    except schema.Unreadable as error:
-        findings = [Finding(MISTAKE, str(error))]
-    else:
-        findings = judge.folded([*about_file(config), *about_options(options), *about_machines(sound(config), options.storage, options.tracking)])
+    config = schema.read(args.file)
+    about = [*about_file(args.file, config), *about_options(args)]
+    findings = judge.folded([*about, *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env))])
     errors = [one for one in findings if one.level in (ERROR, MISTAKE)]
     for one in findings:
         if one not in errors:
-            print(one)
-    sys.stdout.flush()
+            say(str(one))
     for one in errors:
-        print(one, file=sys.stderr)
+        sys.stderr.write(error_line(one.text))
     return USAGE if any(one.level == MISTAKE for one in errors) else NOT_READY if errors else 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m cluster.check", description="Is everything ready for a cluster, and for a search on it?")
-    parser.add_argument("file", metavar="FILE", type=Path, help="the cluster's YAML file, as for ray up")
-    parser.add_argument("--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept", type=_storage)
-    parser.add_argument("--tracking", default=os.environ.get("MLFLOW_TRACKING_URI", ""), metavar="URI", help="MLflow's address; $MLFLOW_TRACKING_URI if set")
-    return parser
-
-
-def _storage(text: str) -> str:
-    if text and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?", text):
-        raise argparse.ArgumentTypeError(f"s3://BUCKET/PREFIX is needed, as all machines must see it (got '{text[:80]}')")
-    return text
-
-
-def about_file(config: Mapping[str, Any]) -> Iterator[Finding]:
+def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
     """The schema and the security list."""
     if not schema.is_kubernetes(config):
-        if wrong := schema.problems(config):
+        if wrong := schema.problems(path, config):
             yield from (Finding(MISTAKE, line) for line in wrong)
         else:
             yield Finding(OK, "the file is what ray up reads")
@@ -98,9 +72,13 @@ def sound(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about_options(options: argparse.Namespace) -> Iterator[Finding]:
-    """What was not asked for."""
+    """What was not asked for, or is not looked at."""
     if not options.storage:
         yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
+    elif not options.storage.startswith("s3://"):
+        yield Finding(UNCHECKED, f"the storage '{options.storage}' (only buckets are; a folder must be the same one on every host)")
+    elif not options.storage.removeprefix("s3://").partition("/")[0]:
+        yield Finding(MISTAKE, f"--storage {options.storage} names no bucket", "Use s3://BUCKET/PREFIX.")
     if not options.tracking:
         yield Finding(UNCHECKED, "MLflow (no --tracking URI)")
     elif not is_server(options.tracking):
@@ -112,17 +90,16 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def about_machines(config: Mapping[str, Any], storage: str, tracking: str) -> list[Finding]:
+def about_machines(config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]) -> list[Finding]:
     """Ask this machine, the hosts and the account at the same time, and judge what they say."""
-    request = _request(config, storage, tracking)
-    login = _login(tracking)
+    request = {**_request(config, storage, tracking), "environment": dict(environment)}
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
-        here = pool.submit(probe.look, {**request, "login": login, "token": judge.token_paths(config)[1]})
+        here = pool.submit(probe.look, {**request, "token": judge.token_paths(config)[1]})
         hosts = fixed_hosts(config)
         if hosts and shutil.which("ssh") is None:
             return [Finding(ERROR, "ssh is not installed here", "Install it."), *judge.judge(config, here.result(), [])]
         if hosts and (no_key := key_problem(str((config.get("auth") or {}).get("ssh_private_key") or ""))):
-            return [no_key, Finding(UNCHECKED, "the hosts (there is no key for them)"), *judge.judge(config, here.result(), [])]
+            return [no_key, *judge.judge(config, here.result(), [])]
         if hosts:
             visits = [pool.submit(remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}) for host in hosts]
             return list(judge.judge(config, here.result(), [one.result() for one in visits]))
@@ -149,7 +126,7 @@ def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
     provider = config.get("provider")
     if not isinstance(provider, dict) or provider.get("type") != "local" or not provider.get("head_ip"):
         return []
-    return list(dict.fromkeys(map(str, [provider["head_ip"], *(provider.get("worker_ips") or [])])))
+    return list(dict.fromkeys(map(str, [provider.get("external_head_ip") or provider["head_ip"], *(provider.get("worker_ips") or [])])))
 
 
 def key_problem(name: str) -> Finding | None:
@@ -158,7 +135,7 @@ def key_problem(name: str) -> Finding | None:
     if not name:
         return None
     if not path.is_file():
-        return Finding(MISTAKE, f"auth.ssh_private_key: there is no file {name}", f"Make it: ssh-keygen -t ed25519 -N '' -f {name}.")
+        return Finding(UNCHECKED, f"the hosts (there is no key {name})")
     if path.stat().st_mode & 0o077:
         return Finding(ERROR, f"the ssh key {name} is readable by others; ssh will not use it", f"Close it: chmod 600 {name}.")
     opened = subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
@@ -171,9 +148,8 @@ def _request(config: Mapping[str, Any], storage: str, tracking: str) -> dict[str
     """What every machine is asked. No secret goes along."""
     starts = " ".join(judge.commands(config, "head_start_ray_commands"))
     return {
-        "storage": storage,
+        "storage": storage if re.match("s3://[^/]", storage) else "",
         "tracking": _without_login(tracking) if is_server(tracking) else "",
-        "place": {name: os.environ[name] for name in probe.PLACE if name in os.environ},
         "nonce": secrets.token_hex(16),
         "token": judge.token_paths(config)[0],
         "gcs_port": _port(starts, "--port", 6379),
@@ -191,13 +167,6 @@ def _without_login(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _login(uri: str) -> str:
-    """MLflow's user and password, as MLflow's client finds them."""
-    parts = urlsplit(uri)
-    user, password = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME"), parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    return f"{user}:{password}" if user and password else ""
-
-
 def _way(config: Mapping[str, Any]) -> remote.Way:
     auth, docker = config.get("auth") or {}, config.get("docker") or {}
     starts = judge.commands(config, "head_start_ray_commands")
@@ -205,16 +174,34 @@ def _way(config: Mapping[str, Any]) -> remote.Way:
     before += [f'export PATH="{folder.replace("~", "$HOME", 1)}:$PATH"' for command in starts for folder in RAY_IN_A_FOLDER.findall(command)]
     return remote.Way(
         user=str(auth.get("ssh_user") or "ubuntu"),
-        key=str(auth.get("ssh_private_key") or ""),
+        key=str(auth.get("ssh_private_key") or _rays_key(config)),
         proxy_command=str(auth.get("ssh_proxy_command") or ""),
         container=str(docker.get("container_name") or "") if docker.get("image") else "",
         before="".join(f"{text}; " for text in dict.fromkeys(before)),
     )
 
 
+def _rays_key(config: Mapping[str, Any]) -> str:
+    """The key that `ray up` makes for AWS where the file names none."""
+    region = (config.get("provider") or {}).get("region")
+    return next(map(str, sorted(Path("~/.ssh").expanduser().glob(f"ray-autoscaler_*{region}.pem"))), "") if region else ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = Parser(prog="python -m cluster.check", description="Is everything ready for a cluster, and for a search on it?")
+    file_argument(made)
+    made.add_argument("--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept")
+    made.add_argument("--tracking", default=os.environ.get("MLFLOW_TRACKING_URI", ""), metavar="URI", help="MLflow's address; $MLFLOW_TRACKING_URI if set")
+    made.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="what cluster.submit will be given, such as AWS_ENDPOINT_URL=...")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, check, return the exit code."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
+    raise SystemExit(main())

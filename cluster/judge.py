@@ -27,12 +27,14 @@ class Finding:
     remedy: str = ""
     places: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        word = ERROR if self.level == MISTAKE else self.level
+    @property
+    def text(self) -> str:
+        """Where, what, and what to do."""
         where = f"{', '.join(self.places)}: " if self.places else ""
-        end = f". {self.remedy}" if self.remedy else "."
-        text = f"{word}: {where}{self.what.rstrip('.')}{end}"
-        return "".join(letter if letter.isprintable() else "?" for letter in text)
+        return f"{where}{self.what.rstrip('.')}{f'. {self.remedy}' if self.remedy else '.'}"
+
+    def __str__(self) -> str:
+        return f"{ERROR if self.level == MISTAKE else self.level}: {self.text}"
 
 
 def folded(findings: Iterable[Finding]) -> list[Finding]:
@@ -143,7 +145,11 @@ def tokens(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> It
 def token(found: Mapping[str, str] | None, path: str, place: str) -> Finding:
     """One machine's token file."""
     if found is None:
-        remedy = "Make one: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token." if place == HERE else "Run ray up again, which copies it."
+        remedy = (
+            "cluster.up makes one; so does: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
+            if place == HERE
+            else "Run ray up again, which copies it."
+        )
         return Finding(ERROR, f"no Ray token at {path}", remedy, (place,))
     if int(found["mode"], 8) & 0o077:
         return Finding(ERROR, f"Ray's token {path} is readable by others (mode {found['mode']})", f"Close it: chmod 600 {path}.", (place,))

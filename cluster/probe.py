@@ -7,6 +7,7 @@ A host prints three lines that begin with MARK: that it is ready, its clock righ
 from __future__ import annotations
 
 import base64
+import configparser
 import hashlib
 import json
 import os
@@ -27,9 +28,6 @@ from typing import Any
 MARK = "cluster-probe "
 OK, ERROR, UNCHECKED = "ok", "error", "not checked"
 TIMEOUT_S = 5
-PLACE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EC2_METADATA_DISABLED")
-"""Where S3 is. A job gets these from whoever submits it, so the probe does too; keys are the host's own."""
-
 REFUSED_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthFailure")
 PERMISSION = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket", "delete": "s3:DeleteObject"}
 CANNOT = {"put": "writable", "get": "readable", "list": "listable", "delete": "deletable"}
@@ -40,11 +38,10 @@ Line = tuple[str, str, str]
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
     """Everything that can be seen from this machine; what takes time is done at once."""
-    for name, value in request.get("place", {}).items():
-        os.environ.setdefault(name, value)
+    os.environ.update(request["environment"])
     with ThreadPoolExecutor() as pool:
         lines = [pool.submit(storage, request["storage"])] if request.get("storage") else []
-        lines += [pool.submit(mlflow, request["tracking"], request.get("login", ""))] if request.get("tracking") else []
+        lines += [pool.submit(mlflow, request["tracking"], needs_login=bool(request.get("is_head")))] if request.get("tracking") else []
         cards = pool.submit(gpus)
         door = pool.submit(dashboard, request["host"], request["dashboard_port"]) if request.get("is_head") else None
         return {
@@ -123,9 +120,12 @@ def dashboard(host: str, port: int) -> int | None:
     return None
 
 
-def mlflow(uri: str, login: str = "") -> list[Line]:
-    """Ask MLflow for an experiment as a client does: unlike its health page, that door looks at the Host header and the login."""
-    host = uri.partition("://")[2].partition("/")[0]
+def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
+    """Ask MLflow for an experiment as a client does: unlike its health page, that door looks at the Host header and the login.
+
+    `needs_login`: on the head, whose driver writes to it.
+    """
+    host, login = uri.partition("://")[2].partition("/")[0], mlflow_login()
     request = urllib.request.Request(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1")
     if login:
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
@@ -133,7 +133,7 @@ def mlflow(uri: str, login: str = "") -> list[Line]:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
-        return [_refused_by_mlflow(uri, host, error, bool(login))]
+        return [_refused_by_mlflow(uri, host, error, has_login=bool(login), needs_login=needs_login)]
     except ValueError:
         return [(ERROR, f"what answers at {uri} is not MLflow", "Correct --tracking.")]
     except OSError as error:
@@ -142,14 +142,28 @@ def mlflow(uri: str, login: str = "") -> list[Line]:
     return [(OK, f"MLflow answers at {uri}", "")]
 
 
-def _refused_by_mlflow(uri: str, host: str, error: urllib.error.HTTPError, has_login: bool) -> Line:
+def mlflow_login() -> str:
+    """This machine's user and password for MLflow, where MLflow's client looks for them; nothing if there are none."""
+    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    if user and password:
+        return f"{user}:{password}"
+    file = configparser.ConfigParser(interpolation=None)
+    try:
+        file.read(Path("~/.mlflow/credentials").expanduser())
+        return f"{file['mlflow']['mlflow_tracking_username']}:{file['mlflow']['mlflow_tracking_password']}"
+    except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
+        return ""
+
+
+def _refused_by_mlflow(uri: str, host: str, error: urllib.error.HTTPError, *, has_login: bool, needs_login: bool) -> Line:
     text = error.read(200).decode(errors="replace")
     if error.code == 403 and "host header" in text.lower():
         return ERROR, f"MLflow at {uri} refuses the Host header '{host}' (HTTP 403)", f"Start it with --allowed-hosts '{host}', or name it as it is allowed."
     if error.code == 401 and not has_login:
-        return OK, f"MLflow answers at {uri} and asks for a login", ""
+        what, remedy = f"MLflow at {uri} asks for a login", "Put it into ~/.mlflow/credentials of the head, mode 0600."
+        return (ERROR, f"{what}, and there is none", remedy) if needs_login else (OK, f"{what}, which only the head needs", "")
     if error.code in (401, 403):
-        return ERROR, f"MLflow at {uri} refuses the login (HTTP {error.code})", "Correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        return ERROR, f"MLflow at {uri} refuses the login (HTTP {error.code})", "Correct ~/.mlflow/credentials, or MLFLOW_TRACKING_USERNAME and _PASSWORD."
     return ERROR, f"what answers at {uri} is not MLflow, or is ill (HTTP {error.code})", "Correct --tracking, or look at the server's log."
 
 
@@ -177,7 +191,8 @@ def storage(url: str) -> list[Line]:
         step = "delete"
         client.delete_object(Bucket=bucket, Key=key)
     except ClientError as error:
-        return [_refused_by_s3(bucket, prefix, step, error.response, is_there=_is_there(client, bucket, ClientError))]
+        where = client.meta.endpoint_url
+        return [_refused_by_s3(bucket, prefix, step, error.response, where, is_there=_is_there(client, bucket, ClientError))]
     except (BotoCoreError, ValueError) as error:
         return [_unreachable(url, type(error).__name__, str(error))]
     if not refuses:
@@ -207,14 +222,14 @@ def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
     return True
 
 
-def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any], *, is_there: bool) -> Line:
+def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any], where: str, *, is_there: bool) -> Line:
     code, status = response["Error"].get("Code", ""), response["ResponseMetadata"].get("HTTPStatusCode")
     if code == "NoSuchBucket" or not is_there:
         return ERROR, f"bucket '{bucket}' does not exist", "Create it, or correct --storage."
     if code == "RequestTimeTooSkewed":
-        return ERROR, "S3 refuses the machine's clock", "Set it by NTP."
+        return ERROR, f"S3 at {where} refuses the machine's clock", "Set it by NTP."
     if code in REFUSED_KEYS:
-        return ERROR, f"S3 refuses the credentials ({code})", "Renew them."
+        return ERROR, f"S3 at {where} refuses the credentials ({code})", "Renew them, or set AWS_ENDPOINT_URL to where they belong."
     if status == 403:
         place = bucket if step == "list" else "/".join(filter(None, [bucket, prefix.strip("/"), "*"]))
         return ERROR, f"bucket '{bucket}' is not {CANNOT[step]} ({code})", f"Allow {PERMISSION[step]} on arn:aws:s3:::{place}."

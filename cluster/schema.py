@@ -2,41 +2,39 @@
 
 import importlib.util
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cluster import definition
+from cluster.errors import Mistake
+
 MAX_BYTES = 1_000_000
-
-
-class Unreadable(ValueError):
-    """The file is not there, or no mapping."""
 
 
 def read(path: Path) -> dict[str, Any]:
     """The file's content; no object is made of it.
 
     Raises:
-        Unreadable: with a line that names the file.
+        Mistake: with a line that names the file.
     """
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
-            raise Unreadable(f"{path} is larger than 1 MB.")
+            raise Mistake(f"{path} is larger than 1 MB.")
         documents = [one for one in yaml.safe_load_all(text) if one is not None]
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read ({error.strerror}).") from error
+        raise Mistake(f"{path} cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise Unreadable(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or error}).") from error
+        raise Mistake(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or error}).") from error
     ours = [one for one in documents if isinstance(one, dict) and (is_kubernetes(one) or len(documents) == 1)]
     if len(ours) != 1:
-        raise Unreadable(f"{path}: expected keys and values, such as 'cluster_name: search'.")
+        raise Mistake(f"{path}: expected keys and values, such as 'cluster_name: search'.")
     return ours[0]
 
 
@@ -45,7 +43,7 @@ def is_kubernetes(config: Mapping[str, Any]) -> bool:
     return str(config.get("apiVersion", "")).startswith("ray.io/")
 
 
-def problems(config: Mapping[str, Any]) -> list[str]:
+def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
     """What `ray up` would refuse, or stumble over later; a line each."""
     import jsonschema  # type: ignore[import-untyped]
 
@@ -56,7 +54,14 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     is_local = isinstance(config.get("provider"), dict) and config["provider"].get("type") == "local"
     errors = sorted(jsonschema.Draft7Validator(schema).iter_errors(_prepared(config, is_local=is_local)), key=lambda error: error.json_path)
     found = [f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: {error.message[:300]}." for error in errors]
-    return found or list(_fixed(config) if is_local else _typed(config))
+    if found:
+        return found
+    found = list(_fixed(config) if is_local else _typed(config))
+    try:
+        definition.read(path)
+    except Mistake as error:
+        found += str(error).splitlines()
+    return found
 
 
 def _prepared(config: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
@@ -69,27 +74,16 @@ def _prepared(config: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
 
 def _fixed(config: Mapping[str, Any]) -> Iterator[str]:
     """For hosts that are there already."""
-    provider = config["provider"]
     for key in ("available_node_types", "head_node_type", "head_node", "worker_nodes"):
         if config.get(key):
             yield f"{key}: not for fixed hosts. Leave it out."
-    if not config.get("auth", {}).get("ssh_user"):
-        yield "auth.ssh_user is missing. Name the user who logs in on every host."
-    if "coordinator_address" in provider:
-        return
-    if not provider.get("head_ip") or not isinstance(provider.get("worker_ips"), list):
-        yield "provider needs head_ip and the list worker_ips."
-        return
-    for host, count in Counter([provider["head_ip"], *provider["worker_ips"]]).items():
-        if count > 1:
-            yield f"provider names {host} {count} times. A host is the head or one worker."
 
 
 def _typed(config: Mapping[str, Any]) -> Iterator[str]:
     """For machines that are started as they are needed."""
     kinds, head = config.get("available_node_types"), config.get("head_node_type")
-    if not kinds:
-        yield "available_node_types is missing. Copy it from cluster/cluster.yaml."
+    if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
+        yield "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml."
         return
     if head not in kinds:
         yield f"head_node_type is '{head}'. It must be one of available_node_types: {', '.join(kinds)}."

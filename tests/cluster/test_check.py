@@ -60,7 +60,8 @@ class Place:
         file = self.folder / "cluster.yaml"
         file.write_text(yaml.safe_dump(dict(config)))
         words = ["-m", "cluster.check", file, "--storage", storage or f"s3://{self.bucket.bucket}/searches", "--tracking", tracking or self.tracking]
-        environment = {**os.environ, **self.bucket.place, "HOME": str(self.folder / home), "PYTHONPATH": str(ROOT)}
+        words += [word for name, value in self.bucket.place.items() for word in ("--env", f"{name}={value}")]
+        environment = {**os.environ, "HOME": str(self.folder / home), "PYTHONPATH": str(ROOT)}
         return subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -194,7 +195,7 @@ def test_a_gpu_that_is_not_there(place: Place) -> None:
 @pytest.mark.slow
 def test_no_token(place: Place) -> None:
     said = one_error(place.check(place.config(), home="tokenless"), 4)
-    assert said == "here: no Ray token at ~/.ray/auth_token. Make one: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
+    assert said == "here: no Ray token at ~/.ray/auth_token. cluster.up makes one; so does: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
 
 
 @pytest.mark.slow
@@ -416,7 +417,11 @@ def test_what_is_no_file_of_a_cluster(text: str | None, words: str, tmp_path: Pa
     assert len(said.err.splitlines()) == 1
 
 
-LOCAL = {"cluster_name": "x", "provider": {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}, "auth": {"ssh_user": "root"}}
+LOCAL = {
+    "cluster_name": "x",
+    "provider": {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]},
+    "auth": {"ssh_user": "root", "ssh_private_key": __file__},
+}
 
 
 @pytest.mark.parametrize(
@@ -426,15 +431,17 @@ LOCAL = {"cluster_name": "x", "provider": {"type": "local", "head_ip": "10.0.0.1
         ({"min_workers": 1}, ""),
         ({"cluster_name": 3}, "cluster_name: 3 is not of type 'string'."),
         ({"available_node_types": {"a": {"node_config": {}, "resources": {}}}}, "available_node_types: not for fixed hosts. Leave it out."),
-        ({"auth": {}}, "auth.ssh_user is missing. Name the user who logs in on every host."),
         ({"auth": "root"}, "auth: 'root' is not of type 'object'."),
-        ({"provider": {"type": "local", "head_ip": "10.0.0.1"}}, "provider needs head_ip and the list worker_ips."),
-        ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "provider names a 2 times. A host is the head or one worker."),
-        ({"provider": {"type": "aws"}}, "available_node_types is missing. Copy it from cluster/cluster.yaml."),
+        ({"auth": {}}, "FILE names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml."),
+        ({"provider": {"type": "local", "worker_ips": ["a"]}}, "FILE: provider: head_ip is missing"),
+        ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "FILE: a host is named twice"),
+        ({"provider": {"type": "aws"}}, "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml."),
     ],
 )
-def test_what_ray_up_would_stumble_over(change: dict[str, Any], words: str) -> None:
-    assert schema.problems({**LOCAL, **change}) == ([words] if words else [])
+def test_what_ray_up_would_stumble_over(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(yaml.safe_dump({**LOCAL, **change}))
+    assert schema.problems(file, {**LOCAL, **change}) == ([words.replace("FILE", str(file))] if words else [])
 
 
 def test_a_file_of_odd_forms_is_looked_at_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -485,7 +492,7 @@ def test_another_ray_in_the_file_than_here_is_an_error() -> None:
 
 
 def test_a_key_that_ray_could_not_use(tmp_path: Path) -> None:
-    assert str(check.key_problem(str(tmp_path / "none"))).startswith("error: auth.ssh_private_key: there is no file")
+    assert str(check.key_problem(str(tmp_path / "none"))).startswith("not checked: the hosts (there is no key ")
     key = make_key(tmp_path / "id")
     assert check.key_problem(str(key)) is None
     key.chmod(0o644)
