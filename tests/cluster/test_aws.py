@@ -68,14 +68,8 @@ MISTAKES = [
     ("  ~/.ray/auth_token: ~/.ray/auth_token\n", "", "file_mounts brings no token to the nodes"),
     ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "head_start_ray_commands opens the dashboard on 0.0.0.0"),
     ("--dashboard-host=127.0.0.1", "--dashboard-host '::'", "opens the dashboard on ::"),
-    ("--disable-usage-stats ", "", ""),
-    (
-        " RAY_USAGE_STATS_ENABLED=0;\n    ray start --head --port=6379 --dashboard-host=127.0.0.1 --disable-usage-stats",
-        ";\n    ray start --head",
-        "report its use",
-    ),
     ("uv==0.13.9", "uv", "setup_commands installs 'uv' in whatever version"),
-    ("head_setup_commands: []", "head_setup_commands: [pip install 'ray[default]==2.59.0' ray==2.60.0]", "different versions of Ray (2.59.0, 2.60.0)"),
+    ("head_setup_commands: []", "head_setup_commands: [pip install ray==2.59.0 ray==2.60.0]", "different versions of Ray (2.59.0, 2.60.0)"),
     ("head_setup_commands: []", "docker: {image: rayproject/ray:latest-gpu}", "docker.image 'rayproject/ray:latest-gpu' is not pinned"),
     ("setup_commands:\n  - python3", "initialization_commands:\n  - python3", "setup_commands is missing: Ray's own would install its nightly build"),
     ("head_start_ray_commands:", "initialization_commands:", "head_start_ray_commands starts no Ray"),
@@ -91,11 +85,15 @@ def test_a_planted_mistake_is_named(right: str, wrong: str, words: str) -> None:
     text = filled_in()
     assert right in text
     said = lint.problems(yaml.safe_load(text.replace(right, wrong)))
-    if not words:  # switched off twice in the file: one is enough
-        assert said == []
-        return
     assert any(words in line for line in said), said
     assert all("wJalr" not in line and "hunter22" not in line for line in said)
+
+
+def test_reports_to_rays_makers_are_named_unless_they_are_off_in_one_way_or_the_other() -> None:
+    one = filled_in().replace("--disable-usage-stats ", "")
+    assert lint.problems(yaml.safe_load(one)) == []
+    (said,) = lint.problems(yaml.safe_load(one.replace("RAY_USAGE_STATS_ENABLED=0", "RAY_USAGE_STATS_ENABLED=1")))
+    assert said.startswith("head_start_ray_commands lets Ray report its use to its makers.")
 
 
 def test_a_spot_machine_as_head_is_named() -> None:
@@ -159,7 +157,8 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
                 break
             except OSError:
-                assert server.poll() is None and time.monotonic() < end, (home / "moto.log").read_text()
+                assert time.monotonic() < end, (home / "moto.log").read_text()
+                assert server.poll() is None, (home / "moto.log").read_text()
                 time.sleep(0.1)
         words = [sys.executable, "-m", "tests.cluster.aws_dry_run"]
         done = subprocess.run(words, cwd=ROOT, env=plain | own, capture_output=True, text=True, timeout=400, check=False)
@@ -206,6 +205,10 @@ def test_the_group_lets_in_ssh_from_the_one_network_and_the_nodes_themselves(dry
     assert (inside["IpProtocol"], inside["IpRanges"], [each["GroupId"] for each in inside["UserIdGroupPairs"]]) == ("-1", [], [group])
 
 
+def listed(actions: str | list[str]) -> list[str]:
+    return [actions] if isinstance(actions, str) else actions
+
+
 @pytest.mark.slow
 def test_the_roles_may_do_what_is_needed_and_nothing_else(dry_run: dict[str, Any]) -> None:
     """What the autoscaler asked of AWS is allowed to the head; workers have the one folder in the bucket."""
@@ -214,10 +217,7 @@ def test_the_roles_may_do_what_is_needed_and_nothing_else(dry_run: dict[str, Any
     for policy in dry_run["rights"]:
         for role in policy["roles"]:
             may[role] += policy["statements"]
-    actions = {
-        role: {action for each in statements for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])}
-        for role, statements in may.items()
-    }
+    actions = {role: {action for each in statements for action in listed(each["Action"])} for role, statements in may.items()}
     assert not any("*" in action for allowed in actions.values() for action in allowed)
     assert set(dry_run["asked"]) == {"ec2:RunInstances", "ec2:CreateTags", "ec2:DescribeInstances", "ec2:TerminateInstances"}
     assert actions["search-head"] - actions["search-worker"] == {*dry_run["asked"], "iam:PassRole", "iam:CreateServiceLinkedRole"}
