@@ -8,7 +8,6 @@ import asyncio
 import json
 import math
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from cluster.storage import Bucket
 from search.home import mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.mirror import folder_here
+from trainables.mirror import folder_here, forget
 
 if TYPE_CHECKING:
     from trainables.run import Report
@@ -82,12 +81,6 @@ def _keep(job: Job, name: str, found: dict[str, Any]) -> None:
     file = Path(job["folder"]) / "evidence" / name
     file.parent.mkdir(exist_ok=True)
     write_whole(file, json.dumps(found))
-
-
-def _forget(job: Job) -> None:
-    """Remove a trial's copy on this machine, if it is one."""
-    if (mirror := mirror_of(job)) is not None:
-        shutil.rmtree(folder_here(job["folder"], mirror), ignore_errors=True)
 
 
 def _end_beyond_repair(error: BaseException) -> None:
@@ -248,7 +241,7 @@ class TrialWorker(Process):
 
     def reset(self, new_config: Job, storage: Any = None) -> bool:
         """Take the next trial."""
-        _forget(self._job)
+        self._forget()
         self._job, self._reports = new_config, None
         return True
 
@@ -265,8 +258,13 @@ class TrialWorker(Process):
         """Forget the trial."""
         if self._broken:
             ray.actor.exit_actor()
-        _forget(self._job)
+        self._forget()
         self._job, self._reports = {}, None
+
+    def _forget(self) -> None:
+        """Keep nothing on this machine of a trial that is kept elsewhere."""
+        if self._job:
+            forget(self._job["folder"], mirror_of(self._job))
 
     def claim(self, claim: str) -> bool:
         """Belong to who says this, if to nobody yet."""
@@ -331,7 +329,7 @@ class FusedWorker(Process):
         """Forget the trial at this place."""
         if (job := self._jobs.pop(place, None)) is not None:
             self._together.leave(job["trial"])
-            _forget(job)
+            forget(job["folder"], mirror_of(job))
         self._reports.pop(place, None)
 
 

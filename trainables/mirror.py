@@ -1,6 +1,7 @@
 """A trial whose checkpoints are kept elsewhere than on the machine that trains it."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -30,5 +31,14 @@ def folder_here(place: str, mirror: Mirror | None, rank: int = 0) -> Path:
     """The folder in which a process of this machine trains a trial that is kept at `place`: there, or, with a mirror, a copy for each process."""
     if mirror is None:
         return Path(place)
-    ranks = (f"rank-{rank}",) if rank else ()
-    return cache_folder("storage").joinpath("trained", hashlib.sha256(place.encode()).hexdigest()[:12], *ranks, Path(place).name)
+    return _copies(place) / f"rank-{rank}" / Path(place).name
+
+
+def forget(place: str, mirror: Mirror | None) -> None:
+    """Remove this machine's copies of a trial that is kept at `place`, if they are copies."""
+    if mirror is not None:
+        shutil.rmtree(_copies(place), ignore_errors=True)
+
+
+def _copies(place: str) -> Path:
+    return cache_folder("storage") / "trained" / hashlib.sha256(place.encode()).hexdigest()[:12]

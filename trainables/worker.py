@@ -20,7 +20,7 @@ def train_loop(job: dict[str, Any]) -> None:
             `run_trial` takes them, `threads`, `mirror`, and `gate`, an actor whose `passed(number)` returns, when that is decided, whether to go
             on after this report (counted from 1).
     """
-    from trainables.mirror import folder_here
+    from trainables.mirror import folder_here, forget
     from trainables.process import prepare
     from trainables.run import run_trial
     from trainables.world import Distributed
@@ -33,4 +33,5 @@ def train_loop(job: dict[str, Any]) -> None:
     for number, report in enumerate(reports, 1):
         ray.train.report({"report": json.dumps(report.to_dict()), "number": number})
         if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
-            return
+            break
+    forget(job["folder"], job["mirror"])
