@@ -28,8 +28,9 @@ class Jobs:
         os.environ.setdefault("RAY_AUTH_MODE", auth.MODE["RAY_AUTH_MODE"])
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.ERROR)
         self._client: Any = _heard(lambda: JobSubmissionClient(url))
+        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+            logging.getLogger(name).setLevel(logging.ERROR)
 
     def submit(self, entrypoint: str, folder: Path, environment: dict[str, str]) -> str:
         """Ship the folder and start the command in it, on the head; the job's id."""

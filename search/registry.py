@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cluster.errors import NotReady
+from search.home import Storage
 from search.result import SearchResult
 from search.runs import client_of, experiment_title
 from search.secrets import masked
@@ -57,7 +58,7 @@ def check_name(name: str) -> None:
 class Registry:
     """The registry at a tracking URI, for one search's model."""
 
-    def __init__(self, uri: str, result: SearchResult, storage: Path) -> None:
+    def __init__(self, uri: str, result: SearchResult, storage: Storage) -> None:
         """Find the search's parent run.
 
         Raises:

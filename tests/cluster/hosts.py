@@ -87,6 +87,11 @@ class Host:
         enter = ["nsenter", "--target", str(self.first), "--mount", "--uts", "--net", "--pid"]
         return [*enter, "env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", "TERM=dumb", "LANG=C.UTF-8", "bash", "-c", inner]
 
+    @property
+    def network_words(self) -> list[str]:
+        """What puts a command of this machine on the host's network, and there only."""
+        return ["ip", "netns", "exec", self.namespace]
+
     def run(self, *command: object, check: bool = True, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
         """Run it to its end."""
         return subprocess.run(self.words(*command), check=check, capture_output=True, text=True, timeout=timeout)
