@@ -172,7 +172,7 @@ def storage(url: str) -> list[Line]:
     bucket, _, prefix = url.partition("://")[2].partition("/")
     key = "/".join(filter(None, [prefix.strip("/"), f".check-{uuid.uuid4().hex}"]))
     try:
-        import boto3
+        import boto3.session
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
@@ -181,7 +181,8 @@ def storage(url: str) -> list[Line]:
     step = "put"
     try:
         options = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2, "mode": "standard"})
-        client = boto3.client("s3", config=options)
+        session = boto3.session.Session()
+        client = session.client("s3", config=options, region_name=session.region_name or "us-east-1")
         client.put_object(Bucket=bucket, Key=key, Body=b"probe", IfNoneMatch="*")
         refuses = _refuses_a_second(client, bucket, key, ClientError)
         step = "get"
@@ -239,8 +240,6 @@ def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any]
 def _unreachable(url: str, kind: str, text: str) -> Line:
     if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
         return ERROR, f"no AWS credentials for {url}", "Give the machine an instance profile, or the user ~/.aws/credentials."
-    if kind == "NoRegionError":
-        return ERROR, f"no AWS region for {url}", "Set AWS_DEFAULT_REGION."
     return ERROR, f"S3 is not reachable for {url} ({text.rstrip('.')})", "Correct AWS_ENDPOINT_URL, or open the way to it."
 
 

@@ -20,6 +20,7 @@ DOORS = {
     "ray.tune": {"search/seats.py", "search/trial.py", "search/tuning.py"},
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
+        "cluster/jobs.py",
         "cluster/session.py",
         "cluster/spot.py",
         "search/evaluation.py",
@@ -34,10 +35,10 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
-    # These two ask whether there is a bucket, on hosts where the rest of this project may not be, and what an AWS account allows.
-    "boto3": {"cluster/account.py", "cluster/probe.py"},
+    # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
+    "boto3": {"cluster/account.py", "cluster/probe.py", "cluster/storage.py"},
     "jsonschema": {"cluster/schema.py"},
-    "yaml": {"cluster/schema.py", "search/config_file.py"},
+    "yaml": {"cluster/definition.py", "cluster/schema.py", "cluster/submit.py", "search/config_file.py"},
     "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
     "safetensors": {"trainables/checkpoint.py"},
     "torchmetrics": {"trainables/evaluate.py"},
