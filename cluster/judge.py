@@ -14,6 +14,9 @@ MISTAKE = "mistake"
 
 HERE = "here"
 MAX_AHEAD_S = 5
+MAX_NAMED = 8
+"""Machines that are named where all is well; those with a problem are all named."""
+
 INSTALLS = re.compile(r"\b(pip3?|uv|conda) (\S+ )*(install|sync)\b")
 Seen = Mapping[str, Any]
 
@@ -30,7 +33,8 @@ class Finding:
     @property
     def text(self) -> str:
         """Where, what, and what to do."""
-        where = f"{', '.join(self.places)}: " if self.places else ""
+        names = f"{len(self.places)} machines" if self.level == OK and len(self.places) > MAX_NAMED else ", ".join(self.places)
+        where = f"{names}: " if names else ""
         return f"{where}{self.what.rstrip('.')}{f'. {self.remedy}' if self.remedy else '.'}"
 
     def __str__(self) -> str:

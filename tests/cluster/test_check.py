@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import boto3
@@ -19,6 +21,7 @@ import yaml
 from moto.server import ThreadedMotoServer
 
 from cluster import account, check, judge, probe, remote, schema
+from cluster.judge import Finding
 from cluster.remote import Visit, Way
 from tests.cluster.services import S3, free_ports, mlflow_server, running, seaweedfs
 from tests.cluster.sshd import free_address, make_key, needs_sshd, ssh_host
@@ -227,6 +230,97 @@ def test_everything_at_once(place: Place) -> None:
     ):
         assert len([line for line in lines if line.startswith(words)]) == 1, f"{words}\n{done.stderr}"
     assert len(lines) == 6
+
+
+@pytest.mark.slow
+def test_the_running_head_of_a_cloud_is_visited(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(account, "look", lambda config: account.Account([], place.head))
+    config = aws_config() | {"auth": {"ssh_user": "root", "ssh_private_key": str(place.key)}}
+    found = [str(one) for one in judge.folded(check.about_machines(config, "", place.tracking, {}))]
+    assert f"ok: {place.head}: ssh lets us in." in found
+    assert f"ok: here, {place.head}: MLflow answers at {place.tracking}." in found
+    assert "not checked: the workers (they come and go; what the head sees is checked)." in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("keys", "endpoint", "words"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "AKUSER", "AWS_SECRET_ACCESS_KEY": "wrong"}, "", "refuses the credentials (SignatureDoesNotMatch)"),
+        ({"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong"}, "", "refuses the credentials (InvalidAccessKeyId)"),
+        ({}, "", "no AWS credentials for s3://bucket"),
+        (
+            {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"},
+            "http://127.0.0.1:9",
+            "S3 is not reachable for s3://bucket (Could not connect to the endpoint",
+        ),
+    ],
+)
+def test_a_bucket_that_is_closed_to_us(keys: dict[str, str], endpoint: str, words: str, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {**place.bucket.place, **keys, "HOME": str(tmp_path), **({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})}.items():
+        monkeypatch.setenv(name, value)
+    ((level, what, _),) = probe.storage("s3://bucket")
+    assert level == "error"
+    assert words in what
+
+
+@contextmanager
+def answering(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
+    """A server that gives one answer for each way of asking, whatever is asked; `LIST` is a bucket's listing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, body = answers["LIST" if "list-type" in self.path else self.command]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_PUT = do_DELETE = answer
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_storage_that_takes_a_conditional_put_twice_is_no_place_for_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><KeyCount>1</KeyCount></ListBucketResult>'
+    with answering({"PUT": (200, ""), "GET": (200, "second"), "LIST": (200, listing), "DELETE": (204, "")}) as url:
+        for name, value in {**NOBODY, "AWS_ENDPOINT_URL": url}.items():
+            monkeypatch.setenv(name, value)
+        ((level, what, _),) = probe.storage("s3://bucket/searches")
+    assert (level, what) == ("error", "bucket 'bucket' takes a conditional put twice")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "login", "needs_login", "level", "words"),
+    [
+        (200, "{}", False, True, "ok", "MLflow answers at"),
+        (200, "<html>", False, True, "error", "is not MLflow"),
+        (404, "", False, True, "error", "is not MLflow, or is ill (HTTP 404)"),
+        (401, "", False, False, "ok", "asks for a login, which only the head needs"),
+        (401, "", False, True, "error", "asks for a login, and there is none"),
+        (401, "", True, True, "error", "refuses the login (HTTP 401)"),
+        (403, "Invalid Host header - possible DNS rebinding attack detected", True, True, "error", "refuses the Host header '127.0.0.1:"),
+    ],
+)
+def test_what_mlflow_may_say(
+    status: int, body: str, login: bool, needs_login: bool, level: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if login:
+        (tmp_path / ".mlflow").mkdir()
+        (tmp_path / ".mlflow/credentials").write_text("[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = 100%mine\n")
+    with answering({"GET": (status, body)}) as url:
+        ((found, what, _),) = probe.mlflow(url, needs_login=needs_login)
+    assert found == level
+    assert words in what
 
 
 @pytest.mark.ray
@@ -473,6 +567,13 @@ def test_a_slow_answer_makes_no_clock_wrong(ahead_s: float, unsure_s: float, lev
 @pytest.mark.parametrize(("seen", "words"), [({"gpus": 2}, "ok: a: 2 GPUs seen."), ({"gpus": 0}, "ok: a: no GPU, and none asked for.")])
 def test_gpus_that_are_there(seen: dict[str, Any], words: str) -> None:
     assert str(judge.gpus({}, visited("a", **seen), is_head=False)) == words
+
+
+def test_what_many_see_alike_is_one_line() -> None:
+    many = [Finding(level, "seen", "", (f"h{number}",)) for number in range(30) for level in ("ok", "error")]
+    well, ill = map(str, judge.folded(many))
+    assert well == "ok: 30 machines: seen."
+    assert ill == f"error: {', '.join(f'h{number}' for number in range(30))}: seen."
 
 
 def test_a_card_without_a_driver_is_an_error() -> None:
