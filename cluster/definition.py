@@ -43,7 +43,7 @@ def read(path: Path) -> Definition:
     Raises:
         Mistake: it is not there, no YAML, or lacks what every cluster needs.
     """
-    content = _mapping(path)
+    content = mapping(path)
     provider = _part(content, "provider", path)
     auth = _part(content, "auth", path)
     if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
@@ -65,7 +65,12 @@ def read(path: Path) -> Definition:
     return made
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def mapping(path: Path) -> dict[str, Any]:
+    """A YAML file's content.
+
+    Raises:
+        Mistake: it is not there, or is no mapping.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:

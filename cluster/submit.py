@@ -11,12 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-
-import yaml
 
 from cluster import definition, ssh
 from cluster.cli import NOT_READY, SECRET_NAME, Parser, complain, file_argument, guarded, masked, say
@@ -165,11 +162,10 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
 
 def _of_config(name: str) -> dict[str, str]:
     """What a config file says; a wrong one is the search's to refuse."""
-    try:
-        content: Any = yaml.safe_load(Path(name).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return {key: str(content[key]) for key in ("storage", "tracking", "address") if content.get(key) is not None} if isinstance(content, dict) else {}
+    with suppress(Mistake):
+        content = definition.mapping(Path(name))
+        return {key: str(content[key]) for key in ("storage", "tracking", "address") if content.get(key) is not None}
+    return {}
 
 
 def is_kept(storage: str) -> bool:

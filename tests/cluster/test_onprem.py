@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,19 @@ print(json.dumps(found))
 """
 """Every run of an MLflow server, with the epochs of its validation accuracy."""
 
+JOURNAL = """
+import os, sys
+import boto3
+client = boto3.client("s3")
+bucket, prefix = sys.argv[1:]
+for _ in sys.stdin:
+    listed = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    pieces = [client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in sorted(listed, key=lambda one: one["Key"])]
+    sys.stdout.write(b"".join(pieces).decode() + "\\n\\n")
+    sys.stdout.flush()
+"""
+"""At each line that comes in: a search's journal as it lies in the bucket, and an empty line."""
+
 KNOCK = """
 import json, sys, urllib.error, urllib.request
 said = {}
@@ -59,6 +73,8 @@ class Bed:
     folder: Path
     s3: S3
     mlflow: str
+    reader: "subprocess.Popen[str]"
+    up: tuple["subprocess.CompletedProcess[str]", float]
 
     def at(self, name: str) -> Host:
         return self.hosts.hosts[name]
@@ -68,15 +84,15 @@ class Bed:
         return self.folder / "onprem.yaml"
 
     @property
-    def storage(self) -> Path:
-        return self.folder / "network-folder"
+    def storage(self) -> str:
+        return f"s3://{self.s3.bucket}/searches"
 
     def verb(self, name: str, *words: object) -> list[str]:
         """A verb as the user's machine runs it."""
         return self.at(CLIENT).words(sys.executable, "-m", f"cluster.{name}", self.file, *words, folder=str(ROOT))
 
     def submit(self, *words: object) -> "subprocess.Popen[str]":
-        """A command on the cluster; each of its epochs takes two seconds more, and is told in `truth.jsonl`."""
+        """A command on the cluster; each of its epochs takes a second more, and is told in `truth.jsonl`."""
         environment = {"PYTHONPATH": INJECT, "FAULTS_DIR": self.folder, **self.s3.place}
         options = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
         command = self.verb("submit", *options, "--", "python", "-m", *words, "--storage", self.storage, "--tracking", self.mlflow)
@@ -89,8 +105,11 @@ class Bed:
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The journal's lines of a kind."""
-        path = self.storage / "s" / "journal.jsonl"
-        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        assert self.reader.stdin is not None
+        assert self.reader.stdout is not None
+        self.reader.stdin.write("\n")
+        self.reader.stdin.flush()
+        lines = iter(self.reader.stdout.readline, "\n")
         return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
@@ -124,22 +143,41 @@ def write_file(hosts: Network, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """Hosts that have the software already, and services; the cluster is not up yet."""
+    """A cluster that is up, of hosts that had the software already; and services."""
     needs_hosts()
     postgres_programs()
     folder = tmp_path_factory.mktemp("onprem")
-    (folder / "network-folder").mkdir()
-    (folder / "plan.json").write_text(json.dumps({"faults": [{"do": "sleep", "seconds": 2}]}))
+    (folder / "plan.json").write_text(json.dumps({"faults": [{"do": "sleep", "seconds": 1}]}))
     bashrc = "export MLFLOW_DISABLE_TELEMETRY=true"
     with network(folder / "hosts", [HEAD, *WORKERS, CLIENT, SERVICES], shared=[folder], bashrc=bashrc) as hosts:
         write_file(hosts, folder)
         for name in (HEAD, *WORKERS):
             hosts.hosts[name].run("ln", "-s", sys.prefix, "/root/search-env")
         hosts.hosts[CLIENT].run("install", "-m", "600", hosts.key, "/root/.ssh/key")
-        with services(hosts, folder) as (s3, mlflow):
-            for name in (HEAD, *WORKERS):
-                hosts.hosts[name].write("/root/.aws/credentials", s3.credentials_file)
-            yield Bed(hosts=hosts, folder=folder, s3=s3, mlflow=mlflow)
+        with ThreadPoolExecutor() as pool:
+            up = pool.submit(timed_up, hosts, folder)
+            with services(hosts, folder) as (s3, mlflow), reader(hosts, s3) as journal:
+                for name in (HEAD, *WORKERS):
+                    hosts.hosts[name].write("/root/.aws/credentials", s3.credentials_file)
+                yield Bed(hosts=hosts, folder=folder, s3=s3, mlflow=mlflow, reader=journal, up=up.result())
+
+
+def timed_up(hosts: Network, folder: Path) -> tuple["subprocess.CompletedProcess[str]", float]:
+    """Start the cluster: what that said, and the seconds."""
+    began = time.monotonic()
+    command = hosts.hosts[CLIENT].words(sys.executable, "-m", "cluster.up", folder / "onprem.yaml", folder=str(ROOT))
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False), time.monotonic() - began
+
+
+@contextmanager
+def reader(hosts: Network, s3: S3) -> Iterator["subprocess.Popen[str]"]:
+    """A process beside the services that reads the journal."""
+    hosts.hosts[SERVICES].write("/root/.aws/credentials", s3.credentials_file)
+    words = ["env", *(f"{name}={value}" for name, value in s3.place.items()), sys.executable, "-c", JOURNAL, s3.bucket, "searches/s/journal.jsonl/"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(hosts.hosts[SERVICES].words(*words), stdin=pipe, stdout=pipe, text=True) as process:
+        yield process
+        process.kill()
 
 
 def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]", what: str, timeout: float = 180) -> None:
@@ -162,7 +200,7 @@ def ended(process: "subprocess.Popen[str]", timeout: float = 240) -> str:
 
 
 def starts(bed: Bed) -> None:
-    done = subprocess.run(bed.verb("up"), capture_output=True, text=True, timeout=400, check=False)
+    done, _ = bed.up
     assert done.returncode == 0, done.stdout + done.stderr
     for name in WORKERS:
         assert f"{bed.at(name).address} is there: 1 CPUs" in done.stdout
@@ -202,11 +240,9 @@ def pauses_on_ctrl_c(bed: Bed) -> None:
     process = bed.submit(*search)
     addresses = {bed.at(name).address for name in WORKERS}
     wait_for(lambda: {event["host"] for event in bed.events("running")} >= addresses and bed.truth(), process, "both workers to train")
-    began = time.monotonic()
     for pid in inner_pids(process.pid):
         subprocess.run(["kill", f"-{signal.SIGINT}", str(pid)], check=False)
     said = ended(process)
-    print(f"paused after {time.monotonic() - began:.1f} s")
     assert process.returncode == 130, said
     assert "A search pauses" in said
     assert "search.resume" in said
@@ -268,7 +304,8 @@ def test_a_search_on_hosts_of_ones_own(bed: Bed, capsys: pytest.CaptureFixture[s
         times[name] = time.monotonic() - began
         return result
 
-    step("up", starts)
+    starts(bed)
+    times["up"] = bed.up[1]
     step("doors", opens_no_door_without_the_token)
     step("paused search", pauses_on_ctrl_c)
     cost = step("resumed search, one host cut off", goes_on_without_the_host_that_is_cut_off)
