@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from cluster import account, judge, lint, probe, remote, schema
+from cluster import account, definition, judge, lint, probe, remote, schema
 from cluster.cli import NOT_READY, USAGE, Parser, error_line, file_argument, guarded, say
 from cluster.judge import MISTAKE, Finding
 from cluster.probe import ERROR, OK, UNCHECKED
@@ -33,7 +33,7 @@ RAY_IN_A_FOLDER = re.compile(r"([\w./~$-]+)/ray start\b")
 
 def command(args: argparse.Namespace) -> int:
     """Check, print, and say by the exit code how it is."""
-    config = schema.read(args.file)
+    config = definition.mapping(args.file)
     about = [*about_file(args.file, config), *about_options(args)]
     findings = judge.folded([*about, *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env))])
     errors = [one for one in findings if one.level in (ERROR, MISTAKE)]

@@ -1,4 +1,4 @@
-"""A cluster's file for `ray up` (or KubeRay): read without surprises, and held against Ray's own schema and the rules that Ray only tells in mid-start."""
+"""A cluster's file held against Ray's own schema, and against the rules that Ray only tells of when it has begun."""
 
 import importlib.util
 import json
@@ -6,40 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cluster import definition
 from cluster.errors import Mistake
 
-MAX_BYTES = 1_000_000
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The file's content; no object is made of it.
-
-    Raises:
-        Mistake: with a line that names the file.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise Mistake(f"{path} is larger than 1 MB.")
-        documents = [one for one in yaml.safe_load_all(text) if one is not None]
-    except OSError as error:
-        raise Mistake(f"{path} cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise Mistake(f"{path}{where}: not YAML ({getattr(error, 'problem', None) or error}).") from error
-    ours = [one for one in documents if isinstance(one, dict) and (is_kubernetes(one) or len(documents) == 1)]
-    if len(ours) != 1:
-        raise Mistake(f"{path}: expected keys and values, such as 'cluster_name: search'.")
-    return ours[0]
-
 
 def is_kubernetes(config: Mapping[str, Any]) -> bool:
-    """Whether it is a RayJob or RayCluster, for KubeRay; other objects may stand beside it in the file."""
+    """Whether it is a RayJob or RayCluster, for KubeRay."""
     return str(config.get("apiVersion", "")).startswith("ray.io/")
 
 

@@ -38,7 +38,7 @@ DOORS = {
     # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
     "boto3": {"cluster/account.py", "cluster/probe.py", "cluster/storage.py"},
     "jsonschema": {"cluster/schema.py"},
-    "yaml": {"cluster/definition.py", "cluster/schema.py", "search/config_file.py"},
+    "yaml": {"cluster/definition.py", "search/config_file.py"},
     "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
     "safetensors": {"trainables/checkpoint.py"},
     "torchmetrics": {"trainables/evaluate.py"},

@@ -400,14 +400,14 @@ def aws_config() -> dict[str, Any]:
     }
 
 
-def check_aws(folder: Path, config: Mapping[str, Any], before: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+def check_aws(folder: Path, config: Mapping[str, Any], **environment: str) -> "subprocess.CompletedProcess[str]":
     """Check a file for AWS from a home that has a token."""
     token = folder / ".ray/auth_token"
     token.parent.mkdir()
     token.write_text("0123456789abcdef")
     token.chmod(0o600)
     file = folder / "cluster.yaml"
-    file.write_text(before + yaml.safe_dump(dict(config)))
+    file.write_text(yaml.safe_dump(dict(config)))
     rest = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
     return subprocess.run(
         [sys.executable, "-m", "cluster.check", file],
@@ -495,9 +495,9 @@ def test_a_quota_that_lets_none_start_is_an_error(allowed: float, level: str, wo
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("cluster_name: [", "cluster.yaml:1: not YAML ("),
-        ("- a\n- b\n", "cluster.yaml: expected keys and values, such as 'cluster_name: search'."),
-        ("a: !!python/object/apply:os.system [echo]", "cluster.yaml:1: not YAML (could not determine a constructor"),
+        ("cluster_name: [", "cluster.yaml is no YAML ("),
+        ("- a\n- b\n", "cluster.yaml holds no mapping."),
+        ("a: !!python/object/apply:os.system [echo]", "cluster.yaml is no YAML (could not determine a constructor"),
         (None, "cluster.yaml cannot be read (No such file or directory)."),
     ],
 )
@@ -604,9 +604,9 @@ def test_a_key_that_ray_could_not_use(tmp_path: Path) -> None:
 
 
 def test_a_file_for_kubernetes_is_held_against_the_security_list(tmp_path: Path) -> None:
-    """Its cluster is not asked, and other objects may stand beside it."""
+    """Its cluster is not asked."""
     job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {"rayClusterSpec": {"rayVersion": "2.60.0", "headGroupSpec": {}}}}
-    done = check_aws(tmp_path, job, before="apiVersion: v1\nkind: Service\n---\n")
+    done = check_aws(tmp_path, job)
     assert done.returncode == 2
     assert "error: rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}.\n" in done.stderr
     assert "not checked: the machines (those of provider 'kubernetes' cannot be asked from here).\n" in done.stdout
