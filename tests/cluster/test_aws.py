@@ -89,6 +89,17 @@ def test_a_planted_mistake_is_named(right: str, wrong: str, words: str) -> None:
     assert all("wJalr" not in line and "hunter22" not in line for line in said)
 
 
+@pytest.mark.parametrize("wrong", [None, [], "text", 7, {"any": None}, [None]])
+@pytest.mark.parametrize("name", [*yaml.safe_load(FILE.read_text()), "docker"])
+def test_a_file_of_another_shape_is_looked_at_all_the_same(name: str, wrong: object) -> None:
+    """What has which shape is for Ray's schema to say; each key is broken here, and each node type."""
+    config = yaml.safe_load(filled_in())
+    assert all(isinstance(line, str) for line in lint.problems(config | {name: wrong}))
+    if name == "available_node_types":
+        for inner in config[name]:
+            assert lint.problems(config | {name: config[name] | {inner: wrong}})
+
+
 def test_reports_to_rays_makers_are_named_unless_they_are_off_in_one_way_or_the_other() -> None:
     one = filled_in().replace("--disable-usage-stats ", "")
     assert lint.problems(yaml.safe_load(one)) == []
