@@ -23,6 +23,7 @@ SECRETS = {
 SECRET_NAME = re.compile(r"(?i)(secret|password|passwd|token|access_key)")
 PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
 RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
+NAMES_A_FILE = ("-r", "--requirement", "-c", "--constraint", "--python", "--find-links", "--target")
 COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -111,15 +112,16 @@ def _start_commands(config: Config) -> Iterator[str]:
         starts = [command for command in commands if "ray start" in command]
         if not starts:
             yield f"{name} starts no Ray. Without it Ray's own commands are taken, which ask for no token: copy them from cluster/cluster.yaml."
+        earlier = [each for part in ("setup_commands", f"{who}_setup_commands") for each in _commands(config, part)]
         for command in starts:
-            yield from _start_command(command, name, commands)
+            yield from _start_command(command, name, [*earlier, *commands[: commands.index(command)]])
 
 
-def _start_command(command: str, name: str, commands: list[str]) -> Iterator[str]:
+def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]:
     before, _, options = command.partition("ray start")
     if not re.search(r"\bRAY_AUTH_MODE=['\"]?token\b", before):
         yield f"{name} starts Ray without a token. Put 'export RAY_AUTH_MODE=token;' before 'ray start'."
-    elif not re.search(r"chmod (0?600|go=|go-rwx)", " ".join(commands[: commands.index(command)]) + before):
+    elif not re.search(r"chmod (0?600|go=|go-rwx)", " ".join([*earlier, before])):
         yield f"{name} leaves the token readable by every user of the machine. Put 'chmod 600 {TOKEN_FILE};' before 'ray start'."
     host = re.search(r"--dashboard-host[= ]['\"]?([^\s'\";]+)", options)
     if host and host[1] not in LOOPBACK:
@@ -149,9 +151,8 @@ def _unpinned(command: str, name: str) -> Iterator[str]:
     """A requirement without `==`; options, and the files and networks that they name, are none."""
     for listed in PIP_INSTALL.findall(command):
         words = [word.strip("'\"") for word in listed.split()]
-        wanted = [word for before, word in zip(["", *words], words, strict=False) if not word.startswith("-") and before not in ("-r", "-c", "--python")]
-        for word in wanted:
-            if "==" not in word:
+        for before, word in zip(["", *words], words, strict=False):
+            if "==" not in word and not word.startswith("-") and before not in NAMES_A_FILE:
                 yield f"{name} installs '{word}' in whatever version there is that day. Pin it: '{word}==...'."
 
 
