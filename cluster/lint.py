@@ -23,6 +23,7 @@ SECRETS = {
 SECRET_NAME = re.compile(r"(?i)(secret|password|passwd|token|access_key)")
 PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
 RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
+NAMES_A_FILE = ("-r", "--requirement", "-c", "--constraint", "--python", "--find-links", "--target")
 COMMANDS = (
     "initialization_commands",
     "setup_commands",
@@ -38,25 +39,36 @@ def problems(config: Config) -> list[str]:
     if str(config.get("apiVersion", "")).startswith("ray.io/"):
         return [*_open_networks(config), *_secrets(config), *_kubernetes(config)]
     found = [*_open_networks(config), *_secrets(config), *_start_commands(config), *_token_file(config), *_versions(config)]
-    return found + (list(_aws(config)) if _provider(config).get("type") == "aws" else [])
+    return found + (list(_aws(config)) if _at(config, "provider", "type") == "aws" else [])
 
 
-def open_doors(permissions: list[Config], where: str) -> list[str]:
+def open_doors(permissions: list[Any], where: str) -> list[str]:
     """What a security group's inbound rules, in EC2's form, let in from outside beyond ssh from one network."""
     found = []
     for rule in permissions:
-        sources = [each.get("CidrIp") or each.get("CidrIpv6") for each in [*rule.get("IpRanges", []), *rule.get("Ipv6Ranges", [])]]
-        ssh = (rule.get("IpProtocol"), rule.get("FromPort"), rule.get("ToPort")) == ("tcp", 22, 22)
-        if EVERYWHERE & set(sources):
-            found.append(f"{where} lets in the whole internet ({', '.join(sorted(EVERYWHERE & set(sources)))}). Allow one network, such as 203.0.113.7/32.")
+        sources = [_at(each, "CidrIp") or _at(each, "CidrIpv6") for each in [*_listed(_at(rule, "IpRanges")), *_listed(_at(rule, "Ipv6Ranges"))]]
+        ssh = (_at(rule, "IpProtocol"), _at(rule, "FromPort"), _at(rule, "ToPort")) == ("tcp", 22, 22)
+        if everywhere := sorted(EVERYWHERE & set(map(str, sources))):
+            found.append(f"{where} lets in the whole internet ({', '.join(everywhere)}). Allow one network, such as 203.0.113.7/32.")
         elif sources and not ssh:
-            found.append(f"{where} opens more than ssh (port {rule.get('FromPort', 'any')}) to {', '.join(map(str, sources))}. Reach the cluster through ssh.")
+            port = _at(rule, "FromPort") or "any"
+            found.append(f"{where} opens more than ssh (port {port}) to {', '.join(map(str, sources))}. Reach the cluster through ssh.")
     return found
 
 
-def _provider(config: Config) -> Config:
-    provider = config.get("provider")
-    return provider if isinstance(provider, dict) else {}
+def _at(value: Any, *keys: str) -> Any:
+    """What stands there, or None: a file of the wrong shape is the schema's matter, not this one's."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _named(value: Any) -> dict[str, Any]:
+    return {str(name): inner for name, inner in value.items()} if isinstance(value, dict) else {}
 
 
 def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
@@ -74,7 +86,7 @@ def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
 def _open_networks(config: Config) -> Iterator[str]:
     for where, text in _strings(config):
         for network in sorted(EVERYWHERE):
-            if network in text:
+            if network in text and not where.startswith("provider.security_group."):  # its rules are looked at as a whole
                 yield f"{where} lets in the whole internet ({network}). Allow one network, such as 203.0.113.7/32."
 
 
@@ -85,12 +97,12 @@ def _secrets(config: Config) -> Iterator[str]:
             if pattern.search(text):
                 yield f"{where} holds {what}. Files are copied and shared: use an instance profile, or name the file or secret that holds it."
                 break
-    if _provider(config).get("aws_credentials"):
+    if _at(config, "provider", "aws_credentials"):
         yield "provider.aws_credentials holds credentials. Leave it out: ray up uses your own login, and the nodes their instance profile."
 
 
 def _commands(config: Config, name: str) -> list[str]:
-    return [str(command) for command in config.get(name) or []]
+    return [str(command) for command in _listed(config.get(name))]
 
 
 def _start_commands(config: Config) -> Iterator[str]:
@@ -100,15 +112,16 @@ def _start_commands(config: Config) -> Iterator[str]:
         starts = [command for command in commands if "ray start" in command]
         if not starts:
             yield f"{name} starts no Ray. Without it Ray's own commands are taken, which ask for no token: copy them from cluster/cluster.yaml."
+        earlier = [each for part in ("setup_commands", f"{who}_setup_commands") for each in _commands(config, part)]
         for command in starts:
-            yield from _start_command(command, name, commands)
+            yield from _start_command(command, name, [*earlier, *commands[: commands.index(command)]])
 
 
-def _start_command(command: str, name: str, commands: list[str]) -> Iterator[str]:
+def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]:
     before, _, options = command.partition("ray start")
     if not re.search(r"\bRAY_AUTH_MODE=['\"]?token\b", before):
         yield f"{name} starts Ray without a token. Put 'export RAY_AUTH_MODE=token;' before 'ray start'."
-    elif not re.search(r"chmod (0?600|go=|go-rwx)", " ".join(commands[: commands.index(command)]) + before):
+    elif not re.search(r"chmod (0?600|go=|go-rwx)", " ".join([*earlier, before])):
         yield f"{name} leaves the token readable by every user of the machine. Put 'chmod 600 {TOKEN_FILE};' before 'ray start'."
     host = re.search(r"--dashboard-host[= ]['\"]?([^\s'\";]+)", options)
     if host and host[1] not in LOOPBACK:
@@ -118,7 +131,7 @@ def _start_command(command: str, name: str, commands: list[str]) -> Iterator[str
 
 
 def _token_file(config: Config) -> Iterator[str]:
-    if not any("auth_token" in str(remote) for remote in config.get("file_mounts") or {}):
+    if not any("auth_token" in str(remote) for remote in _named(config.get("file_mounts"))):
         yield f"file_mounts brings no token to the nodes. Make one with 'ray get-auth-token --generate', and add '{TOKEN_FILE}: {TOKEN_FILE}'."
 
 
@@ -129,7 +142,7 @@ def _versions(config: Config) -> Iterator[str]:
     pins = {first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)}
     if len(pins) > 1:
         yield f"the nodes get different versions of Ray ({', '.join(sorted(pins))}). Name one version everywhere: they would refuse each other."
-    for where, text in _strings(config.get("docker") or {}, "docker"):
+    for where, text in _strings(config.get("docker"), "docker"):
         if where.endswith("image") and _floating(text):
             yield f"{where} '{text}' is not pinned. Name a version, such as rayproject/ray:2.60.0-py311-gpu."
 
@@ -138,9 +151,8 @@ def _unpinned(command: str, name: str) -> Iterator[str]:
     """A requirement without `==`; options, and the files and networks that they name, are none."""
     for listed in PIP_INSTALL.findall(command):
         words = [word.strip("'\"") for word in listed.split()]
-        wanted = [word for before, word in zip(["", *words], words, strict=False) if not word.startswith("-") and before not in ("-r", "-c", "--python")]
-        for word in wanted:
-            if "==" not in word:
+        for before, word in zip(["", *words], words, strict=False):
+            if "==" not in word and not word.startswith("-") and before not in NAMES_A_FILE:
                 yield f"{name} installs '{word}' in whatever version there is that day. Pin it: '{word}==...'."
 
 
@@ -150,32 +162,32 @@ def _floating(image: str) -> bool:
 
 
 def _aws(config: Config) -> Iterator[str]:
-    provider, types, head = _provider(config), config.get("available_node_types") or {}, str(config.get("head_node_type"))
-    if provider.get("cache_stopped_nodes", True) is not False:
+    types, head = _named(config.get("available_node_types")), str(config.get("head_node_type"))
+    if _at(config, "provider", "cache_stopped_nodes") is not False:
         yield "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, whose disks cost money. Set it to false."
     if "setup_commands" not in config:
         yield "setup_commands is missing: Ray's own would install its nightly build for another Python. Copy them from cluster/cluster.yaml."
-    rules = (provider.get("security_group") or {}).get("IpPermissions") or []
-    yield from (line for line in open_doors(rules, "provider.security_group") if "whole internet" not in line)  # which is said of every key
+    doors = open_doors(_listed(_at(config, "provider", "security_group", "IpPermissions")), "provider.security_group")
+    yield from (door for door in doors if "whole internet" not in door)  # which is found in every text of the file
     said: dict[str, list[str]] = {}
     for name, node_type in types.items():
-        for problem in _aws_node(node_type.get("node_config") or {}):
+        for problem in _aws_node(_named(_at(node_type, "node_config"))):
             said.setdefault(problem, []).append(name)
     yield from (f"{', '.join(names)}: {problem}" for problem, names in said.items())
     if head in types:
         yield from _aws_head(types[head], head)
     for name in [name for name in types if name != head]:
-        if (profile := _profile(types[name])) and profile == _profile(types.get(head) or {}):
+        if (profile := _profile(types[name])) and profile == _profile(types.get(head)):
             yield f"{name}: the instance profile is the head's, which may start machines. Give workers one of their own."
 
 
-def _profile(node_type: Config) -> str:
-    profile = (node_type.get("node_config") or {}).get("IamInstanceProfile") or {}
-    return str(profile.get("Name") or profile.get("Arn") or "")
+def _profile(node_type: Any) -> str:
+    profile = _at(node_type, "node_config", "IamInstanceProfile")
+    return str(_at(profile, "Name") or _at(profile, "Arn") or "")
 
 
 def _aws_node(node: Config) -> Iterator[str]:
-    groups, image = node.get("SecurityGroupIds") or [], str(node.get("ImageId", ""))
+    groups, image = _listed(node.get("SecurityGroupIds")), str(node.get("ImageId", ""))
     if not groups:
         yield "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet. Name the one that cluster/aws/stack.yaml makes."
     for group in groups:
@@ -185,49 +197,47 @@ def _aws_node(node: Config) -> Iterator[str]:
         yield f"ImageId '{image}' is not the id of an image. Put in the stack's Image, such as ami-0123456789abcdef0; Ray's own is years old."
     if not _profile({"node_config": node}):
         yield "no IamInstanceProfile: Ray would give the head full rights over EC2 and S3, and workers none. Name those of cluster/aws/stack.yaml."
-    if (node.get("MetadataOptions") or {}).get("HttpTokens") != "required":
+    if _at(node, "MetadataOptions", "HttpTokens") != "required":
         yield "IMDSv2 is not required: any program on the node could fetch its credentials. Set MetadataOptions: {HttpTokens: required}."
-    disks = [disk.get("Ebs") or {} for disk in node.get("BlockDeviceMappings") or []]
-    if not disks or not all(disk.get("Encrypted") is True for disk in disks):
+    disks = _listed(node.get("BlockDeviceMappings"))
+    if not disks or not all(_at(disk, "Ebs", "Encrypted") is True for disk in disks):
         yield "a disk is not encrypted. Set BlockDeviceMappings with Ebs: {Encrypted: true}."
 
 
-def _aws_head(node_type: Config, name: str) -> Iterator[str]:
-    if (node_type.get("resources") or {}).get("CPU") != 0:
+def _aws_head(node_type: Any, name: str) -> Iterator[str]:
+    if _at(node_type, "resources", "CPU") != 0:
         yield f"{name}: trials would run on the head beside Ray's own processes. Set resources: {{CPU: 0}}."
-    if ((node_type.get("node_config") or {}).get("InstanceMarketOptions") or {}).get("MarketType") == "spot":
+    if _at(node_type, "node_config", "InstanceMarketOptions", "MarketType") == "spot":
         yield f"{name}: the head is a spot instance; with it the whole cluster would go. Leave out InstanceMarketOptions."
 
 
 def _kubernetes(config: Config) -> Iterator[str]:
-    spec = config.get("spec") or {}
-    cluster = spec.get("rayClusterSpec") or (spec if "headGroupSpec" in spec else {})
-    head, workers = cluster.get("headGroupSpec") or {}, cluster.get("workerGroupSpecs") or []
-    if (cluster.get("authOptions") or {}).get("mode") != "token":
+    cluster = _at(config, "spec", "rayClusterSpec") or _at(config, "spec")
+    head, workers = _at(cluster, "headGroupSpec"), _listed(_at(cluster, "workerGroupSpecs"))
+    if _at(cluster, "authOptions", "mode") != "token":
         yield "rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}."
-    if (kind := head.get("serviceType", "ClusterIP")) != "ClusterIP":
+    if (kind := _at(head, "serviceType") or "ClusterIP") != "ClusterIP":
         yield f"headGroupSpec.serviceType {kind} can be reached from outside. Use ClusterIP, and 'kubectl port-forward'."
-    if str((head.get("rayStartParams") or {}).get("num-cpus")) != "0":
+    if str(_at(head, "rayStartParams", "num-cpus")) != "0":
         yield 'headGroupSpec: trials would run on the head. Set rayStartParams: {num-cpus: "0"}.'
-    pods = [("headGroupSpec", head), *((str(group.get("groupName", "workerGroupSpecs")), group) for group in workers)]
-    for where, group in pods:
-        yield from _pod(((group.get("template") or {}).get("spec")) or {}, where)
-    if submitter := (spec.get("submitterPodTemplate") or {}).get("spec"):
-        yield from _pod(submitter, "submitterPodTemplate")
-    images = {pin[1] or pin[0] for _, text in _strings(config) for pin in RAY_PIN.findall(text)} | {str(cluster.get("rayVersion"))}
-    if len(images) > 1:
-        yield f"the images and rayVersion name different versions of Ray ({', '.join(sorted(images))}). Name one everywhere."
+    for where, group in [("headGroupSpec", head), *((str(_at(group, "groupName")), group) for group in workers)]:
+        yield from _pod(_named(_at(group, "template", "spec")), where)
+    if submitter := _at(config, "spec", "submitterPodTemplate", "spec"):
+        yield from _pod(_named(submitter), "submitterPodTemplate")
+    versions = {first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)} | {str(_at(cluster, "rayVersion"))}
+    if len(versions) > 1:
+        yield f"the images and rayVersion name different versions of Ray ({', '.join(sorted(versions))}). Name one everywhere."
 
 
 def _pod(pod: Config, where: str) -> Iterator[str]:
     if pod.get("hostNetwork"):
         yield f"{where} uses the host's network, past every network policy. Leave out hostNetwork."
-    for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
-        context = {**(pod.get("securityContext") or {}), **(container.get("securityContext") or {})}
+    for container in [*_listed(pod.get("initContainers")), *_listed(pod.get("containers"))]:
+        context = {**_named(pod.get("securityContext")), **_named(_at(container, "securityContext"))}
         if context.get("runAsNonRoot") is not True or context.get("privileged") or context.get("allowPrivilegeEscalation") is not False:
             yield f"{where} may run as root. Set securityContext: {{runAsNonRoot: true}} and, in the container, {{allowPrivilegeEscalation: false}}."
-        if _floating(image := str(container.get("image", ""))):
+        if _floating(image := str(_at(container, "image") or "")):
             yield f"{where}: the image '{image}' is not pinned. Name a version."
-        for variable in container.get("env") or []:
-            if SECRET_NAME.search(str(variable.get("name"))) and variable.get("value"):
+        for variable in _listed(_at(container, "env")):
+            if SECRET_NAME.search(str(_at(variable, "name"))) and _at(variable, "value"):
                 yield f"{where}: {variable['name']} stands in the file. Use valueFrom: {{secretKeyRef: ...}}."

@@ -168,6 +168,9 @@ def main(arguments: list[str] | None = None) -> int:
     except NotReady as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_READY
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -89,6 +89,35 @@ def test_a_planted_mistake_is_named(right: str, wrong: str, words: str) -> None:
     assert all("wJalr" not in line and "hunter22" not in line for line in said)
 
 
+@pytest.mark.parametrize("wrong", [None, [], "text", 7, {"any": None}, [None]])
+@pytest.mark.parametrize("name", [*yaml.safe_load(FILE.read_text()), "docker"])
+def test_a_file_of_another_shape_is_looked_at_all_the_same(name: str, wrong: object) -> None:
+    """What has which shape is for Ray's schema to say; each key is broken here, and each node type."""
+    config = yaml.safe_load(filled_in())
+    assert all(isinstance(line, str) for line in lint.problems(config | {name: wrong}))
+    if name == "available_node_types":
+        for inner in config[name]:
+            assert lint.problems(config | {name: config[name] | {inner: wrong}})
+
+
+FIXED = """
+cluster_name: fixed
+provider: {type: local, head_ip: 192.0.2.1, worker_ips: [192.0.2.2]}
+auth: {ssh_user: ubuntu}
+file_mounts: {~/.ray/auth_token: ~/.ray/auth_token}
+setup_commands: [chmod 600 ~/.ray/auth_token, pip install --requirement pins.txt 'ray==2.60.0']
+head_start_ray_commands: [export RAY_AUTH_MODE=token; ray start --head --disable-usage-stats]
+worker_start_ray_commands: [export RAY_AUTH_MODE=token; ray start --address=$RAY_HEAD_IP:6379]
+"""
+
+
+def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
+    """Ray's dashboard is on 127.0.0.1 unless it is told otherwise; what AWS has, they have not."""
+    assert lint.problems(yaml.safe_load(FIXED)) == []
+    (said,) = lint.problems(yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]})[1:]
+    assert said.startswith("worker_start_ray_commands leaves the token readable")
+
+
 def test_reports_to_rays_makers_are_named_unless_they_are_off_in_one_way_or_the_other() -> None:
     one = filled_in().replace("--disable-usage-stats ", "")
     assert lint.problems(yaml.safe_load(one)) == []
