@@ -79,8 +79,7 @@ def waiting(load: Mapping[str, Any]) -> list[tuple[str, int]]:
     """What waits for a place, in words: single tasks and actors, and groups of them."""
     found = [(_in_words([shape]), count) for shape, count in load.get("resourceDemand") or ()]
     for group, count in load.get("pgDemand") or ():
-        shapes = [shape for bundle in group.get("bundles") or () for shape in [(bundle.get("unitResources") or bundle.get("unit_resources") or {})]]
-        found.append((_in_words(shapes), count))
+        found.append((_in_words([shape for shape, times in group.get("bundles") or () for _ in range(times)]), count))
     return found
 
 

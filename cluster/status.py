@@ -28,7 +28,9 @@ def lines(at: definition.Definition, now: State) -> list[str]:
     """A cluster in plain words."""
     missing = [host for host in at.workers if host not in {node.address for node in now.nodes}]
     living = [node for node in now.nodes if node.alive and not node.head]
-    said = [f"{at.name}: {len(living)} workers alive" + (f", at least {at.least_workers} wanted" if len(living) < at.least_workers else "")]
+    said = [
+        f"{at.name}: {len(living)} worker{'s' * (len(living) != 1)} alive" + (f", at least {at.least_workers} wanted" if len(living) < at.least_workers else "")
+    ]
     said += [_node(node) for node in now.nodes]
     said += [f"  worker {host}  never joined" for host in missing]
     said += [f"waiting for a place: {count} x {what}" for what, count in now.waiting] or ["nothing waits for a place"]

@@ -1,6 +1,7 @@
 """`onprem.yaml` on several real hosts of one machine: started, searched on, stopped and resumed, one host cut off, ended."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ bucket, prefix = sys.argv[1:]
 for _ in sys.stdin:
     listed = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
     pieces = [client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in sorted(listed, key=lambda one: one["Key"])]
-    sys.stdout.write(b"".join(pieces).decode() + "\\n\\n")
+    sys.stdout.write(b"".join(pieces).decode() + "\\n")
     sys.stdout.flush()
 """
 """At each line that comes in: a search's journal as it lies in the bucket, and an empty line."""
@@ -92,7 +93,7 @@ class Bed:
         return self.at(CLIENT).words(sys.executable, "-m", f"cluster.{name}", self.file, *words, folder=str(ROOT))
 
     def submit(self, *words: object) -> "subprocess.Popen[str]":
-        """A command on the cluster; each of its epochs takes a second more, and is told in `truth.jsonl`."""
+        """A command on the cluster; each of its epochs takes half a second more, and is told in `truth.jsonl`."""
         environment = {"PYTHONPATH": INJECT, "FAULTS_DIR": self.folder, **self.s3.place}
         options = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
         command = self.verb("submit", *options, "--", "python", "-m", *words, "--storage", self.storage, "--tracking", self.mlflow)
@@ -147,7 +148,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     needs_hosts()
     postgres_programs()
     folder = tmp_path_factory.mktemp("onprem")
-    (folder / "plan.json").write_text(json.dumps({"faults": [{"do": "sleep", "seconds": 1}]}))
+    (folder / "plan.json").write_text(json.dumps({"faults": [{"do": "sleep", "seconds": 0.5}]}))
     bashrc = "export MLFLOW_DISABLE_TELEMETRY=true"
     with network(folder / "hosts", [HEAD, *WORKERS, CLIENT, SERVICES], shared=[folder], bashrc=bashrc) as hosts:
         write_file(hosts, folder)
@@ -185,7 +186,7 @@ def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]", 
     end = time.monotonic() + timeout
     while not condition():
         if process.poll() is not None or time.monotonic() > end:
-            process.terminate()
+            signal_inside(process, signal.SIGTERM)
             raise AssertionError(f"waited in vain for {what}; the command ended with {process.poll()} and said: {process.communicate(timeout=30)[0]}")
         time.sleep(0.05)
 
@@ -195,7 +196,7 @@ def ended(process: "subprocess.Popen[str]", timeout: float = 240) -> str:
     try:
         return process.communicate(timeout=timeout)[0]
     except subprocess.TimeoutExpired:
-        process.terminate()
+        signal_inside(process, signal.SIGTERM)
         raise AssertionError(f"still running after {timeout:g} s; it says: {process.communicate(timeout=30)[0]}") from None
 
 
@@ -240,17 +241,17 @@ def pauses_on_ctrl_c(bed: Bed) -> None:
     process = bed.submit(*search)
     addresses = {bed.at(name).address for name in WORKERS}
     wait_for(lambda: {event["host"] for event in bed.events("running")} >= addresses and bed.truth(), process, "both workers to train")
-    for pid in inner_pids(process.pid):
-        subprocess.run(["kill", f"-{signal.SIGINT}", str(pid)], check=False)
+    signal_inside(process, signal.SIGINT)
     said = ended(process)
     assert process.returncode == 130, said
     assert "A search pauses" in said
     assert "search.resume" in said
 
 
-def inner_pids(pid: int) -> list[int]:
-    """The Python that `nsenter` runs: its only child."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] or [pid]
+def signal_inside(process: "subprocess.Popen[str]", number: int) -> None:
+    """A signal to the Python that `nsenter` runs, its only child."""
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(pid), number)
 
 
 def goes_on_without_the_host_that_is_cut_off(bed: Bed) -> float:

@@ -228,13 +228,13 @@ def test_a_cluster_is_told_in_plain_words() -> None:
     load = {
         "usageByNode": {"192.168.1.11": {"CPU": [3.0, 8.0], "GPU": [0.5, 1.0]}},
         "resourceDemand": [[{"CPU": 1.0}, 2]],
-        "pgDemand": [[{"bundles": [{"unitResources": {"CPU": 1.0, "GPU": 0.5}}]}, 3]],
+        "pgDemand": [[{"bundles": [[{"CPU": 0.5, "GPU": 0.25}, 2]], "strategy": "PACK"}, 3]],
     }
     job = {"submission_id": "raysubmit_x", "status": "RUNNING", "start_time": 0, "entrypoint": "python -m search.run"}
     now = State(nodes=tuple(dashboard.nodes(listed, load["usageByNode"])), waiting=tuple(dashboard.waiting(load)), jobs=(job,))  # type: ignore[arg-type]
     *said, last = status.lines(definition.read(FILE), now)
     assert said == [
-        "onprem: 1 workers alive, at least 2 wanted",
+        "onprem: 1 worker alive, at least 2 wanted",
         "  head   192.168.1.10  alive  0 of 0 CPUs in use",
         "  worker 192.168.1.11  alive  3 of 8 CPUs, 0.5 of 1 GPUs in use",
         "  worker 192.168.1.12  never joined",
