@@ -14,6 +14,8 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"trainables"}, "cluster": {"cluster"}}
 
 DOORS = {
+    "boto3": {"cluster/storage.py"},
+    "pyarrow": {"cluster/storage.py"},
     "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
     "mlflow": {"search/runs.py", "search/tracking.py", "search/registry.py", "search/served.py"},
