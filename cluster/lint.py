@@ -167,8 +167,7 @@ def _aws(config: Config) -> Iterator[str]:
         yield "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, whose disks cost money. Set it to false."
     if "setup_commands" not in config:
         yield "setup_commands is missing: Ray's own would install its nightly build for another Python. Copy them from cluster/cluster.yaml."
-    doors = open_doors(_listed(_at(config, "provider", "security_group", "IpPermissions")), "provider.security_group")
-    yield from (door for door in doors if "whole internet" not in door)  # which is found in every text of the file
+    yield from open_doors(_listed(_at(config, "provider", "security_group", "IpPermissions")), "provider.security_group")
     said: dict[str, list[str]] = {}
     for name, node_type in types.items():
         for problem in _aws_node(_named(_at(node_type, "node_config"))):

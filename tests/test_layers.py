@@ -14,7 +14,8 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"trainables"}, "cluster": {"cluster"}}
 
 DOORS = {
-    "boto3": {"cluster/storage.py"},
+    # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
+    "boto3": {"cluster/account.py", "cluster/probe.py", "cluster/storage.py"},
     "pyarrow": {"cluster/storage.py"},
     "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
@@ -37,8 +38,6 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
-    # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
-    "boto3": {"cluster/account.py", "cluster/probe.py", "cluster/storage.py"},
     "jsonschema": {"cluster/schema.py"},
     "yaml": {"cluster/definition.py", "search/config_file.py"},
     "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from cluster import account, check, judge, probe, remote, schema
+from cluster import account, check, definition, judge, lint, probe, remote, schema
 from cluster.judge import Finding
 from cluster.remote import Visit, Way
 from tests.cluster.services import S3, free_ports, mlflow_server, running, seaweedfs
@@ -536,6 +536,13 @@ def test_what_ray_up_would_stumble_over(change: dict[str, Any], words: str, tmp_
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump({**LOCAL, **change}))
     assert schema.problems(file, {**LOCAL, **change}) == ([words.replace("FILE", str(file))] if words else [])
+
+
+@pytest.mark.parametrize("name", ["onprem", "cluster"])
+def test_the_files_of_this_project_lack_only_what_is_the_users(name: str) -> None:
+    config = definition.mapping(ROOT / f"cluster/{name}.yaml")
+    found = [*schema.problems(ROOT / f"cluster/{name}.yaml", config), *lint.problems(config)]
+    assert [line for line in found if "PUT-YOURS-HERE" not in line and "the key " not in line] == []
 
 
 def test_a_file_of_odd_forms_is_looked_at_as_far_as_it_goes(tmp_path: Path) -> None:
