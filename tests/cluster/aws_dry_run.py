@@ -14,6 +14,10 @@ from botocore.client import BaseClient
 from ray.autoscaler._private.providers import _get_node_provider
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.tags import NODE_KIND_HEAD, NODE_KIND_WORKER, TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME, TAG_RAY_USER_NODE_TYPE
+from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.utils import ResourceRequestUtil
+from ray.core.generated.autoscaler_pb2 import ResourceRequestByCount
 
 CLUSTER = Path(__file__).parent.parent.parent / "cluster"
 REGION = "eu-central-1"
@@ -83,6 +87,20 @@ def scaled(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return found, sorted(set(asked))
 
 
+def wanted(config: dict[str, Any], availability: dict[str, float]) -> dict[str, int]:
+    """What the autoscaler starts on an empty cluster for more trials than there may be nodes, by kind of node."""
+    known = AutoscalingConfig(config, skip_content_hash=True)
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=known.get_node_type_configs(),
+        max_num_nodes=known.get_max_num_worker_nodes(),  # as if the head were there already
+        resource_requests=[ResourceRequestByCount(request=ResourceRequestUtil.make({"CPU": 1, "GPU": 1}), count=9)],
+        recoverable_resource_availabilities=availability,
+    )
+    launches = ResourceDemandScheduler().schedule(request).to_launch
+    return {launch.instance_type: launch.count for launch in launches}
+
+
 def _start(provider: Any, config: dict[str, Any], name: str, kind: str) -> None:
     tags = {TAG_RAY_NODE_KIND: kind, TAG_RAY_USER_NODE_TYPE: name, TAG_RAY_NODE_NAME: f"ray-search-{name}"}
     provider.create_node(config["available_node_types"][name]["node_config"], tags, 1)
@@ -115,7 +133,9 @@ def main() -> None:
     config = filled_in(outputs)
     ready = bootstrapped(config)
     found, asked = scaled(ready)
-    print(json.dumps({"outputs": outputs, "config": ready, "asked": asked, **found}, default=str))
+    ready.pop("head_node")  # as on the head
+    launches = {"spot machines": wanted(ready, {}), "no spot machines": wanted(ready, {"spot": 0.0})}
+    print(json.dumps({"outputs": outputs, "config": ready, "asked": asked, "wanted": launches, **found}, default=str))
 
 
 if __name__ == "__main__":

@@ -114,8 +114,9 @@ worker_start_ray_commands: [export RAY_AUTH_MODE=token; ray start --address=$RAY
 def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
     """Ray's dashboard is on 127.0.0.1 unless it is told otherwise; what AWS has, they have not."""
     assert lint.problems(yaml.safe_load(FIXED)) == []
-    (said,) = lint.problems(yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]})[1:]
-    assert said.startswith("worker_start_ray_commands leaves the token readable")
+    head, worker = lint.problems(yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]})
+    assert head.startswith("head_start_ray_commands starts no Ray")
+    assert worker.startswith("worker_start_ray_commands leaves the token readable")
 
 
 def test_reports_to_rays_makers_are_named_unless_they_are_off_in_one_way_or_the_other() -> None:
@@ -141,6 +142,80 @@ def test_every_node_gets_what_the_project_needs_in_one_version_each() -> None:
     python = re.search(r"--python (3\.\d+)", text)
     assert python is not None
     assert Requirement(f"python{project['requires-python']}").specifier.contains(python[1])
+
+
+STAND_IN = """#!/bin/bash
+said=~/said."$(basename "$0")"."$1"
+{ echo "$(basename "$0") $*"; env; } > "$said.new" && mv "$said.new" "$said"
+if [ "$2" = cluster.spot ]; then while [ ! -e ~/end ]; do sleep 0.1; done; touch ~/ended; fi
+[ "$(basename "$0")" = cloud-init ] && echo eu-central-1 || true
+"""
+"""Instead of a program: it keeps its words and its environment, and as the watch it stays until it is told."""
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """A node's home, where programs are stand-ins; the shell and what starts the watch are real."""
+    for name in ("venv/bin/ray", "venv/bin/python", ".local/bin/uv", "bin/cloud-init", "bin/python3"):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(STAND_IN)
+        program.chmod(0o700)
+    (tmp_path / ".bashrc").write_text('export PATH="$HOME/bin:$PATH"\n')
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("token")
+    (tmp_path / ".ray" / "auth_token").chmod(0o644)
+    (tmp_path / "search").mkdir()
+    return tmp_path
+
+
+def run_as_ray_does(command: str, home: Path) -> None:
+    """As Ray's launcher wraps it, without the terminal."""
+    wrapped = f"source ~/.bashrc; export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore && (export RAY_HEAD_IP=192.0.2.1; {command})"
+    subprocess.run(["bash", "--login", "-c", wrapped], env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=60, check=True)
+
+
+def said(home: Path, name: str) -> tuple[str, dict[str, str]]:
+    words, *environment = (home / f"said.{name}").read_text().splitlines()
+    return words, dict(line.split("=", 1) for line in environment if "=" in line)
+
+
+def wait_for(file: Path) -> None:
+    end = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < end, file
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("who", ["head", "worker"])
+def test_the_shell_makes_of_the_start_commands_what_is_meant(who: str, node: Path) -> None:
+    """With the token, on all processors, in the region; and the watch goes on by itself when the command is over."""
+    for command in yaml.safe_load(filled_in())[f"{who}_start_ray_commands"]:
+        run_as_ray_does(command, node)
+    words, environment = said(node, "ray.start")
+    assert ("--head" in words, "--address=192.0.2.1:6379" in words) == (who == "head", who == "worker")
+    assert (environment["RAY_AUTH_MODE"], environment["RAY_USAGE_STATS_ENABLED"], environment["AWS_DEFAULT_REGION"]) == ("token", "0", "eu-central-1")
+    assert "OMP_NUM_THREADS" not in environment
+    assert (node / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+    if who == "worker":
+        wait_for(node / "said.python.-m")
+        with pytest.raises(subprocess.CalledProcessError):  # a second watch sees the first, and leaves
+            run_as_ray_does(command.removesuffix("&"), node)
+        words, environment = said(node, "python.-m")
+        assert words == "python -m cluster.spot --address=192.0.2.1:6379"
+        assert (environment["PWD"], environment["RAY_AUTH_MODE"]) == (str(node / "search"), "token")
+        (node / "end").touch()
+        wait_for(node / "ended")
+
+
+def test_the_shell_makes_of_the_setup_commands_what_is_meant(node: Path) -> None:
+    for _ in range(2):  # a node that is there already is set up again by the next ray up
+        for command in yaml.safe_load(filled_in())["setup_commands"]:
+            run_as_ray_does(command, node)
+    assert said(node, "python3.-m")[0] == "python3 -m pip install --user --quiet uv==0.13.9"
+    assert said(node, "uv.venv")[0] == f"uv venv --quiet --allow-existing --python 3.11 {node}/venv"
+    assert said(node, "uv.pip")[0] == f"uv pip install --quiet --python {node}/venv/bin/python -r {node}/search/cluster/requirements.txt"
+    assert (node / ".bashrc").read_text().count("venv/bin") == 1
 
 
 class Plain(yaml.SafeLoader):
@@ -220,6 +295,12 @@ def test_each_kind_of_node_is_asked_for_as_the_file_says(dry_run: dict[str, Any]
     assert "GPU" not in resources["head"]
     assert resources["spot"] == resources["on_demand"]
     assert (resources["spot"]["CPU"], resources["spot"]["GPU"]) == (4, 1)
+
+
+@pytest.mark.slow
+def test_waiting_trials_get_all_that_there_may_be_at_once_spot_machines_first(dry_run: dict[str, Any]) -> None:
+    """After AWS had no spot machine to give, others are taken; Ray asks for spot ones again by and by."""
+    assert dry_run["wanted"] == {"spot machines": {"spot": 4}, "no spot machines": {"on_demand": 4}}
 
 
 @pytest.mark.slow
