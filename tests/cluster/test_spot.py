@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -78,19 +79,25 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(machine: Mac
     assert len(asked) == 1
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_node_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_has_and_leaves() -> None:
-    """With the token that every cluster asks for; and a metadata service that once does not answer is asked again."""
+def played(which: str) -> dict[str, Any]:
+    """One of the plays in tests/cluster/spot_cluster.py, with the token that every cluster asks for."""
     with tempfile.TemporaryDirectory(prefix="spot-", dir="/tmp") as folder:  # sockets lie in it: a short name
         own = {"HOME": folder, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4, "RAY_USAGE_STATS_ENABLED": "0"}
-        words = [sys.executable, "-m", "tests.cluster.spot_cluster"]
+        words = [sys.executable, "-m", "tests.cluster.spot_cluster", which]
         done = subprocess.run(words, capture_output=True, text=True, timeout=400, check=False, env={**os.environ, **own})
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_machine_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_has_and_leaves() -> None:
+    """A metadata service that once does not answer is asked again."""
+    found = played("machine")
     first, announced, last = found["said"]
     assert first.startswith("the metadata service did not answer (HTTP Error 503")
-    assert announced.startswith("i-leaves: terminate in 1")
+    assert announced.startswith("i-leaves: terminate in ")
     assert last.endswith(" is draining")
     assert found["code"] == 0
     assert found["before"] == [{}, None]
@@ -100,3 +107,10 @@ def test_a_node_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_has_a
     assert found["placed on the other"] == [True, True, None]
     assert found["leaving at last"] == {}
     assert found["others"]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_pod_that_is_told_to_end_is_drained_by_ray_itself() -> None:
+    """As long as rayjob.yaml gives it; it is gone as soon as its work is, and not only at the end of that time."""
+    assert played("pod") == {"told": True, "working": "still here", "code": 1, "gone": True}
