@@ -169,7 +169,7 @@ def seaweedfs(folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = 
     ]
     command = [weed, "server", f"-ip={host}", f"-ip.bind={host}", f"-dir={data}", "-s3", f"-s3.config={users}", *options]
     log = folder / "seaweedfs.log"
-    with running([*inside, *command, *(f"-{name}={port}" for name, port in ports.items())], log, stop=signal.SIGINT) as process:
+    with running([*inside, *command, *(f"-{name}={port}" for name, port in ports.items())], log, stop=signal.SIGKILL) as process:
         server = S3(endpoint=f"http://{host}:{ports['s3.port']}", bucket=bucket, key=key, secret=secret, process=process)
         checked(process, inside, ASK, server.endpoint, READY_S, log=log)
         checked(process, inside, MAKE_BUCKET, bucket, READY_S, log=log, environment=server.environment)
