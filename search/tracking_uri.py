@@ -126,8 +126,9 @@ def _host(uri: str) -> str:
 
 def _tls() -> ssl.SSLContext:
     """What makes a server's certificate good, as MLflow is told by its own variables."""
-    own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or os.environ.get("REQUESTS_CA_BUNDLE")
-    context = ssl.create_default_context(cafile=own)
+    own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    given = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
+    context = ssl.create_default_context(capath=given) if given and Path(given).is_dir() else ssl.create_default_context(cafile=given)
     if not own and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

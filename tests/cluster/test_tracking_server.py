@@ -90,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         file.write_text(filled_in(file.read_text(), values))
         log, uri = home / "mlflow.log", f"http://127.0.0.1:{port}"
         process = stack.enter_context(
-            running(["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-ec", f"cd {place}\n{start}"], log)
+            running(["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-ec", f"trap : TERM; cd {place}\n{start}"], log)
         )
         checked(process, (), ASK, f"{uri}/health", READY_S, log=log)
         for name, password in people.items():
