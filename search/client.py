@@ -16,12 +16,14 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_UV_AUTO_DETECT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have been carried out), and no model's requirements
-from a project that happens to lie in the working directory.
+"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have been carried out), no file past the server straight
+to a bucket that may be out of reach, and no model's requirements from a project that happens to lie in the working directory.
 """
 
 QUESTION = "/api/2.0/mlflow/experiments/search"

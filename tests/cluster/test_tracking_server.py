@@ -41,18 +41,20 @@ QUESTION = "/api/2.0/mlflow/experiments/search"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, the bucket behind it, and who may log in."""
+    """A running server, the bucket behind it, what it logs, and who may log in."""
 
     uri: str
     bucket: S3
+    log: Path
     people: Mapping[str, str]
 
-    def status(self, *, name: str = "", password: str = "", body: bytes | None = None, **headers: str) -> int:
+    def status(self, path: str = QUESTION, *, name: str = "", password: str = "", body: dict[str, Any] | None = None, **headers: str) -> int:
         """What it answers to a question, as HTTP's status."""
         login = {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()} if name else {}
-        question = self.uri + QUESTION + ("" if body else "?max_results=1")
+        data = json.dumps(body).encode() if body else None
+        question = self.uri + path + ("" if body else "?max_results=1")
         try:
-            with urllib.request.urlopen(urllib.request.Request(question, body, {**login, "Content-Type": "application/json", **headers}), timeout=60) as answer:
+            with urllib.request.urlopen(urllib.request.Request(question, data, {**login, "Content-Type": "application/json", **headers}), timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -93,22 +95,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             running(["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-ec", f"trap : TERM; cd {place}\n{start}"], log)
         )
         checked(process, (), ASK, f"{uri}/health", READY_S, log=log)
-        for name, password in people.items():
-            words = ["sh", "-ec", add]
-            # In a session of its own it has no terminal, and asks its input.
-            done = subprocess.run(
-                words,
-                cwd=place,
-                env=environment,
-                input=f"{name}\n{password}\n",
-                capture_output=True,
-                text=True,
-                timeout=120,
-                start_new_session=True,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-        yield Server(uri, bucket, people)
+        # In a session of its own it has no terminal, and asks its input.
+        asked = subprocess.run(
+            ["sh", "-ec", add],
+            cwd=place,
+            env=environment,
+            input=f"anna\n{people['anna']}\n",
+            capture_output=True,
+            text=True,
+            timeout=READY_S,
+            start_new_session=True,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr
+        made = Server(uri, bucket, log, people)
+        ben = {"username": "ben", "password": people["ben"]}
+        assert made.status("/api/2.0/mlflow/users/create", name="admin", password=values["MLFLOW_AUTH_ADMIN_PASSWORD"], body=ben) == 200
+        yield made
         assert not any(secret in log.read_text(errors="replace") for secret in (*(values[name] for name in SECRETS), *people.values()))
 
 
@@ -132,7 +135,7 @@ def test_only_who_logs_in_is_answered_and_only_under_the_servers_own_names(serve
     assert server.status(**anna) == 200
     assert server.status(**anna, Host="mlflow.example.com") == 200
     assert server.status(**anna, Host="evil.example.com") == 403
-    question = json.dumps({"max_results": 1}).encode()
+    question = {"max_results": 1}
     assert server.status(**anna, body=question, Origin=ADDRESS) == 200
     assert server.status(**anna, body=question, Origin="https://evil.example.com") == 403
 
@@ -141,19 +144,15 @@ def test_only_who_logs_in_is_answered_and_only_under_the_servers_own_names(serve
 @pytest.mark.parametrize(
     ("host", "name", "line"),
     [
-        ("127.0.0.1", None, "refuses this login (401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
         ("127.0.0.1", "ben", "refuses this login (401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
         ("127.1", "anna", "refuses the Host header '127.1:PORT' (403). Add it to the server's --allowed-hosts, or use an address that it allows."),
     ],
-    ids=["no login", "somebody else's password", "another name of the host"],
+    ids=["somebody else's password", "another name of the host"],
 )
 def test_what_the_server_refuses_is_one_line_before_anything_starts(
-    server: Server, log_in: Mapping[str, str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, name: str | None, line: str
+    server: Server, log_in: Mapping[str, str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, name: str, line: str
 ) -> None:
-    if name is None:
-        monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
-    else:
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
     uri = server.uri.replace("127.0.0.1", host)
     done = command("search.run", "--space", "smoke", "--tracking", uri)
     assert done.stderr == f"error: MLflow at {uri} {line.replace('PORT', uri.rpartition(':')[2])}\n"
@@ -192,15 +191,18 @@ def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
 
 
 @pytest.mark.slow
-def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_bucket(server: Server, log_in: Mapping[str, str], tmp_path: Path) -> None:
-    """Anna logs in by her environment, Ben by a file in his home; neither has a key for S3."""
+def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_bucket(
+    server: Server, log_in: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anna logs in by her environment, Ben by a file in his home; neither has a key for S3, or goes there, however large a file is said to be."""
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
     figures = {"anna": 0.25, "ben": 0.75}
     home = tmp_path / "ben"
     (home / ".mlflow").mkdir(parents=True)
     (home / ".mlflow" / "credentials").write_text(
         f"[mlflow]\nmlflow_tracking_username = ben\nmlflow_tracking_password = {server.people['ben']}\n", encoding="utf-8"
     )
-    without = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    without = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
     environments = {"anna": {**without, **log_in}, "ben": {**without, "HOME": str(home)}}
     for name, accuracy in figures.items():
         recorded(tmp_path / "searches" / name, name, accuracy)
@@ -217,6 +219,7 @@ def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_
     ]
     said = [process.communicate(timeout=300)[0] for process in writing]
     assert [process.returncode for process in writing] == [0, 0], said
+    assert "/mpu/" not in server.log.read_text(errors="replace")
 
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name("smoke-digits")
