@@ -3,3 +3,11 @@
 
 class NotReady(RuntimeError):
     """A machine, device or service that is needed is not there; trying again later is safe."""
+
+
+class Mistake(ValueError):
+    """The command, or a cluster's file, is wrong; nothing was started."""
+
+
+class Refused(RuntimeError):
+    """It could be done and would hurt; a person must decide."""

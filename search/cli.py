@@ -18,6 +18,8 @@ from types import FrameType
 from typing import NoReturn
 
 from cluster.errors import NotReady
+from cluster.storage import StorageError
+from search.home import storage
 from search.journal import DamagedJournal, JournalError, TakenOver
 from search.lease import Held
 from search.secrets import masked
@@ -68,7 +70,7 @@ def heed_signals() -> None:
 def storage_option(parser: argparse.ArgumentParser) -> None:
     """Add NAME and --storage, by which every verb but `run` finds a search."""
     parser.add_argument("name", metavar="NAME", help="the search's name")
-    parser.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where searches are kept")
+    parser.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where searches are kept: a folder, or s3://BUCKET/PREFIX")
 
 
 AUTO_COUNT = "auto"
@@ -109,6 +111,8 @@ def guarded(command: Callable[[], int]) -> int:
     except Terminated:
         print("stopped by SIGTERM", file=sys.stderr)
         return 128 + signal.SIGTERM
+    except StorageError as error:
+        return complain(RuntimeError(str(error.strerror)), NOT_READY)
     except OSError as error:
         return complain(RuntimeError(f"the system refused: {error}. The details are in {_write_traceback()}"), NOT_READY)
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -77,7 +78,7 @@ class Evaluations:
 
     def _line_up(self, trial: TrialResult) -> None:
         """Have it wait, if it can be evaluated: after a change of code, what once was a config may be none."""
-        if not checkpoint_of(trial, self.driver.experiment.folder).is_dir():
+        if not self.driver.experiment.home.has(str(checkpoint_of(trial, Path()))):
             self._refuse(trial, MISSING)
             return
         try:
@@ -222,7 +223,7 @@ def _heard(answer: Any) -> dict[str, Any]:
 
 
 def _job(experiment: Experiment, trial: TrialResult) -> Job:
-    return {"config": trial.config, "folder": str(experiment.trial_folder(trial.trial))}
+    return {"config": trial.config, **experiment.home.place(trial.trial)}
 
 
 def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str, tick: Tick) -> None:
@@ -247,7 +248,7 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str
         passed_over[trial.trial] = answer["damaged"]
     if passed_over:
         first = next(iter(passed_over.values()))
-        raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.folder}/trials' back from a copy.")
+        raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.home}/trials' back from a copy.")
 
 
 def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
@@ -269,7 +270,7 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
             driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"])
             return
         driver.journal.complain(f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}")
-    raise Refused(f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.folder}/trials' back from a copy.")
+    raise Refused(f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.home}/trials' back from a copy.")
 
 
 def _awaited(answer: Any, tick: Tick) -> Any:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from search.home import TRIALS, Home
 from search.journal import Journal
 from search.report import curves, figures, quality
 from search.report.page import write
@@ -10,22 +11,27 @@ from search.result import PAGE, PICTURES, SearchResult, TrialResult
 from search.summary import TOP, checkpoint_of
 
 
-def draw(result: SearchResult, folder: Path, journal: Journal) -> None:
+def draw(result: SearchResult, home: Home, journal: Journal) -> None:
     """The answer's evidence, the pictures and the page, into the search's folder; the journal says that they are worth keeping. The search's own
     picture comes last: with it, everything is drawn.
     """
     answer = result.chosen
     if answer is None:
         return
-    journal.append("evidence", trial=answer.trial, file=str(checkpoint_of(answer, Path())), path="checkpoint")
-    for trial in [answer, *(trial for trial in result.ranking[:TOP] if trial is not answer)]:
-        own = Path("trials") / trial.trial / "evidence"
+    folder, checkpoint = home.folder, str(checkpoint_of(answer, Path()))
+    shown = [answer, *(trial for trial in result.ranking[:TOP] if trial is not answer)]
+    home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in shown))
+    journal.append("evidence", trial=answer.trial, file=checkpoint, path="checkpoint")
+    for trial in shown:
+        own = Path(TRIALS) / trial.trial / "evidence"
         figures.save(curves.trial_curves(trial), folder / own / "curves.png")
         if trial is answer:
             _evidence(answer, result, folder / own)
+        home.keep(str(own))
         journal.append("evidence", trial=trial.trial, file=str(own), path="")
     write(result, folder, folder / PAGE)
     figures.save(curves.search_curves(result), folder / PICTURES / "curves.png")
+    home.keep(PAGE, PICTURES)
     journal.append("evidence", trial="", file=PAGE, path="")
     journal.append("evidence", trial="", file=PICTURES, path="")
 

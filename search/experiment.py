@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from cluster.resources import Demand
 from search.algorithms.registry import ALGORITHMS
+from search.home import TRIALS, Home, Storage, home
 from search.schedulers.registry import SCHEDULERS
 from search.secrets import masked
 from search.space import Choice, Params, SearchSpace
@@ -44,7 +45,7 @@ class Experiment:
     trials: int | None = None
     max_epochs: int | None = None
     seed: int = 0
-    storage: Path = Path("searches")
+    storage: Storage = Path("searches")
     tracking: str = "sqlite:///mlflow.db"
     address: str = "local"
     concurrency: int | None = None
@@ -109,14 +110,19 @@ class Experiment:
         elif size > MAX_GRID and self.trials is None:
             raise ConfigError(f"{self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). Use --trials N or --algorithm random.")
 
+    @cached_property
+    def home(self) -> Home:
+        """Where everything of this search is kept."""
+        return home(self.storage, self.name)
+
     @property
     def folder(self) -> Path:
-        """Where everything of this search is kept."""
-        return self.storage / self.name
+        """The driver's folder of it."""
+        return self.home.folder
 
     def trial_folder(self, trial: str) -> Path:
-        """Where a trial's checkpoints are kept."""
-        return (self.folder / "trials" / trial).absolute()
+        """A trial's folder in that."""
+        return (self.folder / TRIALS / trial).absolute()
 
     def config(self, params: Params) -> TrialConfig:
         """The trial that these params describe, its epochs capped.
@@ -188,7 +194,7 @@ class Experiment:
         return self.base.override({"data.root": str(Path(self.base.data.root).absolute())}) if self.base.data.root else self.base
 
     @classmethod
-    def from_description(cls, name: str, description: dict[str, Any], storage: Path) -> Self:
+    def from_description(cls, name: str, description: dict[str, Any], storage: Storage) -> Self:
         """The experiment that `describe` described, but for `tracking`.
 
         Raises:

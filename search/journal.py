@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from cluster.storage import Taken
 from trainables.disk import sync
 
 FILE_NAME = "journal.jsonl"
@@ -121,6 +122,8 @@ class Journal:
         self.listeners: list[Listener] = []
         self.other: Callable[[], str] = lambda: ""
         """Names another driver that has the search now; asked before each try to write a line."""
+        self.copy: Callable[[bytes], None] = lambda line: None
+        """Adds a line to a copy elsewhere, where that is what counts: nobody hears of an event before it is there."""
         self.patient = True
         """Whether to wait for a disk that refuses; not when somebody wants to end at once."""
         self._lock = threading.RLock()
@@ -211,6 +214,10 @@ class Journal:
         while written < len(line):
             written += os.pwrite(self._descriptor, line[written:], self._size + written)
         os.fsync(self._descriptor)
+        try:
+            self.copy(line)
+        except Taken as error:
+            raise TakenOver(f"{error}: another driver has taken this search over; this one writes no more.") from error
         self._begun = b""
 
     def _pause(self, seconds: float) -> None:

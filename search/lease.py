@@ -109,7 +109,7 @@ class Lease:
         os.pwrite(self._descriptor, json.dumps({**self.mine, "beat": count}).ljust(SIZE).encode(), 0)
 
     def _read(self) -> dict[str, Any]:
-        return _parsed(os.pread(self._descriptor, SIZE, 0))
+        return parsed(os.pread(self._descriptor, SIZE, 0))
 
 
 def _lock(descriptor: int) -> None:
@@ -130,8 +130,8 @@ def holder_of(folder: Path) -> str:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return name_of(_parsed(file.read(SIZE)))
-            holder = _parsed(file.read(SIZE))
+                return name_of(parsed(file.read(SIZE)))
+            holder = parsed(file.read(SIZE))
             return "" if holder.get("boot") == boot_id() or not holder else f"{name_of(holder)}, if that still lives"
     except FileNotFoundError:
         return ""
@@ -150,7 +150,8 @@ def boot_id() -> str:
         return socket.gethostname()
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def parsed(content: bytes) -> dict[str, Any]:
+    """What a lock says; nothing if that cannot be read."""
     try:
         values = json.loads(content.decode())
     except ValueError:

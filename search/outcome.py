@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from search.experiment import Experiment
+from search.journal import FILE_NAME
 from search.result import PAGE, SearchResult
 from search.runner import Finished
 from search.summary import (
     accuracy_text,
-    checkpoint_of,
     figure_text,
     json_summary,
     models_table,
@@ -23,6 +23,7 @@ from search.summary import (
     selection_sentences,
     selection_table,
     value_text,
+    where_kept,
 )
 from search.terminal import Terminal, say
 from search.words import program, verb
@@ -32,7 +33,7 @@ def tell(finished: Finished, *, as_json: bool) -> int:
     """Print what was found, as JSON too where that is wanted; return the exit code."""
     print_summary(finished, Terminal(stderr=as_json))
     if as_json:
-        summary = json_summary(finished.result, tracking=finished.tracking, journal=finished.journal)
+        summary = json_summary(finished.result, tracking=finished.tracking, home=finished.experiment.home)
         sys.stdout.write(json.dumps(summary) + "\n")
     return finished.exit_code
 
@@ -66,9 +67,9 @@ def print_summary(finished: Finished, console: Console) -> None:
         console.print()
         for sentence in chosen:
             say(console, sentence)
-    best = [("best", f"{result.best.trial}, {checkpoint_of(result.best, experiment.folder)}")] if result.best is not None else []
+    best = [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")] if result.best is not None else []
     found = [*best, *chosen_line(experiment, result)]
-    steps = [*found, ("journal", str(finished.journal)), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
+    steps = [*found, ("journal", f"{experiment.home}/{FILE_NAME}"), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.best is not None:
         steps += [(name, verb(name, experiment)) for name in ("select", "promote") if name != "select" or result.is_over]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
@@ -106,13 +107,13 @@ def print_selection(finished: Finished, console: Console) -> None:
 def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
     """What a selection chose, and its checkpoint; empty before."""
     chosen = result.selection.chosen if result.selection is not None else None
-    return [("chosen", f"{chosen.trial}, {checkpoint_of(chosen, experiment.folder)}")] if chosen is not None else []
+    return [("chosen", f"{chosen.trial}, {where_kept(chosen, experiment.home)}")] if chosen is not None else []
 
 
 def page(experiment: Experiment) -> str:
     """Where the report is, if it is there, and how it is made anew."""
-    path, command = experiment.folder / PAGE, verb("report", experiment)
-    return f"{path}   anew: {command}" if path.exists() else command
+    command = verb("report", experiment)
+    return f"{experiment.home}/{PAGE}   anew: {command}" if (experiment.folder / PAGE).exists() else command
 
 
 def best_table(result: SearchResult) -> Table:

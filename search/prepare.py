@@ -8,9 +8,9 @@ from pathlib import Path
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address
+from cluster.storage import Bucket, StorageError
 from search.experiment import Experiment
 from search.journal import FILE_NAME
-from search.lease import FILE_NAME as LOCK_FILE
 from search.notes import notes
 from search.room import check_room
 from search.tracking_uri import check_tracking
@@ -97,13 +97,14 @@ def refuse_taken(experiment: Experiment) -> None:
     Raises:
         ConfigError: one is.
     """
-    folder = experiment.folder
-    with suppress(OSError):
-        if (folder / FILE_NAME).exists() or folder.is_file():
+    home = experiment.home
+    with suppress(PermissionError, NotADirectoryError, StorageError):  # `check_storage` tells
+        names = home.names()
+        if FILE_NAME in names or home.folder.is_file():
             remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
             raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
-        if left := [path.name for path in folder.iterdir() if path.name != LOCK_FILE]:
-            raise ConfigError(f"'{folder}' holds {left[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
+        if names:
+            raise ConfigError(f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
 
 
 def check_storage(experiment: Experiment) -> None:
@@ -112,6 +113,8 @@ def check_storage(experiment: Experiment) -> None:
     Raises:
         NotReady: that fails.
     """
+    if isinstance(experiment.storage, Bucket):
+        return experiment.storage.check()
     probe = experiment.storage / f".probe-{os.getpid()}"
     try:
         is_new = not experiment.storage.exists()

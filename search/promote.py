@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
-from search.lease import Held, holder_of
+from search.home import Home, Storage, home
+from search.lease import Held
 from search.registry import Registered, Registry, check_name
 from search.result import SearchResult, TrialResult
 from search.secrets import masked, refuse, refuse_in_uri
@@ -29,13 +30,14 @@ ENDED = ("completed", "time_budget")
 
 def command(args: argparse.Namespace) -> int:
     """Find the answer, check everything that can be checked, export, register, say so."""
-    folder: Path = args.storage / args.name
+    kept = home(args.storage, args.name)
     name = args.model or args.name
     check_name(name)
     refuse("--model", name)
     refuse_in_uri(args.tracking or "")
+    folder = kept.opened(files=True)
     result = SearchResult.read(folder)
-    chosen = answer(result, folder, args.storage)
+    chosen = answer(result, kept, args.storage)
     uri = uri_of(result, args.tracking)
     check_tracking(uri)
     registry = Registry(uri, result, args.storage)
@@ -52,7 +54,7 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def answer(result: SearchResult, folder: Path, storage: Path) -> TrialResult:
+def answer(result: SearchResult, kept: Home, storage: Storage) -> TrialResult:
     """The trial whose network is promoted, of a search that has ended, also one that was interrupted.
 
     Raises:
@@ -60,7 +62,7 @@ def answer(result: SearchResult, folder: Path, storage: Path) -> TrialResult:
         Refused: it, or its selection, was cut off.
         ConfigError: no trial has finished an epoch.
     """
-    if holder := holder_of(folder):
+    if holder := kept.holder():
         raise Held(f"the search '{result.name}' is being run by {holder}. Wait for its end, or stop it first.")
     if result.outcome == "running":
         raise Refused(f"the search '{result.name}' was cut off. Go on with it first: {verb_for('resume', result.name, storage)}")

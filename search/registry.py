@@ -14,6 +14,7 @@ import numpy as np
 
 from cluster.errors import NotReady
 from search.client import client_of
+from search.home import Storage
 from search.result import SearchResult
 from search.runs import experiment_title
 from search.secrets import masked
@@ -58,7 +59,7 @@ def check_name(name: str) -> None:
 class Registry:
     """The registry at a tracking URI, for one search's model."""
 
-    def __init__(self, uri: str, result: SearchResult, storage: Path) -> None:
+    def __init__(self, uri: str, result: SearchResult, storage: Storage) -> None:
         """Find the search's parent run.
 
         Raises:

@@ -16,7 +16,7 @@ FAILED = ("diverged", "failed")
 UNFINISHED = ("pending", "running", "interrupted")
 """Outcomes that a resume goes on with."""
 
-PICTURES, PAGE = "pictures", "report.html"
+PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
 """The folder of the search's own pictures, in its folder, and the report; with the pictures, everything is drawn."""
 
 TERMS = ("candidates", "seeds", "alpha")

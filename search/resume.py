@@ -8,12 +8,12 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from search.changes import changes
 from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
 from search.experiment import Experiment, base_of
-from search.journal import FILE_NAME, read
+from search.home import TRIALS, Home, home
+from search.journal import FILE_NAME
 from search.outcome import tell
 from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
@@ -51,9 +51,9 @@ def resume(args: argparse.Namespace) -> Finished:
         Held: another driver has it.
     """
     began_ms = now_ms()
-    folder = args.storage / args.name
-    result = SearchResult.of(read(folder / FILE_NAME), folder)
-    check_trials(folder, result)
+    kept = home(args.storage, args.name)
+    result = SearchResult.read(kept.opened())
+    check_trials(kept, result)
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):
         say(Terminal(stderr=True), f"{args.name}: the search has come to its end; nothing is left to do")
@@ -101,16 +101,16 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
         return experiment.space
 
 
-def check_trials(folder: Path, result: SearchResult) -> None:
+def check_trials(kept: Home, result: SearchResult) -> None:
     """A trial's folder is made after its line in the journal: one without a line means that the journal's end is missing.
 
     Raises:
         Refused: there is such a folder.
     """
-    lost = sorted(path.name for path in (folder / "trials").glob("t*") if result.find(path.name) is None)
+    lost = [name for name in kept.trials() if name.startswith("t") and result.find(name) is None]
     if lost:
         remedy = f"Bring the file back from a copy; or remove {', '.join(lost)} there to train what was lost again."
-        raise Refused(f"the end of '{folder / FILE_NAME}' is missing: '{folder / 'trials'}' has {lost[0]}, the journal does not. {remedy}")
+        raise Refused(f"the end of '{kept}/{FILE_NAME}' is missing: '{kept}/{TRIALS}' has {lost[0]}, the journal does not. {remedy}")
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import mean
 
 from cluster.errors import NotReady
+from cluster.storage import Bucket
 from search.experiment import Experiment
 from trainables.datasets.arrays import Dataset
 from trainables.models.registry import MODELS
@@ -34,7 +35,9 @@ class Room:
 
 
 def room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> Room | None:
-    """What so many trainings (None: as many as there will be trials) need and what is free; None when there is ample room."""
+    """What so many trainings (None: as many as there will be trials) need and what is free; None when there is ample room, as in a bucket."""
+    if isinstance(experiment.storage, Bucket):
+        return None
     count = trainings or experiment.planned_trials
     place = experiment.storage.absolute()
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free

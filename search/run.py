@@ -15,6 +15,7 @@ from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
 from search.cli import AUTO_COUNT, HelpFormatter, Parser, count_or_auto, guarded
 from search.experiment import Experiment, base_of
+from search.home import storage
 from search.outcome import tell
 from search.plan import make_plan
 from search.runner import run
@@ -71,7 +72,7 @@ def parser() -> Parser:
     how.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time, and stop each trial after its epoch")
     where = made.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
-    where.add_argument("--storage", type=storage_folder, default=Path("searches"), metavar="DIR", help="where journals, checkpoints and pictures are kept")
+    where.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where everything is kept: a folder, or s3://BUCKET/PREFIX")
     where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
     where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
     where.add_argument(
@@ -93,13 +94,6 @@ def parser() -> Parser:
     made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
     made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
     return made
-
-
-def storage_folder(text: str) -> Path:
-    """The folder that `--storage` names; a bucket's URI would make one of an odd name."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"a folder is needed (got '{text}'); mount a bucket, and name the folder where it is mounted")
-    return Path(text)
 
 
 def experiment_of(args: argparse.Namespace) -> Experiment:

@@ -21,12 +21,11 @@ from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused, heed_signals, s
 from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
-from search.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
+from search.journal import FILE_NAME, VERSION, JournalError, Unwritten
 from search.lease import FILE_NAME as LOCK_FILE
-from search.lease import Lease
 from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
-from search.result import SearchResult
+from search.result import STUDY, SearchResult
 from search.secrets import masked
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, error_line, say
@@ -53,7 +52,6 @@ class Finished:
 
     experiment: Experiment
     result: SearchResult
-    journal: Path
     tracking: dict[str, str]
     exit_code: int
 
@@ -113,7 +111,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
     planned = act.planned or experiment.planned_trials
     folder, troubles = experiment.folder, list[str]()
     with (
-        Lease(folder, say=partial(say, console)) as lease,
+        experiment.home.lease(say=partial(say, console)) as lease,
         clean_if_unused(folder),
         session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
         Path(os.devnull).open("w") as nowhere,
@@ -125,7 +123,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
         origin = provenance()
         workers = Workers(experiment, dataset, origin)
         at_once, packing = staff(experiment, workers, have, planned, say=partial(say, console))
-        journal, events = (Journal(folder), []) if act.is_first else Journal.reopen(folder)
+        journal, events = experiment.home.journal(new=act.is_first)
         journal.other = lease.other
         driver = act.driver(experiment, journal, slots=at_once)
         driver.replay(events)
@@ -170,22 +168,21 @@ def import_tune() -> None:
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
     """Of a search, or a selection, that is over: see that MLflow has all of it."""
     check_tracking(experiment.tracking)
-    with Lease(experiment.folder):
-        tracker = Tracker(experiment.tracking, experiment.folder)
+    with experiment.home.lease():
+        tracker = Tracker(experiment.tracking, experiment.home.opened(files=True))
         tracker.close()
     return ended(experiment, result, tracker, [], [], code or exit_code)
 
 
 def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signals: list[int], troubles: list[str], code: ExitCode) -> Finished:
     """What came of a search, said where it went wrong."""
-    journal = experiment.folder / FILE_NAME
     if tracker.error:
-        remedy = f"Nothing is lost: {journal} has it all. Later: {verb('sync', experiment)}"
+        remedy = f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. Later: {verb('sync', experiment)}"
         troubles = [*troubles, f"MLflow did not take everything ({tracker.error}). {remedy}"]
     for trouble in troubles:
         sys.stderr.write(error_line(trouble))
     where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
-    return Finished(experiment, result, journal, where, code(result, signals, troubles))
+    return Finished(experiment, result, where, code(result, signals, troubles))
 
 
 def write_last_line(driver: Driver) -> None:
@@ -198,14 +195,21 @@ def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: boo
     """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
     from search.evidence import draw  # matplotlib is not needed before
 
-    folder = driver.experiment.folder
+    home = driver.experiment.home
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
         if not hurry:
-            steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, folder, driver.journal))
-        steps.callback(tried, troubles, "the study for Optuna", partial(driver.algorithm.save, folder))
+            steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, home, driver.journal))
+        steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
+
+
+def save_study(driver: Driver) -> None:
+    """What the algorithm has to save, where the search is kept."""
+    home = driver.experiment.home
+    driver.algorithm.save(home.folder)
+    home.keep(STUDY)
 
 
 def tried(troubles: list[str], what: str, write: Callable[[], None]) -> None:
@@ -268,7 +272,7 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
 
 def announce(console: Console, experiment: Experiment, what: str) -> None:
     """The first line of a session."""
-    say(console, f"{experiment.name}: {what}, in {experiment.folder}; starting Ray")
+    say(console, f"{experiment.name}: {what}, in {experiment.home}; starting Ray")
 
 
 def in_folds(config: TrialConfig) -> str:

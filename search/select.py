@@ -15,8 +15,7 @@ from search.changes import changes
 from search.cli import NOT_READY, REFUSED, HelpFormatter, Parser, Refused, guarded, storage_option
 from search.display import RaceDisplay
 from search.experiment import Experiment
-from search.journal import FILE_NAME, read
-from search.lease import holder_of
+from search.home import home
 from search.outcome import print_selection
 from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
@@ -60,8 +59,8 @@ def select(args: argparse.Namespace) -> Finished:
         Held: another driver has it.
     """
     began_ms = now_ms()
-    folder = args.storage / args.name
-    result = SearchResult.of(read(folder / FILE_NAME), folder)
+    kept = home(args.storage, args.name)
+    result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started["experiment"], args.storage)
     experiment = in_place(replace(recorded, time_budget=None, fuse="off"), args, result)
     refuse_unfinished(experiment, result)
@@ -73,7 +72,7 @@ def select(args: argparse.Namespace) -> Finished:
     prepared = prepare(experiment, trainings=planned)
     refuse_changed(args, result, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
     console, candidates = Terminal(stderr=True), terms["candidates"]
-    say(console, f"{args.name}: {', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds, in {folder}; starting Ray")
+    say(console, f"{args.name}: {', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds, in {kept}; starting Ray")
     from search.racing import RaceDriver
 
     act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code)
@@ -87,7 +86,7 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
         Refused: it has not.
     """
     if not result.is_over:
-        holder = holder_of(experiment.folder)
+        holder = experiment.home.holder()
         remedy = f"{holder} runs it now: {verb('status', experiment)}" if holder else f"Go on with it first: {verb('resume', experiment)}"
         raise Refused(f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}")
     if not result.ranking:
@@ -202,7 +201,7 @@ def command(args: argparse.Namespace) -> int:
     finished = select(args)
     print_selection(finished, Terminal(stderr=args.json))
     if args.json:
-        sys.stdout.write(json.dumps(json_selection(finished.result, tracking=finished.tracking, journal=finished.journal)) + "\n")
+        sys.stdout.write(json.dumps(json_selection(finished.result, tracking=finished.tracking, home=finished.experiment.home)) + "\n")
     return finished.exit_code
 
 

@@ -4,13 +4,12 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from search.cli import HelpFormatter, Parser, guarded, storage_option
-from search.lease import holder_of
+from search.home import home
 from search.result import SearchResult, TrialResult
 from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text
 from search.terminal import Terminal, say
@@ -87,8 +86,8 @@ def why(trial: TrialResult) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Print the search's state."""
-    folder: Path = args.storage / args.name
-    result, holder = SearchResult.read(folder), holder_of(folder)
+    kept = home(args.storage, args.name)
+    result, holder = SearchResult.read(kept.opened()), kept.holder()
     if not holder:
         result.cut_off()
     if args.json:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from search.home import Home
+from search.journal import FILE_NAME
 from search.result import SearchResult, TrialResult
 from search.selection import of_images
 from trainables.config import TrialConfig
@@ -242,12 +244,17 @@ def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
     return folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}"
 
 
-def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Path) -> dict[str, Any]:
+def where_kept(trial: TrialResult, home: Home) -> str:
+    """The same for people, wherever the search is kept."""
+    return f"{home}/{checkpoint_of(trial, Path())}"
+
+
+def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) -> dict[str, Any]:
     """What `--json` prints."""
     return {
         "name": result.name,
         "outcome": result.outcome,
-        "best": None if result.best is None else _best(result, result.best, journal.parent),
+        "best": None if result.best is None else _best(result, result.best, home),
         "passed_over": result.passed_over,
         "models": models(result),
         "trials": result.counts,
@@ -257,11 +264,11 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], journal: Pat
         "slots": result.started["slots"],
         "slot_efficiency": round(result.slot_efficiency, 4),
         "mlflow": tracking,
-        "journal": str(journal),
+        "journal": f"{home}/{FILE_NAME}",
     }
 
 
-def json_selection(result: SearchResult, *, tracking: dict[str, str], journal: Path) -> dict[str, Any]:
+def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> dict[str, Any]:
     """What `search.select --json` prints."""
     selection, chosen = result.selection, result.chosen
     verdict = selection.verdict if selection is not None else {}
@@ -271,15 +278,15 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], journal: P
         **{key: verdict.get(key) for key in ("candidate", "trial", "leader", "expected", "search_value", "alpha", "level", "rows")},
         "test_accuracy": selection.test.get("accuracy") if selection is not None else None,
         "openings": [str(opening) for opening in result.openings],
-        "checkpoint": str(checkpoint_of(chosen, journal.parent)) if verdict and chosen is not None else None,
+        "checkpoint": where_kept(chosen, home) if verdict and chosen is not None else None,
         "trainings": len(selection.repeats) if selection is not None else 0,
         "train_s": round(selection.train_s, 3) if selection is not None else 0,
         "mlflow": tracking,
-        "journal": str(journal),
+        "journal": f"{home}/{FILE_NAME}",
     }
 
 
-def _best(result: SearchResult, best: TrialResult, folder: Path) -> dict[str, Any]:
+def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]:
     return {
         "trial_id": best.trial,
         "params": best.params,
@@ -287,5 +294,5 @@ def _best(result: SearchResult, best: TrialResult, folder: Path) -> dict[str, An
         **deviation(best),
         "test_accuracy": result.test.get("accuracy"),
         "epoch": best.best_epoch,
-        "checkpoint": str(checkpoint_of(best, folder)),
+        "checkpoint": where_kept(best, home),
     }

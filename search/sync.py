@@ -2,11 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from search.cli import NOT_READY, HelpFormatter, Parser, complain, guarded, storage_option
+from search.home import home
 from search.journal import FILE_NAME, Tail
-from search.lease import Lease
 from search.result import SearchResult
 from search.runs import Runs
 from search.secrets import masked
@@ -16,19 +15,21 @@ from search.tracking_uri import check_tracking, uri_of
 
 def command(args: argparse.Namespace) -> int:
     """Project the whole journal; what MLflow has already is not written twice."""
-    folder: Path = args.storage / args.name
+    kept = home(args.storage, args.name)
+    folder = kept.opened()
     result = SearchResult.read(folder)
     uri = uri_of(result, args.tracking)
     check_tracking(uri)
-    with Lease(folder):
+    with kept.lease():
         try:
+            folder = kept.opened(files=True)
             runs = Runs(uri, folder)
             for batch in batched(Tail(folder / FILE_NAME).new()):
                 runs.project(batch)
             runs.leave(result.now[-1].last_ms)
         except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return complain(RuntimeError(f"MLflow did not take everything ({masked(reason)}). Try again later; {folder / FILE_NAME} has it all."), NOT_READY)
+            return complain(RuntimeError(f"MLflow did not take everything ({masked(reason)}). Try again later; {kept}/{FILE_NAME} has it all."), NOT_READY)
     print(f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} epochs ({masked(uri)})")
     return 0
 

@@ -1,15 +1,17 @@
 """The bridge between a search and a training: what runs in the workers. The only module where Tune and Train meet.
 
-A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints, `attempt` (the how manieth) and `known`
-(the last epoch that the journal has). A report crosses back as JSON, so that Tune neither flattens nor judges it.
+A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a `bucket`: the place in it), `attempt`
+(the how manieth) and `known` (the last epoch that the journal has). A report crosses back as JSON, so that Tune neither flattens nor judges it.
 """
 
 import asyncio
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from threading import Thread
@@ -17,8 +19,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
+from cluster.storage import Bucket
+from search.home import mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.mirror import folder_here, forget
 
 if TYPE_CHECKING:
     from trainables.run import Report
@@ -37,14 +42,21 @@ BEYOND_REPAIR = ("AcceleratorError", "Torn")
 """Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of weights that were half handed back."""
 
 
-def make_job(trial: str, config: TrialConfig, folder: Path, *, attempt: int, known: int) -> Job:
-    """What a worker needs to know of a trial."""
-    return {"trial": trial, "config": config.to_dict(), "folder": str(folder), "attempt": attempt, "known": known}
+def make_job(trial: str, config: TrialConfig, place: dict[str, Any], *, attempt: int, known: int) -> Job:
+    """What a worker needs to know of a trial; `place` as `Home.place` gives it."""
+    return {"trial": trial, "config": config.to_dict(), **place, "attempt": attempt, "known": known}
 
 
-def checkpoint_in(job: Job, epoch: int) -> Path:
-    """Where a trial's checkpoint of this epoch is."""
-    return Path(job["folder"]) / f"epoch-{epoch:04d}"
+@contextmanager
+def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
+    """A trial's checkpoint of this epoch, brought here from where it is kept, for as long as it is used."""
+    name = f"epoch-{epoch:04d}"
+    if (mirror := mirror_of(job)) is None:
+        yield Path(job["folder"]) / name
+        return
+    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
+        mirror.pull(Path(folder), only=name)
+        yield Path(folder) / name
 
 
 def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +75,9 @@ def _keep(job: Job, name: str, found: dict[str, Any]) -> None:
     """Write a whole evaluation beside the trial's checkpoints."""
     from trainables.checkpoint import write_whole
 
+    if (mirror := mirror_of(job)) is not None:
+        mirror.write(f"evidence/{name}", json.dumps(found))
+        return
     file = Path(job["folder"]) / "evidence" / name
     file.parent.mkdir(exist_ok=True)
     write_whole(file, json.dumps(found))
@@ -115,7 +130,8 @@ class Process:
         from trainables.evaluate import check
 
         try:
-            check(checkpoint_in(job, epoch))
+            with checkpoint_in(job, epoch) as path:
+                check(path)
         except CheckpointError as error:
             return str(error)
         return ""
@@ -131,7 +147,8 @@ class Process:
         if dataset.test is None:
             raise ValueError("the data set's test part is sealed")
         try:
-            found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, checkpoint_in(job, epoch), device=self._device)
+            with checkpoint_in(job, epoch) as path:
+                found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=self._device)
         except CheckpointError as error:
             return {"damaged": str(error)}
         _keep(job, "test.json", found)
@@ -147,7 +164,8 @@ class Process:
 
         dataset = self._kept(dataset)
         try:
-            found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.val, checkpoint_in(job, epoch), device=self._device)
+            with checkpoint_in(job, epoch) as path:
+                found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.val, path, device=self._device)
         except CheckpointError as error:
             return {"damaged": str(error)}
         except Exception as error:
@@ -170,7 +188,8 @@ class Process:
         from trainables.cost import cost
 
         try:
-            return {"cost": cost(TrialConfig.from_dict(job["config"]), self._kept(dataset), checkpoint_in(job, epoch), device=self._device)}
+            with checkpoint_in(job, epoch) as path:
+                return {"cost": cost(TrialConfig.from_dict(job["config"]), self._kept(dataset), path, device=self._device)}
         except CheckpointError as error:
             return {"damaged": str(error)}
         except Exception as error:
@@ -222,6 +241,7 @@ class TrialWorker(Process):
 
     def reset(self, new_config: Job, storage: Any = None) -> bool:
         """Take the next trial."""
+        self._forget()
         self._job, self._reports = new_config, None
         return True
 
@@ -238,7 +258,13 @@ class TrialWorker(Process):
         """Forget the trial."""
         if self._broken:
             ray.actor.exit_actor()
+        self._forget()
         self._job, self._reports = {}, None
+
+    def _forget(self) -> None:
+        """Keep nothing on this machine of a trial that is kept elsewhere."""
+        if self._job:
+            forget(self._job["folder"], mirror_of(self._job))
 
     def claim(self, claim: str) -> bool:
         """Belong to who says this, if to nobody yet."""
@@ -303,6 +329,7 @@ class FusedWorker(Process):
         """Forget the trial at this place."""
         if (job := self._jobs.pop(place, None)) is not None:
             self._together.leave(job["trial"])
+            forget(job["folder"], mirror_of(job))
         self._reports.pop(place, None)
 
 
@@ -310,11 +337,10 @@ def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: An
     """A job's reports, from here on. `run` is the module that trains."""
     if dataset is None:
         raise RuntimeError("a trial needs data")
-    config, node = TrialConfig.from_dict(job["config"]), ray.get_runtime_context().get_node_id()
-    where = {"together": together} if together is not None else {}
-    reports: Iterator[Report] = run.run_trial(
-        config, dataset, Path(job["folder"]), device=device, attempt=job["attempt"], known=job["known"], node=node, **where
-    )
+    config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
+    where = {"node": ray.get_runtime_context().get_node_id(), "mirror": mirror, **({"together": together} if together is not None else {})}
+    folder = folder_here(job["folder"], mirror)
+    reports: Iterator[Report] = run.run_trial(config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where)
     return reports
 
 
@@ -368,6 +394,8 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
         attempt=config["attempt"],
         known=config["known"],
         threads=threads,
+        mirror=mirror_of(config),
+        storage=(Bucket(**config["bucket"]) / "train").arrow() if config["bucket"] else None,
         callbacks=[TuneReportCallback()],
     )
     trainer.fit()

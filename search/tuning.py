@@ -29,6 +29,7 @@ from cluster.session import LOCAL, dead_parts
 from search.cli import NOT_READY
 from search.driver import Driver
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
+from search.home import TRIALS
 from search.journal import JournalError
 from search.seats import Errors, Seat, books_short, failures_told, hired
 from search.secrets import masked
@@ -78,7 +79,7 @@ class DriverSearcher(Unpickled, Searcher):
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
         known = max(self.driver.trials[trial].epochs, default=0)
-        return make_job(trial, config, self.driver.experiment.trial_folder(trial), attempt=self.driver.attempt(trial), known=known)
+        return make_job(trial, config, self.driver.experiment.home.place(trial), attempt=self.driver.attempt(trial), known=known)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The driver has heard it."""
@@ -117,7 +118,8 @@ class DriverCallback(Unpickled, tune.Callback):
     def __init__(self, driver: Driver, errors: Errors, tick: Tick, *, shared: bool) -> None:
         self.driver, self.errors, self.tick, self.shared = driver, errors, tick, shared
         self.narrowed = -SAME_DEATH_S
-        self.watch = Watch(driver.experiment.hang_timeout)
+        home = driver.experiment.home
+        self.watch = Watch(driver.experiment.hang_timeout + home.beats_late_s, beats=home.beats, every_s=home.beats_every_s)
         self.last_words = LastWords(driver)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -157,14 +159,15 @@ class DriverCallback(Unpickled, tune.Callback):
 
     def _keep_traceback(self, trial: Trial, text: str) -> str:
         """Write it into the trial's folder. A disk that refuses has worse to tell."""
-        experiment, name = self.driver.experiment, trial.config["trial"]
-        path = experiment.trial_folder(name) / "errors" / f"attempt-{trial.config['attempt']}.txt"
+        home = self.driver.experiment.home
+        path = f"{TRIALS}/{trial.config['trial']}/errors/attempt-{trial.config['attempt']}.txt"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            (home.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (home.folder / path).write_text(text)
+            home.keep(path)
         except OSError:
             return ""
-        return str(path.relative_to(experiment.folder.absolute()))
+        return path
 
 
 class LastWords:
@@ -238,8 +241,8 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
 def scratch(driver: Driver) -> Iterator[Path]:
     """A folder for Tune's own files, which nobody reads: on this machine, or where all nodes of a cluster see it."""
     experiment = driver.experiment
-    is_local = experiment.address == LOCAL
-    folder = Path(tempfile.mkdtemp(prefix="search-")) if is_local else (experiment.folder / "ray").absolute()
+    own = experiment.address == LOCAL or not experiment.home.is_shared
+    folder = Path(tempfile.mkdtemp(prefix="search-")) if own else (experiment.folder / "ray").absolute()
     try:
         yield folder
     finally:

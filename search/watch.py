@@ -9,33 +9,41 @@ import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.heartbeat import Beat, last_beat
+from trainables.heartbeat import Beat, last_beats
 
 EVERY_S = 1.0
-HELD_UP_S = 10.0
+HELD_UP_S = 9.0
 """After so long without a look we were held up ourselves, and trials that report to us with us."""
 
 
 class Watch:
     """Look as often as you like. Clocks of other machines do not matter: what counts is how long a heartbeat stays the same."""
 
-    def __init__(self, timeout_s: float, *, clock: Callable[[], float] = time.monotonic, kill: Callable[[int, str], None] | None = None) -> None:
-        self.timeout_s, self.clock, self.kill = timeout_s, clock, kill or kill_process
+    def __init__(
+        self,
+        timeout_s: float,
+        *,
+        beats: Callable[[list[Path]], list[Beat | None]] = last_beats,
+        every_s: float = EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+        kill: Callable[[int, str], None] | None = None,
+    ) -> None:
+        """`beats` gives the last heartbeat of the trial of each of these folders; it is asked every so many seconds."""
+        self.timeout_s, self.beats, self.every_s, self.clock, self.kill = timeout_s, beats, every_s, clock, kill or kill_process
         self.killed: dict[str, str] = {}
         """Why each trial was killed whose end has not come yet."""
         self._seen: dict[Path, tuple[Beat, float]] = {}
-        self._looked = -EVERY_S
+        self._looked = -every_s
 
     def look(self, attempts: Mapping[Path, int]) -> None:
         """Kill each of these trials (folder to number of attempt) that has made no step since long."""
         gap = self.clock() - self._looked
-        if gap < EVERY_S:
+        if gap < self.every_s:
             return
         self._looked = self.clock()
-        unseen = gap if gap > HELD_UP_S else 0.0
+        unseen = gap if gap > HELD_UP_S + self.every_s else 0.0
         self._seen = {folder: (beat, since + unseen) for folder, (beat, since) in self._seen.items() if folder in attempts}
-        for folder, attempt in attempts.items():
-            beat = last_beat(folder)
+        for (folder, attempt), beat in zip(attempts.items(), self.beats(list(attempts)), strict=True):
             if beat is None or beat.attempt != attempt:
                 continue
             before, since = self._seen.get(folder, (None, 0.0))

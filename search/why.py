@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from search.cli import HelpFormatter, Parser, guarded, storage_option
+from search.home import home
 from search.journal import FILE_NAME, Event, read
 from search.result import SearchResult
 from search.summary import param_text
@@ -89,7 +89,7 @@ def _since(result: SearchResult, event: Event) -> str:
 
 def command(args: argparse.Namespace) -> int:
     """Print the story."""
-    folder: Path = args.storage / args.name
+    folder = home(args.storage, args.name).opened()
     events = read(folder / FILE_NAME)
     result = SearchResult.of(events, folder)
     if result.find(args.trial) is None:

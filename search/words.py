@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from search.experiment import Experiment
+from search.home import Storage
 
 DEFAULT_STORAGE = Path("searches")
 
@@ -15,7 +16,7 @@ def verb(name: str, experiment: Experiment) -> str:
     return verb_for(name, experiment.name, experiment.storage)
 
 
-def verb_for(name: str, search: str, storage: Path) -> str:
+def verb_for(name: str, search: str, storage: Storage) -> str:
     """The same, where there is no experiment."""
     where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
     return f"{program('python')} -m search.{name} {search}{where}"

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from cluster import storage
+from cluster.storage import Bucket
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -19,3 +22,20 @@ def command(tmp_path: Path) -> Command:
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """An empty place in a bucket that moto plays, for tests that look at how it is used and not at a service."""
+    from moto import mock_aws
+
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    with mock_aws():
+        storage._client.cache_clear()
+        place = Bucket.of("s3://models/searches")
+        place._client.create_bucket(Bucket=place.name)
+        yield place
+    storage._client.cache_clear()

@@ -20,6 +20,7 @@ DOORS = {
     "ray.tune": {"search/seats.py", "search/trial.py", "search/tuning.py"},
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
+        "cluster/jobs.py",
         "cluster/session.py",
         "search/evaluation.py",
         "search/failures.py",
@@ -33,7 +34,7 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
-    "yaml": {"search/config_file.py"},
+    "yaml": {"cluster/definition.py", "search/config_file.py"},
     "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
     "safetensors": {"trainables/checkpoint.py"},
     "torchmetrics": {"trainables/evaluate.py"},

@@ -5,7 +5,7 @@ A trial that was cut off goes on from its newest checkpoint that verifies. What 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from trainables.errors import ConfigError
 from trainables.folds import Folds
 from trainables.heartbeat import Heartbeat
 from trainables.loop import EpochMetrics, Training
+from trainables.mirror import Mirror
 from trainables.ranking import rank
 from trainables.together import Together
 from trainables.world import World
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     Trained = Training | Fitting | Folds
 
 NEWEST_KEPT = 2
+ATTEMPT = "attempt"
 RETRY_S = (1, 2, 5, 10)
 """How long to wait before each new try to save; the last holds for all that follow."""
 
@@ -74,6 +76,7 @@ def run_trial(
     known: int = 0,
     node: str = "",
     together: Together | None = None,
+    mirror: Mirror | None = None,
 ) -> Iterator[Report]:
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
@@ -92,13 +95,15 @@ def run_trial(
         known: the last epoch that whoever listens has heard of; later ones that an earlier attempt has trained are reported again.
         node: an identifier of this machine, for who watches the heartbeat.
         together: where other threads of this process train other trials; this one has joined under its folder's name.
+        mirror: where the checkpoints are kept, if `folder` is only this machine's: they are there before the report is out. Each process has a
+            folder of its own then.
 
     Raises:
         Superseded: a later attempt has begun.
     """
     world = world or World()
-    beat = Heartbeat(folder, attempt=attempt, node=node) if world.rank == 0 else None
-    keeper = Keeper(folder, config, world, attempt, beat)
+    beat = Heartbeat(folder, attempt=attempt, node=node, mirror=mirror) if world.rank == 0 else None
+    keeper = Keeper(folder, config, world, attempt, beat, mirror)
     if device != "cpu" and together is None:
         torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
     training = _begin(config, dataset, device, world, beat)
@@ -152,15 +157,17 @@ def _epochs(training: "Trained", together: Together | None, trial: str) -> Itera
 class Keeper:
     """Saves one attempt's checkpoints and finds those of earlier ones."""
 
-    def __init__(self, folder: Path, config: TrialConfig, world: World, attempt: int, beat: Heartbeat | None) -> None:
-        self.folder, self.config, self.world, self.attempt, self.beat = folder, config, world, attempt, beat
+    def __init__(self, folder: Path, config: TrialConfig, world: World, attempt: int, beat: Heartbeat | None, mirror: Mirror | None) -> None:
+        self.folder, self.config, self.world, self.attempt, self.beat, self.mirror = folder, config, world, attempt, beat, mirror
         self.history: dict[int, dict[str, float]] = {}
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.found, self.damaged = False, list[str]()
 
     def claim(self) -> Iterator[Report]:
-        """Make this the attempt that may write here."""
+        """Make this the attempt that may write here, and bring here what earlier ones have kept."""
         yield from self._insist(0, self._claim)
+        if self.mirror is not None:
+            yield from self._insist(0, partial(self.mirror.pull, self.folder), everywhere=True)
 
     def restore(self, device: str) -> dict[str, Any] | None:
         """The state to go on from: of the newest checkpoint of this config that verifies; None to begin anew."""
@@ -189,37 +196,42 @@ class Keeper:
             self._check_claim()
             checkpoint.save(self.folder, training.state(), extra)
             checkpoint.keep_only(self.folder, {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1)})
+            if self.mirror is not None:
+                self.mirror.push(self.folder)
 
         yield from self._insist(trained.epoch, save)
 
-    def _insist(self, epoch: int, write: Any) -> Iterator[Report]:
-        """Have the first process write until it succeeds, all of them reporting alike while it does not. To wait is to live."""
+    def _insist(self, epoch: int, write: Callable[[], object], *, everywhere: bool = False) -> Iterator[Report]:
+        """Have the first process, or every one, write until it succeeds, all of them reporting alike while it does not. To wait is to live."""
         tries = 0
-        while refused := self._refused(write):
+        while refused := self._refused(write, everywhere):
             if self.beat is not None:
                 self.beat()
             yield Report(epoch, waiting=refused)
             time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
 
-    def _refused(self, write: Any) -> str:
-        """Why the first process could not write; empty if it could."""
+    def _refused(self, write: Callable[[], object], everywhere: bool) -> str:
+        """Why a process could not write; empty if all that were to could."""
         reason = ""
-        if self.world.rank == 0:
+        if everywhere or self.world.rank == 0:
             try:
                 write()
             except OSError as error:
                 reason = f"{self.folder} cannot be written ({error.strerror or error})"
         failed = self.world.sum(torch.tensor([float(bool(reason))], device=self.world.device)) > 0
-        return reason or ("the first process waits for its storage" if failed else "")
+        return reason or ("another process waits for its storage" if failed else "")
 
     def _claim(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if (self.folder / "attempt").exists():
+        if self.mirror is not None or (self.folder / ATTEMPT).exists():
             self._check_claim()
-        checkpoint.write_whole(self.folder / "attempt", str(self.attempt))
+        if self.mirror is not None:
+            self.mirror.write(ATTEMPT, str(self.attempt))
+        else:
+            checkpoint.write_whole(self.folder / ATTEMPT, str(self.attempt))
 
     def _check_claim(self) -> None:
-        holder = (self.folder / "attempt").read_text()
+        holder = (self.folder / ATTEMPT).read_text() if self.mirror is None else self.mirror.read(ATTEMPT) or ""
         if holder.isdigit() and int(holder) > self.attempt:
             raise Superseded(f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more")

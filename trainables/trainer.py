@@ -9,6 +9,7 @@ from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from trainables.config import TrialConfig
+from trainables.mirror import Mirror
 from trainables.worker import train_loop
 
 
@@ -22,6 +23,8 @@ def build_trainer(
     attempt: int = 1,
     known: int = 0,
     threads: int = 1,
+    mirror: Mirror | None = None,
+    storage: tuple[str, Any] | None = None,
     callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
     """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one
@@ -30,12 +33,14 @@ def build_trainer(
     Args:
         config: the trial.
         dataset: a reference to a sealed `Dataset` in the object store.
-        folder: where the checkpoints go; every node must see it.
+        folder: where the checkpoints go; every node must see it, or there is a mirror.
         scaling: how many workers, with what each.
         gate: an actor; each worker asks its `passed(number)` after each report whether to go on.
         attempt: counts how often this trial was begun.
         known: the last epoch that the search has heard of.
         threads: of each worker.
+        mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
+        storage: where Ray Train keeps what it wants to keep itself, as a path and pyarrow's file system; None: beside the trials.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
     job = {
@@ -46,11 +51,13 @@ def build_trainer(
         "attempt": attempt,
         "known": known,
         "threads": threads,
+        "mirror": mirror,
     }
+    path, files = storage or (str(folder.parent.parent / "train"), None)
     return TorchTrainer(
         train_loop,
         train_loop_config=job,
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=str(folder.parent.parent / "train"), callbacks=list(callbacks)),  # type: ignore[arg-type]
+        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=path, storage_filesystem=files, callbacks=list(callbacks)),  # type: ignore[arg-type]
     )

@@ -1,7 +1,6 @@
 """What each Ray Train worker runs: the same trial as everywhere, in a process group with its fellows."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,9 +17,10 @@ def train_loop(job: dict[str, Any]) -> None:
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt` and `known` as
-            `run_trial` takes them, `threads`, and `gate`, an actor whose `passed(number)` returns, when that is decided, whether to go
+            `run_trial` takes them, `threads`, `mirror`, and `gate`, an actor whose `passed(number)` returns, when that is decided, whether to go
             on after this report (counted from 1).
     """
+    from trainables.mirror import folder_here, forget
     from trainables.process import prepare
     from trainables.run import run_trial
     from trainables.world import Distributed
@@ -28,8 +28,10 @@ def train_loop(job: dict[str, Any]) -> None:
     prepare(job["threads"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
-    reports = run_trial(config, dataset, Path(job["folder"]), device=device, world=Distributed(device), attempt=job["attempt"], known=job["known"], node=node)
+    world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror")}
+    reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], world.rank), device=device, world=world, node=node, **about)
     for number, report in enumerate(reports, 1):
         ray.train.report({"report": json.dumps(report.to_dict()), "number": number})
         if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
-            return
+            break
+    forget(job["folder"], job["mirror"])

@@ -14,9 +14,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from search.algorithms.base import Algorithm
+from search.result import STUDY
 from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace
 
-STUDY_FILE = "optuna.log"
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL, "failed": TrialState.FAIL}
 
 
@@ -85,14 +85,14 @@ class Bayes(Algorithm):
 
     def save(self, folder: Path) -> None:
         """The study as `optuna.log`, a file of Optuna's journal storage, which its dashboard opens; a new one each time."""
-        partial = folder / f".{STUDY_FILE}.partial"
+        partial = folder / f".{STUDY}.partial"
         for left in folder.glob(f"{partial.name}*"):
             left.unlink()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(partial)))
         optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=storage, to_study_name=folder.name)
-        partial.replace(folder / STUDY_FILE)
+        partial.replace(folder / STUDY)
 
 
 def suggest(trial: Trial, name: str, domain: Domain) -> object:

@@ -2,24 +2,25 @@
 
 from pathlib import Path
 
-from search.cli import Parser, guarded
+from search.cli import HelpFormatter, Parser, guarded, storage_option
+from search.home import Home, home
 from search.result import PAGE, SearchResult
 from trainables.errors import printable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page beside the journal and say where."""
-    parser = Parser(prog="python -m search.report", description=__doc__)
-    parser.add_argument("name", metavar="NAME", help="the search's name")
-    parser.add_argument("--storage", type=Path, default=Path("searches"), metavar="DIR", help="where searches are kept (default: searches)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the page (default: report.html in the search's folder)")
+    parser = Parser(prog="python -m search.report", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the page (default: report.html in the search's folder, or its copy here)")
     args = parser.parse_args(argv)
-    return guarded(lambda: _write(args.storage / args.name, args.out))
+    return guarded(lambda: _write(home(args.storage, args.name), args.out))
 
 
-def _write(folder: Path, out: Path | None) -> int:
+def _write(kept: Home, out: Path | None) -> int:
     from search.report.page import write  # matplotlib, and what sets environment variables as it is imported
 
+    folder = kept.opened(files=True)
     path = out or folder / PAGE
     write(SearchResult.read(folder), folder, path)
     print(printable(str(path)))

@@ -147,7 +147,7 @@ def checked(
 
 @contextmanager
 def seaweedfs(folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = (), bucket: str = "bucket") -> Iterator[S3]:
-    """An S3 server; it refuses whoever has no key."""
+    """An S3 server; it refuses whoever has no key. It takes 15 s to end well, and is killed."""
     weed = Path(sys.executable).with_name("weed")
     needs(weed)
     data = folder / "seaweedfs"

@@ -29,10 +29,10 @@ def test_the_best_checkpoint_is_kept_also_when_no_picture_can_be_drawn(
     with monkeypatch.context() as patched:
         patched.setattr(evidence.figures, "save", refuse)
         with pytest.raises(OSError, match="No space left"):
-            draw(result, experiment.folder, driver.journal)
+            draw(result, experiment.home, driver.journal)
     assert heard == [{"trial": best.trial, "file": f"trials/{best.trial}/epoch-{best.best_epoch:04d}", "path": "checkpoint"}]
     assert not result.is_drawn
-    draw(result, experiment.folder, driver.journal)
+    draw(result, experiment.home, driver.journal)
     assert result.is_drawn
 
 

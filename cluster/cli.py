@@ -1,0 +1,104 @@
+"""What the verbs share: errors as one line each, and the exit codes.
+
+0 all well · 1 a mistake in this code · 2 the command or the cluster's file is wrong, nothing was started · 4 a host, a service or the cluster is
+not ready, safe to try again · 5 a person must decide · 130 and 143 stopped by SIGINT and SIGTERM. `cluster.submit` ends with its job's own code.
+"""
+
+import argparse
+import re
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from cluster.errors import Mistake, NotReady, Refused
+
+BUG, USAGE, NOT_READY, REFUSED = 1, 2, 4, 5
+
+SECRET_NAME = re.compile(r"passw(or)?d|pwd|secret|(api|access|private)[_-]?key|credential|(?<![a-z])token(?![a-z])", re.IGNORECASE)
+SECRET_TEXT = re.compile(
+    r"(?<=://)[^@\s/]*:[^@\s]*(?=@)"  # a password in a URI
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bgithub_pat_\w{22}|\bglpat-[\w-]{20}|\bhf_[A-Za-z0-9]{30}|\bxox[abeoprs]-[\w-]{10}"
+    r"|\bsk-[\w-]{20}|\beyJ[\w-]{10,}\.[\w-]{10,}\S*|-----BEGIN [A-Z ]*PRIVATE KEY\S*"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `error: ...` and leave with 2."""
+        self.exit(USAGE, error_line(f"{message}. See {self.prog} --help."))
+
+
+class Terminated(BaseException):
+    """SIGTERM came, or the terminal went away."""
+
+
+def file_argument(parser: argparse.ArgumentParser) -> None:
+    """Add FILE, which every verb takes first."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml")
+
+
+def say(text: str) -> None:
+    """One line for whoever waits."""
+    print(masked(text), flush=True)
+
+
+def masked(text: str) -> str:
+    """The text with what looks like a credential as `***`."""
+    return SECRET_TEXT.sub("***", text)
+
+
+def error_line(text: str) -> str:
+    """`error: ...` as one line without control characters or credentials."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in masked(text))
+    return f"error: {printable}\n"
+
+
+def complain(error: Exception, code: int) -> int:
+    """Print `error: ...`, a line a problem."""
+    for line in str(error).splitlines():
+        sys.stderr.write(error_line(line))
+    return code
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
+    before = {number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        return command()
+    except Mistake as error:
+        return complain(error, USAGE)
+    except Refused as error:
+        return complain(error, REFUSED)
+    except NotReady as error:
+        return complain(error, NOT_READY)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return complain(RuntimeError(f"the system refused: {error}. The details are in {_write_traceback()}"), NOT_READY)
+    except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
+        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {_write_traceback()}"), BUG)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _write_traceback() -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="cluster-", suffix=".log", delete=False) as file:
+        file.write(masked(traceback.format_exc()))
+    return file.name

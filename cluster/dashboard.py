@@ -1,0 +1,101 @@
+"""What the dashboard of a cluster's head tells: nodes, what is used and waited for, jobs. Read over HTTP, with the token."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster import auth
+from cluster.errors import NotReady
+
+TIMEOUT_S = 30
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One machine of a cluster."""
+
+    address: str
+    head: bool
+    alive: bool
+    cpus: float
+    gpus: float
+    used_cpus: float
+    used_gpus: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A cluster at one moment; `waiting` is what was asked for and does not fit yet, with how often."""
+
+    nodes: tuple[Node, ...]
+    waiting: tuple[tuple[str, int], ...]
+    jobs: tuple[dict[str, Any], ...]
+
+
+def state(url: str) -> State:
+    """Ask for all of it.
+
+    Raises:
+        NotReady: nothing answers, or the token is not this cluster's.
+    """
+    status = (_get(url, "/api/cluster_status").get("data") or {}).get("clusterStatus") or {}
+    load = status.get("loadMetricsReport") or {}
+    listed = _get(url, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
+    return State(nodes=tuple(nodes(listed, load.get("usageByNode") or {})), waiting=tuple(waiting(load)), jobs=tuple(jobs(url)))
+
+
+def jobs(url: str) -> list[dict[str, Any]]:
+    """The jobs that were submitted and have not ended."""
+    return [job for job in _get(url, "/api/jobs/") if job.get("submission_id") and job.get("status") not in ENDED]
+
+
+def nodes(listed: list[dict[str, Any]], usage: Mapping[str, Mapping[str, Any]]) -> list[Node]:
+    """The head first. A host that came back has several entries: the living one counts, else the latest."""
+    latest: dict[str, dict[str, Any]] = {}
+    for one in sorted(listed, key=lambda one: (one["state"] == "ALIVE", one.get("start_time_ms") or 0)):
+        latest[one["node_ip"]] = one
+    made = [_node(one, usage.get(address) or {}) for address, one in latest.items()]
+    return sorted(made, key=lambda node: (not node.head, node.address))
+
+
+def _node(one: Mapping[str, Any], used: Mapping[str, Any]) -> Node:
+    total = one.get("resources_total") or {}
+    return Node(
+        address=one["node_ip"],
+        head=bool(one.get("is_head_node")),
+        alive=one["state"] == "ALIVE",
+        cpus=total.get("CPU", 0),
+        gpus=total.get("GPU", 0),
+        used_cpus=(used.get("CPU") or (0, 0))[0],
+        used_gpus=(used.get("GPU") or (0, 0))[0],
+    )
+
+
+def waiting(load: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What waits for a place, in words: single tasks and actors, and groups of them."""
+    found = [(_in_words([shape]), count) for shape, count in load.get("resourceDemand") or ()]
+    for group, count in load.get("pgDemand") or ():
+        found.append((_in_words([shape for shape, times in group.get("bundles") or () for _ in range(times)]), count))
+    return found
+
+
+def _in_words(shapes: list[dict[str, Any]]) -> str:
+    cpus, gpus = (sum(shape.get(name) or 0 for shape in shapes) for name in ("CPU", "GPU"))
+    return " and ".join([f"{cpus:g} CPU", *([f"{gpus:g} GPU"] if gpus else [])])
+
+
+def _get(url: str, path: str) -> Any:
+    request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {auth.token()}"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise NotReady("the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.") from error
+        raise NotReady(f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment.") from error
+    except (OSError, ValueError) as error:
+        raise NotReady(f"no dashboard answers on the head ({getattr(error, 'reason', error)}). Start the cluster with: python -m cluster.up FILE") from error

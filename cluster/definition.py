@@ -1,0 +1,119 @@
+"""A cluster's file, as `ray up` reads it: where its hosts are and how they are reached."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.errors import Mistake
+
+ROOT = Path(__file__).parent.parent
+"""The project's folder, from which relative paths in a cluster's file are read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """What the verbs need to know of a file. A cloud's file names no hosts; there Ray itself finds them."""
+
+    path: Path
+    name: str
+    provider: str
+    head: str
+    workers: tuple[str, ...]
+    user: str
+    key: Path | None
+    least_workers: int
+    content: dict[str, Any]
+
+    @property
+    def local(self) -> bool:
+        """Fixed hosts, reached by ssh."""
+        return self.provider == "local"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The head, then the workers."""
+        return (self.head, *self.workers)
+
+
+def read(path: Path) -> Definition:
+    """Read a cluster's file.
+
+    Raises:
+        Mistake: it is not there, no YAML, or lacks what every cluster needs.
+    """
+    content = mapping(path)
+    provider = _part(content, "provider", path)
+    auth = _part(content, "auth", path)
+    if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
+        raise Mistake(f"{path} names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml.")
+    key = Path(str(auth["ssh_private_key"])).expanduser() if auth.get("ssh_private_key") else None
+    made = Definition(
+        path=path.absolute(),
+        name=str(content["cluster_name"]),
+        provider=str(provider["type"]),
+        head=str(provider.get("external_head_ip") or provider.get("head_ip") or ""),
+        workers=tuple(map(str, provider.get("worker_ips") or ())),
+        user=str(auth["ssh_user"]),
+        key=key,
+        least_workers=_least_workers(content),
+        content=content,
+    )
+    if made.local:
+        _check_local(made)
+    return made
+
+
+def mapping(path: Path) -> dict[str, Any]:
+    """A YAML file's content.
+
+    Raises:
+        Mistake: it is not there, or is no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise Mistake(f"{path} cannot be read ({error.strerror}). Name a cluster's file, such as cluster/onprem.yaml.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Mistake(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(content, dict):
+        raise Mistake(f"{path} holds no mapping. Name a cluster's file, such as cluster/onprem.yaml.")
+    return content
+
+
+def _part(content: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    part = content.get(name) or {}
+    if not isinstance(part, dict):
+        raise Mistake(f"{path}: {name} must be a mapping (got '{part}').")
+    return part
+
+
+def _least_workers(content: dict[str, Any]) -> int:
+    """How many workers are started in any case."""
+    if content["provider"]["type"] == "local":
+        workers = len(content["provider"].get("worker_ips") or ())
+        return min(workers, int(content.get("min_workers", workers)))
+    kinds = content.get("available_node_types") or {}
+    return sum(int(kind.get("min_workers", 0)) for name, kind in kinds.items() if name != content.get("head_node_type"))
+
+
+def _check_local(made: Definition) -> None:
+    """Every problem of a file with fixed hosts, a line each."""
+    problems = []
+    if not made.head:
+        problems.append("provider: head_ip is missing")
+    if not made.workers:
+        problems.append("provider: worker_ips names no host")
+    if made.head in made.workers or len(set(made.workers)) < len(made.workers):
+        problems.append("a host is named twice")
+    if made.key is None:
+        problems.append("auth: ssh_private_key is missing; the head needs a key without a passphrase to start the workers")
+    elif not made.key.is_file():
+        problems.append(f"the key '{made.key}' is not there. Make one: ssh-keygen -t ed25519 -N '' -f {made.key}")
+    for source in (made.content.get("file_mounts") or {}).values():
+        place = Path(str(source)).expanduser()
+        if not (ROOT / place).exists() and place.name != "auth_token":
+            problems.append(f"file_mounts: '{source}' is not there (paths are read from {ROOT})")
+    if problems:
+        raise Mistake("\n".join(f"{made.path}: {problem}" for problem in problems))

@@ -1,0 +1,97 @@
+"""Keeps a trial's checkpoints the same on the machine that trains it and in a bucket, for whatever machine trains it next.
+
+A checkpoint is a folder. Its manifest, which holds the sums of its other files, is stored last and removed first: what has one is whole.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.storage import Bucket
+
+CHECKPOINT, MANIFEST = "epoch-", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A trial's place in a bucket; plain values that may cross to other machines."""
+
+    bucket: Bucket
+    beats: Bucket
+    """Where the trial shows that it lives."""
+
+    def read(self, name: str) -> str | None:
+        """A small file's text; None if it is not there."""
+        stored = self.bucket.get(name)
+        return stored.content.decode() if stored is not None else None
+
+    def write(self, name: str, text: str) -> None:
+        """Store a small file."""
+        self.bucket.put(text.encode(), name)
+
+    def beat(self, text: str) -> None:
+        """Show that the trial lives."""
+        self.beats.put(text.encode())
+
+    def pull(self, folder: Path, *, only: str = "") -> None:
+        """Make the checkpoints here those of the bucket, or one of them, if it is named.
+
+        Raises:
+            StorageError: the storage refuses.
+        """
+        far = whole(self.bucket.listing())
+        if not only:
+            for path in folder.glob(f"{CHECKPOINT}*"):
+                if path.name not in far:
+                    remove(path)
+        for name, files in far.items():
+            if only in ("", name) and not self._is_same(folder, name, files):
+                remove(folder / name)
+                self.bucket.download(folder, [part for part in files if not is_manifest(part)])
+                self.bucket.download(folder, [f"{name}/{MANIFEST}"])
+
+    def push(self, folder: Path) -> None:
+        """Make the checkpoints of the bucket those here.
+
+        Raises:
+            StorageError: the storage refuses; what was there is whole, or has no manifest any more.
+        """
+        listing = self.bucket.listing()
+        far = whole(listing)
+        here = {path.parent.name: path.parent for path in sorted(folder.glob(f"{CHECKPOINT}*/{MANIFEST}"))}
+        for name, path in here.items():
+            files = [file.relative_to(folder).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
+            if name in far and self._is_same(folder, name, far[name]):
+                continue
+            self._take_away([part for part in listing if part.startswith(f"{name}/")])
+            self.bucket.upload(folder, [part for part in files if not is_manifest(part)])
+            self.bucket.upload(folder, [f"{name}/{MANIFEST}"])
+        self._take_away([part for part in listing if part.startswith(CHECKPOINT) and part.partition("/")[0] not in here])
+
+    def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
+        """Whether the bucket's checkpoint is the one here: its files are there, and its manifest is this one."""
+        if not all((folder / part).is_file() for part in files):
+            return False
+        stored = self.bucket.get(f"{name}/{MANIFEST}")
+        return stored is not None and stored.content == (folder / name / MANIFEST).read_bytes()
+
+    def _take_away(self, parts: list[str]) -> None:
+        self.bucket.remove([part for part in parts if is_manifest(part)])
+        self.bucket.remove([part for part in parts if not is_manifest(part)])
+
+
+def whole(listing: dict[str, str]) -> dict[str, list[str]]:
+    """The files of each checkpoint of a listing that is whole."""
+    names = {part.partition("/")[0] for part in listing if part.startswith(CHECKPOINT) and is_manifest(part)}
+    return {name: [part for part in listing if part.startswith(f"{name}/")] for name in sorted(names)}
+
+
+def is_manifest(part: str) -> bool:
+    """Whether this is a checkpoint's manifest; a fold's files lie a folder deeper."""
+    return part.count("/") == 1 and part.endswith(f"/{MANIFEST}")
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint here, its manifest first."""
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,245 @@
+"""python -m cluster.submit FILE -- python -m search.run ...: run a command on a cluster's head, with this code, and follow it to its end.
+
+What is shipped: the three packages, the files that the command names, and Python files beside them. The exit code is the command's own.
+"""
+
+import argparse
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cluster import definition, ssh
+from cluster.cli import NOT_READY, SECRET_NAME, Parser, complain, file_argument, guarded, masked, say
+from cluster.definition import Definition
+from cluster.errors import Mistake, NotReady
+from cluster.jobs import Jobs
+
+PACKAGES = ("search", "trainables", "cluster")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
+LARGEST_FILE = 10 * 1024 * 1024
+TAKE_ADDRESS = ("search.run", "search.resume", "search.select")
+KEEP_NOTHING = ("--help", "-h", "--dry-run")
+STOPPED, INTERRUPTED = 143, 130
+PATIENCE_S = 300
+"""How long a lost connection is tried again."""
+
+
+def command(args: argparse.Namespace) -> int:
+    """Check, ship, follow."""
+    environment = environment_of(args.env)
+    words = checked(args.command, environment)
+    at = definition.read(args.file)
+    with ssh.tunnel(at) as url, shipped(args.command) as folder:
+        jobs = Jobs(url)
+        job = jobs.submit(shlex.join(words), folder, environment)
+        if args.no_wait:
+            print(job)
+            return 0
+        say(f"job {job} on '{at.name}'. Ctrl-C asks it to stop.")
+        seen, how = followed(jobs, job)
+    return how if how is not None else reconnected(at, job, seen)
+
+
+def followed(jobs: Jobs, job: str, seen: int = 0) -> tuple[int, int | None]:
+    """Print what the job says until it ends: how much that was, and the exit code; None if the connection broke."""
+    try:
+        seen = jobs.follow(job, write, seen)
+        return seen, exit_code(jobs, job)
+    except KeyboardInterrupt:
+        say("\nasking the job to stop. A search pauses within some 12 s and can be resumed; Ctrl-C again leaves it to itself.")
+        jobs.stop(job)
+        jobs.follow(job, write, seen)
+        say("stopped. A search goes on with: python -m cluster.submit FILE -- python -m search.resume NAME --storage ...")
+        return seen, INTERRUPTED
+
+
+def reconnected(at: Definition, job: str, seen: int) -> int:
+    """Find the job again after the connection to it broke.
+
+    Raises:
+        NotReady: that takes too long; the job does not mind.
+    """
+    say("the connection broke; the job goes on without it. Trying again...")
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        try:
+            with ssh.tunnel(at) as url:
+                seen, how = followed(Jobs(url), job, seen)
+            if how is not None:
+                return how
+        except NotReady:
+            time.sleep(5)
+    raise NotReady(f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. See: python -m cluster.status {at.path}")
+
+
+def exit_code(jobs: Jobs, job: str) -> int | None:
+    """The command's own code; Ray has none for a job that was stopped, or that did not come to its start. None if the job goes on."""
+    end = time.monotonic() + 10
+    try:
+        while (ended := jobs.ended(job)) is None:  # the last words come a moment before the end
+            if time.monotonic() > end:
+                return None
+            time.sleep(0.2)
+    except NotReady:
+        return None
+    status, code, why = ended
+    if status == "SUCCEEDED":
+        return 0
+    if code is not None:
+        return 128 - code if code < 0 else code
+    if status == "STOPPED":
+        say("the job was stopped")
+        return STOPPED
+    return complain(NotReady(f"the job did not come to its start or was lost: {' '.join(why.split())[:1000]}"), NOT_READY)
+
+
+def write(text: str) -> None:
+    """The job's own words, as they come."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def environment_of(given: Sequence[str]) -> dict[str, str]:
+    """The variables of `--env`.
+
+    Raises:
+        Mistake: one is none, or looks like a credential: all who may see the cluster's jobs see it.
+    """
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise Mistake(f"--env takes NAME=VALUE (got '{masked(name)}').")
+        if SECRET_NAME.search(name) or masked(value) != value:
+            raise Mistake(f"--env {name} looks like a credential, which all who see the jobs would read. Put it on the hosts: ~/.aws/credentials, or a role.")
+        found[name] = value
+    return found
+
+
+def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
+    """The command as it is run there: a search joins the running cluster.
+
+    Raises:
+        Mistake: it holds a credential, or a search's results would be lost with the folder that it runs in.
+    """
+    if not words:
+        raise Mistake("there is no command. Write it after --: cluster.submit FILE -- python -m search.run --space table3 ...")
+    if any(masked(word) != word for word in words):
+        raise Mistake(
+            "the command holds what looks like a credential, which all who see the jobs would read. Put it on the hosts, or into MLflow's login file."
+        )
+    module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    if not module.startswith("search.") or any(word in KEEP_NOTHING for word in words):
+        return list(words)
+    options = options_of(words)
+    storage = options.get("storage")
+    if storage is None or not is_kept(storage):
+        got = f"got '{storage}'" if storage else "none is given"
+        raise Mistake(f"--storage must outlive the job ({got}). Use --storage s3://BUCKET/PREFIX, or the absolute path of a folder that all hosts share.")
+    tracking = options.get("tracking") or environment.get("MLFLOW_TRACKING_URI")
+    if (tracking is None and module == "search.run") or (tracking is not None and not is_kept_tracking(tracking)):
+        got = f"got '{tracking}'" if tracking else "none is given"
+        raise Mistake(f"--tracking must outlive the job ({got}). Use --tracking http://HOST:5000, a server that the head reaches.")
+    return [*words, "--address", "auto"] if module in TAKE_ADDRESS and "address" not in options else list(words)
+
+
+def options_of(words: Sequence[str]) -> dict[str, str]:
+    """The options of a command that matter here, those of its `--config` file included; what the command itself says wins."""
+    found: dict[str, str] = {}
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in ("--storage", "--tracking", "--address", "--config"):
+            found[name[2:]] = value if equals else (list(words[number + 1 : number + 2]) or [""])[0]
+    return {**_of_config(found["config"]), **found} if "config" in found else found
+
+
+def _of_config(name: str) -> dict[str, str]:
+    """What a config file says; a wrong one is the search's to refuse."""
+    with suppress(Mistake):
+        content = definition.mapping(Path(name))
+        return {key: str(content[key]) for key in ("storage", "tracking", "address") if content.get(key) is not None}
+    return {}
+
+
+def is_kept(storage: str) -> bool:
+    """Whether a storage is somewhere else than in the job's own folder."""
+    return "://" in storage or storage.startswith("/")
+
+
+def is_kept_tracking(uri: str) -> bool:
+    """Whether a tracking URI is more than a file in the job's own folder."""
+    return not urlsplit(uri).scheme.startswith("sqlite") or uri.partition(":///")[2].startswith("/")
+
+
+@contextmanager
+def shipped(words: Sequence[str]) -> Iterator[Path]:
+    """A folder with what the job needs, and nothing else: no results, no data, no environment, no secrets that lie about.
+
+    Raises:
+        Mistake: the command names a folder or a large file by a relative path.
+    """
+    with tempfile.TemporaryDirectory(prefix="cluster-submit-") as made:
+        folder = Path(made)
+        for package in PACKAGES:
+            shutil.copytree(definition.ROOT / package, folder / package, ignore=LEFT_OUT)
+        for named in named_files(words):
+            beside = named.parent.glob("*.py") if named.suffix == ".py" else ()
+            for file in {named, *beside}:
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, folder / file)
+        yield folder
+
+
+def named_files(words: Sequence[str]) -> list[Path]:
+    """The files of this folder that a command names: as a word, after `=`, or before `:NAME`.
+
+    Raises:
+        Mistake: one is a folder, or large, or lies elsewhere.
+    """
+    found = []
+    for word in words:
+        value = word.partition("=")[2] if word.startswith("--") else word
+        path = Path(value.removeprefix("folder:") if value.startswith("folder:") else value.rpartition(":")[0] or value)
+        if not value or path.is_absolute() or not path.exists() or str(path) in (".", *PACKAGES):
+            continue
+        if path.is_dir() and "/" not in value and not value.startswith("folder:"):  # a name that happens to be a folder's too
+            continue
+        if path.is_dir() or path.stat().st_size > LARGEST_FILE or ".." in path.parts:
+            raise Mistake(f"'{path}' is not shipped: it is a folder, large, or not below this one. Put it where all hosts see it, and give its absolute path.")
+        found.append(path)
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = Parser(prog="python -m cluster.submit", description=__doc__, usage="python -m cluster.submit FILE [options] -- COMMAND ...")
+    file_argument(made)
+    made.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set for the job and its workers; no credentials")
+    made.add_argument("--no-wait", action="store_true", help="print the job's id and leave at once")
+    return made
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """The options, and as `command` what follows `--`."""
+    words = list(argv)
+    cut = words.index("--") if "--" in words else len(words)
+    args = parser().parse_args(words[:cut])
+    args.command = words[cut + 1 :]
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, submit, return the job's exit code (see `cluster.cli`)."""
+    args = arguments(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,108 @@
+"""Keeps a second driver from a search that has one, where the search is kept in a bucket: its object `lock.json`.
+
+It is only ever put on condition that it is what this driver has seen there. Who holds it counts up every few seconds; one that sees the
+count stand still for long enough takes the search over. Clocks play no part. Between two looks a holder may not know that it has lost the
+search: what keeps it from writing then is the journal's copy, whose pieces are put on the same condition.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import psutil
+
+from cluster.storage import Bucket, StorageError, Stored, Taken
+from search.lease import BEAT_S, FILE_NAME, Held, boot_id, name_of, parsed
+
+PATIENCE_S = 40.0
+"""Longer than on a shared folder: a storage that refuses for half a minute keeps a holder from counting."""
+FREE = b"{}"
+
+
+class BucketLease:
+    """As `search.lease.Lease`."""
+
+    def __init__(self, place: Bucket, name: str, *, say: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S) -> None:
+        self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
+        self.mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "token": secrets.token_hex(8)}
+        self._tag, self._other = "", ""
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Take it.
+
+        Raises:
+            Held: another driver has it, and lives.
+            StorageError: the storage refuses.
+        """
+        found = self.place.get()
+        if found is not None and (holder := parsed(found.content)):
+            self._wait_for(holder, found)
+        try:
+            self._put(0, found.tag if found is not None else "")
+        except Taken as error:
+            raise self._held() from error
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let go."""
+        self._ended.set()
+        self._thread.join()
+        if not self._other:
+            with contextlib.suppress(StorageError, Taken):
+                self.place.put(FREE, instead_of=self._tag)
+
+    def other(self) -> str:
+        """The name of another driver that has the search now, as far as the last look told; empty while it is ours."""
+        return self._other
+
+    def _wait_for(self, holder: dict[str, Any], found: Stored) -> None:
+        """A holder has time to show that it lives, unless it is known to be dead: it was a process of this machine."""
+        if holder.get("boot") == self.mine["boot"] and not psutil.pid_exists(int(holder.get("pid", 0))):
+            return
+        self.say(f"the search was last run by {name_of(holder)}; waiting {self.patience_s:g} s to see whether it still is")
+        end = time.monotonic() + self.patience_s
+        while time.monotonic() < end:
+            time.sleep(min(BEAT_S, self.patience_s) / 2)
+            now = self.place.get()
+            if now is None or now.tag != found.tag:
+                raise self._held()
+
+    def _held(self) -> Held:
+        found = self.place.get()
+        return Held(f"the search '{self.name}' is being run by {name_of(parsed(found.content) if found else {})}. Stop that first, or wait for its end.")
+
+    def _beat(self) -> None:
+        count = 0
+        while not self._ended.wait(BEAT_S):
+            count += 1
+            with contextlib.suppress(StorageError):
+                try:
+                    self._put(count, self._tag)
+                except Taken:
+                    self._other = holder_in(self.place.get()) or "another driver"
+                    return
+
+    def _put(self, count: int, tag: str) -> None:
+        content = json.dumps({**self.mine, "beat": count}).encode()
+        try:
+            self._tag = self.place.put(content, new=not tag, instead_of=tag)
+        except Taken:
+            there = self.place.get()  # ourselves, if an answer was lost
+            if there is None or parsed(there.content).get("token") != self.mine["token"]:
+                raise
+            self._tag = there.tag
+
+
+def holder_in(found: Stored | None) -> str:
+    """Who runs the search, as its lock says; empty for nobody. Whether a holder still lives cannot be seen from here."""
+    holder = parsed(found.content) if found is not None else {}
+    return name_of(holder) if holder else ""

@@ -1,0 +1,220 @@
+"""Where one search is kept: a folder, or a place in a bucket of which folders here are copies.
+
+A driver writes in a folder of its own, and readers bring what they want into another: what is in the bucket is what counts. A trial's
+checkpoints never pass through the driver: each worker keeps its own in the bucket (`cluster.mirror`).
+"""
+
+import argparse
+import hashlib
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cluster.mirror import MANIFEST, Mirror
+from cluster.storage import AT_ONCE, SCHEME, Bucket, StorageError
+from search.bucket_lease import BucketLease, holder_in
+from search.journal import FILE_NAME, Event, Journal, JournalError, read
+from search.journal_copy import JournalCopy
+from search.lease import FILE_NAME as LOCK_FILE
+from search.lease import Lease, holder_of
+from trainables.datasets.load import cache_folder
+from trainables.heartbeat import TELL_S, Beat, beat_of, last_beats
+
+Storage = Path | Bucket
+"""Where searches are kept."""
+TRIALS, BEATS = "trials", "beats"
+Opened = tuple[Journal, list[Event]]
+
+
+def storage(text: str) -> Storage:
+    """What `--storage` names, as an option's type."""
+    if "://" not in text:
+        return Path(text)
+    if not text.startswith(SCHEME):
+        raise argparse.ArgumentTypeError(f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')")
+    try:
+        return Bucket.of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def home(place: Storage, name: str) -> "Home":
+    """Where the search of this name is kept."""
+    return Home(place / name) if isinstance(place, Path) else BucketHome(place / name, name)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder."""
+
+    folder: Path
+    """The driver's."""
+    is_shared: ClassVar = True
+    """Whether other machines may see that folder."""
+    beats_every_s: ClassVar = 1.0
+    beats_late_s: ClassVar = 0.0
+    """How often to look for heartbeats, and how late they may be seen."""
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def opened(self, *, files: bool = False) -> Path:
+        """A folder with the journal for whoever only reads; with what it names as evidence too, if `files` are wanted."""
+        return self.folder
+
+    def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
+        """What its driver holds."""
+        return Lease(self.folder, say=say)
+
+    def holder(self) -> str:
+        """Who runs it now, as far as can be told; empty for nobody."""
+        return holder_of(self.folder)
+
+    def journal(self, *, new: bool) -> Opened:
+        """Its journal to write to, and the events so far. The lease is held."""
+        return (Journal(self.folder), []) if new else Journal.reopen(self.folder)
+
+    def names(self) -> list[str]:
+        """What is there already, beside a lock."""
+        return sorted(path.name for path in self.folder.iterdir() if path.name != LOCK_FILE) if self.folder.is_dir() else []
+
+    def trials(self) -> list[str]:
+        """The trials that have a folder."""
+        return sorted(path.name for path in (self.folder / TRIALS).glob("*"))
+
+    def place(self, trial: str) -> dict[str, Any]:
+        """Where a trial keeps its checkpoints, as plain values for its job; a bucket is the search's."""
+        return {"folder": str((self.folder / TRIALS / trial).absolute()), "bucket": None}
+
+    def has(self, checkpoint: str) -> bool:
+        """Whether this checkpoint, a path in the search's folder, is there."""
+        return (self.folder / checkpoint).is_dir()
+
+    def beats(self, folders: list[Path]) -> list[Beat | None]:
+        """The last heartbeat of the trial of each of these folders."""
+        return last_beats(folders)
+
+    def fetch(self, *parts: str) -> None:
+        """Bring these files or folders into the driver's folder, as far as they are there."""
+
+    def keep(self, *parts: str) -> None:
+        """Bring these files or folders of the driver's to where the search is kept."""
+
+
+@dataclass(frozen=True)
+class BucketHome(Home):
+    """A place in a bucket."""
+
+    bucket: Bucket
+    name: str
+    is_shared: ClassVar = False
+    beats_every_s: ClassVar = TELL_S
+    beats_late_s: ClassVar = 2 * TELL_S
+
+    def __init__(self, bucket: Bucket, name: str) -> None:
+        object.__setattr__(self, "folder", copies("driven", bucket))
+        object.__setattr__(self, "bucket", bucket)
+        object.__setattr__(self, "name", name)
+
+    def __str__(self) -> str:
+        return str(self.bucket)
+
+    def opened(self, *, files: bool = False) -> Path:
+        """A copy for readers."""
+        folder = copies("read", self.bucket)
+        content = JournalCopy(self.bucket / FILE_NAME).read()
+        if not content and not self.names():
+            raise JournalError(f"no search at '{self}'. Check the name and --storage; 'python -m search.run' starts one.")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(folder / FILE_NAME, content)
+        if files:
+            self._fetch(folder, [event.data["file"] for event in read(folder / FILE_NAME) if event.kind == "evidence"])
+        return folder
+
+    def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
+        """An object in the bucket."""
+        return BucketLease(self.bucket, self.name, say=say)
+
+    def holder(self) -> str:
+        """As the lock says."""
+        holder = holder_in(self.bucket.get(LOCK_FILE))
+        return f"{holder}, if that still lives" if holder else ""
+
+    def journal(self, *, new: bool) -> Opened:
+        """Its copy here begins anew: what another driver, or an earlier one, has left here does not count."""
+        copy = JournalCopy(self.bucket / FILE_NAME)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, mode=0o700)
+        content = copy.read()
+        if new and content:
+            raise JournalError(f"a search named '{self.name}' is at '{self}' already. Use another --name.")
+        if not new:
+            _write(self.folder / FILE_NAME, content)
+        journal, events = super().journal(new=new)
+        journal.copy = copy.append
+        return journal, events
+
+    def names(self) -> list[str]:
+        """What is in the bucket."""
+        return sorted({part.partition("/")[0] for part in self.bucket.listing()} - {LOCK_FILE})
+
+    def trials(self) -> list[str]:
+        """Those in the bucket."""
+        return sorted({part.partition("/")[0] for part in (self.bucket / TRIALS).listing()})
+
+    def place(self, trial: str) -> dict[str, Any]:
+        """Where in the bucket."""
+        return {"folder": f"{self}/{TRIALS}/{trial}", "bucket": asdict(self.bucket)}
+
+    def has(self, checkpoint: str) -> bool:
+        """Whether it is whole in the bucket."""
+        return self.bucket.has(f"{checkpoint}/{MANIFEST}")
+
+    def beats(self, folders: list[Path]) -> list[Beat | None]:
+        """As the bucket has them; none while it does not answer."""
+
+        def one(folder: Path) -> Beat | None:
+            with suppress(StorageError):
+                if (stored := self.bucket.get(f"{BEATS}/{folder.name}")) is not None:
+                    return beat_of(stored.content.decode())
+            return None
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(one, folders))
+
+    def fetch(self, *parts: str) -> None:
+        """From the bucket."""
+        self._fetch(self.folder, list(parts))
+
+    def keep(self, *parts: str) -> None:
+        """Into the bucket."""
+        paths = [path for part in parts for path in [self.folder / part, *(self.folder / part).rglob("*")] if path.is_file()]
+        self.bucket.upload(self.folder, [path.relative_to(self.folder).as_posix() for path in paths])
+
+    def _fetch(self, folder: Path, parts: list[str]) -> None:
+        for part in dict.fromkeys(parts):
+            below = [f"{part}/{name}" for name in (self.bucket / part).listing()]
+            self.bucket.download(folder, below or [part for _ in "1" if self.bucket.has(part)])
+
+
+def mirror_of(job: dict[str, Any]) -> Mirror | None:
+    """What keeps a job's trial in a bucket; None where it is kept in a folder that this machine sees."""
+    if job.get("bucket") is None:
+        return None
+    bucket, trial = Bucket(**job["bucket"]), Path(job["folder"]).name
+    return Mirror(bucket / TRIALS / trial, bucket / BEATS / trial)
+
+
+def copies(kind: str, bucket: Bucket) -> Path:
+    """Where copies of what is in a bucket are kept here."""
+    return cache_folder("storage") / kind / hashlib.sha256(repr(bucket).encode()).hexdigest()[:12] / Path(bucket.prefix).name
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,134 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from cluster.errors import NotReady
+from cluster.storage import Bucket, StorageError, Taken
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://B/x", "s3://a/x", "gs://models/x", "s3://models/a?b", "s3://models/a b", "models/x"])
+def test_what_names_no_place_in_a_bucket_is_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"names no place in a bucket\. Write s3://BUCKET/PREFIX$"):
+        Bucket.of(uri)
+
+
+@pytest.mark.parametrize(("uri", "shown"), [("s3://models", "s3://models"), ("s3://models/", "s3://models"), ("s3://models/a/b/", "s3://models/a/b")])
+def test_a_place_is_shown_as_it_is_named(uri: str, shown: str) -> None:
+    assert str(Bucket.of(uri)) == shown
+    assert str(Bucket.of(uri) / "c") == f"{shown}/c"
+
+
+def test_the_service_is_the_one_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://everything")
+    assert Bucket.of("s3://models").endpoint == "http://everything"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://storage")
+    assert Bucket.of("s3://models").endpoint == "http://storage"
+
+
+def test_what_is_stored_is_there_until_it_is_removed(bucket: Bucket) -> None:
+    assert bucket.get("a") is None
+    assert not bucket.has("a")
+    bucket.put(b"1", "a")
+    bucket.put(b"2", "b/c")
+    Bucket.of("s3://models").put(b"beside", "searches-2/d")
+    found = bucket.get("b/c")
+    assert found is not None
+    assert found.content == b"2"
+    assert bucket.has("a")
+    assert not bucket.has("b")
+    assert list(bucket.listing()) == ["a", "b/c"]
+    assert list((bucket / "b").listing()) == ["c"]
+    bucket.remove(["a", "b/c", "never there"])
+    assert bucket.listing() == {}
+
+
+def test_a_listing_has_more_than_one_page(bucket: Bucket) -> None:
+    for number in range(1005):
+        bucket.put(b"", f"{number:04d}")
+    assert len(bucket.listing()) == 1005
+    bucket.remove(list(bucket.listing()))
+    assert bucket.listing() == {}
+
+
+def test_of_two_who_write_at_once_one_is_told(bucket: Bucket) -> None:
+    first = bucket.put(b"1", "a", new=True)
+    with pytest.raises(Taken):
+        bucket.put(b"2", "a", new=True)
+    second = bucket.put(b"3", "a", instead_of=first)
+    with pytest.raises(Taken):
+        bucket.put(b"4", "a", instead_of=first)
+    found = bucket.get("a")
+    assert found is not None
+    assert (found.content, found.tag) == (b"3", second)
+
+
+def test_files_go_there_and_come_back(bucket: Bucket, tmp_path: Path) -> None:
+    files = [f"{number % 3}/{number}" for number in range(20)]
+    for file in files:
+        (tmp_path / "here" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / file).write_text(file)
+    bucket.upload(tmp_path / "here", files)
+    bucket.download(tmp_path / "there", files)
+    assert {file: (tmp_path / "there" / file).read_text() for file in files} == {file: file for file in files}
+    with pytest.raises(FileNotFoundError):
+        bucket.download(tmp_path / "there", ["1/1", "never there"])
+    assert not list((tmp_path / "there").rglob(".*")), "halves are left"
+
+
+def test_a_place_that_works_is_checked_and_left_empty(bucket: Bucket) -> None:
+    bucket.check()
+    assert bucket.listing() == {}
+
+
+def test_a_bucket_that_is_not_there_is_not_ready(bucket: Bucket) -> None:
+    with pytest.raises(NotReady, match=r"^storage 's3://other/x' is not usable: there is no bucket 'other'\. Mend that, or use another --storage\.$"):
+        Bucket.of("s3://other/x").check()
+
+
+def test_a_service_that_heeds_no_conditions_is_not_ready(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = Bucket.put
+    monkeypatch.setattr(Bucket, "put", lambda place, content, part="", **conditions: put(place, content, part))
+    with pytest.raises(NotReady, match=r"lets two drivers overwrite each other \(If-None-Match is ignored\)"):
+        bucket.check()
+    assert bucket.listing() == {}
+
+
+def refusal(code: str, status: int) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (refusal("AccessDenied", 403), r"access denied \(403 AccessDenied\); the permission s3:PutObject is missing"),
+        (refusal("ExpiredToken", 400), r"the credentials have expired \(ExpiredToken\); renew them"),
+        (refusal("InvalidAccessKeyId", 403), r"the credentials are refused \(InvalidAccessKeyId\); correct them"),
+        (refusal("RequestTimeTooSkewed", 403), r"this machine's clock is off"),
+        (refusal("SlowDown", 503), r"HTTP 503 SlowDown"),
+        (EndpointConnectionError(endpoint_url="http://nowhere"), r"Could not connect to the endpoint URL"),
+    ],
+)
+def test_a_refusal_says_what_is_missing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(bucket._client, "put_object", refuse)
+    with pytest.raises(StorageError, match=r"s3://models/searches: ") as told:
+        bucket.put(b"", "a")
+    assert re.search(words, str(told.value.strerror))
+
+
+def test_without_credentials_it_is_said_where_they_are_looked_for(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from cluster import storage
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    storage._client.cache_clear()
+    with pytest.raises(StorageError, match=r"no credentials found; set AWS_ACCESS_KEY_ID"):
+        bucket.get("a")

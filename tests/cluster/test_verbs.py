@@ -1,0 +1,249 @@
+"""What the verbs of `cluster` make of their words and files; nothing is started."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import auth, dashboard, definition, down, status, submit, up
+from cluster.dashboard import State
+from cluster.errors import Mistake, NotReady
+from tests.conftest import Command
+
+ROOT = Path(__file__).parent.parent.parent
+FILE = ROOT / "cluster" / "onprem.yaml"
+SEARCH = ["python", "-m", "search.run", "--space", "table3"]
+KEPT = ["--storage", "s3://bucket/prefix", "--tracking", "http://host:5000"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder of its own, with the key that the file names."""
+    made = tmp_path / "home"
+    (made / ".ssh").mkdir(parents=True)
+    (made / ".ssh" / "cluster").write_text("a key")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(made))
+    return made
+
+
+def changed(folder: Path, **parts: Any) -> Path:
+    """The project's file with other parts."""
+    content = {**yaml.safe_load(FILE.read_text()), **parts}
+    path = folder / "changed.yaml"
+    path.write_text(yaml.safe_dump({name: part for name, part in content.items() if part is not None}))
+    return path
+
+
+def test_the_projects_file_is_understood() -> None:
+    found = definition.read(FILE)
+    assert (found.local, found.head, found.workers, found.least_workers) == (True, "192.168.1.10", ("192.168.1.11", "192.168.1.12"), 2)
+    assert down.stop_command(found.content, "worker") == ". ~/search-env/bin/activate; ray stop"
+
+
+def test_the_projects_file_opens_no_door_without_a_token() -> None:
+    content = yaml.safe_load(FILE.read_text())
+    starts = [one for kind in ("head", "worker") for one in content[f"{kind}_start_ray_commands"] if "ray start" in one]
+    assert len(starts) == 2
+    for one in starts:
+        assert "export RAY_AUTH_MODE=token" in one.partition("ray start")[0]
+    assert "--dashboard-host=127.0.0.1" in starts[0]
+    assert "RAY_enable_autoscaler_v2=0" in starts[0]
+    assert content["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "chmod 600 ~/.ray/auth_token" in content["setup_commands"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"provider": None}, "names no cluster"),
+        ({"auth": {}}, "names no cluster"),
+        ({"provider": {"type": "local", "worker_ips": ["a"]}}, "head_ip is missing"),
+        ({"provider": {"type": "local", "head_ip": "a"}}, "worker_ips names no host"),
+        ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "named twice"),
+        ({"auth": {"ssh_user": "u"}}, "ssh_private_key is missing"),
+        ({"auth": {"ssh_user": "u", "ssh_private_key": "~/none"}}, "is not there. Make one: ssh-keygen"),
+        ({"file_mounts": {"~/a": "no-such-file"}}, "'no-such-file' is not there"),
+        ({"provider": ["local"]}, "provider must be a mapping"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_words(tmp_path: Path, parts: dict[str, Any], said: str) -> None:
+    with pytest.raises(Mistake, match=said):
+        definition.read(changed(tmp_path, **parts))
+
+
+def test_a_clouds_workers_are_counted_without_its_head(tmp_path: Path) -> None:
+    kinds = {"head": {"min_workers": 0}, "spot": {"min_workers": 2}, "on-demand": {}}
+    path = changed(tmp_path, provider={"type": "aws"}, auth={"ssh_user": "ubuntu"}, available_node_types=kinds, head_node_type="head")
+    found = definition.read(path)
+    assert (found.local, found.least_workers) == (False, 2)
+
+
+@pytest.mark.parametrize("verb", ["up", "down", "status", "submit"])
+def test_each_verb_names_its_mistake_in_one_line(command: Command, tmp_path: Path, verb: str) -> None:
+    (tmp_path / "bad.yaml").write_text("a: [")
+    for file, said in (("none.yaml", "cannot be read"), ("bad.yaml", "is no YAML")):
+        done = command(f"cluster.{verb}", file, *(["--", "python", "-m", "trainables"] if verb == "submit" else []))
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith(f"error: {file}")
+        assert said in done.stderr
+    done = command(f"cluster.{verb}")
+    assert done.returncode == 2
+    assert done.stderr == f"error: the following arguments are required: FILE. See python -m cluster.{verb} --help.\n"
+
+
+def test_the_verbs_load_no_ray_until_they_need_it() -> None:
+    code = "import sys, cluster.up, cluster.down, cluster.submit, cluster.status; print([name for name in ('ray', 'torch', 'boto3') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_token_is_made_once_and_for_this_user_alone(home: Path) -> None:
+    with pytest.raises(NotReady, match="there is no token"):
+        auth.token()
+    assert auth.ensure()
+    path = home / ".ray" / "auth_token"
+    made = path.read_text()
+    assert len(made) == 64
+    path.chmod(0o644)
+    assert not auth.ensure()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == (made, 0o600)
+    assert auth.token() == made
+
+
+def test_the_environments_token_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth.ensure()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
+    assert auth.token() == "another"
+
+
+def test_a_search_joins_the_running_cluster() -> None:
+    assert submit.checked([*SEARCH, *KEPT], {}) == [*SEARCH, *KEPT, "--address", "auto"]
+    given = [*SEARCH, *KEPT, "--address=local"]
+    assert submit.checked(given, {}) == given
+    status_of = ["python", "-m", "search.status", "s", "--storage", "/shared"]
+    assert submit.checked(status_of, {}) == status_of
+    other = ["python", "-c", "print(1)"]
+    assert submit.checked(other, {}) == other
+    assert submit.checked([*SEARCH, "--dry-run"], {}) == [*SEARCH, "--dry-run"]
+
+
+def test_what_outlives_the_job_may_come_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert submit.checked([*SEARCH, "--storage", "/shared"], {"MLFLOW_TRACKING_URI": "http://host:5000"})[-2:] == ["--address", "auto"]
+    monkeypatch.chdir(tmp_path)
+    Path("search.yaml").write_text("storage: s3://bucket/x\ntracking: http://host:5000\naddress: auto\n")
+    words = ["python", "-m", "search.run", "--config", "search.yaml"]
+    assert submit.checked(words, {}) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "there is no command"),
+        (SEARCH, r"--storage must outlive the job \(none is given\)"),
+        ([*SEARCH, "--storage", "searches"], r"--storage must outlive the job \(got 'searches'\)"),
+        ([*SEARCH, "--storage=s3://bucket/x"], r"--tracking must outlive the job \(none is given\)"),
+        ([*SEARCH, "--storage", "/shared", "--tracking", "sqlite:///mlflow.db"], r"--tracking must outlive the job \(got 'sqlite:///mlflow.db'\)"),
+        (["python", "-m", "search.resume", "s"], "--storage must outlive the job"),
+        ([*SEARCH, *KEPT[:2], "--tracking", "http://me:secret@host:5000"], "holds what looks like a credential"),
+    ],
+)
+def test_results_that_would_be_lost_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(Mistake, match=said):
+        submit.checked(words, {})
+
+
+@pytest.mark.parametrize("given", ["AWS_SECRET_ACCESS_KEY=x", "AWS_ACCESS_KEY_ID=x", "MLFLOW_TRACKING_PASSWORD=x", "HF_TOKEN=x", "URL=https://a:b@host"])
+def test_credentials_are_no_part_of_a_job(given: str) -> None:
+    with pytest.raises(Mistake, match="looks like a credential") as raised:
+        submit.environment_of([given])
+    assert "=x" not in str(raised.value)
+    assert "a:b" not in str(raised.value)
+
+
+def test_other_variables_are(tmp_path: Path) -> None:
+    assert submit.environment_of(["AWS_ENDPOINT_URL=http://host:8333", "EMPTY="]) == {"AWS_ENDPOINT_URL": "http://host:8333", "EMPTY": ""}
+    for text in ("NAME", "=value", "A-B=c"):
+        with pytest.raises(Mistake, match="NAME=VALUE"):
+            submit.environment_of([text])
+
+
+def test_the_packages_and_the_named_files_are_shipped_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine/space.py", "mine/helper.py", "mine/secrets.txt", "search.yaml", "table3/x"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(name)
+    words = ["python", "-m", "search.run", "--space", "mine/space.py:space", "--config=search.yaml", "--name", "table3", "--storage", "/tmp"]
+    with submit.shipped(words) as folder:
+        shipped = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert not folder.exists()
+    assert {name for name in shipped if name.split("/")[0] not in submit.PACKAGES} == {"mine/space.py", "mine/helper.py", "search.yaml"}
+    assert {"search/run.py", "search/report/page.html", "trainables/run.py", "cluster/session.py"} <= shipped
+    assert not [name for name in shipped if "__pycache__" in name]
+
+
+def test_data_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/flowers").mkdir(parents=True)
+    with pytest.raises(Mistake, match="'data/flowers' is not shipped"):
+        submit.named_files(["--data", "folder:data/flowers"])
+
+
+def test_what_follows_the_dashes_is_the_command() -> None:
+    args = submit.arguments(["file.yaml", "--env", "A=b", "--no-wait", "--", "python", "-m", "search.run", "--", "x"])
+    assert (args.file, args.env, args.no_wait, args.command) == (Path("file.yaml"), ["A=b"], True, ["python", "-m", "search.run", "--", "x"])
+
+
+class Ended:
+    """A job that has ended."""
+
+    def __init__(self, *how: object) -> None:
+        self.how = how
+
+    def ended(self, job: str) -> tuple[object, ...]:
+        """How."""
+        return self.how
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(("SUCCEEDED", 0, ""), 0), (("FAILED", 3, ""), 3), (("FAILED", -15, ""), 143), (("STOPPED", None, ""), 143), (("FAILED", None, "no place"), 4)],
+)
+def test_the_exit_code_is_the_commands(how: tuple[object, ...], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.exit_code(Ended(*how), "job") == code  # type: ignore[arg-type]
+    assert ("no place" in capsys.readouterr().err) == (code == 4)
+
+
+def test_a_cluster_is_told_in_plain_words() -> None:
+    listed = [
+        {"node_ip": "192.168.1.11", "state": "DEAD", "start_time_ms": 1, "resources_total": {}},
+        {"node_ip": "192.168.1.11", "state": "ALIVE", "start_time_ms": 2, "resources_total": {"CPU": 8.0, "GPU": 1.0}},
+        {"node_ip": "192.168.1.10", "state": "ALIVE", "is_head_node": True, "resources_total": {}},
+    ]
+    load = {
+        "usageByNode": {"192.168.1.11": {"CPU": [3.0, 8.0], "GPU": [0.5, 1.0]}},
+        "resourceDemand": [[{"CPU": 1.0}, 2]],
+        "pgDemand": [[{"bundles": [[{"CPU": 0.5, "GPU": 0.25}, 2]], "strategy": "PACK"}, 3]],
+    }
+    job = {"submission_id": "raysubmit_x", "status": "RUNNING", "start_time": 0, "entrypoint": "python -m search.run"}
+    now = State(nodes=tuple(dashboard.nodes(listed, load["usageByNode"])), waiting=tuple(dashboard.waiting(load)), jobs=(job,))  # type: ignore[arg-type]
+    *said, last = status.lines(definition.read(FILE), now)
+    assert said == [
+        "onprem: 1 worker alive, at least 2 wanted",
+        "  head   192.168.1.10  alive  0 of 0 CPUs in use",
+        "  worker 192.168.1.11  alive  3 of 8 CPUs, 0.5 of 1 GPUs in use",
+        "  worker 192.168.1.12  never joined",
+        "waiting for a place: 2 x 1 CPU",
+        "waiting for a place: 3 x 1 CPU and 0.5 GPU",
+    ]
+    assert last.startswith("job raysubmit_x  running since ")
+
+
+def test_rays_own_words_are_made_plain() -> None:
+    assert up.plain("\x1b[31m!!! Failed to setup head node. !!!\x1b[0m\n") == "Failed to setup head node."
+    assert up.plain("----------\n") == ""
