@@ -93,6 +93,7 @@ class Workers:
         """
         if isinstance(worker, Member):
             worker.leave()
+            self._end_empty()
         elif self.demand.workers > 1:
             return
         elif over:
@@ -138,6 +139,23 @@ class Workers:
             self.idle = []
             self.shared = [self._new_shared() for _ in range(count)]
 
+    def resize(self, count: int) -> None:
+        """From now on there are this many workers: of those that trials share, the fullest stay, and the others take no more and end when they are empty."""
+        self.count = count
+        if self.members == 1:
+            return
+        for number, shared in enumerate(sorted(self.shared, key=lambda shared: -len(shared.taken))):
+            shared.leaving = number >= count
+        self.shared += [self._new_shared() for _ in range(count - len(self.shared))]
+        self._end_empty()
+
+    def _end_empty(self) -> None:
+        """End those that are to leave and train nothing any more."""
+        for shared in [shared for shared in self.shared if shared.leaving and not shared.taken]:
+            self.shared.remove(shared)
+            with suppress(ray.exceptions.RayError):
+                ray.kill(shared.process)
+
     def plan(self, configs: list[TrialConfig], trials: int, processes: dict[int, float], patience_s: float) -> dict[str, Any]:
         """What a worker's planner says (`TrialWorker.plan`)."""
         worker = self.idle[0] if self.idle else self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
@@ -174,7 +192,7 @@ class Workers:
         new one dies too, or none can start yet, Tune will see.
         """
         for _ in range(2):
-            member = Member(min(self.shared, key=lambda shared: (shared.late, len(shared.taken))))
+            member = Member(min(self.shared, key=lambda shared: (shared.leaving, shared.late, len(shared.taken))))
             try:
                 ray.get(member.reset.remote(job), timeout=START_S)
             except ray.exceptions.GetTimeoutError:
@@ -231,7 +249,7 @@ class Shared:
     """A `FusedWorker` and the places in it that are taken."""
 
     def __init__(self, process: Worker) -> None:
-        self.process, self.taken, self.late = process, set[str](), False
+        self.process, self.taken, self.late, self.leaving = process, set[str](), False, False
 
 
 class Member:
