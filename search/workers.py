@@ -181,11 +181,11 @@ class Workers:
         self.shared, self.idle, self.kept, self.kept_on, self.claimed = [], [], [], [], []
 
     def _new(self, **options: Any) -> Worker:
-        return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads)
+        return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads, gpus=options.get("num_gpus") or 0)
 
     def _new_shared(self) -> "Shared":
         process = ray.remote(FusedWorker).options(num_cpus=self.demand.cpus, num_gpus=self.demand.gpus, max_concurrency=self.members + SPARE_THREADS)
-        return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset))
+        return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset, gpus=self.demand.gpus))
 
     def _place(self, job: Job) -> "Member":
         """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced; if the

@@ -22,6 +22,7 @@ def build_trainer(
     attempt: int = 1,
     known: int = 0,
     threads: int = 1,
+    gpus: float = 0,
     callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
     """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one
@@ -36,6 +37,7 @@ def build_trainer(
         attempt: counts how often this trial was begun.
         known: the last epoch that the search has heard of.
         threads: of each worker.
+        gpus: of each worker; of a part of one it takes no more memory than that part.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
     job = {
@@ -46,6 +48,7 @@ def build_trainer(
         "attempt": attempt,
         "known": known,
         "threads": threads,
+        "gpus": gpus,
     }
     return TorchTrainer(
         train_loop,

@@ -18,14 +18,14 @@ def train_loop(job: dict[str, Any]) -> None:
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt` and `known` as
-            `run_trial` takes them, `threads`, and `gate`, an actor whose `passed(number)` returns, when that is decided, whether to go
-            on after this report (counted from 1).
+            `run_trial` takes them, `threads` and `gpus` as `prepare` does, and `gate`, an actor whose `passed(number)` returns, when that is
+            decided, whether to go on after this report (counted from 1).
     """
     from trainables.process import prepare
     from trainables.run import run_trial
     from trainables.world import Distributed
 
-    prepare(job["threads"])
+    prepare(job["threads"], job["gpus"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
     reports = run_trial(config, dataset, Path(job["folder"]), device=device, world=Distributed(device), attempt=job["attempt"], known=job["known"], node=node)

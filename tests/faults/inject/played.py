@@ -51,7 +51,7 @@ def run_trial(config, dataset, folder, **options):
         yield Report(epoch, metrics.values, outcome="completed" if epoch == config.epochs else None)
 
 
-def prepare(threads):
+def prepare(threads, gpu=0):
     """Nothing to prepare."""
 
 
