@@ -80,7 +80,7 @@ def share(total: int, have: Resources, searches: Sequence[tuple[Use, bool]]) -> 
     """How many of the `total` places that this search's trials find on such machines are its own: the others leave what they cannot use."""
     most = [total if is_mine else math.ceil(use.part_of(have) * total) for use, is_mine in searches]
     mine = next((number for number, (_, is_mine) in enumerate(searches) if is_mine), None)
-    return total if mine is None else fair(total, most, mine)
+    return total if mine is None else min(total, fair(total, most, mine))
 
 
 def _key(job: str) -> bytes:

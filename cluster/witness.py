@@ -18,8 +18,9 @@ SEEN_S, LOOK_S = 5.0, 0.2
 class Witness:
     """Asks each node once; nothing is asked of a single one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.absolute()
+    def __init__(self, folder: Path, *, storage: object = None) -> None:
+        """`storage` is what a person calls the place where the folder is."""
+        self.folder, self.storage = folder.absolute(), storage or folder
         self.asked: dict[Any, str] = {}
         self.known = {ray.get_runtime_context().get_node_id()}
         self.probe = self.folder / f".probe-{uuid4().hex}"
@@ -49,7 +50,7 @@ class Witness:
             self.end()
         if blind:
             remedy = "A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all nodes mount under this path."
-            raise NotReady(f"storage '{self.folder}' is not shared: node {', '.join(blind)} does not see it. {remedy}")
+            raise NotReady(f"storage '{self.storage}' is not shared: node {', '.join(blind)} does not see it. {remedy}")
 
     def end(self) -> None:
         """Leave no file."""

@@ -30,7 +30,7 @@ class ClusterLimit(Limit):
     def __init__(self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]) -> None:
         super().__init__(experiment, have, planned)
         self.say, self.growth = say, growth()
-        self.shares, self.call, self.witness = Shares(), Call(), Witness(experiment.folder)
+        self.shares, self.call, self.witness = Shares(), Call(), Witness(experiment.folder, storage=experiment.storage)
         self.searches: list[tuple[Use, bool]] = []
         self.looked = time.monotonic()
 
@@ -44,8 +44,8 @@ class ClusterLimit(Limit):
         self._wait_for_machines()
         self.witness.hear(ANSWER_S)
         if len(self.searches) > 1:
-            mine = self.workers(self.experiment.demand)
-            self.say(f"note: {len(self.searches)} searches share the cluster; {mine} trials at once for this one, as those of others end")
+            mine = _trials(self.workers(self.experiment.demand))
+            self.say(f"note: {len(self.searches)} searches share the cluster; this one has {mine} at once, as soon as those of others have ended")
 
     def end(self) -> None:
         """Leave nothing behind on the cluster."""
@@ -76,13 +76,15 @@ class ClusterLimit(Limit):
         """Let the search have what is its own now, and ask for what may be."""
         self._look(math.ceil(driver.outstanding / workers.members), workers.demand)
         self.witness.hear()
-        count = self.workers(workers.demand) if self.have.room(workers.demand) >= workers.demand.workers else 1
-        slots_now = min(count * workers.members, self.most)
-        if slots_now != driver.slots:
-            reason = f"{_in_words(self.have)} and {len(self.searches)} searches" if len(self.searches) > 1 else _in_words(self.have)
+        if not driver.outstanding:
+            return
+        count = self.workers(workers.demand) if self._is_room(workers.demand) else 1
+        at_once = min(count * workers.members, self.most)
+        if at_once != driver.slots:
+            reason = _in_words(self.have) + (f", and {len(self.searches)} searches" if len(self.searches) > 1 else "")
             workers.resize(count)
-            driver.resize(slots_now, reason)
-            driver.journal.complain(f"note: {slots_now} at once from now on: the cluster has {reason}")
+            driver.resize(at_once, reason)
+            driver.journal.complain(f"note: {_trials(at_once)} at once from now on; on the cluster are {reason}")
 
     def _look(self, wanted: int, demand: Demand) -> None:
         """See which machines and searches there are, say what this one could use (so many workers that hold this much), and ask for what is missing."""
@@ -99,10 +101,14 @@ class ClusterLimit(Limit):
         assert self.growth is not None
         return share(self.growth.room(demand), self.growth.to(demand), self.searches) if self.growth.is_known else MANY
 
+    def _is_room(self, demand: Demand) -> bool:
+        """Whether there is room for one trial now."""
+        return self.have.room(demand) >= demand.workers
+
     def _wait_for_machines(self) -> None:
         """Until one trial finds room, if an autoscaler may bring it."""
         demand, is_told = self.experiment.demand, False
-        while self.have.room(demand) < demand.workers:
+        while not self._is_room(demand):
             if self.growth is None:
                 slots(self.have, demand)
             elif self.growth.room(demand) < 1:
@@ -118,3 +124,7 @@ class ClusterLimit(Limit):
 
 def _in_words(have: Machines) -> str:
     return f"{len(have.each)} machine{'s' * (len(have.each) != 1)} with {have.cpus:g} CPUs and {have.gpus:g} GPUs"
+
+
+def _trials(number: int) -> str:
+    return f"{number} trial{'s' * (number != 1)}"
