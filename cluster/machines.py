@@ -41,8 +41,9 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """What a cluster may grow to: of each kind so many, and no more than `most` in all."""
+    """What a cluster may grow to: beside its head so many of each kind, and no more than `most` in all."""
 
+    head: Resources = Resources(cpus=0)
     kinds: tuple[Kind, ...] = ()
     most: int = MANY
     is_known: bool = True
@@ -50,7 +51,7 @@ class Growth:
 
     def to(self, demand: Demand) -> Machines:
         """The largest cluster for trials that ask for this: the kinds with the most room first."""
-        found, left = list[Resources](), self.most
+        found, left = [self.head], self.most
         for kind in sorted(self.kinds, key=lambda kind: kind.machine.room(demand), reverse=True):
             count = min(kind.most, left, MOST_CALLED)
             found, left = found + [kind.machine] * count, left - count
@@ -74,13 +75,13 @@ def growth() -> Growth | None:
 
 
 def of_file(config: dict[str, Any]) -> Growth:
-    """What a cluster's file allows. The head is there once, beside its workers."""
-    types, head = config["available_node_types"], config.get("head_node_type")
-    most = {name: int(kind.get("max_workers", 0)) + (name == head) for name, kind in types.items()}
-    if any(most[name] and not kind.get("resources") for name, kind in types.items() if name != head):
-        return Growth(is_known=False)
-    kinds = tuple(Kind(machine=_resources(kind.get("resources") or {}), most=most[name]) for name, kind in types.items())
-    return Growth(kinds=kinds, most=int(config.get("max_workers", MANY)) + 1)
+    """What a cluster's file allows. `ray up` fills in what machines of a kind have, if it knows."""
+    types, head = config["available_node_types"], config.get("head_node_type", "")
+    most = {name: int(kind.get("max_workers", 0)) for name, kind in types.items()}
+    have = {name: _resources(kind.get("resources") or {}) for name, kind in types.items()}
+    is_known = all(kind.get("resources") for name, kind in types.items() if most[name])
+    kinds = tuple(Kind(machine=have[name], most=most[name]) for name in types)
+    return Growth(head=have.get(head, Resources(cpus=0)), kinds=kinds, most=int(config.get("max_workers", MANY)), is_known=is_known)
 
 
 def _resources(of_ray: Any) -> Resources:

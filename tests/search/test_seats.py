@@ -9,10 +9,11 @@ import pytest
 import ray
 from ray.tune.execution.tune_controller import TuneController
 
+from cluster.resources import Demand
 from search.experiment import Experiment
 from search.seats import books_short, hired
 from search.tuning import SAME_DEATH_S, DriverCallback
-from search.workers import Member, Shared
+from search.workers import Member, Shared, Workers
 from tests.search.conftest import OpenDriver
 
 
@@ -24,6 +25,35 @@ def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(experiment: Exp
         ray.kill(member)
     (place,) = process.stop.remote.call_args.args
     assert place in member.worker.taken
+
+
+@pytest.mark.parametrize(("is_local", "active", "given_back"), [(False, 1, True), (False, 0, False), (True, 1, False)])
+def test_a_place_that_belongs_to_another_search_is_given_back_at_once(
+    is_local: bool, active: int, given_back: bool, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune keeps a process for the next trial; on a cluster it is not kept when this search may start none now."""
+    driver, flushed = open_driver(experiment, slots=1), list[bool]()
+    driver.active = {f"t{number}" for number in range(active)}
+    monkeypatch.setattr(TuneController, "_cleanup_cached_actors", lambda controller, force_all=False: flushed.append(force_all))
+    with hired(Mock(is_local=is_local), driver):
+        TuneController._cleanup_cached_actors(Mock())
+    assert flushed == [given_back]
+
+
+def test_workers_that_trials_share_leave_when_they_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer are to be there: the fullest stays, the other takes no more trials and ends with its last. More: new ones come."""
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    workers: Any = SimpleNamespace(members=2, count=2, demand=Demand(), shared=[Shared(name) for name in ("a", "b")], _new_shared=lambda: Shared("c"))
+    workers._end_empty = lambda: Workers._end_empty(workers)
+    a, b = workers.shared
+    last, *_ = Member(a), Member(b), Member(b)
+    Workers.resize(workers, 1)
+    assert (a.leaving, b.leaving, killed) == (True, False, [])
+    Workers.returned(workers, last, over=False)
+    assert (workers.shared, killed) == ([b], ["a"])
+    Workers.resize(workers, 2)
+    assert [shared.process for shared in workers.shared] == ["b", "c"]
 
 
 def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
