@@ -16,6 +16,7 @@ BOOTSTRAP = "~/ray_bootstrap_config.yaml"
 """Where `ray up` leaves the cluster's file, on its head."""
 KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
 """Where KubeRay leaves the command that started this node of Ray; the autoscaler stands beside a head without a monitor of its own."""
+NOTHING = Resources(cpus=0)
 MOST_CALLED = 200
 """Places that are asked for at a time."""
 
@@ -43,7 +44,7 @@ class Kind:
 class Growth:
     """What a cluster may grow to: beside its head so many of each kind, and no more than `most` in all."""
 
-    head: Resources = Resources(cpus=0)
+    head: Resources = NOTHING
     kinds: tuple[Kind, ...] = ()
     most: int = MANY
     is_known: bool = True
@@ -81,7 +82,7 @@ def of_file(config: dict[str, Any]) -> Growth:
     have = {name: _resources(kind.get("resources") or {}) for name, kind in types.items()}
     is_known = all(kind.get("resources") for name, kind in types.items() if most[name])
     kinds = tuple(Kind(machine=have[name], most=most[name]) for name in types)
-    return Growth(head=have.get(head, Resources(cpus=0)), kinds=kinds, most=int(config.get("max_workers", MANY)), is_known=is_known)
+    return Growth(head=have.get(head, NOTHING), kinds=kinds, most=int(config.get("max_workers", MANY)), is_known=is_known)
 
 
 def _resources(of_ray: Any) -> Resources:
