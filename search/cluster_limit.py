@@ -79,10 +79,11 @@ class ClusterLimit(Limit):
         if not driver.outstanding:
             return
         count = self.workers(workers.demand) if self._is_room(workers.demand) else 1
+        if count != workers.count or workers.members > 1:
+            count = max(1, workers.resize(count))
         at_once = min(count * workers.members, self.most)
         if at_once != driver.slots:
             reason = _in_words(self.have) + (f", and {len(self.searches)} searches" if len(self.searches) > 1 else "")
-            workers.resize(count)
             driver.resize(at_once, reason)
             driver.journal.complain(f"note: {_trials(at_once)} at once from now on; on the cluster are {reason}")
 

@@ -93,7 +93,7 @@ class Workers:
         """
         if isinstance(worker, Member):
             worker.leave()
-            self._end_empty()
+            self._end_leaving()
         elif self.demand.workers > 1:
             return
         elif over:
@@ -139,19 +139,24 @@ class Workers:
             self.idle = []
             self.shared = [self._new_shared() for _ in range(count)]
 
-    def resize(self, count: int) -> None:
-        """From now on there are this many workers: of those that trials share, the fullest stay, and the others take no more and end when they are empty."""
+    def resize(self, count: int) -> int:
+        """From now on there are this many workers; how many of them are up. Of those that trials share the fullest stay; the others take no more
+        trials, and end when they are empty, or at once if they have found no place to start in: their trials are tried again.
+        """
         self.count = count
         if self.members == 1:
-            return
-        for number, shared in enumerate(sorted(self.shared, key=lambda shared: -len(shared.taken))):
+            return count
+        for number, shared in enumerate(sorted(self.shared, key=lambda shared: (not shared.is_up, -len(shared.taken)))):
             shared.leaving = number >= count
-        self.shared += [self._new_shared() for _ in range(count - len(self.shared))]
-        self._end_empty()
+        for _ in range(count - len(self.shared)):
+            self.shared.append(self._new_shared())
+            self.shared[-1].wait()
+        self._end_leaving()
+        return sum(shared.is_up and not shared.leaving for shared in self.shared)
 
-    def _end_empty(self) -> None:
-        """End those that are to leave and train nothing any more."""
-        for shared in [shared for shared in self.shared if shared.leaving and not shared.taken]:
+    def _end_leaving(self) -> None:
+        """End those that are to leave and train nothing."""
+        for shared in [shared for shared in self.shared if shared.leaving and not (shared.taken and shared.is_up)]:
             self.shared.remove(shared)
             with suppress(ray.exceptions.RayError):
                 ray.kill(shared.process)
@@ -188,20 +193,23 @@ class Workers:
         return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset, gpus=self.demand.gpus))
 
     def _place(self, job: Job) -> "Member":
-        """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced; if the
-        new one dies too, or none can start yet, Tune will see.
+        """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced, on a cluster
+        only if there is no room in another, since there may be no place for it; if the new one dies too, or none can start yet, Tune will see.
         """
-        for _ in range(2):
-            member = Member(min(self.shared, key=lambda shared: (shared.leaving, shared.late, len(shared.taken))))
+        for _ in range(2 if self.is_local else 2 + len(self.shared)):
+            if not self.is_local and not any(len(shared.taken) < self.members for shared in self.shared if not shared.leaving):
+                self.shared.append(self._new_shared())
+            member = Member(min(self.shared, key=lambda shared: (shared.leaving, not shared.is_up, len(shared.taken))))
             try:
                 ray.get(member.reset.remote(job), timeout=START_S)
             except ray.exceptions.GetTimeoutError:
-                member.worker.late = True
+                member.worker.wait()
             except ray.exceptions.RayError:
                 self.shared.remove(member.worker)
-                self.shared.append(self._new_shared())
+                self.shared += [self._new_shared()] if self.is_local else []
                 continue
             return member
+        self.shared += [] if self.is_local else [self._new_shared()]
         member = Member(self.shared[-1])
         member.reset.remote(job)
         return member
@@ -246,10 +254,22 @@ class Workers:
 
 
 class Shared:
-    """A `FusedWorker` and the places in it that are taken."""
+    """A `FusedWorker`, the places in it that are taken, and whether it is to leave."""
 
     def __init__(self, process: Worker) -> None:
-        self.process, self.taken, self.late, self.leaving = process, set[str](), False, False
+        self.process, self.taken, self.leaving = process, set[str](), False
+        self.starting: Any = None
+
+    def wait(self) -> None:
+        """It has not started yet: others are better until it answers."""
+        self.starting = self.process.get_current_ip_pid.remote()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has started, as far as is known; whether it lives is seen when it is used."""
+        if self.starting is not None and ray.wait([self.starting], timeout=0)[0]:
+            self.starting = None
+        return self.starting is None
 
 
 class Member:

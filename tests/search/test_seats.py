@@ -9,7 +9,6 @@ import pytest
 import ray
 from ray.tune.execution.tune_controller import TuneController
 
-from cluster.resources import Demand
 from search.experiment import Experiment
 from search.seats import books_short, hired
 from search.tuning import SAME_DEATH_S, DriverCallback
@@ -40,20 +39,27 @@ def test_a_place_that_belongs_to_another_search_is_given_back_at_once(
     assert flushed == [given_back]
 
 
-def test_workers_that_trials_share_leave_when_they_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer are to be there: the fullest stays, the other takes no more trials and ends with its last. More: new ones come."""
+def test_workers_that_trials_share_come_and_go_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer: the fullest stays, the other takes no more trials and ends with its last. More: one counts once it is up; where it never finds a place,
+    it ends, so that a trial that waits in it is tried again elsewhere."""
     killed: list[Any] = []
     monkeypatch.setattr(ray, "kill", killed.append)
-    workers: Any = SimpleNamespace(members=2, count=2, demand=Demand(), shared=[Shared(name) for name in ("a", "b")], _new_shared=lambda: Shared("c"))
-    workers._end_empty = lambda: Workers._end_empty(workers)
-    a, b = workers.shared
-    last, *_ = Member(a), Member(b), Member(b)
-    Workers.resize(workers, 1)
-    assert (a.leaving, b.leaving, killed) == (True, False, [])
+    monkeypatch.setattr(ray, "wait", lambda refs, timeout: (up & set(refs), []))
+    a, b, c, d = (SimpleNamespace(name=name, get_current_ip_pid=SimpleNamespace(remote=lambda name=name: name)) for name in "abcd")
+    up, new = set[str](), iter((Shared(c), Shared(d)))
+    workers: Any = SimpleNamespace(members=2, count=2, shared=[Shared(a), Shared(b)], _new_shared=lambda: next(new))
+    workers._end_leaving = lambda: Workers._end_leaving(workers)
+    last, *_ = Member(workers.shared[0]), Member(workers.shared[1]), Member(workers.shared[1])
+    assert Workers.resize(workers, 1) == 1
+    assert ([shared.leaving for shared in workers.shared], killed) == ([True, False], [])
     Workers.returned(workers, last, over=False)
-    assert (workers.shared, killed) == ([b], ["a"])
-    Workers.resize(workers, 2)
-    assert [shared.process for shared in workers.shared] == ["b", "c"]
+    assert ([shared.process for shared in workers.shared], killed) == ([b], [a])
+    assert Workers.resize(workers, 3) == 1
+    up.add("c")
+    assert Workers.resize(workers, 3) == 2
+    Member(workers.shared[2])
+    assert Workers.resize(workers, 2) == 2
+    assert ([shared.process for shared in workers.shared], killed) == ([b, c], [a, d])
 
 
 def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
