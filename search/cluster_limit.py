@@ -33,6 +33,8 @@ class ClusterLimit(Limit):
         self.shares, self.call, self.witness = Shares(), Call(), Witness(experiment.folder, storage=experiment.storage)
         self.searches: list[tuple[Use, bool]] = []
         self.looked = time.monotonic()
+        self.left = 0
+        """How many trials were to be tried again when it was looked last."""
 
     def begin(self) -> None:
         """Make this search known to others, wait for a first machine, and see that all machines see the storage.
@@ -63,11 +65,14 @@ class ClusterLimit(Limit):
         return self.most
 
     def ticking(self, driver: Driver, workers: Workers, tick: Tick) -> Tick:
-        """A tick that every few seconds looks at the cluster, and tells the driver and the workers how many trials may run."""
+        """A tick that looks at the cluster every few seconds, and when a trial is to be tried again, which may have been lost with its machine; and
+        tells the driver and the workers how many trials may run.
+        """
 
         def tick_and_look() -> None:
             tick()
-            if time.monotonic() - self.looked > EVERY_S:
+            lost, self.left = len(driver.left) > self.left, len(driver.left)
+            if lost or time.monotonic() - self.looked > EVERY_S:
                 self._resize(driver, workers)
 
         return tick_and_look
