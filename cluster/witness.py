@@ -44,8 +44,8 @@ class Witness:
         if not self.asked:
             return
         answered, _ = ray.wait(list(self.asked), num_returns=len(self.asked), timeout=timeout_s)
-        told = {self.asked.pop(answer): _is_seen(answer) for answer in answered}
-        blind = sorted(address for address, is_seen in told.items() if not is_seen)
+        told = [(self.asked.pop(answer), _is_seen(answer)) for answer in answered]
+        blind = sorted({address for address, is_seen in told if not is_seen})
         if blind or not self.asked:
             self.end()
         if blind:
