@@ -1,6 +1,7 @@
 """Whether all nodes of a cluster see a folder: a file is written there, and each is asked for it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,19 +19,23 @@ SEEN_S, LOOK_S = 5.0, 0.2
 class Witness:
     """Asks each node once; nothing is asked of a single one."""
 
-    def __init__(self, folder: Path, *, storage: object = None) -> None:
-        """`storage` is what a person calls the place where the folder is."""
-        self.folder, self.storage = folder.absolute(), storage or folder
+    def __init__(self, folder: Path | None, *, storage: object = None) -> None:
+        """`storage` is what a person calls the place where the folder is; without a folder nobody is asked."""
+        self.folder, self.storage = folder, storage or folder
         self.asked: dict[Any, str] = {}
         self.known = {ray.get_runtime_context().get_node_id()}
-        self.probe = self.folder / f".probe-{uuid4().hex}"
+        self.probe = (folder or Path()).absolute() / f".probe-{uuid4().hex}"
 
     def ask(self, addresses: dict[str, str]) -> None:
-        """Ask those of these nodes (id to address) that have not been."""
+        """Ask those of these nodes (id to address) that have not been; later, if the storage takes no file now."""
         new = {node: address for node, address in addresses.items() if node not in self.known}
-        self.known |= new.keys()
-        if new:
+        if self.folder is None or not new:
+            return
+        try:
             self.probe.write_text(self.probe.name)
+        except OSError:
+            return
+        self.known |= new.keys()
         for node, address in new.items():
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             self.asked[ray.remote(num_cpus=0, max_retries=0)(sees).options(scheduling_strategy=there).remote(str(self.probe), SEEN_S)] = address
@@ -54,7 +59,8 @@ class Witness:
 
     def end(self) -> None:
         """Leave no file."""
-        self.probe.unlink(missing_ok=True)
+        with suppress(OSError):  # whoever cannot delete has not written either, or has lost the storage since
+            self.probe.unlink()
 
 
 def sees(probe: str, patience_s: float) -> bool:
