@@ -3,8 +3,10 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from cluster.errors import NotReady
 
@@ -12,12 +14,8 @@ CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Linux's control groups, version 2: microseconds of processor time in each period of so many microseconds."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """Logical CPUs and GPUs of a machine or a whole cluster."""
-
-    cpus: float
-    gpus: float = 0
+MANY = 10**6
+"""As many as anybody wants."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +25,59 @@ class Demand:
     cpus: float = 1
     gpus: float = 0
     workers: int = 1
+
+    @property
+    def in_words(self) -> str:
+        """`2 CPUs and 0.5 GPUs`: of all its processes."""
+        return f"{self.cpus * self.workers:g} CPUs and {self.gpus * self.workers:g} GPUs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Logical CPUs and GPUs of a machine."""
+
+    cpus: float
+    gpus: float = 0
+
+    @property
+    def where(self) -> str:
+        """Words on where they are."""
+        return ""
+
+    def room(self, demand: Demand) -> int:
+        """How many processes fit of those that a trial asks for."""
+        fits = _whole(self.cpus, demand.cpus) if demand.cpus else MANY
+        if demand.gpus >= 1:
+            return min(fits, _whole(self.gpus, demand.gpus))
+        # A fraction shares one card; it cannot be put together from the rests of two.
+        return min(fits, int(self.gpus) * _whole(1, demand.gpus)) if demand.gpus else fits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machines(Resources):
+    """Those of a cluster. A process needs room on one of them: it cannot have half its CPUs here and half there."""
+
+    each: tuple[Resources, ...] = ()
+
+    @classmethod
+    def of(cls, each: Iterable[Resources]) -> Self:
+        """These, and what they have together."""
+        known = tuple(each)
+        return cls(cpus=sum(machine.cpus for machine in known), gpus=sum(machine.gpus for machine in known), each=known)
+
+    @property
+    def where(self) -> str:
+        """What a person should know who sees room for a process, but on no machine by itself."""
+        return f", on {len(self.each)} machines, and a process needs room on one" if len(self.each) > 1 else ""
+
+    def room(self, demand: Demand) -> int:
+        """How many processes fit, machine by machine."""
+        return sum(machine.room(demand) for machine in self.each)
+
+
+def _whole(have: float, part: float) -> int:
+    """How often a part fits; ten tenths of a card are one, although 1 // 0.1 is 9."""
+    return int(have / part + 1e-6)
 
 
 def local_resources() -> Resources:
@@ -66,16 +117,10 @@ def slots(have: Resources, demand: Demand) -> int:
     Raises:
         NotReady: not even one fits.
     """
-    fits = int(have.cpus // (demand.cpus * demand.workers)) if demand.cpus else 10**6
     if demand.gpus and not have.gpus:
         raise NotReady(f"the search asks for {demand.gpus:g} GPU per trial; none found. Use --device cpu.")
-    if demand.gpus:
-        # A fraction shares one card; it cannot be put together from the rests of two.
-        per_card = int(1 // demand.gpus) if demand.gpus < 1 else 0
-        fits = min(fits, int(have.gpus) * per_card // demand.workers if per_card else int(have.gpus // (demand.gpus * demand.workers)))
+    fits = have.room(demand) // demand.workers
     if fits < 1:
-        wanted = f"{demand.cpus * demand.workers:g} CPUs and {demand.gpus * demand.workers:g} GPUs"
-        raise NotReady(
-            f"one trial asks for {wanted}; there are {have.cpus:g} CPUs and {have.gpus:g} GPUs. Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
-        )
+        there = f"there are {have.cpus:g} CPUs and {have.gpus:g} GPUs" + have.where
+        raise NotReady(f"one trial asks for {demand.in_words}; {there}. Use fewer --workers, --cpus-per-trial or --gpus-per-trial.")
     return fits

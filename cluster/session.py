@@ -16,7 +16,7 @@ from unittest.mock import patch
 import psutil
 
 from cluster.errors import NotReady
-from cluster.resources import Resources
+from cluster.resources import Machines, Resources
 
 LOCAL, AUTO = "local", "auto"
 ENVIRONMENT = {
@@ -53,8 +53,8 @@ def check_address(address: str) -> None:
 
 
 @contextmanager
-def session(address: str, *, local: Resources, dashboard: bool = False, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Resources]:
-    """Connect, yield what the whole cluster has, and disconnect (a local one is shut down).
+def session(address: str, *, local: Resources, dashboard: bool = False, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Machines]:
+    """Connect, yield the machines that are there now, and disconnect (a local one is shut down).
 
     Args:
         address: "local" for a session of its own on this machine, else a running cluster's address.
@@ -84,8 +84,9 @@ def session(address: str, *, local: Resources, dashboard: bool = False, meanwhil
         ) from error
     try:
         _only_mine()
-        have = ray.cluster_resources()
-        yield Resources(cpus=have.get("CPU", 0), gpus=have.get("GPU", 0))
+        from cluster.machines import machines
+
+        yield machines()
     finally:
         ray.shutdown()
 

@@ -121,6 +121,22 @@ class Driver:
         """How many trials may run now."""
         return max(1, self.slots >> len(self.narrowed))
 
+    def resize(self, slots: int, reason: str) -> None:
+        """From now on so many trials run at once. Those beyond that come to their end."""
+        if slots != self.slots:
+            self.slots = slots
+            self.journal.append("slots", count=slots, reason=reason)
+
+    @property
+    def outstanding(self) -> int:
+        """How many trials run, or may still come to, at most."""
+        return len(self.active) + (0 if self.closing else len(self.left) + self._more)
+
+    @property
+    def _more(self) -> int:
+        """How many new trials there may be."""
+        return max(0, self.experiment.planned_trials - len(self.trials)) if self._has_more else 0
+
     @property
     def over(self) -> bool:
         """Whether there will be no further trial, not even one that must be tried again."""

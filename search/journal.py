@@ -4,6 +4,7 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
 
     started    the experiment, the data set's facts, versions
     resumed    a new session of the driver goes on: versions, slots, what was changed
+    slots      count, reason: from now on so many trials run at once
     suggested  trial, params, config; of a training for a selection also repeat_of (the candidate) and seed
     running    trial, attempt (from 1), the host that trains it
     restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged

@@ -9,6 +9,7 @@ import ray
 
 from cluster.resources import Demand, Resources, slots
 from search.experiment import Experiment
+from search.limit import Limit
 from search.workers import Workers
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -43,18 +44,17 @@ class Packing:
         return asdict(self)
 
 
-def staff(experiment: Experiment, workers: Workers, have: Resources, planned: int, *, say: Callable[[str], None]) -> tuple[int, Packing]:
-    """Start the workers for so many trials; how many run at once, and how they share workers and GPUs."""
-    most = min(experiment.concurrency or 10**6, planned)
-    workers.start(min(slots(have, experiment.demand), most))
-    packing = pack(experiment, workers, have)
+def staff(experiment: Experiment, workers: Workers, limit: Limit, *, say: Callable[[str], None]) -> tuple[int, Packing]:
+    """Start the workers; how many trials run at once, and how they share workers and GPUs."""
+    workers.start(limit.workers(experiment.demand))
+    packing = pack(experiment, workers, limit.have)
     if str(packing):
         say(f"note: {packing}")
     if packing.per_gpu > 1:
         workers.demand = replace(experiment.demand, gpus=experiment.demand.gpus / packing.per_gpu)
-    count = min(slots(have, workers.demand), most)
+    count = limit.workers(workers.demand)
     workers.share(packing.members, count)
-    return min(count * packing.members, most), packing
+    return min(count * packing.members, limit.most), packing
 
 
 def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:

@@ -109,6 +109,10 @@ class RaceDriver(Driver):
     def _has_more(self) -> bool:
         return next(self._open(), None) is not None
 
+    @property
+    def _more(self) -> int:
+        return sum(1 for _ in self._open())
+
     def _propose(self) -> tuple[str, TrialConfig] | None:
         for candidate, number in self._open():
             known = self.result.trials[candidate]

@@ -94,6 +94,22 @@ class Session:
     began_ms: int
     last_ms: int
     slots: int
+    """How many trials may run at once now."""
+    before_ms: float = 0
+    """The time of all slots until their number changed last, which was at `since_ms`."""
+    since_ms: int | None = None
+
+    def resize(self, slots: int, time_ms: int) -> None:
+        """From this time on there are so many slots."""
+        self.before_ms, self.since_ms, self.slots = self.before_ms + self._held_ms(time_ms), time_ms, slots
+
+    @property
+    def slot_s(self) -> float:
+        """The time of all slots, in seconds."""
+        return (self.before_ms + self._held_ms(self.last_ms)) / 1000
+
+    def _held_ms(self, time_ms: int) -> float:
+        return (time_ms - (self.began_ms if self.since_ms is None else self.since_ms)) * self.slots
 
 
 def moment(time_ms: int) -> str:
@@ -219,6 +235,8 @@ class SearchResult:
                 self.now = self.sessions = [Session(event.data["began_ms"], event.time_ms, event.data["slots"])]
             case "resumed":
                 self._resume(event)
+            case "slots" if self.now:
+                self.now[-1].resize(event.data["count"], event.time_ms)
             case "suggested":
                 self._suggest(event.data)
             case "opened":
@@ -389,7 +407,7 @@ class SearchResult:
     @property
     def slot_efficiency(self) -> float:
         """The share of the slots' time that was training."""
-        slot_s = sum((session.last_ms - session.began_ms) * session.slots for session in self.sessions) / 1000
+        slot_s = sum(session.slot_s for session in self.sessions)
         return self.train_s / slot_s if slot_s else 0.0
 
     @property

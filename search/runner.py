@@ -23,6 +23,7 @@ from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import FILE_NAME, VERSION, JournalError, Unwritten
 from search.lease import FILE_NAME as LOCK_FILE
+from search.limit import limited
 from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
 from search.result import STUDY, SearchResult
@@ -80,7 +81,7 @@ def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: 
     from search.tuning import tune_search
 
     tune_search(driver, workers, slots=slots, tick=tick)
-    evaluate_trials(driver, workers, slots=slots, tick=tick)
+    evaluate_trials(driver, workers, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, workers, by=by, tick=tick)
 
 
@@ -114,6 +115,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
         experiment.home.lease(say=partial(say, console)) as lease,
         clean_if_unused(folder),
         session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
+        limited(experiment, have, planned, say=partial(say, console)) as limit,
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
     ):
@@ -122,7 +124,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
 
         origin = provenance()
         workers = Workers(experiment, dataset, origin)
-        at_once, packing = staff(experiment, workers, have, planned, say=partial(say, console))
+        at_once, packing = staff(experiment, workers, limit, say=partial(say, console))
         journal, events = experiment.home.journal(new=act.is_first)
         journal.other = lease.other
         driver = act.driver(experiment, journal, slots=at_once)
@@ -140,7 +142,8 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
                 stop(signals[0], None)
             try:
                 driver.go_on()
-                act.go_through(driver, dataset, workers, by=act.verb, slots=at_once, tick=display.tick)
+                tick = limit.ticking(driver, workers, display.tick)
+                act.go_through(driver, dataset, workers, by=act.verb, slots=limit.at_most(at_once), tick=tick)
             except (KeyboardInterrupt, Unwritten):
                 driver.close("interrupted", "broken off")
             except Refused as error:

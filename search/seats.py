@@ -49,12 +49,14 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
     """Have Tune take its actors for `Seat` from the workers, and give them back, rather than start and end its own (ray 2.60).
 
     A trial whose worker is starting keeps it: Tune would give it one that has become free, and end the one that starts. One that still waits
-    for a place takes what becomes free: there may be no other place any more. And Tune counts no kinds of callbacks for statistics that are
+    for a place takes what becomes free: there may be no other place any more. On a cluster, a place that no trial of this search may take now is
+    given back at once, for others to have: Tune would keep one for later. And Tune counts no kinds of callbacks for statistics that are
     off: for that it imports MLflow, Weights & Biases and Comet, a second before the first trial.
     """
     let_go: Callable[..., None] = RayActorManager._cleanup_actor
     get: Callable[..., Any] = _ActorClassCache.get
     reuse: Callable[..., bool] = TuneController._maybe_reuse_cached_actor
+    flush: Callable[..., None] = TuneController._cleanup_cached_actors
     kill = ray.kill
 
     def get_or_hire(cache: Any, trainable: Any) -> Any:
@@ -76,7 +78,11 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
         is_starting = own is not None and trial not in controller._resetting_trials and controller._actor_manager.is_actor_started(own)
         return not is_starting and reuse(controller, trial)
 
+    def flush_or_all(controller: TuneController, force_all: bool = False) -> None:
+        flush(controller, force_all=force_all or (not workers.is_local and len(driver.active) >= driver.at_once))
+
     with (
+        patch.object(TuneController, "_cleanup_cached_actors", flush_or_all),
         patch.object(ray, "kill", kill_or_leave),
         patch.object(usage, "tag_callbacks", lambda callbacks: None),
         patch.object(_ActorClassCache, "get", get_or_hire),

@@ -159,7 +159,7 @@ def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: st
         return
     if not driver.race.alive:
         raise Refused(f"no candidate is left: {'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}")
-    evaluate(driver, workers, list(driver.best.values()), [], slots=slots, tick=tick)
+    evaluate(driver, workers, list(driver.best.values()), [], slots=driver.slots, tick=tick)
     say_chosen(driver)
     evaluate_chosen(driver, dataset, workers, tick=tick)
 

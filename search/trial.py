@@ -106,11 +106,12 @@ def _in_use(method: "Callable[Concatenate[Any, Given], Answer]") -> "Callable[Co
 class Process:
     """A process that trains: torch is imported and the data mapped once."""
 
-    def __init__(self, *, device: str, threads: int) -> None:
+    def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
+        """`gpus` is what it holds; a part of one is not exceeded."""
         import trainables.process
         import trainables.run
 
-        trainables.process.prepare(threads)
+        trainables.process.prepare(threads, gpus if device == "cuda" else 0)
         self._process, self._run, self._device = trainables.process, trainables.run, device
         self._dataset: Dataset | None = None
         self._used = time.monotonic()
@@ -227,8 +228,8 @@ class TrialWorker(Process):
     It has the methods that Tune calls on a trainable of its class API. By inheritance it is none: to import Tune would cost each process a second.
     """
 
-    def __init__(self, *, device: str, threads: int) -> None:
-        super().__init__(device=device, threads=threads)
+    def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
+        super().__init__(device=device, threads=threads, gpus=gpus)
         self._job: Job = {}
         self._reports: Iterator[Report] | None = None
         self._broken = False
@@ -293,10 +294,10 @@ class TrialWorker(Process):
 class FusedWorker(Process):
     """Trains several trials at once, those of one shape as one network. Each has a place here, and a thread while it trains."""
 
-    def __init__(self, *, device: str, threads: int, dataset: Dataset) -> None:
+    def __init__(self, *, device: str, threads: int, dataset: Dataset, gpus: float = 0) -> None:
         from trainables.together import Together
 
-        super().__init__(device=device, threads=threads)
+        super().__init__(device=device, threads=threads, gpus=gpus)
         self._together, self._dataset = Together(), dataset
         self._jobs: dict[str, Job] = {}
         self._reports: dict[str, Iterator[Report]] = {}
@@ -384,7 +385,6 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
     scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
     trial = TrialConfig.from_dict(config["config"])
     gate = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
-    threads = max(1, int(demand["cpus"]))
     trainer = build_trainer(
         trial,
         ray.put(dataset),
@@ -393,7 +393,8 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
         gate=gate,
         attempt=config["attempt"],
         known=config["known"],
-        threads=threads,
+        threads=max(1, int(demand["cpus"])),
+        gpus=demand["gpus"] if device == "cuda" else 0,
         mirror=mirror_of(config),
         storage=(Bucket(**config["bucket"]) / "train").arrow() if config["bucket"] else None,
         callbacks=[TuneReportCallback()],

@@ -199,7 +199,7 @@ class LastWords:
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver has no more, at most `slots` at once, and call `tick` several times a second. The test part stays out of
+    """Run trials until the driver has no more, never more than `slots` at once, and call `tick` several times a second. The test part stays out of
     the trials' reach.
 
     Raises:

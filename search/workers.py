@@ -93,6 +93,7 @@ class Workers:
         """
         if isinstance(worker, Member):
             worker.leave()
+            self._end_leaving()
         elif self.demand.workers > 1:
             return
         elif over:
@@ -138,6 +139,28 @@ class Workers:
             self.idle = []
             self.shared = [self._new_shared() for _ in range(count)]
 
+    def resize(self, count: int) -> int:
+        """From now on there are this many workers; how many of them are up. Of those that trials share the fullest stay; the others take no more
+        trials, and end when they are empty, or at once if they have found no place to start in: their trials are tried again.
+        """
+        self.count = count
+        if self.members == 1:
+            return count
+        for number, shared in enumerate(sorted(self.shared, key=lambda shared: (not shared.is_up, -len(shared.taken)))):
+            shared.leaving = number >= count
+        for _ in range(count - len(self.shared)):
+            self.shared.append(self._new_shared())
+            self.shared[-1].wait()
+        self._end_leaving()
+        return sum(shared.is_up and not shared.leaving for shared in self.shared)
+
+    def _end_leaving(self) -> None:
+        """End those that are to leave and train nothing."""
+        for shared in [shared for shared in self.shared if shared.leaving and not (shared.taken and shared.is_up)]:
+            self.shared.remove(shared)
+            with suppress(ray.exceptions.RayError):
+                ray.kill(shared.process)
+
     def plan(self, configs: list[TrialConfig], trials: int, processes: dict[int, float], patience_s: float) -> dict[str, Any]:
         """What a worker's planner says (`TrialWorker.plan`)."""
         worker = self.idle[0] if self.idle else self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
@@ -163,27 +186,30 @@ class Workers:
         self.shared, self.idle, self.kept, self.kept_on, self.claimed = [], [], [], [], []
 
     def _new(self, **options: Any) -> Worker:
-        return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads)
+        return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads, gpus=options.get("num_gpus") or 0)
 
     def _new_shared(self) -> "Shared":
         process = ray.remote(FusedWorker).options(num_cpus=self.demand.cpus, num_gpus=self.demand.gpus, max_concurrency=self.members + SPARE_THREADS)
-        return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset))
+        return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset, gpus=self.demand.gpus))
 
     def _place(self, job: Job) -> "Member":
-        """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced; if the
-        new one dies too, or none can start yet, Tune will see.
+        """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced, on a cluster
+        only if there is no room in another, since there may be no place for it; if the new one dies too, or none can start yet, Tune will see.
         """
-        for _ in range(2):
-            member = Member(min(self.shared, key=lambda shared: (shared.late, len(shared.taken))))
+        for _ in range(2 if self.is_local else 2 + len(self.shared)):
+            if not self.is_local and not any(len(shared.taken) < self.members for shared in self.shared if not shared.leaving):
+                self.shared.append(self._new_shared())
+            member = Member(min(self.shared, key=lambda shared: (shared.leaving, not shared.is_up, len(shared.taken))))
             try:
                 ray.get(member.reset.remote(job), timeout=START_S)
             except ray.exceptions.GetTimeoutError:
-                member.worker.late = True
+                member.worker.wait()
             except ray.exceptions.RayError:
                 self.shared.remove(member.worker)
-                self.shared.append(self._new_shared())
+                self.shared += [self._new_shared()] if self.is_local else []
                 continue
             return member
+        self.shared += [] if self.is_local else [self._new_shared()]
         member = Member(self.shared[-1])
         member.reset.remote(job)
         return member
@@ -228,10 +254,22 @@ class Workers:
 
 
 class Shared:
-    """A `FusedWorker` and the places in it that are taken."""
+    """A `FusedWorker`, the places in it that are taken, and whether it is to leave."""
 
     def __init__(self, process: Worker) -> None:
-        self.process, self.taken, self.late = process, set[str](), False
+        self.process, self.taken, self.leaving = process, set[str](), False
+        self.starting: Any = None
+
+    def wait(self) -> None:
+        """It has not started yet: others are better until it answers."""
+        self.starting = self.process.get_current_ip_pid.remote()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has started, as far as is known; whether it lives is seen when it is used."""
+        if self.starting is not None and ray.wait([self.starting], timeout=0)[0]:
+            self.starting = None
+        return self.starting is None
 
 
 class Member:

@@ -18,11 +18,14 @@ def give_back_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def prepare(threads: int) -> None:
+def prepare(threads: int, gpu: float = 0) -> None:
     """Use this many threads for one operation (a fixed number is also what makes a CPU training repeat exactly), and keep freed memory: a
-    process holds what its largest training needed until it ends, or `give_back_memory`.
+    process holds what its largest training needed until it ends, or `give_back_memory`. Of a GPU that others share (`gpu` is the part that
+    is this process's own) no more memory is taken than that part: who needs more runs out of memory itself, and not its neighbours.
     """
     torch.set_num_threads(threads)
+    if 0 < gpu < 1:
+        torch.cuda.set_per_process_memory_fraction(gpu)
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")
         for parameter, value in MEMORY.values():

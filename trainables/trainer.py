@@ -25,6 +25,7 @@ def build_trainer(
     threads: int = 1,
     mirror: Mirror | None = None,
     storage: tuple[str, Any] | None = None,
+    gpus: float = 0,
     callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
     """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one
@@ -41,6 +42,7 @@ def build_trainer(
         threads: of each worker.
         mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
         storage: where Ray Train keeps what it wants to keep itself, as a path and pyarrow's file system; None: beside the trials.
+        gpus: of each worker; of a part of one it takes no more memory than that part.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
     job = {
@@ -52,6 +54,7 @@ def build_trainer(
         "known": known,
         "threads": threads,
         "mirror": mirror,
+        "gpus": gpus,
     }
     path, files = storage or (str(folder.parent.parent / "train"), None)
     return TorchTrainer(

@@ -17,15 +17,15 @@ def train_loop(job: dict[str, Any]) -> None:
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt` and `known` as
-            `run_trial` takes them, `threads`, `mirror`, and `gate`, an actor whose `passed(number)` returns, when that is decided, whether to go
-            on after this report (counted from 1).
+            `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, and `gate`, an actor whose `passed(number)` returns, when
+            that is decided, whether to go on after this report (counted from 1).
     """
     from trainables.mirror import folder_here, forget
     from trainables.process import prepare
     from trainables.run import run_trial
     from trainables.world import Distributed
 
-    prepare(job["threads"])
+    prepare(job["threads"], job["gpus"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
     world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror")}

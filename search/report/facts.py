@@ -129,7 +129,7 @@ def cost(result: SearchResult) -> str:
     unit, devices = ("GPU", per_trial) if per_trial else ("CPU core", experiment["cpus_per_trial"] * experiment["workers"])
     sessions = [*result.sessions, *(result.selection.sessions if result.selection is not None else [])]
     wall_s = sum(session.last_ms - session.began_ms for session in sessions) / 1000
-    held_s = sum((session.last_ms - session.began_ms) * session.slots for session in sessions) / 1000
+    held_s = sum(session.slot_s for session in sessions)
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
     return (

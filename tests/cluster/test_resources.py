@@ -17,6 +17,7 @@ from cluster.resources import Demand, Resources, local_cpus, local_resources, sl
         (Resources(cpus=2, gpus=4), Demand(cpus=1, gpus=1), 2),
         (Resources(cpus=64, gpus=2), Demand(cpus=1, gpus=0.25), 8),
         (Resources(cpus=64, gpus=2), Demand(cpus=1, gpus=0.4), 4),
+        (Resources(cpus=64, gpus=1), Demand(cpus=1, gpus=0.1), 10),  # although 1 // 0.1 is 9
         (Resources(cpus=64, gpus=8), Demand(cpus=1, gpus=2, workers=2), 2),
     ],
 )

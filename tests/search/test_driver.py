@@ -6,7 +6,7 @@ import pytest
 from search.driver import RETRIES
 from search.experiment import Experiment
 from search.journal import read
-from search.result import SearchResult
+from search.result import SearchResult, Session
 from search.space import Choice, SearchSpace
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
@@ -375,3 +375,37 @@ def test_a_finished_trial_may_be_of_a_model_that_is_no_longer_registered(open_dr
     driver = play(open_driver(mixed), beaten_by_baselines)
     monkeypatch.delitem(MODELS, "svm")
     assert reopened(driver).result.trials == driver.result.trials
+
+
+def test_a_search_that_may_run_fewer_starts_none_until_enough_have_ended(experiment: Experiment, open_driver: OpenDriver) -> None:
+    def begun() -> str:
+        suggestion = driver.suggest()
+        assert suggestion is not None
+        return suggestion[0]
+
+    driver = open_driver(changed(experiment, algorithm="random", trials=6), slots=3)
+    first, second, third = (begun() for _ in range(3))
+    driver.resize(1, "two machines fewer")
+    driver.resize(1, "as it was")
+    for trial in (first, second):
+        driver.report(trial, report(3, outcome="completed"))
+        assert driver.suggest() is None
+    assert driver.outstanding == 4
+    driver.report(third, report(3, outcome="completed"))
+    begun()
+    driver.resize(2, "one more")
+    begun()
+    assert driver.suggest() is None
+    assert [(event.data["count"], event.data["reason"]) for event in read(driver.journal.path) if event.kind == "slots"] == [
+        (1, "two machines fewer"),
+        (2, "one more"),
+    ]
+
+
+def test_the_slots_time_counts_as_many_as_there_were() -> None:
+    session = Session(began_ms=1000, last_ms=1000, slots=2)
+    session.resize(4, 3000)
+    session.resize(1, 4000)
+    session.last_ms = 8000
+    assert session.slot_s == 2 * 2 + 1 * 4 + 4 * 1
+    assert Session(began_ms=1000, last_ms=3000, slots=2).slot_s == 4

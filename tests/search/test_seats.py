@@ -12,7 +12,7 @@ from ray.tune.execution.tune_controller import TuneController
 from search.experiment import Experiment
 from search.seats import books_short, hired
 from search.tuning import SAME_DEATH_S, DriverCallback
-from search.workers import Member, Shared
+from search.workers import Member, Shared, Workers
 from tests.search.conftest import OpenDriver
 
 
@@ -24,6 +24,42 @@ def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(experiment: Exp
         ray.kill(member)
     (place,) = process.stop.remote.call_args.args
     assert place in member.worker.taken
+
+
+@pytest.mark.parametrize(("is_local", "active", "given_back"), [(False, 1, True), (False, 0, False), (True, 1, False)])
+def test_a_place_that_belongs_to_another_search_is_given_back_at_once(
+    is_local: bool, active: int, given_back: bool, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune keeps a process for the next trial; on a cluster it is not kept when this search may start none now."""
+    driver, flushed = open_driver(experiment, slots=1), list[bool]()
+    driver.active = {f"t{number}" for number in range(active)}
+    monkeypatch.setattr(TuneController, "_cleanup_cached_actors", lambda controller, force_all=False: flushed.append(force_all))
+    with hired(Mock(is_local=is_local), driver):
+        TuneController._cleanup_cached_actors(Mock())
+    assert flushed == [given_back]
+
+
+def test_workers_that_trials_share_come_and_go_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer: the fullest stays, the other takes no more trials and ends with its last. More: one counts once it is up; where it never finds a place,
+    it ends, so that a trial that waits in it is tried again elsewhere."""
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(ray, "wait", lambda refs, timeout: (up & set(refs), []))
+    a, b, c, d = (SimpleNamespace(name=name, get_current_ip_pid=SimpleNamespace(remote=lambda name=name: name)) for name in "abcd")
+    up, new = set[str](), iter((Shared(c), Shared(d)))
+    workers: Any = SimpleNamespace(members=2, count=2, shared=[Shared(a), Shared(b)], _new_shared=lambda: next(new))
+    workers._end_leaving = lambda: Workers._end_leaving(workers)
+    last, *_ = Member(workers.shared[0]), Member(workers.shared[1]), Member(workers.shared[1])
+    assert Workers.resize(workers, 1) == 1
+    assert ([shared.leaving for shared in workers.shared], killed) == ([True, False], [])
+    Workers.returned(workers, last, over=False)
+    assert ([shared.process for shared in workers.shared], killed) == ([b], [a])
+    assert Workers.resize(workers, 3) == 1
+    up.add("c")
+    assert Workers.resize(workers, 3) == 2
+    Member(workers.shared[2])
+    assert Workers.resize(workers, 2) == 2
+    assert ([shared.process for shared in workers.shared], killed) == ([b, c], [a, d])
 
 
 def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from search.trial import TrialWorker
+from search.workers import Workers
 from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
@@ -35,6 +37,16 @@ def worker() -> TrialWorker:
     made = TrialWorker(device="cpu", threads=1)
     made._used = 0.0
     return made
+
+
+@pytest.mark.parametrize(("device", "options", "limits"), [("cuda", {"num_gpus": 0.25}, [0.25]), ("cuda", {"num_gpus": 1}, []), ("cpu", {}, [])])
+def test_a_worker_keeps_to_its_part_of_a_gpu(device: str, options: dict[str, float], limits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: a worker that is started in this process tells torch, which is played, the part that Ray has reserved for it."""
+    told: list[float] = []
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", told.append)
+    monkeypatch.setattr("ray.remote", lambda kind: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=kind)))
+    Workers._new(cast("Workers", SimpleNamespace(device=device, threads=1)), **options)
+    assert told == limits
 
 
 @pytest.mark.parametrize("method", ["evaluate", "validate", "cost"])

@@ -22,6 +22,15 @@ def test_operations_use_the_threads_asked_for(threads):
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize(("gpu", "limits"), [(0.25, [0.25]), (0.5, [0.5]), (0, []), (1, []), (2, [])])
+def test_a_part_of_a_gpu_is_that_part_of_its_memory(gpu, limits, monkeypatch):
+    """Without a GPU: what is seen here is that torch is told the limit, and only where a card is shared."""
+    told = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", told.append)
+    prepare(1, gpu)
+    assert told == limits
+
+
 FAULTS = """
 import resource, sys, torch
 from trainables.process import prepare

@@ -51,8 +51,12 @@ def run_trial(config, dataset, folder, **options):
         yield Report(epoch, metrics.values, outcome="completed" if epoch == config.epochs else None)
 
 
-def prepare(threads):
+def prepare(threads, gpu=0):
     """Nothing to prepare."""
+
+
+def give_back_memory():
+    """None was kept."""
 
 
 def check(path):

@@ -1,0 +1,43 @@
+"""Who may take how many of a cluster's places."""
+
+import pytest
+
+from cluster.resources import Demand, Machines, Resources
+from cluster.shares import Use, fair, share
+
+
+@pytest.mark.parametrize(
+    ("total", "most", "each"),
+    [
+        (8, [8], [8]),
+        (8, [8, 8], [4, 4]),
+        (5, [5, 5], [3, 2]),  # the rest to the oldest
+        (7, [7, 7, 7], [3, 2, 2]),
+        (8, [8, 1], [7, 1]),  # what one cannot use is for the other
+        (8, [2, 8, 8], [2, 3, 3]),
+        (8, [1, 1], [1, 1]),
+        (1, [1, 1, 1], [1, 1, 1]),  # at least one: they take turns
+        (2, [2, 2, 2], [1, 1, 1]),
+        (10**6, [10**6, 3], [10**6 - 3, 3]),
+    ],
+)
+def test_all_get_the_same_as_far_as_they_can_use_it(total: int, most: list[int], each: list[int]) -> None:
+    assert [fair(total, most, mine) for mine in range(len(most))] == each
+
+
+def test_searches_of_different_demands_share_by_what_is_scarce() -> None:
+    """Eight cards and 64 CPUs: one search could use all cards, the other half of the CPUs; a quarter card each, the first has 16 places of 32."""
+    have = Machines.of([Resources(cpus=8, gpus=1)] * 8)
+    total = have.room(Demand(cpus=1, gpus=0.25))
+    assert total == 32
+    whole, half = Use(cpus=32, gpus=8), Use(cpus=32)
+    assert share(total, have, [(whole, True), (half, False)]) == 16
+    assert share(total, have, [(whole, False), (whole, True)]) == 16
+    assert share(total, have, [(Use(cpus=1), False), (whole, True)]) == 31
+
+
+def test_who_is_alone_has_all_and_nobody_has_a_place_where_there_is_none() -> None:
+    have = Machines.of([Resources(cpus=2)])
+    assert share(2, have, [(Use(cpus=1), True)]) == 2
+    assert share(2, have, []) == 2
+    assert share(0, Machines.of([]), [(Use(cpus=1), False), (Use(cpus=1), True)]) == 0
