@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from search.experiment import Experiment
+from search.home import Home
 from search.outcome import print_summary, side_by_side
 from search.report.__main__ import main
 from search.report.page import render
@@ -173,7 +174,7 @@ def test_the_models_stand_side_by_side_the_best_first(compared: SearchResult) ->
     assert first["macro_f1"] == 0.5
     assert (first["ms_per_image_batch_1"], first["ms_per_image_batch_64"]) == (1.5, 1.5 / 64)
     assert (first["parameters"], first["multiply_adds"], first["bytes"], first["train_s"]) == (1234567, 7654321, 4_940_000, 0.5)
-    assert json_summary(compared, tracking={}, journal=Path("s/j"))["models"] == [first, second]
+    assert json_summary(compared, tracking={}, home=Home(Path("s")))["models"] == [first, second]
 
 
 def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: SearchResult, experiment: Experiment) -> None:
@@ -192,7 +193,7 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
 def said_at_the_end(result: SearchResult, experiment: Experiment) -> str:
     tracking = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
     console = Console(file=io.StringIO(), width=120)
-    print_summary(Finished(experiment, result, experiment.folder / "journal.jsonl", tracking, 0), console)
+    print_summary(Finished(experiment, result, tracking, 0), console)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -261,7 +262,7 @@ def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
 
 
 def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
-    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, journal=Path("s/j"))
+    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, home=Home(Path("s")))
     assert summary.keys() == {
         "name",
         "outcome",
