@@ -48,10 +48,9 @@ def stop_hosts(at: definition.Definition) -> None:
     """
     forget = f"rm -f /tmp/ray/cluster-{at.name}.state /tmp/ray/cluster-{at.name}.lock"
     with ThreadPoolExecutor() as pool:
-        head = pool.submit(ssh.run, at, at.head, f"{stop_command(at.content, 'head')}; {forget}", STOP_S)
+        pool.submit(ray_down, at, STOP_S)  # keeps Ray's own books in order
+        pool.submit(ssh.run, at, at.head, f"{stop_command(at.content, 'head')}; {forget}", STOP_S)
         ssh.run_on(at, at.workers, stop_command(at.content, "worker"), STOP_S)
-        head.result()
-    ray_down(at, STOP_S)
     problems = []
     for host, found in ssh.run_on(at, at.hosts, STILL_THERE).items():
         if found.stdout.strip() == "no":
