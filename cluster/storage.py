@@ -8,6 +8,7 @@ refuses then, or refuses for good, is a `StorageError` that says which permissio
 import errno
 import os
 import re
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cluster.errors import NotReady
@@ -190,6 +192,20 @@ class Bucket:
             probe.remove([""])
         except StorageError as error:
             raise NotReady(f"storage '{self}' is not usable: {error.strerror}. Mend that, or use another --storage.") from error
+
+    def reach(self) -> None:
+        """See whether the service listens at all, where it is one's own: boto3 would try for half a minute.
+
+        Raises:
+            StorageError: it does not.
+        """
+        if not self.endpoint:
+            return
+        parts = urlsplit(self.endpoint)
+        try:
+            socket.create_connection((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), timeout=CONNECT_S).close()
+        except OSError as error:
+            raise StorageError(f"{self}: nothing answers at {self.endpoint} ({error})") from error
 
     def arrow(self) -> tuple[str, Any]:
         """The same place for libraries that use pyarrow: a path and pyarrow's file system."""

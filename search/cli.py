@@ -112,7 +112,7 @@ def guarded(command: Callable[[], int]) -> int:
         print("stopped by SIGTERM", file=sys.stderr)
         return 128 + signal.SIGTERM
     except StorageError as error:
-        return complain(RuntimeError(str(error.strerror)), NOT_READY)
+        return complain(RuntimeError(f"{error.strerror}. Mend that, or use another --storage."), NOT_READY)
     except OSError as error:
         return complain(RuntimeError(f"the system refused: {error}. The details are in {_write_traceback()}"), NOT_READY)
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file

@@ -66,6 +66,10 @@ class Home:
         """A folder with the journal for whoever only reads; with what it names as evidence too, if `files` are wanted."""
         return self.folder
 
+    def read(self, part: str) -> Path:
+        """A file or folder of it, for whoever only reads."""
+        return self.folder / part
+
     def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
         """What its driver holds."""
         return Lease(self.folder, say=say)
@@ -125,7 +129,8 @@ class BucketHome(Home):
 
     def opened(self, *, files: bool = False) -> Path:
         """A copy for readers."""
-        folder = copies("read", self.bucket)
+        self.bucket.reach()
+        folder = self._read
         content = JournalCopy(self.bucket / FILE_NAME).read()
         if not content and not self.names():
             raise JournalError(f"no search at '{self}'. Check the name and --storage; 'python -m search.run' starts one.")
@@ -134,6 +139,15 @@ class BucketHome(Home):
         if files:
             self._fetch(folder, [event.data["file"] for event in read(folder / FILE_NAME) if event.kind == "evidence"])
         return folder
+
+    def read(self, part: str) -> Path:
+        """Brought into that copy."""
+        self._fetch(self._read, [part])
+        return self._read / part
+
+    @property
+    def _read(self) -> Path:
+        return copies("read", self.bucket)
 
     def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
         """An object in the bucket."""
@@ -160,6 +174,7 @@ class BucketHome(Home):
 
     def names(self) -> list[str]:
         """What is in the bucket."""
+        self.bucket.reach()
         return sorted({part.partition("/")[0] for part in self.bucket.listing()} - {LOCK_FILE})
 
     def trials(self) -> list[str]:

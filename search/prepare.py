@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address
-from cluster.storage import Bucket, StorageError
+from cluster.storage import Bucket
 from search.experiment import Experiment
 from search.journal import FILE_NAME
 from search.notes import notes
@@ -98,7 +98,7 @@ def refuse_taken(experiment: Experiment) -> None:
         ConfigError: one is.
     """
     home = experiment.home
-    with suppress(PermissionError, NotADirectoryError, StorageError):  # `check_storage` tells
+    with suppress(PermissionError, NotADirectoryError):  # `check_storage` tells
         names = home.names()
         if FILE_NAME in names or home.folder.is_file():
             remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"

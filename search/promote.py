@@ -35,8 +35,7 @@ def command(args: argparse.Namespace) -> int:
     check_name(name)
     refuse("--model", name)
     refuse_in_uri(args.tracking or "")
-    folder = kept.opened(files=True)
-    result = SearchResult.read(folder)
+    result = SearchResult.read(kept.opened())
     chosen = answer(result, kept, args.storage)
     uri = uri_of(result, args.tracking)
     check_tracking(uri)
@@ -44,7 +43,7 @@ def command(args: argparse.Namespace) -> int:
     say(Terminal(stderr=True), f"exporting {chosen.trial} and comparing what it says of the validation images")
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         config = config_of(chosen, args.data_root)
-        exported = exported_from(result, chosen.trial, config, checkpoint_of(chosen, folder), Path(temporary) / "classifier", onnx=args.onnx)
+        exported = exported_from(result, chosen.trial, config, kept.read(str(checkpoint_of(chosen, Path()))), Path(temporary) / "classifier", onnx=args.onnx)
         registered = registry.register(name, exported, description(result, chosen, exported), tags(result, chosen))
     console = Terminal()
     for line in lines(result, chosen, exported, registered, uri):

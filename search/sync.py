@@ -16,13 +16,12 @@ from search.tracking_uri import check_tracking, uri_of
 def command(args: argparse.Namespace) -> int:
     """Project the whole journal; what MLflow has already is not written twice."""
     kept = home(args.storage, args.name)
-    folder = kept.opened()
+    folder = kept.opened(files=True)
     result = SearchResult.read(folder)
     uri = uri_of(result, args.tracking)
     check_tracking(uri)
     with kept.lease():
         try:
-            folder = kept.opened(files=True)
             runs = Runs(uri, folder)
             for batch in batched(Tail(folder / FILE_NAME).new()):
                 runs.project(batch)

@@ -256,9 +256,9 @@ class TrialWorker(Process):
 
     def stop(self) -> None:
         """Forget the trial."""
+        self._forget()
         if self._broken:
             ray.actor.exit_actor()
-        self._forget()
         self._job, self._reports = {}, None
 
     def _forget(self) -> None:

@@ -14,6 +14,9 @@ MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"trainables"}, "cluster": {"cluster"}}
 
 DOORS = {
+    # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
+    "boto3": {"cluster/account.py", "cluster/probe.py", "cluster/storage.py"},
+    "pyarrow": {"cluster/storage.py"},
     "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
     "mlflow": {"search/runs.py", "search/tracking.py", "search/registry.py", "search/served.py"},
@@ -22,6 +25,7 @@ DOORS = {
     "ray": {
         "cluster/jobs.py",
         "cluster/session.py",
+        "cluster/spot.py",
         "search/evaluation.py",
         "search/failures.py",
         "search/packing.py",
@@ -34,6 +38,7 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
+    "jsonschema": {"cluster/schema.py"},
     "yaml": {"cluster/definition.py", "search/config_file.py"},
     "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
     "safetensors": {"trainables/checkpoint.py"},
@@ -128,8 +133,8 @@ def test_what_mlflow_runs_is_imported_nowhere() -> None:
     assert not [name_of(path) for path in MODULES if reaches(imports(path), "search.served")]
 
 
-@pytest.mark.parametrize("name", ["search/served.py", "trainables/serving/predictor.py", "trainables/baselines/features.py"])
-def test_what_goes_with_a_promoted_model_stands_alone(name: str) -> None:
+@pytest.mark.parametrize("name", ["search/served.py", "trainables/serving/predictor.py", "trainables/baselines/features.py", "cluster/probe.py"])
+def test_what_runs_without_the_project_stands_alone(name: str) -> None:
     assert not {found.split(".")[0] for found in imports(ROOT / name)} & set(PACKAGES)
 
 

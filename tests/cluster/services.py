@@ -146,8 +146,10 @@ def checked(
 
 
 @contextmanager
-def seaweedfs(folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = (), bucket: str = "bucket") -> Iterator[S3]:
-    """An S3 server; it refuses whoever has no key. It takes 15 s to end well, and is killed."""
+def seaweedfs(
+    folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = (), bucket: str = "bucket", others: Sequence[Mapping[str, object]] = ()
+) -> Iterator[S3]:
+    """An S3 server; it refuses whoever has no key. `others` are more users, in SeaweedFS's words. It takes 15 s to end well, and is killed."""
     weed = Path(sys.executable).with_name("weed")
     needs(weed)
     data = folder / "seaweedfs"
@@ -157,7 +159,8 @@ def seaweedfs(folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = 
     key, secret = f"AK{secrets.token_hex(9)}", secrets.token_hex(20)
     users = folder / "seaweedfs.json"
     credentials = [{"accessKey": key, "secretKey": secret}]
-    users.write_text(json.dumps({"identities": [{"name": "tests", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]}))
+    tests = {"name": "tests", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    users.write_text(json.dumps({"identities": [tests, *others]}))
     users.chmod(0o600)
     options = [
         "-master.volumeSizeLimitMB=64",

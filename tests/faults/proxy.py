@@ -4,6 +4,7 @@ import http.client
 import re
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -18,10 +19,13 @@ class Proxy:
     refuse       the connection is closed before anything is passed on
     black_hole   the request is taken and nothing ever happens
 
-    `requests` counts what came, by method and path.
+    `requests` counts what came, by method and path. What `refusal` gives for a method and path, a status and a text, is answered before any
+    of that. With `same_host` requests are passed on under the name that they came with, which an S3 client signs.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, same_host: bool = False) -> None:
+        self.same_host, self.refused = same_host, 0
+        self.refusal: Callable[[str, str], tuple[int, str] | None] = lambda method, path: None
         self.target, self.mode, self.delay = urlsplit(target), "forward", 0.0
         self.dropped, self.drops = "", 0
         self.requests: list[str] = []
@@ -40,6 +44,12 @@ class Proxy:
                     self.close_connection = True
                     return
                 proxy.answer(self)
+
+            def handle_expect_100(self) -> bool:
+                """Let a client send what it asks to send; it waits for that."""
+                answered = super().handle_expect_100()
+                self.wfile.flush()
+                return answered
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""
@@ -60,6 +70,9 @@ class Proxy:
             self.requests.append(f"{handler.command} {urlsplit(handler.path).path}")
             dropping = self.mode == "drop_answer" and self.drops > 0 and handler.command == "POST" and bool(re.search(self.dropped, handler.path))
             self.drops -= dropping
+        if (refusal := self.refusal(handler.command, handler.path)) is not None:
+            self.refused += 1
+            return self._send(handler, refusal[0], [("Content-Type", "application/xml")], refusal[1].encode())
         if self.mode == "black_hole":
             self._ended.wait()
         if self.mode in ("refuse", "black_hole"):
@@ -74,20 +87,25 @@ class Proxy:
         if dropping:
             handler.close_connection = True
             return
+        self._send(handler, status, headers, content)
+
+    def _send(self, handler: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         handler.send_response_only(status)
         for name, value in headers:
             if name.lower() not in HOP:
                 handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
+        length = next((value for name, value in headers if name.lower() == "content-length"), "0") if handler.command == "HEAD" else str(len(content))
+        handler.send_header("Content-Length", length)
         handler.end_headers()
-        handler.wfile.write(content)
+        handler.wfile.write(content if handler.command != "HEAD" else b"")
         handler.wfile.flush()
 
     def _ask(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self.target.hostname or "", self.target.port or 80, timeout=60)
-        headers = {name: value for name, value in handler.headers.items() if name.lower() not in HOP | {"host"}}
+        headers = {name: value for name, value in handler.headers.items() if name.lower() not in HOP | {"host", "expect"}}
+        host = handler.headers["Host"] if self.same_host else self.target.netloc
         try:
-            connection.request(handler.command, handler.path, body, {**headers, "Host": self.target.netloc})
+            connection.request(handler.command, handler.path, body, {**headers, "Host": host})
             response = connection.getresponse()
             return response.status, response.getheaders(), response.read()
         finally:

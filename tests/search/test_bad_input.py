@@ -165,7 +165,8 @@ CASES = [
     (["--space", "smoke", "--storage", "text.db"], "storage 'text.db' is not writable (File exists). Use another --storage.", 4),
     (["--space", "smoke", "--storage", "text.db/in"], "storage 'text.db/in' is not writable (Not a directory). Use another --storage.", 4),
     (["--space", "smoke", "--storage", "s" * 300], "--storage is too long (limit 255 bytes a name).", 2),
-    (["--space", "smoke", "--storage", "s3://bucket/x"], "argument --storage: a folder is needed (got 's3://bucket/x'); mount a bucket,", 2),
+    (["--space", "smoke", "--storage", "gs://bucket/x"], "argument --storage: a folder or s3://BUCKET/PREFIX is needed (got 'gs://bucket/x')", 2),
+    (["--space", "smoke", "--storage", "s3://"], "argument --storage: 's3://' names no place in a bucket. Write s3://BUCKET/PREFIX", 2),
     (["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"], "storage 'searches' needs about ", 4),
     # MLflow
     (["--space", "smoke", "--tracking", "http://127.0.0.1:9"], "MLflow not reachable at http://127.0.0.1:9", 4),

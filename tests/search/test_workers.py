@@ -11,7 +11,7 @@ from search.evaluation import NOBODY
 from search.result import SearchResult
 from tests.bench.commands import cluster, execute
 from tests.faults.harness import Search
-from trainables.heartbeat import last_beat
+from trainables.heartbeat import last_beats
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -69,7 +69,7 @@ def test_a_fused_search_ends_well(tmp_path: Path) -> None:
     assert {trial: len(found.epochs) for trial, found in SearchResult.read(search.journal.parent).trials.items()} == {f"t000{n}": 2 for n in range(1, 9)}
     (start,) = search.events("started")
     assert (start["packing"]["members"], start["slots"]) == (4, 8)
-    pids = {beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beat(folder)) is not None}
+    pids = {beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beats([folder])[0]) is not None}
     assert len(pids) == 2
     assert len(search.events("evaluated")) == 8
 
@@ -84,5 +84,5 @@ def test_on_a_cluster_the_next_search_takes_the_workers_over(tmp_path: Path) -> 
             assert done.code == 0, done.err
             assert SearchResult.read(search.journal.parent).outcome == "completed"
             assert len(search.events("evaluated")) == 4
-            pids.append({beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beat(folder)) is not None})
+            pids.append({beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beats([folder])[0]) is not None})
     assert pids[1] <= pids[0]

@@ -203,9 +203,9 @@ def test_each_step_is_a_sign_of_life(make_config, make_dataset, tmp_path, monkey
     monkeypatch.setattr(heartbeat, "EVERY_S", 0)
     list(run_trial(make_config(epochs=2, batch_size=8), make_dataset(), tmp_path, node="here"))
     assert len(touched) == 2 * (3 + 1)
-    beat = heartbeat.last_beat(tmp_path)
+    beat = heartbeat.last_beats([tmp_path])[0]
     assert (beat.pid, beat.node, beat.attempt) == (os.getpid(), "here", 1)
-    assert heartbeat.last_beat(tmp_path / "none") is None
+    assert heartbeat.last_beats([tmp_path / "none"])[0] is None
 
 
 def test_a_trial_may_be_stopped_between_epochs(make_config, make_dataset, tmp_path):

@@ -1,0 +1,203 @@
+"""Is everything ready for `ray up`, and after it for a search? `python -m cluster.check FILE`: every problem at once, a line each.
+
+    python -m cluster.check cluster/onprem.yaml --storage s3://bucket/prefix --tracking http://mlflow.lan:5000
+
+FILE is read as `ray up` reads it. Fixed hosts (`provider: {type: local}`) are asked over ssh, all at once; machines of a cloud come and go,
+so there the account is asked, and the head where it is up. What cannot be checked is said to be so.
+Exit codes: 0 all well, 2 a mistake in the file or the command, 4 something is not ready.
+"""
+
+import argparse
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from cluster import account, definition, judge, lint, probe, remote, schema
+from cluster.cli import NOT_READY, USAGE, Parser, error_line, file_argument, guarded, say
+from cluster.judge import MISTAKE, Finding
+from cluster.probe import ERROR, OK, UNCHECKED
+from cluster.submit import environment_of
+
+MAX_AT_ONCE = 64
+ACTIVATES = re.compile(r"(?:\bsource|(?<![\w/])\.)\s+[\w./~$-]+/activate\b|\bexport PATH=[^;&|]+")
+RAY_IN_A_FOLDER = re.compile(r"([\w./~$-]+)/ray start\b")
+
+
+def command(args: argparse.Namespace) -> int:
+    """Check, print, and say by the exit code how it is."""
+    config = definition.mapping(args.file)
+    about = [*about_file(args.file, config), *about_options(args)]
+    findings = judge.folded([*about, *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env))])
+    errors = [one for one in findings if one.level in (ERROR, MISTAKE)]
+    for one in findings:
+        if one not in errors:
+            say(str(one))
+    for one in errors:
+        sys.stderr.write(error_line(one.text))
+    return USAGE if any(one.level == MISTAKE for one in errors) else NOT_READY if errors else 0
+
+
+def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
+    """The schema and the security list."""
+    if not schema.is_kubernetes(config):
+        if wrong := schema.problems(path, config):
+            yield from (Finding(MISTAKE, line) for line in wrong)
+        else:
+            yield Finding(OK, "the file is what ray up reads")
+    unsafe = lint.problems(dict(config))
+    yield from (Finding(MISTAKE, line) for line in unsafe)
+    if not unsafe:
+        yield Finding(OK, "nothing in the file is on the security list")
+
+
+def sound(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The file without what has another form than `ray up` reads, which is told of once; the rest is looked at all the same."""
+    forms: dict[str, type] = dict.fromkeys(("provider", "auth", "docker", "file_mounts", "available_node_types"), dict)
+    forms |= {key: list for key in config if str(key).endswith("_commands")}
+    kept: dict[str, Any] = {key: value for key, value in config.items() if isinstance(value, forms.get(key, object))}
+    kinds = {name: kind for name, kind in kept.get("available_node_types", {}).items() if isinstance(kind, dict)}
+    return kept | ({"available_node_types": kinds} if kinds else {})
+
+
+def about_options(options: argparse.Namespace) -> Iterator[Finding]:
+    """What was not asked for, or is not looked at."""
+    if not options.storage:
+        yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
+    elif not options.storage.startswith("s3://"):
+        yield Finding(UNCHECKED, f"the storage '{options.storage}' (only buckets are; a folder must be the same one on every host)")
+    elif not options.storage.removeprefix("s3://").partition("/")[0]:
+        yield Finding(MISTAKE, f"--storage {options.storage} names no bucket", "Use s3://BUCKET/PREFIX.")
+    if not options.tracking:
+        yield Finding(UNCHECKED, "MLflow (no --tracking URI)")
+    elif not is_server(options.tracking):
+        yield Finding(UNCHECKED, f"MLflow ('{options.tracking.partition(':')[0]}:' is not the address of a server that every machine can reach)")
+
+
+def is_server(uri: str) -> bool:
+    """Whether machines share it by its address."""
+    return uri.startswith(("http://", "https://"))
+
+
+def about_machines(config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]) -> list[Finding]:
+    """Ask this machine, the hosts and the account at the same time, and judge what they say."""
+    request = {**_request(config, storage, tracking), "environment": dict(environment)}
+    with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
+        here = pool.submit(probe.look, {**request, "token": judge.token_paths(config)[1]})
+        hosts = fixed_hosts(config)
+        if hosts and shutil.which("ssh") is None:
+            return [Finding(ERROR, "ssh is not installed here", "Install it."), *judge.judge(config, here.result(), [])]
+        if hosts and (no_key := key_problem(str((config.get("auth") or {}).get("ssh_private_key") or ""))):
+            return [no_key, *judge.judge(config, here.result(), [])]
+        if hosts:
+            visits = [pool.submit(remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}) for host in hosts]
+            return list(judge.judge(config, here.result(), [one.result() for one in visits]))
+        return _about_cloud(config, request, here, pool)
+
+
+def _about_cloud(config: Mapping[str, Any], request: Mapping[str, Any], here: "Future[dict[str, Any]]", pool: ThreadPoolExecutor) -> list[Finding]:
+    provider = config.get("provider")
+    kind = "kubernetes" if schema.is_kubernetes(config) else provider.get("type") if isinstance(provider, dict) else None
+    if kind != "aws":
+        return [Finding(UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"), *judge.judge(config, here.result(), [])]
+    asked = pool.submit(account.look, config).result()
+    findings = [Finding(*line) for line in asked.lines]
+    if not asked.head:
+        findings.append(Finding(UNCHECKED, "the nodes (no running head is known)"))
+        return [*findings, *judge.judge(config, here.result(), [])]
+    head = remote.visit(asked.head, _way(config), {**request, "is_head": True})
+    findings.append(Finding(UNCHECKED, "the workers (they come and go; what the head sees is checked)"))
+    return [*findings, *judge.judge(config, here.result(), [head])]
+
+
+def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
+    """The head and the workers of a file that names them, each once."""
+    provider = config.get("provider")
+    if not isinstance(provider, dict) or provider.get("type") != "local" or not provider.get("head_ip"):
+        return []
+    return list(dict.fromkeys(map(str, [provider.get("external_head_ip") or provider["head_ip"], *(provider.get("worker_ips") or [])])))
+
+
+def key_problem(name: str) -> Finding | None:
+    """What is wrong with the ssh key, as far as it is seen without a host: `ray up` copies it to the head, which reaches the workers with it."""
+    path = Path(name).expanduser()
+    if not name:
+        return None
+    if not path.is_file():
+        return Finding(UNCHECKED, f"the hosts (there is no key {name})")
+    if path.stat().st_mode & 0o077:
+        return Finding(ERROR, f"the ssh key {name} is readable by others; ssh will not use it", f"Close it: chmod 600 {name}.")
+    opened = subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+    if opened.returncode and "passphrase" in opened.stderr:
+        return Finding(ERROR, f"the ssh key {name} has a passphrase, and nobody is asked for it", f"Make one without: ssh-keygen -t ed25519 -N '' -f {name}-2.")
+    return None
+
+
+def _request(config: Mapping[str, Any], storage: str, tracking: str) -> dict[str, Any]:
+    """What every machine is asked. No secret goes along."""
+    starts = " ".join(judge.commands(config, "head_start_ray_commands"))
+    return {
+        "storage": storage if re.match("s3://[^/]", storage) else "",
+        "tracking": _without_login(tracking) if is_server(tracking) else "",
+        "nonce": secrets.token_hex(16),
+        "token": judge.token_paths(config)[0],
+        "gcs_port": _port(starts, "--port", 6379),
+        "dashboard_port": _port(starts, "--dashboard-port", 8265),
+    }
+
+
+def _port(command: str, option: str, default: int) -> int:
+    found = re.search(rf"(?<!\S){option}[= ]['\"]?(\d+)", command)
+    return int(found[1]) if found else default
+
+
+def _without_login(uri: str) -> str:
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _way(config: Mapping[str, Any]) -> remote.Way:
+    auth, docker = config.get("auth") or {}, config.get("docker") or {}
+    starts = judge.commands(config, "head_start_ray_commands")
+    before = [text for command in starts for text in ACTIVATES.findall(command)]
+    before += [f'export PATH="{folder.replace("~", "$HOME", 1)}:$PATH"' for command in starts for folder in RAY_IN_A_FOLDER.findall(command)]
+    return remote.Way(
+        user=str(auth.get("ssh_user") or "ubuntu"),
+        key=str(auth.get("ssh_private_key") or _rays_key(config)),
+        proxy_command=str(auth.get("ssh_proxy_command") or ""),
+        container=str(docker.get("container_name") or "") if docker.get("image") else "",
+        before="".join(f"{text}; " for text in dict.fromkeys(before)),
+    )
+
+
+def _rays_key(config: Mapping[str, Any]) -> str:
+    """The key that `ray up` makes for AWS where the file names none."""
+    region = (config.get("provider") or {}).get("region")
+    return next(map(str, sorted(Path("~/.ssh").expanduser().glob(f"ray-autoscaler_*{region}.pem"))), "") if region else ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = Parser(prog="python -m cluster.check", description="Is everything ready for a cluster, and for a search on it?")
+    file_argument(made)
+    made.add_argument("--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept")
+    made.add_argument("--tracking", default=os.environ.get("MLFLOW_TRACKING_URI", ""), metavar="URI", help="MLflow's address; $MLFLOW_TRACKING_URI if set")
+    made.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="what cluster.submit will be given, such as AWS_ENDPOINT_URL=...")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, check, return the exit code."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

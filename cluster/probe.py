@@ -1,0 +1,260 @@
+"""What one machine sees of what a cluster needs. `cluster.check` runs it here, and sends its text to every host over ssh.
+
+It must stand alone: the standard library and boto3, and no syntax that Python 3.9 lacks, as a host with the wrong Python is to say so itself.
+A host prints three lines that begin with MARK: that it is ready, its clock right after a request came, and its answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import hashlib
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+MARK = "cluster-probe "
+OK, ERROR, UNCHECKED = "ok", "error", "not checked"
+TIMEOUT_S = 5
+REFUSED_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthFailure")
+PERMISSION = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket", "delete": "s3:DeleteObject"}
+CANNOT = {"put": "writable", "get": "readable", "list": "listable", "delete": "deletable"}
+
+Line = tuple[str, str, str]
+"""Whether it is well, what was seen, and what to do."""
+
+
+def look(request: dict[str, Any]) -> dict[str, Any]:
+    """Everything that can be seen from this machine; what takes time is done at once."""
+    os.environ.update(request["environment"])
+    with ThreadPoolExecutor() as pool:
+        lines = [pool.submit(storage, request["storage"])] if request.get("storage") else []
+        lines += [pool.submit(mlflow, request["tracking"], needs_login=bool(request.get("is_head")))] if request.get("tracking") else []
+        cards = pool.submit(gpus)
+        door = pool.submit(dashboard, request["host"], request["dashboard_port"]) if request.get("is_head") else None
+        return {
+            "python": platform.python_version(),
+            "ray": ray_version(),
+            "rsync": shutil.which("rsync") is not None,
+            "token": token(request["token"], request["nonce"]),
+            "is_up": bool(request.get("is_head")) and any(listens(host, request["gcs_port"]) for host in (request["host"], "127.0.0.1")),
+            "gpus": cards.result(),
+            "has_card": has_card(),
+            "door": door.result() if door else None,
+            "lines": [one for future in lines for one in future.result()],
+        }
+
+
+def ray_version() -> str | None:
+    """Ray's version by its package's own words; importing it would take seconds."""
+    try:
+        return metadata.version("ray")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def token(name: str, nonce: str) -> dict[str, str] | None:
+    """The mode of Ray's token file, and a digest by which two machines see whether they have the same one."""
+    path = Path(name).expanduser()
+    try:
+        text = path.read_text().strip()
+        return {"mode": f"{path.stat().st_mode & 0o777:04o}", "digest": hashlib.sha256(f"{nonce}{text}".encode()).hexdigest()}
+    except OSError:
+        return None
+
+
+def gpus() -> int | None:
+    """How many NVIDIA GPUs the driver shows; None where it is not installed or does not answer."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def has_card() -> bool:
+    """Whether an NVIDIA display or compute card sits on the bus, driver or not."""
+    for device in Path("/sys/bus/pci/devices").glob("*"):
+        try:
+            if (device / "vendor").read_text().strip() == "0x10de" and (device / "class").read_text().startswith("0x03"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def listens(host: str, port: int) -> bool:
+    """Whether anything takes a connection there."""
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def dashboard(host: str, port: int) -> int | None:
+    """What the door for jobs answers to someone without a token: 401 where tokens are asked for, 200 where anybody may run code."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for name in ("127.0.0.1", host):
+        try:
+            with direct.open(f"http://{name}:{port}/api/jobs/", timeout=TIMEOUT_S) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
+    """Ask MLflow for an experiment as a client does: unlike its health page, that door looks at the Host header and the login.
+
+    `needs_login`: on the head, whose driver writes to it.
+    """
+    host, login = uri.partition("://")[2].partition("/")[0], mlflow_login()
+    request = urllib.request.Request(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1")
+    if login:
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            json.load(answer)
+    except urllib.error.HTTPError as error:
+        return [_refused_by_mlflow(uri, host, error, has_login=bool(login), needs_login=needs_login)]
+    except ValueError:
+        return [(ERROR, f"what answers at {uri} is not MLflow", "Correct --tracking.")]
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        return [(ERROR, f"MLflow is not reachable at {uri} ({reason})", "Start it, open its port to the cluster's network, or correct --tracking.")]
+    return [(OK, f"MLflow answers at {uri}", "")]
+
+
+def mlflow_login() -> str:
+    """This machine's user and password for MLflow, where MLflow's client looks for them; nothing if there are none."""
+    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    if user and password:
+        return f"{user}:{password}"
+    file = configparser.ConfigParser(interpolation=None)
+    try:
+        file.read(Path("~/.mlflow/credentials").expanduser())
+        return f"{file['mlflow']['mlflow_tracking_username']}:{file['mlflow']['mlflow_tracking_password']}"
+    except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
+        return ""
+
+
+def _refused_by_mlflow(uri: str, host: str, error: urllib.error.HTTPError, *, has_login: bool, needs_login: bool) -> Line:
+    text = error.read(200).decode(errors="replace")
+    if error.code == 403 and "host header" in text.lower():
+        return ERROR, f"MLflow at {uri} refuses the Host header '{host}' (HTTP 403)", f"Start it with --allowed-hosts '{host}', or name it as it is allowed."
+    if error.code == 401 and not has_login:
+        what, remedy = f"MLflow at {uri} asks for a login", "Put it into ~/.mlflow/credentials of the head, mode 0600."
+        return (ERROR, f"{what}, and there is none", remedy) if needs_login else (OK, f"{what}, which only the head needs", "")
+    if error.code in (401, 403):
+        return ERROR, f"MLflow at {uri} refuses the login (HTTP {error.code})", "Correct ~/.mlflow/credentials, or MLFLOW_TRACKING_USERNAME and _PASSWORD."
+    return ERROR, f"what answers at {uri} is not MLflow, or is ill (HTTP {error.code})", "Correct --tracking, or look at the server's log."
+
+
+def storage(url: str) -> list[Line]:
+    """Put an object, put it again (which must be refused: a search's lock needs that), read, list and delete it."""
+    bucket, _, prefix = url.partition("://")[2].partition("/")
+    key = "/".join(filter(None, [prefix.strip("/"), f".check-{uuid.uuid4().hex}"]))
+    try:
+        import boto3.session
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        is_bare = ray_version() is None  # nothing of ours is there yet, which is said elsewhere
+        return [(UNCHECKED, "the bucket (boto3 is not there yet)", "") if is_bare else (ERROR, "boto3 is not installed", "Install it: pip install boto3.")]
+    step = "put"
+    try:
+        options = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2, "mode": "standard"})
+        session = boto3.session.Session()
+        client = session.client("s3", config=options, region_name=session.region_name or "us-east-1")
+        client.put_object(Bucket=bucket, Key=key, Body=b"probe", IfNoneMatch="*")
+        refuses = _refuses_a_second(client, bucket, key, ClientError)
+        step = "get"
+        is_same = client.get_object(Bucket=bucket, Key=key)["Body"].read() == b"probe"
+        step = "list"
+        listed = client.list_objects_v2(Bucket=bucket, Prefix=key).get("KeyCount")
+        step = "delete"
+        client.delete_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        where = client.meta.endpoint_url
+        return [_refused_by_s3(bucket, prefix, step, error.response, where, is_there=_is_there(client, bucket, ClientError))]
+    except (BotoCoreError, ValueError) as error:
+        return [_unreachable(url, type(error).__name__, str(error))]
+    if not refuses:
+        remedy = "Two drivers could take the same search: use a storage that honours If-None-Match."
+        return [(ERROR, f"bucket '{bucket}' takes a conditional put twice", remedy)]
+    if not is_same or not listed:
+        return [(ERROR, f"bucket '{bucket}' does not show what was just written to it", "Use a storage that is consistent.")]
+    return [(OK, f"bucket '{bucket}' is writable, readable and deletable, and refuses a second conditional put", "")]
+
+
+def _refuses_a_second(client: Any, bucket: str, key: str, failure: type[Exception]) -> bool:
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=b"second", IfNoneMatch="*")
+    except failure as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):  # type: ignore[attr-defined]
+            return True
+        raise
+    return False
+
+
+def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
+    """Whether a bucket of this name is known: to someone who may not write there, some servers only say that it is forbidden."""
+    try:
+        client.head_bucket(Bucket=bucket)
+    except failure as error:
+        return bool(error.response["ResponseMetadata"].get("HTTPStatusCode") != 404)  # type: ignore[attr-defined]
+    return True
+
+
+def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any], where: str, *, is_there: bool) -> Line:
+    code, status = response["Error"].get("Code", ""), response["ResponseMetadata"].get("HTTPStatusCode")
+    if code == "NoSuchBucket" or not is_there:
+        return ERROR, f"bucket '{bucket}' does not exist", "Create it, or correct --storage."
+    if code == "RequestTimeTooSkewed":
+        return ERROR, f"S3 at {where} refuses the machine's clock", "Set it by NTP."
+    if code in REFUSED_KEYS:
+        return ERROR, f"S3 at {where} refuses the credentials ({code})", "Renew them, or set AWS_ENDPOINT_URL to where they belong."
+    if status == 403:
+        place = bucket if step == "list" else "/".join(filter(None, [bucket, prefix.strip("/"), "*"]))
+        return ERROR, f"bucket '{bucket}' is not {CANNOT[step]} ({code})", f"Allow {PERMISSION[step]} on arn:aws:s3:::{place}."
+    return ERROR, f"bucket '{bucket}' is not {CANNOT[step]} ({code}, HTTP {status})", "Look at the storage's own log, and try again."
+
+
+def _unreachable(url: str, kind: str, text: str) -> Line:
+    if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
+        return ERROR, f"no AWS credentials for {url}", "Give the machine an instance profile, or the user ~/.aws/credentials."
+    return ERROR, f"S3 is not reachable for {url} ({text.rstrip('.')})", "Correct AWS_ENDPOINT_URL, or open the way to it."
+
+
+def _say(what: Any) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(what)}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Be a host: answer the one request that comes on stdin."""
+    _say("ready")
+    request = json.loads(sys.stdin.readline())
+    _say(time.time())
+    _say(look(request))
+
+
+if __name__ == "__main__":
+    main()
