@@ -1,4 +1,4 @@
-"""A place in an S3 bucket, or in what speaks S3's language. The only module of the product that calls boto3.
+"""A place in an S3 bucket, or in what speaks S3's language: where searches are kept.
 
 Credentials are found as boto3 finds them (environment, `~/.aws`, an instance's profile), on each machine for itself: none is sent.
 What a service refuses for a moment (503, time-outs, a lost connection) boto3 tries again with back-off, for half a minute; what it still

@@ -1,48 +1,20 @@
 """A search's runs in MLflow: a parent run, a child run a trial, below that one a fold, written from the journal's events. The only module that writes them."""
 
-import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from search.client import client_of
 from search.journal import Event
 from search.result import UNFINISHED, SearchResult, TrialResult
 from search.summary import markdown_summary
 from search.tracking_uri import sqlite_path
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 PRIMARY_METRIC = "best/val_accuracy"
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one `log_batch`."""
-
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
-"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have been carried out), and no model's requirements
-from a project that happens to lie in the working directory.
-"""
-
-
-def client_of(uri: str) -> "MlflowClient":
-    """MLflow's client in an environment that is set for it, silent but for errors. `MLFLOW_REGISTRY_URI` may name another place for models."""
-    os.environ.update(ENVIRONMENT)
-    from mlflow import MlflowClient
-
-    for logger in ("mlflow", "alembic"):
-        logging.getLogger(logger).setLevel(logging.ERROR)
-    return MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
 
 
 def experiment_title(facts: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import sqlite3
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cluster.errors import NotReady
+from search.client import ask
 from search.result import SearchResult
 from search.secrets import masked
 from trainables.errors import ConfigError, unknown
@@ -20,7 +22,8 @@ from trainables.errors import ConfigError, unknown
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-TRIES, TIMEOUT_S = 2, 3
+TRIES, TIMEOUT_S, LOGIN_TIMEOUT_S = 2, 3, 10
+HOST_REFUSED = "Invalid Host header"
 
 
 def uri_of(result: SearchResult, wanted: str | None) -> str:
@@ -33,7 +36,7 @@ def check_tracking(uri: str) -> None:
 
     Raises:
         ConfigError: a kind of URI that MLflow no longer takes.
-        NotReady: nothing answers, or the SQLite file's folder cannot be written.
+        NotReady: nothing answers, it wants another login or another name of its host, or the SQLite file's folder cannot be written.
     """
     try:
         parts = urlsplit(uri)
@@ -55,7 +58,8 @@ def check_tracking(uri: str) -> None:
             raise NotReady(f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking.")
         _open_sqlite(uri)
     elif kind in ("http", "https"):
-        _check(uri, lambda: _ask(uri))
+        _check(uri, lambda: _ask_health(uri))
+        _check(uri, lambda: _log_in(uri))
     elif address[0]:
         place = (address[0], address[1] or PORTS[kind])
         _check(uri, lambda: socket.create_connection(place, timeout=TIMEOUT_S).close())
@@ -83,16 +87,48 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
         try:
             return attempt()
         except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = str(getattr(error, "reason", error))
+            reason = masked(str(getattr(error, "reason", error)))[:300]
     raise NotReady(f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use --tracking sqlite:///mlflow.db.")
 
 
-def _ask(uri: str) -> None:
-    """Ask a server for its health. One that wants a login answers too: the credentials are MLflow's own business."""
+def _ask_health(uri: str) -> None:
+    """See whether a server is there, without a login."""
     parts = urlsplit(uri)
-    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    plain = urlunsplit(parts._replace(netloc=_host(uri)))
     try:
-        urllib.request.urlopen(plain.rstrip("/") + "/health", timeout=TIMEOUT_S).close()
+        urllib.request.urlopen(plain.rstrip("/") + "/health", timeout=TIMEOUT_S, context=_tls()).close()
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
             raise OSError(f"HTTP {error.code}") from error
+
+
+def _log_in(uri: str) -> None:
+    """See whether a server takes the login that MLflow's client sends it, before an hour of training finds out.
+
+    Raises:
+        NotReady: it does not, or it does not know the name by which it was called.
+    """
+    answer = ask(uri, LOGIN_TIMEOUT_S)
+    if answer.status == 403 and HOST_REFUSED in answer.text:
+        remedy = "Add it to the server's --allowed-hosts, or use an address that it allows."
+        raise NotReady(f"MLflow at {masked(uri)} refuses the Host header '{_host(uri)}' (403). {remedy}")
+    if answer.status in (401, 403):
+        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        raise NotReady(f"MLflow at {masked(uri)} refuses this login ({answer.status}). {remedy}")
+    if answer.status >= 400:
+        raise OSError(f"HTTP {answer.status}")
+
+
+def _host(uri: str) -> str:
+    """The host and port of an address, without the login in front of them."""
+    return urlsplit(uri).netloc.rpartition("@")[2]
+
+
+def _tls() -> ssl.SSLContext:
+    """What makes a server's certificate good, as MLflow is told by its own variables."""
+    own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    given = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
+    context = ssl.create_default_context(capath=given) if given and Path(given).is_dir() else ssl.create_default_context(cafile=given)
+    if not own and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

@@ -19,7 +19,7 @@ DOORS = {
     "pyarrow": {"cluster/storage.py"},
     "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
-    "mlflow": {"search/runs.py", "search/tracking.py", "search/registry.py", "search/served.py"},
+    "mlflow": {"search/client.py", "search/runs.py", "search/tracking.py", "search/registry.py", "search/served.py"},
     "ray.tune": {"search/seats.py", "search/trial.py", "search/tuning.py"},
     "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {

@@ -10,8 +10,9 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
+from search.client import ENVIRONMENT
 from search.journal import Event
-from search.runs import ENVIRONMENT, Runs
+from search.runs import Runs
 from search.tracking import EVERY_S
 from tests.bench.commands import Work, scratch, search
 from tests.bench.searches import PLAYED

@@ -1,7 +1,10 @@
 """The MLflow projection against a real SQLite store."""
 
+import base64
 import http.server
 import sqlite3
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -172,31 +175,81 @@ def test_training_does_not_wait_for_mlflow_and_its_error_is_told_once(experiment
     assert driver.result.outcome == "completed"
 
 
+class Answers(http.server.ThreadingHTTPServer):
+    """An HTTP server that answers with these codes, to who asks for its health and to all others."""
+
+    def __init__(self) -> None:
+        self.health, self.code = 200, 200
+        self.logins: list[str | None] = []
+        """What the others logged in with."""
+        answers = self
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if healthy := self.path == "/health":
+                    assert "Authorization" not in self.headers
+                else:
+                    answers.logins.append(self.headers["Authorization"])
+                self.send_response(answers.health if healthy else answers.code)
+                self.end_headers()
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.uri = f"http://127.0.0.1:{self.server_port}"
+
+
 @pytest.fixture
-def server() -> Iterator[tuple[str, list[int]]]:
-    """An HTTP server that answers with the code in the list."""
-    code = [200]
-
-    class Answer(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(code[0])
-            self.end_headers()
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{httpd.server_port}", code
-        httpd.shutdown()
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    """Such a server, asked by somebody who has no login yet."""
+    for name in ("USERNAME", "PASSWORD", "TOKEN"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Answers() as answers:
+        threading.Thread(target=answers.serve_forever, args=(0.05,), daemon=True).start()
+        yield answers
+        answers.shutdown()
 
 
-def test_a_server_that_answers_is_ready(server: tuple[str, list[int]]) -> None:
-    uri, code = server
-    for code[0] in (200, 401, 403):
-        check_tracking(uri)
-    code[0] = 500
+def test_a_server_that_answers_is_ready(server: Answers) -> None:
+    for server.health in (200, 401, 403):
+        check_tracking(server.uri)
+    server.health = 500
     with pytest.raises(NotReady, match="HTTP 500"):
+        check_tracking(server.uri)
+    server.health, server.code = 200, 503
+    with pytest.raises(NotReady, match=r"MLflow not reachable at .* \(HTTP 503\)"):
+        check_tracking(server.uri)
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_server_that_refuses_the_login_is_not_ready(server: Answers, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.code = code
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+    with pytest.raises(NotReady) as caught:
+        check_tracking(server.uri)
+    assert str(caught.value) == f"MLflow at {server.uri} refuses this login ({code}). {remedy}"
+    assert server.logins == [f"Basic {base64.b64encode(b'me:hunter2').decode()}"]
+
+
+def test_a_certificate_of_ones_own_is_taken_where_mlflow_is_told_of_it(server: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    words = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=me", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", "req", "-x509", *words, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    uri = server.uri.replace("http", "https")
+    with pytest.raises(NotReady, match="CERTIFICATE_VERIFY_FAILED"):
+        check_tracking(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
+    check_tracking(uri)
+    monkeypatch.delenv("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    monkeypatch.setenv("MLFLOW_TRACKING_INSECURE_TLS", "true")
+    with pytest.warns(match="Unverified HTTPS request"):
         check_tracking(uri)
 
 
@@ -223,8 +276,9 @@ def test_a_uri_that_is_none_is_refused(uri: str) -> None:
         check_tracking(uri)
 
 
-def test_a_login_in_the_uri_is_not_part_of_the_host(server: tuple[str, list[int]]) -> None:
-    check_tracking(server[0].replace("//", "//user:secret@"))
+def test_a_login_in_the_uri_is_not_part_of_the_host(server: Answers) -> None:
+    check_tracking(server.uri.replace("//", "//user:secret@"))
+    assert server.logins == [f"Basic {base64.b64encode(b'user:secret').decode()}"]
 
 
 def test_a_file_that_is_no_database_is_not_ready(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""MLflow's client: the environment it is used in, and what a server says to it. It reads its login from the environment (`MLFLOW_TRACKING_USERNAME`
+and `MLFLOW_TRACKING_PASSWORD`, or a token) or from `~/.mlflow/credentials`; nothing here keeps it.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have been carried out), no file past the server straight
+to a bucket that may be out of reach, and no model's requirements from a project that happens to lie in the working directory.
+"""
+
+QUESTION = "/api/2.0/mlflow/experiments/search"
+"""Answered from the database, to whoever may log in."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said: HTTP's status, and the beginning of the text."""
+
+    status: int
+    text: str
+
+
+def client_of(uri: str) -> "MlflowClient":
+    """MLflow's client in an environment that is set for it, silent but for errors. `MLFLOW_REGISTRY_URI` may name another place for models."""
+    os.environ.update(ENVIRONMENT)
+    from mlflow import MlflowClient
+
+    for logger in ("mlflow", "alembic"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    return MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+
+
+def ask(uri: str, timeout_s: float) -> Answer:
+    """What the server at an HTTP address answers to a small question that comes as all of MLflow's requests do: with the same login, certificates and
+    way through proxies.
+
+    Raises:
+        OSError: no answer.
+    """
+    os.environ.update(ENVIRONMENT)
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    send: Any = http_request
+    login: Any = get_default_host_creds
+    try:
+        said = send(login(uri), QUESTION, "GET", timeout=timeout_s, raise_on_status=False, params={"max_results": 1})
+    except MlflowException as error:
+        raise OSError(str(error.__context__ or error)) from error
+    return Answer(said.status_code, said.text[:500])

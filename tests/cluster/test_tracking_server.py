@@ -1,0 +1,294 @@
+"""The team's MLflow server, started by the very commands of `cluster/tracking/README.md`: real PostgreSQL, real S3, real logins.
+
+`compose.yaml` is looked at for its structure only: where these tests run, there is no Docker to hand it to. What it starts is the same `serve.sh`.
+"""
+
+import base64
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from search.journal import FILE_NAME, Event
+from tests.cluster.services import ASK, READY_S, S3, checked, free_ports, postgres, running, seaweedfs
+from tests.conftest import Command
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "cluster" / "tracking"
+OLD = ROOT / "tests" / "fixtures" / "search-v1"
+SECRETS = ("PGPASSWORD", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY")
+MUST_BE_SET = (*SECRETS, "MLFLOW_ARTIFACTS_DESTINATION")
+ADDRESS = "https://mlflow.example.com"
+QUESTION = "/api/2.0/mlflow/experiments/search"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server, the bucket behind it, what it logs, and who may log in."""
+
+    uri: str
+    bucket: S3
+    log: Path
+    people: Mapping[str, str]
+
+    def status(self, path: str = QUESTION, *, name: str = "", password: str = "", body: dict[str, Any] | None = None, **headers: str) -> int:
+        """What it answers to a question, as HTTP's status."""
+        login = {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()} if name else {}
+        data = json.dumps(body).encode() if body else None
+        question = self.uri + path + ("" if body else "?max_results=1")
+        try:
+            with urllib.request.urlopen(urllib.request.Request(question, data, {**login, "Content-Type": "application/json", **headers}), timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+
+def commands() -> list[str]:
+    """README's commands, a block at a time: the env file, the server, a new person."""
+    return re.findall(r"```sh\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
+
+
+def filled_in(text: str, values: Mapping[str, str]) -> str:
+    """An env file with these values, each of which it has a line for."""
+    names = [line.partition("=")[0] for line in text.splitlines()]
+    assert set(names) >= values.keys()
+    return "".join(f"{name}={values[name]}\n" if name in values else f"{line}\n" for name, line in zip(names, text.splitlines(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """README's plain commands, in a home of their own."""
+    home, place = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("project")
+    (place / "cluster").symlink_to(ROOT / "cluster")
+    write_file, start, add = commands()
+    port, people = free_ports(1)[0], {name: secrets.token_hex(8) for name in ("anna", "ben")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "PG"))}
+    environment = {**clean, "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with ExitStack() as stack:
+        bucket, database = stack.enter_context(seaweedfs(home)), urlsplit(stack.enter_context(postgres()))
+        values = {name: secrets.token_hex(24) for name in SECRETS} | {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.bucket}/mlflow"}
+        values |= {"PGHOST": str(database.hostname), "PGPORT": str(database.port), "PGPASSWORD": str(database.password), "MLFLOW_PORT": str(port)}
+        values |= {"TRACKING_ADDRESS": ADDRESS} | {name: value for name, value in bucket.environment.items() if name != "AWS_EC2_METADATA_DISABLED"}
+        subprocess.run(["sh", "-ec", write_file], cwd=place, env=environment, check=True, timeout=60)
+        file = home / "tracking.env"
+        file.write_text(filled_in(file.read_text(), values))
+        log, uri = home / "mlflow.log", f"http://127.0.0.1:{port}"
+        process = stack.enter_context(
+            running(["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-ec", f"trap : TERM; cd {place}\n{start}"], log)
+        )
+        checked(process, (), ASK, f"{uri}/health", READY_S, log=log)
+        # In a session of its own it has no terminal, and asks its input.
+        asked = subprocess.run(
+            ["sh", "-ec", add],
+            cwd=place,
+            env=environment,
+            input=f"anna\n{people['anna']}\n",
+            capture_output=True,
+            text=True,
+            timeout=READY_S,
+            start_new_session=True,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr
+        made = Server(uri, bucket, log, people)
+        ben = {"username": "ben", "password": people["ben"]}
+        assert made.status("/api/2.0/mlflow/users/create", name="admin", password=values["MLFLOW_AUTH_ADMIN_PASSWORD"], body=ben) == 200
+        yield made
+        assert not any(secret in log.read_text(errors="replace") for secret in (*(values[name] for name in SECRETS), *people.values()))
+
+
+@pytest.fixture
+def log_in(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Anna's login in the environment, where nothing else of a login is; returns it."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AWS_"))]:
+        monkeypatch.delenv(name)
+    login = {"HOME": str(tmp_path), "MLFLOW_TRACKING_USERNAME": "anna", "MLFLOW_TRACKING_PASSWORD": server.people["anna"]}
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
+    return login
+
+
+@pytest.mark.slow
+def test_only_who_logs_in_is_answered_and_only_under_the_servers_own_names(server: Server) -> None:
+    anna = {"name": "anna", "password": server.people["anna"]}
+    assert server.status() == 401
+    assert server.status(name="anna", password="not hers") == 401
+    assert server.status(name="admin", password="password1234") == 401
+    assert server.status(**anna) == 200
+    assert server.status(**anna, Host="mlflow.example.com") == 200
+    assert server.status(**anna, Host="evil.example.com") == 403
+    question = {"max_results": 1}
+    assert server.status(**anna, body=question, Origin=ADDRESS) == 200
+    assert server.status(**anna, body=question, Origin="https://evil.example.com") == 403
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("host", "name", "line"),
+    [
+        ("127.0.0.1", "ben", "refuses this login (401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
+        ("127.1", "anna", "refuses the Host header '127.1:PORT' (403). Add it to the server's --allowed-hosts, or use an address that it allows."),
+    ],
+    ids=["somebody else's password", "another name of the host"],
+)
+def test_what_the_server_refuses_is_one_line_before_anything_starts(
+    server: Server, log_in: Mapping[str, str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, name: str, line: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+    uri = server.uri.replace("127.0.0.1", host)
+    done = command("search.run", "--space", "smoke", "--tracking", uri)
+    assert done.stderr == f"error: MLflow at {uri} {line.replace('PORT', uri.rpartition(':')[2])}\n"
+    assert (done.returncode, done.stdout) == (4, "")
+    assert not (tmp_path / "searches").exists()
+
+
+def recorded(folder: Path, name: str, accuracy: float) -> None:
+    """A search of this name, whose every accuracy is this one, with a checkpoint and a page that are to be kept."""
+    shutil.copytree(OLD, folder)
+    (folder / "report.html").write_text(f"<p>{name}</p>")
+    events = [Event.from_line(line) for line in (OLD / FILE_NAME).read_text().splitlines()]
+    for event in events:
+        if event.kind == "started":
+            event.data.update(name=name, id=f"id-{name}")
+        elif event.kind == "epoch":
+            event.data["metrics"]["val/accuracy"] = accuracy
+    last = events[-1]
+    kept = [("t0001", "trials/t0001/epoch-0006", "checkpoint"), ("", "report.html", "")]
+    more = [{"trial": trial, "file": file, "path": path} for trial, file, path in kept]
+    events += [Event(last.number + number, last.time_ms + number, "evidence", data) for number, data in enumerate(more, 1)]
+    (folder / FILE_NAME).write_text("".join(event.to_line() for event in events))
+
+
+def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
+    """See that a search's runs are its own, whole; return its parent run."""
+    parents = [run for run in runs if run.data.tags["search.role"] == "search"]
+    assert len(parents) == 1
+    trials = {run.data.tags["search.trial"]: run for run in runs if run.data.tags["search.role"] == "trial"}
+    assert len(runs) == 1 + len(trials)
+    for name, epochs in (("t0001", 6), ("t0002", 3)):
+        assert trials[name].data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        points = client.get_metric_history(trials[name].info.run_id, "val/accuracy")
+        assert [(point.step, point.value) for point in points] == [(step, accuracy) for step in range(1, epochs + 1)]
+    return parents[0]
+
+
+@pytest.mark.slow
+def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_bucket(
+    server: Server, log_in: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anna logs in by her environment, Ben by a file in his home; neither has a key for S3, or goes there, however large a file is said to be."""
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
+    figures = {"anna": 0.25, "ben": 0.75}
+    home = tmp_path / "ben"
+    (home / ".mlflow").mkdir(parents=True)
+    (home / ".mlflow" / "credentials").write_text(
+        f"[mlflow]\nmlflow_tracking_username = ben\nmlflow_tracking_password = {server.people['ben']}\n", encoding="utf-8"
+    )
+    without = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
+    environments = {"anna": {**without, **log_in}, "ben": {**without, "HOME": str(home)}}
+    for name, accuracy in figures.items():
+        recorded(tmp_path / "searches" / name, name, accuracy)
+    writing = [
+        subprocess.Popen(
+            [sys.executable, "-m", "search.sync", name, "--storage", tmp_path / "searches", "--tracking", server.uri],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name, environment in environments.items()
+    ]
+    said = [process.communicate(timeout=300)[0] for process in writing]
+    assert [process.returncode for process in writing] == [0, 0], said
+    assert "/mpu/" not in server.log.read_text(errors="replace")
+
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("smoke-digits")
+    found = list(client.search_runs([experiment.experiment_id]))
+    mine = boto3.client("s3", endpoint_url=server.bucket.endpoint, aws_access_key_id=server.bucket.key, aws_secret_access_key=server.bucket.secret)
+    keys = {one["Key"] for one in mine.list_objects_v2(Bucket=server.bucket.bucket, Prefix="mlflow/")["Contents"]}
+    for name, accuracy in figures.items():
+        runs = [run for run in found if run.data.tags["search.id"] == f"id-{name}"]
+        parent = check_runs(client, runs, accuracy)
+        trained = next(run for run in runs if run.data.tags.get("search.trial") == "t0001")
+        assert f"mlflow/{experiment.experiment_id}/{trained.info.run_id}/artifacts/checkpoint/model.safetensors" in keys
+        assert Path(client.download_artifacts(parent.info.run_id, "report.html", str(tmp_path / name))).read_text() == f"<p>{name}</p>"
+    assert len({run.data.tags["search.id"] for run in found}) == 2
+
+    written = [*said, json.dumps([run.to_dictionary() for run in found])] + [
+        path.read_text(errors="replace") for path in (tmp_path / "searches").rglob("*") if path.is_file()
+    ]
+    assert not any(password in text for password in server.people.values() for text in written)
+
+
+@pytest.mark.parametrize("name", MUST_BE_SET)
+def test_without_a_secret_the_server_does_not_start(name: str) -> None:
+    values = {"PGHOST": "localhost", **dict.fromkeys(MUST_BE_SET, "x"), name: "", "PATH": os.environ["PATH"]}
+    done = subprocess.run(["sh", FOLDER / "serve.sh"], env=values, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert f"{name}: is empty. Set" in done.stderr
+
+
+def test_the_example_has_a_line_for_all_that_is_set_and_no_secret() -> None:
+    lines = [line for line in (FOLDER / "env.example").read_text().splitlines() if line and not line.startswith("#")]
+    example = dict(line.split("=", 1) for line in lines)
+    assert not [name for name in (*MUST_BE_SET, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if example[name]]
+    asked = re.findall(r"\$\{(\w+)", (FOLDER / "compose.yaml").read_text())
+    assert set(asked) <= example.keys()
+
+
+def compose() -> dict[str, Any]:
+    """compose.yaml, as YAML."""
+    read: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+    return read
+
+
+def test_the_containers_keep_postgresql_to_themselves_and_mlflow_to_this_machine() -> None:
+    services = compose()["services"]
+    assert services.keys() == {"postgres", "mlflow", "caddy"}
+    assert "ports" not in services["postgres"]
+    assert services["postgres"]["networks"] == ["database"]
+    assert compose()["networks"]["database"] == {"internal": True}
+    assert services["mlflow"]["ports"] == ["127.0.0.1:${MLFLOW_PORT:-5000}:5000"]
+    assert services["caddy"]["profiles"] == ["tls"]
+    assert services["mlflow"]["command"] == ["sh", "/tracking/serve.sh"]
+    assert services["mlflow"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+
+
+def test_the_containers_images_are_pinned_and_their_health_is_looked_after() -> None:
+    for service in compose()["services"].values():
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-full)?", service["image"])
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        assert service["restart"] == "unless-stopped"
+        for name in service.get("volumes", []):
+            source = name.partition(":")[0]
+            assert (FOLDER / source).exists() if source.startswith(".") else source in compose()["volumes"]
+
+
+def test_the_containers_secrets_must_be_set_and_are_never_in_the_file() -> None:
+    """What a variable is called says whether it is secret; its value is then a reference that fails while it is empty."""
+    found = {name for service in compose()["services"].values() for name in service["environment"]}
+    assert {*MUST_BE_SET, "POSTGRES_PASSWORD"} <= found
+    for service in compose()["services"].values():
+        for name, value in service["environment"].items():
+            if name in MUST_BE_SET or re.search(r"PASSWORD|SECRET", name):
+                assert re.fullmatch(r"\$\{\w+:\?is empty\. .*\}" if not name.startswith("AWS_") else r"\$\{\w+:-\}", value), name
