@@ -13,7 +13,7 @@ from cluster.cli import Parser, file_argument, guarded, say
 from cluster.errors import NotReady
 
 STOP_S, CLOUD_S = 180, 1800
-STILL_THERE = "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
+STILL_THERE = "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
 """The brackets keep the command from finding itself."""
 
 
@@ -58,7 +58,7 @@ def stop_hosts(at: definition.Definition) -> None:
         elif found.stdout.strip() == "yes":
             problems.append(f"Ray still runs on {host}. Try again, or stop it there: {stop_command(at.content, 'worker')} --force")
         else:
-            problems.append(f"{host} is not reached ({ssh.reason(found)}); Ray may still run there. Try again once it is.")
+            problems.append(f"{host} cannot be asked ({ssh.reason(found)}); Ray may still run there. Try again once it is.")
     if problems:
         raise NotReady("\n".join(problems))
 
