@@ -13,7 +13,10 @@ from cluster.cli import Parser, file_argument, guarded, say
 from cluster.errors import NotReady
 
 STOP_S, CLOUD_S = 180, 1800
-STILL_THERE = "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
+STILL_THERE = (
+    "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; "
+    "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
+)
 """The brackets keep the command from finding itself."""
 
 
