@@ -1,5 +1,6 @@
 """What the README says is so: its commands are understood, its links lead somewhere, its code runs."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -12,6 +13,7 @@ from search.space import SearchSpace
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = sorted({line.strip().partition("  #")[0].strip() for line in README.splitlines() if line.startswith("    python -m ")})
+CLUSTERS = [command for command in COMMANDS if command.startswith("python -m cluster.")]
 RUNS = [command for command in COMMANDS if command.startswith("python -m search.run")]
 
 
@@ -29,7 +31,28 @@ def test_every_run_command_is_checked() -> None:
     assert len(RUNS) >= 9
     selects = {"select NAME", "select NAME --top 3 --seeds 10"}
     others = selects | {"promote NAME", "promote NAME --onnx", "report NAME", "resume NAME", "status NAME", "sync NAME", "why NAME t0007"}
-    assert set(COMMANDS) - set(RUNS) == {f"python -m search.{words}" for words in others}
+    others |= {"report first --storage s3://bucket/searches"}
+    assert set(COMMANDS) - set(RUNS) - set(CLUSTERS) == {f"python -m search.{words}" for words in others}
+
+
+def test_a_cluster_is_ten_commands_away() -> None:
+    """`tests/cluster/test_onprem.py` runs them on real hosts."""
+    section = README.partition("## On a cluster\n")[2].partition("\n    pip install")[2].partition("\n\n")[0]
+    assert [word for word in ("up", "check", "submit", "status", "down") if f"cluster.{word} " not in section] == []
+    assert len(section.splitlines()) <= 10
+
+
+@pytest.mark.parametrize("command", CLUSTERS)
+def test_a_cluster_s_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command.partition(" -- ")[0])[2:]
+    module = importlib.import_module(words[0])
+    assert (ROOT / words[1]).exists()
+    getattr(module, "arguments", module.parser().parse_args)(
+        [*words[1:], "--", *shlex.split(command.partition(" -- ")[2])][: None if " -- " in command else -1]
+    )
+    if inner := command.partition(" -- ")[2]:
+        monkeypatch.chdir(tmp_path)
+        assert experiment_of(arguments(shlex.split(inner)[3:])).name == "first"
 
 
 def block(language: str, text: str = "") -> str:
