@@ -13,7 +13,10 @@ from cluster.cli import Parser, file_argument, guarded, say
 from cluster.errors import NotReady
 
 STOP_S, CLOUD_S = 180, 1800
-STILL_THERE = "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
+STILL_THERE = (
+    "command -v pgrep >/dev/null || { echo pgrep is missing there >&2; exit 1; }; "
+    "pgrep -u $(id -u) -f '[/](raylet|gcs_server)( |$)' >/dev/null && echo yes || echo no"
+)
 """The brackets keep the command from finding itself."""
 
 
@@ -48,10 +51,9 @@ def stop_hosts(at: definition.Definition) -> None:
     """
     forget = f"rm -f /tmp/ray/cluster-{at.name}.state /tmp/ray/cluster-{at.name}.lock"
     with ThreadPoolExecutor() as pool:
-        head = pool.submit(ssh.run, at, at.head, f"{stop_command(at.content, 'head')}; {forget}", STOP_S)
+        pool.submit(ray_down, at, STOP_S)  # keeps Ray's own books in order
+        pool.submit(ssh.run, at, at.head, f"{stop_command(at.content, 'head')}; {forget}", STOP_S)
         ssh.run_on(at, at.workers, stop_command(at.content, "worker"), STOP_S)
-        head.result()
-    ray_down(at, STOP_S)
     problems = []
     for host, found in ssh.run_on(at, at.hosts, STILL_THERE).items():
         if found.stdout.strip() == "no":
@@ -59,7 +61,7 @@ def stop_hosts(at: definition.Definition) -> None:
         elif found.stdout.strip() == "yes":
             problems.append(f"Ray still runs on {host}. Try again, or stop it there: {stop_command(at.content, 'worker')} --force")
         else:
-            problems.append(f"{host} is not reached ({ssh.reason(found)}); Ray may still run there. Try again once it is.")
+            problems.append(f"{host} cannot be asked ({ssh.reason(found)}); Ray may still run there. Try again once it is.")
     if problems:
         raise NotReady("\n".join(problems))
 

@@ -29,7 +29,7 @@ class Jobs:
         from ray.job_submission import JobSubmissionClient
 
         self._client: Any = _heard(lambda: JobSubmissionClient(url))
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
     def submit(self, entrypoint: str, folder: Path, environment: dict[str, str]) -> str:

@@ -81,7 +81,7 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
             assert process.stderr is not None
             if process.stdout.readline().strip() != "open":
                 said = (process.stderr.read().strip().splitlines() or ["no answer"])[-1]
-                raise NotReady(f"the head {at.head} is not reached by ssh as {at.user} ({said}). Try: {' '.join(words(at, at.head))}")
+                raise NotReady(f"the head {at.head} is not reached by ssh as {at.user} ({said}). Try: ssh -i {at.key} {at.user}@{at.head}")
             yield
         finally:
             process.terminate()

@@ -68,14 +68,18 @@ def reconnected(at: Definition, job: str, seen: int) -> int:
     """
     say("the connection broke; the job goes on without it. Trying again...")
     end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        try:
-            with ssh.tunnel(at) as url:
-                seen, how = followed(Jobs(url), job, seen)
-            if how is not None:
-                return how
-        except NotReady:
-            time.sleep(5)
+    try:
+        while time.monotonic() < end:
+            try:
+                with ssh.tunnel(at) as url:
+                    seen, how = followed(Jobs(url), job, seen)
+                if how is not None:
+                    return how
+            except NotReady:
+                time.sleep(5)
+    except KeyboardInterrupt:
+        say(f"job {job} was not reached, and may go on. See: python -m cluster.status {ssh.relative_to_here(at.path)}")
+        return INTERRUPTED
     raise NotReady(f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. See: python -m cluster.status {at.path}")
 
 

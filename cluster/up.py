@@ -47,14 +47,17 @@ def check_hosts(at: definition.Definition) -> None:
     """See that each host lets us in, before Ray tries for minutes.
 
     Raises:
-        NotReady: some do not; each is named with the reason.
+        NotReady: the head does not, or too few workers do; each is named with the reason.
     """
     say(f"asking {len(at.hosts)} hosts for ssh and rsync")
     done = ssh.run_on(at, at.hosts, "command -v rsync >/dev/null || echo missing")
-    problems = [f"{host} is not reached by ssh as {at.user} with {at.key} ({ssh.reason(one)})." for host, one in done.items() if one.returncode]
-    problems += [f"{host} has no rsync. Install it there." for host, one in done.items() if not one.returncode and one.stdout.strip()]
-    if problems:
-        raise NotReady("\n".join(problems))
+    problems = {host: f"{host} is not reached by ssh as {at.user} with {at.key} ({ssh.reason(one)})." for host, one in done.items() if one.returncode}
+    problems |= {host: f"{host} has no rsync. Install it there." for host, one in done.items() if not one.returncode and one.stdout.strip()}
+    if at.head in problems or len(at.workers) - len(problems) < at.least_workers:
+        hint = "A cluster starts without some of its workers if the file says so: min_workers."
+        raise NotReady("\n".join([*problems.values(), *([hint] if at.head not in problems else [])]))
+    for problem in problems.values():
+        say(f"  {problem} It may join later.")
 
 
 def refuse_to_interrupt(at: definition.Definition) -> None:

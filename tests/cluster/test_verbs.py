@@ -244,6 +244,30 @@ def test_a_cluster_is_told_in_plain_words() -> None:
     assert last.startswith("job raysubmit_x  running since ")
 
 
+class Answers:
+    """Hosts that ssh reaches, or does not."""
+
+    def __init__(self, *lost: str) -> None:
+        self.lost = lost
+
+    def __call__(self, at: definition.Definition, hosts: tuple[str, ...], command: str) -> dict[str, "subprocess.CompletedProcess[str]"]:
+        """What each said."""
+        return {host: subprocess.CompletedProcess([], 255 * (host in self.lost), "", "No route to host") for host in hosts}
+
+
+def test_a_host_that_is_not_reached_is_named_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(up.ssh, "run_on", Answers("192.168.1.12"))
+    with pytest.raises(NotReady, match=r"^192\.168\.1\.12 is not reached by ssh as ubuntu with .*/\.ssh/cluster \(No route to host\)\."):
+        up.check_hosts(definition.read(FILE))
+    up.check_hosts(definition.read(changed(tmp_path, min_workers=1)))
+    assert "192.168.1.12 is not reached" in capsys.readouterr().out
+    monkeypatch.setattr(up.ssh, "run_on", Answers("192.168.1.10"))
+    with pytest.raises(NotReady, match=r"^192\.168\.1\.10 is not reached"):
+        up.check_hosts(definition.read(changed(tmp_path, min_workers=1)))
+
+
 def test_rays_own_words_are_made_plain() -> None:
     assert up.plain("\x1b[31m!!! Failed to setup head node. !!!\x1b[0m\n") == "Failed to setup head node."
     assert up.plain("----------\n") == ""
