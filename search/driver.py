@@ -21,9 +21,10 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.models.registry import MODELS
 
-RETRIES = {"lost": 8, "hung": 2, "memory": 1, "error": 0}
-"""How often a trial is tried again after a failure of each kind: its process or node was lost; it made no step for too long; it ran out
-of memory; its own code raised. Divergence is an outcome, not a failure to be tried again, and storage that refuses is waited for.
+RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
+"""How often a trial is tried again after a failure of each kind: its machine is about to be taken away, and it left after an epoch; its process or
+node was lost; it made no step for too long; it ran out of memory; its own code raised. Divergence is an outcome, not a failure to be tried again, and
+storage that refuses is waited for.
 """
 
 

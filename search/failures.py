@@ -10,6 +10,8 @@ from search.journal import JournalError
 from search.secrets import masked
 
 LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
+LEAVES = "NodeLeaves"
+"""The error, by name, of a trial that leaves its node after an epoch."""
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Ray's words when its memory monitor has killed a process."""
 PEER_GONE = re.compile(r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout|connection refused", re.IGNORECASE)
@@ -17,8 +19,10 @@ PEER_GONE = re.compile(r"connection (reset|closed) by peer|broken pipe|remote pr
 
 
 def kind_of(error: Any) -> str:
-    """`memory`, `lost` or `error`."""
+    """`moved`, `memory`, `lost` or `error`."""
     causes = list(_causes(error))
+    if any(type(cause).__name__ == LEAVES for cause in causes):
+        return "moved"
     if killed_for_memory(error) or any(isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" for cause in causes):
         return "memory"
     if any(isinstance(cause, LOST) and not getattr(cause, "actor_init_failed", False) for cause in causes):
@@ -40,6 +44,8 @@ def last_line(error: Any) -> str:
 
 def reason_of(error: Any, kind: str) -> str:
     """The failure in one line."""
+    if kind == "moved":
+        return "its machine is about to be taken away; it goes on elsewhere from this epoch"
     if killed_for_memory(error):
         return "its process was killed because the machine ran low on memory"
     return "its process or its node was lost" if kind == "lost" else last_line(error)

@@ -12,7 +12,7 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     stopped    trial, epoch, by, reason, and what the decision rests on
     waiting    trial, epoch, reason: its storage refuses, it tries again
     paused     trial, reason: the search was interrupted; a resume goes on with it
-    retried    trial, kind (lost, hung, memory), reason
+    retried    trial, kind (moved, lost, hung, memory), reason
     ended      trial, outcome (completed, stopped, diverged, failed), reason; of a failure also its kind
     evaluated  trial, epoch (its best), val (the evaluation on the validation part, without the curves), cost (of using it)
     unevaluated  reasons: for each reason why an evaluation failed or was left out, the trials

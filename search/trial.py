@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
+from cluster.spot import leaving
 from cluster.storage import Bucket
 from search.home import mirror_of
 from trainables.config import TrialConfig
@@ -81,6 +82,20 @@ def _keep(job: Job, name: str, found: dict[str, Any]) -> None:
     file = Path(job["folder"]) / "evidence" / name
     file.parent.mkdir(exist_ok=True)
     write_whole(file, json.dumps(found))
+
+
+class NodeLeaves(RuntimeError):
+    """The machine is about to be taken away; its trials are to go on elsewhere."""
+
+
+def _refuse_if_node_leaves() -> None:
+    """Between two epochs, with all so far saved.
+
+    Raises:
+        NodeLeaves: this node is drained.
+    """
+    if ray.get_runtime_context().get_node_id() in leaving():
+        raise NodeLeaves("its machine is about to be taken away")
 
 
 def _end_beyond_repair(error: BaseException) -> None:
@@ -228,8 +243,10 @@ class TrialWorker(Process):
     It has the methods that Tune calls on a trainable of its class API. By inheritance it is none: to import Tune would cost each process a second.
     """
 
-    def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
+    def __init__(self, *, device: str, threads: int, gpus: float = 0, moves: bool = False) -> None:
+        """With `moves`, trials are given back when the node is drained."""
         super().__init__(device=device, threads=threads, gpus=gpus)
+        self._moves = moves
         self._job: Job = {}
         self._reports: Iterator[Report] | None = None
         self._broken = False
@@ -250,6 +267,8 @@ class TrialWorker(Process):
     def train(self) -> dict[str, Any]:
         """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
         self._broken = True
+        if self._moves:
+            _refuse_if_node_leaves()
         self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
         report = next(self._reports)
         self._broken = False
@@ -294,10 +313,11 @@ class TrialWorker(Process):
 class FusedWorker(Process):
     """Trains several trials at once, those of one shape as one network. Each has a place here, and a thread while it trains."""
 
-    def __init__(self, *, device: str, threads: int, dataset: Dataset, gpus: float = 0) -> None:
+    def __init__(self, *, device: str, threads: int, dataset: Dataset, gpus: float = 0, moves: bool = False) -> None:
         from trainables.together import Together
 
         super().__init__(device=device, threads=threads, gpus=gpus)
+        self._moves = moves
         self._together, self._dataset = Together(), dataset
         self._jobs: dict[str, Job] = {}
         self._reports: dict[str, Iterator[Report]] = {}
@@ -317,6 +337,8 @@ class FusedWorker(Process):
         if place not in self._reports:
             self._reports[place] = begin(self._run, job, self._dataset, self._device, self._together)
         try:
+            if self._moves:
+                _refuse_if_node_leaves()
             report = next(self._reports[place])
         except BaseException as error:
             _end_beyond_repair(error)

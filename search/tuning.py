@@ -146,7 +146,7 @@ class DriverCallback(Unpickled, tune.Callback):
             self.driver.fail(name, "hung", hung)
             return
         kind = self._kind(error)
-        traceback = "" if killed_for_memory(error) else self._keep_traceback(trial, masked(COLOURS.sub("", str(error))))
+        traceback = "" if kind == "moved" or killed_for_memory(error) else self._keep_traceback(trial, masked(COLOURS.sub("", str(error))))
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _kind(self, error: Any) -> str:

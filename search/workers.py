@@ -185,12 +185,17 @@ class Workers:
             worker.release.remote()
         self.shared, self.idle, self.kept, self.kept_on, self.claimed = [], [], [], [], []
 
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What each worker is told. On a cluster a machine may be taken away with notice."""
+        return {"device": self.device, "threads": self.threads, "moves": not self.is_local}
+
     def _new(self, **options: Any) -> Worker:
-        return ray.remote(TrialWorker).options(**options).remote(device=self.device, threads=self.threads, gpus=options.get("num_gpus") or 0)
+        return ray.remote(TrialWorker).options(**options).remote(**self._about, gpus=options.get("num_gpus") or 0)
 
     def _new_shared(self) -> "Shared":
         process = ray.remote(FusedWorker).options(num_cpus=self.demand.cpus, num_gpus=self.demand.gpus, max_concurrency=self.members + SPARE_THREADS)
-        return Shared(process.remote(device=self.device, threads=self.threads, dataset=self.dataset, gpus=self.demand.gpus))
+        return Shared(process.remote(**self._about, dataset=self.dataset, gpus=self.demand.gpus))
 
     def _place(self, job: Job) -> "Member":
         """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced, on a cluster

@@ -213,3 +213,33 @@ def test_a_folder_that_one_node_does_not_see_is_refused(played: Played) -> None:
         assert line.startswith(f"error: storage '{storage}' is not shared: node ")
         assert line.endswith("does not see it. A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all nodes mount under this path.")
     assert [path.name for path in storage.iterdir()] == ["first"]
+
+
+DRAIN = """
+import sys, time, ray
+from ray._raylet import GcsClient
+from ray.core.generated import autoscaler_pb2
+ray.init(sys.argv[1], log_to_driver=False)
+(node,) = (one["NodeID"] for one in ray.nodes() if one["Alive"] and one["Resources"].get("away"))
+print(GcsClient(address=sys.argv[1]).drain_node(node, autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, "notice", int((time.time() + 120) * 1000)))
+"""
+
+
+def test_a_node_that_is_about_to_be_taken_away_loses_its_trial_after_an_epoch(headless: Played) -> None:
+    """As after a spot notice: the trial that trains there goes on elsewhere, and no epoch is trained twice."""
+    headless.join(0)
+    going = headless.join(1, "--resources", '{"away": 1}')
+    search = headless.search("s", "--concurrency", "1", environment=headless.cluster.environment)
+    search.wait_for_event("epoch")
+    headless.join(1)
+    own = {**os.environ, **headless.cluster.environment}
+    done = subprocess.run([sys.executable, "-c", DRAIN, headless.cluster.address], env=own, cwd=headless.folder, capture_output=True, text=True, check=False)
+    assert "True" in done.stdout, done.stderr
+    search.wait_for_event("retried", kind="moved")
+    headless.epochs_take(FAST)
+    headless.cluster.lose(going)
+    ended = search.finish()
+    assert ended.code == 0, ended.err
+    assert [event["kind"] for event in search.events("retried")] == ["moved"]
+    trained = [(line["trial"], line["epoch"]) for line in headless.nodes.truth()]
+    assert len(trained) == len(set(trained)) == 27

@@ -6,6 +6,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from search.failures import innermost, kind_of
 from search.journal import Unwritten
+from search.trial import NodeLeaves
 
 RESET = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:25481: Connection reset by peer. GLHF!")
 DIED = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
@@ -32,6 +33,11 @@ def test_a_worker_that_raises_fails_its_trial_also_when_its_peer_is_cut_off_by_i
 
 def test_a_worker_without_memory_is_of_memory() -> None:
     assert kind_of(of_workers(RESET, MemoryError("out of memory"))) == "memory"
+
+
+def test_a_trial_that_leaves_its_node_has_moved() -> None:
+    error = ray.exceptions.RayTaskError("train", "a traceback", NodeLeaves("its machine is about to be taken away")).as_instanceof_cause()
+    assert kind_of(error) == "moved"
 
 
 def test_a_connection_that_a_single_process_loses_is_an_error() -> None:
