@@ -5,7 +5,6 @@ not ready, safe to try again · 5 a person must decide · 130 and 143 stopped by
 """
 
 import argparse
-import re
 import signal
 import sys
 import tempfile
@@ -16,15 +15,9 @@ from types import FrameType
 from typing import NoReturn
 
 from cluster.errors import Mistake, NotReady, Refused
+from cluster.secrets import masked
 
 BUG, USAGE, NOT_READY, REFUSED = 1, 2, 4, 5
-
-SECRET_NAME = re.compile(r"passw(or)?d|pwd|secret|(api|access|private)[_-]?key|credential|(?<![a-z])token(?![a-z])", re.IGNORECASE)
-SECRET_TEXT = re.compile(
-    r"(?<=://)[^@\s/]*:[^@\s]*(?=@)"  # a password in a URI
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_\w{36}|\bgithub_pat_\w{22}|\bglpat-[\w-]{20}|\bhf_[A-Za-z0-9]{30}|\bxox[abeoprs]-[\w-]{10}"
-    r"|\bsk-[\w-]{20}|\beyJ[\w-]{10,}\.[\w-]{10,}\S*|-----BEGIN [A-Z ]*PRIVATE KEY\S*"
-)
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,11 +40,6 @@ def file_argument(parser: argparse.ArgumentParser) -> None:
 def say(text: str) -> None:
     """One line for whoever waits."""
     print(masked(text), flush=True)
-
-
-def masked(text: str) -> str:
-    """The text with what looks like a credential as `***`."""
-    return SECRET_TEXT.sub("***", text)
 
 
 def error_line(text: str) -> str:

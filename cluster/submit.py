@@ -16,10 +16,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster import definition, ssh
-from cluster.cli import NOT_READY, SECRET_NAME, Parser, complain, file_argument, guarded, masked, say
+from cluster.cli import NOT_READY, Parser, complain, file_argument, guarded, say
 from cluster.definition import Definition
 from cluster.errors import Mistake, NotReady
 from cluster.jobs import Jobs
+from cluster.secrets import KEY, masked
 
 PACKAGES = ("search", "trainables", "cluster")
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -121,7 +122,7 @@ def environment_of(given: Sequence[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise Mistake(f"--env takes NAME=VALUE (got '{masked(name)}').")
-        if SECRET_NAME.search(name) or masked(value) != value:
+        if KEY.search(name) or masked(value) != value:
             raise Mistake(f"--env {name} looks like a credential, which all who see the jobs would read. Put it on the hosts: ~/.aws/credentials, or a role.")
         found[name] = value
     return found

@@ -18,11 +18,11 @@ from types import FrameType
 from typing import NoReturn
 
 from cluster.errors import NotReady
+from cluster.secrets import masked
 from cluster.storage import StorageError
 from search.home import storage
 from search.journal import DamagedJournal, JournalError, TakenOver
 from search.lease import Held
-from search.secrets import masked
 from search.terminal import error_line
 from trainables.errors import ConfigError, Unavailable
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from cluster.resources import Demand
+from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
 from search.home import TRIALS, Home, Storage, home
 from search.schedulers.registry import SCHEDULERS
-from search.secrets import masked
 from search.space import Choice, Params, SearchSpace
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset

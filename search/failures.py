@@ -6,8 +6,8 @@ from typing import Any
 
 import ray.exceptions
 
+from cluster.secrets import masked
 from search.journal import JournalError
-from search.secrets import masked
 
 LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
 LEAVES = "NodeLeaves"

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.secrets import masked
 from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
 from search.home import Home, Storage, home
 from search.lease import Held
 from search.registry import Registered, Registry, check_name
 from search.result import SearchResult, TrialResult
-from search.secrets import masked, refuse, refuse_in_uri
+from search.secrets import refuse, refuse_in_uri
 from search.summary import checkpoint_of, figure_text, param_text, source_text
 from search.terminal import Terminal, say
 from search.tracking_uri import check_tracking, uri_of

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cluster.errors import NotReady
+from cluster.secrets import masked
 from search.client import client_of
 from search.home import Storage
 from search.result import SearchResult
 from search.runs import experiment_title
-from search.secrets import masked
 from search.tracking import troubles
 from search.words import verb_for
 from trainables.errors import ConfigError

@@ -16,6 +16,7 @@ from uuid import uuid4
 from rich.console import Console
 
 from cluster.errors import NotReady
+from cluster.secrets import masked
 from cluster.session import session
 from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused, heed_signals, stop
 from search.display import Display
@@ -27,7 +28,6 @@ from search.limit import limited
 from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
 from search.result import STUDY, SearchResult
-from search.secrets import masked
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, error_line, say
 from search.tracking import PATIENCE_S, Tracker

@@ -1,22 +1,7 @@
 """Credentials belong neither into commands nor into configs nor into records: what looks like one is refused and never repeated."""
 
-import re
-
+from cluster.secrets import KEY, masked
 from trainables.errors import ConfigError
-
-KEY = re.compile(r"passw(or)?d|secret|(api|access|private)[_-]?key|credential|(?<![a-z])token(?![a-z])", re.IGNORECASE)
-"""Found in the names of keys that hold credentials."""
-
-PASSWORD_IN_URI = re.compile(r"(?<=://)[^@\s]*:[^@\s]*(?=@)")
-ASSIGNED = re.compile(r"(?<![a-z])((?:passw(?:or)?d|pwd|secret|token|credential|(?:api|access|private)[_-]?key)s?=)[^\s&]+", re.IGNORECASE)
-TOKENS = re.compile(
-    r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # Amazon
-    r"|\bgh[pousr]_\w{36}|\bgithub_pat_\w{22}|\bglpat-[\w-]{20}"  # GitHub, GitLab
-    r"|\bhf_[A-Za-z0-9]{30}|\bAIza[\w-]{35}|\bxox[abeoprs]-[\w-]{10}"  # Hugging Face, Google, Slack
-    r"|\bsk-(?:proj-|ant-\w+-)[\w-]{20}\S*|\bsk-[A-Za-z0-9]{40}"  # OpenAI, Anthropic
-    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\S*"  # JSON web tokens
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY\S*"
-)
 
 
 def refuse(name: str, text: str) -> None:
@@ -38,8 +23,3 @@ def refuse_in_uri(uri: str) -> None:
     if masked(uri) != uri:
         remedy = "Put the URI into MLFLOW_TRACKING_URI and leave --tracking out."
         raise ConfigError(f"--tracking holds a password, which others see in the process list. {remedy}")
-
-
-def masked(text: str) -> str:
-    """The text with what looks like a credential as `***`."""
-    return TOKENS.sub("***", ASSIGNED.sub(r"\1***", PASSWORD_IN_URI.sub("***", text)))

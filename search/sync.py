@@ -3,12 +3,12 @@
 import argparse
 from collections.abc import Sequence
 
+from cluster.secrets import masked
 from search.cli import NOT_READY, HelpFormatter, Parser, complain, guarded, storage_option
 from search.home import home
 from search.journal import FILE_NAME, Tail
 from search.result import SearchResult
 from search.runs import Runs
-from search.secrets import masked
 from search.tracking import batched, troubles
 from search.tracking_uri import check_tracking, uri_of
 

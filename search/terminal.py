@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from search.secrets import masked
+from cluster.secrets import masked
 from trainables.errors import printable
 
 

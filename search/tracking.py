@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cluster.secrets import masked
 from search.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.runs import Runs
-from search.secrets import masked
 
 PIECE = 10_000
 EVERY_S = 5.0

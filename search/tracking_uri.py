@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from cluster.errors import NotReady
+from cluster.secrets import masked
 from search.client import ask
 from search.result import SearchResult
-from search.secrets import masked
 from trainables.errors import ConfigError, unknown
 
 DEFAULT_TRACKING = "sqlite:///mlflow.db"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from search.secrets import masked, refuse, refuse_in_uri
+from cluster.secrets import masked
+from search.secrets import refuse, refuse_in_uri
 from trainables.errors import ConfigError
 
 SECRETS = [

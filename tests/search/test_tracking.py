@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from cluster.errors import NotReady
+from cluster.secrets import masked
 from search import tracking
 from search.experiment import Experiment, absolute
-from search.secrets import masked
 from search.sync import main as sync
 from search.tracking import Tracker
 from search.tracking_uri import check_tracking, sqlite_path
