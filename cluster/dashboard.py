@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster import auth
-from cluster.errors import NotReady
+from cluster.errors import Denied, NotReady
 
 TIMEOUT_S = 30
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
@@ -95,7 +95,7 @@ def _get(url: str, path: str) -> Any:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise NotReady("the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.") from error
-        raise NotReady(f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment.") from error
+            raise Denied("the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.") from error
+        raise Denied(f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment.") from error
     except (OSError, ValueError) as error:
         raise NotReady(f"no dashboard answers on the head ({getattr(error, 'reason', error)}). Start the cluster with: python -m cluster.up FILE") from error

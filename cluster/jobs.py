@@ -18,12 +18,13 @@ STOP_WAIT_S = 60
 class Jobs:
     """The jobs of one cluster, by its dashboard's address."""
 
-    def __init__(self, url: str) -> None:
-        """Connect.
+    def __init__(self, url: str, *, seen: int = 0) -> None:
+        """Connect. Of what a job prints, so many letters have been seen before.
 
         Raises:
             NotReady: nothing answers, or the token is not this cluster's.
         """
+        self.seen = seen
         auth.token()
         os.environ.setdefault("RAY_AUTH_MODE", auth.MODE["RAY_AUTH_MODE"])
         from ray.job_submission import JobSubmissionClient
@@ -38,24 +39,22 @@ class Jobs:
         environment_of_job = {"working_dir": str(folder), "env_vars": variables}
         return str(_heard(lambda: self._client.submit_job(entrypoint=entrypoint, runtime_env=environment_of_job)))
 
-    def follow(self, job: str, write: Callable[[str], None], seen: int = 0) -> int:
-        """Hand on what the job prints, from its letter number `seen` on, until it ends or the connection does; how much has been seen now."""
+    def follow(self, job: str, write: Callable[[str], None]) -> None:
+        """Hand on what the job prints and has not been seen yet, until it ends or the connection does."""
 
         from aiohttp import ClientError
 
         async def read() -> None:
-            nonlocal seen
             passed = 0
             async for text in self._client.tail_job_logs(job):
-                new = text[max(0, seen - passed) :]
+                new = text[max(0, self.seen - passed) :]
                 passed += len(text)
                 if new:
+                    self.seen = max(self.seen, passed)
                     write(new)
-                    seen = max(seen, passed)
 
         with suppress(RuntimeError, OSError, ValueError, ClientError):  # the connection broke; the caller looks whether the job has ended
             asyncio.run(read())
-        return seen
 
     def ended(self, job: str) -> tuple[str, int | None, str] | None:
         """How the job ended: its status, its exit code if it came so far, and a word on why not. None while it runs."""

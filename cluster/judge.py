@@ -70,7 +70,7 @@ def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Ite
 
 
 def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) -> Iterator[Finding]:
-    """Ray refuses a node, and a driver, whose Python or Ray is not exactly the head's."""
+    """Ray refuses a node whose Python or Ray is not exactly the head's. Ours may have another Python: jobs go to the head as files."""
     pins = {first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)} - {here["ray"]}
     if pins:
         yield Finding(ERROR, f"the file installs Ray {', '.join(sorted(pins))}, and here is {here['ray']}", "Make them equal.")
@@ -81,14 +81,15 @@ def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) ->
         yield Finding(ERROR, "Ray is not installed, or not on the PATH of a login shell", f"Install it: pip install 'ray[default]=={here['ray']}'.", bare)
     comparable = [one for one in reached if one.host not in bare]
     for name, key in (("Python", "python"), ("Ray", "ray")):
-        places: dict[str, list[str]] = {here[key]: [HERE]}
+        places: dict[str, list[str]] = {here[key]: [HERE]} if key == "ray" else {}
         for one in comparable:
             places.setdefault(one.seen[key], []).append(one.host)
         if len(places) > 1:
             groups = "; ".join(f"{version} on {', '.join(hosts)}".replace("on here", "here") for version, hosts in places.items())
-            yield Finding(ERROR, f"the versions of {name} differ: {groups}", f"Install {name} {here[key]} everywhere, or another one everywhere and here.")
+            first = next(iter(places))
+            yield Finding(ERROR, f"the versions of {name} differ: {groups}", f"Install {name} {first} everywhere, or another one everywhere and here.")
         elif comparable:
-            yield Finding(OK, f"{name} {here[key]}", "", (HERE, *(one.host for one in comparable)))
+            yield Finding(OK, f"{name} {next(iter(places))}", "", tuple(next(iter(places.values()))))
 
 
 def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:

@@ -71,8 +71,14 @@ def growth() -> Growth | None:
         return Growth(kinds=tuple(Kind(machine=_resources(group.resources), most=MANY if group.max_count < 0 else group.max_count) for group in groups))
     path = Path(BOOTSTRAP).expanduser()
     if _is_head() and path.exists():
-        return of_file(yaml.safe_load(path.read_text()))
+        config = yaml.safe_load(path.read_text())
+        return None if is_fixed(config) else of_file(config)
     return Growth(is_known=False) if "--no-monitor" in os.environ.get(KUBERAY, "") else None
+
+
+def is_fixed(config: dict[str, Any]) -> bool:
+    """Whether a cluster's file names all machines that there will ever be: they are started whether anybody asks or not."""
+    return all(kind.get("min_workers", 0) >= kind.get("max_workers", 0) for kind in config["available_node_types"].values())
 
 
 def of_file(config: dict[str, Any]) -> Growth:
@@ -108,9 +114,10 @@ class Call:
         if demand != self.demand:
             self.end()
             self.demand = demand
-        for place in [place for place in self.places if placement_group_table(place).get("state") == "CREATED"]:
+        came = [place for place in self.places if placement_group_table(place).get("state") == "CREATED"]
+        for place in came:
             self._let_go(place)
-        wanted = max(0, min(count, MOST_CALLED))
+        wanted = max(0, min(count - len(came), MOST_CALLED))
         for place in self.places[wanted:]:
             self._let_go(place)
         each = {name: amount for name, amount in (("CPU", demand.cpus), ("GPU", demand.gpus)) if amount}

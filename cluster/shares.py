@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 
-from cluster.resources import Resources
+from cluster.resources import Demand, Resources
 
 NAMESPACE = b"image-classifier-search"
 PREFIX = "searches/"
@@ -27,9 +27,9 @@ class Use:
     cpus: float
     gpus: float = 0
 
-    def part_of(self, have: Resources) -> float:
-        """Which part of these that is: of the CPUs or of the GPUs, whichever is scarcer."""
-        return max(_part(self.cpus, have.cpus), _part(self.gpus, have.gpus))
+    def part_of(self, have: Resources, demand: Demand) -> float:
+        """Which part that is of what such a demand needs most: of the GPUs, or of the CPUs where it needs no GPU."""
+        return _part(self.gpus, have.gpus) if demand.gpus else _part(self.cpus, have.cpus)
 
 
 class Shares:
@@ -76,9 +76,9 @@ def fair(total: int, most: Sequence[int], mine: int) -> int:
     return max(1, given[mine])
 
 
-def share(total: int, have: Resources, searches: Sequence[tuple[Use, bool]]) -> int:
-    """How many of the `total` places that this search's trials find on such machines are its own: the others leave what they cannot use."""
-    most = [total if is_mine else math.ceil(use.part_of(have) * total) for use, is_mine in searches]
+def share(total: int, have: Resources, demand: Demand, searches: Sequence[tuple[Use, bool]]) -> int:
+    """How many of the `total` places that trials of this demand find on such machines are this search's: the others leave what they cannot use."""
+    most = [total if is_mine else math.ceil(use.part_of(have, demand) * total) for use, is_mine in searches]
     mine = next((number for number, (_, is_mine) in enumerate(searches) if is_mine), None)
     return total if mine is None else min(total, fair(total, most, mine))
 

@@ -158,6 +158,8 @@ class Bucket:
         """
 
         def one(part: str) -> None:
+            if Path(part).is_absolute() or ".." in Path(part).parts:
+                raise StorageError(f"{self}: '{part[:200]}' leads out of its folder; remove it from the bucket")
             path = folder / part
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")

@@ -44,21 +44,21 @@ def command(args: argparse.Namespace) -> int:
             print(job)
             return 0
         say(f"job {job} on '{at.name}'. Ctrl-C asks it to stop.")
-        seen, how = followed(jobs, job)
-    return how if how is not None else reconnected(at, job, seen)
+        how = followed(jobs, job)
+    return how if how is not None else reconnected(at, job, jobs.seen)
 
 
-def followed(jobs: Jobs, job: str, seen: int = 0) -> tuple[int, int | None]:
-    """Print what the job says until it ends: how much that was, and the exit code; None if the connection broke."""
+def followed(jobs: Jobs, job: str) -> int | None:
+    """Print what the job says until it ends; its exit code, or None if the connection broke."""
     try:
-        seen = jobs.follow(job, write, seen)
-        return seen, exit_code(jobs, job)
+        jobs.follow(job, write)
+        return exit_code(jobs, job)
     except KeyboardInterrupt:
         say("\nasking the job to stop. A search pauses within some 12 s and can be resumed; Ctrl-C again leaves it to itself.")
         jobs.stop(job)
-        jobs.follow(job, write, seen)
+        jobs.follow(job, write)
         say("stopped. A search goes on with: python -m cluster.submit FILE -- python -m search.resume NAME --storage ...")
-        return seen, INTERRUPTED
+        return INTERRUPTED
 
 
 def reconnected(at: Definition, job: str, seen: int) -> int:
@@ -73,9 +73,11 @@ def reconnected(at: Definition, job: str, seen: int) -> int:
         while time.monotonic() < end:
             try:
                 with ssh.tunnel(at) as url:
-                    seen, how = followed(Jobs(url), job, seen)
+                    jobs = Jobs(url, seen=seen)
+                    how, seen = followed(jobs, job), jobs.seen
                 if how is not None:
                     return how
+                end = time.monotonic() + PATIENCE_S
             except NotReady:
                 time.sleep(5)
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cluster import auth, dashboard, definition, ssh
 from cluster.cli import Parser, file_argument, guarded, say
-from cluster.errors import NotReady, Refused
+from cluster.errors import Denied, NotReady, Refused
 
 POLL_S = 2.0
 STEPS = {
@@ -65,10 +65,13 @@ def refuse_to_interrupt(at: definition.Definition) -> None:
 
     Raises:
         Refused: jobs run on the cluster now.
+        Denied: it is there, and does not tell.
     """
     try:
         with ssh.tunnel(at) as url:
             running = [str(job["submission_id"]) for job in dashboard.jobs(url)]
+    except Denied:
+        raise
     except NotReady:  # no cluster yet
         return
     if running:

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -30,7 +31,8 @@ class BucketLease:
 
     def __init__(self, place: Bucket, name: str, *, say: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S) -> None:
         self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
-        self.mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "token": secrets.token_hex(8)}
+        who = {"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "processes": _processes()}
+        self.mine = {**who, "token": secrets.token_hex(8)}
         self._tag, self._other = "", ""
         self._ended = threading.Event()
 
@@ -66,7 +68,7 @@ class BucketLease:
 
     def _wait_for(self, holder: dict[str, Any], found: Stored) -> None:
         """A holder has time to show that it lives, unless it is known to be dead: it was a process of this machine."""
-        if holder.get("boot") == self.mine["boot"] and not psutil.pid_exists(int(holder.get("pid", 0))):
+        if all(holder.get(name) == self.mine[name] for name in ("boot", "host", "processes")) and not psutil.pid_exists(int(holder.get("pid", 0))):
             return
         self.say(f"the search was last run by {name_of(holder)}; waiting {self.patience_s:g} s to see whether it still is")
         end = time.monotonic() + self.patience_s
@@ -100,6 +102,14 @@ class BucketLease:
             if there is None or parsed(there.content).get("token") != self.mine["token"]:
                 raise
             self._tag = there.tag
+
+
+def _processes() -> str:
+    """Names those among which a process number means something: containers of one machine have their own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def holder_in(found: Stored | None) -> str:

@@ -47,7 +47,9 @@ class ClusterLimit(Limit):
         self.witness.hear(ANSWER_S)
         if len(self.searches) > 1:
             mine = _trials(self.workers(self.experiment.demand))
-            self.say(f"note: {len(self.searches)} searches share the cluster; this one has {mine} at once, as soon as those of others have ended")
+            few = slots(self.have, self.experiment.demand) < len(self.searches)
+            when = "it begins when another search gives a place back" if few else "as soon as trials of the others have ended"
+            self.say(f"note: {len(self.searches)} searches share the cluster; this one has {mine} at once, {when}")
 
     def end(self) -> None:
         """Leave nothing behind on the cluster."""
@@ -58,7 +60,7 @@ class ClusterLimit(Limit):
 
     def workers(self, demand: Demand) -> int:
         """How many workers that hold this much may be there now: those for which there is room, less what belongs to other searches."""
-        return min(share(slots(self.have, demand), self.have, self.searches), self.most)
+        return min(share(slots(self.have, demand), self.have, demand, self.searches), self.most)
 
     def at_most(self, at_once: int) -> int:
         """As many as the user allows: the cluster may grow."""
@@ -100,12 +102,12 @@ class ClusterLimit(Limit):
         self.searches = self.shares.known()
         self.witness.ask({node: found["NodeManagerAddress"] for node, found in nodes().items()})
         if self.growth is not None:
-            self.call.ask(min(wanted, self._possible(demand)) - share(self.have.room(demand) // demand.workers, self.have, self.searches), demand)
+            self.call.ask(min(wanted, self._possible(demand)) - share(self.have.room(demand) // demand.workers, self.have, demand, self.searches), demand)
 
     def _possible(self, demand: Demand) -> int:
         """How many workers this search may come to have on the largest cluster that the autoscaler makes."""
         assert self.growth is not None
-        return share(self.growth.room(demand), self.growth.to(demand), self.searches) if self.growth.is_known else MANY
+        return share(self.growth.room(demand), self.growth.to(demand), demand, self.searches) if self.growth.is_known else MANY
 
     def _is_room(self, demand: Demand) -> bool:
         """Whether there is room for one trial now."""

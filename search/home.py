@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from cluster.mirror import MANIFEST, Mirror
 from cluster.storage import AT_ONCE, SCHEME, Bucket, StorageError
@@ -21,7 +22,7 @@ from search.journal import FILE_NAME, Event, Journal, JournalError, read
 from search.journal_copy import JournalCopy
 from search.lease import FILE_NAME as LOCK_FILE
 from search.lease import Lease, holder_of
-from trainables.datasets.load import cache_folder
+from trainables.caches import cache_folder
 from trainables.heartbeat import TELL_S, Beat, beat_of, last_beats
 
 Storage = Path | Bucket
@@ -230,6 +231,6 @@ def copies(kind: str, bucket: Bucket) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
     partial.write_bytes(content)
     partial.replace(path)

@@ -1,14 +1,13 @@
 """Everything that a search needs is checked, and refused, before any machine starts."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address
-from cluster.storage import Bucket
+from cluster.storage import Bucket, StorageError
 from search.experiment import Experiment
 from search.journal import FILE_NAME
 from search.notes import notes
@@ -98,13 +97,17 @@ def refuse_taken(experiment: Experiment) -> None:
         ConfigError: one is.
     """
     home = experiment.home
-    with suppress(PermissionError, NotADirectoryError):  # `check_storage` tells
-        names = home.names()
-        if FILE_NAME in names or home.folder.is_file():
-            remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
-            raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
-        if names:
-            raise ConfigError(f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
+    try:
+        names, is_file = home.names(), home.folder.is_file()
+    except StorageError:
+        raise
+    except OSError:  # of a folder, of which `check_storage` tells
+        return
+    if FILE_NAME in names or is_file:
+        remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
+        raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
+    if names:
+        raise ConfigError(f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
 
 
 def check_storage(experiment: Experiment) -> None:

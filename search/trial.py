@@ -323,7 +323,9 @@ class FusedWorker(Process):
         self._reports: dict[str, Iterator[Report]] = {}
 
     def reset(self, place: str, new_config: Job, storage: Any = None) -> bool:
-        """Take the next trial at this place."""
+        """Take the next trial at this place; a worker whose node leaves takes none."""
+        if self._moves:
+            _refuse_if_node_leaves()
         self.stop(place)
         self._jobs[place] = new_config
         self._together.join(new_config["trial"])

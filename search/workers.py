@@ -39,7 +39,7 @@ class Workers:
 
     def __init__(self, experiment: Experiment, dataset: Dataset, provenance: dict[str, str]) -> None:
         """`provenance` tells workers of other code or versions apart."""
-        self.device, self.demand = experiment.device, experiment.demand
+        self.device, self.demand, self.part = experiment.device, experiment.demand, experiment.demand.gpus
         self.is_local = experiment.address == LOCAL
         self.stay = not self.is_local and self.device == "cpu"
         what = [{name: value for name, value in provenance.items() if name not in ("host", "git.commit")}, self.threads]
@@ -191,11 +191,11 @@ class Workers:
         return {"device": self.device, "threads": self.threads, "moves": not self.is_local}
 
     def _new(self, **options: Any) -> Worker:
-        return ray.remote(TrialWorker).options(**options).remote(**self._about, gpus=options.get("num_gpus") or 0)
+        return ray.remote(TrialWorker).options(**options).remote(**self._about, gpus=self.part if options.get("num_gpus") else 0)
 
     def _new_shared(self) -> "Shared":
         process = ray.remote(FusedWorker).options(num_cpus=self.demand.cpus, num_gpus=self.demand.gpus, max_concurrency=self.members + SPARE_THREADS)
-        return Shared(process.remote(**self._about, dataset=self.dataset, gpus=self.demand.gpus))
+        return Shared(process.remote(**self._about, dataset=self.dataset, gpus=self.part))
 
     def _place(self, job: Job) -> "Member":
         """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced, on a cluster

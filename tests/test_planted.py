@@ -15,8 +15,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import Command
 from trainables import checkpoint
+from trainables.caches import cache_folder
 from trainables.config import DataConfig
-from trainables.datasets.load import cache_folder, load
+from trainables.datasets.load import load
 
 
 class Planted:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Protocol
 
-from trainables.datasets.load import cache_folder
+from trainables.caches import cache_folder
 
 
 class Mirror(Protocol):

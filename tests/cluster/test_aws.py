@@ -227,6 +227,7 @@ Plain.add_multi_constructor("!", lambda loader, tag, node: f"{tag} {node.value i
 
 def test_the_stack_opens_ssh_to_one_network_and_closes_the_bucket() -> None:
     text = STACK.read_text()
+    assert not [found for found in yaml.scan(text) if isinstance(found, yaml.AnchorToken | yaml.AliasToken)], "CloudFormation takes none"
     assert not any(network in text for network in lint.EVERYWHERE)
     stack = yaml.load(text, Plain)  # noqa: S506 - a SafeLoader, and our own file
     allowed = re.compile(stack["Parameters"]["SshFrom"]["AllowedPattern"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import NotReady
-from cluster.machines import Growth, Kind, of_file
+from cluster.machines import Growth, Kind, is_fixed, of_file
 from cluster.resources import MANY, Demand, Machines, Resources, slots
 
 HEAD = {"resources": {"CPU": 0}, "max_workers": 0}
@@ -41,6 +41,13 @@ def test_a_process_needs_room_on_one_machine() -> None:
 )
 def test_a_clusters_file_says_how_far_it_may_grow(config: dict[str, Any], room: int) -> None:
     assert of_file(config).room(CARD) == room
+
+
+def test_fixed_hosts_are_no_autoscalers() -> None:
+    """All are started whether anybody asks or not: what asks would only take places from trials. Ray makes such a kind of `provider: local`."""
+    fixed = {"local.cluster.node": {"resources": {}, "min_workers": 2, "max_workers": 2}}
+    assert is_fixed({"head_node_type": "local.cluster.node", "available_node_types": fixed, "max_workers": 2})
+    assert not is_fixed(file(8, spot=kind(8, 1, 8)))
 
 
 def test_a_trial_of_several_processes_needs_several_places() -> None:

@@ -78,6 +78,14 @@ def test_files_go_there_and_come_back(bucket: Bucket, tmp_path: Path) -> None:
     assert not list((tmp_path / "there").rglob(".*")), "halves are left"
 
 
+@pytest.mark.parametrize("part", ["../planted", "epoch-0001/../../planted", "/planted"])
+def test_nothing_is_written_outside_the_folder(bucket: Bucket, tmp_path: Path, part: str) -> None:
+    """Whoever can write the bucket may name a file as they like."""
+    with pytest.raises(StorageError, match="leads out of its folder"):
+        bucket.download(tmp_path / "here", [part])
+    assert not list(tmp_path.rglob("planted"))
+
+
 def test_a_place_that_works_is_checked_and_left_empty(bucket: Bucket) -> None:
     bucket.check()
     assert bucket.listing() == {}

@@ -21,10 +21,10 @@ from trainables.baselines import features, fitting
 from trainables.baselines.features import FEATURES, grey, length, of_images
 from trainables.baselines.fitting import Fitting, from_images, kept_alive
 from trainables.baselines.shared import features_of
+from trainables.caches import cache_folder
 from trainables.checkpoint import CheckpointError
 from trainables.config import FEATURE_NAMES, TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.datasets.load import cache_folder
 from trainables.errors import ConfigError
 from trainables.evaluate import evaluate, probabilities
 from trainables.fusion import shape_of

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainables.caches import cache_folder
 from trainables.config import DataConfig
 from trainables.datasets import folder
-from trainables.datasets.load import cache_folder, load
+from trainables.datasets.load import load
 
 
 @pytest.fixture(params=["drawn", "given"])

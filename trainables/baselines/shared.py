@@ -1,6 +1,6 @@
 """Features of a part of a data set, computed once and shared: by the trials of a search, by its processes, and by later searches.
 
-They are kept, a file a kind and part, beside the decoded images (`trainables.datasets.load.cache_folder`), under a name that tells the
+They are kept, a file a kind and part, beside the decoded images (`trainables.caches.cache_folder`), under a name that tells the
 images themselves: other splits, sizes or files have other names.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from trainables.baselines.features import VERSION, Values, kinds_of, of_images
+from trainables.caches import cache_folder
 from trainables.datasets.arrays import Part, Selected
-from trainables.datasets.load import cache_folder
 from trainables.disk import sync
 
 LOOK_S = 0.1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.caches import cache_folder
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Part
 from trainables.datasets.registry import DATASETS
@@ -81,12 +82,6 @@ def _check_folds(dataset: Dataset) -> None:
     if dataset.folds is not None and count < dataset.folds:
         remedy = f"Use --folds {count}" if count > 1 else "Leave --folds out"
         raise DataError(f"class {name!r} has {count} image{'s' * (count != 1)} to train on; each of {dataset.folds} folds needs one. {remedy}, or add images.")
-
-
-def cache_folder(kind: str = "decoded") -> Path:
-    """Where decoded arrays, or those of another kind, are kept: `$XDG_CACHE_HOME` or `~/.cache`, then `image-classifier-search`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "image-classifier-search" / kind
 
 
 def _cached(config: DataConfig, *, download: bool) -> Decoded:
