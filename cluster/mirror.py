@@ -4,6 +4,7 @@ A checkpoint is a folder. Its manifest, which holds the sums of its other files,
 """
 
 import shutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,13 @@ class Mirror:
                 self.bucket.download(folder, [part for part in files if not is_manifest(part)])
                 self.bucket.download(folder, [f"{name}/{MANIFEST}"])
 
-    def push(self, folder: Path) -> None:
-        """Make the checkpoints of the bucket those here.
+    def push(self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None) -> None:
+        """Store the checkpoints that are here, and remove older ones that are not `wanted`: what is not here may still be the best.
+
+        Args:
+            folder: the trial's, here.
+            wanted: the names of those to keep.
+            still_ours: raises where another attempt has begun meanwhile; asked before anything becomes whole, or is removed.
 
         Raises:
             StorageError: the storage refuses; what was there is whole, or has no manifest any more.
@@ -63,10 +69,16 @@ class Mirror:
             files = [file.relative_to(folder).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
             if name in far and self._is_same(folder, name, far[name]):
                 continue
+            still_ours()
             self._take_away([part for part in listing if part.startswith(f"{name}/")])
             self.bucket.upload(folder, [part for part in files if not is_manifest(part)])
+            still_ours()
             self.bucket.upload(folder, [f"{name}/{MANIFEST}"])
-        self._take_away([part for part in listing if part.startswith(CHECKPOINT) and part.partition("/")[0] not in here])
+        newest = max(map(_number, here), default=0)
+        old = {name for name in {part.partition("/")[0] for part in listing} if name.startswith(CHECKPOINT) and _number(name) < newest} - {*wanted, *here}
+        if old:
+            still_ours()
+            self._take_away([part for part in listing if part.partition("/")[0] in old])
 
     def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
         """Whether the bucket's checkpoint is the one here: its files are there, and its manifest is this one."""
@@ -89,6 +101,11 @@ def whole(listing: dict[str, str]) -> dict[str, list[str]]:
 def is_manifest(part: str) -> bool:
     """Whether this is a checkpoint's manifest; a fold's files lie a folder deeper."""
     return part.count("/") == 1 and part.endswith(f"/{MANIFEST}")
+
+
+def _number(name: str) -> int:
+    number = name.removeprefix(CHECKPOINT)
+    return int(number) if number.isdigit() else 0
 
 
 def remove(path: Path) -> None:

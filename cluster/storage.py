@@ -1,29 +1,34 @@
 """A place in an S3 bucket, or in what speaks S3's language: where searches are kept.
 
 Credentials are found as boto3 finds them (environment, `~/.aws`, an instance's profile), on each machine for itself: none is sent.
-What a service refuses for a moment (503, time-outs, a lost connection) boto3 tries again with back-off, for half a minute; what it still
-refuses then, or refuses for good, is a `StorageError` that says which permission or setting is missing.
+What a service refuses for a moment (503, time-outs, a lost connection) is tried again for some ten seconds, by boto3 and beyond it; what it
+still refuses then, or refuses for good, is a `StorageError` that says which permission or setting is missing.
 """
 
 import errno
 import os
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cluster.errors import NotReady
 
+Answer = TypeVar("Answer")
 SCHEME = "s3://"
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-TRIES, CONNECT_S, READ_S = 7, 5, 30
+TRIES, CONNECT_S, READ_S = 5, 5, 30
+QUICK_TRIES, QUICK_S = 2, 5
+WAITS = (0.2, 0.5, 1, 2, 4)
+"""How long to wait before each new try of our own: boto3 soon gives up a connection that is refused (botocore 1.44)."""
 AT_ONCE = 8
 """Files that one call moves at a time."""
 PERMISSIONS = {
@@ -43,8 +48,13 @@ TAKEN = ("PreconditionFailed", "ConditionalRequestConflict")
 class StorageError(OSError):
     """The storage does not answer, or refuses; `strerror` says why and what to do."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, passing: bool = False) -> None:
+        """`passing`: the same may succeed in a moment."""
         super().__init__(errno.EIO, reason)
+        self.passing = passing
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return type(self), (str(self.strerror),)
 
 
 class Taken(RuntimeError):
@@ -68,6 +78,8 @@ class Bucket:
     endpoint: str = ""
     """Of a service that is not AWS's."""
     region: str = ""
+    quick: bool = False
+    """Give up soon: whoever asks does so again, or has no time."""
 
     @classmethod
     def of(cls, uri: str) -> Self:
@@ -80,6 +92,12 @@ class Bucket:
         if not uri.startswith(SCHEME) or not NAME.fullmatch(name) or not re.fullmatch(r"[A-Za-z0-9!_.*'()/-]*", prefix):
             raise ValueError(f"'{uri}' names no place in a bucket. Write s3://BUCKET/PREFIX")
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        try:
+            known = not endpoint or bool(urlsplit(endpoint).port or urlsplit(endpoint).hostname)
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError(f"AWS_ENDPOINT_URL '{endpoint}' is no address. Write http://HOST:PORT")
         return cls(name, prefix.strip("/"), endpoint, os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
 
     def __str__(self) -> str:
@@ -90,19 +108,20 @@ class Bucket:
 
     def get(self, part: str = "") -> Stored | None:
         """What is stored here, or below; None if nothing is."""
-        key = (self / part).prefix
+
+        def ask() -> Stored:
+            answer = self._client.get_object(Bucket=self.name, Key=(self / part).prefix)
+            return Stored(answer["Body"].read(), answer["ETag"])
+
         try:
-            with self._errors("get_object"):
-                answer = self._client.get_object(Bucket=self.name, Key=key)
-                return Stored(answer["Body"].read(), answer["ETag"])
+            return self._asked("get_object", ask)
         except FileNotFoundError:
             return None
 
     def has(self, part: str = "") -> bool:
         """Whether something is stored under exactly this name."""
         try:
-            with self._errors("head_object"):
-                self._client.head_object(Bucket=self.name, Key=(self / part).prefix)
+            self._asked("head_object", lambda: self._client.head_object(Bucket=self.name, Key=(self / part).prefix))
             return True
         except FileNotFoundError:
             return False
@@ -120,24 +139,27 @@ class Bucket:
             Taken: something else is there. It may be this very content, if an answer was lost on its way.
         """
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of} if instead_of else {}
-        with self._errors("put_object"):
-            return str(self._client.put_object(Bucket=self.name, Key=(self / part).prefix, Body=content, **condition)["ETag"])
+        try:
+            answer = self._asked("put_object", lambda: self._client.put_object(Bucket=self.name, Key=(self / part).prefix, Body=content, **condition))
+        except FileNotFoundError as error:
+            raise Taken(f"somebody has removed {self / part}") from error
+        return str(answer["ETag"])
 
     def listing(self) -> dict[str, str]:
         """The tag of everything below, by its name from here on."""
-        found: dict[str, str] = {}
         start = f"{self.prefix}/" if self.prefix else ""
-        with self._errors("list_objects_v2"):
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=start):
-                found |= {one["Key"].removeprefix(start): one["ETag"] for one in page.get("Contents", ())}
-        return found
+
+        def ask() -> dict[str, str]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=start)
+            return {one["Key"].removeprefix(start): one["ETag"] for page in pages for one in page.get("Contents", ())}
+
+        return self._asked("list_objects_v2", ask)
 
     def remove(self, parts: list[str]) -> None:
         """Remove what is stored under these names."""
         for first in range(0, len(parts), 1000):
             keys = [{"Key": (self / part).prefix} for part in parts[first : first + 1000]]
-            with self._errors("delete_objects"):
-                answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": keys, "Quiet": True})
+            answer = self._asked("delete_objects", partial(self._client.delete_objects, Bucket=self.name, Delete={"Objects": keys, "Quiet": True}))
             if refused := answer.get("Errors"):
                 raise StorageError(f"{self}: {refused[0].get('Code', 'an error')} on removing {refused[0].get('Key')} (s3:DeleteObject)")
 
@@ -145,8 +167,7 @@ class Bucket:
         """Store files of a folder under the same names."""
 
         def one(part: str) -> None:
-            with self._errors("upload_file"):
-                self._client.upload_file(str(folder / part), self.name, (self / part).prefix)
+            self._asked("upload_file", lambda: self._client.upload_file(str(folder / part), self.name, (self / part).prefix))
 
         _at_once(one, parts)
 
@@ -162,13 +183,12 @@ class Bucket:
                 raise StorageError(f"{self}: '{part[:200]}' leads out of its folder; remove it from the bucket")
             path = folder / part
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+            half = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
             try:
-                with self._errors("download_file"):
-                    self._client.download_file(self.name, (self / part).prefix, str(partial))
-                partial.replace(path)
+                self._asked("download_file", lambda: self._client.download_file(self.name, (self / part).prefix, str(half)))
+                half.replace(path)
             finally:
-                partial.unlink(missing_ok=True)
+                half.unlink(missing_ok=True)
 
         _at_once(one, parts)
 
@@ -180,7 +200,8 @@ class Bucket:
         """
         probe = self / f".probe-{uuid4().hex}"
         try:
-            probe.put(b"first", new=True)
+            with suppress(Taken):  # by ourselves, if an answer was lost
+                probe.put(b"first", new=True)
             try:
                 probe.put(b"second", new=True)
             except Taken:
@@ -209,16 +230,22 @@ class Bucket:
         except OSError as error:
             raise StorageError(f"{self}: nothing answers at {self.endpoint} ({error})") from error
 
-    def arrow(self) -> tuple[str, Any]:
-        """The same place for libraries that use pyarrow: a path and pyarrow's file system."""
-        from pyarrow.fs import S3FileSystem
-
-        options = {"endpoint_override": self.endpoint} if self.endpoint else {}
-        return f"{self.name}/{self.prefix}".rstrip("/"), S3FileSystem(region=self.region or "us-east-1", **options)
-
     @property
     def _client(self) -> Any:
-        return _client(self.endpoint, self.region)
+        return _client(self.endpoint, self.region, self.quick)
+
+    def _asked(self, call: str, ask: Callable[[], Answer]) -> Answer:
+        """What the service answers; what it may grant in a moment is asked for again."""
+        for wait in () if self.quick else WAITS:
+            try:
+                with self._errors(call):
+                    return ask()
+            except StorageError as error:
+                if not error.passing:
+                    raise
+            time.sleep(wait)
+        with self._errors(call):
+            return ask()
 
     @contextmanager
     def _errors(self, call: str) -> Iterator[None]:
@@ -234,14 +261,16 @@ class Bucket:
             yield
         except boto3.exceptions.Boto3Error as error:  # of `upload_file`, which says only that it failed
             cause = error.__cause__ or error.__context__
-            raise self._told(cause, call) if isinstance(cause, botocore.exceptions.ClientError) else StorageError(f"{self}: {error}") from error
+            told = self._told(cause, call) if isinstance(cause, botocore.exceptions.ClientError) else StorageError(f"{self}: {error}", passing=True)
+            raise told from error
         except botocore.exceptions.ClientError as error:
             raise self._told(error, call) from error
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError) as error:
             reason = str(error).rstrip(".")
             if isinstance(error, botocore.exceptions.NoCredentialsError):
                 reason = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, write ~/.aws/credentials, or give the machine a profile"
-            raise StorageError(f"{self}: {reason}") from error
+                raise StorageError(f"{self}: {reason}") from error
+            raise StorageError(f"{self}: {reason}", passing=True) from error
 
     def _told(self, error: Any, call: str) -> Exception:
         """What a service's refusal means."""
@@ -262,7 +291,7 @@ class Bucket:
             return StorageError(f"{self}: this machine's clock is off ({code}); set it")
         if status == 403:
             return StorageError(f"{self}: access denied (403 {code}); the permission {PERMISSIONS[call]} is missing")
-        return StorageError(f"{self}: HTTP {status} {code}")
+        return StorageError(f"{self}: HTTP {status} {code}", passing=status >= 500 or status == 429)
 
 
 def _at_once(one: Any, parts: list[str]) -> None:
@@ -277,7 +306,7 @@ def _at_once(one: Any, parts: list[str]) -> None:
 
 
 @cache
-def _client(endpoint: str, region: str) -> Any:
+def _client(endpoint: str, region: str, quick: bool) -> Any:
     """A client with credentials as they are found now; it may be used by several threads."""
     import boto3.session
     from botocore.config import Config

@@ -13,8 +13,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
 
@@ -30,9 +31,8 @@ class BucketLease:
     """As `search.lease.Lease`."""
 
     def __init__(self, place: Bucket, name: str, *, say: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S) -> None:
-        self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
-        who = {"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "processes": _processes()}
-        self.mine = {**who, "token": secrets.token_hex(8)}
+        self.place, self.name, self.say, self.patience_s = replace(place, quick=True) / FILE_NAME, name, say, patience_s
+        self.mine = {**_here(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         self._tag, self._other = "", ""
         self._ended = threading.Event()
 
@@ -44,8 +44,8 @@ class BucketLease:
             StorageError: the storage refuses.
         """
         found = self.place.get()
-        if found is not None and (holder := parsed(found.content)):
-            self._wait_for(holder, found)
+        if found is not None and not is_free(found):
+            found = self._waited_for(found)
         try:
             self._put(0, found.tag if found is not None else "")
         except Taken as error:
@@ -66,17 +66,18 @@ class BucketLease:
         """The name of another driver that has the search now, as far as the last look told; empty while it is ours."""
         return self._other
 
-    def _wait_for(self, holder: dict[str, Any], found: Stored) -> None:
-        """A holder has time to show that it lives, unless it is known to be dead: it was a process of this machine."""
-        if all(holder.get(name) == self.mine[name] for name in ("boot", "host", "processes")) and not psutil.pid_exists(int(holder.get("pid", 0))):
-            return
-        self.say(f"the search was last run by {name_of(holder)}; waiting {self.patience_s:g} s to see whether it still is")
+    def _waited_for(self, found: Stored) -> Stored | None:
+        """The lock, once its holder has had time to show that it lives."""
+        self.say(f"the search was last run by {holder_in(found)}; waiting {self.patience_s:g} s to see whether it still is")
         end = time.monotonic() + self.patience_s
         while time.monotonic() < end:
             time.sleep(min(BEAT_S, self.patience_s) / 2)
             now = self.place.get()
-            if now is None or now.tag != found.tag:
+            if now is None or is_free(now):
+                return now
+            if now.tag != found.tag:
                 raise self._held()
+        return found
 
     def _held(self) -> Held:
         found = self.place.get()
@@ -104,12 +105,20 @@ class BucketLease:
             self._tag = there.tag
 
 
-def _processes() -> str:
-    """Names those among which a process number means something: containers of one machine have their own."""
+def is_free(found: Stored) -> bool:
+    """Whether a lock binds nobody: it was let go, or who held it was a process of this machine and is dead."""
+    holder = parsed(found.content)
+    is_ours = all(holder.get(name) == value for name, value in _here().items())
+    return not holder or (is_ours and not psutil.pid_exists(int(holder.get("pid", 0))))
+
+
+def _here() -> dict[str, str]:
+    """Where a process number means something: containers of one machine have numbers of their own."""
     try:
-        return str(Path("/proc/self/ns/pid").readlink())
+        processes = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
-        return ""
+        processes = ""
+    return {"host": socket.gethostname(), "boot": boot_id(), "processes": processes}
 
 
 def holder_in(found: Stored | None) -> str:

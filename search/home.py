@@ -10,14 +10,14 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from cluster.mirror import MANIFEST, Mirror
+from cluster.mirror import Mirror
 from cluster.storage import AT_ONCE, SCHEME, Bucket, StorageError
-from search.bucket_lease import BucketLease, holder_in
+from search.bucket_lease import BucketLease, holder_in, is_free
 from search.journal import FILE_NAME, Event, Journal, JournalError, read
 from search.journal_copy import JournalCopy
 from search.lease import FILE_NAME as LOCK_FILE
@@ -138,7 +138,7 @@ class BucketHome(Home):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / FILE_NAME, content)
         if files:
-            self._fetch(folder, [event.data["file"] for event in read(folder / FILE_NAME) if event.kind == "evidence"])
+            self._fetch(folder, evidence(read(folder / FILE_NAME)))
         return folder
 
     def read(self, part: str) -> Path:
@@ -156,20 +156,21 @@ class BucketHome(Home):
 
     def holder(self) -> str:
         """As the lock says."""
-        holder = holder_in(self.bucket.get(LOCK_FILE))
-        return f"{holder}, if that still lives" if holder else ""
+        found = self.bucket.get(LOCK_FILE)
+        return f"{holder_in(found)}, if that still lives" if found is not None and not is_free(found) else ""
 
     def journal(self, *, new: bool) -> Opened:
         """Its copy here begins anew: what another driver, or an earlier one, has left here does not count."""
         copy = JournalCopy(self.bucket / FILE_NAME)
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = copy.read()
         if new and content:
             raise JournalError(f"a search named '{self.name}' is at '{self}' already. Use another --name.")
         if not new:
             _write(self.folder / FILE_NAME, content)
         journal, events = super().journal(new=new)
+        self._fetch(self.folder, evidence(events))  # which MLflow may not have yet
         journal.copy = copy.append
         return journal, events
 
@@ -187,15 +188,17 @@ class BucketHome(Home):
         return {"folder": f"{self}/{TRIALS}/{trial}", "bucket": asdict(self.bucket)}
 
     def has(self, checkpoint: str) -> bool:
-        """Whether it is whole in the bucket."""
-        return self.bucket.has(f"{checkpoint}/{MANIFEST}")
+        """Whoever fetches it will see."""
+        return True
 
     def beats(self, folders: list[Path]) -> list[Beat | None]:
         """As the bucket has them; none while it does not answer."""
 
+        bucket = replace(self.bucket, quick=True)
+
         def one(folder: Path) -> Beat | None:
             with suppress(StorageError):
-                if (stored := self.bucket.get(f"{BEATS}/{folder.name}")) is not None:
+                if (stored := bucket.get(f"{BEATS}/{folder.name}")) is not None:
                     return beat_of(stored.content.decode())
             return None
 
@@ -217,12 +220,17 @@ class BucketHome(Home):
             self.bucket.download(folder, below or [part for _ in "1" if self.bucket.has(part)])
 
 
+def evidence(events: list[Event]) -> list[str]:
+    """The files and folders that a journal names as worth keeping."""
+    return [event.data["file"] for event in events if event.kind == "evidence"]
+
+
 def mirror_of(job: dict[str, Any]) -> Mirror | None:
     """What keeps a job's trial in a bucket; None where it is kept in a folder that this machine sees."""
     if job.get("bucket") is None:
         return None
     bucket, trial = Bucket(**job["bucket"]), Path(job["folder"]).name
-    return Mirror(bucket / TRIALS / trial, bucket / BEATS / trial)
+    return Mirror(bucket / TRIALS / trial, replace(bucket, quick=True) / BEATS / trial)
 
 
 def copies(kind: str, bucket: Bucket) -> Path:

@@ -186,6 +186,11 @@ class Journal:
             raise KeyboardInterrupt
         self._broken_off = True
 
+    @property
+    def size(self) -> int:
+        """How many bytes of it are kept for good, where that is decided."""
+        return self._size
+
     def _write(self, line: bytes) -> None:
         tries = 0
         while True:
@@ -267,15 +272,17 @@ def parsed(lines: list[bytes], path: Path, first: int) -> Iterator[Event]:
 class Tail:
     """Reads a journal that is being written, from its beginning to its last whole line, as often as asked."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, until: Callable[[], int | None] = lambda: None) -> None:
+        """`until` tells how many bytes are known to be kept, where more may be on this disk; None: all that is there."""
+        self.path, self.until = path, until
         self._offset, self._number = 0, 0
 
     def new(self) -> list[Event]:
         """The events since the last call."""
+        end = self.until()
         with self.path.open("rb") as file:
             file.seek(self._offset)
-            *lines, _ = file.read().split(b"\n")
+            *lines, _ = file.read(-1 if end is None else max(0, end - self._offset)).split(b"\n")
         events = list(parsed(lines, self.path, self._number + 1))
         self._offset += sum(len(line) + 1 for line in lines)
         self._number += len(lines)

@@ -55,6 +55,8 @@ class JournalCopy:
             tag = self.place.put(content, _name(self.number), new=not self.tag, instead_of=self.tag)
         except Taken:
             there = self.place.get(_name(self.number))
+            if self.tag == (there.tag if there is not None else ""):
+                raise StorageError(f"{self.place}: a write was in the way of another") from None
             if there is None or there.content != content:
                 raise
             tag = there.tag

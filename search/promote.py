@@ -63,7 +63,8 @@ def answer(result: SearchResult, kept: Home, storage: Storage) -> TrialResult:
         ConfigError: no trial has finished an epoch.
     """
     if holder := kept.holder():
-        raise Held(f"the search '{result.name}' is being run by {holder}. Wait for its end, or stop it first.")
+        dead = verb_for("resume", result.name, storage)
+        raise Held(f"the search '{result.name}' is being run by {holder}. Wait for its end, or stop it first; if it lives no more: {dead}")
     if result.outcome == "running":
         raise Refused(f"the search '{result.name}' was cut off. Go on with it first: {verb_for('resume', result.name, storage)}")
     if result.selection is not None and result.selection.outcome == "running":

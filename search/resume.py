@@ -52,8 +52,9 @@ def resume(args: argparse.Namespace) -> Finished:
     """
     began_ms = now_ms()
     kept = home(args.storage, args.name)
+    trials = kept.trials()  # first: a trial's line is there before its folder is
     result = SearchResult.read(kept.opened())
-    check_trials(kept, result)
+    check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):
         say(Terminal(stderr=True), f"{args.name}: the search has come to its end; nothing is left to do")
@@ -101,13 +102,13 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
         return experiment.space
 
 
-def check_trials(kept: Home, result: SearchResult) -> None:
+def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
     """A trial's folder is made after its line in the journal: one without a line means that the journal's end is missing.
 
     Raises:
         Refused: there is such a folder.
     """
-    lost = [name for name in kept.trials() if name.startswith("t") and result.find(name) is None]
+    lost = [name for name in trials if name.startswith("t") and result.find(name) is None]
     if lost:
         remedy = f"Bring the file back from a copy; or remove {', '.join(lost)} there to train what was lost again."
         raise Refused(f"the end of '{kept}/{FILE_NAME}' is missing: '{kept}/{TRIALS}' has {lost[0]}, the journal does not. {remedy}")

@@ -131,7 +131,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
         driver.replay(events)
         display = act.display(driver.result, planned, console)
         journal.complain = display.say
-        tracker = Tracker(experiment.tracking, folder, say=display.say)
+        tracker = Tracker(experiment.tracking, folder, say=display.say, until=lambda: journal.size)
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             heed_signals()
@@ -212,7 +212,8 @@ def save_study(driver: Driver) -> None:
     """What the algorithm has to save, where the search is kept."""
     home = driver.experiment.home
     driver.algorithm.save(home.folder)
-    home.keep(STUDY)
+    if not driver.journal.other():
+        home.keep(STUDY)
 
 
 def tried(troubles: list[str], what: str, write: Callable[[], None]) -> None:

@@ -16,11 +16,11 @@ from search.tracking_uri import check_tracking, uri_of
 def command(args: argparse.Namespace) -> int:
     """Project the whole journal; what MLflow has already is not written twice."""
     kept = home(args.storage, args.name)
-    folder = kept.opened(files=True)
-    result = SearchResult.read(folder)
+    result = SearchResult.read(kept.opened())
     uri = uri_of(result, args.tracking)
     check_tracking(uri)
     with kept.lease():
+        folder = kept.opened(files=True)
         try:
             runs = Runs(uri, folder)
             for batch in batched(Tail(folder / FILE_NAME).new()):

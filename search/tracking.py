@@ -25,13 +25,14 @@ PATIENCE_S = 30.0
 class Tracker:
     """Tell it of the journal's events; it writes the journal to MLflow in a thread of its own. `close` waits until MLflow has all of it."""
 
-    def __init__(self, uri: str, folder: Path, *, say: Callable[[str], None] = lambda text: None) -> None:
-        self.uri, self.folder, self.say = uri, folder, say
+    def __init__(self, uri: str, folder: Path, *, say: Callable[[str], None] = lambda text: None, until: Callable[[], int | None] = lambda: None) -> None:
+        """`until` as `Tail` takes it."""
+        self.uri, self.folder, self.say, self.until = uri, folder, say, until
         self.error = ""
         """Why MLflow does not take what it should; empty while it does."""
         self.runs: Runs | None = None
         self.experiment_id = self.parent_run_id = ""
-        self._tail = Tail(folder / FILE_NAME)
+        self._tail = Tail(folder / FILE_NAME, until=until)
         self._progress = time.monotonic()
         self._news, self._closing, self._given_up = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -80,7 +81,7 @@ class Tracker:
 
     def _project(self) -> None:
         if self.runs is None:
-            self.runs, self._tail = Runs(self.uri, self.folder, on_progress=self._step), Tail(self.folder / FILE_NAME)
+            self.runs, self._tail = Runs(self.uri, self.folder, on_progress=self._step), Tail(self.folder / FILE_NAME, until=self.until)
         for batch in batched(self._tail.new()):
             self.runs.project(batch)
         self.experiment_id, self.parent_run_id = self.runs.experiment_id, self.runs.parent

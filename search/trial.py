@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import ray
 
 from cluster.spot import leaving
-from cluster.storage import Bucket
+from cluster.storage import StorageError
 from search.home import mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -39,6 +39,9 @@ STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 MATRIX_CLASSES = 100
 """With more classes than these, a confusion matrix is too much for the journal."""
 
+WAITS = (1, 2, 5, 10, 30, 60)
+"""How long an evaluation waits for the storage before each new try."""
+
 BEYOND_REPAIR = ("AcceleratorError", "Torn")
 """Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of weights that were half handed back."""
 
@@ -56,8 +59,19 @@ def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
         yield Path(job["folder"]) / name
         return
     with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
-        mirror.pull(Path(folder), only=name)
+        _patient(lambda: mirror.pull(Path(folder), only=name))
         yield Path(folder) / name
+
+
+def _patient(call: Callable[[], object]) -> None:
+    """Do it, as soon as the storage lets us."""
+    for wait in WAITS:
+        try:
+            call()
+            return
+        except StorageError:
+            time.sleep(wait)
+    call()
 
 
 def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +91,7 @@ def _keep(job: Job, name: str, found: dict[str, Any]) -> None:
     from trainables.checkpoint import write_whole
 
     if (mirror := mirror_of(job)) is not None:
-        mirror.write(f"evidence/{name}", json.dumps(found))
+        _patient(lambda: mirror.write(f"evidence/{name}", json.dumps(found)))
         return
     file = Path(job["folder"]) / "evidence" / name
     file.parent.mkdir(exist_ok=True)
@@ -284,7 +298,7 @@ class TrialWorker(Process):
     def _forget(self) -> None:
         """Keep nothing on this machine of a trial that is kept elsewhere."""
         if self._job:
-            forget(self._job["folder"], mirror_of(self._job))
+            forget(self._job["folder"], mirror_of(self._job), self._job["attempt"])
 
     def claim(self, claim: str) -> bool:
         """Belong to who says this, if to nobody yet."""
@@ -299,6 +313,7 @@ class TrialWorker(Process):
     def release(self, claim: str = "") -> None:
         """Belong to nobody, if to who says this (or to anybody, if nothing is said)."""
         if claim in ("", self._claim):
+            self._forget()
             self._claim, self._dataset, self._job, self._reports = "", None, {}, None
             self._used = time.monotonic()
             self._process.give_back_memory()
@@ -354,7 +369,7 @@ class FusedWorker(Process):
         """Forget the trial at this place."""
         if (job := self._jobs.pop(place, None)) is not None:
             self._together.leave(job["trial"])
-            forget(job["folder"], mirror_of(job))
+            forget(job["folder"], mirror_of(job), job["attempt"])
         self._reports.pop(place, None)
 
 
@@ -364,7 +379,7 @@ def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: An
         raise RuntimeError("a trial needs data")
     config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
     where = {"node": ray.get_runtime_context().get_node_id(), "mirror": mirror, **({"together": together} if together is not None else {})}
-    folder = folder_here(job["folder"], mirror)
+    folder = folder_here(job["folder"], mirror, job["attempt"])
     reports: Iterator[Report] = run.run_trial(config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where)
     return reports
 
@@ -409,18 +424,19 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
     scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
     trial = TrialConfig.from_dict(config["config"])
     gate = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
-    trainer = build_trainer(
-        trial,
-        ray.put(dataset),
-        Path(config["folder"]),
-        scaling=scaling,
-        gate=gate,
-        attempt=config["attempt"],
-        known=config["known"],
-        threads=max(1, int(demand["cpus"])),
-        gpus=demand["gpus"] if device == "cuda" else 0,
-        mirror=mirror_of(config),
-        storage=(Bucket(**config["bucket"]) / "train").arrow() if config["bucket"] else None,
-        callbacks=[TuneReportCallback()],
-    )
-    trainer.fit()
+    with tempfile.TemporaryDirectory(prefix="train-") as own:
+        trainer = build_trainer(
+            trial,
+            ray.put(dataset),
+            Path(config["folder"]),
+            scaling=scaling,
+            gate=gate,
+            attempt=config["attempt"],
+            known=config["known"],
+            threads=max(1, int(demand["cpus"])),
+            gpus=demand["gpus"] if device == "cuda" else 0,
+            mirror=mirror_of(config),
+            own=own if config["bucket"] else "",
+            callbacks=[TuneReportCallback()],
+        )
+        trainer.fit()

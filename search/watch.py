@@ -44,7 +44,10 @@ class Watch:
         unseen = gap if gap > HELD_UP_S + self.every_s else 0.0
         self._seen = {folder: (beat, since + unseen) for folder, (beat, since) in self._seen.items() if folder in attempts}
         for (folder, attempt), beat in zip(attempts.items(), self.beats(list(attempts)), strict=True):
-            if beat is None or beat.attempt != attempt:
+            if beat is None:  # nothing is known of it now: its time begins anew
+                self._seen.pop(folder, None)
+                continue
+            if beat.attempt != attempt:
                 continue
             before, since = self._seen.get(folder, (None, 0.0))
             if beat != before:

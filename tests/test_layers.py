@@ -16,7 +16,6 @@ MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"tra
 DOORS = {
     # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
     "boto3": {"cluster/account.py", "cluster/probe.py", "cluster/storage.py"},
-    "pyarrow": {"cluster/storage.py"},
     "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
     "mlflow": {"search/client.py", "search/runs.py", "search/tracking.py", "search/registry.py", "search/served.py"},

@@ -37,7 +37,7 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     Raises:
         OSError: the disk is full or refuses; nothing has changed under that path.
     """
-    final = folder / f"epoch-{state['epoch']:04d}"
+    final = folder / name(state["epoch"])
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -53,6 +53,11 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     partial.rename(final)
     sync(folder)
     return final
+
+
+def name(epoch: int) -> str:
+    """Of an epoch's checkpoint in a trial's folder."""
+    return f"epoch-{epoch:04d}"
 
 
 def verify(path: Path) -> tuple[str, ...]:
@@ -106,7 +111,7 @@ def saved(folder: Path) -> list[Path]:
 
 def keep_only(folder: Path, epochs: Iterable[int]) -> None:
     """Remove the checkpoints of all other epochs."""
-    wanted = {f"epoch-{epoch:04d}" for epoch in epochs}
+    wanted = {name(epoch) for epoch in epochs}
     for path in saved(folder):
         if path.name not in wanted:
             shutil.rmtree(path)

@@ -26,6 +26,8 @@ class Heartbeat:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(self.who))
+        if mirror is not None:
+            self()
 
     def __call__(self) -> None:
         """Touch the file."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -23,22 +24,22 @@ class Mirror(Protocol):
     def pull(self, folder: Path, *, only: str = "") -> None:
         """Make the checkpoints here those that are kept, or one of them, if it is named."""
 
-    def push(self, folder: Path) -> None:
-        """Make the checkpoints that are kept those here."""
+    def push(self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None) -> None:
+        """Store the checkpoints that are here, and remove older ones that are not `wanted`. `still_ours` raises where another attempt has begun."""
 
 
-def folder_here(place: str, mirror: Mirror | None, rank: int = 0) -> Path:
-    """The folder in which a process of this machine trains a trial that is kept at `place`: there, or, with a mirror, a copy for each process."""
+def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> Path:
+    """The folder in which a process of this machine trains a trial that is kept at `place`: there, or, with a mirror, a copy for each attempt and process."""
     if mirror is None:
         return Path(place)
-    return _copies(place) / f"rank-{rank}" / Path(place).name
+    return _copies(place, attempt) / f"rank-{rank}" / Path(place).name
 
 
-def forget(place: str, mirror: Mirror | None) -> None:
-    """Remove this machine's copies of a trial that is kept at `place`, if they are copies."""
+def forget(place: str, mirror: Mirror | None, attempt: int) -> None:
+    """Remove what this machine has of an attempt at a trial that is kept at `place`, if that is a copy."""
     if mirror is not None:
-        shutil.rmtree(_copies(place), ignore_errors=True)
+        shutil.rmtree(_copies(place, attempt), ignore_errors=True)
 
 
-def _copies(place: str) -> Path:
-    return cache_folder("storage") / "trained" / hashlib.sha256(place.encode()).hexdigest()[:12]
+def _copies(place: str, attempt: int) -> Path:
+    return cache_folder("storage") / "trained" / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}-{attempt}"

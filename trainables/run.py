@@ -195,9 +195,12 @@ class Keeper:
         def save() -> None:
             self._check_claim()
             checkpoint.save(self.folder, training.state(), extra)
-            checkpoint.keep_only(self.folder, {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1)})
+            wanted = {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1)}
+            checkpoint.keep_only(self.folder, wanted)
             if self.mirror is not None:
-                self.mirror.push(self.folder)
+                if self.beat is not None:
+                    self.beat()
+                self.mirror.push(self.folder, {checkpoint.name(epoch) for epoch in wanted}, self._check_claim)
 
         yield from self._insist(trained.epoch, save)
 

@@ -24,7 +24,7 @@ def build_trainer(
     known: int = 0,
     threads: int = 1,
     mirror: Mirror | None = None,
-    storage: tuple[str, Any] | None = None,
+    own: str = "",
     gpus: float = 0,
     callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
@@ -41,7 +41,7 @@ def build_trainer(
         known: the last epoch that the search has heard of.
         threads: of each worker.
         mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
-        storage: where Ray Train keeps what it wants to keep itself, as a path and pyarrow's file system; None: beside the trials.
+        own: a folder for what Ray Train writes itself, which nobody reads, where not all machines see the trials' folder.
         gpus: of each worker; of a part of one it takes no more memory than that part.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
@@ -56,11 +56,11 @@ def build_trainer(
         "mirror": mirror,
         "gpus": gpus,
     }
-    path, files = storage or (str(folder.parent.parent / "train"), None)
+    path = own or str(folder.parent.parent / "train")
     return TorchTrainer(
         train_loop,
         train_loop_config=job,
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=path, storage_filesystem=files, callbacks=list(callbacks)),  # type: ignore[arg-type]
+        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=path, callbacks=list(callbacks)),  # type: ignore[arg-type]
     )

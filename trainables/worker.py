@@ -29,9 +29,11 @@ def train_loop(job: dict[str, Any]) -> None:
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
     world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror")}
-    reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], world.rank), device=device, world=world, node=node, **about)
-    for number, report in enumerate(reports, 1):
-        ray.train.report({"report": json.dumps(report.to_dict()), "number": number})
-        if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
-            break
-    forget(job["folder"], job["mirror"])
+    reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], job["attempt"], world.rank), device=device, world=world, node=node, **about)
+    try:
+        for number, report in enumerate(reports, 1):
+            ray.train.report({"report": json.dumps(report.to_dict()), "number": number})
+            if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
+                return
+    finally:
+        forget(job["folder"], job["mirror"], job["attempt"])

@@ -6,6 +6,8 @@ import pytest
 from cluster.mirror import Mirror
 from cluster.storage import Bucket, StorageError
 
+KEPT = {f"epoch-{epoch:04d}" for epoch in range(10)}
+
 
 @pytest.fixture
 def mirror(bucket: Bucket) -> Mirror:
@@ -29,24 +31,39 @@ def test_another_machine_gets_the_checkpoints_as_they_were_left(mirror: Mirror, 
     here, there = tmp_path / "here", tmp_path / "there"
     checkpoint(here, 1)
     checkpoint(here, 2, folds=2)
-    mirror.push(here)
+    mirror.push(here, KEPT)
     checkpoint(there, 1, "of an earlier attempt")
     checkpoint(there, 9)
     mirror.pull(there)
     assert content(there) == content(here)
 
 
-def test_what_is_removed_here_is_removed_there(mirror: Mirror, tmp_path: Path) -> None:
-    checkpoint(tmp_path, 1)
-    checkpoint(tmp_path, 2)
+def test_older_ones_that_are_not_wanted_are_removed_and_what_is_wanted_stays_though_it_is_not_here(mirror: Mirror, tmp_path: Path) -> None:
+    for epoch in (1, 2, 3):
+        checkpoint(tmp_path / "first", epoch)
     mirror.write("attempt", "1")
-    mirror.push(tmp_path)
-    for path in (tmp_path / "epoch-0001").iterdir():
-        path.unlink()
-    (tmp_path / "epoch-0001").rmdir()
-    checkpoint(tmp_path, 3)
-    mirror.push(tmp_path)
-    assert sorted(mirror.bucket.listing()) == ["attempt", *(f"epoch-{epoch:04d}/{file}" for epoch in (2, 3) for file in ("manifest.json", "model"))]
+    mirror.push(tmp_path / "first", KEPT)
+    checkpoint(tmp_path / "second", 4)
+    mirror.push(tmp_path / "second", {"epoch-0001", "epoch-0003", "epoch-0004"})
+    assert sorted(mirror.bucket.listing()) == ["attempt", *(f"epoch-{epoch:04d}/{file}" for epoch in (1, 3, 4) for file in ("manifest.json", "model"))]
+
+
+def test_an_attempt_that_was_overtaken_removes_and_completes_nothing(mirror: Mirror, tmp_path: Path) -> None:
+    """It was held up between two of its steps, and another has gone on meanwhile."""
+    for epoch in (3, 4, 5):
+        checkpoint(tmp_path / "newer", epoch, "newer")
+    checkpoint(tmp_path / "older", 2, "older")
+
+    def overtaken() -> None:
+        raise RuntimeError("attempt 2 has begun")
+
+    mirror.push(tmp_path / "newer", KEPT)
+    before = mirror.bucket.listing()
+    with pytest.raises(RuntimeError, match="attempt 2"):
+        mirror.push(tmp_path / "older", {"epoch-0002"}, overtaken)
+    assert mirror.bucket.listing() == before
+    mirror.push(tmp_path / "older", {"epoch-0002"})
+    assert before.items() <= mirror.bucket.listing().items()
 
 
 def test_what_is_there_already_is_not_moved_again(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +72,10 @@ def test_what_is_there_already_is_not_moved_again(mirror: Mirror, tmp_path: Path
         method = getattr(Bucket, name)
         monkeypatch.setattr(Bucket, name, lambda place, folder, parts, method=method: (moved.extend(parts), method(place, folder, parts))[1])
     checkpoint(tmp_path, 1)
-    mirror.push(tmp_path)
+    mirror.push(tmp_path, KEPT)
     assert moved == ["epoch-0001/model", "epoch-0001/manifest.json"]
     checkpoint(tmp_path, 2)
-    mirror.push(tmp_path)
+    mirror.push(tmp_path, KEPT)
     mirror.pull(tmp_path)
     assert moved[2:] == ["epoch-0002/model", "epoch-0002/manifest.json"]
 
@@ -66,7 +83,7 @@ def test_what_is_there_already_is_not_moved_again(mirror: Mirror, tmp_path: Path
 def test_half_a_checkpoint_is_none(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine dies, or the storage refuses, before the manifest is there."""
     checkpoint(tmp_path / "here", 1)
-    mirror.push(tmp_path / "here")
+    mirror.push(tmp_path / "here", KEPT)
     checkpoint(tmp_path / "here", 2)
     upload = Bucket.upload
 
@@ -78,19 +95,19 @@ def test_half_a_checkpoint_is_none(mirror: Mirror, tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(Bucket, "upload", fail)
         with pytest.raises(StorageError, match="on fire"):
-            mirror.push(tmp_path / "here")
+            mirror.push(tmp_path / "here", KEPT)
     mirror.pull(tmp_path / "there")
     assert {path.name for path in (tmp_path / "there").iterdir()} == {"epoch-0001"}
-    mirror.push(tmp_path / "here")
+    mirror.push(tmp_path / "here", KEPT)
     mirror.pull(tmp_path / "there")
     assert content(tmp_path / "there") == content(tmp_path / "here")
 
 
 def test_an_epoch_that_is_trained_again_replaces_the_one_there(mirror: Mirror, tmp_path: Path) -> None:
     checkpoint(tmp_path / "here", 1, "first")
-    mirror.push(tmp_path / "here")
+    mirror.push(tmp_path / "here", KEPT)
     checkpoint(tmp_path / "elsewhere", 1, "second")
-    mirror.push(tmp_path / "elsewhere")
+    mirror.push(tmp_path / "elsewhere", KEPT)
     mirror.pull(tmp_path / "here")
     assert "second" in content(tmp_path / "here")["epoch-0001/model"]
 
@@ -98,7 +115,7 @@ def test_an_epoch_that_is_trained_again_replaces_the_one_there(mirror: Mirror, t
 def test_one_checkpoint_is_brought_alone(mirror: Mirror, tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         checkpoint(tmp_path / "here", epoch)
-    mirror.push(tmp_path / "here")
+    mirror.push(tmp_path / "here", KEPT)
     mirror.pull(tmp_path / "there", only="epoch-0002")
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["epoch-0002"]
 

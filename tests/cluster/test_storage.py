@@ -1,3 +1,4 @@
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,8 @@ def refusal(code: str, status: int) -> ClientError:
     ],
 )
 def test_a_refusal_says_what_is_missing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    monkeypatch.setattr("cluster.storage.WAITS", ())
+
     def refuse(*arguments: Any, **options: Any) -> None:
         raise error
 
@@ -140,3 +143,37 @@ def test_without_credentials_it_is_said_where_they_are_looked_for(bucket: Bucket
     storage._client.cache_clear()
     with pytest.raises(StorageError, match=r"no credentials found; set AWS_ACCESS_KEY_ID"):
         bucket.get("a")
+
+
+def test_what_fails_for_a_moment_is_tried_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, errors = bucket._client.put_object, [EndpointConnectionError(endpoint_url="http://nowhere"), refusal("InternalError", 500)]
+
+    def fail_twice(**options: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return put(**options)
+
+    monkeypatch.setattr("cluster.storage.WAITS", (0.01, 0.01))
+    monkeypatch.setattr(bucket._client, "put_object", fail_twice)
+    bucket.put(b"1", "a")
+    assert bucket.has("a")
+
+
+def test_an_error_reaches_whoever_has_asked_in_another_process() -> None:
+    """Ray carries it there as a pickle."""
+    again = pickle.loads(pickle.dumps(StorageError("access denied")))  # noqa: S301 - our own
+    assert isinstance(again, StorageError)
+    assert again.strerror == "access denied"
+
+
+def test_what_is_to_be_replaced_and_is_gone_was_taken(bucket: Bucket) -> None:
+    tag = bucket.put(b"1", "a")
+    bucket.remove(["a"])
+    with pytest.raises(Taken):
+        bucket.put(b"2", "a", instead_of=tag)
+
+
+def test_an_endpoint_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://host:port")
+    with pytest.raises(ValueError, match=r"is no address\. Write http://HOST:PORT"):
+        Bucket.of("s3://models")

@@ -8,8 +8,8 @@ import pytest
 
 from cluster.storage import Bucket, StorageError
 from search import bucket_lease
-from search.bucket_lease import BucketLease, _processes, holder_in
-from search.lease import FILE_NAME, Held, boot_id
+from search.bucket_lease import BucketLease, _here, holder_in
+from search.lease import FILE_NAME, Held
 
 
 @pytest.fixture(autouse=True)
@@ -44,14 +44,14 @@ def test_a_holder_that_stands_still_is_waited_for_and_taken_over(bucket: Bucket)
 
 
 def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(bucket: Bucket) -> None:
-    leave_lock(bucket, boot=boot_id(), host=socket.gethostname(), processes=_processes(), pid=2**22 + 1)
+    leave_lock(bucket, **_here(), pid=2**22 + 1)
     said: list[str] = []
     with lease(bucket, say=said.append, patience_s=100):
         assert said == []
 
 
 def test_a_process_of_another_container_of_this_machine_is_not_taken_for_dead(bucket: Bucket) -> None:
-    leave_lock(bucket, boot=boot_id(), host=socket.gethostname(), processes="pid:[1]", pid=2**22 + 1)
+    leave_lock(bucket, **{**_here(), "processes": "pid:[1]"}, pid=2**22 + 1)
     said: list[str] = []
     with lease(bucket, say=said.append):
         assert len(said) == 1

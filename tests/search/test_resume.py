@@ -169,9 +169,9 @@ def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(op
     for name in ("t0001", "t0002"):
         (experiment.folder / "trials" / name).mkdir(parents=True)
     with pytest.raises(Refused, match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, the journal does not"):
-        check_trials(experiment.home, driver.result)
+        check_trials(experiment.home, experiment.home.trials(), driver.result)
     (experiment.folder / "trials" / "t0002").rmdir()
-    check_trials(experiment.home, driver.result)
+    check_trials(experiment.home, experiment.home.trials(), driver.result)
 
 
 def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(open_driver: OpenDriver, experiment: Experiment) -> None:
