@@ -158,7 +158,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
         with ThreadPoolExecutor() as pool:
             up = pool.submit(timed_up, hosts, folder)
             with services(hosts, folder) as (s3, mlflow), reader(hosts, s3) as journal:
-                for name in (HEAD, *WORKERS):
+                for name in (HEAD, *WORKERS, CLIENT):
                     hosts.hosts[name].write("/root/.aws/credentials", s3.credentials_file)
                 yield Bed(hosts=hosts, folder=folder, s3=s3, mlflow=mlflow, reader=journal, up=up.result())
 
@@ -233,6 +233,24 @@ def opens_no_door_without_the_token(bed: Bed) -> None:
     assert "2 workers alive" in wrong.stdout
     wrong = bed.at(CLIENT).run("env", "RAY_AUTH_TOKEN=wrong", *["bash", "-c", f"cd {ROOT} && python -m cluster.status {bed.file}"], check=False)
     assert (wrong.returncode, wrong.stderr) == (4, "error: the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.\n")
+
+
+def is_ready(bed: Bed) -> None:
+    """The preflight finds nothing amiss."""
+    place = [word for name, value in bed.s3.place.items() for word in ("--env", f"{name}={value}")]
+    done = subprocess.run(bed.verb("check", "--storage", bed.storage, "--tracking", bed.mlflow, *place), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert "refuses a second conditional put" in done.stdout
+
+
+def is_reported_from_elsewhere(bed: Bed) -> None:
+    """By a machine that has nothing of the search but the bucket's address."""
+    place = [f"{name}={value}" for name, value in bed.s3.place.items()]
+    words = ("env", *place, sys.executable, "-m", "search.report", "s", "--storage", bed.storage, "--out", "/tmp/page.html")
+    bed.at(CLIENT).run("bash", "-c", f'cd {ROOT} && exec "$0" "$@"', *words)
+    page = bed.at(CLIENT).run("cat", "/tmp/page.html").stdout
+    assert "<h1" in page
+    assert "t0001" in page
 
 
 def pauses_on_ctrl_c(bed: Bed) -> None:
@@ -311,9 +329,11 @@ def test_a_search_on_hosts_of_ones_own(bed: Bed, capsys: pytest.CaptureFixture[s
     starts(bed)
     times["up"] = bed.up[1]
     step("doors", opens_no_door_without_the_token)
+    step("check", is_ready)
     step("paused search", pauses_on_ctrl_c)
     cost = step("resumed search, one host cut off", goes_on_without_the_host_that_is_cut_off)
     step("accounts", has_lost_nothing)
+    step("report", is_reported_from_elsewhere)
     step("down", ends)
     hosts = Counter(event["host"] for event in bed.events("running"))
     with capsys.disabled():
