@@ -57,7 +57,8 @@ def complain(error: Exception, code: int) -> int:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
-    before = {number: signal.signal(number, _terminate) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]  # as after nohup
+    before = {number: signal.signal(number, _terminate) for number in heeded}
     try:
         return command()
     except Mistake as error:

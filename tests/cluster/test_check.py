@@ -138,7 +138,7 @@ def test_where_all_is_well_nothing_is_complained_of(place: Place) -> None:
         "not checked: whether the cluster asks for its token (it is not up).",
     ):
         assert line in done.stdout.splitlines()
-    assert f"ok: {everywhere}: Python {sys.version.split()[0]}.\n" in done.stdout
+    assert f"ok: {place.head}, {place.worker}: Python {sys.version.split()[0]}.\n" in done.stdout
 
 
 @pytest.mark.slow

@@ -89,8 +89,8 @@ class Bed:
         return f"s3://{self.s3.bucket}/searches"
 
     def verb(self, name: str, *words: object) -> list[str]:
-        """A verb as the user's machine runs it."""
-        return self.at(CLIENT).words(sys.executable, "-m", f"cluster.{name}", self.file, *words, folder=str(ROOT))
+        """A verb as the user's machine runs it, on a terminal: a shell has its background commands ignore Ctrl-C, and we may be one."""
+        return self.at(CLIENT).words("env", "--default-signal=INT", sys.executable, "-m", f"cluster.{name}", self.file, *words, folder=str(ROOT))
 
     def submit(self, *words: object) -> "subprocess.Popen[str]":
         """A command on the cluster; each of its epochs takes half a second more, and is told in `truth.jsonl`."""
