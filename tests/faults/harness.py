@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 TINY = f"{HERE / 'tiny.py'}:space"
@@ -175,6 +177,14 @@ class Search:
                 if mine in (path / "environ").read_bytes().split(b"\0") and name.encode() in (path / "cmdline").read_bytes():
                     found.append(int(path.name))
         return found
+
+    def part(self, name: str) -> int:
+        """The pid of a part of Ray that the running driver has started; those of one that was killed may live on for a while."""
+        for process in psutil.Process(self.alive.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if name in " ".join(process.cmdline()):
+                    return process.pid
+        raise AssertionError(f"the driver has no {name}")
 
     def end(self) -> None:
         """Leave nothing running."""

@@ -67,7 +67,7 @@ def ordeal(open_search: OpenSearch) -> Ordeal:
     suffered.suffer("ctrl-c to all", lambda search: search.interrupt(group=True))
     suffered.suffer("ctrl-c twice", twice)
     suffered.suffer("kill -9, clock slow", Search.kill9, environment=TWO_HOURS_SLOW)
-    suffered.suffer("no gcs", lambda search: os.kill(search.processes("gcs_server")[0], signal.SIGKILL))
+    suffered.suffer("no gcs", lambda search: os.kill(search.part("gcs_server"), signal.SIGKILL))
     search.plan()
     sessions = suffered.sessions
     search.resume().wait_until(lambda: suffered.sessions > sessions)
@@ -154,7 +154,7 @@ def test_a_killed_raylet_is_an_error_that_can_be_resumed(open_search: OpenSearch
     search = open_search()
     search.plan(SLOW)
     search.run(*GRID).wait_for_epochs(5)
-    os.kill(search.processes("raylet/raylet")[0], signal.SIGKILL)
+    os.kill(search.part("raylet/raylet"), signal.SIGKILL)
     done = search.finish(timeout=90)
     assert done.code == 4, done.err
     assert "search.resume s" in done.err
