@@ -9,7 +9,14 @@ import ray.exceptions
 from cluster.secrets import masked
 from search.journal import JournalError
 
-LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
+LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.ActorUnschedulableError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
+"""The process, its node, or the node that it was to start on, is gone."""
 LEAVES = "NodeLeaves"
 """The error, by name, of a trial that leaves its node after an epoch."""
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")

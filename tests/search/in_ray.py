@@ -28,7 +28,7 @@ Job = dict[str, Any]
 def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
     from search.trial import make_job
 
-    return [make_job(f"t{number}", config, folder / f"t{number}", attempt=1, known=0) for number, config in enumerate(configs)]
+    return [make_job(f"t{number}", config, {"folder": str(folder / f"t{number}"), "bucket": None}, attempt=1, known=0) for number, config in enumerate(configs)]
 
 
 def metrics_of(report: dict[str, Any]) -> dict[str, float]:

@@ -35,6 +35,10 @@ def test_a_worker_without_memory_is_of_memory() -> None:
     assert kind_of(of_workers(RESET, MemoryError("out of memory"))) == "memory"
 
 
+def test_a_trial_whose_node_is_gone_before_its_worker_starts_is_lost() -> None:
+    assert kind_of(ray.exceptions.ActorUnschedulableError("The node specified via NodeAffinitySchedulingStrategy doesn't exist any more")) == "lost"
+
+
 def test_a_trial_that_leaves_its_node_has_moved() -> None:
     error = ray.exceptions.RayTaskError("train", "a traceback", NodeLeaves("its machine is about to be taken away")).as_instanceof_cause()
     assert kind_of(error) == "moved"

@@ -39,13 +39,18 @@ def worker() -> TrialWorker:
     return made
 
 
-@pytest.mark.parametrize(("device", "options", "limits"), [("cuda", {"num_gpus": 0.25}, [0.25]), ("cuda", {"num_gpus": 1}, []), ("cpu", {}, [])])
-def test_a_worker_keeps_to_its_part_of_a_gpu(device: str, options: dict[str, float], limits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU: a worker that is started in this process tells torch, which is played, the part that Ray has reserved for it."""
+@pytest.mark.parametrize(
+    ("device", "part", "options", "limits"),
+    [("cuda", 0.25, {"num_gpus": 0.25}, [0.25]), ("cuda", 1, {"num_gpus": 1}, []), ("cuda", 1, {"num_gpus": 0.25}, []), ("cpu", 0, {}, [])],
+)
+def test_a_worker_keeps_to_the_part_of_a_gpu_that_was_asked_for(
+    device: str, part: float, options: dict[str, float], limits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU: a worker that is started in this process tells torch, which is played. Where the planner puts several on a card, none is held back."""
     told: list[float] = []
     monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", told.append)
     monkeypatch.setattr("ray.remote", lambda kind: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=kind)))
-    Workers._new(cast("Workers", SimpleNamespace(device=device, threads=1)), **options)
+    Workers._new(cast("Workers", SimpleNamespace(part=part, _about={"device": device, "threads": 1})), **options)
     assert told == limits
 
 
