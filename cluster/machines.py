@@ -114,10 +114,9 @@ class Call:
         if demand != self.demand:
             self.end()
             self.demand = demand
-        came = [place for place in self.places if placement_group_table(place).get("state") == "CREATED"]
-        for place in came:
+        for place in [place for place in self.places if placement_group_table(place).get("state") == "CREATED"]:
             self._let_go(place)
-        wanted = max(0, min(count - len(came), MOST_CALLED))
+        wanted = max(0, min(count, MOST_CALLED))
         for place in self.places[wanted:]:
             self._let_go(place)
         each = {name: amount for name, amount in (("CPU", demand.cpus), ("GPU", demand.gpus)) if amount}
