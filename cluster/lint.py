@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from cluster.secrets import KEY
+
 Config = dict[str, Any]
 
 EVERYWHERE = {"0.0.0.0/0", "::/0"}
@@ -20,7 +22,6 @@ SECRETS = {
     "a password in an address": re.compile(r"://[^/\s:@]+:[^/\s@$]+@"),
     "a secret": re.compile(r"(?i)\b\w*(secret|password|passwd|auth_token|secret_access_key)\w*\s*[=:]\s*['\"]?[^\s'\"$~/;{}()]{8,}"),
 }
-SECRET_NAME = re.compile(r"(?i)(secret|password|passwd|token|access_key)")
 PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
 RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
 NAMES_A_FILE = ("-r", "--requirement", "-c", "--constraint", "--python", "--find-links", "--target")
@@ -238,5 +239,5 @@ def _pod(pod: Config, where: str) -> Iterator[str]:
         if _floating(image := str(_at(container, "image") or "")):
             yield f"{where}: the image '{image}' is not pinned. Name a version."
         for variable in _listed(_at(container, "env")):
-            if SECRET_NAME.search(str(_at(variable, "name"))) and _at(variable, "value"):
+            if KEY.search(str(_at(variable, "name"))) and _at(variable, "value"):
                 yield f"{where}: {variable['name']} stands in the file. Use valueFrom: {{secretKeyRef: ...}}."

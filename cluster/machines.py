@@ -10,6 +10,7 @@ import yaml
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 
 from cluster.resources import MANY, Demand, Machines, Resources
+from cluster.spot import leaving
 
 HEAD = "node:__internal_head__"
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"
@@ -23,8 +24,8 @@ MOST_CALLED = 200
 
 def nodes() -> dict[str, dict[str, Any]]:
     """The nodes that live and are not about to leave, as Ray describes them, by id."""
-    leaving = ray._private.state.state.get_draining_nodes()
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving}
+    gone = leaving()
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in gone}
 
 
 def machines() -> Machines:

@@ -311,7 +311,9 @@ def _client(endpoint: str, region: str, quick: bool) -> Any:
     import boto3.session
     from botocore.config import Config
 
-    config = Config(retries={"mode": "standard", "total_max_attempts": TRIES}, connect_timeout=CONNECT_S, read_timeout=READ_S, max_pool_connections=2 * AT_ONCE)
+    tries, read_s = (QUICK_TRIES, QUICK_S) if quick else (TRIES, READ_S)
+    retries = {"mode": "standard", "total_max_attempts": tries}
+    config = Config(retries=retries, connect_timeout=CONNECT_S, read_timeout=read_s, max_pool_connections=2 * AT_ONCE)
     session = boto3.session.Session()
     region = region or session.region_name or "us-east-1"
     return session.client("s3", endpoint_url=endpoint or None, region_name=region, config=config)

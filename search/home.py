@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -48,17 +48,18 @@ def home(place: Storage, name: str) -> "Home":
     return Home(place / name) if isinstance(place, Path) else BucketHome(place / name, name)
 
 
-@dataclass(frozen=True)
 class Home:
     """A folder."""
 
-    folder: Path
-    """The driver's."""
     is_shared: ClassVar = True
     """Whether other machines may see that folder."""
     beats_every_s: ClassVar = 1.0
     beats_late_s: ClassVar = 0.0
     """How often to look for heartbeats, and how late they may be seen."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is the driver's."""
+        self.folder = folder
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -110,20 +111,16 @@ class Home:
         """Bring these files or folders of the driver's to where the search is kept."""
 
 
-@dataclass(frozen=True)
 class BucketHome(Home):
     """A place in a bucket."""
 
-    bucket: Bucket
-    name: str
     is_shared: ClassVar = False
     beats_every_s: ClassVar = TELL_S
     beats_late_s: ClassVar = 2 * TELL_S
 
     def __init__(self, bucket: Bucket, name: str) -> None:
-        object.__setattr__(self, "folder", copies("driven", bucket))
-        object.__setattr__(self, "bucket", bucket)
-        object.__setattr__(self, "name", name)
+        super().__init__(copies("driven", bucket))
+        self.bucket, self.name = bucket, name
 
     def __str__(self) -> str:
         return str(self.bucket)
@@ -193,7 +190,6 @@ class BucketHome(Home):
 
     def beats(self, folders: list[Path]) -> list[Beat | None]:
         """As the bucket has them; none while it does not answer."""
-
         bucket = replace(self.bucket, quick=True)
 
         def one(folder: Path) -> Beat | None:
@@ -216,8 +212,10 @@ class BucketHome(Home):
 
     def _fetch(self, folder: Path, parts: list[str]) -> None:
         for part in dict.fromkeys(parts):
-            below = [f"{part}/{name}" for name in (self.bucket / part).listing()]
-            self.bucket.download(folder, below or [part for _ in "1" if self.bucket.has(part)])
+            if below := [f"{part}/{name}" for name in (self.bucket / part).listing()]:
+                self.bucket.download(folder, below)
+            elif self.bucket.has(part):
+                self.bucket.download(folder, [part])
 
 
 def evidence(events: list[Event]) -> list[str]:

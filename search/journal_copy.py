@@ -40,14 +40,12 @@ class JournalCopy:
         return b"".join(piece.content for piece in found)
 
     def append(self, line: bytes) -> None:
-        """Add a whole line. To add the line again that was added last, because its answer was lost, changes nothing.
+        """Add a whole line. To add it again because the answer was lost changes nothing.
 
         Raises:
             Taken: another driver has written there.
             StorageError: the storage refuses.
         """
-        if self.tag and self.piece.endswith(line):
-            return
         if len(self.piece) >= PIECE:
             self.number, self.piece, self.tag = self.number + 1, b"", ""
         content = self.piece + line

@@ -205,14 +205,14 @@ def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: boo
         steps.callback(write_last_line, driver)
         if not hurry:
             steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, home, driver.journal))
-        steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
+        steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver, hurry=hurry))
 
 
-def save_study(driver: Driver) -> None:
-    """What the algorithm has to save, where the search is kept."""
+def save_study(driver: Driver, *, hurry: bool) -> None:
+    """What the algorithm has to save, where the search is kept; in a hurry not into a bucket, which may not answer: the search's end brings it there."""
     home = driver.experiment.home
     driver.algorithm.save(home.folder)
-    if not driver.journal.other():
+    if not hurry and not driver.journal.other():
         home.keep(STUDY)
 
 

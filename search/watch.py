@@ -13,7 +13,7 @@ from trainables.heartbeat import Beat, last_beats
 
 EVERY_S = 1.0
 HELD_UP_S = 9.0
-"""After so long without a look we were held up ourselves, and trials that report to us with us."""
+"""With a look so much later than it was due we were held up ourselves, and trials that report to us with us."""
 
 
 class Watch:

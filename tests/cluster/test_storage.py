@@ -1,5 +1,7 @@
 import pickle
 import re
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,20 @@ def test_what_fails_for_a_moment_is_tried_again(bucket: Bucket, monkeypatch: pyt
     monkeypatch.setattr(bucket._client, "put_object", fail_twice)
     bucket.put(b"1", "a")
     assert bucket.has("a")
+
+
+def test_whoever_is_in_a_hurry_waits_seconds_for_a_service_that_takes_a_request_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease, a heartbeat: they ask again by themselves, and a search that ends waits for them."""
+    monkeypatch.setattr("cluster.storage.QUICK_S", 0.2)
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen()
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="Read timeout"):
+            Bucket("models", endpoint=f"http://127.0.0.1:{hole.getsockname()[1]}", quick=True).get("a")
+        assert time.monotonic() - began < 10
 
 
 def test_an_error_reaches_whoever_has_asked_in_another_process() -> None:
