@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Terminated(BaseException):
-    """SIGTERM came, or the terminal went away."""
+    """SIGTERM came, or the terminal went away, where nothing had to be brought to an end first."""
 
 
 def file_argument(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +44,8 @@ def say(text: str) -> None:
 
 def error_line(text: str) -> str:
     """`error: ...` as one line without control characters or credentials."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in masked(text))
-    return f"error: {printable}\n"
+    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in masked(text))
+    return f"error: {shown}\n"
 
 
 def complain(error: Exception, code: int) -> int:
@@ -71,13 +71,14 @@ def guarded(command: Callable[[], int]) -> int:
         print("stopped by Ctrl-C", file=sys.stderr)
         return 128 + signal.SIGINT
     except Terminated:
+        print("stopped by SIGTERM", file=sys.stderr)
         return 128 + signal.SIGTERM
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except OSError as error:
-        return complain(RuntimeError(f"the system refused: {error}. The details are in {_write_traceback()}"), NOT_READY)
+        return complain(RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"), NOT_READY)
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
-        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {_write_traceback()}"), BUG)
+        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"), BUG)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -87,7 +88,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _write_traceback() -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="cluster-", suffix=".log", delete=False) as file:
+def write_traceback() -> str:
+    """Keep what an error was raised through in a file of the system's temporary folder; return its name."""
+    with tempfile.NamedTemporaryFile("w", prefix="image-classifier-search-", suffix=".log", delete=False) as file:
         file.write(masked(traceback.format_exc()))
     return file.name

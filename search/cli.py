@@ -10,23 +10,19 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
-from cluster.errors import NotReady
-from cluster.secrets import masked
+from cluster.cli import BUG, NOT_READY, REFUSED, USAGE, Terminated, complain, write_traceback
+from cluster.errors import NotReady, Refused
 from cluster.storage import StorageError
 from search.home import storage
 from search.journal import DamagedJournal, JournalError, TakenOver
 from search.lease import Held
-from search.terminal import error_line
 from trainables.errors import ConfigError, Unavailable
 
-BUG, USAGE, SOME_FAILED, NOT_READY, REFUSED = 1, 2, 3, 4, 5
+SOME_FAILED = 3
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -34,22 +30,6 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, [], False) else super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors in one line, as everywhere."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print `error: ...` and leave with 2."""
-        self.exit(USAGE, error_line(f"{message}. See {self.prog} --help."))
-
-
-class Refused(RuntimeError):
-    """A search that cannot be gone on with as it is; a person must decide."""
-
-
-class Terminated(BaseException):
-    """SIGTERM came where nothing had to be brought to an end first."""
 
 
 _came: list[int] = []
@@ -114,23 +94,10 @@ def guarded(command: Callable[[], int]) -> int:
     except StorageError as error:
         return complain(RuntimeError(f"{error.strerror}. Mend that, or use another --storage."), NOT_READY)
     except OSError as error:
-        return complain(RuntimeError(f"the system refused: {error}. The details are in {_write_traceback()}"), NOT_READY)
+        return complain(RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"), NOT_READY)
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
-        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {_write_traceback()}"), BUG)
+        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"), BUG)
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _write_traceback() -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="search-", suffix=".log", delete=False) as file:
-        file.write(masked(traceback.format_exc()))
-    return file.name
-
-
-def complain(error: Exception, code: int) -> int:
-    """Print `error: ...`, a line a problem."""
-    for line in str(error).splitlines():
-        sys.stderr.write(error_line(line))
-    return code

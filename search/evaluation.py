@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from cluster.errors import NotReady
-from search.cli import Refused
+from cluster.errors import NotReady, Refused
 from search.driver import Driver
 from search.experiment import Experiment
 from search.failures import last_line, reason_of

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.cli import Parser
+from cluster.errors import Refused
 from cluster.secrets import masked
-from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
+from search.cli import HelpFormatter, guarded, storage_option
 from search.home import Home, Storage, home
 from search.lease import Held
 from search.registry import Registered, Registry, check_name

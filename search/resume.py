@@ -9,8 +9,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
+from cluster.cli import Parser
+from cluster.errors import Refused
 from search.changes import changes
-from search.cli import HelpFormatter, Parser, Refused, guarded, storage_option
+from search.cli import HelpFormatter, guarded, storage_option
 from search.experiment import Experiment, base_of
 from search.home import TRIALS, Home, home
 from search.journal import FILE_NAME

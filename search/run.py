@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cluster.cli import Parser
 from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
 from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
-from search.cli import AUTO_COUNT, HelpFormatter, Parser, count_or_auto, guarded
+from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded
 from search.experiment import Experiment, base_of
 from search.home import storage
 from search.outcome import tell

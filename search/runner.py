@@ -15,10 +15,11 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from cluster.errors import NotReady
+from cluster.cli import NOT_READY, REFUSED, error_line
+from cluster.errors import NotReady, Refused
 from cluster.secrets import masked
 from cluster.session import session
-from search.cli import NOT_READY, REFUSED, SOME_FAILED, Refused, heed_signals, stop
+from search.cli import SOME_FAILED, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
 from search.experiment import Experiment
@@ -29,7 +30,7 @@ from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
 from search.result import STUDY, SearchResult
 from search.spaces.find import sha256_of
-from search.terminal import Terminal, error_line, say
+from search.terminal import Terminal, say
 from search.tracking import PATIENCE_S, Tracker
 from search.tracking_uri import check_tracking
 from search.words import verb

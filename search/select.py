@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cluster.cli import NOT_READY, REFUSED, Parser
+from cluster.errors import Refused
 from search.changes import changes
-from search.cli import NOT_READY, REFUSED, HelpFormatter, Parser, Refused, guarded, storage_option
+from search.cli import HelpFormatter, guarded, storage_option
 from search.display import RaceDisplay
 from search.experiment import Experiment
 from search.home import home

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from search.cli import HelpFormatter, Parser, guarded, storage_option
+from cluster.cli import Parser
+from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.result import SearchResult, TrialResult
 from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text

@@ -3,8 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
+from cluster.cli import NOT_READY, Parser, complain
 from cluster.secrets import masked
-from search.cli import NOT_READY, HelpFormatter, Parser, complain, guarded, storage_option
+from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.journal import FILE_NAME, Tail
 from search.result import SearchResult

@@ -19,8 +19,3 @@ class Terminal(Console):
 def say(console: Console, text: str) -> None:
     """One line, as it is: no markup, no control characters, no credentials, no wrapping."""
     console.print(printable(masked(text)), markup=False, highlight=False, soft_wrap=True)
-
-
-def error_line(text: str) -> str:
-    """`error: ...` as one line without control characters or credentials."""
-    return f"error: {printable(masked(text))}\n"

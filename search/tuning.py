@@ -24,16 +24,15 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.cli import NOT_READY, error_line
 from cluster.errors import NotReady
 from cluster.secrets import masked
 from cluster.session import LOCAL, dead_parts
-from search.cli import NOT_READY
 from search.driver import Driver
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
 from search.home import TRIALS
 from search.journal import JournalError
 from search.seats import Errors, Seat, books_short, failures_told, hired
-from search.terminal import error_line
 from search.trial import Job, gate_name, make_job, train_on_workers
 from search.watch import Watch
 from search.words import verb

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Iterator, Sequence
 
-from search.cli import HelpFormatter, Parser, guarded, storage_option
+from cluster.cli import Parser
+from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.journal import FILE_NAME, Event, read
 from search.result import SearchResult

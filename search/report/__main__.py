@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from search.cli import HelpFormatter, Parser, guarded, storage_option
+from cluster.cli import Parser
+from search.cli import HelpFormatter, guarded, storage_option
 from search.home import Home, home
 from search.result import PAGE, SearchResult
 from trainables.errors import printable

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search.cli import Refused
+from cluster.errors import Refused
 from search.experiment import Experiment
 from search.journal import Journal, JournalError
 from search.provenance import provenance

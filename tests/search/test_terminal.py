@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cluster.cli import error_line
 from search.experiment import Experiment
-from search.terminal import Terminal, error_line, say
+from search.terminal import Terminal, say
 from tests.search.conftest import OpenDriver, play
 
 ODD = {
