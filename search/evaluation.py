@@ -12,10 +12,10 @@ from cluster.errors import NotReady, Refused
 from search.driver import Driver
 from search.experiment import Experiment
 from search.failures import last_line, reason_of
+from search.job import Job
 from search.racing import RaceDriver
 from search.result import FAILED, NO_TIME, TrialResult
 from search.summary import checkpoint_of
-from search.trial import Job
 from search.workers import Worker, Workers
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from cluster.mirror import Mirror
 from cluster.storage import AT_ONCE, SCHEME, Bucket, StorageError
 from search.bucket_lease import BucketLease, holder_in, is_free
 from search.journal import FILE_NAME, Event, Journal, JournalError, read
@@ -221,14 +220,6 @@ class BucketHome(Home):
 def evidence(events: list[Event]) -> list[str]:
     """The files and folders that a journal names as worth keeping."""
     return [event.data["file"] for event in events if event.kind == "evidence"]
-
-
-def mirror_of(job: dict[str, Any]) -> Mirror | None:
-    """What keeps a job's trial in a bucket; None where it is kept in a folder that this machine sees."""
-    if job.get("bucket") is None:
-        return None
-    bucket, trial = Bucket(**job["bucket"]), Path(job["folder"]).name
-    return Mirror(bucket / TRIALS / trial, replace(bucket, quick=True) / BEATS / trial)
 
 
 def copies(kind: str, bucket: Bucket) -> Path:

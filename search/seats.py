@@ -18,7 +18,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from search.driver import Driver
-from search.trial import Job
+from search.job import Job
 from search.workers import Member, Worker, Workers
 
 Errors = dict[str, Any]

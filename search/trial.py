@@ -1,27 +1,20 @@
-"""The bridge between a search and a training: what runs in the workers. The only module where Tune and Train meet.
-
-A job is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a `bucket`: the place in it), `attempt`
-(the how manieth) and `known` (the last epoch that the journal has). A report crosses back as JSON, so that Tune neither flattens nor judges it.
+"""The bridge between a search and a training: what runs in the workers. A job (`search.job`) crosses over; a report crosses back as JSON, so that
+Tune neither flattens nor judges it.
 """
 
-import asyncio
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
 from cluster.spot import leaving
-from cluster.storage import StorageError
-from search.home import mirror_of
+from search.job import Job, checkpoint_in, keep, mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.mirror import folder_here, forget
@@ -29,7 +22,6 @@ from trainables.mirror import folder_here, forget
 if TYPE_CHECKING:
     from trainables.run import Report
 
-Job = dict[str, Any]
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
@@ -39,39 +31,8 @@ STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 MATRIX_CLASSES = 100
 """With more classes than these, a confusion matrix is too much for the journal."""
 
-WAITS = (1, 2, 5, 10, 30, 60)
-"""How long an evaluation waits for the storage before each new try."""
-
 BEYOND_REPAIR = ("AcceleratorError", "Torn")
 """Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of weights that were half handed back."""
-
-
-def make_job(trial: str, config: TrialConfig, place: dict[str, Any], *, attempt: int, known: int) -> Job:
-    """What a worker needs to know of a trial; `place` as `Home.place` gives it."""
-    return {"trial": trial, "config": config.to_dict(), **place, "attempt": attempt, "known": known}
-
-
-@contextmanager
-def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
-    """A trial's checkpoint of this epoch, brought here from where it is kept, for as long as it is used."""
-    name = f"epoch-{epoch:04d}"
-    if (mirror := mirror_of(job)) is None:
-        yield Path(job["folder"]) / name
-        return
-    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
-        _patient(lambda: mirror.pull(Path(folder), only=name))
-        yield Path(folder) / name
-
-
-def _patient(call: Callable[[], object]) -> None:
-    """Do it, as soon as the storage lets us."""
-    for wait in WAITS:
-        try:
-            call()
-            return
-        except StorageError:
-            time.sleep(wait)
-    call()
 
 
 def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
@@ -84,18 +45,6 @@ def without_curves(found: dict[str, Any]) -> dict[str, Any]:
     large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
     kept = {name: value for name, value in without_pictures(found).items() if name not in {"roc", *large}}
     return {**kept, "auc": {name: curve["auc"] for name, curve in found["roc"].items()}}
-
-
-def _keep(job: Job, name: str, found: dict[str, Any]) -> None:
-    """Write a whole evaluation beside the trial's checkpoints."""
-    from trainables.checkpoint import write_whole
-
-    if (mirror := mirror_of(job)) is not None:
-        _patient(lambda: mirror.write(f"evidence/{name}", json.dumps(found)))
-        return
-    file = Path(job["folder"]) / "evidence" / name
-    file.parent.mkdir(exist_ok=True)
-    write_whole(file, json.dumps(found))
 
 
 class NodeLeaves(RuntimeError):
@@ -181,7 +130,7 @@ class Process:
                 found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=self._device)
         except CheckpointError as error:
             return {"damaged": str(error)}
-        _keep(job, "test.json", found)
+        keep(job, "test.json", found)
         return {"test": without_pictures(found)}
 
     @_in_use
@@ -201,7 +150,7 @@ class Process:
         except Exception as error:
             _end_beyond_repair(error)
             raise
-        _keep(job, "val.json", found)
+        keep(job, "val.json", found)
         return {"val": without_curves(found)}
 
     @_in_use
@@ -382,61 +331,3 @@ def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: An
     folder = folder_here(job["folder"], mirror, job["attempt"])
     reports: Iterator[Report] = run.run_trial(config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where)
     return reports
-
-
-class Gate:
-    """An actor that holds a trial's workers after each report until the search has decided whether the trial goes on.
-
-    Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial instead would leave its placement group to
-    a cleaner of Ray's that does not find it when two clusters share a machine.
-    """
-
-    def __init__(self) -> None:
-        self._decided: dict[int, bool] = {}
-        self._news = asyncio.Condition()
-
-    async def decide(self, number: int, go_on: bool) -> None:
-        """Let the workers pass that have given the report of this number, to go on or to stop."""
-        async with self._news:
-            self._decided[number] = go_on
-            self._news.notify_all()
-
-    async def passed(self, number: int) -> bool:
-        """Return, once it is decided, whether workers go on after this report."""
-        async with self._news:
-            await self._news.wait_for(lambda: number in self._decided)
-            return self._decided[number]
-
-
-def gate_name(job: Job) -> str:
-    """A trial's gate is found under its folder, which no other trial has, and the attempt."""
-    return f"gate {job['attempt']} {job['folder']}"
-
-
-def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict[str, float]) -> None:
-    """Train one trial data-parallel with Ray Train; each report of its first worker reaches Tune."""
-    from ray.train import ScalingConfig
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    from trainables.trainer import build_trainer
-
-    each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
-    scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
-    trial = TrialConfig.from_dict(config["config"])
-    gate = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
-    with tempfile.TemporaryDirectory(prefix="train-") as own:
-        trainer = build_trainer(
-            trial,
-            ray.put(dataset),
-            Path(config["folder"]),
-            scaling=scaling,
-            gate=gate,
-            attempt=config["attempt"],
-            known=config["known"],
-            threads=max(1, int(demand["cpus"])),
-            gpus=demand["gpus"] if device == "cuda" else 0,
-            mirror=mirror_of(config),
-            own=own if config["bucket"] else "",
-            callbacks=[TuneReportCallback()],
-        )
-        trainer.fit()

@@ -28,12 +28,13 @@ from cluster.cli import NOT_READY, error_line
 from cluster.errors import NotReady
 from cluster.secrets import masked
 from cluster.session import LOCAL, dead_parts
+from search.data_parallel import gate_name, train_on_workers
 from search.driver import Driver
 from search.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
 from search.home import TRIALS
+from search.job import Job, make_job
 from search.journal import JournalError
 from search.seats import Errors, Seat, books_short, failures_told, hired
-from search.trial import Job, gate_name, make_job, train_on_workers
 from search.watch import Watch
 from search.words import verb
 from search.workers import Workers

@@ -19,7 +19,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from cluster.session import LOCAL
 from search.experiment import Experiment
-from search.trial import FusedWorker, Job, TrialWorker
+from search.job import Job
+from search.trial import FusedWorker, TrialWorker
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 

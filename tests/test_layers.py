@@ -19,8 +19,8 @@ DOORS = {
     "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
     "mlflow": {"search/client.py", "search/runs.py", "search/tracking.py", "search/registry.py", "search/served.py"},
-    "ray.tune": {"search/seats.py", "search/trial.py", "search/tuning.py"},
-    "ray.train": {"search/trial.py", "trainables/worker.py", "trainables/trainer.py"},
+    "ray.tune": {"search/data_parallel.py", "search/seats.py", "search/tuning.py"},
+    "ray.train": {"search/data_parallel.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
         "cluster/jobs.py",
         "cluster/session.py",
@@ -29,6 +29,7 @@ DOORS = {
         "cluster/shares.py",
         "cluster/witness.py",
         "search/cluster_limit.py",
+        "search/data_parallel.py",
         "search/evaluation.py",
         "search/failures.py",
         "search/packing.py",

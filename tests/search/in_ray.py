@@ -26,7 +26,7 @@ Job = dict[str, Any]
 
 
 def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
-    from search.trial import make_job
+    from search.job import make_job
 
     return [make_job(f"t{number}", config, {"folder": str(folder / f"t{number}"), "bucket": None}, attempt=1, known=0) for number, config in enumerate(configs)]
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cluster.storage import Bucket
-from search.home import BucketHome, home, mirror_of, storage
+from search.home import BucketHome, home, storage
+from search.job import mirror_of
 from search.journal import FILE_NAME, JournalError
 from search.lease import FILE_NAME as LOCK_FILE
 from trainables.heartbeat import Heartbeat
