@@ -24,14 +24,16 @@ from search.lease import BEAT_S, FILE_NAME, Held, boot_id, name_of, parsed
 
 PATIENCE_S = 40.0
 """Longer than on a shared folder: a storage that refuses for half a minute keeps a holder from counting."""
-FREE = b"{}"
+FREE, LAST_TRIES = b"{}", 3
 
 
 class BucketLease:
     """As `search.lease.Lease`."""
 
     def __init__(self, place: Bucket, name: str, *, say: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S) -> None:
-        self.place, self.name, self.say, self.patience_s = replace(place, quick=True) / FILE_NAME, name, say, patience_s
+        self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
+        self.quick = replace(self.place, quick=True)
+        """The same place for what is done again and again, or at the end, when nobody wants to wait."""
         self.mine = {**_here(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         self._tag, self._other = "", ""
         self._ended = threading.Event()
@@ -47,7 +49,7 @@ class BucketLease:
         if found is not None and not is_free(found):
             found = self._waited_for(found)
         try:
-            self._put(0, found.tag if found is not None else "")
+            self._put(self.place, 0, found.tag if found is not None else "")
         except Taken as error:
             raise self._held() from error
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -58,9 +60,10 @@ class BucketLease:
         """Let go."""
         self._ended.set()
         self._thread.join()
-        if not self._other:
+        for _ in range(0 if self._other else LAST_TRIES):
             with contextlib.suppress(StorageError, Taken):
-                self.place.put(FREE, instead_of=self._tag)
+                self.quick.put(FREE, instead_of=self._tag)
+                return
 
     def other(self) -> str:
         """The name of another driver that has the search now, as far as the last look told; empty while it is ours."""
@@ -89,17 +92,17 @@ class BucketLease:
             count += 1
             with contextlib.suppress(StorageError):
                 try:
-                    self._put(count, self._tag)
+                    self._put(self.quick, count, self._tag)
                 except Taken:
-                    self._other = holder_in(self.place.get()) or "another driver"
+                    self._other = holder_in(self.quick.get()) or "another driver"
                     return
 
-    def _put(self, count: int, tag: str) -> None:
+    def _put(self, place: Bucket, count: int, tag: str) -> None:
         content = json.dumps({**self.mine, "beat": count}).encode()
         try:
-            self._tag = self.place.put(content, new=not tag, instead_of=tag)
+            self._tag = place.put(content, new=not tag, instead_of=tag)
         except Taken:
-            there = self.place.get()  # ourselves, if an answer was lost
+            there = place.get()  # ourselves, if an answer was lost
             if there is None or parsed(there.content).get("token") != self.mine["token"]:
                 raise
             self._tag = there.tag

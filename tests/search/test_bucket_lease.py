@@ -87,6 +87,23 @@ def test_a_storage_that_refuses_for_a_while_costs_the_lease_nothing(bucket: Buck
     assert holder_in(bucket.get(FILE_NAME)) == ""
 
 
+def test_it_is_let_go_although_the_storage_refuses_now_and_then(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, refusals = Bucket.put, 0
+
+    def refuse(place: Bucket, *arguments: Any, **options: Any) -> str:
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            raise StorageError("HTTP 503")
+        return put(place, *arguments, **options)
+
+    monkeypatch.setattr(bucket_lease, "BEAT_S", 60)
+    with lease(bucket):
+        monkeypatch.setattr(Bucket, "put", refuse)
+        refusals = 2
+    assert holder_in(bucket.get(FILE_NAME)) == ""
+
+
 def test_of_two_who_take_over_at_once_one_is_refused(bucket: Bucket) -> None:
     leave_lock(bucket)
     outcomes: list[str] = []
