@@ -15,7 +15,7 @@ from search.algorithms.registry import ALGORITHMS
 from search.experiment import Experiment
 from search.journal import Event, Journal
 from search.result import UNFINISHED, SearchResult, TrialResult
-from search.schedulers.base import Scheduler, Stop
+from search.schedulers.base import NEW, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -37,7 +37,7 @@ class Driver:
     def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm = self._algorithm()
-        self.scheduler: Scheduler = SCHEDULERS[experiment.scheduler](experiment.horizon)
+        self.scheduler = self._scheduler()
         self.result = SearchResult()
         self.active: set[str] = set()
         """Trials that have been handed out."""
@@ -46,7 +46,8 @@ class Driver:
         self.narrowed: set[str] = set()
         """Trials that ran out of memory, each of which halves how many run at once."""
         self.exhausted = False
-        self.due: dict[str, Stop] = {}
+        self.at_rung: set[str] = set()
+        """Trials that have come to a rung, and of whom it is not decided whether they go on at once."""
         journal.listeners.insert(0, self.result.apply)
         self.began = clock()
         self.closing: tuple[str, str] | None = None
@@ -54,6 +55,10 @@ class Driver:
     def _algorithm(self) -> Algorithm:
         """Who proposes params."""
         return ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
+
+    def _scheduler(self) -> Scheduler:
+        """Who has trials wait."""
+        return SCHEDULERS[self.experiment.scheduler](Setting(self.experiment.horizon, self.experiment.space, self.experiment.grace))
 
     @property
     def trials(self) -> dict[str, TrialResult]:
@@ -80,9 +85,7 @@ class Driver:
                 self._end(trial.trial, "stopped", trial.stop["reason"])
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
-            elif trial.trial in self.due:
-                self._stop(trial.trial, max(trial.epochs), self.judge, self.due[trial.trial])
-            else:
+            elif trial.outcome != "held" and (trial.trial not in self.at_rung or self._goes_on(trial.trial)):
                 self.left.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
@@ -93,10 +96,19 @@ class Driver:
         if self._closed() or len(self.active) >= self.at_once:
             return None
         if self.left:
-            trial = self.left.popleft()
-            self.active.add(trial)
-            return trial, TrialConfig.from_dict(self.trials[trial].config)
-        return self._propose()
+            return self._hand_out(self.left.popleft())
+        choice = self.scheduler.choose(new=self._has_more)
+        if choice == NEW:
+            return self._propose() or (self.suggest() if self.exhausted else None)
+        if choice is None:
+            return None
+        self._promote(choice)
+        return self._hand_out(choice)
+
+    def _hand_out(self, trial: str) -> tuple[str, TrialConfig]:
+        """A trial that is known, again."""
+        self.active.add(trial)
+        return trial, TrialConfig.from_dict(self.trials[trial].config)
 
     def _propose(self) -> tuple[str, TrialConfig] | None:
         """A new trial, which is in the journal; None when there is none now."""
@@ -114,6 +126,7 @@ class Driver:
             self._end(trial, "failed", str(error), kind="error")
             return self._propose()
         self.journal.append("suggested", trial=trial, params=params, config=config.to_dict())
+        self._begin(trial)
         self.active.add(trial)
         return trial, config
 
@@ -131,7 +144,7 @@ class Driver:
     @property
     def outstanding(self) -> int:
         """How many trials run, or may still come to, at most."""
-        return len(self.active) + (0 if self.closing else len(self.left) + self._more)
+        return len(self.active) + (0 if self.closing else len(self.left) + self._more + self.scheduler.ready)
 
     @property
     def _more(self) -> int:
@@ -141,7 +154,7 @@ class Driver:
     @property
     def over(self) -> bool:
         """Whether there will be no further trial, not even one that must be tried again."""
-        return self._closed() or not (self.active or self.left or self._has_more)
+        return self._closed() or not (self.active or self.left or self._has_more or self.scheduler.choose(new=False) is not None)
 
     @property
     def _has_more(self) -> bool:
@@ -169,7 +182,7 @@ class Driver:
         if report["metrics"] and epoch not in self.trials[trial].epochs:
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
-            self.algorithm.report(trial, epoch, report["metrics"]["val/accuracy"])
+            self._hear_epoch(trial, epoch, report["metrics"]["val/accuracy"])
             stop = self._judge(trial, epoch)
         if report["outcome"] is not None:
             self._end(trial, report["outcome"], report["reason"])
@@ -177,6 +190,8 @@ class Driver:
             self._stop(trial, epoch, self.judge, stop)
         elif self._closed():
             self._leave(trial, epoch)
+        elif trial in self.at_rung and not self._goes_on(trial):
+            self.active.discard(trial)
         return trial not in self.active
 
     def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
@@ -204,6 +219,7 @@ class Driver:
         if self.closing is None:
             for trial in [*self.active, *self.left]:
                 self._end(trial, "failed", "it ended without a word", kind="lost")
+        self.settle()
         by, reason = self.closing or ("completed", "")
         self.journal.append(self.last_word, outcome=by, reason=reason)
 
@@ -214,26 +230,66 @@ class Driver:
         match event.kind:
             case "suggested":
                 self.algorithm.replay(trial, event.data["params"])
+                self._begin(trial)
             case "epoch":
-                self.algorithm.report(trial, event.data["epoch"], event.data["metrics"]["val/accuracy"])
-                stop = self._judge(trial, event.data["epoch"])
-                self.due |= {trial: stop} if stop is not None else {}
+                if trial in self.at_rung:  # a journal of an earlier version does not tell who goes on
+                    self._go_on(trial)
+                self._hear_epoch(trial, event.data["epoch"], event.data["metrics"]["val/accuracy"])
+            case "held":
+                self.at_rung.discard(trial)
+            case "promoted":
+                self._go_on(trial)
             case "ended":
-                self.due.pop(trial, None)
                 self._tell(trial)
             case "retried" if event.data["kind"] == "memory":
                 self.narrowed.add(trial)
 
-    def _judge(self, trial: str, epoch: int) -> Stop | None:
-        """What the scheduler says. It hears nothing of a baseline, whose one epoch is its end: networks would be held against that at their first.
+    def _begin(self, trial: str) -> None:
+        if self._is_scheduled(trial):
+            self.scheduler.begin(trial, self.trials[trial].params)
+
+    def _hear_epoch(self, trial: str, epoch: int, value: float) -> None:
+        self.algorithm.report(trial, epoch, value)
+        if self._is_scheduled(trial) and self.scheduler.on_epoch(trial, epoch, self.trials[trial].accuracy):
+            self.at_rung.add(trial)
+
+    def _is_scheduled(self, trial: str) -> bool:
+        """Whether the scheduler hears of a trial: not of a baseline, whose one epoch is its end: networks would be held against that at their first.
 
         A replay may tell of a model that is no longer registered; it counts as a network.
         """
-        known = self.trials[trial]
-        model = MODELS.get(known.config["model"]["name"])
-        if model is not None and model.kind == "baseline":
-            return None
-        return self.scheduler.on_epoch(trial, epoch, known.accuracy)
+        config = self.trials[trial].config
+        model = MODELS.get(config["model"]["name"]) if config else None
+        return bool(config) and (model is None or model.kind != "baseline")
+
+    def _judge(self, trial: str, epoch: int) -> Stop | None:
+        """Why a trial is to go no further, whatever the scheduler says."""
+        return None
+
+    def _goes_on(self, trial: str) -> bool:
+        """Whether a trial that has come to a rung is who should train next; if not, it is held there."""
+        if self.scheduler.choose(new=self._has_more) == trial:
+            self._promote(trial)
+            return True
+        why = self.scheduler.why(trial)
+        self.journal.append("held", trial=trial, epoch=max(self.trials[trial].epochs), by=self.judge, **why.to_dict())
+        self.at_rung.discard(trial)
+        return False
+
+    def _promote(self, trial: str) -> None:
+        self.journal.append("promoted", trial=trial, epoch=max(self.trials[trial].epochs), by=self.judge)
+        self._go_on(trial)
+
+    def _go_on(self, trial: str) -> None:
+        self.scheduler.go_on(trial)
+        self.at_rung.discard(trial)
+
+    def settle(self) -> None:
+        """No trial goes on any more: those that are held are stopped where they are, unless a resume is to go on with them."""
+        if not self.interrupted:
+            held = [trial for trial in self.trials.values() if trial.outcome == "held"]
+            for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:
+                self._stop(trial.trial, max(trial.epochs), self.judge, why)
 
     def _closed(self) -> bool:
         if self.closing is None and self.out_of_time:
@@ -277,6 +333,8 @@ class Driver:
     def _tell(self, trial: str) -> None:
         """Tell the algorithm how a trial ended; and if a trial that ran out of memory did so again, it was not for want of room beside others."""
         ended = self.trials[trial]
+        self.at_rung.discard(trial)
+        self.scheduler.end(trial, ended.accuracy if ended.outcome == "completed" and self._is_scheduled(trial) else None)
         self.algorithm.tell(trial, ended.outcome, ended.accuracy if ended.outcome in ("completed", "stopped") else None)
         if ended.kind == "memory":
             self.narrowed.discard(trial)

@@ -21,7 +21,7 @@ from trainables.models.registry import MODELS
 
 DEFAULT_TRIALS = 30
 MAX_GRID = 10_000
-DECIDING = ("algorithm", "scheduler", "max_epochs", "seed", "device")
+DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "seed", "device")
 PLACE = ("time_budget", "address", "concurrency", "hang_timeout", "fuse")
 """What decides a search's course, and what only says where and how long it runs."""
 FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
@@ -44,6 +44,8 @@ class Experiment:
     scheduler: str = "asha"
     trials: int | None = None
     max_epochs: int | None = None
+    grace: int | None = None
+    """The first rung at which trials wait for each other; None: the scheduler's own."""
     seed: int = 0
     storage: Storage = Path("searches")
     tracking: str = "sqlite:///mlflow.db"
@@ -71,6 +73,7 @@ class Experiment:
         for option, value in (
             ("--trials", self.trials),
             ("--max-epochs", self.max_epochs),
+            ("--grace", self.grace),
             ("--concurrency", self.concurrency),
             ("--workers", self.demand.workers),
         ):
@@ -144,7 +147,7 @@ class Experiment:
     @cached_property
     def planned_trials(self) -> int:
         """How many trials will be started, if nothing ends the search before."""
-        size = self.space.size if self.algorithm in ("grid", "random") else None
+        size = self.space.size
         if self.algorithm == "grid" and size is not None:
             return min(self.trials or size, size)
         if not any(self.space.edges()):

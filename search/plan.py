@@ -10,7 +10,7 @@ import numpy as np
 from cluster.resources import slots
 from search.experiment import Experiment
 from search.prepare import data_facts, prepare
-from search.schedulers.asha import Asha
+from search.schedulers.asha import KEPT, rungs_for
 from search.summary import parts_text, source_text
 from search.words import duration
 
@@ -97,9 +97,8 @@ def _expected_epochs(experiment: Experiment, epochs: int) -> float:
     """Epochs of a trial when each rung of ASHA keeps one in `reduction`."""
     if experiment.scheduler != "asha":
         return epochs
-    asha = Asha(experiment.horizon)
     spent, share, last = 0.0, 1.0, 0
-    for rung in [*(rung for rung in asha.rungs if rung < epochs), epochs]:
+    for rung in [*(rung for rung in rungs_for(experiment.horizon, experiment.grace or 1) if rung < epochs), epochs]:
         spent += share * (rung - last)
-        share, last = share / asha.reduction, rung
+        share, last = share * KEPT, rung
     return spent

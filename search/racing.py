@@ -8,7 +8,8 @@ from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import Event, Journal
 from search.result import FAILED, Selection, TrialResult
-from search.schedulers.base import Stop
+from search.schedulers.base import Scheduler, Stop
+from search.schedulers.fifo import Fifo
 from search.selection import Comparison, Race
 from search.space import Params
 from search.words import last_line_of
@@ -52,6 +53,9 @@ class RaceDriver(Driver):
 
     def _algorithm(self) -> Algorithm:
         return Nothing()
+
+    def _scheduler(self) -> Scheduler:
+        return Fifo()
 
     def replay(self, events: list[Event]) -> None:
         """Hear what was done before: the search, and what a selection that was cut off came to."""

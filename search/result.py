@@ -13,7 +13,7 @@ from trainables.ranking import rank
 FAILED = ("diverged", "failed")
 """Outcomes that never count; the best epoch of any other trial does: its checkpoint was measured on the same images as everybody's."""
 
-UNFINISHED = ("pending", "running", "interrupted")
+UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes that a resume goes on with."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
@@ -42,6 +42,8 @@ class TrialResult:
     """The kind of each failure that was tried again."""
     stop: dict[str, Any] = field(default_factory=dict)
     """Of a stopped trial: by whom, and what the decision rests on."""
+    held: str = ""
+    """Why it waits at a rung."""
     waiting: str = ""
     """Why it makes no progress for now."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -437,6 +439,10 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.stop = {name: value for name, value in event.data.items() if name != "trial"}
         case "paused":
             trial.outcome = "interrupted"
+        case "held":
+            trial.outcome, trial.held = "held", event.data["reason"]
+        case "promoted":
+            trial.outcome, trial.held = ("running" if trial.outcome == "running" else "pending"), ""
         case "retried":
             trial.attempt += trial.outcome != "running"  # it died before it ran
             trial.outcome = "pending"

@@ -66,6 +66,7 @@ def parser() -> Parser:
     how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
     how.add_argument("--trials", type=int, metavar="N", help="trials to start (default: the space's own number; the whole grid with grid)")
     how.add_argument("--max-epochs", type=int, metavar="N", help="cap of every trial's epochs")
+    how.add_argument("--grace", type=int, metavar="N", help="asha: the first rung, at which trials wait for each other (default: epoch 1)")
     how.add_argument("--precision", choices=PRECISION_NAMES, metavar="NAME", help=f"{', '.join(PRECISION_NAMES)}; auto is bf16 where that is faster")
     how.add_argument("--folds", type=int, metavar="K", help="cross-validate: a trial is K networks, each validated on a fold that it has not seen")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
@@ -139,6 +140,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "scheduler",
                 "trials",
                 "max_epochs",
+                "grace",
                 "seed",
                 "storage",
                 "address",

@@ -82,6 +82,7 @@ def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: 
     from search.tuning import tune_search
 
     tune_search(driver, workers, slots=slots, tick=tick)
+    driver.settle()
     evaluate_trials(driver, workers, slots=driver.slots, tick=tick)
     evaluate_best(driver, dataset, workers, by=by, tick=tick)
 

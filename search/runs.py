@@ -113,7 +113,7 @@ class Runs:
             case "evaluated" if trial is not None:
                 metrics = evaluation_figures(event.data, trial)
                 self._wait(self._trial_run(event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
-            case "running" | "epoch" | "paused" | "ended" if trial is not None:
+            case "running" | "epoch" | "held" | "paused" | "ended" if trial is not None:
                 self._project_trial(event, trial)
 
     def _start(self, event: Event) -> None:
@@ -210,6 +210,8 @@ class Runs:
             self._wait(run_id, metrics=event.data["metrics"], time_ms=event.time_ms, step=event.data["epoch"], tags=tags)
             for number, metrics in enumerate(event.data.get("folds", []), 1):
                 self._wait(self._fold_run(number, event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"], tags=tags)
+        elif event.kind == "held":
+            self._want(trial, "RUNNING", 0, outcome="held")
         elif event.kind == "paused":
             self._want(trial, "KILLED", event.time_ms, outcome="interrupted")
         else:

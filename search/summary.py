@@ -43,7 +43,7 @@ def accuracy_text(trial: TrialResult | None) -> str:
 
 def outcome_text(result: SearchResult) -> str:
     """`48 completed, 11 stopped, 1 diverged`."""
-    order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "pending")
+    order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "held", "pending")
     counts = result.counts
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts) or "no trials"
 

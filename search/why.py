@@ -41,6 +41,11 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
             accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
             folds = f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)" if data.get("folds") else ""
             yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
+        case "held":
+            yield f"held by {data['by']}: {data['reason']}"
+            yield from _tell_rivals(event, result)
+        case "promoted":
+            yield f"goes on from epoch {data['epoch']}, says {data['by']}"
         case "stopped":
             yield f"stopped by {data['by']}: {data['reason']}"
             yield from _tell_rivals(event, result)
@@ -80,7 +85,7 @@ def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
     best = {name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung) for name, trial in result.trials.items() if rung in trial.epochs}
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.data["trial"]:
-            yield f"  {place:>3}. {name} {best[name]:.4f}" + (f"  <- below the bar of {event.data['cutoff']:.4f}" if name == event.data["trial"] else "")
+            yield f"  {place:>3}. {name} {best[name]:.4f}" + ("  <- this one" if name == event.data["trial"] else "")
 
 
 def _since(result: SearchResult, event: Event) -> str:

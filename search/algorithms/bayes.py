@@ -1,56 +1,113 @@
-"""Bayesian search: Optuna's TPE sampler (Bergstra et al. 2011), told the truth about each trial. The only module that imports optuna.
+"""Bayesian search: Optuna's TPE sampler (Bergstra et al. 2011) that knows how far each trial came. The only module that imports optuna.
 
-A completed trial is COMPLETE with its best value; a stopped one PRUNED with its intermediate values, which TPE ranks below the
-completed ones by how far they came; a diverged or failed one FAIL.
+Trials are compared where enough of them are: at the last epoch that `ENOUGH` have reached, each by its best value until then. A trial that was
+trained to its end before that counts with what it came to. One that has not come so far, because it runs, is held at a rung or was stopped,
+ranks behind, by how far it came and its value there; one that diverged ranks last; one that failed says nothing. So a trial that was stopped
+early is never taken for one that ended badly, nor for one that ended.
 """
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.algorithms.base import Algorithm
 from search.result import STUDY
 from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace
 
-STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL, "failed": TrialState.FAIL}
+ENOUGH = 10
+"""So many trials are compared at least, once there are so many."""
+TRIES, DRAWS = 8, 1000
+"""How often TPE, and then chance, is asked for what has not been proposed before."""
+MOST = 1000
+"""The model is of the last so many trials: TPE's time grows with them."""
+STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL, "failed": TrialState.FAIL, "": TrialState.RUNNING}
+
+
+@dataclass
+class Known:
+    """What has been heard of a trial."""
+
+    params: Params
+    """Under the study's names."""
+    distributions: dict[str, BaseDistribution]
+    values: dict[int, float] = field(default_factory=dict)
+    """By epoch, the best value so far."""
+    outcome: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How far it came."""
+        return max(self.values, default=0)
+
+    def at(self, epoch: int) -> float:
+        """Its best value until then."""
+        return max(value for reached, value in self.values.items() if reached <= epoch)
 
 
 class Bayes(Algorithm):
-    """Multivariate TPE over an in-memory study; conditional parameters are modelled where they exist."""
+    """Multivariate TPE; conditional parameters are modelled where they exist. Proposes nothing twice."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.seed = space, seed
-        self.trials: dict[str, Trial] = {}
-        self.study = optuna.create_study(direction="maximize")
+        self.known: dict[str, Known] = {}
+        self.proposed: set[str] = set()
 
     def ask(self, trial: str) -> Params | None:
-        """What TPE thinks most promising beside the trials that run now."""
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = self._sampler(number)
-        if number < len(self.space.first):
-            self.study.enqueue_trial(self._known(self.space.first[number]))
-        return self._ask(trial)
+        """What TPE thinks most promising beside the trials that run now; None when a space whose points can be counted is used up."""
+        number = len(self.known)
+        study = self._study()
+        for params in islice(self._proposals(study, number), TRIES + DRAWS):
+            if repr(params) not in self.proposed:
+                self.replay(trial, params)
+                return params
+        return None
 
     def replay(self, trial: str, params: Params) -> None:
         """A trial with these params; a parameter that the space no longer has, or a value, is left out."""
-        self.study.enqueue_trial(self._known(params))
-        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
-        self._ask(trial)
+        self.proposed.add(repr(params))
+        domains = {path: self.space.under(path, params) for path in params if path in self.space.domains}
+        held = {path: domain for path, domain in domains.items() if domain is not None and domain.holds(params[path])}
+        names = {path: self._name(path, domain) for path, domain in held.items()}
+        self.known[trial] = Known({names[path]: params[path] for path in held}, {names[path]: distribution(domain) for path, domain in held.items()})
 
-    def _ask(self, trial: str) -> Params:
-        asked = self.trials[trial] = self.study.ask()
-        asked.set_user_attr("trial", trial)
+    def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
+        """A first point of the space, if one is left; what TPE proposes; and when that is nothing new, draws."""
+        for attempt in range(TRIES):
+            study.sampler = self._sampler(number, attempt)
+            if number < len(self.space.first) and attempt == 0:
+                study.enqueue_trial(self._known(self.space.first[number]))
+            yield self._ask(study)
+        generator = np.random.default_rng([self.seed, number])
+        while True:
+            yield self.space.sample(generator)
+
+    def _ask(self, study: optuna.Study) -> Params:
+        asked = study.ask()
         params: Params = {}
         for path in self.space.domains:
             if (domain := self.space.under(path, params)) is not None:
                 params[path] = suggest(asked, self._name(path, domain), domain)
+        study.tell(asked, state=TrialState.FAIL)  # it is asked for once more, or it is told of by its own name
         return params
+
+    def _study(self) -> optuna.Study:
+        """What TPE is to learn from."""
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+        known = list(self.known.values())[-MOST:]
+        reached = sorted((trial.epochs for trial in known if trial.outcome not in ("diverged", "failed")), reverse=True)
+        compared = max(1, reached[ENOUGH - 1] if len(reached) >= ENOUGH else min(filter(None, reached), default=1))
+        study.add_trials([_learned(trial, compared) for trial in known])
+        return study
 
     def _known(self, params: Params) -> Params:
         """Those of these params that the space has, under the study's names."""
@@ -66,22 +123,25 @@ class Bayes(Algorithm):
         whole = self.space.domains[path]
         return f"{path} ({whole.cases.index(domain) + 1})" if isinstance(whole, Cases) else path
 
-    def _sampler(self, number: int) -> optuna.samplers.TPESampler:
+    def _sampler(self, number: int, attempt: int) -> optuna.samplers.TPESampler:
         """A sampler whose draws are those of this trial's number."""
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, number, attempt] if attempt else [self.seed, number]).generate_state(1)[0])
         conditional = any(domain.parents for domain in self.space.domains.values())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
 
     def report(self, trial: str, epoch: int, value: float) -> None:
-        """An intermediate value."""
-        self.trials[trial].report(value, epoch)
+        """How good it was after this epoch."""
+        known = self.known[trial]
+        known.values[epoch] = max(value, known.values.get(known.epochs, value))
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:
-        """The end, in Optuna's words."""
-        state = STATES[outcome]
-        self.study.tell(self.trials.pop(trial), value if state is TrialState.COMPLETE else None, state=state)
+        """How it ended, and with what, if it has not said so before."""
+        known = self.known[trial]
+        known.outcome = outcome
+        if value is not None and not known.values:
+            known.values[1] = value
 
     def save(self, folder: Path) -> None:
         """The study as `optuna.log`, a file of Optuna's journal storage, which its dashboard opens; a new one each time."""
@@ -91,8 +151,28 @@ class Bayes(Algorithm):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(partial)))
-        optuna.copy_study(from_study_name=self.study.study_name, from_storage=self.study._storage, to_storage=storage, to_study_name=folder.name)
+        study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize")
+        for name, known in self.known.items():
+            value = known.at(known.epochs) if known.outcome == "completed" else None
+            study.add_trial(_frozen(known, STATES[known.outcome], value, trial=name))
         partial.replace(folder / STUDY)
+
+
+def _learned(known: Known, compared: int) -> FrozenTrial:
+    """A trial as TPE is to see it, where trials are compared at this epoch."""
+    if known.outcome == "failed":
+        return _frozen(known, TrialState.FAIL)
+    if known.outcome == "diverged":
+        return create_trial(state=TrialState.PRUNED, params=known.params, distributions=known.distributions)
+    if known.epochs >= compared or (known.outcome == "completed" and known.values):
+        return _frozen(known, TrialState.COMPLETE, known.at(min(compared, known.epochs)))
+    return _frozen(known, TrialState.PRUNED if known.values else TrialState.RUNNING)
+
+
+def _frozen(known: Known, state: TrialState, value: float | None = None, **attributes: str) -> FrozenTrial:
+    """A trial in Optuna's words."""
+    given = {"params": known.params, "distributions": known.distributions, "intermediate_values": known.values, "user_attrs": attributes}
+    return create_trial(state=state, value=value, **given)  # type: ignore[arg-type]
 
 
 def suggest(trial: Trial, name: str, domain: Domain) -> object:
@@ -103,3 +183,13 @@ def suggest(trial: Trial, name: str, domain: Domain) -> object:
     if isinstance(domain, Int):
         return trial.suggest_int(name, domain.low, domain.high, log=domain.log, step=int(domain.step or 1))
     return trial.suggest_float(name, domain.low, domain.high, log=domain.log, step=domain.step)
+
+
+def distribution(domain: Domain) -> BaseDistribution:
+    """A domain in Optuna's words."""
+    if isinstance(domain, Choice):
+        return CategoricalDistribution(domain.options)
+    assert isinstance(domain, Range)
+    if isinstance(domain, Int):
+        return IntDistribution(domain.low, domain.high, log=domain.log, step=int(domain.step or 1))
+    return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)

@@ -1,33 +1,164 @@
-"""Asynchronous successive halving, stopping variant (Li et al. 2018, arXiv 1810.05934).
+"""Asynchronous successive halving that promotes, and learns from its curves how many to promote.
 
-Trials are compared at rungs, epochs `grace`, `grace * reduction`, `grace * reduction**2` ...; at each, one goes on only if its best
-value so far is among the top `1 / reduction` of all that have come there. Nobody waits for anybody: the first to come goes on.
+Trials wait at rungs, epochs 1, 2, 4, 8 ...; of those that wait, some go on to the next (Li et al. 2018, arXiv 1810.05934, who promote the
+best third at each rung). A fixed share is too few where curves separate late, and too many where they do not. Here it is measured:
+
+    Forecast    What a trial will come to is its value, plus what trials like it (near in params and value) have gained since they were where it
+                is, each judged without its own gain (`search.schedulers.forecast`).
+    Depth       Where did those that lead at later rungs stand, by that forecast, at this one? If on average they were among the first
+                `mu`, the chance that the best stands behind place `d` is about exp(-d / mu), and the first `DEPTH * mu` go on. The worst `mu` over
+                all later rungs counts, so that late crossings are seen; those that came far early, when few had come, are who shows them.
+    Floors      At least `LEAST` go on from a rung, and half where the next rung is cheap.
+    Order       As many epochs go into each rung's trials as into any other's, twice as many into new ones: early answers, little waste.
+
+A trial that waits has lost nothing: when the leaders turn out to come from further behind, it goes on from its checkpoint.
 """
 
-from search.schedulers.base import Scheduler, Stop
+import math
+from itertools import pairwise
 
-REDUCTION = 3
-GRACE_SHARE = 10
+from search.schedulers.base import NEW, Scheduler, Setting, Stop
+from search.schedulers.forecast import Forecaster
+from search.space import Params
+
+REDUCTION = 2
+DEPTH = 1.2
+LEADERS = 3
+"""How many of a rung are its leaders."""
+LEAST = 3
+CUT_OFF = 4
+"""How soon a mean place counts as one of a distribution that is cut off; 3 is exact near the middle, where it is noisy."""
+CHEAP_SHARE, CHEAP = 0.5, 0.1
+"""What goes on at least from a rung whose next is within this part of the longest trial."""
+NEW_SHARE, NEW_AHEAD = 2.0, 4
+"""New trials get so many times the epochs of all that go on, and a few are always ahead."""
+KEPT = 0.6
+"""What part of a rung goes on, roughly, on recorded curves: for plans."""
 
 
 class Asha(Scheduler):
-    """Rungs from `grace`, by default a tenth of the longest trial, up to the longest trial."""
+    """Rungs from `grace`, by default 1, each twice the one before, up to the longest trial."""
 
-    def __init__(self, horizon: int, *, grace: int | None = None, reduction: int = REDUCTION) -> None:
-        self.reduction = reduction
-        self.rungs: dict[int, list[float]] = {}
-        rung = grace or max(1, horizon // GRACE_SHARE)
-        while rung < horizon:
-            self.rungs[rung] = []
-            rung *= reduction
+    def __init__(self, setting: Setting) -> None:
+        self.horizon = setting.horizon
+        self.rungs = rungs_for(setting.horizon, setting.grace or 1)
+        self.legs = [after - before for before, after in pairwise([0, *self.rungs, self.horizon])]
+        self.waiting: list[dict[str, None]] = [{} for _ in self.rungs]
+        self.forecaster = Forecaster(setting.space, len(self.rungs))
+        self.begun = 0
+        self.gone = [0 for _ in self.rungs]
+        """How many have gone on from each rung."""
+        self._places: list[dict[str, int]] = []
+        """At each rung, where each trial stands by its forecast, from 1; empty when that must be found anew."""
 
-    def on_epoch(self, trial: str, epoch: int, value: float) -> Stop | None:
-        """Compare at a rung; ties go on."""
+    def begin(self, trial: str, params: Params) -> None:
+        """One more."""
+        self.begun += 1
+        self.forecaster.begin(trial, params)
+
+    def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
+        """Wait at a rung."""
         if epoch not in self.rungs:
-            return None
-        values = self.rungs[epoch]
-        values.append(value)
-        cutoff = sorted(values, reverse=True)[max(1, len(values) // self.reduction) - 1]
-        if value >= cutoff:
-            return None
-        return Stop(f"{value:.4f} at epoch {epoch}, below {cutoff:.4f}, the bar among {len(values)} trials", rung=epoch, cutoff=cutoff, rivals=len(values))
+            return False
+        level = self.rungs.index(epoch)
+        self.forecaster.hear(trial, level, value)
+        self.waiting[level][trial] = None
+        self._places = []
+        return True
+
+    def go_on(self, trial: str) -> None:
+        """It waits no more."""
+        level = self._level(trial)
+        del self.waiting[level][trial]
+        self.gone[level] += 1
+
+    def end(self, trial: str, value: float | None) -> None:
+        """It will not go on."""
+        for waiting in self.waiting:
+            waiting.pop(trial, None)
+        if value is not None:
+            self.forecaster.hear(trial, len(self.rungs), value)
+        self._places = []
+
+    def choose(self, *, new: bool) -> str | None:
+        """Of the rung, or the new trials, on which the fewest epochs were spent."""
+        spent = [leg * count for leg, count in zip(self.legs, [self.begun, *self.gone], strict=True)]
+        if new and spent[0] <= NEW_SHARE * sum(spent[1:]) + NEW_AHEAD * self.legs[0]:
+            return NEW
+        first = {level: trial for level in range(len(self.rungs)) if (trial := self._first(level)) is not None}
+        if not first:
+            return NEW if new else None
+        return first[min(first, key=lambda level: (spent[level + 1], level))]
+
+    @property
+    def ready(self) -> int:
+        """Those that stand where the best of all may."""
+        return sum(self._placed[level][trial] <= self._depth(level) for level, waiting in enumerate(self.waiting) for trial in waiting)
+
+    def why(self, trial: str) -> Stop:
+        """Where it stands among those that came to its rung."""
+        level = self._level(trial)
+        place, count, depth = self._placed[level][trial], len(self._placed[level]), self._depth(level)
+        risk = math.exp(-(place - 1) / self._mean_place(level)) / self._mean_place(level)
+        told = f"place {place} of {count} at epoch {self.rungs[level]} by what it was forecast to come to; the first {depth:.0f} went on"
+        reason = f"{told}; the chance that it would have been the best was at most about {100 * risk:.2g} %"
+        return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
+
+    def _level(self, trial: str) -> int:
+        return next(level for level, waiting in enumerate(self.waiting) if trial in waiting)
+
+    def _first(self, level: int) -> str | None:
+        """The best that waits at a rung, if it stands where the best of all may."""
+        places = self._placed[level] if self.waiting[level] else {}
+        best = min(self.waiting[level], key=places.__getitem__, default=None)
+        return best if best is not None and places[best] <= self._depth(level) else None
+
+    @property
+    def _placed(self) -> list[dict[str, int]]:
+        if not self._places:
+            self._places = [placed(forecasts) for forecasts in self.forecaster.forecasts()]
+        return self._places
+
+    def _depth(self, level: int) -> float:
+        """How many places go on from a rung."""
+        cheap = [*self.rungs, self.horizon][level + 1] <= CHEAP * self.horizon
+        return max(LEAST, DEPTH * self._mean_place(level), CHEAP_SHARE * len(self._placed[level]) if cheap else 0)
+
+    def _mean_place(self, level: int) -> float:
+        """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst over all later rungs."""
+        places, mean = self._placed[level], 1.0
+        for number, later in enumerate(self.forecaster.values[level + 1 :]):
+            came = [places[trial] for trial in sorted(later, key=later.__getitem__, reverse=True) if trial in places]
+            if came:
+                stood = mean_place(came, is_next=number == 0)
+                mean = max(mean, min(stood, len(places)))
+        return mean
+
+
+def mean_place(came: list[int], *, is_next: bool) -> float:
+    """Where the leaders of a later rung stood: 1 if in order. `came` are the places of all that came there, the leaders first.
+
+    If at the next rung the leaders are from anywhere among those that went there, they may be from anywhere behind them too: of an exponential
+    distribution that is cut off, the mean tells less and less the nearer it is to the middle, and there nothing.
+    """
+    leaders = min(LEADERS, len(came))
+    in_order = (leaders - 1) / 2
+    stood, all_of_them = sum(came[:leaders]) / leaders - in_order, sum(came) / len(came) - in_order
+    if not is_next or len(came) < 2 * LEADERS:
+        return stood
+    return stood / max(1e-9, 1 - (stood / all_of_them) ** CUT_OFF)
+
+
+def rungs_for(horizon: int, first: int) -> list[int]:
+    """`first`, twice that, and so on; the last is well below the horizon."""
+    rungs = [first]
+    while rungs[-1] * REDUCTION < horizon:
+        rungs.append(rungs[-1] * REDUCTION)
+    while rungs and rungs[-1] * math.sqrt(REDUCTION) > horizon:
+        rungs.pop()
+    return [rung for rung in rungs if rung < horizon]
+
+
+def placed(forecasts: dict[str, float]) -> dict[str, int]:
+    """Each trial's place, from 1; of equal ones the first to come first."""
+    return {trial: place for place, trial in enumerate(sorted(forecasts, key=forecasts.__getitem__, reverse=True), 1)}

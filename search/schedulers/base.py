@@ -1,13 +1,32 @@
-"""What a scheduler is: it hears every finished epoch and may stop the trial."""
+"""What a scheduler is: it hears every finished epoch, has trials wait at rungs, and says which of them go on.
+
+Whatever it decides is a function of what it was told, in that order: a search that is resumed tells it its journal again.
+"""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from search.space import Params, SearchSpace
+
+NEW = ""
+"""What `choose` says when the next to train is a trial that has not begun."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a scheduler may know of a search before it begins."""
+
+    horizon: int
+    """The most epochs that a trial may have."""
+    space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
+    grace: int | None = None
+    """The first rung, where the user has set it."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A decision to stop a trial, with what it rests on."""
+    """A decision to let a trial wait, or to stop it, with what it rests on."""
 
     reason: str
     """In words, for people."""
@@ -17,6 +36,8 @@ class Stop:
     """The value that had to be reached there."""
     rivals: int | None = None
     """How many trials had reached that epoch, this one included."""
+    risk: float | None = None
+    """The chance, at most and as far as the curves so far tell, that this trial would have been the best."""
 
     def to_dict(self) -> dict[str, Any]:
         """What is known, as plain values."""
@@ -24,8 +45,30 @@ class Stop:
 
 
 class Scheduler(ABC):
-    """Decides after each epoch whether a trial goes on."""
+    """Decides who trains. All of these are told once each: that a trial begins, its epochs, that it goes on from a rung, that it has ended."""
+
+    def begin(self, trial: str, params: Params) -> None:  # noqa: B027 - listening is optional
+        """Hear that a trial with these params begins."""
 
     @abstractmethod
-    def on_epoch(self, trial: str, epoch: int, value: float) -> Stop | None:
-        """Hear a trial's best value so far (validation accuracy, higher is better) after an epoch (1-based)."""
+    def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
+        """Hear a trial's best value so far (validation accuracy, higher is better) after an epoch (1-based). True at a rung, where it waits."""
+
+    def go_on(self, trial: str) -> None:  # noqa: B027
+        """Hear that a waiting trial goes on."""
+
+    def end(self, trial: str, value: float | None) -> None:  # noqa: B027
+        """Hear that a trial has ended; its `value` if it was trained to its last epoch."""
+
+    def choose(self, *, new: bool) -> str | None:
+        """Who is to train next: a trial that waits, `NEW` if there may be a `new` one, or nobody for now."""
+        return NEW if new else None
+
+    @property
+    def ready(self) -> int:
+        """How many that wait are to go on."""
+        return 0
+
+    def why(self, trial: str) -> Stop:
+        """Why a waiting trial does not go on."""
+        raise KeyError(trial)

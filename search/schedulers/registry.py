@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from search.schedulers.asha import Asha
-from search.schedulers.base import Scheduler
+from search.schedulers.base import Scheduler, Setting
 from search.schedulers.fifo import Fifo
 
-SCHEDULERS: dict[str, Callable[[int], Scheduler]] = {"asha": Asha, "fifo": lambda horizon: Fifo()}
-"""Name to what makes a scheduler for trials of at most so many epochs."""
+SCHEDULERS: dict[str, Callable[[Setting], Scheduler]] = {"asha": Asha, "fifo": lambda setting: Fifo()}
+"""Name to what makes a scheduler for a search's setting."""

@@ -7,7 +7,7 @@ from search.driver import RETRIES
 from search.experiment import Experiment
 from search.journal import read
 from search.result import SearchResult, Session
-from search.space import Choice, SearchSpace
+from search.space import Choice, Float, SearchSpace
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.models.registry import MODELS
@@ -48,17 +48,49 @@ def test_a_suggestion_is_in_the_journal_before_it_is_given(open_driver: OpenDriv
     assert TrialConfig.from_dict(last.data["config"]) == suggestion[1]
 
 
-def test_an_epoch_and_a_stop_are_in_the_journal_with_what_they_rest_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(changed(experiment, scheduler="asha"))
-    (good, _), (bad, _) = driver.suggest(), driver.suggest()  # type: ignore[misc]
-    driver.running(good)
-    driver.running(bad)
-    assert not driver.report(good, report(1, 0.9))
-    assert driver.report(bad, report(1, 0.2))
-    epoch, stopped, ended = read(driver.journal.path)[-3:]
-    assert (epoch.kind, epoch.data["metrics"]["val/accuracy"]) == ("epoch", 0.2)
-    assert (stopped.kind, stopped.data["by"], stopped.data["rung"], stopped.data["cutoff"], stopped.data["rivals"]) == ("stopped", "asha", 1, 0.9, 2)
-    assert (ended.kind, ended.data["outcome"]) == ("ended", "stopped")
+    values = {f"t{number:04d}": number / 10 for number in range(1, 10)}
+    for trial, value in values.items():
+        assert driver.suggest() is not None
+        driver.running(trial)
+        if driver.report(trial, report(1, value)):
+            held = read(driver.journal.path)[-1]
+            assert (held.kind, held.data["trial"], held.data["by"], held.data["rung"]) == ("held", trial, "asha", 1)
+            assert driver.result.trials[trial].outcome == "held"
+        else:
+            assert read(driver.journal.path)[-1].kind == "promoted"
+    goes_on = driver.suggest()
+    assert goes_on is not None
+    assert driver.attempt(goes_on[0]) == 2
+    assert [event.kind for event in read(driver.journal.path)][-1] == "promoted"
+
+
+def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+    space = SearchSpace({"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27})
+    driver = play(open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base), scheduler="asha", algorithm="random", trials=40)))
+    counts = driver.result.counts
+    assert counts.keys() == {"completed", "stopped"}
+    assert counts["stopped"] > 20
+    assert driver.result.best is not None
+    assert driver.result.best.params == max((trial.params for trial in driver.result.trials.values()), key=lambda params: params["optimizer.lr"])
+    for trial in driver.result.trials.values():
+        if trial.outcome == "stopped":
+            assert 0 <= trial.stop["risk"] < 0.5
+            assert trial.stop["rung"] == max(trial.epochs)
+
+
+def test_an_interrupted_search_holds_what_it_held(open_driver: OpenDriver, experiment: Experiment) -> None:
+    search = changed(experiment, scheduler="asha")
+    driver = play(open_driver(search), events=30)
+    held = {name for name, trial in driver.result.trials.items() if trial.outcome == "held"}
+    assert held
+    driver.close("interrupted", "Ctrl-C")
+    driver.finish()
+    assert {name for name, trial in driver.result.trials.items() if trial.outcome == "held"} == held
+    again = reopened(driver)
+    assert not held & set(again.left)
+    assert not {"held", "interrupted"} & play(again).result.counts.keys()
 
 
 def test_a_diverged_trial_is_never_best_and_the_search_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
@@ -110,7 +142,7 @@ def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experi
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "trials", "planned"), [("grid", None, 9), ("grid", 4, 4), ("random", 50, 9), ("random", 5, 5), ("bayes", None, 30), ("bayes", 2, 2)]
+    ("algorithm", "trials", "planned"), [("grid", None, 9), ("grid", 4, 4), ("random", 50, 9), ("random", 5, 5), ("bayes", None, 9), ("bayes", 2, 2)]
 )
 def test_as_many_trials_as_planned(open_driver: OpenDriver, experiment: Experiment, algorithm: str, trials: int | None, planned: int) -> None:
     search = changed(experiment, algorithm=algorithm, trials=trials)
@@ -168,7 +200,7 @@ def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(open_
 
 def decisions(search: Experiment) -> list[dict[str, Any]]:
     """What was suggested, reported, stopped and ended, in order."""
-    kept = ("suggested", "epoch", "stopped", "ended")
+    kept = ("suggested", "epoch", "held", "promoted", "stopped", "ended")
     return [{**event.data, "kind of event": event.kind} for event in read(search.folder / "journal.jsonl") if event.kind in kept]
 
 
@@ -305,7 +337,7 @@ def test_an_epoch_told_twice_is_in_the_journal_once(open_driver: OpenDriver, exp
     driver.report(trial, report(1, 0.5))
     driver.report(trial, report(1, 0.5))
     assert [event.kind for event in read(driver.journal.path)].count("epoch") == 1
-    assert driver.scheduler.rungs == {1: [0.5], 3: []}  # type: ignore[attr-defined]
+    assert driver.scheduler.forecaster.values[0] == {trial: 0.5}  # type: ignore[attr-defined]
 
 
 def test_waiting_is_in_the_journal_and_ends_with_the_next_word(open_driver: OpenDriver, experiment: Experiment) -> None:
@@ -356,7 +388,8 @@ def test_baselines_are_over_after_one_epoch_and_stop_no_network(open_driver: Ope
     alone.algorithm.ask = lambda trial: next(asked, None)  # type: ignore[method-assign]
     play(alone, beaten_by_baselines)
     assert [(trial.outcome, trial.epochs) for trial in networks] == [(trial.outcome, trial.epochs) for trial in alone.result.trials.values()]
-    assert all(max(values) < 0.99 for values in driver.scheduler.rungs.values() if values)  # type: ignore[attr-defined]
+    heard = driver.scheduler.forecaster.values  # type: ignore[attr-defined]
+    assert all(max(values.values()) < 0.99 for values in heard[:-1] if values)
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])

@@ -1,39 +1,166 @@
+import numpy as np
 import pytest
 
-from search.schedulers.asha import Asha
+from search.schedulers.asha import LEAST, Asha, rungs_for
+from search.schedulers.base import NEW, Setting
 from search.schedulers.registry import SCHEDULERS
+from search.space import Choice, Float, SearchSpace
+
+SPACE = SearchSpace({"optimizer.lr": Float(0.001, 1.0, log=True)})
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_single_trial_is_never_stopped(name: str) -> None:
-    scheduler = SCHEDULERS[name](27)
-    assert all(scheduler.on_epoch("t1", epoch, 0.1) is None for epoch in range(1, 28))
+def test_a_single_trial_is_trained_to_its_end(name: str) -> None:
+    scheduler = SCHEDULERS[name](Setting(27))
+    scheduler.begin("t1", {})
+    for epoch in range(1, 28):
+        if scheduler.on_epoch("t1", epoch, 0.1):
+            assert scheduler.choose(new=False) == "t1"
+            scheduler.go_on("t1")
+    scheduler.end("t1", 0.1)
+    assert scheduler.choose(new=False) is None
+    assert scheduler.ready == 0
 
 
-def test_fifo_stops_nothing() -> None:
-    scheduler = SCHEDULERS["fifo"](9)
-    assert all(scheduler.on_epoch(f"t{number}", epoch, 1 / number) is None for number in range(1, 20) for epoch in range(1, 10))
+def test_fifo_has_nobody_wait() -> None:
+    scheduler = SCHEDULERS["fifo"](Setting(9))
+    assert not any(scheduler.on_epoch(f"t{number}", epoch, 1 / number) for number in range(1, 20) for epoch in range(1, 10))
+    assert scheduler.choose(new=True) == NEW
 
 
-@pytest.mark.parametrize(("horizon", "rungs"), [(1, []), (3, [1]), (6, [1, 3]), (9, [1, 3]), (30, [3, 9, 27]), (100, [10, 30, 90])])
-def test_rungs_start_at_a_tenth_and_end_before_the_horizon(horizon: int, rungs: list[int]) -> None:
-    assert list(Asha(horizon).rungs) == rungs
+@pytest.mark.parametrize(
+    ("horizon", "first", "rungs"),
+    [
+        (1, 1, []),
+        (2, 1, [1]),
+        (3, 1, [1, 2]),
+        (9, 1, [1, 2, 4]),
+        (30, 1, [1, 2, 4, 8, 16]),
+        (100, 1, [1, 2, 4, 8, 16, 32, 64]),
+        (30, 5, [5, 10, 20]),
+        (9, 10, []),
+    ],
+)
+def test_each_rung_is_twice_the_one_before_and_the_last_is_well_below_the_end(horizon: int, first: int, rungs: list[int]) -> None:
+    assert rungs_for(horizon, first) == rungs
+    assert Asha(Setting(horizon, grace=first)).rungs == rungs
 
 
-def test_asha_keeps_the_top_third_at_a_rung_and_says_why_it_stops() -> None:
-    asha = Asha(9, grace=1)
-    values = [0.5, 0.4, 0.6, 0.3, 0.6, 0.55]
-    stops = [asha.on_epoch(f"t{number}", 1, value) for number, value in enumerate(values)]
-    assert [stop is None for stop in stops] == [True, False, True, False, True, False]
-    stop = stops[-1]
-    assert stop is not None
-    assert (stop.rung, stop.cutoff, stop.rivals) == (1, 0.6, 6)
-    assert "0.5500 at epoch 1, below 0.6000" in stop.reason
+def at_first_rung(asha: Asha, values: list[float]) -> None:
+    """These trials have come to the first rung and wait there."""
+    for number, value in enumerate(values, 1):
+        asha.begin(f"t{number}", {"optimizer.lr": 0.01})
+        assert asha.on_epoch(f"t{number}", asha.rungs[0], value)
 
 
-def test_asha_compares_at_rungs_only() -> None:
-    asha = Asha(9, grace=3)
-    asha.on_epoch("good", 3, 0.9)
-    assert asha.on_epoch("bad", 2, 0.1) is None
-    assert asha.on_epoch("bad", 3, 0.1) is not None
-    assert asha.on_epoch("bad", 4, 0.1) is None
+def test_of_those_that_wait_the_best_goes_on_first() -> None:
+    asha = Asha(Setting(27, SPACE))
+    at_first_rung(asha, [0.5, 0.4, 0.6])
+    assert asha.choose(new=False) == "t3"
+    asha.go_on("t3")
+    assert asha.choose(new=False) == "t1"
+
+
+def test_new_trials_are_mixed_with_those_that_go_on() -> None:
+    asha = Asha(Setting(27, SPACE))
+    chosen = []
+    for number in range(1, 60):
+        choice = asha.choose(new=True)
+        chosen.append(choice == NEW)
+        if choice == NEW:
+            asha.begin(f"t{number}", {"optimizer.lr": 0.01})
+            asha.on_epoch(f"t{number}", 1, number / 100)
+        elif choice is not None:
+            asha.go_on(choice)
+    assert 0.4 < sum(chosen) / len(chosen) < 0.8
+
+
+def played(curves: dict[str, list[float]]) -> tuple[Asha, dict[str, int]]:
+    """A search among these curves, one trial after another, and how far each was trained."""
+    horizon = len(next(iter(curves.values())))
+    asha, left, reached = Asha(Setting(horizon, SPACE)), list(curves), dict.fromkeys(curves, 0)
+    while (choice := asha.choose(new=bool(left))) is not None:
+        if choice == NEW:
+            choice = left.pop(0)
+            asha.begin(choice, {"optimizer.lr": 0.01})
+        else:
+            asha.go_on(choice)
+        for epoch in range(reached[choice] + 1, horizon + 1):
+            reached[choice] = epoch
+            if asha.on_epoch(choice, epoch, max(curves[choice][:epoch])):
+                break
+        else:
+            asha.end(choice, max(curves[choice]))
+    return asha, reached
+
+
+def test_where_the_order_is_clear_from_the_first_epoch_few_go_on() -> None:
+    curves = {f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)}
+    _, reached = played(curves)
+    assert reached["t59"] == 64
+    assert sum(reached.values()) < 0.12 * 60 * 64
+
+
+def test_where_the_order_is_made_late_more_go_on_for_longer() -> None:
+    """The same ends, but the first eight epochs say nothing: no rule can be sure of the best then, and this one sees that it must look at more."""
+    generator, lost, spent = np.random.default_rng(0), 0, []
+    for _ in range(10):
+        luck = generator.random((60, 8))
+        order = generator.permutation(60)
+        ends = {f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)}
+        curves = {f"t{number}": [*(0.2 + 0.2 * luck[number]), *ends[f"t{number}"][8:]] for number in order}
+        _, reached = played(curves)
+        lost += reached["t59"] < 64
+        spent.append(sum(reached.values()) / (60 * 64))
+    assert lost <= 6
+    assert np.mean(spent) > 0.16
+
+
+def test_neighbours_tell_what_is_to_come() -> None:
+    """Where small rates are slow and end best, a slow one is forecast above a fast one as soon as its neighbours have shown it."""
+    asha = Asha(Setting(4, SPACE))
+    for number in range(20):
+        slow = number % 2 == 0
+        rate = (0.002 if slow else 0.5) * (1 + number / 100)
+        asha.begin(f"t{number}", {"optimizer.lr": rate})
+        asha.on_epoch(f"t{number}", 1, (0.4 if slow else 0.5) + number / 1000)
+        if number < 12:
+            asha.go_on(f"t{number}")
+            asha.on_epoch(f"t{number}", 2, (0.9 if slow else 0.55) + number / 1000)
+    (first, _) = asha.forecaster.forecasts()
+    assert min(first[f"t{number}"] for number in (12, 14, 16, 18)) > max(first[f"t{number}"] for number in (13, 15, 17, 19))
+
+
+def test_why_a_trial_waits_is_told_with_its_risk() -> None:
+    asha = Asha(Setting(64, SPACE))
+    at_first_rung(asha, [number / 100 for number in range(40)])
+    why = asha.why("t1")
+    assert (why.rung, why.rivals) == (1, 40)
+    assert why.risk is not None
+    assert 0 <= why.risk < 0.01
+    assert "place 40 of 40 at epoch 1" in why.reason
+    best = asha.why("t40")
+    assert best.risk is not None
+    assert best.risk > why.risk
+
+
+def test_at_least_a_few_go_on_from_each_rung() -> None:
+    curves = {f"t{number}": [number / 100] * 64 for number in range(40)}
+    asha, reached = played(curves)
+    assert all(len(values) >= LEAST for values in asha.forecaster.values)
+    assert reached["t39"] == 64
+
+
+def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> None:
+    space = SearchSpace(
+        {"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Float(0.5, 0.9, when={"optimizer.name": "sgd"}), "epochs": Choice(3, 30)}
+    )
+    asha = Asha(Setting(30, space))
+    for number in range(12):
+        params = {"optimizer.name": "sgd", "optimizer.momentum": 0.6} if number % 2 else {"optimizer.name": "adam"}
+        asha.begin(f"t{number}", {**params, "epochs": 3 if number % 3 else 7})
+        assert asha.on_epoch(f"t{number}", 1, number / 20)
+        if number % 4 == 0:
+            asha.go_on(f"t{number}")
+            asha.end(f"t{number}", 0.9 if number else None)
+    assert asha.choose(new=False) is not None
