@@ -137,11 +137,11 @@ class Bayes(Algorithm):
         known.values[epoch] = max(value, known.values.get(known.epochs, value))
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:
-        """How it ended, and with what, if it has not said so before."""
+        """How it ended, and with what."""
         known = self.known[trial]
         known.outcome = outcome
-        if value is not None and not known.values:
-            known.values[1] = value
+        if value is not None:
+            known.values[known.epochs or 1] = value
 
     def save(self, folder: Path) -> None:
         """The study as `optuna.log`, a file of Optuna's journal storage, which its dashboard opens; a new one each time."""
