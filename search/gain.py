@@ -6,8 +6,9 @@ new trials a binomial number lie beyond the best, and the largest of j such exce
 
     gain = scale * sum over j = 1..n of (1 - (1 - 1 / (m + 1)) ** j) / j
 
-Only the later half of the trials counts, since an algorithm that learns proposes others late than early. A region of good configurations that no trial
-has met is not foreseen.
+Only the later half of the trials counts here, for an algorithm that learns proposes others late than early. As it may still be getting better, the
+rest is expected to gain as much at least as the later half did over the first, for each time that the number of trials doubles. A region of good
+configurations that no trial has met is not foreseen.
 """
 
 import math
@@ -25,14 +26,21 @@ def expected_gain(values: Sequence[float], ahead: int) -> float:
     """What so many new trials are expected to gain over the best of all, in the unit of the values, which are those of the trials so far in order (a
     failed one has minus infinity). Infinite while there are too few.
     """
-    if len(values) < FEWEST:
+    count = len(values)
+    if count < FEWEST or max(values[: count // 2]) == -math.inf:
         return math.inf
-    late = sorted(values[-max(FEWEST, len(values) // 2) :], reverse=True)
-    count = max(FEWEST_TOP, len(late) // TOP_SHARE)
-    if late[count] == -math.inf:
+    gained = max(values) - max(values[: count // 2])
+    return max(by_records(values[-max(FEWEST, count // 2) :], ahead), gained * math.log2((count + ahead) / count))
+
+
+def by_records(values: Sequence[float], ahead: int) -> float:
+    """The same, if all trials are alike."""
+    ordered = sorted(values, reverse=True)
+    top = max(FEWEST_TOP, len(ordered) // TOP_SHARE)
+    if ordered[top] == -math.inf:
         return math.inf
-    scale = sum(late[:count]) / count - late[count]
-    chance, none, total = 1 / (len(late) + 1), 1.0, 0.0
+    scale = sum(ordered[:top]) / top - ordered[top]
+    chance, none, total = 1 / (len(ordered) + 1), 1.0, 0.0
     for number in range(1, ahead + 1):
         none *= 1 - chance
         total += (1 - none) / number
