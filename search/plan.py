@@ -73,8 +73,8 @@ class Plan:
             else:
                 found.append(f"  the budget buys all of it: {limit} would do for about {int(bought):,} epochs")
         if budget.price is not None:
-            device = device_of(experiment.demand)
-            found.append(f"  about {epochs * takes('money'):.2f} usd for {epochs * takes('device') / 3600:.3g} {device}-hours")
+            money, hours = epochs * takes("money"), epochs * takes("device") / 3600
+            found.append(f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} {device_of(experiment.demand)}-hours of training")
         return found
 
 

@@ -235,9 +235,9 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
         (
             ["4usd"],
             2.0,
-            ["  the budget of 4usd buys about 900 of 4,000 epochs (22 of 100 configurations)", "  about 4.00 usd for 2 cpu-hours"],
+            ["  the budget of 4usd buys about 900 of 4,000 epochs (22 of 100 configurations)", "  about 4.00 usd for 2 cpu-hours of training"],
         ),
-        ([], 0.5, ["  about 4.44 usd for 8.89 cpu-hours"]),
+        ([], 0.5, ["  about 4.44 usd for 8.89 cpu-hours of training"]),
         ([], None, []),
     ],
 )
