@@ -9,14 +9,17 @@ import pytest
 from cluster.resources import Demand
 from search.budget import Budget, Limit, limit, shares_of, shares_text
 from search.changes import changes
+from search.display import Display
 from search.experiment import Experiment
 from search.journal import Event, Journal
 from search.outcome import print_summary
 from search.plan import Plan
+from search.report.facts import cost
 from search.result import SearchResult
 from search.resume import experiment_of, is_done, parser
 from search.run import arguments
 from search.runner import Finished
+from search.status import lines
 from search.terminal import Terminal
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report, started_event
 from trainables.config import TrialConfig
@@ -257,3 +260,13 @@ def test_a_summary_says_how_much_was_used(open_driver: OpenDriver, experiment: E
     assert "the search ended early: the budget of 10epochs is used up" in said
     assert "of its budget it used 100% of 10epochs" in said
     assert "go on" not in said
+    assert lines(driver.result, "", "resume")[2].endswith("used 100% of 10epochs")
+    assert cost(driver.result).endswith("; of its budget 100% of 10epochs")
+
+
+def test_how_much_is_used_is_shown_while_the_search_runs(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"), limit("1d")))))
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.report(trial, report(1))
+    assert Display(driver.result, 9, Terminal())._line().endswith("; used 25% of 4epochs, 0% of 1d")
