@@ -73,7 +73,8 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     for line in prepared.notes:
         say(console, line)
     experiment = prepared.experiment
-    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{in_folds(experiment.base)}{within(experiment.budget)}")
+    bounds = in_folds(experiment.base) + within(experiment.budget)
+    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
     return conduct(prepared, console, began_ms, Act("search.run", "started", first_facts(experiment)))
 
 
