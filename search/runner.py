@@ -19,6 +19,7 @@ from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
 from cluster.secrets import masked
 from cluster.session import session
+from search.budget import Budget
 from search.cli import SOME_FAILED, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
@@ -28,7 +29,7 @@ from search.lease import FILE_NAME as LOCK_FILE
 from search.limit import limited
 from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
-from search.result import STUDY, SearchResult
+from search.result import ENDED, STUDY, SearchResult
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, say
 from search.tracking import PATIENCE_S, Tracker
@@ -72,7 +73,8 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     for line in prepared.notes:
         say(console, line)
     experiment = prepared.experiment
-    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{in_folds(experiment.base)}")
+    bounds = in_folds(experiment.base) + within(experiment.budget)
+    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
     return conduct(prepared, console, began_ms, Act("search.run", "started", first_facts(experiment)))
 
 
@@ -286,6 +288,11 @@ def in_folds(config: TrialConfig) -> str:
     return f" in each of {config.data.folds} folds" if config.data.folds else ""
 
 
+def within(budget: Budget) -> str:
+    """What to say of a search that has a budget; nothing of another."""
+    return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""
+
+
 def now_ms() -> int:
     """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
@@ -295,7 +302,7 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
     """What the process says at its end (see `search.cli`)."""
     if signals:
         return 128 + signals[0]
-    if result.passed_over or (result.outcome in ("completed", "time_budget") and not result.is_tested):
+    if result.passed_over or (result.outcome in ENDED and not result.is_tested):
         return REFUSED
     if troubles:
         return NOT_READY
