@@ -78,6 +78,8 @@ class Asha(Scheduler):
             waiting.pop(trial, None)
         if value is not None:
             self.forecaster.hear(trial, len(self.rungs), value)
+        else:
+            self.forecaster.forget(trial)
         self._places = []
 
     def choose(self, *, new: bool) -> str | None:

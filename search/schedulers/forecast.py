@@ -47,6 +47,11 @@ class Forecaster:
         """It came to this rung with this value."""
         self.values[level][trial] = value
 
+    def forget(self, trial: str) -> None:
+        """It stands in nobody's way any more."""
+        for values in self.values:
+            values.pop(trial, None)
+
     def forecasts(self) -> list[dict[str, float]]:
         """At each rung, what each trial that came there was to come to, without what its own going on has told."""
         to_come = dict(self.values[-1])

@@ -132,7 +132,7 @@ def test_baselines_are_not_measured_and_a_network_stands_for_the_others(wide: Ex
     baselines = SearchSpace({"seed": Int(0, 1000)}, base={"model.name": "svm"})
     assert pack(replace(wide, space=baselines, base=TrialConfig().override(baselines.base), fuse="measure"), workers, Resources(cpus=2)) == Packing()  # type: ignore[arg-type]
     assert not workers.asked
-    mixed = SearchSpace({"model.name": Choice("svm", "knn", "deep_cnn")})
+    mixed = SearchSpace({"model.name": Choice("svm", "knn", "deep_cnn"), "seed": Int(0, 1000)})
     pack(replace(wide, space=mixed, trials=40, algorithm="bayes", fuse="measure"), workers, Resources(cpus=2))  # type: ignore[arg-type]
     assert workers.asked["configs"][0].model.name == "deep_cnn"
     assert {config.model.name for config in workers.asked["configs"]} == {"svm", "knn", "deep_cnn"}

@@ -145,10 +145,10 @@ def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_is_asked_for_on_the_command_line_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = recorded(tmp_path, monkeypatch, "--trials", "3")
-    words = "--trials 9 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved"
+    result = recorded(tmp_path, monkeypatch, "--trials", "1")
+    words = "--trials 2 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved"
     experiment = experiment_of(given(*words.split()), result)
-    assert (experiment.planned_trials, experiment.concurrency, experiment.budget, experiment.hang_timeout) == (9, 1, Budget((limit("60s"),)), 5)
+    assert (experiment.planned_trials, experiment.concurrency, experiment.budget, experiment.hang_timeout) == (2, 1, Budget((limit("60s"),)), 5)
     assert (experiment.tracking, experiment.seed, experiment.base.data.root) == ("sqlite:///other.db", 8, "/moved")
     assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == ["  seed: 0 -> 8"]
 

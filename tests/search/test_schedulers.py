@@ -164,3 +164,12 @@ def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> N
             asha.go_on(f"t{number}")
             asha.end(f"t{number}", 0.9 if number else None)
     assert asha.choose(new=False) is not None
+
+
+def test_who_has_diverged_stands_in_nobodys_way() -> None:
+    asha = Asha(Setting(27, SPACE))
+    at_first_rung(asha, [0.5, 0.4, 0.9, 0.8, 0.7, 0.6])
+    for trial in ("t3", "t4", "t5", "t6"):
+        asha.end(trial, None)
+    assert asha.choose(new=False) == "t1"
+    assert asha.why("t1").rivals == 2

@@ -58,7 +58,7 @@ def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(open_driver: OpenDr
 
 
 def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(open_driver: OpenDriver, experiment: Experiment) -> None:
-    driver = open_driver(changed(experiment, scheduler="asha", trials=3))
+    driver = open_driver(changed(experiment, scheduler="asha", trials=5))
     names = [driver.suggest()[0] for _ in range(3)]  # type: ignore[index]
     for name, accuracy in zip(names, (0.9, 0.2, 0.95), strict=True):
         driver.running(name, host="10.0.0.7")
@@ -67,7 +67,8 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(open_drive
     assert "suggested by grid (seed 0) when 0 trials had ended and 0 ran" in text
     assert "attempt 1 began on 10.0.0.7" in text
     assert "epoch 1: val accuracy 0.2000, its best, val loss 0.8000" in text
-    assert "stopped by asha: 0.2000 at epoch 1, below 0.9000, the bar among 2 trials\n    1. t0001 0.9000\n    2. t0002 0.2000  <- below the bar" in text
+    assert "held by asha: place 2 of 2 at epoch 1 by what it was forecast to come to" in text
+    assert "\n    1. t0001 0.9000\n    2. t0002 0.2000  <- this one" in text
     assert "t0003" not in text
 
 
