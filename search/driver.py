@@ -14,11 +14,13 @@ from search.algorithms.base import Algorithm
 from search.algorithms.registry import ALGORITHMS
 from search.experiment import Experiment
 from search.journal import Event, Journal
+from search.relatives import Relatives
 from search.result import UNFINISHED, SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
 from search.schedulers.registry import SCHEDULERS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.kinship import stem
 from trainables.models.registry import MODELS
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
@@ -27,22 +29,28 @@ node was lost; it made no step for too long; it ran out of memory; its own code 
 storage that refuses is waited for.
 """
 
+MOST_WAITING = 50
+"""Once so many trials, and one for each that may run, wait for relatives, no other is proposed: who proposes should hear of some first."""
+
 
 class Driver:
     """Answers for one search; `result` is what it knows."""
 
     last_word = "finished"
     """The event of its end."""
+    heeds_relatives = True
+    """Whether a trial waits for, and goes on from, what others train of it."""
 
     def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm = self._algorithm()
         self.scheduler: Scheduler = SCHEDULERS[experiment.scheduler](experiment.horizon)
         self.result = SearchResult()
+        self.relatives = Relatives(experiment)
         self.active: set[str] = set()
         """Trials that have been handed out."""
         self.left: deque[str] = deque()
-        """Trials to be handed out again."""
+        """Trials to be handed out again, or that wait for a relative."""
         self.narrowed: set[str] = set()
         """Trials that ran out of memory, each of which halves how many run at once."""
         self.exhausted = False
@@ -92,11 +100,29 @@ class Driver:
         """
         if self._closed() or len(self.active) >= self.at_once:
             return None
-        if self.left:
-            trial = self.left.popleft()
-            self.active.add(trial)
-            return trial, TrialConfig.from_dict(self.trials[trial].config)
-        return self._propose()
+        for trial in self.left:
+            if not self._must_wait(trial):
+                self.left.remove(trial)
+                self.active.add(trial)
+                return trial, TrialConfig.from_dict(self.trials[trial].config)
+        while len(self.left) < MOST_WAITING + self.at_once and (suggestion := self._propose()) is not None:
+            if not self._must_wait(suggestion[0]):
+                return suggestion
+            self.active.discard(suggestion[0])
+            self.left.append(suggestion[0])
+        return None
+
+    def _must_wait(self, trial: str) -> bool:
+        """Whether a relative trains now, or will first, what this trial needs."""
+        return self.heeds_relatives and self.relatives.must_wait(trial, self.trials, self.active, self.left)
+
+    def beginnings(self, trial: str) -> list[dict[str, Any]]:
+        """With what a trial that is handed out may begin, as `job.beginnings_of` takes it."""
+        return self.relatives.beginnings(trial, self.trials) if self.heeds_relatives else []
+
+    def milestones(self, config: TrialConfig) -> list[int]:
+        """At which epochs of a trial others of its kind may end."""
+        return self.relatives.milestones(config) if self.heeds_relatives else []
 
     def _propose(self) -> tuple[str, TrialConfig] | None:
         """A new trial, which is in the journal; None when there is none now."""
@@ -113,7 +139,7 @@ class Driver:
             self.journal.append("suggested", trial=trial, params=params, config={})
             self._end(trial, "failed", str(error), kind="error")
             return self._propose()
-        self.journal.append("suggested", trial=trial, params=params, config=config.to_dict())
+        self.journal.append("suggested", trial=trial, stem=stem(config), params=params, config=config.to_dict())
         self.active.add(trial)
         return trial, config
 
@@ -165,7 +191,7 @@ class Driver:
         if report.get("waiting"):
             self.journal.append("waiting", trial=trial, epoch=epoch, reason=report["waiting"])
         if report.get("restored") is not None:
-            self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"])
+            self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"], **({"begun": report["begun"]} if report.get("begun") else {}))
         if report["metrics"] and epoch not in self.trials[trial].epochs:
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)

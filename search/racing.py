@@ -45,6 +45,7 @@ class RaceDriver(Driver):
 
     judge = "the race"
     last_word = "concluded"
+    heeds_relatives = False
 
     def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
         super().__init__(experiment, journal, **options)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import ray
 
 from cluster.spot import leaving
-from search.job import Job, checkpoint_in, keep, mirror_of
+from search.job import Job, beginnings_of, checkpoint_in, keep, mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.mirror import folder_here, forget
@@ -328,6 +328,7 @@ def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: An
         raise RuntimeError("a trial needs data")
     config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
     where = {"node": ray.get_runtime_context().get_node_id(), "mirror": mirror, **({"together": together} if together is not None else {})}
+    where |= {"beginnings": beginnings_of(job), "milestones": job["milestones"]}
     folder = folder_here(job["folder"], mirror, job["attempt"])
     reports: Iterator[Report] = run.run_trial(config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where)
     return reports

@@ -78,8 +78,9 @@ class DriverSearcher(Unpickled, Searcher):
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        known = max(self.driver.trials[trial].epochs, default=0)
-        return make_job(trial, config, self.driver.experiment.home.place(trial), attempt=self.driver.attempt(trial), known=known)
+        about: dict[str, Any] = {"attempt": self.driver.attempt(trial), "known": max(self.driver.trials[trial].epochs, default=0)}
+        about |= {"beginnings": self.driver.beginnings(trial), "milestones": self.driver.milestones(config)}
+        return make_job(trial, config, self.driver.experiment.home.place(trial), **about)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The driver has heard it."""
