@@ -228,14 +228,14 @@ class TrialWorker(Process):
 
     @_in_use
     def train(self) -> dict[str, Any]:
-        """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
+        """Go on to the trial's next reports, usually one, an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
         self._broken = True
         if self._moves:
             _refuse_if_node_leaves()
         self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
-        report = next(self._reports)
+        reports = at_once(self._reports)
         self._broken = False
-        return {"report": json.dumps(report.to_dict()), "done": False}
+        return {"reports": told(reports), "done": False}
 
     def stop(self) -> None:
         """Forget the trial."""
@@ -296,7 +296,7 @@ class FusedWorker(Process):
         return True
 
     def train(self, place: str) -> dict[str, Any]:
-        """Go on to the next report of the trial at this place. What it raises ends that trial alone, unless it leaves the process unfit for
+        """Go on to the next reports of the trial at this place. What it raises ends that trial alone, unless it leaves the process unfit for
         all: then that ends, and they are tried again elsewhere.
         """
         job = self._jobs[place]
@@ -305,14 +305,14 @@ class FusedWorker(Process):
         try:
             if self._moves:
                 _refuse_if_node_leaves()
-            report = next(self._reports[place])
+            reports = at_once(self._reports[place])
         except BaseException as error:
             _end_beyond_repair(error)
             self.stop(place)
             raise
-        if report.outcome is not None:
+        if reports[-1].outcome is not None:
             self._together.leave(job["trial"])
-        return {"report": json.dumps(report.to_dict()), "done": False, "note": self._together.note()}
+        return {"reports": told(reports), "done": False, "note": self._together.note()}
 
     def stop(self, place: str) -> None:
         """Forget the trial at this place."""
@@ -320,6 +320,19 @@ class FusedWorker(Process):
             self._together.leave(job["trial"])
             forget(job["folder"], mirror_of(job), job["attempt"])
         self._reports.pop(place, None)
+
+
+def at_once(reports: "Iterator[Report]") -> "list[Report]":
+    """The next report, and those after it before which nothing is trained: what is known already is told as one."""
+    found = [next(reports)]
+    while found[-1].more:
+        found.append(next(reports))
+    return found
+
+
+def told(reports: "list[Report]") -> str:
+    """As they cross back."""
+    return json.dumps([report.to_dict() for report in reports])
 
 
 def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None) -> "Iterator[Report]":

@@ -58,6 +58,8 @@ class Report:
     """With folds: the metrics of each, whose means are `metrics`."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
+    more: bool = False
+    """Whether the next report comes at once: nothing is trained before it."""
     begun: dict[str, Any] | None = None
     """Of such a trial: the `search` and `trial` that have trained its epochs until `epoch`, which were not known of it yet."""
 
@@ -119,11 +121,11 @@ def run_trial(
     yield from keeper.claim(beginnings)
     if (state := keeper.restore(str(training.device))) is not None:
         training.load_state(state)
+    unheard = [epoch for epoch in keeper.history if epoch > known or epoch == config.epochs]
     if keeper.found or beginnings:
-        yield Report(training.epoch, restored=keeper.damaged, begun=keeper.news(training.epoch, known))
-    for epoch, metrics in keeper.history.items():
-        if epoch > known or epoch == config.epochs:
-            yield _told(EpochMetrics(epoch, metrics, keeper.folds.get(epoch, [])), training)
+        yield Report(training.epoch, restored=keeper.damaged, begun=keeper.news(training.epoch, known), more=bool(unheard))
+    for epoch in unheard:
+        yield _told(EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])), training, more=epoch != unheard[-1])
     for trained in _epochs(training, together, folder.name):
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
@@ -132,10 +134,10 @@ def run_trial(
         yield _told(trained, training)
 
 
-def _told(trained: EpochMetrics, training: "Trained") -> Report:
+def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> Report:
     """An epoch's report; the last one ends the trial."""
     outcome = "completed" if trained.epoch == training.config.epochs else None
-    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds)
+    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds, more=more)
 
 
 def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Trained":

@@ -32,7 +32,7 @@ def train_loop(job: dict[str, Any]) -> None:
     reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], job["attempt"], world.rank), device=device, world=world, node=node, **about)
     try:
         for number, report in enumerate(reports, 1):
-            ray.train.report({"report": json.dumps(report.to_dict()), "number": number})
+            ray.train.report({"reports": json.dumps([report.to_dict()]), "number": number})
             if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
                 return
     finally:
