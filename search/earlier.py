@@ -17,6 +17,7 @@ from search.home import Storage, home
 from search.journal import FILE_NAME
 from search.journal_copy import FIRST, JournalCopy
 from search.provenance import training_fingerprint
+from search.relatives import nearness
 from trainables.datasets.arrays import Dataset
 
 MOST_S = 20.0
@@ -24,10 +25,10 @@ MOST_S = 20.0
 FUSED = "-fused"
 MOST_FIRST_LINE = 2**20
 
-LINE = rb'^\{"n": \d+, "time_ms": \d+, "event": '
-SUGGESTED = re.compile(LINE + rb'"suggested", "trial": "([A-Za-z0-9-]+)", "stem": "([0-9a-f]{16})"', re.MULTILINE)
-EPOCH = re.compile(LINE + rb'"epoch", "trial": "([A-Za-z0-9-]+)", "epoch": (\d+)', re.MULTILINE)
-SESSION = re.compile(LINE + rb'"(?:started|resumed|selecting)".*$', re.MULTILINE)
+SUGGESTED = re.compile(rb'"event": "suggested", "trial": "([A-Za-z0-9-]+)", "stem": "([0-9a-f]{16})"')
+EPOCH = re.compile(rb'"event": "epoch", "trial": "([A-Za-z0-9-]+)", "epoch": (\d+)')
+SESSION = re.compile(rb'"event": "(?:started|resumed|selecting)".*')
+"""Of whole lines: a quotation mark inside a text has a backslash before it."""
 TRAINING = re.compile(rb'"training": "([0-9a-f]{16}(?:-fused)?)"')
 
 
@@ -46,11 +47,12 @@ class Earlier:
         self._thread = Thread(target=self._read, args=[self.training.encode() if wanted else b""], daemon=True)
         self._thread.start()
 
-    def of(self, stem: str) -> list[dict[str, Any]]:
+    def of(self, stem: str, length: int, most: int) -> list[dict[str, Any]]:
         """As `relatives.Known`."""
         self._thread.join()
         found = [one for one in self._trials.get(stem, ()) if self._kinds[one[0]] == self.training]
-        return [{"search": name, "trial": trial, "epoch": epoch, **home(self.experiment.storage, name).place(trial)} for name, trial, epoch in found]
+        nearest = sorted(found, key=lambda one: nearness(one[2], length))[:most]
+        return [{"search": name, "trial": trial, "epoch": epoch, **home(self.experiment.storage, name).place(trial)} for name, trial, epoch in nearest]
 
     @property
     def searches(self) -> list[str]:

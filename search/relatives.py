@@ -25,8 +25,10 @@ Trials = dict[str, TrialResult]
 class Known(Protocol):
     """What other searches have trained."""
 
-    def of(self, stem: str) -> list[dict[str, Any]]:
-        """Trials of this stem: `search`, `trial`, `epoch` (the last one), and where their checkpoints are."""
+    def of(self, stem: str, length: int, most: int) -> list[dict[str, Any]]:
+        """Trials of this stem, at most so many, of most use for a training of this length first: `search`, `trial`, `epoch` (the last one), and where
+        their checkpoints are.
+        """
 
 
 class Relatives:
@@ -50,16 +52,17 @@ class Relatives:
         return False
 
     def beginnings(self, trial: str, trials: Trials) -> list[dict[str, Any]]:
-        """What relatives have trained of this trial beyond its own epochs, the longest first; as `job.beginnings_of` takes it."""
+        """What relatives have trained of this trial beyond its own epochs, that of most use first; as `job.beginnings_of` takes it."""
         mine, own = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
         found = [
             {"search": self.experiment.name, "trial": other.trial, "epoch": max(other.epochs), **self.experiment.home.place(other.trial)}
             for other in self._others(trial, trials)
             if other.epochs
         ]
-        found += self.earlier.of(self._stems[trial]) if self.earlier is not None else []
-        found = [{**one, "epoch": min(mine, one["epoch"])} for one in found]
-        return sorted((one for one in found if one["epoch"] > own), key=lambda one: -one["epoch"])[:MOST_BEGINNINGS]
+        if self.earlier is not None and not trials[trial].config["model"].get("weights"):  # whose file may hold others by now
+            found += self.earlier.of(self._stems[trial], mine, MOST_BEGINNINGS)
+        useful = sorted((one for one in found if one["epoch"] > own), key=lambda one: nearness(one["epoch"], mine))
+        return [{**one, "epoch": min(mine, one["epoch"])} for one in useful[:MOST_BEGINNINGS]]
 
     def milestones(self, config: TrialConfig) -> list[int]:
         """At which of its epochs others may end: those find there what they need. A grid has had the shorter ones before."""
@@ -82,6 +85,11 @@ class Relatives:
         if not self._stems[trial]:
             return []
         return [trials[name] for name in self._families[self._stems[trial]] if name != trial]
+
+
+def nearness(epoch: int, length: int) -> tuple[int, int]:
+    """How little is left to train of so many epochs after this one. One that has just as many is nearest: of a longer one, less may be kept."""
+    return -min(epoch, length), epoch
 
 
 def stem_of(config: dict[str, Any]) -> str:

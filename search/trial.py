@@ -228,7 +228,7 @@ class TrialWorker(Process):
 
     @_in_use
     def train(self) -> dict[str, Any]:
-        """Go on to the trial's next reports, usually one, an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
+        """Go on to the next reports, usually one, an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
         self._broken = True
         if self._moves:
             _refuse_if_node_leaves()
