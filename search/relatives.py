@@ -6,6 +6,7 @@ one trains at a time; the others wait, and go on from its checkpoints. Each stay
 
 from collections.abc import Collection
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
 from search.experiment import Experiment
@@ -79,9 +80,10 @@ class Relatives:
         return sorted({min(value, most) if most else value for value in values}) if len(values) <= MOST_LENGTHS else []
 
     def _others(self, trial: str, trials: Trials) -> list[TrialResult]:
-        for name in list(trials)[len(self._stems) :]:
-            self._stems[name] = stem_of(trials[name].config)
-            self._families.setdefault(self._stems[name], []).append(name)
+        if len(trials) > len(self._stems):
+            for name in list(islice(trials, len(self._stems), None)):
+                self._stems[name] = stem_of(trials[name].config)
+                self._families.setdefault(self._stems[name], []).append(name)
         if not self._stems[trial]:
             return []
         return [trials[name] for name in self._families[self._stems[trial]] if name != trial]
