@@ -118,7 +118,7 @@ class Driver:
 
     def beginnings(self, trial: str) -> list[dict[str, Any]]:
         """With what a trial that is handed out may begin, as `job.beginnings_of` takes it."""
-        return self.relatives.beginnings(trial, self.trials) if self.heeds_relatives else []
+        return self.relatives.beginnings(trial, self.trials, self.result.training) if self.heeds_relatives else []
 
     def milestones(self, config: TrialConfig) -> list[int]:
         """At which epochs of a trial others of its kind may end."""

@@ -52,13 +52,15 @@ class Relatives:
                 return True
         return False
 
-    def beginnings(self, trial: str, trials: Trials) -> list[dict[str, Any]]:
-        """What relatives have trained of this trial beyond its own epochs, that of most use first; as `job.beginnings_of` takes it."""
+    def beginnings(self, trial: str, trials: Trials, training: str) -> list[dict[str, Any]]:
+        """What relatives have trained of this trial beyond its own epochs, that of most use first; as `job.beginnings_of` takes it. Only what was
+        trained by what trains now counts, which has this fingerprint.
+        """
         mine, own = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
         found = [
             {"search": self.experiment.name, "trial": other.trial, "epoch": max(other.epochs), **self.experiment.home.place(other.trial)}
             for other in self._others(trial, trials)
-            if other.epochs
+            if other.epochs and other.trainings <= {training}
         ]
         if self.earlier is not None and not trials[trial].config["model"].get("weights"):  # whose file may hold others by now
             found += self.earlier.of(self._stems[trial], mine, MOST_BEGINNINGS)

@@ -49,6 +49,8 @@ class TrialResult:
     """Of a trial that was cross-validated: each fold's metrics, by epoch."""
     begun: list[dict[str, Any]] = field(default_factory=list)
     """Trials that have trained epochs of this one: `search`, `trial`, and `epochs`, which those are."""
+    trainings: set[str] = field(default_factory=set)
+    """The fingerprints of what it was trained by: of more than one if code, data or machine changed on its way."""
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
@@ -268,9 +270,15 @@ class SearchResult:
                 self.selection.outcome, self.selection.reason = event.data["outcome"], event.data["reason"]
                 self.cut_off()
             case _ if trial is not None:
+                trial.trainings |= {self.training} if event.kind == "running" else set()
                 _apply_to_trial(trial, event)
         if self.now:
             self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
+
+    @property
+    def training(self) -> str:
+        """The fingerprint of what decides a training now, beside its config; empty where the journal does not say."""
+        return str(self.started.get("training", ""))
 
     def find(self, name: str) -> TrialResult | None:
         """A trial of the search, or a training of its selection."""

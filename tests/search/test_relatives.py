@@ -367,6 +367,18 @@ def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: E
     assert [one["epoch"] for one in driver.beginnings(first)] == [4]
 
 
+def test_after_a_change_of_code_nothing_is_taken_over_from_before(open_driver: OpenDriver, lengths: Experiment) -> None:
+    driver = open_driver(changed(lengths, space=lengths.space.fixed({"optimizer.lr": 0.1})))
+    first, _ = asked(driver)
+    driver.running(first)
+    for epoch in (1, 2, 3):
+        driver.report(first, report(epoch, outcome="completed" if epoch == 3 else None))
+    second, _ = asked(driver)
+    assert len(driver.beginnings(second)) == 1
+    driver.journal.append("resumed", training="0" * 16, slots=1, began_ms=0)
+    assert driver.beginnings(second) == []
+
+
 def test_not_more_wait_than_is_good_for_who_proposes(open_driver: OpenDriver, lengths: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.driver.MOST_WAITING", 5)
     space = SearchSpace({"epochs": Int(1, 1000)}, base={"model.name": "deep_cnn"})
