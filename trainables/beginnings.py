@@ -25,12 +25,13 @@ def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig) ->
     """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes.
 
     Returns:
-        What the trial began with, and what is wrong with longer ones, a line each.
+        What the trial began with, and what is wrong with longer ones, a line each; if it began with none, what is wrong with all.
     """
     own = max((_epoch(path.name) for path in checkpoint.saved(folder)), default=0)
     wrong: list[str] = []
+    absent: list[str] = []
     try:
-        for epoch, beginning in _longest_first(beginnings, config, wrong):
+        for epoch, beginning in _longest_first(beginnings, config, absent):
             if epoch <= own:
                 break
             try:
@@ -47,7 +48,7 @@ def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig) ->
             return begun, wrong
     finally:
         shutil.rmtree(folder / BROUGHT, ignore_errors=True)
-    return None, wrong
+    return None, absent + wrong
 
 
 def _put_in_place(folder: Path, names: Sequence[str]) -> None:
@@ -60,17 +61,17 @@ def _put_in_place(folder: Path, names: Sequence[str]) -> None:
     sync(folder)
 
 
-def _longest_first(beginnings: Sequence[Beginning], config: TrialConfig, wrong: list[str]) -> Iterator[tuple[int, Beginning]]:
-    """The checkpoints from which the trial can go on, by epoch."""
+def _longest_first(beginnings: Sequence[Beginning], config: TrialConfig, absent: list[str]) -> Iterator[tuple[int, Beginning]]:
+    """The checkpoints from which the trial can go on, by epoch; `absent` gets a line for each beginning that has none."""
     found: list[tuple[int, Beginning]] = []
     for beginning in beginnings:
         try:
             epochs = [epoch for name in _names(beginning) if 0 < (epoch := _epoch(name)) <= config.epochs]
         except OSError as error:
-            wrong.append(f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})")
+            absent.append(f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})")
             continue
         if not epochs:
-            wrong.append(f"{beginning}: no checkpoint up to epoch {config.epochs} is there")
+            absent.append(f"{beginning}: no checkpoint up to epoch {config.epochs} is there")
         found += [(epoch, beginning) for epoch in epochs]
     yield from sorted(found, key=lambda one: -one[0])
 

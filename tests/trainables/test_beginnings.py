@@ -186,8 +186,10 @@ def test_one_that_is_gone_is_passed_over_for_another(make_config, make_dataset, 
     trained.clear()
     gone = beginning(tmp_path / "gone", 3)
     restored, *_ = run_trial(make_config(epochs=3), make_dataset(), tmp_path / "t2", beginnings=[gone, beginning(tmp_path / "t1", 2)])
-    assert (restored.begun["trial"], restored.restored) == ("t1", ["gone of 'other': no checkpoint up to epoch 3 is there"])
+    assert (restored.begun["trial"], restored.restored) == ("t1", [])
     assert trained == [3]
+    restored, *_ = run_trial(make_config(epochs=3), make_dataset(), tmp_path / "t3", beginnings=[gone])
+    assert (restored.begun, restored.restored) == (None, ["gone of 'other': no checkpoint up to epoch 3 is there"])
 
 
 def test_both_live_on_by_themselves(make_config, make_dataset, tmp_path):
