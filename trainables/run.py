@@ -190,20 +190,21 @@ class Keeper:
 
     def _adopt(self, beginnings: Sequence[Beginning]) -> None:
         self._check_claim()
+        is_known = bool(checkpoint.saved(self.folder))
         begun, wrong = adopt(beginnings, self.folder, self.config)
         self.damaged += [line for line in wrong if line not in self.damaged]
         if self.mirror is None:
-            self.begun = begun or begun_of(_text(self.folder / BEGUN))
+            self.begun = begun or (begun_of(_text(self.folder / BEGUN)) if is_known else None)
             return
         if begun is not None:
             self.mirror.write(BEGUN, json.dumps(begun.to_dict()))
         if beginnings:
             self.mirror.push(self.folder, {path.name for path in checkpoint.saved(self.folder)}, self._check_claim)
-        self.begun = begun or begun_of(self.mirror.read(BEGUN))
+        self.begun = begun or (begun_of(self.mirror.read(BEGUN)) if is_known else None)
 
     def news(self, epoch: int, known: int) -> dict[str, Any] | None:
         """With what a trial that goes on after this epoch has begun, if whoever knows of its epochs until `known` has not heard of that."""
-        if self.begun is None or self.begun.epoch <= known:
+        if self.begun is None or min(epoch, self.begun.epoch) <= known:
             return None
         return {**self.begun.to_dict(), "epoch": min(epoch, self.begun.epoch)}
 
