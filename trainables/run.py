@@ -58,7 +58,7 @@ class Report:
     """With folds: the metrics of each, whose means are `metrics`."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
-    more: bool = False
+    more: bool = field(default=False, compare=False)
     """Whether the next report comes at once: nothing is trained before it."""
     begun: dict[str, Any] | None = None
     """Of such a trial: the `search` and `trial` that have trained its epochs until `epoch`, which were not known of it yet."""
