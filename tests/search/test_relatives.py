@@ -20,6 +20,7 @@ from search.job import beginnings_of, make_job
 from search.journal import Journal, read
 from search.plan import _lengths
 from search.result import SearchResult
+from search.run import arguments, experiment_of
 from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
 from search.summary import checkpoint_of, taken_over_text
@@ -444,3 +445,10 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(small: Exper
     dataset: Dataset = load(small.base.data)
     assert Earlier(small, dataset).told(fused=False, say=said.append).of("0" * 16, 1, 1) == []
     assert said == ["note: earlier searches could not be looked at (Input/output error); what they have trained may be trained again"]
+
+
+@pytest.mark.parametrize(("words", "cache"), [([], True), (["--no-cache"], False)])
+def test_no_cache_is_said_once_and_holds_for_a_resume(words: list[str], cache: bool) -> None:
+    given = experiment_of(arguments(["--space", "table3", "--name", "s", "--device", "cpu", *words]))
+    assert given.cache is cache
+    assert Experiment.from_description("s", given.describe(), given.storage).cache is cache
