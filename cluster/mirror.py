@@ -34,6 +34,14 @@ class Mirror:
         """Show that the trial lives."""
         self.beats.put(text.encode())
 
+    def names(self) -> list[str]:
+        """The checkpoints that are there whole.
+
+        Raises:
+            StorageError: the storage refuses.
+        """
+        return list(whole(self.bucket.listing()))
+
     def pull(self, folder: Path, *, only: str = "") -> None:
         """Make the checkpoints here those of the bucket, or one of them, if it is named.
 

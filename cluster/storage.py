@@ -155,6 +155,16 @@ class Bucket:
 
         return self._asked("list_objects_v2", ask)
 
+    def folders(self) -> list[str]:
+        """The names of the next level below that have something below them."""
+        start = f"{self.prefix}/" if self.prefix else ""
+
+        def ask() -> list[str]:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=start, Delimiter="/")
+            return [one["Prefix"].removeprefix(start).rstrip("/") for page in pages for one in page.get("CommonPrefixes", ())]
+
+        return self._asked("list_objects_v2", ask)
+
     def remove(self, parts: list[str]) -> None:
         """Remove what is stored under these names."""
         for first in range(0, len(parts), 1000):

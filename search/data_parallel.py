@@ -6,7 +6,7 @@ from pathlib import Path
 
 import ray
 
-from search.job import Job, mirror_of
+from search.job import Job, beginnings_of, mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
@@ -60,6 +60,8 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
             gate=gate,
             attempt=config["attempt"],
             known=config["known"],
+            beginnings=beginnings_of(config),
+            milestones=config["milestones"],
             threads=max(1, int(demand["cpus"])),
             gpus=demand["gpus"] if device == "cuda" else 0,
             mirror=mirror_of(config),

@@ -16,11 +16,13 @@ from search.budget import Limit
 from search.experiment import Experiment
 from search.gain import expected_gain, values_of
 from search.journal import Event, Journal
+from search.relatives import Relatives
 from search.result import UNFINISHED, SearchResult, TrialResult
 from search.schedulers.base import NEW, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
+from trainables.kinship import stem
 from trainables.models.registry import MODELS
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
@@ -29,22 +31,28 @@ node was lost; it made no step for too long; it ran out of memory; its own code 
 storage that refuses is waited for.
 """
 
+MOST_WAITING = 50
+"""Once so many trials, and one for each that may run, wait for relatives, no other is proposed: who proposes should hear of some first."""
+
 
 class Driver:
     """Answers for one search; `result` is what it knows."""
 
     last_word = "finished"
     """The event of its end."""
+    heeds_relatives = True
+    """Whether a trial waits for, and goes on from, what others train of it."""
 
     def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm = self._algorithm()
         self.scheduler = self._scheduler()
         self.result = SearchResult()
+        self.relatives = Relatives(experiment)
         self.active: set[str] = set()
         """Trials that have been handed out."""
         self.left: deque[str] = deque()
-        """Trials to be handed out again."""
+        """Trials to be handed out again, or that wait for a relative."""
         self.narrowed: set[str] = set()
         """Trials that ran out of memory, each of which halves how many run at once."""
         self.exhausted = False
@@ -99,41 +107,62 @@ class Driver:
         """
         if self._closed() or len(self.active) >= self.at_once:
             return None
-        if self.left:
-            return self._hand_out(self.left.popleft())
+        for trial in self.left:
+            if not self._must_wait(trial):
+                self.left.remove(trial)
+                return self._hand_out(trial)
+        while len(self.left) < MOST_WAITING + self.at_once and (trial := self._next()):
+            if not self._must_wait(trial):
+                return self._hand_out(trial)
+            self.left.append(trial)
+        return None
+
+    def _next(self) -> str:
+        """A trial that goes on from its rung, or a new one; none if there is none now."""
         choice = self.scheduler.choose(new=self._has_more)
         if choice == NEW:
             proposed = self._propose()
-            return proposed if proposed is not None or self._has_more else self.suggest()
+            return proposed if proposed or self._has_more else self._next()
         if choice is None:
-            return None
+            return ""
         self._promote(choice)
-        return self._hand_out(choice)
+        return choice
 
     def _hand_out(self, trial: str) -> tuple[str, TrialConfig]:
-        """A trial that is known, again."""
+        """A trial, to be trained."""
         self.active.add(trial)
         return trial, TrialConfig.from_dict(self.trials[trial].config)
 
-    def _propose(self) -> tuple[str, TrialConfig] | None:
-        """A new trial, which is in the journal; None when there is none now."""
+    def _must_wait(self, trial: str) -> bool:
+        """Whether a relative trains now, or will first, what this trial needs."""
+        return self.heeds_relatives and self.relatives.must_wait(trial, self.trials, self.active, self.left)
+
+    def beginnings(self, trial: str) -> list[dict[str, Any]]:
+        """With what a trial that is handed out may begin, as `job.beginnings_of` takes it."""
+        return self.relatives.beginnings(trial, self.trials, self.result.training) if self.heeds_relatives else []
+
+    def milestones(self, config: TrialConfig) -> list[int]:
+        """At which epochs of a trial others of its kind may end."""
+        return self.relatives.milestones(config) if self.heeds_relatives else []
+
+    def _propose(self) -> str:
+        """A new trial, which is in the journal; none when there is none now."""
         if not self._has_more or self._has_enough():
-            return None
+            return ""
         trial = f"t{len(self.trials) + 1:04d}"
         params = self.algorithm.ask(trial)
         if params is None:
             self.exhausted = True
-            return None
+            return ""
         try:
             config = self.experiment.config(params)
         except ConfigError as error:
             self.journal.append("suggested", trial=trial, params=params, config={})
             self._end(trial, "failed", str(error), kind="error")
             return self._propose()
-        self.journal.append("suggested", trial=trial, params=params, config=config.to_dict())
+        self.journal.append("suggested", trial=trial, stem=stem(config), params=params, config=config.to_dict())
         self._begin(trial)
-        self.active.add(trial)
-        return trial, config
+        return trial
 
     @property
     def at_once(self) -> int:
@@ -192,7 +221,7 @@ class Driver:
         if report.get("waiting"):
             self.journal.append("waiting", trial=trial, epoch=epoch, reason=report["waiting"])
         if report.get("restored") is not None:
-            self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"])
+            self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"], **({"begun": report["begun"]} if report.get("begun") else {}))
         if report["metrics"] and epoch not in self.trials[trial].epochs:
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)

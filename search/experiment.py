@@ -23,7 +23,7 @@ from trainables.models.registry import MODELS
 DEFAULT_TRIALS = 30
 MAX_GRID = 10_000
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "seed", "device")
-PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse")
+PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
 """What decides a search's course, and what only says where and, beside its budget, how long it runs."""
 FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -56,6 +56,8 @@ class Experiment:
     device: str = "cpu"
     fuse: str = "auto"
     """How many trials of one shape a worker trains as one network: a number, `off`, `measure`, or `auto`, which measures on GPUs alone."""
+    cache: bool = True
+    """Whether trials begin with what earlier searches in the same storage have trained."""
     sealed: bool = False
     """Leave the test part closed at the search's end: a selection opens it."""
     budget: Budget = field(default_factory=Budget)

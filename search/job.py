@@ -1,13 +1,14 @@
 """A job: what a worker needs to know of a trial, and where that trial's checkpoints are, on whatever machine the worker is.
 
 It is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a `bucket`: the place in it), `attempt` (the how
-manieth) and `known` (the last epoch that the journal has).
+manieth), `known` (the last epoch that the journal has), `beginnings` (trials that have trained the beginning of this one: `search`, `trial`, `epoch`,
+and where their checkpoints are) and `milestones` (epochs at which others of its kind end).
 """
 
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cluster.mirror import Mirror
 from cluster.storage import Bucket, StorageError
 from search.home import BEATS, TRIALS
 from trainables.config import TrialConfig
+from trainables.kinship import Beginning
 
 Job = dict[str, Any]
 
@@ -24,9 +26,26 @@ WAITS = (1, 2, 5, 10, 30, 60)
 """How long an evaluation waits for the storage before each new try."""
 
 
-def make_job(trial: str, config: TrialConfig, place: dict[str, Any], *, attempt: int, known: int) -> Job:
+def make_job(
+    trial: str,
+    config: TrialConfig,
+    place: dict[str, Any],
+    *,
+    attempt: int,
+    known: int,
+    beginnings: Sequence[dict[str, Any]] = (),
+    milestones: Sequence[int] = (),
+) -> Job:
     """What a worker needs to know of a trial; `place` as `Home.place` gives it."""
-    return {"trial": trial, "config": config.to_dict(), **place, "attempt": attempt, "known": known}
+    about = {"attempt": attempt, "known": known, "beginnings": list(beginnings), "milestones": list(milestones)}
+    return {"trial": trial, "config": config.to_dict(), **place, **about}
+
+
+def beginnings_of(job: Job) -> list[Beginning]:
+    """With what a job's trial may begin."""
+    return [
+        Beginning(one["search"], one["trial"], one["folder"], one["epoch"], mirror_of(one) if one["bucket"] is not None else None) for one in job["beginnings"]
+    ]
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 One JSON object a line with a checksum of its own, fsynced before anybody else hears of it, written by the driver alone:
 
-    started    the experiment, the data set's facts, versions
+    started    the experiment, the data set's facts, versions, and the fingerprint of what else decides a training
     resumed    a new session of the driver goes on: versions, slots, what was changed
     slots      count, reason: from now on so many trials run at once
-    suggested  trial, params, config; of a training for a selection also repeat_of (the candidate) and seed
+    suggested  trial, stem (equal where trainings differ in length alone), params, config; of a training for a selection also repeat_of (the candidate) and seed
     running    trial, attempt (from 1), the host that trains it
-    restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged
+    restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged; begun (search, trial, epoch): who
+               has trained its epochs until that one, if they were not known before; they follow as its own
     epoch      trial, epoch (1-based), metrics, precision (fp32 or bf16); with folds their metrics too (folds), whose means are the trial's
     held       trial, epoch, by, reason, and what the decision rests on: it waits at a rung
     promoted   trial, epoch, by: it goes on from a rung

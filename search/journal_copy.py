@@ -11,6 +11,8 @@ from cluster.storage import Bucket, StorageError, Taken
 PIECE = 64_000
 """Bytes of a piece that is not added to any more."""
 AT_ONCE = 16
+FIRST = "000001"
+"""The name of the first piece."""
 
 
 class JournalCopy:

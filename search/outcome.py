@@ -23,6 +23,7 @@ from search.summary import (
     searched,
     selection_sentences,
     selection_table,
+    taken_over_text,
     value_text,
     where_kept,
 )
@@ -54,6 +55,8 @@ def print_summary(finished: Finished, console: Console) -> None:
         f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s",
         soft_wrap=True,
     )
+    if result.taken_over:
+        say(console, f"  {taken_over_text(result)}")
     if result.reason:
         say(console, f"the search ended early: {result.reason}")
     if shares := shares_of(result):

@@ -15,6 +15,7 @@ from search.prepare import data_facts, prepare
 from search.schedulers.asha import KEPT, rungs_for
 from search.summary import parts_text, source_text
 from search.words import duration
+from trainables.kinship import stem
 
 SAMPLES = 6
 MOST_SAMPLED = 1000
@@ -100,20 +101,23 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     known = _lengths(experiment)
     most = sum(known) if known else trials * experiment.horizon
     lengths = known or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(min(trials, MOST_SAMPLED))]
-    expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
+    expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths) * (len(known) or trials)
     at_once = min(slots(prepared.local, experiment.demand), experiment.concurrency or 10**6, trials)
     epoch_s = mean(costs) / experiment.demand.workers
     each = epoch_s / at_once
-    seconds, most_seconds = START_S + trials * expected * each, START_S + most * each
+    seconds, most_seconds = START_S + expected * each, START_S + most * each
     facts = data_facts(experiment, dataset)
-    return Plan(trials, most, round(trials * expected), at_once, seconds, most_seconds, epoch_s, facts, tuple(prepared.notes))
+    return Plan(trials, most, round(expected), at_once, seconds, most_seconds, epoch_s, facts, tuple(prepared.notes))
 
 
 def _lengths(experiment: Experiment) -> list[int]:
-    """The epochs of every trial, where it is known which trials there will be: in a whole grid."""
+    """The epochs of every training, where it is known which trials there will be: in a whole grid. Trials that differ in length alone are one."""
     if experiment.algorithm != "grid" or experiment.planned_trials != experiment.space.size:
         return []
-    return [experiment.config(params).epochs for params in experiment.space.points()]
+    longest: dict[str, int] = {}
+    for config in map(experiment.config, experiment.space.points()):
+        longest[stem(config)] = max(config.epochs, longest.get(stem(config), 0))
+    return list(longest.values())
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:

@@ -2,15 +2,22 @@
 
 import getpass
 import hashlib
+import json
 import platform
 import socket
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 LIBRARIES = ("image-classifier-search", "torch", "torchvision", "ray", "optuna", "mlflow", "scikit-learn", "numpy")
 
+TRAINING_LIBRARIES = ("torch", "torchvision", "scikit-learn", "scikit-image", "numpy")
 DECIDING = ("trainables/**/*.py", "search/algorithms/*.py", "search/schedulers/*.py", "search/driver.py", "search/experiment.py", "search/space.py")
+TRAINING = DECIDING[:1]
+"""The modules that decide a result, and those of them that train."""
+CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
 def provenance() -> dict[str, str]:
@@ -25,10 +32,10 @@ def provenance() -> dict[str, str]:
     }
 
 
-def versions() -> dict[str, str]:
+def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
     """The installed version of each library that decides a result."""
     found = {}
-    for name in LIBRARIES:
+    for name in libraries:
         try:
             found[f"version.{name}"] = version(name)
         except PackageNotFoundError:
@@ -38,10 +45,34 @@ def versions() -> dict[str, str]:
 
 def code_fingerprint() -> str:
     """The first 12 hex digits of the SHA-256 over the modules that decide a result: all that trains, and all that suggests and stops."""
+    return _sum_of(DECIDING)[:12]
+
+
+def training_fingerprint(**about: object) -> str:
+    """16 hex digits, equal where equal configs are trained to equal metrics: over the code that trains and its libraries, this kind of machine, and
+    what else is said, such as the data's fingerprint. Of a cluster, this machine stands for all.
+    """
+    facts = {**about, "code": _sum_of(TRAINING), "machine": _machine(), "python": platform.python_version(), **versions(TRAINING_LIBRARIES)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sum_of(patterns: Sequence[str]) -> str:
+    """The SHA-256 over these files of the project, their names included."""
     root, digest = Path(__file__).parent.parent, hashlib.sha256()
-    for path in sorted(path for pattern in DECIDING for path in root.glob(pattern)):
+    for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()
+
+
+def _machine() -> list[str]:
+    """Which processors compute here, as far as the system says: another kind rounds differently."""
+    found = [platform.machine()]
+    with suppress(OSError):
+        found += sorted({line for line in CPUS.read_text().splitlines() if line.startswith(("model name", "CPU part"))})
+    for path in sorted(GPUS.glob("*/information")):
+        with suppress(OSError):
+            found += [line for line in path.read_text().splitlines() if line.startswith("Model")]
+    return found
 
 
 def git_commit() -> str:

@@ -46,6 +46,7 @@ class RaceDriver(Driver):
 
     judge = "the race"
     last_word = "concluded"
+    heeds_relatives = False
 
     def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
         super().__init__(experiment, journal, **options)
@@ -117,7 +118,7 @@ class RaceDriver(Driver):
     def _more(self) -> int:
         return sum(1 for _ in self._open())
 
-    def _propose(self) -> tuple[str, TrialConfig] | None:
+    def _propose(self) -> str:
         for candidate, number in self._open():
             known = self.result.trials[candidate]
             seed = self._seed(number)
@@ -128,9 +129,8 @@ class RaceDriver(Driver):
                 return self._propose()
             name = training(candidate, number)
             self.journal.append("suggested", trial=name, params=known.params, config=config.to_dict(), repeat_of=candidate, seed=seed)
-            self.active.add(name)
-            return name, config
-        return None
+            return name
+        return ""
 
     def _seed(self, number: int) -> int:
         """The seed of this number: what others have had, else the next one after the search's own that no training has had."""

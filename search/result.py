@@ -55,6 +55,10 @@ class TrialResult:
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """Of a trial that was cross-validated: each fold's metrics, by epoch."""
+    begun: list[dict[str, Any]] = field(default_factory=list)
+    """Trials that have trained epochs of this one: `search`, `trial`, and `epochs`, which those are."""
+    trainings: set[str] = field(default_factory=set)
+    """The fingerprints of what it was trained by: of more than one if code, data or machine changed on its way."""
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
@@ -91,8 +95,14 @@ class TrialResult:
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps."""
+        """Seconds inside training and validation steps, those of the trials with which it began included."""
         return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
+
+    @property
+    def own_epochs(self) -> dict[int, dict[str, float]]:
+        """The epochs that no other trial has trained for it."""
+        others = {epoch for one in self.begun for epoch in one["epochs"]}
+        return {epoch: metrics for epoch, metrics in list(self.epochs.items()) if epoch not in others}
 
 
 @dataclass
@@ -295,11 +305,17 @@ class SearchResult:
                 self.cut_off()
             case _ if trial is not None:
                 ran = trial.outcome == "running"
+                trial.trainings |= {self.training} if event.kind == "running" else set()
                 _apply_to_trial(trial, event)
                 if self.now and ran != (trial.outcome == "running"):
                     self.now[-1].count(-1 if ran else 1, event.time_ms)
         if self.now:
             self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
+
+    @property
+    def training(self) -> str:
+        """The fingerprint of what decides a training now, beside its config; empty where the journal does not say."""
+        return str(self.started.get("training", ""))
 
     def find(self, name: str) -> TrialResult | None:
         """A trial of the search, or a training of its selection."""
@@ -423,13 +439,24 @@ class SearchResult:
 
     @property
     def epochs_trained(self) -> int:
-        """Finished epochs of all trials."""
-        return sum(len(trial.epochs) for trial in list(self.trials.values()))
+        """Finished epochs of all trials; what a trial took over from another counts once, there."""
+        return sum(len(trial.own_epochs) for trial in list(self.trials.values()))
+
+    @property
+    def taken_over(self) -> dict[str, tuple[int, int]]:
+        """How many trials began with what others had trained, and with how many epochs of it, by the search of those."""
+        found: dict[str, tuple[int, int]] = {}
+        for trial in list(self.trials.values()):
+            for search in {one["search"]: None for one in trial.begun}:
+                epochs = len({epoch for one in trial.begun if one["search"] == search for epoch in one["epochs"]} & trial.epochs.keys())
+                trials, before = found.get(search, (0, 0))
+                found[search] = (trials + 1, before + epochs)
+        return found
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, summed over all trials."""
-        return sum(trial.train_s for trial in self.trials.values())
+        """Seconds inside training and validation steps, summed over all trials; what a trial took over from another counts once, there."""
+        return sum(metrics["time/epoch_s"] for trial in list(self.trials.values()) for metrics in trial.own_epochs.values())
 
     @property
     def started_ms(self) -> int:
@@ -464,6 +491,9 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
         case "running":
             trial.outcome, trial.attempt = "running", event.data["attempt"]
             trial.started_ms = trial.started_ms or event.time_ms
+        case "restored" if begun := event.data.get("begun"):
+            epochs = list(range(max(trial.epochs, default=0) + 1, begun["epoch"] + 1))
+            trial.begun.append({"search": begun["search"], "trial": begun["trial"], "epochs": epochs})
         case "epoch":
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
             trial.folds |= {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}

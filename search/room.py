@@ -8,11 +8,12 @@ from statistics import mean
 from cluster.errors import NotReady
 from cluster.storage import Bucket
 from search.experiment import Experiment
+from search.relatives import Relatives
 from trainables.datasets.arrays import Dataset
 from trainables.models.registry import MODELS
 
 CHECKPOINTS = 3
-"""What a trial keeps: its best epoch and the newest two."""
+"""What a trial keeps: its best epoch and the newest two. Beside them, of each shorter length that is searched, the last and the best until there."""
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
 """With so many free bytes a trial, and a fold of it, nothing is computed: torchvision's largest network keeps five thousand million."""
@@ -53,7 +54,8 @@ def room(experiment: Experiment, dataset: Dataset, trainings: int | None = None)
         size = networks * checkpoint_bytes(model, dataset.image, len(dataset.classes), images=dataset.least_trained)
         largest[model.name] = max(largest.get(model.name, 0), size)
     least = round(count * mean(largest.values()))
-    return Room(least, CHECKPOINTS * least, free, experiment.storage)
+    milestones = max(len(Relatives(experiment).milestones(config)) for config in experiment.edges)
+    return Room(least, (CHECKPOINTS + 2 * milestones) * least, free, experiment.storage)
 
 
 def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:

@@ -73,9 +73,18 @@ def parser() -> Parser:
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
     how.add_argument("--sealed", action="store_true", help="leave the test part closed at the search's end: search.select opens it")
     budget_options(how)
+    where_options(made)
+    made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
+    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    return made
+
+
+def where_options(made: Parser) -> None:
+    """Add those that say where a search runs and is kept."""
     where = made.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
     where.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where everything is kept: a folder, or s3://BUCKET/PREFIX")
+    where.add_argument("--no-cache", action="store_true", help="train anew what an earlier search in the same storage has trained alike")
     where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
     where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
     where.add_argument(
@@ -94,9 +103,6 @@ def parser() -> Parser:
     where.add_argument(
         "--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto: a GPU if this machine has one; on a cluster, if --gpus-per-trial is given"
     )
-    made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
-    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
-    return made
 
 
 def experiment_of(args: argparse.Namespace) -> Experiment:
@@ -132,6 +138,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         device=device,
         space_source=absolute_source(args.space),
         settings=settings,
+        cache=not args.no_cache,
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
         budget=Budget(tuple(args.budget), args.price),
         tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,

@@ -23,6 +23,7 @@ from search.budget import Budget
 from search.cli import SOME_FAILED, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
+from search.earlier import Earlier
 from search.experiment import Experiment
 from search.journal import FILE_NAME, VERSION, JournalError, Unwritten
 from search.lease import FILE_NAME as LOCK_FILE
@@ -115,6 +116,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
     experiment, dataset = prepared.experiment, prepared.dataset
     planned = act.planned or experiment.planned_trials
     folder, troubles = experiment.folder, list[str]()
+    earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.driver.heeds_relatives)
     with (
         experiment.home.lease(say=partial(say, console)) as lease,
         clean_if_unused(folder),
@@ -132,6 +134,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
         journal, events = experiment.home.journal(new=act.is_first)
         journal.other = lease.other
         driver = act.driver(experiment, journal, slots=at_once)
+        driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=partial(say, console))
         driver.replay(events)
         display = act.display(driver.result, planned, console)
         journal.complain = display.say
@@ -141,7 +144,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
             heed_signals()
             facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began_ms}
             try:
-                journal.append(act.opens, **facts, **act.facts)
+                journal.append(act.opens, **facts, training=earlier.training, **act.facts)
             except (KeyboardInterrupt, Unwritten):
                 stop(signals[0], None)
             try:

@@ -110,6 +110,8 @@ class Runs:
                 self._select(event)
             case "concluded":
                 self._conclude(event)
+            case "restored" if trial is not None and (begun := event.data.get("begun")):
+                self._wait(self._trial_run(event, trial), tags={"begun": f"{begun['trial']} of {begun['search']}, epoch {begun['epoch']}"})
             case "evaluated" if trial is not None:
                 metrics = evaluation_figures(event.data, trial)
                 self._wait(self._trial_run(event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])

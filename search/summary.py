@@ -171,6 +171,7 @@ def markdown_summary(result: SearchResult) -> str:
         f"{experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}.",
         "",
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
+        *([f"N{taken_over_text(result)[1:]}."] if result.taken_over else []),
     ]
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
@@ -250,6 +251,15 @@ def where_kept(trial: TrialResult, home: Home) -> str:
     return f"{home}/{checkpoint_of(trial, Path())}"
 
 
+def taken_over_text(result: SearchResult) -> str:
+    """`not trained twice: 1,620 epochs of 54 trials, from this search; 120 epochs of 5 trials, from 'x'`. Empty if all was trained."""
+    parts = []
+    for search, (trials, epochs) in result.taken_over.items():
+        whose = "this search" if search == result.name else f"'{search}'"
+        parts.append(f"{epochs:,} epoch{'s' * (epochs != 1)} of {trials:,} trial{'s' * (trials != 1)}, from {whose}")
+    return f"not trained twice: {'; '.join(parts)}" if parts else ""
+
+
 def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) -> dict[str, Any]:
     """What `--json` prints."""
     return {
@@ -260,6 +270,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) 
         "models": models(result),
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
+        "epochs_taken_over": sum(epochs for _, epochs in result.taken_over.values()),
         "wall_s": round(result.wall_s, 3),
         "train_s": round(result.train_s, 3),
         "slots": result.started["slots"],

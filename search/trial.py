@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import ray
 
 from cluster.spot import leaving
-from search.job import Job, checkpoint_in, keep, mirror_of
+from search.job import Job, beginnings_of, checkpoint_in, keep, mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.mirror import folder_here, forget
@@ -228,14 +228,14 @@ class TrialWorker(Process):
 
     @_in_use
     def train(self) -> dict[str, Any]:
-        """Go on to the trial's next report, usually an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
+        """Go on to the next reports, usually one, an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
         self._broken = True
         if self._moves:
             _refuse_if_node_leaves()
         self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
-        report = next(self._reports)
+        reports = at_once(self._reports)
         self._broken = False
-        return {"report": json.dumps(report.to_dict()), "done": False}
+        return {"reports": told(reports), "done": False}
 
     def stop(self) -> None:
         """Forget the trial."""
@@ -296,7 +296,7 @@ class FusedWorker(Process):
         return True
 
     def train(self, place: str) -> dict[str, Any]:
-        """Go on to the next report of the trial at this place. What it raises ends that trial alone, unless it leaves the process unfit for
+        """Go on to the next reports of the trial at this place. What it raises ends that trial alone, unless it leaves the process unfit for
         all: then that ends, and they are tried again elsewhere.
         """
         job = self._jobs[place]
@@ -305,14 +305,14 @@ class FusedWorker(Process):
         try:
             if self._moves:
                 _refuse_if_node_leaves()
-            report = next(self._reports[place])
+            reports = at_once(self._reports[place])
         except BaseException as error:
             _end_beyond_repair(error)
             self.stop(place)
             raise
-        if report.outcome is not None:
+        if reports[-1].outcome is not None:
             self._together.leave(job["trial"])
-        return {"report": json.dumps(report.to_dict()), "done": False, "note": self._together.note()}
+        return {"reports": told(reports), "done": False, "note": self._together.note()}
 
     def stop(self, place: str) -> None:
         """Forget the trial at this place."""
@@ -322,12 +322,26 @@ class FusedWorker(Process):
         self._reports.pop(place, None)
 
 
+def at_once(reports: "Iterator[Report]") -> "list[Report]":
+    """The next report, and those after it before which nothing is trained: what is known already is told as one."""
+    found = [next(reports)]
+    while found[-1].more:
+        found.append(next(reports))
+    return found
+
+
+def told(reports: "list[Report]") -> str:
+    """As they cross back."""
+    return json.dumps([report.to_dict() for report in reports])
+
+
 def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None) -> "Iterator[Report]":
     """A job's reports, from here on. `run` is the module that trains."""
     if dataset is None:
         raise RuntimeError("a trial needs data")
     config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
     where = {"node": ray.get_runtime_context().get_node_id(), "mirror": mirror, **({"together": together} if together is not None else {})}
+    where |= {"beginnings": beginnings_of(job), "milestones": job["milestones"]}
     folder = folder_here(job["folder"], mirror, job["attempt"])
     reports: Iterator[Report] = run.run_trial(config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where)
     return reports

@@ -78,8 +78,9 @@ class DriverSearcher(Unpickled, Searcher):
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        known = max(self.driver.trials[trial].epochs, default=0)
-        return make_job(trial, config, self.driver.experiment.home.place(trial), attempt=self.driver.attempt(trial), known=known)
+        about: dict[str, Any] = {"attempt": self.driver.attempt(trial), "known": max(self.driver.trials[trial].epochs, default=0)}
+        about |= {"beginnings": self.driver.beginnings(trial), "milestones": self.driver.milestones(config)}
+        return make_job(trial, config, self.driver.experiment.home.place(trial), **about)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The driver has heard it."""
@@ -92,7 +93,7 @@ class DriverSearcher(Unpickled, Searcher):
 
 
 class DriverScheduler(Unpickled, FIFOScheduler):
-    """Tells the driver of each report and stops the trial when it says so."""
+    """Tells the driver of each report, until it has heard enough, and stops the trial when it says so."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -102,11 +103,11 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         """STOP when the trial is over. A trial on several workers is told through its gate, and ends by itself."""
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
-        report = json.loads(result["report"])
-        over = self.driver.report(trial.config["trial"], report)
+        reports = json.loads(result["reports"])
+        over = any(self.driver.report(trial.config["trial"], report) for report in reports)
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
-        if report["outcome"] is None:
+        if reports[-1]["outcome"] is None:
             with suppress(ValueError):  # no gate, no workers behind it: the trial is dying, and `on_trial_error` will say so
                 ray.get_actor(gate_name(trial.config)).decide.remote(result["number"], not over)
         return str(TrialScheduler.CONTINUE)

@@ -34,7 +34,9 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
             yield f"attempt {data['attempt']} began on {data.get('host') or 'this machine'}"
         case "restored":
             yield from (f"a checkpoint could not be used: {line}" for line in data["damaged"])
-            yield f"went on after epoch {data['epoch']}" if data["epoch"] else "began anew"
+            begun = data.get("begun")
+            trained = f", until which {begun['trial']} of '{begun['search']}' had trained it (epoch {begun['epoch']})" if begun else ""
+            yield f"went on after epoch {data['epoch']}{trained}" if data["epoch"] else "began anew"
         case "epoch":
             metrics = data["metrics"]
             best = ", its best" if trial.best_epoch == data["epoch"] else ""

@@ -79,6 +79,19 @@ def verify(path: Path) -> tuple[str, ...]:
         raise CheckpointError(f"{path / 'manifest.json'} is damaged ({error})") from error
 
 
+def about(path: Path) -> dict[str, Any]:
+    """Verify a checkpoint and read what was saved as its `extra`.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or incomplete.
+    """
+    verify(path)
+    try:
+        return dict(json.loads((path / "state.json").read_text())["extra"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
+
+
 def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
     """Verify and read a checkpoint as `Training.load_state` (or `Fitting.load_state`) takes it, with `extra` beside.
 

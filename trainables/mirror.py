@@ -21,6 +21,9 @@ class Mirror(Protocol):
     def beat(self, text: str) -> None:
         """Show that the trial lives."""
 
+    def names(self) -> list[str]:
+        """The checkpoints that are there whole."""
+
     def pull(self, folder: Path, *, only: str = "") -> None:
         """Make the checkpoints here those that are kept, or one of them, if it is named."""
 

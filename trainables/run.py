@@ -4,8 +4,9 @@ A trial that was cut off goes on from its newest checkpoint that verifies. What 
 `attempt`, the number of the attempt that may write there, and `heartbeat`, touched at every step by the process that trains.
 """
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainables import checkpoint
+from trainables.beginnings import BEGUN, adopt
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.folds import Folds
 from trainables.heartbeat import Heartbeat
+from trainables.kinship import Beginning, Begun, begun_of, is_own_beginning
 from trainables.loop import EpochMetrics, Training
 from trainables.mirror import Mirror
 from trainables.ranking import rank
@@ -55,6 +58,10 @@ class Report:
     """With folds: the metrics of each, whose means are `metrics`."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
+    more: bool = field(default=False, compare=False)
+    """Whether the next report comes at once: nothing is trained before it."""
+    begun: dict[str, Any] | None = None
+    """Of such a trial: the `search` and `trial` that have trained its epochs until `epoch`, which were not known of it yet."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, to cross a process border."""
@@ -77,13 +84,15 @@ def run_trial(
     node: str = "",
     together: Together | None = None,
     mirror: Mirror | None = None,
+    beginnings: Sequence[Beginning] = (),
+    milestones: Sequence[int] = (),
 ) -> Iterator[Report]:
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
     An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved and has no metrics.
     A baseline is fitted, on the CPU, in what counts as its one epoch. With folds, all of this is of one network, or classifier, a fold.
-    Kept are the checkpoint of the best epoch and the newest two. With several processes each yields; the first one saves. A disk that
-    is full or refuses is waited for.
+    Kept are the checkpoint of the best epoch and the newest two, and of each milestone its own and the best until there. With several processes
+    each yields; the first one saves. A disk that is full or refuses is waited for.
 
     Args:
         config: the trial.
@@ -97,24 +106,26 @@ def run_trial(
         together: where other threads of this process train other trials; this one has joined under its folder's name.
         mirror: where the checkpoints are kept, if `folder` is only this machine's: they are there before the report is out. Each process has a
             folder of its own then.
+        beginnings: trials that have trained the beginning of this one, which then goes on from there; one that is damaged is passed over.
+        milestones: epochs at which other trials of this config end, which are to find there what they need.
 
     Raises:
         Superseded: a later attempt has begun.
     """
     world = world or World()
     beat = Heartbeat(folder, attempt=attempt, node=node, mirror=mirror) if world.rank == 0 else None
-    keeper = Keeper(folder, config, world, attempt, beat, mirror)
+    keeper = Keeper(folder, config, world, attempt, beat, mirror, milestones)
     if device != "cpu" and together is None:
         torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
     training = _begin(config, dataset, device, world, beat)
-    yield from keeper.claim()
+    yield from keeper.claim(beginnings)
     if (state := keeper.restore(str(training.device))) is not None:
         training.load_state(state)
-    if keeper.found:
-        yield Report(training.epoch, restored=keeper.damaged)
-    for epoch, metrics in keeper.history.items():
-        if epoch > known or epoch == config.epochs:
-            yield _told(EpochMetrics(epoch, metrics, keeper.folds.get(epoch, [])), training)
+    unheard = [epoch for epoch in keeper.history if epoch > known or epoch == config.epochs]
+    if keeper.found or beginnings:
+        yield Report(training.epoch, restored=keeper.damaged, begun=keeper.news(training.epoch, known), more=bool(unheard))
+    for epoch in unheard:
+        yield _told(EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])), training, more=epoch != unheard[-1])
     for trained in _epochs(training, together, folder.name):
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
@@ -123,10 +134,10 @@ def run_trial(
         yield _told(trained, training)
 
 
-def _told(trained: EpochMetrics, training: "Trained") -> Report:
+def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> Report:
     """An epoch's report; the last one ends the trial."""
     outcome = "completed" if trained.epoch == training.config.epochs else None
-    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds)
+    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds, more=more)
 
 
 def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Trained":
@@ -157,17 +168,45 @@ def _epochs(training: "Trained", together: Together | None, trial: str) -> Itera
 class Keeper:
     """Saves one attempt's checkpoints and finds those of earlier ones."""
 
-    def __init__(self, folder: Path, config: TrialConfig, world: World, attempt: int, beat: Heartbeat | None, mirror: Mirror | None) -> None:
+    def __init__(
+        self, folder: Path, config: TrialConfig, world: World, attempt: int, beat: Heartbeat | None, mirror: Mirror | None, milestones: Sequence[int] = ()
+    ) -> None:
         self.folder, self.config, self.world, self.attempt, self.beat, self.mirror = folder, config, world, attempt, beat, mirror
+        self.milestones = milestones
         self.history: dict[int, dict[str, float]] = {}
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.found, self.damaged = False, list[str]()
+        self.begun: Begun | None = None
 
-    def claim(self) -> Iterator[Report]:
-        """Make this the attempt that may write here, and bring here what earlier ones have kept."""
+    def claim(self, beginnings: Sequence[Beginning]) -> Iterator[Report]:
+        """Make this the attempt that may write here, and bring here what earlier ones have kept, or the longest of these where that is longer."""
         yield from self._insist(0, self._claim)
         if self.mirror is not None:
             yield from self._insist(0, partial(self.mirror.pull, self.folder), everywhere=True)
+        if beginnings or self.attempt > 1:
+            yield from self._insist(0, partial(self._adopt, beginnings))
+            if beginnings and self.mirror is not None and self.world.size > 1:
+                yield from self._insist(0, partial(self.mirror.pull, self.folder), everywhere=True)
+
+    def _adopt(self, beginnings: Sequence[Beginning]) -> None:
+        self._check_claim()
+        is_known = bool(checkpoint.saved(self.folder))
+        begun, wrong = adopt(beginnings, self.folder, self.config)
+        self.damaged += [line for line in wrong if line not in self.damaged]
+        if self.mirror is None:
+            self.begun = begun or (begun_of(_text(self.folder / BEGUN)) if is_known else None)
+            return
+        if begun is not None:
+            self.mirror.write(BEGUN, json.dumps(begun.to_dict()))
+        if beginnings:
+            self.mirror.push(self.folder, {path.name for path in checkpoint.saved(self.folder)}, self._check_claim)
+        self.begun = begun or (begun_of(self.mirror.read(BEGUN)) if is_known else None)
+
+    def news(self, epoch: int, known: int) -> dict[str, Any] | None:
+        """With what a trial that goes on after this epoch has begun, if whoever knows of its epochs until `known` has not heard of that."""
+        if self.begun is None or min(epoch, self.begun.epoch) <= known:
+            return None
+        return {**self.begun.to_dict(), "epoch": min(epoch, self.begun.epoch)}
 
     def restore(self, device: str) -> dict[str, Any] | None:
         """The state to go on from: of the newest checkpoint of this config that verifies; None to begin anew."""
@@ -175,7 +214,7 @@ class Keeper:
             self.found = True
             try:
                 state = checkpoint.load(path, device=device)
-                if TrialConfig.from_dict(state["extra"].get("config", {})) == self.config:
+                if is_own_beginning(TrialConfig.from_dict(state["extra"].get("config", {})), state["epoch"], self.config):
                     self.history = {int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()}
                     self.folds = {int(epoch): each for epoch, each in state["extra"].get("folds", {}).items()}
                     return state
@@ -188,14 +227,15 @@ class Keeper:
         """Save, and remove what is no longer needed."""
         self.history[trained.epoch] = trained.values
         self.folds |= {trained.epoch: trained.folds} if trained.folds else {}
-        best = max(self.history, key=lambda epoch: (*rank(self.history[epoch]), -epoch))
+        best = self._best_until(trained.epoch)
         extra = {"metrics": trained.values, "best_epoch": best, "history": self.history, "config": self.config.to_dict()}
         extra |= {"folds": self.folds} if self.folds else {}
 
         def save() -> None:
             self._check_claim()
             checkpoint.save(self.folder, training.state(), extra)
-            wanted = {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1)}
+            passed = [milestone for milestone in self.milestones if milestone <= trained.epoch]
+            wanted = {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1), *passed, *map(self._best_until, passed)}
             checkpoint.keep_only(self.folder, wanted)
             if self.mirror is not None:
                 if self.beat is not None:
@@ -203,6 +243,10 @@ class Keeper:
                 self.mirror.push(self.folder, {checkpoint.name(epoch) for epoch in wanted}, self._check_claim)
 
         yield from self._insist(trained.epoch, save)
+
+    def _best_until(self, last: int) -> int:
+        """The best epoch of those until this one."""
+        return max((epoch for epoch in self.history if epoch <= last), key=lambda epoch: (*rank(self.history[epoch]), -epoch))
 
     def _insist(self, epoch: int, write: Callable[[], object], *, everywhere: bool = False) -> Iterator[Report]:
         """Have the first process, or every one, write until it succeeds, all of them reporting alike while it does not. To wait is to live."""
@@ -238,3 +282,11 @@ class Keeper:
         holder = (self.folder / ATTEMPT).read_text() if self.mirror is None else self.mirror.read(ATTEMPT) or ""
         if holder.isdigit() and int(holder) > self.attempt:
             raise Superseded(f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more")
+
+
+def _text(path: Path) -> str | None:
+    """Of a small file; None if it is not there."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None

@@ -9,6 +9,7 @@ from ray.train import RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from trainables.config import TrialConfig
+from trainables.kinship import Beginning
 from trainables.mirror import Mirror
 from trainables.worker import train_loop
 
@@ -22,6 +23,8 @@ def build_trainer(
     gate: Any,
     attempt: int = 1,
     known: int = 0,
+    beginnings: Sequence[Beginning] = (),
+    milestones: Sequence[int] = (),
     threads: int = 1,
     mirror: Mirror | None = None,
     own: str = "",
@@ -39,6 +42,8 @@ def build_trainer(
         gate: an actor; each worker asks its `passed(number)` after each report whether to go on.
         attempt: counts how often this trial was begun.
         known: the last epoch that the search has heard of.
+        beginnings: as of `run_trial`, and so are `milestones`.
+        milestones: epochs at which other trials end.
         threads: of each worker.
         mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
         own: a folder for what Ray Train writes itself, which nobody reads, where not all machines see the trials' folder.
@@ -52,6 +57,8 @@ def build_trainer(
         "folder": str(folder),
         "attempt": attempt,
         "known": known,
+        "beginnings": list(beginnings),
+        "milestones": list(milestones),
         "threads": threads,
         "mirror": mirror,
         "gpus": gpus,

@@ -16,8 +16,8 @@ def train_loop(job: dict[str, Any]) -> None:
     report until `gate` lets it pass.
 
     Args:
-        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt` and `known` as
-            `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, and `gate`, an actor whose `passed(number)` returns, when
+        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt`, `known`, `beginnings` and
+            `milestones` as `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, and `gate`, an actor whose `passed(number)` returns, when
             that is decided, whether to go on after this report (counted from 1).
     """
     from trainables.mirror import folder_here, forget
@@ -28,11 +28,11 @@ def train_loop(job: dict[str, Any]) -> None:
     prepare(job["threads"], job["gpus"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
-    world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror")}
+    world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror", "beginnings", "milestones")}
     reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], job["attempt"], world.rank), device=device, world=world, node=node, **about)
     try:
         for number, report in enumerate(reports, 1):
-            ray.train.report({"report": json.dumps(report.to_dict()), "number": number})
+            ray.train.report({"reports": json.dumps([report.to_dict()]), "number": number})
             if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
                 return
     finally:

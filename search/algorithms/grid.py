@@ -1,9 +1,17 @@
-"""Every point of the space exactly once, in an order shuffled by the seed, so that a search cut short has seen all regions."""
+"""Every point of the space exactly once, in an order shuffled by the seed, so that a search cut short has seen all regions.
+
+Points that differ in their epochs alone follow each other, the shortest first: if the learning rate does not depend on how many there will be, each
+is the beginning of the next.
+"""
 
 import numpy as np
 
 from search.algorithms.base import Algorithm
 from search.space import Params, SearchSpace
+from trainables.config import OptimizerConfig
+from trainables.kinship import HORIZON_FREE
+
+EPOCHS, SCHEDULE = "epochs", "optimizer.schedule"
 
 
 class Grid(Algorithm):
@@ -11,7 +19,10 @@ class Grid(Algorithm):
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         points = list(space.points())
-        self.left = [points[row] for row in np.random.default_rng(seed).permutation(len(points))][::-1]
+        families: dict[str, list[Params]] = {}
+        for row in np.random.default_rng(seed).permutation(len(points)):
+            families.setdefault(family(points[row], space), []).append(points[row])
+        self.left = [point for members in families.values() for point in sorted(members, key=length)][::-1]
 
     def ask(self, trial: str) -> Params | None:
         """The next point; None after the last."""
@@ -23,3 +34,14 @@ class Grid(Algorithm):
             self.left.pop()
         elif params in self.left:
             self.left.remove(params)
+
+
+def family(point: Params, space: SearchSpace) -> str:
+    """Equal for points that differ in their epochs alone, where these are one training."""
+    schedule = point.get(SCHEDULE, space.base.get(SCHEDULE, OptimizerConfig().schedule))
+    return repr({path: value for path, value in point.items() if path != EPOCHS or schedule not in HORIZON_FREE})
+
+
+def length(point: Params) -> int:
+    """Its epochs, if they are searched."""
+    return int(point.get(EPOCHS, 0))

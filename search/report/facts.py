@@ -8,7 +8,7 @@ from search.budget import shares_of, shares_text
 from search.report.verdict import count
 from search.result import SearchResult, Selection, TrialResult, moment
 from search.selection import expect
-from search.summary import param_text, parts_text, searched, source_text
+from search.summary import param_text, parts_text, searched, source_text, taken_over_text
 from search.words import duration
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
@@ -134,7 +134,8 @@ def cost(result: SearchResult) -> str:
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
     budget = f"; of its budget {shares_text(shares)}" if (shares := shares_of(result)) else ""
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
+    spared = f" ({taken_over_text(result)})" if result.taken_over else ""
     return (
-        f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, {result.epochs_trained:,} epochs of the search, on "
+        f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, {result.epochs_trained:,} epochs of the search{spared}, on "
         f"{count(result.started['slots'], 'slot')}; {used_s * devices / 3600:.3g} {unit} hours in training, {held_s * devices / 3600:.3g} held{budget}"
     )

@@ -72,6 +72,8 @@ def _account(search: Search, client: MlflowClient, dialect: Dialect) -> Account:
     for line in search.truth():
         if not line["diverged"]:
             truth.setdefault((line["trial"], line["epoch"]), []).append(line["val_accuracy"])
+    own, others = dict(truth), taken_over(search)
+    truth |= {epoch: truth[source] for epoch, source in others.items() if source in truth and epoch not in truth}
     journal = {(event["trial"], event["epoch"]) for event in search.events("epoch")}
     rows = metric_rows(client, mine, dialect)
     started = {event["trial"] for event in search.events("running")} | {trial for trial, _ in truth} | dialect.roots
@@ -79,8 +81,8 @@ def _account(search: Search, client: MlflowClient, dialect: Dialect) -> Account:
     whole = {epoch for epoch in truth.keys() | journal if all(rows.get((*epoch, name)) for name in dialect.metrics)}
     told = {(trial, epoch): values for (trial, epoch, name), values in rows.items() if name == dialect.accuracy}
     return Account(
-        trained=len(truth),
-        again=Counter({trial: times for trial in {trial for trial, _ in truth} if (times := _again(truth, trial))}),
+        trained=len(own),
+        again=Counter({trial: times for trial in {trial for trial, _ in own} if (times := _again(own, trial))}),
         lost=(truth.keys() | journal) - whole,
         doubled={row for row, values in rows.items() if len(values) > 1},
         untrue={epoch for epoch, values in told.items() if not set(values) <= set(truth.get(epoch, []))},
@@ -88,6 +90,21 @@ def _account(search: Search, client: MlflowClient, dialect: Dialect) -> Account:
         zombies=[run.info.run_name or run.info.run_id for run in mine if run.info.status in ("RUNNING", "SCHEDULED")],
         strays=[run.info.run_name or run.info.run_id for run in everything if not dialect.trial_of(run) or run.info.experiment_id == "0"],
     )
+
+
+def taken_over(search: Search) -> dict[Epoch, Epoch]:
+    """The epochs that a trial did not train, and those that another has trained for it, in the order in which they were taken over."""
+    found: dict[Epoch, Epoch] = {}
+    reached: dict[str, int] = {}
+    for event in search.events():
+        if event["event"] == "epoch":
+            reached[event["trial"]] = event["epoch"]
+        elif event["event"] == "restored" and "begun" in event:
+            begun = event["begun"]
+            for epoch in range(reached.get(event["trial"], 0) + 1, begun["epoch"] + 1):
+                source = (begun["trial"], epoch)
+                found[event["trial"], epoch] = found.get(source, source)
+    return found
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def good_lr_wins(config: TrialConfig, epoch: int) -> Report:
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Experiment:
-    """Nine configurations of up to nine epochs."""
-    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01, 0.1), "epochs": Choice(3, 6, 9)}, base={"model.name": "deep_cnn"})
+    """Nine configurations of up to nine epochs, none the beginning of another."""
+    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01, 0.1), "epochs": Choice(3, 6, 9)}, base={"model.name": "deep_cnn", "optimizer.schedule": "cosine"})
     base = TrialConfig().override(space.base)
     return Experiment(name="played", space_name="nine", space=space, base=base, algorithm="grid", scheduler="fifo", storage=tmp_path / "searches")
 

@@ -32,7 +32,7 @@ def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
 
 
 def metrics_of(report: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in json.loads(report["report"])["metrics"].items() if name != "time/epoch_s"}
+    return {name: value for name, value in json.loads(report["reports"])[0]["metrics"].items() if name != "time/epoch_s"}
 
 
 class Asked:

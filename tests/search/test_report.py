@@ -269,6 +269,7 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "best",
         "trials",
         "epochs_trained",
+        "epochs_taken_over",
         "wall_s",
         "train_s",
         "slots",

@@ -243,8 +243,30 @@ def test_bayes_and_asha_repeat_with_one_trial_at_a_time(smoke: tuple[Path, Done]
     assert metrics_of(first, folder) == metrics_of(second, tmp_path)
 
 
+def test_what_an_earlier_search_has_trained_is_not_trained_again(smoke: tuple[Path, Done], tmp_path: Path) -> None:
+    """The same search in the same storage: the same trials, each with checkpoints, an evaluation and a run of its own, and nothing trained."""
+    folder, (_, first) = smoke
+    shutil.copytree(folder / "searches", tmp_path / "searches")
+    words = ["--space", "smoke", "--name", "again", "--concurrency", 1, "--trials", 6, "--max-epochs", 3, "--set", "epochs=3"]
+    done, again = run_in(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert metrics_of(again, tmp_path) == metrics_of(first, folder)
+    assert (again["epochs_trained"], again["epochs_taken_over"], again["train_s"]) == (0, first["epochs_trained"], 0)
+    assert {key: value for key, value in again["best"].items() if key != "checkpoint"} == {
+        key: value for key, value in first["best"].items() if key != "checkpoint"
+    }
+    assert "is not trained again (first); --no-cache trains it anew" in done.stderr
+    assert f"not trained twice: {first['epochs_trained']} epochs of 6 trials, from 'first'" in done.stderr
+    result = SearchResult.read(tmp_path / "searches" / "again")
+    assert all(trial.evaluation for trial in result.ranking)
+    begun = {child.data.tags["search.trial"]: child.data.tags["begun"] for child in children_of(again, tmp_path)}
+    assert begun["t0001"].startswith("t0001 of first, epoch ")
+    shutil.rmtree(tmp_path / "searches" / "first")
+    checkpoint.verify(checkpoint_of(result.ranking[0], tmp_path / "searches" / "again"))
+
+
 def test_random_and_fifo_repeat_with_two_at_a_time(tmp_path: Path) -> None:
-    words = ["--space", "smoke", "--algorithm", "random", "--scheduler", "fifo", "--concurrency", 2, "--seed", 3]
+    words = ["--space", "smoke", "--algorithm", "random", "--scheduler", "fifo", "--concurrency", 2, "--seed", 3, "--no-cache"]
     searches = [run_in(tmp_path, *words, "--name", name)[1] for name in ("one", "two")]
     first, second = (metrics_of(summary, tmp_path) for summary in searches)
     assert first == second
@@ -270,6 +292,7 @@ def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
     ]
     _, one = run_in(tmp_path, *words, "--name", "one")
     done, two = run_in(tmp_path, *words, "--name", "two", "--workers", 2)
+    assert "is not trained again" not in done.stderr, "what two have trained is another training"
     assert done.returncode == 0
     assert two["best"]["params"] == one["best"]["params"]
     assert two["epochs_trained"] == one["epochs_trained"] == 4
@@ -291,13 +314,16 @@ def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> Non
         assert max(saved) == len(trial.epochs)
 
 
-def test_the_whole_grid_is_visited_once(tmp_path: Path) -> None:
+def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(tmp_path: Path) -> None:
+    """Of one epoch each, configurations that differ in their epochs alone are the same training."""
     words = ["--space", "table3", "--algorithm", "grid", "--scheduler", "fifo", "--max-epochs", 1, "--set", "data.train_limit=200"]
     done, summary = run_in(tmp_path, *words, "--name", "grid", timeout=580)
     assert done.returncode == 0
     assert summary["trials"] == {"completed": 243}
-    assert summary["epochs_trained"] == 243
+    assert (summary["epochs_trained"], summary["epochs_taken_over"]) == (81, 162)
+    assert "not trained twice: 162 epochs of 162 trials, from this search" in done.stderr
     result = SearchResult.read(tmp_path / "searches" / "grid")
+    assert all(checkpoint_of(trial, tmp_path / "searches" / "grid").is_dir() and trial.evaluation for trial in result.ranking)
     visited = [tuple(sorted(trial.params.items())) for trial in result.trials.values()]
     assert sorted(visited) == sorted(tuple(sorted(point.items())) for point in find("table3").points())
     assert len(children_of(summary, tmp_path)) == 243
@@ -387,7 +413,7 @@ def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: st
 def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) -> None:
     done = command("search.run", "--space", "table3", "--dry-run", "--algorithm", "grid", "--scheduler", "fifo", "--device", "cpu")
     assert done.returncode == 0
-    assert "243 configurations, 4,860 epochs at most" in done.stdout
+    assert "243 configurations, 2,430 epochs at most" in done.stdout
     assert "  10 classes, 1,079 training, 359 validation, 359 test images of 1 x 8 x 8 (channels, height, width)\n" in done.stdout
     assert "nothing was started" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ class Report:
     metrics: dict = field(default_factory=dict)
     outcome: str | None = None
     reason: str = ""
+    more: bool = False
 
     def to_dict(self):
         """As the real one."""

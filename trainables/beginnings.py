@@ -1,0 +1,130 @@
+"""A trial that begins with what another has trained: the other's checkpoints are brought into its folder, and it goes on from there.
+
+Brought are two checkpoints, or one that is both: the newest that is not beyond the trial's own end, and the best until there. What they are
+the beginning of is written beside them (`begun.json`) before the first of them is there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainables import checkpoint
+from trainables.config import TrialConfig
+from trainables.disk import sync
+from trainables.errors import ConfigError
+from trainables.kinship import Beginning, Begun, is_own_beginning
+
+BEGUN = "begun.json"
+BROUGHT = ".brought"
+"""A folder for what is not known to be whole yet, beside the checkpoints."""
+
+
+def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig) -> tuple[Begun | None, list[str]]:
+    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes.
+
+    Returns:
+        What the trial began with, and what is wrong with longer ones, a line each; if it began with none, what is wrong with all.
+    """
+    own = max((_epoch(path.name) for path in checkpoint.saved(folder)), default=0)
+    wrong: list[str] = []
+    absent: list[str] = []
+    try:
+        for epoch, beginning in _longest_first(beginnings, config, absent):
+            if epoch <= own:
+                break
+            try:
+                names = _bring(beginning, epoch, folder / BROUGHT, config)
+            except checkpoint.CheckpointError as error:
+                wrong.append(f"{beginning}: {error}")
+                continue
+            except OSError as error:
+                wrong.append(f"{beginning}: {checkpoint.name(epoch)} cannot be brought here ({error.strerror or error})")
+                continue
+            begun = Begun(beginning.search, beginning.trial, epoch)
+            checkpoint.write_whole(folder / BEGUN, json.dumps(begun.to_dict()))
+            _put_in_place(folder, names)
+            return begun, wrong
+    finally:
+        shutil.rmtree(folder / BROUGHT, ignore_errors=True)
+    return None, absent + wrong
+
+
+def _put_in_place(folder: Path, names: Sequence[str]) -> None:
+    """What was brought becomes the trial's own, and outlives a power cut."""
+    for path in (folder / BROUGHT).rglob("*"):
+        sync(path)
+    for name in names:
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / BROUGHT / name).rename(folder / name)
+    sync(folder)
+
+
+def _longest_first(beginnings: Sequence[Beginning], config: TrialConfig, absent: list[str]) -> Iterator[tuple[int, Beginning]]:
+    """The checkpoints from which the trial can go on, by epoch; `absent` gets a line for each beginning that has none."""
+    found: list[tuple[int, Beginning]] = []
+    for beginning in beginnings:
+        try:
+            epochs = [epoch for name in _names(beginning) if 0 < (epoch := _epoch(name)) <= config.epochs]
+        except OSError as error:
+            absent.append(f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})")
+            continue
+        if not epochs:
+            absent.append(f"{beginning}: no checkpoint up to epoch {config.epochs} is there")
+        found += [(epoch, beginning) for epoch in epochs]
+    yield from sorted(found, key=lambda one: -one[0])
+
+
+def _names(beginning: Beginning) -> list[str]:
+    if beginning.mirror is not None:
+        return beginning.mirror.names()
+    return [path.name for path in checkpoint.saved(Path(beginning.folder))]
+
+
+def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig) -> list[str]:
+    """Bring the checkpoint of this epoch, and the best one until then, into a place of their own; return their names, the last one last.
+
+    Raises:
+        CheckpointError: one is damaged, not there any more, or of another training.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    last = checkpoint.name(epoch)
+    _copy(beginning, last, place)
+    about = checkpoint.about(place / last)
+    try:
+        is_ours = is_own_beginning(TrialConfig.from_dict(about["config"]), epoch, config)
+        best = checkpoint.name(int(about["best_epoch"]))
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise checkpoint.CheckpointError(f"{last} is of another version ({error})") from error
+    if not is_ours:
+        raise checkpoint.CheckpointError(f"{last} is of another configuration")
+    if best == last:
+        return [last]
+    _copy(beginning, best, place)
+    checkpoint.verify(place / best)
+    return [best, last]
+
+
+def _copy(beginning: Beginning, name: str, place: Path) -> None:
+    """One checkpoint. On one disk it takes no room of its own: nobody writes into a checkpoint that is there."""
+    if beginning.mirror is not None:
+        beginning.mirror.pull(place, only=name)
+        return
+    try:
+        shutil.copytree(Path(beginning.folder) / name, place / name, copy_function=_link)
+    except shutil.Error as error:
+        raise OSError(str(error.args[0][0][2])) from error
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copy2(source, target)
+
+
+def _epoch(name: str) -> int:
+    number = name.removeprefix("epoch-")
+    return int(number) if number.isdigit() else 0
