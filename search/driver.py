@@ -382,7 +382,8 @@ class Driver:
         """Tell the algorithm how a trial ended; and if a trial that ran out of memory did so again, it was not for want of room beside others."""
         ended = self.trials[trial]
         self.at_rung.discard(trial)
-        self.scheduler.end(trial, ended.accuracy if ended.outcome == "completed" and self._is_scheduled(trial) else None)
+        if self._is_scheduled(trial):
+            self.scheduler.end(trial, ended.outcome, ended.accuracy)
         self.algorithm.tell(trial, ended.outcome, ended.accuracy if ended.outcome in ("completed", "stopped") else None)
         if ended.kind == "memory":
             self.narrowed.discard(trial)

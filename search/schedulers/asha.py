@@ -72,13 +72,13 @@ class Asha(Scheduler):
         del self.waiting[level][trial]
         self.gone[level] += 1
 
-    def end(self, trial: str, value: float | None) -> None:
-        """It will not go on."""
+    def end(self, trial: str, outcome: str, value: float) -> None:
+        """It will not go on. One that was stopped keeps its place; one that came to nothing stands in nobody's way."""
         for waiting in self.waiting:
             waiting.pop(trial, None)
-        if value is not None:
+        if outcome == "completed":
             self.forecaster.hear(trial, len(self.rungs), value)
-        else:
+        elif outcome != "stopped":
             self.forecaster.forget(trial)
         self._places = []
 

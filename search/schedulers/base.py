@@ -57,8 +57,8 @@ class Scheduler(ABC):
     def go_on(self, trial: str) -> None:  # noqa: B027
         """Hear that a waiting trial goes on."""
 
-    def end(self, trial: str, value: float | None) -> None:  # noqa: B027
-        """Hear that a trial has ended; its `value` if it was trained to its last epoch."""
+    def end(self, trial: str, outcome: str, value: float) -> None:  # noqa: B027
+        """Hear that a trial has ended: `completed`, `stopped`, `diverged` or `failed`; and its best value."""
 
     def choose(self, *, new: bool) -> str | None:
         """Who is to train next: a trial that waits, `NEW` if there may be a `new` one, or nobody for now."""

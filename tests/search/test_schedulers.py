@@ -17,7 +17,7 @@ def test_a_single_trial_is_trained_to_its_end(name: str) -> None:
         if scheduler.on_epoch("t1", epoch, 0.1):
             assert scheduler.choose(new=False) == "t1"
             scheduler.go_on("t1")
-    scheduler.end("t1", 0.1)
+    scheduler.end("t1", "completed", 0.1)
     assert scheduler.choose(new=False) is None
     assert scheduler.ready == 0
 
@@ -90,7 +90,7 @@ def played(curves: dict[str, list[float]]) -> tuple[Asha, dict[str, int]]:
             if asha.on_epoch(choice, epoch, max(curves[choice][:epoch])):
                 break
         else:
-            asha.end(choice, max(curves[choice]))
+            asha.end(choice, "completed", max(curves[choice]))
     return asha, reached
 
 
@@ -162,7 +162,7 @@ def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> N
         assert asha.on_epoch(f"t{number}", 1, number / 20)
         if number % 4 == 0:
             asha.go_on(f"t{number}")
-            asha.end(f"t{number}", 0.9 if number else None)
+            asha.end(f"t{number}", "completed" if number else "failed", 0.9)
     assert asha.choose(new=False) is not None
 
 
@@ -170,6 +170,6 @@ def test_who_has_diverged_stands_in_nobodys_way() -> None:
     asha = Asha(Setting(27, SPACE))
     at_first_rung(asha, [0.5, 0.4, 0.9, 0.8, 0.7, 0.6])
     for trial in ("t3", "t4", "t5", "t6"):
-        asha.end(trial, None)
+        asha.end(trial, "diverged", 0.9)
     assert asha.choose(new=False) == "t1"
     assert asha.why("t1").rivals == 2
