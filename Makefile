@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DATA_ROOT ?= data
 SECONDS ?= 600
 
-.PHONY: setup run test check soak bench clean
+.PHONY: setup run test check soak bench bench-search clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,9 @@ bench: setup
 	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
 	$(BIN)/python -m tests.bench.scale
 	$(BIN)/python -m tests.bench.selection
+
+bench-search: setup
+	$(BIN)/python -m tests.bench.replay $(if $(CURVES),--curves $(CURVES))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
