@@ -6,9 +6,9 @@ best third at each rung). A fixed share is too few where curves separate late, a
     Forecast    What a trial will come to is its value, plus what trials like it (near in params and value) have gained since they were where it
                 is, each judged without its own gain (`search.schedulers.forecast`).
     Depth       Where did those that lead at later rungs stand, by that forecast, at this one? If on average they were among the first
-                `mu`, the chance that the best stands behind place `d` is about exp(-d / mu), and the first `DEPTH * mu` go on. The worst `mu` over
+                `mu`, the chance that the best stands at place `d` is about exp(-d / mu) / mu, and the first `mu` go on. The worst `mu` over
                 all later rungs counts, so that late crossings are seen; those that came far early, when few had come, are who shows them.
-    Floors      At least `LEAST` go on from a rung, and half where the next rung is cheap.
+    Floors      At least `LEAST` go on from a rung, and nearly half where the next rung is cheap.
     Order       As many epochs go into each rung's trials as into any other's, twice as many into new ones: early answers, little waste.
 
 A trial that waits has lost nothing: when the leaders turn out to come from further behind, it goes on from its checkpoint.
@@ -22,13 +22,12 @@ from search.schedulers.forecast import Forecaster
 from search.space import Params
 
 REDUCTION = 2
-DEPTH = 1.2
 LEADERS = 3
 """How many of a rung are its leaders."""
 LEAST = 3
-CUT_OFF = 4
+CUT_OFF = 5
 """How soon a mean place counts as one of a distribution that is cut off; 3 is exact near the middle, where it is noisy."""
-CHEAP_SHARE, CHEAP = 0.5, 0.1
+CHEAP_SHARE, CHEAP = 0.45, 0.1
 """What goes on at least from a rung whose next is within this part of the longest trial."""
 NEW_SHARE, NEW_AHEAD = 2.0, 4
 """New trials get so many times the epochs of all that go on, and a few are always ahead."""
@@ -124,7 +123,7 @@ class Asha(Scheduler):
     def _depth(self, level: int) -> float:
         """How many places go on from a rung."""
         cheap = [*self.rungs, self.horizon][level + 1] <= CHEAP * self.horizon
-        return max(LEAST, DEPTH * self._mean_place(level), CHEAP_SHARE * len(self._placed[level]) if cheap else 0)
+        return max(LEAST, self._mean_place(level), CHEAP_SHARE * len(self._placed[level]) if cheap else 0)
 
     def _mean_place(self, level: int) -> float:
         """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst over all later rungs."""
