@@ -37,7 +37,7 @@ class Driver:
     def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm = self._algorithm()
-        self.scheduler: Scheduler = SCHEDULERS[experiment.scheduler](experiment.horizon)
+        self.scheduler = self._scheduler()
         self.result = SearchResult()
         self.active: set[str] = set()
         """Trials that have been handed out."""
@@ -54,6 +54,10 @@ class Driver:
     def _algorithm(self) -> Algorithm:
         """Who proposes params."""
         return ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
+
+    def _scheduler(self) -> Scheduler:
+        """Who stops trials."""
+        return SCHEDULERS[self.experiment.scheduler](self.experiment.horizon)
 
     @property
     def trials(self) -> dict[str, TrialResult]:

@@ -96,7 +96,7 @@ class Act:
     facts: dict[str, object]
     planned: int | None = None
     """How many trainings there will be at most; None: as many as the experiment has trials."""
-    driver: type[Driver] = Driver
+    driver: Callable[..., Driver] = Driver
     display: type[Display] = Display
     go_through: Callable[..., None] = search_through
     exit_code: ExitCode | None = None

@@ -11,6 +11,7 @@ from rich.text import Text
 from cluster.cli import Parser
 from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
+from search.refinement import refinement_facts, refinement_sentences
 from search.result import SearchResult, TrialResult
 from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text
 from search.terminal import Terminal, say
@@ -42,6 +43,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
         f"{result.name}: {what}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}",
+        *(f"  {text}" for text in refinement_sentences(result)),
         *selection_lines(result, holder, go_on_selecting),
     ]
 
@@ -125,6 +127,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "counts": result.counts,
         "trials": trials,
     }
+    found |= refinement_facts(result)
     if (selection := result.selection) is None:
         return found
     trainings = {name: training.outcome for name, training in selection.repeats.items()}
