@@ -266,7 +266,8 @@ def _range(factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
     if not side or best is None:
         return narrower, [Change(path, "narrowed", f"{factor.label}: {before} becomes {_span(narrower)}, around the best ({p})")] if is_narrower else []
     end = domain.high if side > 0 else domain.low
-    flag = f"{factor.label}: the best, {_shown(best[path])}, is at the edge of {before}"
+    where = "at" if abs(scale.place(best[path]) - (side > 0)) <= EDGE else "near"
+    flag = f"{factor.label}: the best, {_shown(best[path])}, is {where} the edge of {before}"
     if effect.p > LIKELY or abs(effect.best - (side > 0)) > TOWARDS:
         now = f"; {_span(narrower)} from now on ({p})" if is_narrower else ""
         return narrower, [Change(path, "doubtful", f"{flag}: not widened, for it is not clear that it gets better there{now}", flag)]

@@ -110,9 +110,11 @@ def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -
 
 
 def experiment_of(args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool) -> Experiment:
-    """The search as it goes on: with the sampler that learns, and with time of its own."""
-    experiment = recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials), time_budget=None)
-    return experiment if args.time_budget is None else replace(experiment, time_budget=args.time_budget + result.wall_s)
+    """The search as it goes on: with the sampler that learns, and with time of its own; what is used up is no longer a limit."""
+    experiment = recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials))
+    if args.time_budget is not None:
+        return replace(experiment, time_budget=args.time_budget + result.wall_s)
+    return experiment if goes_on and result.outcome != "time_budget" else replace(experiment, time_budget=None)
 
 
 def terms_text(terms: dict[str, int]) -> str:

@@ -79,7 +79,7 @@ class RefineDriver(Driver):
     @property
     def _has_more_now(self) -> bool:
         """Whether this round has."""
-        return not self.exhausted and len(self.trials) < self.experiment.planned_trials
+        return super()._has_more
 
     @property
     def _more(self) -> int:

@@ -107,7 +107,7 @@ def test_a_best_at_an_edge_widens_beyond_it_and_is_flagged(domain: Domain, path:
     assert wider(space.domains[path]), space.domains[path]
     assert changes[path].kind == "widened"
     assert f"{path}: the best, " in changes[path].flag
-    assert "is at the edge of" in changes[path].flag
+    assert " the edge of " in changes[path].flag
     assert changes[path].text.startswith(f"{changes[path].flag}: widened to ")
 
 

@@ -86,7 +86,7 @@ def test_a_plan_says_what_would_change_and_starts_nothing(planted: Experiment, o
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp_path: Path) -> None:
-    """Cut off in the midst of its first round by its time, it goes on with it, and ends with a better configuration."""
+    """Cut off by its time before its first round, it goes on when it is called again, and ends with a better configuration."""
     (tmp_path / "edge.py").write_text(SPACE)
     words = ("--space", "edge.py:space", "--name", "edge", "--scheduler", "fifo", "--algorithm", "random", "--fuse", "off")
     first = command("search.run", *words, "--json")
