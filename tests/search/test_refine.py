@@ -77,7 +77,7 @@ def test_a_plan_says_what_would_change_and_starts_nothing(planted: Experiment, o
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "played: 9 trials are known; up to 2 rounds of 6 trials. The next would change:"
     assert lines[1].startswith("  optimizer.lr: the best, ")
-    assert "is at the edge of 1e-05 to 0.001: widened to 0.01" in lines[1]
+    assert " the edge of 1e-05 to 0.001: widened to 0.01" in lines[1]
     assert lines[-1] == "  nothing was started"
     assert (planted.folder / FILE_NAME).read_bytes() == before
     assert driver.result.refinement is None
