@@ -5,7 +5,10 @@ from typing import Any
 
 from search.experiment import PLACE
 
-UNCHECKED = {*PLACE, "sealed", "tracking", "trials", "horizon", "space_source", "settings", "cpus_per_trial", "gpus_per_trial", "base.data.root"}
+OLD = {"time_budget"}
+"""What an earlier version's description has, and this one's has not."""
+ALLOWED = {"budget", "price", "sealed", "trials", "horizon", "cpus_per_trial", "gpus_per_trial"}
+UNCHECKED = {*PLACE, *OLD, *ALLOWED, "tracking", "space_source", "settings", "base.data.root"}
 """What may differ without a question: it does not decide how a search goes, or was asked for on the command line."""
 MOST_SHOWN = 20
 

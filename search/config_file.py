@@ -70,6 +70,9 @@ def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentPa
     secrets.refuse(entry.key, value if isinstance(value, str) else "")
     if isinstance(value, yaml.MappingNode) and _holds_settings(key):
         return []
+    if isinstance(value, yaml.SequenceNode) and isinstance(options.get(key), list):
+        values = [one.value if isinstance(one, yaml.ScalarNode) else one for one in value.value]
+        return [word for one in values for word in _words(Entry(entry.line, entry.key, one), options, parser)]
     if isinstance(value, yaml.Node):
         raise ConfigError(f"'{key}' takes one value.")
     if key.startswith("set."):

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from search.budget import shares_of, shares_text
 from search.journal import Event
 from search.result import FAILED, SearchResult, Selection
 from search.summary import figure_text, outcome_text, param_text
@@ -32,6 +33,8 @@ def news(event: Event) -> list[str]:
         case "restored":
             begins = f"it goes on after epoch {data['epoch']}" if data["epoch"] else "it begins anew"
             return [f"trial {data['trial']}: {line}; {begins}" for line in data["damaged"]]
+        case "enough":
+            return [f"no further trial is started: {data['reason']}"]
         case "dropped":
             return [f"{data['candidate']} leaves the race: {data['reason']}"]
         case "refined":
@@ -97,7 +100,12 @@ class Display:
         if result.trials and not result.counts.get("running"):
             return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {self._waits()}"
         best = f"best {figure_text(result.best)} ({result.best.trial})" if result.best else "no epoch yet"
-        return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}"
+        return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}{self._budget()}"
+
+    def _budget(self) -> str:
+        """How much of the budget is used, where there is one."""
+        shares = shares_of(self.result)
+        return f"; used {shares_text(shares)}" if shares else ""
 
     def _waits(self) -> str:
         """What happens while no trial runs."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from search.algorithms.base import Algorithm
 from search.algorithms.registry import ALGORITHMS
+from search.budget import Limit
 from search.experiment import Experiment
+from search.gain import expected_gain, values_of
 from search.journal import Event, Journal
 from search.result import UNFINISHED, SearchResult, TrialResult
 from search.schedulers.base import Scheduler, Stop
@@ -46,6 +48,8 @@ class Driver:
         self.narrowed: set[str] = set()
         """Trials that ran out of memory, each of which halves how many run at once."""
         self.exhausted = False
+        self.enough = ""
+        """Why no further trial is worth while."""
         self.due: dict[str, Stop] = {}
         journal.listeners.insert(0, self.result.apply)
         self.began = clock()
@@ -104,7 +108,7 @@ class Driver:
 
     def _propose(self) -> tuple[str, TrialConfig] | None:
         """A new trial, which is in the journal; None when there is none now."""
-        if not self._has_more:
+        if not self._has_more or self._has_enough():
             return None
         trial = f"t{len(self.trials) + 1:04d}"
         params = self.algorithm.ask(trial)
@@ -150,7 +154,16 @@ class Driver:
     @property
     def _has_more(self) -> bool:
         """Whether a new trial will be proposed, now or once more is heard."""
-        return not self.exhausted and len(self.trials) < self.experiment.planned_trials
+        return not (self.exhausted or self.enough) and len(self.trials) < self.experiment.planned_trials
+
+    def _has_enough(self) -> bool:
+        """Whether the trials that are planned are expected to gain less than is wanted."""
+        wanted, ahead = self.experiment.min_gain, self.experiment.planned_trials - len(self.trials)
+        if wanted and (expected := 100 * expected_gain(values_of(self.result), ahead)) < wanted:
+            reason = f"{ahead} more trials are expected to gain {expected:.2g} points of validation accuracy, less than {wanted:g} (--min-gain)"
+            self.journal.append("enough", reason=reason, expected=expected, wanted=wanted, ahead=ahead)
+            self.enough = reason
+        return bool(self.enough)
 
     def running(self, trial: str, **where: Any) -> None:
         """A trial has got its slot."""
@@ -179,7 +192,7 @@ class Driver:
             self._end(trial, report["outcome"], report["reason"])
         elif stop is not None:
             self._stop(trial, epoch, self.judge, stop)
-        elif self._closed():
+        elif self._closed(ahead=len(self.active) - 1):
             self._leave(trial, epoch)
         return trial not in self.active
 
@@ -208,7 +221,7 @@ class Driver:
         if self.closing is None:
             for trial in [*self.active, *self.left]:
                 self._end(trial, "failed", "it ended without a word", kind="lost")
-        by, reason = self.closing or ("completed", "")
+        by, reason = self.closing or (("gain", self.enough) if self.enough else ("completed", ""))
         self.journal.append(self.last_word, outcome=by, reason=reason)
 
     def _hear(self, event: Event) -> None:
@@ -239,21 +252,26 @@ class Driver:
             return None
         return self.scheduler.on_epoch(trial, epoch, known.accuracy)
 
-    def _closed(self) -> bool:
-        if self.closing is None and self.out_of_time:
-            self.close("time_budget", f"the time budget of {self.experiment.time_budget:g} s is used up")
+    def _closed(self, *, ahead: int | None = None) -> bool:
+        """Whether nothing goes on. `ahead` epochs are being trained, by default one of each trial that is handed out."""
+        if self.closing is None and (spent := self._spent(len(self.active) if ahead is None else ahead)) is not None:
+            self.close("budget", f"the budget of {spent} is used up")
         return self.closing is not None
+
+    def _spent(self, ahead: int) -> Limit | None:
+        """What of the budget is used up."""
+        experiment = self.experiment
+        return experiment.budget.spent(self.result, experiment.demand, wall_s=self._used(), ahead=ahead) if experiment.budget.limits else None
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the time budget is used up."""
-        budget = self.experiment.time_budget
-        return budget is not None and self._used() >= budget
+        """Whether the budget's time is used up."""
+        return self.experiment.budget.is_out_of_time(self._used())
 
     @property
     def interrupted(self) -> bool:
-        """Whether all is to end now; when only time is up, what remains to be done for the trials so far is done."""
-        return self.closing is not None and self.closing[0] != "time_budget"
+        """Whether all is to end now; when only the budget is used up, what remains to be done for the trials so far is done."""
+        return self.closing is not None and self.closing[0] != "budget"
 
     def _used(self) -> float:
         """Seconds that this session, and those before it, have taken."""
@@ -263,7 +281,7 @@ class Driver:
     def _leave(self, trial: str, epoch: int) -> None:
         """What becomes of a trial when the search closes: an interrupted one can be resumed."""
         by, reason = self.closing or ("", "")
-        if by != "time_budget":
+        if by != "budget":
             self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
             self.active.discard(trial)
         else:

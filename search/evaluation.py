@@ -25,7 +25,7 @@ from trainables.shapes import cost_key
 Asked = TypeVar("Asked")
 Tick = Callable[[], None]
 LOOK_S = 0.5
-"""How often is looked for answers, a signal and the time budget, at least."""
+"""How often is looked for answers, a signal and whether time is up, at least."""
 READY_S, PATIENCE_S = 3.0, 30.0
 """How long a worker takes to get ready, and how long is waited for others once one is."""
 SELECT = "search.select"

@@ -11,6 +11,7 @@ from typing import Any, Self
 from cluster.resources import Demand
 from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
+from search.budget import Budget
 from search.home import TRIALS, Home, Storage, home
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, Params, SearchSpace
@@ -22,8 +23,8 @@ from trainables.models.registry import MODELS
 DEFAULT_TRIALS = 30
 MAX_GRID = 10_000
 DECIDING = ("algorithm", "scheduler", "max_epochs", "seed", "device")
-PLACE = ("time_budget", "address", "concurrency", "hang_timeout", "fuse")
-"""What decides a search's course, and what only says where and how long it runs."""
+PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse")
+"""What decides a search's course, and what only says where and, beside its budget, how long it runs."""
 FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
@@ -55,7 +56,9 @@ class Experiment:
     """How many trials of one shape a worker trains as one network: a number, `off`, `measure`, or `auto`, which measures on GPUs alone."""
     sealed: bool = False
     """Leave the test part closed at the search's end: a selection opens it."""
-    time_budget: float | None = None
+    budget: Budget = field(default_factory=Budget)
+    min_gain: float = 0.0
+    """No further trial is started once the rest is expected to gain fewer points of validation accuracy."""
     hang_timeout: float = 600
     space_source: str = ""
     """How the space was named on the command line, and, in `settings`, what was set beside."""
@@ -81,8 +84,9 @@ class Experiment:
         if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out.")
         self._check_folds()
-        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
-            raise ConfigError(f"--time-budget must be > 0 seconds (got {self.time_budget:g}).")
+        self.budget.check(self.demand)
+        if not 0 <= self.min_gain < 100:
+            raise ConfigError(f"--min-gain must be from 0 to below 100 points (got {self.min_gain:g}).")
         if not 0 < self.hang_timeout < math.inf:
             raise ConfigError(f"--hang-timeout must be > 0 seconds (got {self.hang_timeout:g}).")
         if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
@@ -186,7 +190,15 @@ class Experiment:
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
         plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
-        return {**plain, **demand, "trials": self.planned_trials, "horizon": self.horizon, "space": space, "base": self._base_from_anywhere.to_dict()}
+        return {
+            **plain,
+            **self.budget.describe(),
+            **demand,
+            "trials": self.planned_trials,
+            "horizon": self.horizon,
+            "space": space,
+            "base": self._base_from_anywhere.to_dict(),
+        }
 
     @property
     def _base_from_anywhere(self) -> TrialConfig:
@@ -207,6 +219,7 @@ class Experiment:
             space=SearchSpace.from_description(description["space"]),
             base=TrialConfig.from_dict(description["base"]),
             storage=storage,
+            budget=Budget.of(description),
             demand=Demand(cpus=description["cpus_per_trial"], gpus=description["gpus_per_trial"], workers=description["workers"]),
             **plain,
         )

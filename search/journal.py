@@ -19,7 +19,8 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     opened     trial, epoch, by (the verb): the test part is about to be looked at
     tested     trial, epoch, test (the evaluation on the test part)
     evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
-    finished   outcome (completed, time_budget, interrupted, lost), reason
+    enough     no further trial is started: reason, expected (points of validation accuracy), wanted (the same), of how many trials (ahead)
+    finished   outcome (completed, budget, gain, interrupted, lost), reason
     refined    a round of a refinement begins: round, the experiment with its new space, known (trials), before (their best value), changes
     settled    reason: the refinement has come to its end
     selecting  a session of a selection: the candidates (trials), how many seeds each gets at most, the paired tests' error rate

@@ -7,6 +7,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from search.budget import shares_of, shares_text
 from search.experiment import Experiment
 from search.journal import FILE_NAME
 from search.refinement import edges, refinement_sentences
@@ -56,6 +57,8 @@ def print_summary(finished: Finished, console: Console) -> None:
     )
     if result.reason:
         say(console, f"the search ended early: {result.reason}")
+    if shares := shares_of(result):
+        say(console, f"of its budget it used {shares_text(shares)}")
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
@@ -77,7 +80,7 @@ def print_summary(finished: Finished, console: Console) -> None:
         steps += [(name, verb(name, experiment)) for name in ("select", "promote") if name != "select" or result.is_over]
     if result.refinement is None and result.is_over:
         steps += [("edge", f"{flag}: {verb('refine', experiment)} looks beyond it") for flag in edges(result, experiment.space)]
-    if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome != "time_budget"):
+    if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:
         say(console, f"  {title:<8} {text}")

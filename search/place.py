@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from search.budget import Budget
 from search.cli import AUTO_COUNT, count_or_auto
 from search.experiment import PLACE, Experiment
 from search.result import SearchResult
@@ -27,4 +28,6 @@ def in_place(experiment: Experiment, args: argparse.Namespace, result: SearchRes
         base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
     given: dict[str, Any] = {name: value for name in PLACE if (value := getattr(args, name, None)) is not None}
     given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
-    return replace(experiment, base=base, tracking=uri_of(result, args.tracking), **given)
+    price = getattr(args, "price", None)
+    budget = Budget(tuple(getattr(args, "budget", ())) or experiment.budget.limits, experiment.budget.price if price is None else price)
+    return replace(experiment, base=base, budget=budget, tracking=uri_of(result, args.tracking), **given)

@@ -2,12 +2,14 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
 from cluster.resources import slots
+from search.budget import device_of
 from search.experiment import Experiment
 from search.prepare import data_facts, prepare
 from search.schedulers.asha import Asha
@@ -35,6 +37,8 @@ class Plan:
     seconds: float
     """With the scheduler's stops; searches that find many good trials stop fewer."""
     most_seconds: float
+    epoch_s: float
+    """Of one trial."""
     data: dict[str, Any]
     """What the journal would say of the data set."""
     notes: tuple[str, ...] = ()
@@ -44,17 +48,34 @@ class Plan:
         stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
         times = duration(self.seconds) if not stops else f"{duration(self.seconds)} to {duration(self.most_seconds)}"
         folds = experiment.base.data.folds
-        budget = f"; no trial goes on after {experiment.time_budget:g} s" if experiment.time_budget else ""
         return [
             f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, {experiment.algorithm} + {experiment.scheduler}",
             f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of {' x '.join(map(str, self.data['image']))} (channels, height, width)",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
             *([f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"] if folds else []),
-            f"  {self.slots} at once on this machine ({experiment.device}), about {times}{budget}",
+            f"  {self.slots} at once on this machine ({experiment.device}), about {times}",
+            *self._budget_lines(experiment),
             *([f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"] if experiment.fuse not in ("auto", "off") else []),
             *(f"  {note}" for note in self.notes),
             "  nothing was started",
         ]
+
+    def _budget_lines(self, experiment: Experiment) -> list[str]:
+        """What the budget buys, and what the search costs where a price is known."""
+        budget, epochs = experiment.budget, self.expected_epochs
+        takes = partial(budget.per_epoch, demand=experiment.demand, epoch_s=self.epoch_s, at_once=self.slots)
+        found = []
+        if budget.limits:
+            bought, limit = min((max(0.0, one.amount - START_S * (one.of == "time")) / takes(one.of), str(one)) for one in budget.limits)
+            if bought < epochs:
+                epochs, trials = int(bought), int(bought * self.trials / self.expected_epochs)
+                found.append(f"  the budget of {limit} buys about {epochs:,} of {self.expected_epochs:,} epochs ({trials:,} of {self.trials:,} configurations)")
+            else:
+                found.append(f"  the budget buys all of it: {limit} would do for about {int(bought):,} epochs")
+        if budget.price is not None:
+            money, hours = epochs * takes("money"), epochs * takes("device") / 3600
+            found.append(f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} {device_of(experiment.demand)}-hours of training")
+        return found
 
 
 def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
@@ -81,9 +102,11 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     lengths = known or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(min(trials, MOST_SAMPLED))]
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths)
     at_once = min(slots(prepared.local, experiment.demand), experiment.concurrency or 10**6, trials)
-    each = mean(costs) / (at_once * experiment.demand.workers)
+    epoch_s = mean(costs) / experiment.demand.workers
+    each = epoch_s / at_once
     seconds, most_seconds = START_S + trials * expected * each, START_S + most * each
-    return Plan(trials, most, round(trials * expected), at_once, seconds, most_seconds, data_facts(experiment, dataset), tuple(prepared.notes))
+    facts = data_facts(experiment, dataset)
+    return Plan(trials, most, round(trials * expected), at_once, seconds, most_seconds, epoch_s, facts, tuple(prepared.notes))
 
 
 def _lengths(experiment: Experiment) -> list[int]:

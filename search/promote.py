@@ -14,7 +14,7 @@ from search.cli import HelpFormatter, guarded, storage_option
 from search.home import Home, Storage, home
 from search.lease import Held
 from search.registry import Registered, Registry, check_name
-from search.result import SearchResult, TrialResult
+from search.result import ENDED, SearchResult, TrialResult
 from search.secrets import refuse, refuse_in_uri
 from search.summary import checkpoint_of, figure_text, param_text, source_text
 from search.terminal import Terminal, say
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from trainables.export import Exported
 
 LONGEST_PARAMS = 1000
-ENDED = ("completed", "time_budget")
-"""Outcomes of a search that has done what it was asked to."""
 
 
 def command(args: argparse.Namespace) -> int:

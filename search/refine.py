@@ -12,6 +12,7 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
+from search.budget import budget_options
 from search.changes import changes
 from search.cli import HelpFormatter, guarded, storage_option
 from search.experiment import Experiment
@@ -39,7 +40,7 @@ def parser() -> Parser:
     storage_option(made)
     made.add_argument("--trials", type=int, metavar="N", help=f"new trials a round (default: as before, else a third of the search's, at least {LEAST_TRIALS})")
     made.add_argument("--rounds", type=int, metavar="N", help=f"rounds at most (default: as before, else {ROUNDS})")
-    made.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time from now, and stop each trial after its epoch")
+    budget_options(made, "none", of="what may be used from now on", gain=False)
     made.add_argument("--allow-change", action="store_true", help="go on although the data, the code or a library has changed")
     place_options(made, "as the search")
     made.add_argument("--dry-run", action="store_true", help="print what the next round would change; start nothing")
@@ -110,11 +111,11 @@ def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -
 
 
 def experiment_of(args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool) -> Experiment:
-    """The search as it goes on: with the sampler that learns, and with time of its own; what is used up is no longer a limit."""
-    experiment = recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials))
-    if args.time_budget is not None:
-        return replace(experiment, time_budget=args.time_budget + result.wall_s)
-    return experiment if goes_on and result.outcome != "time_budget" else replace(experiment, time_budget=None)
+    """The search as it goes on: with the sampler that learns, and a budget of its own; what is used up is no longer a limit."""
+    experiment = replace(recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)), min_gain=0.0)
+    if args.budget:
+        return replace(experiment, budget=experiment.budget.from_now(result, experiment.demand))
+    return experiment if goes_on and result.outcome != "budget" else replace(experiment, budget=replace(experiment.budget, limits=()))
 
 
 def terms_text(terms: dict[str, int]) -> str:

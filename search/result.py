@@ -19,6 +19,12 @@ UNFINISHED = ("pending", "running", "interrupted")
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
 """The folder of the search's own pictures, in its folder, and the report; with the pictures, everything is drawn."""
 
+ENDED = ("completed", "budget", "gain")
+"""Outcomes of a search that has done what it was asked to: all trials, as many as its budget allows, or as are worth while."""
+
+RENAMED = {"time_budget": "budget"}
+"""What outcomes were called by version 0.1."""
+
 TERMS = ("candidates", "seeds", "alpha")
 """What a selection's race rests on: with other terms it is another race."""
 
@@ -98,6 +104,32 @@ class Session:
     before_ms: float = 0
     """The time of all slots until their number changed last, which was at `since_ms`."""
     since_ms: int | None = None
+    members: int = 1
+    """How many trials share a worker,"""
+    per_gpu: int = 1
+    """and how many workers a GPU."""
+    running: int = 0
+    """How many trials run now: since the last change of that, at `counted_ms`."""
+    counted_ms: int = 0
+    trials_ms: int = 0
+    """The time that trials ran before that, all together."""
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The session that begins with this event."""
+        data = event.data
+        packing = data.get("packing", {})
+        return cls(data["began_ms"], event.time_ms, data["slots"], members=packing.get("members", 1), per_gpu=packing.get("per_gpu", 1))
+
+    def count(self, change: int, time_ms: int) -> None:
+        """From this time on so many trials more, or fewer, run."""
+        self.trials_ms += self.running * (time_ms - self.counted_ms)
+        self.running, self.counted_ms = self.running + change, time_ms
+
+    @property
+    def trials_s(self) -> float:
+        """The time that trials have run in it, all together, in seconds."""
+        return (self.trials_ms + self.running * (self.last_ms - self.counted_ms)) / 1000
 
     def resize(self, slots: int, time_ms: int) -> None:
         """From this time on there are so many slots."""
@@ -250,7 +282,7 @@ class SearchResult:
         match event.kind:
             case "started":
                 self.name, self.started = event.data["name"], event.data
-                self.now = self.sessions = [Session(event.data["began_ms"], event.time_ms, event.data["slots"])]
+                self.now = self.sessions = [Session.of(event)]
             case "resumed":
                 self._resume(event)
             case "slots" if self.now:
@@ -266,7 +298,7 @@ class SearchResult:
             case "evidence" if event.data["file"] == PICTURES:
                 self.is_drawn = True
             case "finished":
-                self.outcome, self.reason = event.data["outcome"], event.data["reason"]
+                self.outcome, self.reason = RENAMED.get(event.data["outcome"], event.data["outcome"]), event.data["reason"]
                 self.cut_off()
             case "refined" if self.refinement is not None:
                 self.refinement.rounds.append({name: event.data[name] for name in ("round", "known", "before", "changes")})
@@ -283,7 +315,10 @@ class SearchResult:
                 self.selection.outcome, self.selection.reason = event.data["outcome"], event.data["reason"]
                 self.cut_off()
             case _ if trial is not None:
+                ran = trial.outcome == "running"
                 _apply_to_trial(trial, event)
+                if self.now and ran != (trial.outcome == "running"):
+                    self.now[-1].count(-1 if ran else 1, event.time_ms)
         if self.now:
             self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
 
@@ -300,7 +335,7 @@ class SearchResult:
 
     def _select(self, event: Event) -> None:
         """A session of a selection begins, the first or one that goes on."""
-        session = Session(event.data["began_ms"], event.time_ms, event.data["slots"])
+        session = Session.of(event)
         if self.selection is None:
             self.selection = Selection(event.data, [session])
         else:
@@ -326,7 +361,7 @@ class SearchResult:
     def _resume(self, event: Event) -> None:
         self.started = {**self.started, **event.data}
         self.now = self.sessions
-        self.now.append(Session(event.data["began_ms"], event.time_ms, event.data["slots"]))
+        self.now.append(Session.of(event))
         self.outcome, self.reason, self.is_drawn = "running", "", False
         self.unevaluated = {}
         if (terms := event.data.get("refining")) is not None:
@@ -385,8 +420,8 @@ class SearchResult:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has come to its end, so that it can be selected from; one that its time ended may have trials that have not."""
-        return self.outcome == "time_budget" or (self.outcome == "completed" and not self.unfinished)
+        """Whether it has come to its end, so that it can be selected from; one that its budget ended may have trials that have not."""
+        return self.outcome == "budget" or (self.outcome in ENDED and not self.unfinished)
 
     @property
     def is_sealed(self) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
+from search.budget import budget_options
 from search.changes import changes
 from search.cli import HelpFormatter, guarded, storage_option
 from search.driver import Driver
@@ -23,7 +24,7 @@ from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.refining import RefineDriver
-from search.result import NO_TIME, SearchResult
+from search.result import ENDED, NO_TIME, SearchResult
 from search.runner import Act, Finished, announce, conduct, now_ms, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
@@ -37,7 +38,7 @@ def parser() -> Parser:
     storage_option(made)
     made.add_argument("--allow-change", action="store_true", help="go on although the space, the data, the code or a library has changed")
     made.add_argument("--trials", type=int, metavar="N", help="as many trials in all (default: as before)")
-    made.add_argument("--time-budget", type=float, metavar="SECONDS", help="the time of all sessions together (default: as before)")
+    budget_options(made, "as before")
     place_options(made, "as before")
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
     made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
@@ -124,9 +125,10 @@ def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
     """Whether nothing is left to train, to evaluate, to test or to draw."""
-    had_no_time = result.outcome == "time_budget" or NO_TIME in result.unevaluated
-    more = result.unfinished or len(result.trials) < (args.trials or 0) or (args.time_budget and had_no_time)
-    return result.outcome in ("completed", "time_budget") and result.is_tested and not result.passed_over and (result.is_drawn or not result.best) and not more
+    used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
+    more = result.unfinished or len(result.trials) < (args.trials or 0)
+    more = more or (used_up and (args.budget or args.price)) or (result.outcome == "gain" and args.min_gain is not None)
+    return result.outcome in ENDED and result.is_tested and not result.passed_over and (result.is_drawn or not result.best) and not more
 
 
 def command(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from cluster.resources import Demand, local_gpus
 from cluster.session import LOCAL
 from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
+from search.budget import Budget, budget_options
 from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded
 from search.experiment import Experiment, base_of
 from search.home import storage
@@ -70,7 +71,7 @@ def parser() -> Parser:
     how.add_argument("--folds", type=int, metavar="K", help="cross-validate: a trial is K networks, each validated on a fold that it has not seen")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
     how.add_argument("--sealed", action="store_true", help="leave the test part closed at the search's end: search.select opens it")
-    how.add_argument("--time-budget", type=float, metavar="SECONDS", help="start nothing after this time, and stop each trial after its epoch")
+    budget_options(how)
     where = made.add_argument_group("where")
     where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
     where.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where everything is kept: a folder, or s3://BUCKET/PREFIX")
@@ -131,6 +132,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         space_source=absolute_source(args.space),
         settings=settings,
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
+        budget=Budget(tuple(args.budget), args.price),
         tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
         **{
             name: getattr(args, name)
@@ -142,7 +144,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "seed",
                 "storage",
                 "address",
-                "time_budget",
+                "min_gain",
                 "hang_timeout",
                 "fuse",
                 "sealed",
@@ -210,7 +212,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser().parse_args(words)
     refuse_unfit_text(args)
     if args.config is not None:
-        args = parser().parse_args([*config_file.words(args.config, parser()), *words])
+        said, args = args, parser().parse_args([*config_file.words(args.config, parser()), *words])
+        args.budget = said.budget or args.budget
         refuse_unfit_text(args)
     if args.space is None:
         parser().error("the following arguments are required: --space")

@@ -28,7 +28,7 @@ from search.lease import FILE_NAME as LOCK_FILE
 from search.limit import limited
 from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
-from search.result import STUDY, SearchResult
+from search.result import ENDED, STUDY, SearchResult
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, say
 from search.tracking import PATIENCE_S, Tracker
@@ -294,7 +294,7 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
     """What the process says at its end (see `search.cli`)."""
     if signals:
         return 128 + signals[0]
-    if result.passed_over or (result.outcome in ("completed", "time_budget") and not result.is_tested):
+    if result.passed_over or (result.outcome in ENDED and not result.is_tested):
         return REFUSED
     if troubles:
         return NOT_READY

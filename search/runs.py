@@ -315,7 +315,7 @@ class Runs:
         }
         self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
         self._wait(self.parent, tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)})
-        self.wanted[self.parent] = ("FINISHED" if result.outcome == "completed" else "KILLED", event.time_ms)
+        self.wanted[self.parent] = ("FINISHED" if result.outcome in ("completed", "gain") else "KILLED", event.time_ms)
         self._cut_off(result.unfinished, event)
 
     def _cut_off(self, trials: list[TrialResult], event: Event) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
+from search.budget import Budget
 from search.changes import changes
 from search.cli import HelpFormatter, guarded, storage_option
 from search.display import RaceDisplay
@@ -64,7 +65,7 @@ def select(args: argparse.Namespace) -> Finished:
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started["experiment"], args.storage)
-    experiment = in_place(replace(recorded, time_budget=None, fuse="off"), args, result)
+    experiment = in_place(replace(recorded, budget=Budget(), fuse="off"), args, result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     if is_done(result, terms):

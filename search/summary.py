@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from search.budget import shares_of
 from search.home import Home
 from search.journal import FILE_NAME
 from search.refinement import refinement_facts, refinement_sentences
@@ -267,6 +268,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) 
         "train_s": round(result.train_s, 3),
         "slots": result.started["slots"],
         "slot_efficiency": round(result.slot_efficiency, 4),
+        "budget": {limit: round(share, 4) for limit, share in shares_of(result).items()},
         "mlflow": tracking,
         "journal": f"{home}/{FILE_NAME}",
     }

@@ -14,7 +14,8 @@ from trainables.errors import ConfigError
 GOOD = """
 space: table3
 max_epochs: 1
-time-budget: 60.5
+hang-timeout: 60.5
+budget: [2h, 500epochs]
 download: false
 skip-bad: true
 seed:
@@ -43,7 +44,9 @@ def test_a_files_options_are_words_of_the_command_line(tmp_path: Path) -> None:
     assert words(path, parser()) == [
         "--space=table3",
         "--max-epochs=1",
-        "--time-budget=60.5",
+        "--hang-timeout=60.5",
+        "--budget=2h",
+        "--budget=500epochs",
         "--skip-bad",
         "--name=-x",
         "--set=batch_size=32",

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from search.budget import Budget, limit
 from search.driver import RETRIES
 from search.experiment import Experiment
 from search.journal import read
@@ -92,11 +93,11 @@ def test_the_time_budget_stops_each_trial_after_its_epoch(open_driver: OpenDrive
         now[0] += 1
         return good_lr_wins(config, epoch)
 
-    driver = play(open_driver(changed(experiment, time_budget=10.0), clock=lambda: now[0]), train, slots=2)
-    assert driver.result.outcome == "time_budget"
+    driver = play(open_driver(changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0]), train, slots=2)
+    assert driver.result.outcome == "budget"
     assert driver.result.epochs_trained in (10, 11)
     assert all(trial.outcome in ("completed", "stopped") for trial in driver.result.trials.values())
-    assert "time budget" in driver.result.reason
+    assert driver.result.reason == "the budget of 10s is used up"
 
 
 def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experiment) -> None:
@@ -319,7 +320,7 @@ def test_waiting_is_in_the_journal_and_ends_with_the_next_word(open_driver: Open
 
 
 def test_the_time_of_earlier_sessions_counts_for_the_budget(open_driver: OpenDriver, experiment: Experiment) -> None:
-    driver = open_driver(changed(experiment, time_budget=1000.0))
+    driver = open_driver(changed(experiment, budget=Budget((limit("1000s"),))))
     driver.suggest()
     driver.result.sessions[0].began_ms -= 999_500
     journal, events = driver.journal, read(driver.journal.path)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from search.budget import Budget, limit
 from search.driver import Driver
 from search.evaluation import MISSING, evaluate_trials
 from search.experiment import Experiment
@@ -45,7 +46,7 @@ def test_a_config_that_is_none_any_more_is_told_and_hinders_nobody(open_driver: 
 
 def test_what_there_is_no_time_for_is_told(open_driver: OpenDriver, experiment: Experiment) -> None:
     now = [0.0]
-    driver = ended(open_driver(changed(experiment, trials=3, time_budget=60), clock=lambda: now[0]))
+    driver = ended(open_driver(changed(experiment, trials=3, budget=Budget((limit("60s"),))), clock=lambda: now[0]))
     best, *others = driver.result.ranking
     evaluate_those(driver, best.trial)
     now[0] = 61

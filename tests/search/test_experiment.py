@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.resources import Demand
+from search.budget import Budget, limit
 from search.experiment import Experiment, base_of
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import find
@@ -32,9 +33,11 @@ def dataset(images: int, side: int) -> Dataset:
         ({"trials": 0}, "--trials must be >= 1 (got 0)"),
         ({"max_epochs": -5}, "--max-epochs must be >= 1 (got -5)"),
         ({"concurrency": 0}, "--concurrency must be >= 1"),
-        ({"time_budget": 0.0}, "--time-budget must be > 0"),
-        ({"time_budget": float("nan")}, "--time-budget must be > 0"),
-        ({"time_budget": float("inf")}, "--time-budget must be > 0"),
+        ({"budget": Budget((limit("2gpu-hours"),))}, "--budget 2gpu-hours: the trials use no GPU."),
+        ({"budget": Budget((limit("20usd"),))}, "--budget 20usd needs the price of an hour of one device"),
+        ({"budget": Budget((), -1.0)}, "--price must be > 0 (got -1)"),
+        ({"budget": Budget((), float("nan"))}, "--price must be > 0 (got nan)"),
+        ({"min_gain": -0.1}, "--min-gain must be from 0 to below 100 points (got -0.1)"),
         ({"demand": Demand(cpus=float("nan"))}, "--cpus-per-trial must be > 0"),
         ({"demand": Demand(cpus=0)}, "--cpus-per-trial must be > 0"),
         ({"space": SearchSpace({"model.filter_size": Int(3, 7)})}, "model.filter_size must be odd"),

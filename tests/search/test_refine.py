@@ -95,10 +95,10 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp
     assert "optimizer.lr: the best, " in first.stderr
     assert "-m search.refine edge looks beyond it" in first.stderr
     (tmp_path / "edge.py").unlink()  # a space that is refined needs its file no more
-    short = command("search.refine", "edge", "--rounds", "2", "--trials", "4", "--time-budget", "0.1")
+    short = command("search.refine", "edge", "--rounds", "2", "--trials", "4", "--budget", "1s")
     assert short.returncode == 0, short.stderr
     assert "The refinement has not come to its end" in short.stdout
-    done = command("search.refine", "edge", "--time-budget", "500", "--json")
+    done = command("search.refine", "edge", "--budget", "500s", "--budget", "40epochs", "--json")
     assert done.returncode == 0, done.stderr
     assert "edge: 8 trials are known; up to 2 rounds of 4 trials" in done.stderr
     refined = json.loads(done.stdout)

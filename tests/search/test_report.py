@@ -273,6 +273,7 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "train_s",
         "slots",
         "slot_efficiency",
+        "budget",
         "mlflow",
         "journal",
         "passed_over",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import Refused
+from search.budget import Budget, limit
 from search.experiment import Experiment
 from search.journal import Journal, JournalError
 from search.provenance import provenance
@@ -54,7 +55,8 @@ def test_a_space_comes_back_from_its_description(space: SearchSpace) -> None:
 def test_an_experiment_comes_back_from_its_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = "--space table3 --name s --algorithm random --trials 7 --max-epochs 2 --seed 4 --set optimizer.name=sgd --set batch_size=32 --cpus-per-trial 2"
-    experiment = experiment_of_run(run_parser().parse_args([*words.split(), "--time-budget", "9", "--concurrency", "1", "--hang-timeout", "5"]))
+    words += " --budget 9s --budget 1e3epochs --price 1.5 --min-gain 0.25 --concurrency 1 --hang-timeout 5"
+    experiment = experiment_of_run(run_parser().parse_args(words.split()))
     again = Experiment.from_description("s", json.loads(json.dumps(experiment.describe())), Path("searches"))
     assert changed(again, tracking=experiment.tracking) == experiment
 
@@ -144,9 +146,9 @@ def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_is_asked_for_on_the_command_line_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "3")
-    words = "--trials 9 --concurrency 1 --time-budget 60 --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved"
+    words = "--trials 9 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved"
     experiment = experiment_of(given(*words.split()), result)
-    assert (experiment.planned_trials, experiment.concurrency, experiment.time_budget, experiment.hang_timeout) == (9, 1, 60, 5)
+    assert (experiment.planned_trials, experiment.concurrency, experiment.budget, experiment.hang_timeout) == (9, 1, Budget((limit("60s"),)), 5)
     assert (experiment.tracking, experiment.seed, experiment.base.data.root) == ("sqlite:///other.db", 8, "/moved")
     assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == ["  seed: 0 -> 8"]
 
@@ -196,10 +198,10 @@ def test_with_more_time_a_resume_evaluates_what_there_was_no_time_for(open_drive
     driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
     driver.journal.append("evidence", trial="", file="pictures", path="")
     driver.journal.append("unevaluated", reasons={"it is damaged": ["t0001"]})
-    assert is_done(result, driver.experiment, given("--time-budget", "600"))
+    assert is_done(result, driver.experiment, given("--budget", "10m"))
     driver.journal.append("unevaluated", reasons={NO_TIME: ["t0001"]})
     assert is_done(result, driver.experiment, given())
-    assert not is_done(result, driver.experiment, given("--time-budget", "600"))
+    assert not is_done(result, driver.experiment, given("--budget", "10m"))
     assert reopened(driver).result.unevaluated == {}
 
 

@@ -196,11 +196,11 @@ def test_when_time_is_up_the_best_trial_of_each_model_is_evaluated(tmp_path: Pat
         "def space(): return SearchSpace({'model.name': Choice('table2', 'multi_scale'), 'seed': Choice(*range(500))},\n"
         "    base={'model.width': 2, 'epochs': 1, 'data.train_limit': 100})\n"
     )
-    words = ["--algorithm", "random", "--scheduler", "fifo", "--trials", 1000, "--time-budget", 8, "--name", "s"]
+    words = ["--algorithm", "random", "--scheduler", "fifo", "--trials", 1000, "--budget", "8s", "--name", "s"]
     done, summary = run_in(tmp_path, "--space", f"{space}:space", *words)
     assert done.returncode == 0
     result = SearchResult.read(tmp_path / "searches" / "s")
-    assert result.outcome == "time_budget"
+    assert result.outcome == "budget"
     assert len(result.ranking) > 4
     assert {trial.trial for trial in result.trials.values() if trial.evaluation} == {trial.trial for trial in result.best_of_models.values()}
     assert set(result.unevaluated[NO_TIME]) == {trial.trial for trial in result.ranking if not trial.evaluation}

@@ -1,0 +1,53 @@
+"""What further trials may be expected to gain, by the theory of records.
+
+Of `m` trials and one more, each is as likely to be the best: a new trial beats the best so far with chance 1 / (m + 1). By how much is told by the
+best tenth: their mean excess over the next is the scale of an exponential tail, an upper estimate where values are bounded, as accuracies are. Of `n`
+new trials a binomial number lie beyond the best, and the largest of j such excesses is scale * (1 + 1/2 + ... + 1/j) on average, so that
+
+    gain = scale * sum over j = 1..n of (1 - (1 - 1 / (m + 1)) ** j) / j
+
+Only the later half of the trials counts here, for an algorithm that learns proposes others late than early. As it may still be getting better, the
+rest is expected to gain as much at least as the later half did over the first, for each time that the number of trials doubles. A region of good
+configurations that no trial has met is not foreseen.
+"""
+
+import math
+from collections.abc import Sequence
+
+from search.result import FAILED, SearchResult
+
+FEWEST = 20
+"""Trials that must have ended before anything is expected."""
+TOP_SHARE, FEWEST_TOP = 10, 5
+"""The tail is one in so many, and at least so many."""
+
+
+def expected_gain(values: Sequence[float], ahead: int) -> float:
+    """What so many new trials are expected to gain over the best of all, in the unit of the values, which are those of the trials so far in order (a
+    failed one has minus infinity). Infinite while there are too few.
+    """
+    count = len(values)
+    if count < FEWEST or max(values[: count // 2]) == -math.inf:
+        return math.inf
+    gained = max(values) - max(values[: count // 2])
+    return max(by_records(values[-max(FEWEST, count // 2) :], ahead), gained * math.log2((count + ahead) / count))
+
+
+def by_records(values: Sequence[float], ahead: int) -> float:
+    """The same, if all trials are alike."""
+    ordered = sorted(values, reverse=True)
+    top = max(FEWEST_TOP, len(ordered) // TOP_SHARE)
+    if ordered[top] == -math.inf:
+        return math.inf
+    scale = sum(ordered[:top]) / top - ordered[top]
+    chance, none, total = 1 / (len(ordered) + 1), 1.0, 0.0
+    for number in range(1, ahead + 1):
+        none *= 1 - chance
+        total += (1 - none) / number
+    return scale * total
+
+
+def values_of(result: SearchResult) -> list[float]:
+    """What the trials that do not run now have come to, in the order of their suggestion."""
+    trials = [trial for trial in result.trials.values() if trial.outcome not in ("pending", "running")]
+    return [-math.inf if trial.outcome in FAILED else trial.accuracy for trial in trials if trial.epochs or trial.outcome in FAILED]

@@ -1,0 +1,259 @@
+"""What a search may use: how limits are read, what counts, and what ends when one is used up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.resources import Demand
+from search.budget import Budget, Limit, limit, shares_of, shares_text
+from search.changes import changes
+from search.experiment import Experiment
+from search.journal import Event, Journal
+from search.outcome import print_summary
+from search.plan import Plan
+from search.result import SearchResult
+from search.resume import experiment_of, is_done, parser
+from search.run import arguments
+from search.runner import Finished
+from search.terminal import Terminal
+from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report, started_event
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+
+CPU, GPU = Demand(cpus=2, gpus=0, workers=2), Demand(cpus=4, gpus=0.5, workers=1)
+STARTED = {**started_event(), "name": "s", "slots": 4, "began_ms": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "of", "amount"),
+    [
+        ("90s", "time", 90),
+        ("30m", "time", 1800),
+        ("2h", "time", 7200),
+        ("1.5H", "time", 5400),
+        ("1d", "time", 86_400),
+        ("500epochs", "epochs", 500),
+        ("1 epoch", "epochs", 1),
+        ("10gpu-hours", "gpu", 36_000),
+        ("10 cpu-hours", "cpu", 36_000),
+        ("3600device-seconds", "device", 3600),
+        ("1device-minute", "device", 60),
+        ("20usd", "money", 20),
+        ("$0.5", "money", 0.5),
+    ],
+)
+def test_a_limit_is_read_and_read_again_from_its_text(text: str, of: str, amount: float) -> None:
+    found = limit(text)
+    assert (found.of, found.amount) == (of, amount)
+    assert limit(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "600", "2", "h", "2 hours", "-2h", "2h30m", "nan", "inf", "nans", "0h", "0epochs", "1e999s", "10gpuhours", "10tpu-hours", "usd", "$", "20eur"]
+)
+def test_nonsense_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        limit(text)
+    assert f"(got '{text}')" in str(caught.value)
+    assert "90s, 30m, 2h, 1d; 500epochs" in str(caught.value) or "> 0 and finite" in str(caught.value)
+
+
+def test_a_budget_comes_back_from_the_journal_that_of_version_0_1_too() -> None:
+    budget = Budget((limit("2h"), limit("$3")), 1.5)
+    assert Budget.of(json.loads(json.dumps(budget.describe()))) == budget
+    assert Budget.of({"time_budget": 60.5}) == Budget((Limit("60.5s", "time", 60.5),))
+    assert Budget.of({"time_budget": 1e6}).limits[0].amount == 1e6
+    assert Budget.of({"time_budget": None}) == Budget.of({}) == Budget()
+
+
+def heard(*events: tuple[int, str, dict[str, Any]]) -> SearchResult:
+    """The result of events at these milliseconds."""
+    result = SearchResult()
+    for number, (time_ms, kind, data) in enumerate(events, 1):
+        result.apply(Event(number, time_ms, kind, data))
+    return result
+
+
+def began(name: str) -> tuple[str, dict[str, Any]]:
+    return "running", {"trial": name, "attempt": 1}
+
+
+def ended(name: str) -> tuple[str, dict[str, Any]]:
+    return "ended", {"trial": name, "outcome": "completed", "reason": ""}
+
+
+def suggested(name: str) -> tuple[str, dict[str, Any]]:
+    return "suggested", {"trial": name, "params": {}, "config": {}}
+
+
+def two_sessions() -> SearchResult:
+    """Two trials at once for 10 s, one of which is cut off after 12 s and goes on for 3 s, sharing a worker with one that does not run."""
+    started = {**STARTED, "experiment": {}}
+    return heard(
+        (1000, "started", started),
+        (1000, *suggested("a")),
+        (1000, *suggested("b")),
+        (2000, *began("a")),
+        (2000, *began("b")),
+        (7000, "epoch", {"trial": "a", "epoch": 1, "metrics": report(1)["metrics"]}),
+        (12_000, *ended("a")),
+        (14_000, "epoch", {"trial": "b", "epoch": 1, "metrics": report(1)["metrics"]}),
+        (100_000, "resumed", {"slots": 2, "began_ms": 99_000, "packing": {"members": 2, "per_gpu": 3}}),
+        (101_000, *began("b")),
+        (104_000, *ended("b")),
+        (110_000, "evaluated", {"trial": "b", "epoch": 1, "val": {}, "cost": {}}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "demand", "used"),
+    [
+        ("time", CPU, 14 + 11),
+        ("epochs", CPU, 2),
+        ("cpu", CPU, 4 * (10 + 12 + 3 / 2)),
+        ("device", CPU, 4 * (10 + 12 + 3 / 2)),
+        ("cpu", GPU, 4 * (10 + 12 + 3 / 2)),
+        ("gpu", GPU, 0.5 * (10 + 12 + 3 / 6)),
+        ("device", GPU, 0.5 * (10 + 12 + 3 / 6)),
+        ("money", GPU, 0.5 * (10 + 12 + 3 / 6) / 3600 * 1.2),
+    ],
+)
+def test_what_is_used_is_computed_from_the_journal(of: str, demand: Demand, used: float) -> None:
+    assert Budget(price=1.2).used(of, two_sessions(), demand) == pytest.approx(used)
+
+
+def test_the_first_limit_that_is_used_up_counts() -> None:
+    result, budget = two_sessions(), Budget((limit("3epochs"), limit("95cpu-seconds"), limit("1h")))
+    assert budget.spent(result, CPU, wall_s=25, ahead=0) is None
+    assert str(budget.spent(result, CPU, wall_s=25, ahead=1)) == "3epochs"
+    assert str(budget.spent(result, CPU, wall_s=3600, ahead=0)) == "1h"
+    assert str(Budget((limit("90cpu-seconds"),)).spent(result, CPU, wall_s=25, ahead=0)) == "90cpu-seconds"
+    assert shares_text(budget.shares(result, CPU)) == "67% of 3epochs, 99% of 95cpu-seconds, 1% of 1h"
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("epochs", [1, 7, 20])
+def test_never_more_epochs_are_trained_than_the_budget_allows_and_no_fewer(open_driver: OpenDriver, experiment: Experiment, slots: int, epochs: int) -> None:
+    search = changed(experiment, budget=Budget((limit(f"{epochs}epochs"),)))
+    driver = play(open_driver(search), slots=slots)
+    assert driver.result.epochs_trained == epochs
+    assert (driver.result.outcome, driver.result.reason) == ("budget", f"the budget of {epochs}epochs is used up")
+    assert {trial.outcome for trial in driver.result.trials.values()} <= {"completed", "stopped"}
+    assert not driver.interrupted
+    assert not driver.out_of_time
+
+
+def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, trials=3, budget=Budget((limit("4epochs"),))))
+    first, second = (driver.suggest()[0] for _ in range(2))  # type: ignore[index]
+    for trial in (first, second):
+        driver.running(trial)
+    assert not driver.report(first, report(1, 0.5))
+    driver.fail(second, "lost", "node gone")
+    assert not driver.report(first, report(2, 0.5))
+    assert driver.suggest() is not None
+    driver.running(second)
+    assert driver.report(first, report(3, 0.5))
+    assert driver.report(second, report(1, 0.5))
+    driver.finish()
+    assert driver.result.epochs_trained == 4
+    assert shares_of(driver.result) == {"4epochs": 1.0}
+    driver.experiment = changed(driver.experiment, budget=Budget((limit("40epochs"),)))
+    again = play(reopened(driver))
+    assert again.result.counts == {"stopped": 2, "completed": 1}
+    assert again.result.outcome == "completed"
+
+
+def test_device_time_ends_a_search(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, budget=Budget((limit("10usd"),), 3600.0)))
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        driver.result.sessions[0].trials_ms += 2000
+        return good_lr_wins(config, epoch)
+
+    result = play(driver, train).result
+    assert result.epochs_trained == 5
+    assert (result.outcome, result.reason) == ("budget", "the budget of 10usd is used up")
+    assert shares_of(result)["10usd"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(experiment: Experiment) -> None:
+    """`time_budget` was a number in the description, and the name of an outcome."""
+    description = {name: value for name, value in experiment.describe().items() if name not in ("budget", "price", "min_gain")} | {"time_budget": 60.0}
+    journal = Journal(experiment.folder)
+    journal.append("started", name=experiment.name, experiment=description, **started_event())
+    journal.append("finished", outcome="time_budget", reason="the time budget of 60 s is used up")
+    journal.close()
+    result = SearchResult.read(experiment.folder)
+    assert (result.outcome, result.is_over) == ("budget", True)
+    assert list(shares_of(result)) == ["60s"]
+    args = parser().parse_args([experiment.name, "--storage", str(experiment.storage)])
+    again = experiment_of(replace_space(args), result)
+    assert again.budget == Budget((limit("60s"),))
+    assert changes(result.started, {**result.started, "experiment": again.describe()}) == []
+
+
+def replace_space(args: Any) -> Any:
+    """The same, going on with the recorded space where its name finds none."""
+    args.allow_change = True
+    return args
+
+
+def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(changed(experiment, budget=Budget((limit("3epochs"), limit("2usd")), 1.0))))
+    result = driver.result
+    assert result.best is not None
+    driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
+    driver.journal.append("evidence", trial="", file="pictures", path="")
+
+    def given(*words: str) -> Any:
+        return replace_space(parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words]))
+
+    assert is_done(result, driver.experiment, given())
+    assert experiment_of(given(), result).budget == driver.experiment.budget
+    more = given("--budget", "9epochs", "--price", "2")
+    assert not is_done(result, driver.experiment, more)
+    assert experiment_of(more, result).budget == Budget((limit("9epochs"),), 2.0)
+
+
+def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("space: smoke\nbudget: [2h, 20epochs]\n")
+    assert [str(one) for one in arguments(["--config", str(file)]).budget] == ["2h", "20epochs"]
+    assert [str(one) for one in arguments(["--config", str(file), "--budget", "3h", "--budget", "5epochs"]).budget] == ["3h", "5epochs"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "price", "said"),
+    [
+        (["1008s"], None, ["  the budget of 1008s buys about 1,000 of 4,000 epochs (25 of 100 configurations)"]),
+        (["2h", "2000epochs"], None, ["  the budget of 2000epochs buys about 2,000 of 4,000 epochs (50 of 100 configurations)"]),
+        (["2h", "4008s"], None, ["  the budget buys all of it: 4008s would do for about 4,000 epochs"]),
+        (["4cpu-hours"], None, ["  the budget of 4cpu-hours buys about 1,800 of 4,000 epochs (45 of 100 configurations)"]),
+        (
+            ["4usd"],
+            2.0,
+            ["  the budget of 4usd buys about 900 of 4,000 epochs (22 of 100 configurations)", "  about 4.00 usd for 2 cpu-hours of training"],
+        ),
+        ([], 0.5, ["  about 4.44 usd for 8.89 cpu-hours of training"]),
+        ([], None, []),
+    ],
+)
+def test_a_plan_says_what_the_budget_buys(experiment: Experiment, limits: list[str], price: float | None, said: list[str]) -> None:
+    """100 trials of 40 epochs, of which one takes 4 seconds on 2 CPUs, four at once."""
+    data = {**started_event()["data"]}
+    plan = Plan(100, 5000, 4000, 4, 4008, 5008, 4.0, data)
+    search = changed(experiment, demand=Demand(cpus=2), budget=Budget(tuple(limit(text) for text in limits), price))
+    found = plan.lines(search)
+    assert [line for line in found if "budget" in line or "usd" in line] == said
+
+
+def test_a_summary_says_how_much_was_used(open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    driver = play(open_driver(changed(experiment, budget=Budget((limit("10epochs"),)))))
+    print_summary(Finished(driver.experiment, driver.result, {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}, 0), Terminal())
+    said = capsys.readouterr().out
+    assert "the search ended early: the budget of 10epochs is used up" in said
+    assert "of its budget it used 100% of 10epochs" in said
+    assert "go on" not in said
