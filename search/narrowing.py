@@ -32,8 +32,8 @@ WIDER, MOST_HALVED = 0.5, 6
 """By what share of its width a range is widened, and how often that is halved until it is allowed."""
 GEOMETRIC = 5
 """Two options are taken for a geometric row from this ratio on."""
-DEALT = 999
-"""How often scores are dealt out anew."""
+DEALT, MOST_DEALT = 999, 2_000_000
+"""How often scores are dealt out anew, and how many of them at most."""
 
 Array = NDArray[np.float64]
 
@@ -229,11 +229,12 @@ def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Ef
     if count < LEAST or not basis.shape[1] or freedom < 1 or total < 1e-9:
         return Effect(1.0)
     explained = float(((mine @ basis) ** 2).sum()) / total
-    dealt = ((generator.permuted(np.tile(mine, (DEALT, 1)), axis=1) @ basis) ** 2).sum(axis=1) / total
+    times = min(DEALT, MOST_DEALT // count)
+    dealt = ((generator.permuted(np.tile(mine, (times, 1)), axis=1) @ basis) ** 2).sum(axis=1) / total
     fit = _fitted(factor, scores, factor.tried)
     best = float(factor.tried[int(fit.argmax())])
     share = max(0.0, 1 - (1 - explained) * (count - 1) / freedom) * min(1.0, float(mine.var() / max(1e-12, factor.scores.var())))
-    return Effect((1 + int((dealt >= explained - 1e-9).sum())) / (DEALT + 1), share=share, best=best)
+    return Effect((1 + int((dealt >= explained - 1e-9).sum())) / (times + 1), share=share, best=best)
 
 
 def _fitted(factor: Factor, scores: Array, places: Array) -> Array:
