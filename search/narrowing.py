@@ -32,8 +32,8 @@ WIDER, MOST_HALVED = 0.5, 6
 """By what share of its width a range is widened, and how often that is halved until it is allowed."""
 GEOMETRIC = 5
 """Two options are taken for a geometric row from this ratio on."""
-DEALT = 999
-"""How often scores are dealt out anew."""
+DEALT, MOST_DEALT = 999, 2_000_000
+"""How often scores are dealt out anew, and how many of them at most."""
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Change:
     path: str
     kind: str
     """`narrowed`, `finer` (new numbers between the old), `dropped` (options); of an edge at which the best lies `widened`, `edge` (it cannot be), or
-    `doubtful` (it is not clear that it gets better there); `unclear`: nothing, of several.
+    `doubtful` (it is not clear that it gets better there); of all that stay as they are `unclear`, or `kept` for another reason.
     """
     text: str
     flag: str = ""
@@ -174,19 +174,20 @@ def narrow(space: SearchSpace, observed: Sequence[Observation], best: Params, re
         refusal: says why a value that the space did not have makes no trial; it is then not added.
     """
     factors = [factor for path in space.domains for factor in _factors(space, path, observed)]
-    changed: dict[int, Domain] = {}
+    changed: dict[tuple[str, int], Domain] = {}
     changes: list[Change] = []
-    unclear: list[str] = []
+    kept: dict[bool, list[str]] = {False: [], True: []}
     for factor, effect in zip(factors, effects(factors, [one.score for one in observed]), strict=True):
         has_best = factor.path in best and space.under(factor.path, best) is factor.domain
         domain, found = revised(factor, effect, best if has_best else None, refusal)
-        changed[id(factor.domain)] = domain
+        changed[factor.path, id(factor.domain)] = domain
         changes += found
-        if not found:
-            unclear.append(factor.label)
-    if unclear:
-        changes.append(Change("", "unclear", f"as they were, for want of a clear effect: {', '.join(unclear)}"))
-    domains = {path: _with(domain, changed) for path, domain in space.domains.items()}
+        kept[effect.is_clear] += [] if found else [factor.label]
+    for is_clear, labels in kept.items():
+        if labels:
+            why = "with a clear effect, but nothing to leave out" if is_clear else "for want of a clear effect"
+            changes.append(Change("", "kept" if is_clear else "unclear", f"as before, {why}: {', '.join(labels)}"))
+    domains = {path: _with(path, domain, changed) for path, domain in space.domains.items()}
     return replace(space, domains=domains, first=()), changes
 
 
@@ -200,9 +201,11 @@ def _is_choice(domain: Domain) -> bool:
     return isinstance(domain, Choice) and len(domain.options) > 1
 
 
-def _with(domain: Domain, changed: dict[int, Domain]) -> Domain:
+def _with(path: str, domain: Domain, changed: dict[tuple[str, int], Domain]) -> Domain:
     """A domain, or its cases, as they are now."""
-    return Cases(*(changed.get(id(case), case) for case in domain.cases)) if isinstance(domain, Cases) else changed.get(id(domain), domain)
+    if isinstance(domain, Cases):
+        return Cases(*(changed.get((path, id(case)), case) for case in domain.cases))
+    return changed.get((path, id(domain)), domain)
 
 
 def effects(factors: Sequence[Factor], scores: Sequence[float]) -> list[Effect]:
@@ -229,11 +232,12 @@ def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Ef
     if count < LEAST or not basis.shape[1] or freedom < 1 or total < 1e-9:
         return Effect(1.0)
     explained = float(((mine @ basis) ** 2).sum()) / total
-    dealt = ((generator.permuted(np.tile(mine, (DEALT, 1)), axis=1) @ basis) ** 2).sum(axis=1) / total
+    times = min(DEALT, MOST_DEALT // count)
+    dealt = ((generator.permuted(np.tile(mine, (times, 1)), axis=1) @ basis) ** 2).sum(axis=1) / total
     fit = _fitted(factor, scores, factor.tried)
     best = float(factor.tried[int(fit.argmax())])
     share = max(0.0, 1 - (1 - explained) * (count - 1) / freedom) * min(1.0, float(mine.var() / max(1e-12, factor.scores.var())))
-    return Effect((1 + int((dealt >= explained - 1e-9).sum())) / (DEALT + 1), share=share, best=best)
+    return Effect((1 + int((dealt >= explained - 1e-9).sum())) / (times + 1), share=share, best=best)
 
 
 def _fitted(factor: Factor, scores: Array, places: Array) -> Array:
@@ -247,7 +251,7 @@ def revised(factor: Factor, effect: Effect, best: Params | None, refusal: Refusa
     """One domain as it is to be next; `best` is None where the best trial does not have it."""
     if isinstance(factor.domain, Range):
         return _range(factor, effect, best, refusal)
-    return _numbers(factor, effect, best, refusal) if factor.scale is not None else _options(factor, effect)
+    return _numbers(factor, effect, best, refusal) if factor.scale is not None else _options(factor, effect, best)
 
 
 def _range(factor: Factor, effect: Effect, best: Params | None, refusal: Refusal) -> tuple[Domain, list[Change]]:
@@ -256,17 +260,18 @@ def _range(factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
     assert isinstance(domain, Range)
     assert scale is not None
     before, low, high = _span(domain), domain.low, domain.high
-    side = _edge(scale.place(best[path]), effect) if best is not None else 0
+    top = scale.place(best[path]) if best is not None else None
+    side = _edge(top, effect) if top is not None else 0
     if effect.is_clear:
-        first, last = _window(factor, effect, side)
+        first, last = _window(factor, effect, top, side)
         low, high = _within(domain, scale.at(first) if first > 0 else low, scale.at(last) if last < 1 else high)
     narrower = replace(domain, low=low, high=high)
     is_narrower = (low, high) != (domain.low, domain.high)
     p = f"its effect is clear, p {effect.p:.2g}"
-    if not side or best is None:
+    if not side or best is None or top is None:
         return narrower, [Change(path, "narrowed", f"{factor.label}: {before} becomes {_span(narrower)}, around the best ({p})")] if is_narrower else []
     end = domain.high if side > 0 else domain.low
-    where = "at" if abs(scale.place(best[path]) - (side > 0)) <= EDGE else "near"
+    where = "at" if abs(top - (side > 0)) <= EDGE else "near"
     flag = f"{factor.label}: the best, {_shown(best[path])}, is {where} the edge of {before}"
     if effect.p > LIKELY or abs(effect.best - (side > 0)) > TOWARDS:
         now = f"; {_span(narrower)} from now on ({p})" if is_narrower else ""
@@ -289,10 +294,12 @@ def _edge(place: float, effect: Effect) -> int:
     return 0
 
 
-def _window(factor: Factor, effect: Effect, side: int) -> tuple[float, float]:
-    """The part of a range around its best few and the fit's highest place: the more depends on it, the narrower. An edge is not cut off."""
+def _window(factor: Factor, effect: Effect, top: float | None, side: int) -> tuple[float, float]:
+    """The part of a range around its best few and the fit's highest place: the more depends on it, the narrower. An edge at which the best lies is not
+    cut off.
+    """
     few = factor.best_few()
-    ends = (few[0], effect.best, *np.quantile(few, (MARGIN, 1 - MARGIN)))
+    ends = (few[0] if top is None else top, effect.best, *np.quantile(few, (MARGIN, 1 - MARGIN)))
     low, high = min(ends) - MARGIN, max(ends) + MARGIN
     if (short := max(NARROWEST, 1 - math.sqrt(effect.share)) - (high - low)) > 0:
         low, high = low - short / 2, high + short / 2
@@ -342,7 +349,7 @@ def _numbers(factor: Factor, effect: Effect, best: Params | None, refusal: Refus
     assert isinstance(factor.domain, Choice)
     fits = min(range(len(row)), key=lambda number: abs(scale.place(row[number]) - effect.best))
     top = row.index(best[path]) if best is not None and best[path] in row else fits
-    side = 0 if best is None or effect.p > LIKELY or fits != top else (top == len(row) - 1) - (top == 0)
+    side = 0 if best is None or effect.p > LIKELY or row[fits] != best[path] else (top == len(row) - 1) - (top == 0)
     new, tried = list(row), best if best is not None else {}
     if effect.is_clear:
         new = _finer(row, min(fits, top), max(fits, top), scale.log, lambda value: not refusal({**tried, path: value}, path))
@@ -394,11 +401,12 @@ def _choice(factor: Factor, options: Sequence[Any]) -> Choice:
     return Choice(*options, when=factor.domain.when)
 
 
-def _options(factor: Factor, effect: Effect) -> tuple[Domain, list[Change]]:
-    """Options without an order: those that are clearly worse are left out, but never the last two."""
+def _options(factor: Factor, effect: Effect, best_trial: Params | None) -> tuple[Domain, list[Change]]:
+    """Options without an order: those that are clearly worse are left out, but never the last two, or the best trial's."""
     if not effect.is_clear:
         return factor.domain, []
     few = set(factor.best_few().astype(int))
+    few |= {factor.options.index(best_trial[factor.path])} if best_trial is not None and best_trial[factor.path] in factor.options else set()
     best, generator = int(effect.best), np.random.default_rng(0)
     means = {number: float(factor.scores[factor.places == number].mean()) for number in set(factor.places.astype(int))}
     worse = [

@@ -9,6 +9,9 @@ from search.narrowing import Observation, narrow
 from search.result import FAILED, SearchResult, TrialResult
 from search.space import Params, SearchSpace
 
+MOST = 2000
+"""Of more trials the last are compared."""
+
 
 def observations(result: SearchResult) -> list[Observation]:
     """The trials that tell something of their params, each with the share of the others that it is better than.
@@ -16,7 +19,7 @@ def observations(result: SearchResult) -> list[Observation]:
     Two that came to their end are compared by their best values, others by their best up to the epoch that both have reached: a stopped trial is never
     held against epochs that it was not given. One that diverged is worse than all that did not; one that failed tells nothing.
     """
-    known = [trial for trial in list(result.trials.values()) if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)]
+    known = [trial for trial in list(result.trials.values()) if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)][-MOST:]
     if len(known) < 2:
         return [Observation(effective(trial), 0.5) for trial in known]
     longest = max((max(trial.epochs, default=0) for trial in known), default=0)

@@ -169,8 +169,16 @@ def test_numbers_get_new_ones_between(domain: Choice, best: float, finer: tuple[
 
 def test_a_number_that_is_refused_is_not_put_between() -> None:
     """Filters of even size have no centre."""
-    space, _ = after({"model.filter_size": Choice(3, 5, 7)}, lambda params: -abs(params["model.filter_size"] - 5), 30)
+    space, changes = after({"model.filter_size": Choice(3, 5, 7)}, lambda params: -abs(params["model.filter_size"] - 5), 30)
     assert space.domains["model.filter_size"] == Choice(3, 5, 7)
+    assert changes[""].text == "as before, with a clear effect, but nothing to leave out: model.filter_size"
+
+
+def test_a_domain_may_stand_for_two_parameters() -> None:
+    same = Float(0.0, 0.7)
+    space, _ = after({"model.dropout": same, "augment.jitter": same}, lambda params: -abs(params["model.dropout"] - 0.3), 40)
+    assert space.domains["model.dropout"] != same
+    assert space.domains["augment.jitter"] == same
 
 
 def test_rows_of_numbers_are_told_apart() -> None:

