@@ -26,9 +26,10 @@ FORM = re.compile(rf"{NUMBER} ?(?:(?P<time>[smhd])|(?P<epochs>epochs?)|(?P<devic
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit, as it was written."""
+    """One limit."""
 
     text: str
+    """As it was written, in the same form: `2h`, `500 epochs`, `20 usd`."""
     of: str
     """time, epochs, cpu, gpu, device or money."""
     amount: float
@@ -53,7 +54,8 @@ def limit(text: str) -> Limit:
     amount *= TIME[found["time"]] if of == "time" else DEVICE_TIME[found["unit"]] if of == "device" else 1
     if not 0 < amount < math.inf:
         raise ConfigError(f"--budget must be > 0 and finite (got '{text[:80]}').")
-    return Limit(plain.replace(" ", ""), found["device"] if of == "device" else of, amount)
+    unit = plain[found.end("number") :].strip()
+    return Limit(f"{found['number']}{'' if of == 'time' else ' '}{unit}", found["device"] if of == "device" else of, amount)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def shares_of(result: SearchResult) -> dict[str, float]:
 
 
 def shares_text(shares: Mapping[str, float]) -> str:
-    """`43% of 2h, 12% of 500epochs`; empty without a budget."""
+    """`43% of 2h, 12% of 500 epochs`; empty without a budget."""
     return ", ".join(f"{share:.0%} of {text}" for text, share in shares.items())
 
 

@@ -9,6 +9,10 @@ new trials a binomial number lie beyond the best, and the largest of j such exce
 Only the later half of the trials counts here, for an algorithm that learns proposes others late than early. As it may still be getting better, the
 rest is expected to gain as much at least as the later half did over the first, for each time that the number of trials doubles. A region of good
 configurations that no trial has met is not foreseen.
+
+Played 150 times each on nine kinds of made-up values and, with ASHA's stops and without, on the recorded curves of two networks: with 0.1 points asked
+for, searches in random order lost 0.00 to 0.06 points on average by stopping, at 57 % to 100 % of what was planned; with 0.3 points 0.00 to 0.17, at
+30 % to 98 %. TPE, 60 times on a noisy bowl, lost 0.13 and 0.27, at 77 % and 56 %.
 """
 
 import math

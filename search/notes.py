@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from search.experiment import Experiment
+from search.gain import FEWEST
 from search.room import room
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
@@ -23,6 +24,8 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     if experiment.algorithm != "grid" and (left := len(experiment.space.first) - experiment.planned_trials) > 0:
         count = len(experiment.space.first)
         yield f"note: {experiment.planned_trials} trials of the {count} with which this space begins: {left} are not tried. --trials {count} tries each once."
+    if experiment.min_gain and experiment.planned_trials <= FEWEST:
+        yield f"note: --min-gain has no say before {FEWEST} trials have ended; {experiment.planned_trials} are planned."
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
         yield f"warning: {found}"

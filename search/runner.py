@@ -19,6 +19,7 @@ from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
 from cluster.secrets import masked
 from cluster.session import session
+from search.budget import Budget
 from search.cli import SOME_FAILED, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
@@ -72,7 +73,8 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     for line in prepared.notes:
         say(console, line)
     experiment = prepared.experiment
-    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{in_folds(experiment.base)}")
+    bounds = in_folds(experiment.base) + within(experiment.budget)
+    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
     return conduct(prepared, console, began_ms, Act("search.run", "started", first_facts(experiment)))
 
 
@@ -283,6 +285,11 @@ def announce(console: Console, experiment: Experiment, what: str) -> None:
 def in_folds(config: TrialConfig) -> str:
     """What to say of a search that cross-validates; nothing of another."""
     return f" in each of {config.data.folds} folds" if config.data.folds else ""
+
+
+def within(budget: Budget) -> str:
+    """What to say of a search that has a budget; nothing of another."""
+    return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""
 
 
 def now_ms() -> int:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.cli import Parser
+from search.budget import shares_of, shares_text
 from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.refinement import refinement_facts, refinement_sentences
@@ -38,11 +39,12 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
     experiment, data = result.started["experiment"], result.started["data"]
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
     best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
+    used = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
     what = f"{experiment['space']['name']} on {source_text(data)}"
     return [
         f"{result.name}: {what}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
-        f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}",
+        f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}{used}",
         *(f"  {text}" for text in refinement_sentences(result)),
         *selection_lines(result, holder, go_on_selecting),
     ]

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.budget import shares_of, shares_text
 from search.refinement import refinement_sentences
 from search.report.verdict import count
 from search.result import SearchResult, Selection, TrialResult, moment
@@ -133,8 +134,9 @@ def cost(result: SearchResult) -> str:
     wall_s = sum(session.last_ms - session.began_ms for session in sessions) / 1000
     held_s = sum(session.slot_s for session in sessions)
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)
+    budget = f"; of its budget {shares_text(shares)}" if (shares := shares_of(result)) else ""
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
     return (
         f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, {result.epochs_trained:,} epochs of the search, on "
-        f"{count(result.started['slots'], 'slot')}; {used_s * devices / 3600:.3g} {unit} hours in training, {held_s * devices / 3600:.3g} held"
+        f"{count(result.started['slots'], 'slot')}; {used_s * devices / 3600:.3g} {unit} hours in training, {held_s * devices / 3600:.3g} held{budget}"
     )

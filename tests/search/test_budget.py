@@ -9,14 +9,17 @@ import pytest
 from cluster.resources import Demand
 from search.budget import Budget, Limit, limit, shares_of, shares_text
 from search.changes import changes
+from search.display import Display
 from search.experiment import Experiment
 from search.journal import Event, Journal
 from search.outcome import print_summary
 from search.plan import Plan
+from search.report.facts import cost
 from search.result import SearchResult
 from search.resume import experiment_of, is_done, parser
 from search.run import arguments
 from search.runner import Finished
+from search.status import lines
 from search.terminal import Terminal
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report, started_event
 from trainables.config import TrialConfig
@@ -127,10 +130,10 @@ def test_what_is_used_is_computed_from_the_journal(of: str, demand: Demand, used
 def test_the_first_limit_that_is_used_up_counts() -> None:
     result, budget = two_sessions(), Budget((limit("3epochs"), limit("95cpu-seconds"), limit("1h")))
     assert budget.spent(result, CPU, wall_s=25, ahead=0) is None
-    assert str(budget.spent(result, CPU, wall_s=25, ahead=1)) == "3epochs"
+    assert str(budget.spent(result, CPU, wall_s=25, ahead=1)) == "3 epochs"
     assert str(budget.spent(result, CPU, wall_s=3600, ahead=0)) == "1h"
-    assert str(Budget((limit("90cpu-seconds"),)).spent(result, CPU, wall_s=25, ahead=0)) == "90cpu-seconds"
-    assert shares_text(budget.shares(result, CPU)) == "67% of 3epochs, 99% of 95cpu-seconds, 1% of 1h"
+    assert str(Budget((limit("90cpu-seconds"),)).spent(result, CPU, wall_s=25, ahead=0)) == "90 cpu-seconds"
+    assert shares_text(budget.shares(result, CPU)) == "67% of 3 epochs, 99% of 95 cpu-seconds, 1% of 1h"
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
@@ -139,7 +142,7 @@ def test_never_more_epochs_are_trained_than_the_budget_allows_and_no_fewer(open_
     search = changed(experiment, budget=Budget((limit(f"{epochs}epochs"),)))
     driver = play(open_driver(search), slots=slots)
     assert driver.result.epochs_trained == epochs
-    assert (driver.result.outcome, driver.result.reason) == ("budget", f"the budget of {epochs}epochs is used up")
+    assert (driver.result.outcome, driver.result.reason) == ("budget", f"the budget of {epochs} epochs is used up")
     assert {trial.outcome for trial in driver.result.trials.values()} <= {"completed", "stopped"}
     assert not driver.interrupted
     assert not driver.out_of_time
@@ -159,7 +162,7 @@ def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(open_
     assert driver.report(second, report(1, 0.5))
     driver.finish()
     assert driver.result.epochs_trained == 4
-    assert shares_of(driver.result) == {"4epochs": 1.0}
+    assert shares_of(driver.result) == {"4 epochs": 1.0}
     driver.experiment = changed(driver.experiment, budget=Budget((limit("40epochs"),)))
     again = play(reopened(driver))
     assert again.result.counts == {"stopped": 2, "completed": 1}
@@ -175,8 +178,8 @@ def test_device_time_ends_a_search(open_driver: OpenDriver, experiment: Experime
 
     result = play(driver, train).result
     assert result.epochs_trained == 5
-    assert (result.outcome, result.reason) == ("budget", "the budget of 10usd is used up")
-    assert shares_of(result)["10usd"] == pytest.approx(1.0, abs=0.1)
+    assert (result.outcome, result.reason) == ("budget", "the budget of 10 usd is used up")
+    assert shares_of(result)["10 usd"] == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(experiment: Experiment) -> None:
@@ -221,21 +224,21 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(open_
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("space: smoke\nbudget: [2h, 20epochs]\n")
-    assert [str(one) for one in arguments(["--config", str(file)]).budget] == ["2h", "20epochs"]
-    assert [str(one) for one in arguments(["--config", str(file), "--budget", "3h", "--budget", "5epochs"]).budget] == ["3h", "5epochs"]
+    assert [str(one) for one in arguments(["--config", str(file)]).budget] == ["2h", "20 epochs"]
+    assert [str(one) for one in arguments(["--config", str(file), "--budget", "3h", "--budget", "5epochs"]).budget] == ["3h", "5 epochs"]
 
 
 @pytest.mark.parametrize(
     ("limits", "price", "said"),
     [
         (["1008s"], None, ["  the budget of 1008s buys about 1,000 of 4,000 epochs (25 of 100 configurations)"]),
-        (["2h", "2000epochs"], None, ["  the budget of 2000epochs buys about 2,000 of 4,000 epochs (50 of 100 configurations)"]),
+        (["2h", "2000epochs"], None, ["  the budget of 2000 epochs buys about 2,000 of 4,000 epochs (50 of 100 configurations)"]),
         (["2h", "4008s"], None, ["  the budget buys all of it: 4008s would do for about 4,000 epochs"]),
-        (["4cpu-hours"], None, ["  the budget of 4cpu-hours buys about 1,800 of 4,000 epochs (45 of 100 configurations)"]),
+        (["4cpu-hours"], None, ["  the budget of 4 cpu-hours buys about 1,800 of 4,000 epochs (45 of 100 configurations)"]),
         (
             ["4usd"],
             2.0,
-            ["  the budget of 4usd buys about 900 of 4,000 epochs (22 of 100 configurations)", "  about 4.00 usd for 2 cpu-hours of training"],
+            ["  the budget of 4 usd buys about 900 of 4,000 epochs (22 of 100 configurations)", "  about 4.00 usd for 2 cpu-hours of training"],
         ),
         ([], 0.5, ["  about 4.44 usd for 8.89 cpu-hours of training"]),
         ([], None, []),
@@ -254,6 +257,16 @@ def test_a_summary_says_how_much_was_used(open_driver: OpenDriver, experiment: E
     driver = play(open_driver(changed(experiment, budget=Budget((limit("10epochs"),)))))
     print_summary(Finished(driver.experiment, driver.result, {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}, 0), Terminal())
     said = capsys.readouterr().out
-    assert "the search ended early: the budget of 10epochs is used up" in said
-    assert "of its budget it used 100% of 10epochs" in said
+    assert "the search ended early: the budget of 10 epochs is used up" in said
+    assert "of its budget it used 100% of 10 epochs" in said
     assert "go on" not in said
+    assert lines(driver.result, "", "resume")[2].endswith("used 100% of 10 epochs")
+    assert cost(driver.result).endswith("; of its budget 100% of 10 epochs")
+
+
+def test_how_much_is_used_is_shown_while_the_search_runs(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"), limit("1d")))))
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.report(trial, report(1))
+    assert Display(driver.result, 9, Terminal())._line().endswith("; used 25% of 4 epochs, 0% of 1d")

@@ -104,3 +104,7 @@ def test_images_that_become_much_larger_are_told(experiment: Experiment) -> None
     assert line in list(notes(transfer, of_size(32)))
     small = space.fixed({"model.input_size": 64})
     assert line not in list(notes(changed(transfer, space=small, base=base_of(TrialConfig(), small)), of_size(32)))
+
+
+def test_a_threshold_that_comes_too_late_to_matter_is_told(experiment: Experiment, dataset: Dataset) -> None:
+    assert list(notes(changed(experiment, min_gain=0.1), dataset)) == ["note: --min-gain has no say before 20 trials have ended; 9 are planned."]
