@@ -8,6 +8,7 @@ from trainables.errors import ConfigError, unknown
 VERBS = {
     "run": "start a search",
     "resume NAME": "go on with a search that was cut off",
+    "refine NAME": "go on in ranges narrowed around the best, and widened at edges, until the gain is noise",
     "select NAME": "train the best few again with fresh seeds, choose one, and test it",
     "status NAME": "what is done, what runs, what was stopped and why",
     "why NAME TRIAL": "the story of one trial",

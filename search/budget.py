@@ -9,7 +9,7 @@ import argparse
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from cluster.resources import Demand
@@ -18,6 +18,7 @@ from trainables.errors import ConfigError
 
 TIME = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 DEVICE_TIME = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+UNITS = {"time": "s", "epochs": "epochs", "cpu": "cpu-seconds", "gpu": "gpu-seconds", "device": "device-seconds"}
 FORMS = "90s, 30m, 2h, 1d; 500epochs; 10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd"
 NUMBER = r"(?P<number>\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
 FORM = re.compile(rf"{NUMBER} ?(?:(?P<time>[smhd])|(?P<epochs>epochs?)|(?P<device>cpu|gpu|device)-(?P<unit>second|minute|hour|day)s?|(?P<money>usd))", re.ASCII)
@@ -108,6 +109,11 @@ class Budget:
                 return demand.cpus * demand.workers * sum(session.trials_s / session.members for session in result.sessions)
         return self.used(device_of(demand), result, demand)
 
+    def from_now(self, result: SearchResult, demand: Demand) -> Self:
+        """The same limits beside what the search has used before."""
+        amounts = ((one, one.amount + self.used(one.of, result, demand)) for one in self.limits)
+        return replace(self, limits=tuple(limit(f"{amount:.2f}usd" if one.of == "money" else f"{math.ceil(amount)}{UNITS[one.of]}") for one, amount in amounts))
+
     def spent(self, result: SearchResult, demand: Demand, *, wall_s: float, ahead: int) -> Limit | None:
         """The first limit that is used up, if so many epochs are being trained, which will be counted; None while there is something left."""
         for one in self.limits:
@@ -155,8 +161,8 @@ def shares_text(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{share:.0%} of {text}" for text, share in shares.items())
 
 
-def budget_options(group: Any, before: str = "") -> None:
-    """Add the options that say what a search may use, and when more is not worth while; `before` says what holds where they are left out."""
+def budget_options(group: Any, before: str = "", *, of: str = "what all sessions together may use", gain: bool = True) -> None:
+    """Add the options that say what a search may use, and, with `gain`, when more is not worth while; `before` says what holds where they are left out."""
     default = f" (default: {before})" if before else ""
     group.add_argument(
         "--budget",
@@ -164,7 +170,7 @@ def budget_options(group: Any, before: str = "") -> None:
         type=_option,
         metavar="LIMIT",
         default=[],
-        help=f"what all sessions together may use: {FORMS}. When it is used up nothing is started, and each trial stops after its epoch; "
+        help=f"{of}: {FORMS}. When it is used up nothing is started, and each trial stops after its epoch; "
         f"of several (--budget 2h --budget 500epochs) the first to be used up counts{default}",
     )
     group.add_argument(
@@ -173,6 +179,8 @@ def budget_options(group: Any, before: str = "") -> None:
         metavar="MONEY",
         help=f"what an hour of one device costs (a GPU if trials have one, else a CPU core), for a budget in usd{default}",
     )
+    if not gain:
+        return
     group.add_argument(
         "--min-gain",
         type=float,

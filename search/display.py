@@ -37,6 +37,12 @@ def news(event: Event) -> list[str]:
             return [f"no further trial is started: {data['reason']}"]
         case "dropped":
             return [f"{data['candidate']} leaves the race: {data['reason']}"]
+        case "refined":
+            count = data["experiment"]["trials"] - data["known"]
+            title = f"round {data['round']}: {count} more trials; the best of {data['known']} has {data['before']:.4f}. What changes:"
+            return [title, *(f"  {change['text']}" for change in data["changes"])]
+        case "settled":
+            return [f"the refinement ends: {data['reason']}"]
         case "unevaluated":
             (reason, (first, *_)), count = next(iter(data["reasons"].items())), sum(map(len, data["reasons"].values()))
             more = f" and {count - 1} more" if count > 1 else ""
@@ -74,6 +80,8 @@ class Display:
 
     def __call__(self, event: Event) -> None:
         """Hear an event of the journal."""
+        if event.kind == "refined":
+            self.planned = event.data["experiment"]["trials"]
         for line in news(event):
             if line != self.last:
                 self.say(line)

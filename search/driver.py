@@ -121,8 +121,9 @@ class Driver:
         """A trial that goes on from its rung, or a new one; none if there is none now."""
         choice = self.scheduler.choose(new=self._has_more)
         if choice == NEW:
-            proposed = self._propose()
-            return proposed if proposed or self._has_more else self._next()
+            if proposed := self._propose():
+                return proposed
+            choice = self.scheduler.choose(new=False)
         if choice is None:
             return ""
         self._promote(choice)

@@ -3,7 +3,7 @@
 One JSON object a line with a checksum of its own, fsynced before anybody else hears of it, written by the driver alone:
 
     started    the experiment, the data set's facts, versions, and the fingerprint of what else decides a training
-    resumed    a new session of the driver goes on: versions, slots, what was changed
+    resumed    a new session of the driver goes on: versions, slots, what was changed; of a refinement also its terms (refining)
     slots      count, reason: from now on so many trials run at once
     suggested  trial, stem (equal where trainings differ in length alone), params, config; of a training for a selection also repeat_of (the candidate) and seed
     running    trial, attempt (from 1), the host that trains it
@@ -24,6 +24,8 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
     enough     no further trial is started: reason, expected (points of validation accuracy), wanted (the same), of how many trials (ahead)
     finished   outcome (completed, budget, gain, interrupted, lost), reason
+    refined    a round of a refinement begins: round, the experiment with its new space, known (trials), before (their best value), changes
+    settled    reason: the refinement has come to its end
     selecting  a session of a selection: the candidates (trials), how many seeds each gets at most, the paired tests' error rate
     dropped    candidate, seeds (after how many), reason: it left the race
     selected   what was chosen, and how all candidates compare (`search.selection.Verdict`)

@@ -10,6 +10,7 @@ from rich.table import Table
 from search.budget import shares_of, shares_text
 from search.experiment import Experiment
 from search.journal import FILE_NAME
+from search.refinement import edges, refinement_sentences
 from search.result import PAGE, SearchResult
 from search.runner import Finished
 from search.summary import (
@@ -73,11 +74,15 @@ def print_summary(finished: Finished, console: Console) -> None:
         console.print()
         for sentence in chosen:
             say(console, sentence)
+    for sentence in refinement_sentences(result, verb("refine", experiment)):
+        say(console, sentence)
     best = [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")] if result.best is not None else []
     found = [*best, *chosen_line(experiment, result)]
     steps = [*found, ("journal", f"{experiment.home}/{FILE_NAME}"), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.best is not None:
         steps += [(name, verb(name, experiment)) for name in ("select", "promote") if name != "select" or result.is_over]
+    if result.refinement is None and result.is_over:
+        steps += [("edge", f"{flag}: {verb('refine', experiment)} looks beyond it") for flag in edges(result, experiment.space)]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")):
         steps.insert(0, ("go on", verb("resume", experiment)))
     for title, text in steps:

@@ -41,6 +41,12 @@ class Relatives:
         self._stems: dict[str, str] = {}
         self._families: dict[str, list[str]] = {}
 
+    def within(self, experiment: Experiment) -> "Relatives":
+        """Those of the same search as it goes on in another space."""
+        found = Relatives(experiment)
+        found.earlier = self.earlier
+        return found
+
     def must_wait(self, trial: str, trials: Trials, active: Collection[str], left: Collection[str]) -> bool:
         """Whether a relative has still to train what this trial needs, and does so now, or is shorter and will."""
         mine = trials[trial].config["epochs"]

@@ -222,6 +222,23 @@ class Selection:
 
 
 @dataclass
+class Refinement:
+    """The search gone on with, round by round, each in a space made from what was observed before (`search.refine`)."""
+
+    terms: dict[str, Any]
+    """`rounds` (at most) and `trials` (new ones in each)."""
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    """Of each round its number (`round`), how many trials were known (`known`), the best value of these (`before`), and the `changes` of the space."""
+    reason: str = ""
+    """Why it ended; empty before."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there will be no further round."""
+        return bool(self.reason)
+
+
+@dataclass
 class SearchResult:
     """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one.
 
@@ -238,6 +255,7 @@ class SearchResult:
     openings: list[Opening] = field(default_factory=list)
     """Every look at the test part."""
     selection: Selection | None = None
+    refinement: Refinement | None = None
     is_drawn: bool = False
     """Whether the pictures and the best trial's evidence are in the search's folder."""
     unevaluated: dict[str, list[str]] = field(default_factory=dict)
@@ -294,6 +312,11 @@ class SearchResult:
             case "finished":
                 self.outcome, self.reason = RENAMED.get(event.data["outcome"], event.data["outcome"]), event.data["reason"]
                 self.cut_off()
+            case "refined" if self.refinement is not None:
+                self.refinement.rounds.append({name: event.data[name] for name in ("round", "known", "before", "changes")})
+                self.started = {**self.started, "experiment": event.data["experiment"]}
+            case "settled" if self.refinement is not None:
+                self.refinement.reason = event.data["reason"]
             case "selecting":
                 self._select(event)
             case "dropped" if self.selection is not None:
@@ -359,6 +382,10 @@ class SearchResult:
         self.now.append(Session.of(event))
         self.outcome, self.reason, self.is_drawn = "running", "", False
         self.unevaluated = {}
+        if (terms := event.data.get("refining")) is not None:
+            if self.refinement is None or self.refinement.is_over:
+                self.refinement = Refinement(terms)
+            self.refinement.terms = terms
         self.cut_off()
 
     def cut_off(self) -> None:

@@ -8,12 +8,14 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
 from search.changes import changes
 from search.cli import HelpFormatter, guarded, storage_option
+from search.driver import Driver
 from search.experiment import Experiment, base_of
 from search.home import TRIALS, Home, home
 from search.journal import FILE_NAME
@@ -21,6 +23,7 @@ from search.outcome import tell
 from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
+from search.refining import RefineDriver
 from search.result import ENDED, NO_TIME, SearchResult
 from search.runner import Act, Finished, announce, conduct, now_ms, record
 from search.space import SearchSpace
@@ -68,10 +71,11 @@ def resume(args: argparse.Namespace) -> Finished:
     if found and not args.allow_change:
         raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
     console = Terminal(stderr=True)
+    driver = partial(RefineDriver, dataset=prepared.dataset) if result.refinement is not None else Driver
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {len(result.unfinished)} go on where they were cut off")
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return conduct(prepared, console, began_ms, Act("search.resume", "resumed", {"changes": found, **space_file}))
+    return conduct(prepared, console, began_ms, Act("search.resume", "resumed", {"changes": found, **space_file}, driver=driver))
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
@@ -90,6 +94,8 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
         Refused: the file has changed.
         ConfigError: no such space now.
     """
+    if args.space is None and result.refinement is not None:
+        return experiment.space  # which is no longer the one that was named
     source = args.space or experiment.space_source
     if args.space is None and (file := file_of(source)) is not None:
         recorded = result.started.get("space_sha256")

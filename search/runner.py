@@ -100,10 +100,12 @@ class Act:
     facts: dict[str, object]
     planned: int | None = None
     """How many trainings there will be at most; None: as many as the experiment has trials."""
-    driver: type[Driver] = Driver
+    driver: Callable[..., Driver] = Driver
     display: type[Display] = Display
     go_through: Callable[..., None] = search_through
     exit_code: ExitCode | None = None
+    takes_over: bool = True
+    """Whether its trials may begin with what earlier searches have trained."""
 
     @property
     def is_first(self) -> bool:
@@ -116,7 +118,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
     experiment, dataset = prepared.experiment, prepared.dataset
     planned = act.planned or experiment.planned_trials
     folder, troubles = experiment.folder, list[str]()
-    earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.driver.heeds_relatives)
+    earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.takes_over)
     with (
         experiment.home.lease(say=partial(say, console)) as lease,
         clean_if_unused(folder),

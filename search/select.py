@@ -78,7 +78,7 @@ def select(args: argparse.Namespace) -> Finished:
     say(console, f"{args.name}: {', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds, in {kept}; starting Ray")
     from search.racing import RaceDriver
 
-    act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code)
+    act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code, takes_over=False)
     return conduct(prepared, console, began_ms, act)
 
 

@@ -12,6 +12,7 @@ from cluster.cli import Parser
 from search.budget import shares_of, shares_text
 from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
+from search.refinement import refinement_facts, refinement_sentences
 from search.result import SearchResult, TrialResult
 from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text
 from search.terminal import Terminal, say
@@ -44,6 +45,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
         f"{result.name}: {what}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}{used}",
+        *(f"  {text}" for text in refinement_sentences(result)),
         *selection_lines(result, holder, go_on_selecting),
     ]
 
@@ -127,6 +129,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "counts": result.counts,
         "trials": trials,
     }
+    found |= refinement_facts(result)
     if (selection := result.selection) is None:
         return found
     trainings = {name: training.outcome for name, training in selection.repeats.items()}

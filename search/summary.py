@@ -8,6 +8,7 @@ from typing import Any
 from search.budget import shares_of
 from search.home import Home
 from search.journal import FILE_NAME
+from search.refinement import refinement_facts, refinement_sentences
 from search.result import SearchResult, TrialResult
 from search.selection import of_images
 from trainables.config import TrialConfig
@@ -176,6 +177,8 @@ def markdown_summary(result: SearchResult) -> str:
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
         lines.append(f"Best: `{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}.")
+    if told := refinement_sentences(result):
+        lines += ["", *(f"- {sentence.strip()}" for sentence in told)]
     if result.selection is not None and result.selection.verdict:
         lines += ["", "Chosen: " + " ".join(selection_sentences(result)), "", *markdown_table(selection_table(result.selection.verdict))]
     if result.openings:
@@ -268,6 +271,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) 
         "best": None if result.best is None else _best(result, result.best, home),
         "passed_over": result.passed_over,
         "models": models(result),
+        **refinement_facts(result),
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
         "epochs_taken_over": sum(epochs for _, epochs in result.taken_over.values()),

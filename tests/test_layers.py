@@ -153,7 +153,8 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
     """In a fresh process: no torch, ray or mlflow loaded, no environment variable set, no folder made."""
     code = (
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
-        "import search.run, search.resume, search.select, search.status, search.sync, search.why, search.promote, search.report.__main__, search.__main__\n"
+        "import search.run, search.resume, search.refine, search.select, search.status, search.sync, search.why, search.promote\n"
+        "import search.report.__main__, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in sys.modules))"
     )

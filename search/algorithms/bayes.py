@@ -42,6 +42,8 @@ class Known:
     values: dict[int, float] = field(default_factory=dict)
     """By epoch, the best value so far."""
     outcome: str = ""
+    is_inside: bool = True
+    """Whether it is a point of the space: of others nothing is learned."""
 
     @property
     def epochs(self) -> int:
@@ -73,12 +75,16 @@ class Bayes(Algorithm):
         return None
 
     def replay(self, trial: str, params: Params) -> None:
-        """A trial with these params; a parameter that the space no longer has, or a value, is left out."""
+        """A trial with these params. Nothing is learned from one that is not in the space any more."""
         self.proposed.add(repr(params))
         domains = {path: self.space.under(path, params) for path in params if path in self.space.domains}
         held = {path: domain for path, domain in domains.items() if domain is not None and domain.holds(params[path])}
         names = {path: self._name(path, domain) for path, domain in held.items()}
-        self.known[trial] = Known({names[path]: params[path] for path in held}, {names[path]: distribution(domain) for path, domain in held.items()})
+        self.known[trial] = Known(
+            params={names[path]: params[path] for path in held},
+            distributions={names[path]: distribution(domain) for path, domain in held.items()},
+            is_inside=len(held) == len(params),
+        )
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
         """A first point of the space, if one is left; what TPE proposes; and when that is nothing new, draws."""
@@ -160,7 +166,7 @@ class Bayes(Algorithm):
 
 def _learned(known: Known, compared: int) -> FrozenTrial:
     """A trial as TPE is to see it, where trials are compared at this epoch."""
-    if known.outcome == "failed":
+    if known.outcome == "failed" or not known.is_inside:
         return _frozen(known, TrialState.FAIL)
     if known.outcome == "diverged":
         return create_trial(state=TrialState.PRUNED, params=known.params, distributions=known.distributions)

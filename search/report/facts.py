@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.budget import shares_of, shares_text
+from search.refinement import refinement_sentences
 from search.report.verdict import count
 from search.result import SearchResult, Selection, TrialResult, moment
 from search.selection import expect
@@ -106,6 +107,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         ("Splits", f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}"),
         ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}"),
         ("Search", f"{experiment['algorithm']} + {experiment['scheduler']}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}"),
+        *([("Refinement", " ".join(map(str.strip, told)))] if (told := refinement_sentences(result)) else []),
         ("Cost", cost(result)),
         ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
         ("Versions", versions),

@@ -1,0 +1,147 @@
+"""python -m search.refine NAME: go on with a search that has come to its end, in rounds, each in a space made from what was observed so far.
+
+Where a parameter's effect is clear, its range is narrowed to what is around the best, or new values are put between the old ones; where the best lies at an
+edge, the range is widened beyond it, and that is said. It ends with the first round whose gain is within noise. All trials are the search's own. A
+refinement that was cut off goes on when it is called again, or with search.resume.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from cluster.cli import Parser
+from cluster.errors import Refused
+from search.budget import budget_options
+from search.changes import changes
+from search.cli import HelpFormatter, guarded, storage_option
+from search.experiment import Experiment
+from search.home import home
+from search.outcome import tell
+from search.place import in_place, place_options
+from search.prepare import Prepared, data_facts, prepare
+from search.provenance import provenance
+from search.refining import RefineDriver, next_space
+from search.result import SearchResult
+from search.runner import Act, Finished, announce, conduct, now_ms
+from search.select import refuse_unfinished
+from search.terminal import Terminal, say
+from search.words import verb
+from trainables.errors import ConfigError
+
+ROUNDS, LEAST_TRIALS = 5, 6
+ENOUGH = 2
+"""Trials that count, with fewer of which nothing can be compared."""
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter)
+    storage_option(made)
+    made.add_argument("--trials", type=int, metavar="N", help=f"new trials a round (default: as before, else a third of the search's, at least {LEAST_TRIALS})")
+    made.add_argument("--rounds", type=int, metavar="N", help=f"rounds at most (default: as before, else {ROUNDS})")
+    budget_options(made, "none", of="what may be used from now on", gain=False)
+    made.add_argument("--allow-change", action="store_true", help="go on although the data, the code or a library has changed")
+    place_options(made, "as the search")
+    made.add_argument("--dry-run", action="store_true", help="print what the next round would change; start nothing")
+    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    return made
+
+
+def refine(args: argparse.Namespace) -> Finished | None:
+    """Refine the search that the command line names; None where it is only to be said how.
+
+    Raises:
+        JournalError: there is none.
+        Refused: it has not come to its end, it has too little to compare, or it is not what it was.
+        ConfigError, NotReady, Unavailable: as `run`.
+        Held: another driver has it.
+    """
+    began_ms = now_ms()
+    kept = home(args.storage, args.name)
+    result = SearchResult.read(kept.opened())
+    recorded = in_place(Experiment.from_description(args.name, result.started["experiment"], args.storage), args, result)
+    goes_on = result.refinement is not None and not (result.refinement.is_over and result.is_over)
+    if not goes_on:
+        refuse_unfinished(recorded, result)
+    refuse_few(recorded, result)
+    terms = terms_of(args, result if goes_on else None, len(result.trials))
+    experiment = experiment_of(args, recorded, result, goes_on=goes_on)
+    prepared = prepare(experiment, trainings=terms["rounds"] * terms["trials"])
+    found = changes(result.started, {"experiment": recorded.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
+    if found and not args.allow_change:
+        raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
+    console = Terminal(stderr=not args.dry_run)
+    if args.dry_run:
+        for line in plan(prepared, result, terms):
+            say(console, line)
+        return None
+    announce(console, prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}")
+    is_settled = goes_on and result.refinement is not None and result.refinement.is_over  # cut off between its end and the search's
+    facts: dict[str, object] = {"changes": found, **({} if is_settled else {"refining": terms})}
+    return conduct(prepared, console, began_ms, Act("search.refine", "resumed", facts, driver=partial(RefineDriver, dataset=prepared.dataset)))
+
+
+def refuse_few(experiment: Experiment, result: SearchResult) -> None:
+    """See that there is something to compare.
+
+    Raises:
+        Refused: there is not.
+    """
+    if not experiment.space.domains:
+        raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")
+    if len(result.ranking) < ENOUGH:
+        remedy = f"More: {verb('resume', experiment)} --trials {len(result.trials) + LEAST_TRIALS}"
+        raise Refused(f"only {len(result.ranking)} trial of '{experiment.name}' counts: there is nothing to compare. {remedy}")
+
+
+def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> dict[str, int]:
+    """How many rounds at most, and how many new trials in each; as before in a refinement that was begun.
+
+    Raises:
+        ConfigError: nonsense.
+    """
+    usual = {"rounds": ROUNDS, "trials": max(LEAST_TRIALS, round(known / 3))}
+    before = begun.refinement.terms if begun is not None and begun.refinement is not None else usual
+    terms = {name: before[name] if (value := getattr(args, name)) is None else value for name in usual}
+    for name, value in terms.items():
+        if value < 1:
+            raise ConfigError(f"--{name} must be >= 1 (got {value}).")
+    return terms
+
+
+def experiment_of(args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool) -> Experiment:
+    """The search as it goes on: with the sampler that learns, and a budget of its own; what is used up is no longer a limit."""
+    experiment = replace(recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)), min_gain=0.0)
+    if args.budget:
+        return replace(experiment, budget=experiment.budget.from_now(result, experiment.demand))
+    return experiment if goes_on and result.outcome != "budget" else replace(experiment, budget=replace(experiment.budget, limits=()))
+
+
+def terms_text(terms: dict[str, int]) -> str:
+    """In words."""
+    return f"up to {terms['rounds']} round{'s' * (terms['rounds'] != 1)} of {terms['trials']} trials"
+
+
+def plan(prepared: Prepared, result: SearchResult, terms: dict[str, int]) -> list[str]:
+    """What the next round would change."""
+    experiment = prepared.experiment
+    _, found = next_space(experiment, prepared.dataset, result)
+    title = f"{experiment.name}: {len(result.trials)} trials are known; {terms_text(terms)}. The next would change:"
+    return [title, *(f"  {change.text}" for change in found), "  nothing was started"]
+
+
+def command(args: argparse.Namespace) -> int:
+    """Refine and say what came of it."""
+    finished = refine(args)
+    return 0 if finished is None else tell(finished, as_json=args.json)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line, refine, return the exit code (see `search.cli`)."""
+    args = parser().parse_args(argv)
+    return guarded(lambda: command(args))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
