@@ -97,7 +97,7 @@ class Driver:
                 self._end(trial.trial, "stopped", trial.stop["reason"])
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
-            elif trial.outcome != "held" and (trial.trial not in self.at_rung or self._goes_on(trial.trial)):
+            elif trial.outcome != "held" and (trial.trial not in self.at_rung or trial.begun or self._goes_on(trial.trial)):
                 self.left.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
@@ -111,7 +111,7 @@ class Driver:
             if not self._must_wait(trial):
                 self.left.remove(trial)
                 return self._hand_out(trial)
-        while len(self.left) < MOST_WAITING + self.at_once and (trial := self._next()):
+        while len(self.left) < self.at_once + (0 if self.algorithm.listens else MOST_WAITING) and (trial := self._next()):
             if not self._must_wait(trial):
                 return self._hand_out(trial)
             self.left.append(trial)
@@ -205,6 +205,11 @@ class Driver:
             self.enough = reason
         return bool(self.enough)
 
+    @property
+    def _has_more_now(self) -> bool:
+        """Whether one will be, once a trial ends its epoch."""
+        return self._has_more
+
     def running(self, trial: str, **where: Any) -> None:
         """A trial has got its slot."""
         self.journal.append("running", trial=trial, attempt=self.attempt(trial), **where)
@@ -224,12 +229,16 @@ class Driver:
         if report.get("restored") is not None:
             self.journal.append("restored", trial=trial, epoch=epoch, damaged=report["restored"], **({"begun": report["begun"]} if report.get("begun") else {}))
         if report["metrics"] and epoch not in self.trials[trial].epochs:
+            if trial in self.at_rung:  # which it has passed: this was known
+                self._promote(trial)
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self._hear_epoch(trial, epoch, report["metrics"]["val/accuracy"])
             stop = self._judge(trial, epoch)
         if report["outcome"] is not None:
             self._end(trial, report["outcome"], report["reason"])
+        elif report.get("more"):
+            return False  # what was trained before is heard to its end
         elif stop is not None:
             self._stop(trial, epoch, self.judge, stop)
         elif self._closed(ahead=len(self.active) - 1):
@@ -268,6 +277,12 @@ class Driver:
         self.journal.append(self.last_word, outcome=by, reason=reason)
 
     def _hear(self, event: Event) -> None:
+        if (
+            event.kind == "enough"
+            and event.data["wanted"] == self.experiment.min_gain
+            and len(self.trials) + event.data["ahead"] >= self.experiment.planned_trials
+        ):
+            self.enough = event.data["reason"]
         trial = event.data.get("trial", "")
         if trial not in self.trials:  # of the search itself, or of its selection
             return
@@ -312,7 +327,7 @@ class Driver:
 
     def _goes_on(self, trial: str) -> bool:
         """Whether a trial that has come to a rung is who should train next; if not, it is held there."""
-        if self.scheduler.choose(new=self._has_more) == trial:
+        if self.scheduler.choose(new=self._has_more_now) == trial:
             self._promote(trial)
             return True
         why = self.scheduler.why(trial)
@@ -329,8 +344,8 @@ class Driver:
         self.at_rung.discard(trial)
 
     def settle(self) -> None:
-        """No trial goes on any more: those that are held are stopped where they are, unless a resume is to go on with them."""
-        if not self.interrupted:
+        """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them."""
+        if self.closing is None:
             held = [trial for trial in self.trials.values() if trial.outcome == "held"]
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:
                 self._stop(trial.trial, max(trial.epochs), self.judge, why)

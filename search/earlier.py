@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Self
 
-from cluster.storage import AT_ONCE, Bucket
+from cluster.storage import AT_ONCE, Bucket, StorageError
 from search.experiment import NAME, Experiment
 from search.home import Storage, home
 from search.journal import FILE_NAME
@@ -106,7 +106,7 @@ def _journals(storage: Storage, own: str, training: bytes) -> Iterator[tuple[str
 
 
 def _in_folder(storage: Path, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
-    found = [path for path in storage.glob(f"*/{FILE_NAME}") if path.parent.name != own and NAME.fullmatch(path.parent.name)]
+    found = [path for path in storage.glob(f"*/{FILE_NAME}") if path.parent.name != own and NAME.fullmatch(path.parent.name) and path.is_file()]
     for path in sorted(found, key=_changed, reverse=True):
         try:
             with path.open("rb") as file:
@@ -130,7 +130,12 @@ def _in_bucket(bucket: Bucket, own: str, training: bytes) -> Iterator[tuple[str,
     def read(name: str) -> bytes:
         place = bucket / name / FILE_NAME
         first = place.get(FIRST)
-        return JournalCopy(place).read() if first is not None and training in first.content.partition(b"\n")[0] else b""
+        if first is None or training not in first.content.partition(b"\n")[0]:
+            return b""
+        try:
+            return JournalCopy(place).read()
+        except StorageError:  # one with a piece missing
+            return b""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield from ((name, content) for name, content in zip(names, pool.map(read, names), strict=True) if content)

@@ -71,7 +71,7 @@ class Evaluations:
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
         for trial in (*first, *others):
-            if not trial.ended_ms or trial.outcome in FAILED or trial.evaluation:
+            if not (trial.ended_ms or trial.outcome == "held") or trial.outcome in FAILED or trial.evaluation:
                 continue
             self._line_up(trial)
 

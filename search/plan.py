@@ -121,7 +121,7 @@ def _lengths(experiment: Experiment) -> list[int]:
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:
-    """Epochs of a trial when each rung of ASHA keeps one in `reduction`."""
+    """Epochs of a trial when each rung of ASHA keeps as many as usual."""
     if experiment.scheduler != "asha":
         return epochs
     spent, share, last = 0.0, 1.0, 0

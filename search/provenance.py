@@ -68,7 +68,7 @@ def _machine() -> list[str]:
     """Which processors compute here, as far as the system says: another kind rounds differently."""
     found = [platform.machine()]
     with suppress(OSError):
-        found += sorted({line for line in CPUS.read_text().splitlines() if line.startswith(("model name", "CPU part"))})
+        found += sorted({line for line in CPUS.read_text().splitlines() if line.startswith(("model name", "CPU part", "flags", "Features"))})
     for path in sorted(GPUS.glob("*/information")):
         with suppress(OSError):
             found += [line for line in path.read_text().splitlines() if line.startswith("Model")]

@@ -39,12 +39,18 @@ class RefineDriver(Driver):
 
     @property
     def _has_more_now(self) -> bool:
-        """Whether this round has."""
-        return super()._has_more
+        """Whether this round has, or before the first the search."""
+        return not self.exhausted and len(self.trials) < self._wanted if self.refinement.rounds else super()._has_more
+
+    @property
+    def _wanted(self) -> int:
+        """How many trials there are at the end of this round, those in other spaces among them."""
+        return int(self.refinement.rounds[-1]["known"] + self.refinement.terms["trials"])
 
     @property
     def _more(self) -> int:
-        return max(1, self.experiment.planned_trials - len(self.trials)) if self._has_more else 0
+        wanted = self._wanted if self.refinement.rounds else self.experiment.planned_trials
+        return max(1, wanted - len(self.trials)) if self._has_more else 0
 
     def _propose(self) -> str:
         while self._has_more_now or (self._is_round_over and self._begin_round()):

@@ -68,7 +68,8 @@ class Relatives:
             for other in self._others(trial, trials)
             if other.epochs and other.trainings <= {training}
         ]
-        if self.earlier is not None and not trials[trial].config["model"].get("weights"):  # whose file may hold others by now
+        model = trials[trial].config["model"]
+        if self.earlier is not None and not (model.get("weights") or model.get("pretrained")):  # whose file may hold others by now
             found += self.earlier.of(self._stems[trial], mine, MOST_BEGINNINGS)
         useful = sorted((one for one in found if one["epoch"] > own), key=lambda one: nearness(one["epoch"], mine))
         return [{**one, "epoch": min(mine, one["epoch"])} for one in useful[:MOST_BEGINNINGS]]

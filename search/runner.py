@@ -18,7 +18,7 @@ from rich.console import Console
 from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
 from cluster.secrets import masked
-from cluster.session import session
+from cluster.session import LOCAL, session
 from search.budget import Budget
 from search.cli import SOME_FAILED, heed_signals, stop
 from search.display import Display
@@ -118,7 +118,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
     experiment, dataset = prepared.experiment, prepared.dataset
     planned = act.planned or experiment.planned_trials
     folder, troubles = experiment.folder, list[str]()
-    earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.takes_over)
+    earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.takes_over and experiment.address == LOCAL)
     with (
         experiment.home.lease(say=partial(say, console)) as lease,
         clean_if_unused(folder),

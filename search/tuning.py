@@ -104,7 +104,7 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
         reports = json.loads(result["reports"])
-        over = any(self.driver.report(trial.config["trial"], report) for report in reports)
+        over = [self.driver.report(trial.config["trial"], report) for report in reports][-1]
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if reports[-1]["outcome"] is None:

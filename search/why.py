@@ -7,7 +7,7 @@ from cluster.cli import Parser
 from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.journal import FILE_NAME, Event, read
-from search.result import SearchResult
+from search.result import FAILED, SearchResult
 from search.summary import param_text
 from trainables.errors import ConfigError, printable
 
@@ -84,7 +84,8 @@ def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
     rung = event.data.get("rung")
     if rung is None:
         return
-    best = {name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung) for name, trial in result.trials.items() if rung in trial.epochs}
+    there = {name: trial for name, trial in result.trials.items() if rung in trial.epochs and trial.outcome not in FAILED}
+    best = {name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung) for name, trial in there.items()}
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.data["trial"]:
             yield f"  {place:>3}. {name} {best[name]:.4f}" + ("  <- this one" if name == event.data["trial"] else "")

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from trainables import checkpoint
@@ -27,7 +28,7 @@ def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig) ->
     Returns:
         What the trial began with, and what is wrong with longer ones, a line each; if it began with none, what is wrong with all.
     """
-    own = max((_epoch(path.name) for path in checkpoint.saved(folder)), default=0)
+    own, history = _own(folder)
     wrong: list[str] = []
     absent: list[str] = []
     try:
@@ -35,7 +36,7 @@ def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig) ->
             if epoch <= own:
                 break
             try:
-                names = _bring(beginning, epoch, folder / BROUGHT, config)
+                names = _bring(beginning, epoch, folder / BROUGHT, config, history)
             except checkpoint.CheckpointError as error:
                 wrong.append(f"{beginning}: {error}")
                 continue
@@ -66,12 +67,12 @@ def _longest_first(beginnings: Sequence[Beginning], config: TrialConfig, absent:
     found: list[tuple[int, Beginning]] = []
     for beginning in beginnings:
         try:
-            epochs = [epoch for name in _names(beginning) if 0 < (epoch := _epoch(name)) <= config.epochs]
+            epochs = [epoch for name in _names(beginning) if 0 < (epoch := _epoch(name)) <= min(config.epochs, beginning.epoch)]
         except OSError as error:
             absent.append(f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})")
             continue
         if not epochs:
-            absent.append(f"{beginning}: no checkpoint up to epoch {config.epochs} is there")
+            absent.append(f"{beginning}: no checkpoint up to epoch {min(config.epochs, beginning.epoch)} is there")
         found += [(epoch, beginning) for epoch in epochs]
     yield from sorted(found, key=lambda one: -one[0])
 
@@ -82,7 +83,25 @@ def _names(beginning: Beginning) -> list[str]:
     return [path.name for path in checkpoint.saved(Path(beginning.folder))]
 
 
-def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig) -> list[str]:
+def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
+    """How far the trial came by itself, and the metrics of its epochs until then, as far as they can be read."""
+    paths = checkpoint.saved(folder)
+    for path in reversed(paths):
+        with suppress(checkpoint.CheckpointError, KeyError, TypeError, ValueError):
+            return _epoch(paths[-1].name), dict(checkpoint.about(path)["history"])
+    return max((_epoch(path.name) for path in paths), default=0), {}
+
+
+def _is_as_it_was(history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]) -> bool:
+    """Whether the epochs that the trial has trained itself came out the same."""
+    return all(_values(history[epoch]) == _values(metrics) for epoch, metrics in own.items() if epoch in history)
+
+
+def _values(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
+
+
+def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig, own: dict[str, dict[str, float]]) -> list[str]:
     """Bring the checkpoint of this epoch, and the best one until then, into a place of their own; return their names, the last one last.
 
     Raises:
@@ -96,10 +115,13 @@ def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig) -
     try:
         is_ours = is_own_beginning(TrialConfig.from_dict(about["config"]), epoch, config)
         best = checkpoint.name(int(about["best_epoch"]))
-    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        is_as_it_was = _is_as_it_was(about["history"], own)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, ConfigError) as error:
         raise checkpoint.CheckpointError(f"{last} is of another version ({error})") from error
     if not is_ours:
         raise checkpoint.CheckpointError(f"{last} is of another configuration")
+    if not is_as_it_was:
+        raise checkpoint.CheckpointError(f"{last} has other values for the first epochs than were trained here")
     if best == last:
         return [last]
     _copy(beginning, best, place)
@@ -113,7 +135,7 @@ def _copy(beginning: Beginning, name: str, place: Path) -> None:
         beginning.mirror.pull(place, only=name)
         return
     try:
-        shutil.copytree(Path(beginning.folder) / name, place / name, copy_function=_link)
+        shutil.copytree(Path(beginning.folder) / name, place / name, copy_function=_link, symlinks=True)
     except shutil.Error as error:
         raise OSError(str(error.args[0][0][2])) from error
 
@@ -127,4 +149,4 @@ def _link(source: str, target: str) -> None:
 
 def _epoch(name: str) -> int:
     number = name.removeprefix("epoch-")
-    return int(number) if number.isdigit() else 0
+    return int(number) if number.isdecimal() and number.isascii() else 0

@@ -13,6 +13,9 @@ from search.space import Params
 class Algorithm(ABC):
     """Proposes the params of one trial after another. Two with the same seed that hear the same things in the same order propose the same."""
 
+    listens = False
+    """Whether what it proposes depends on what it hears."""
+
     @abstractmethod
     def ask(self, trial: str) -> Params | None:
         """Params for a new trial; None when there is nothing left to propose."""

@@ -9,8 +9,8 @@ early is never taken for one that ended badly, nor for one that ended.
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -58,6 +58,8 @@ class Known:
 class Bayes(Algorithm):
     """Multivariate TPE; conditional parameters are modelled where they exist. Proposes nothing twice."""
 
+    listens = True
+
     def __init__(self, space: SearchSpace, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.seed = space, seed
@@ -68,7 +70,7 @@ class Bayes(Algorithm):
         """What TPE thinks most promising beside the trials that run now; None when a space whose points can be counted is used up."""
         number = len(self.known)
         study = self._study()
-        for params in islice(self._proposals(study, number), TRIES + DRAWS):
+        for params in self._proposals(study, number):
             if repr(params) not in self.proposed:
                 self.replay(trial, params)
                 return params
@@ -78,7 +80,7 @@ class Bayes(Algorithm):
         """A trial with these params. Nothing is learned from one that is not in the space any more."""
         self.proposed.add(repr(params))
         domains = {path: self.space.under(path, params) for path in params if path in self.space.domains}
-        held = {path: domain for path, domain in domains.items() if domain is not None and domain.holds(params[path])}
+        held = {path: domain for path, domain in domains.items() if domain is not None and is_held(domain, params[path])}
         names = {path: self._name(path, domain) for path, domain in held.items()}
         self.known[trial] = Known(
             params={names[path]: params[path] for path in held},
@@ -94,8 +96,9 @@ class Bayes(Algorithm):
                 study.enqueue_trial(self._known(self.space.first[number]))
             yield self._ask(study)
         generator = np.random.default_rng([self.seed, number])
-        while True:
-            yield self.space.sample(generator)
+        yield from (self.space.sample(generator) for _ in range(DRAWS))
+        if self.space.size is not None:
+            yield from self.space.points()
 
     def _ask(self, study: optuna.Study) -> Params:
         asked = study.ask()
@@ -188,7 +191,13 @@ def suggest(trial: Trial, name: str, domain: Domain) -> object:
     assert isinstance(domain, Range)
     if isinstance(domain, Int):
         return trial.suggest_int(name, domain.low, domain.high, log=domain.log, step=int(domain.step or 1))
-    return trial.suggest_float(name, domain.low, domain.high, log=domain.log, step=domain.step)
+    value = trial.suggest_float(name, domain.low, domain.high, log=domain.log, step=domain.step)
+    return value if domain.values is None else min(domain.values, key=lambda known: abs(known - value))
+
+
+def is_held(domain: Domain, value: Any) -> bool:
+    """Whether a domain holds a value, in Optuna's eyes too."""
+    return domain.holds(value) and bool(domain.values is None or value in domain.values)
 
 
 def distribution(domain: Domain) -> BaseDistribution:

@@ -9,7 +9,8 @@ best third at each rung). A fixed share is too few where curves separate late, a
                 `mu`, the chance that the best stands at place `d` is about exp(-d / mu) / mu, and the first `mu` go on. The worst `mu` over
                 all later rungs counts, so that late crossings are seen; those that came far early, when few had come, are who shows them.
     Floors      At least `LEAST` go on from a rung, and nearly half where the next rung is cheap.
-    Order       As many epochs go into each rung's trials as into any other's, twice as many into new ones: early answers, little waste.
+    Order       As many epochs go into each rung's trials as into any other's, and twice as many as into all of them into new ones, while there
+                are any: early answers, little waste.
 
 A trial that waits has lost nothing: when the leaders turn out to come from further behind, it goes on from its checkpoint.
 """
@@ -48,7 +49,9 @@ class Asha(Scheduler):
         self.gone = [0 for _ in self.rungs]
         """How many have gone on from each rung."""
         self._places: list[dict[str, int]] = []
-        """At each rung, where each trial stands by its forecast, from 1; empty when that must be found anew."""
+        """At each rung, where each trial stands by its forecast, from 1; empty when that must be found anew, with what follows from it."""
+        self._means: list[float] = []
+        self._depths: list[float] = []
 
     def begin(self, trial: str, params: Params) -> None:
         """One more."""
@@ -67,9 +70,9 @@ class Asha(Scheduler):
 
     def go_on(self, trial: str) -> None:
         """It waits no more."""
-        level = self._level(trial)
-        del self.waiting[level][trial]
-        self.gone[level] += 1
+        if (level := self._level(trial)) is not None:
+            del self.waiting[level][trial]
+            self.gone[level] += 1
 
     def end(self, trial: str, outcome: str, value: float) -> None:
         """It will not go on. One that was stopped keeps its place; one that came to nothing stands in nobody's way."""
@@ -94,40 +97,45 @@ class Asha(Scheduler):
     @property
     def ready(self) -> int:
         """Those that stand where the best of all may."""
-        return sum(self._placed[level][trial] <= self._depth(level) for level, waiting in enumerate(self.waiting) for trial in waiting)
+        return sum(self._placed[level][trial] <= self._depths[level] for level, waiting in enumerate(self.waiting) for trial in waiting)
 
     def why(self, trial: str) -> Stop:
         """Where it stands among those that came to its rung."""
-        level = self._level(trial)
-        place, count, depth = self._placed[level][trial], len(self._placed[level]), self._depth(level)
-        risk = math.exp(-(place - 1) / self._mean_place(level)) / self._mean_place(level)
-        told = f"place {place} of {count} at epoch {self.rungs[level]} by what it was forecast to come to; the first {depth:.0f} went on"
-        reason = f"{told}; the chance that it would have been the best was at most about {100 * risk:.2g} %"
+        if (level := self._level(trial)) is None:
+            return Stop("the rung that it waited at is none any more")
+        place, count, depth, mean = self._placed[level][trial], len(self._placed[level]), self._depths[level], self._means[level]
+        told = f"place {place} of {count} at epoch {self.rungs[level]} by forecast"
+        if place <= depth:
+            return Stop(f"{told}; others train first", rung=self.rungs[level], rivals=count)
+        risk = math.exp(-(place - 1) / mean) / mean
+        reason = f"{told}, of which {math.floor(depth)} go on; the chance that it would be the best is at most about {100 * risk:.2g} %"
         return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
 
-    def _level(self, trial: str) -> int:
-        return next(level for level, waiting in enumerate(self.waiting) if trial in waiting)
+    def _level(self, trial: str) -> int | None:
+        return next((level for level, waiting in enumerate(self.waiting) if trial in waiting), None)
 
     def _first(self, level: int) -> str | None:
         """The best that waits at a rung, if it stands where the best of all may."""
         places = self._placed[level] if self.waiting[level] else {}
         best = min(self.waiting[level], key=places.__getitem__, default=None)
-        return best if best is not None and places[best] <= self._depth(level) else None
+        return best if best is not None and places[best] <= self._depths[level] else None
 
     @property
     def _placed(self) -> list[dict[str, int]]:
         if not self._places:
             self._places = [placed(forecasts) for forecasts in self.forecaster.forecasts()]
+            self._means = [self._mean_place(level) for level in range(len(self.rungs))]
+            self._depths = [self._depth(level) for level in range(len(self.rungs))]
         return self._places
 
     def _depth(self, level: int) -> float:
         """How many places go on from a rung."""
         cheap = [*self.rungs, self.horizon][level + 1] <= CHEAP * self.horizon
-        return max(LEAST, self._mean_place(level), CHEAP_SHARE * len(self._placed[level]) if cheap else 0)
+        return max(LEAST, self._means[level], CHEAP_SHARE * len(self._places[level]) if cheap else 0)
 
     def _mean_place(self, level: int) -> float:
         """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst over all later rungs."""
-        places, mean = self._placed[level], 1.0
+        places, mean = self._places[level], 1.0
         for number, later in enumerate(self.forecaster.values[level + 1 :]):
             came = [places[trial] for trial in sorted(later, key=later.__getitem__, reverse=True) if trial in places]
             if came:
@@ -157,7 +165,7 @@ def rungs_for(horizon: int, first: int) -> list[int]:
         rungs.append(rungs[-1] * REDUCTION)
     while rungs and rungs[-1] * math.sqrt(REDUCTION) > horizon:
         rungs.pop()
-    return [rung for rung in rungs if rung < horizon]
+    return rungs
 
 
 def placed(forecasts: dict[str, float]) -> dict[str, int]:

@@ -32,8 +32,6 @@ class Stop:
     """In words, for people."""
     rung: int | None = None
     """The epoch at which trials were compared."""
-    cutoff: float | None = None
-    """The value that had to be reached there."""
     rivals: int | None = None
     """How many trials had reached that epoch, this one included."""
     risk: float | None = None

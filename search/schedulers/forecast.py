@@ -104,11 +104,11 @@ def _point(domain: Domain, value: Any) -> list[float]:
     known = list(domain.values if isinstance(domain, Choice) else domain.extremes)
     if not all(isinstance(option, int | float) and not isinstance(option, bool) for option in known):
         return [math.sqrt(0.5) * (option == value) for option in known]
-    if value is None:
+    if not isinstance(value, int | float):
         return [0.0, 1.0]
     if isinstance(domain, Choice):
         return [float(np.interp(value, sorted(known), np.linspace(0, 1, len(known)))), 0.0]
     cases = domain.cases if isinstance(domain, Cases) else (domain,)
     scale = math.log if any(isinstance(case, Range) and case.log for case in cases) and min(known) > 0 else float
     low, high = scale(min(known)), scale(max(known))
-    return [(scale(value) - low) / (high - low) if high > low else 0.0, 0.0]
+    return [(scale(min(max(value, min(known)), max(known))) - low) / (high - low) if high > low else 0.0, 0.0]

@@ -139,9 +139,10 @@ def test_why_a_trial_waits_is_told_with_its_risk() -> None:
     assert why.risk is not None
     assert 0 <= why.risk < 0.01
     assert "place 40 of 40 at epoch 1" in why.reason
-    best = asha.why("t40")
-    assert best.risk is not None
-    assert best.risk > why.risk
+    assert asha.why("t40").reason == "place 1 of 40 at epoch 1 by forecast; others train first"
+    middle = asha.why("t20")
+    assert middle.risk is not None
+    assert middle.risk > why.risk
 
 
 def test_at_least_a_few_go_on_from_each_rung() -> None:
