@@ -103,12 +103,16 @@ class Asha(Scheduler):
         """Where it stands among those that came to its rung."""
         if (level := self._level(trial)) is None:
             return Stop("the rung that it waited at is none any more")
-        place, count, depth, mean = self._placed[level][trial], len(self._placed[level]), self._depths[level], self._means[level]
+        place, count, depth = self._placed[level][trial], len(self._placed[level]), self._depths[level]
         told = f"place {place} of {count} at epoch {self.rungs[level]} by forecast"
         if place <= depth:
             return Stop(f"{told}; others train first", rung=self.rungs[level], rivals=count)
+        told = f"{told}, of which {math.floor(depth)} go on"
+        if not any(self.forecaster.values[level + 1 :]):
+            return Stop(told, rung=self.rungs[level], rivals=count)
+        mean = max(LEAST, self._means[level])
         risk = math.exp(-(place - 1) / mean) / mean
-        reason = f"{told}, of which {math.floor(depth)} go on; the chance that it would be the best is at most about {100 * risk:.2g} %"
+        reason = f"{told}; the chance that it would be the best is at most about {100 * risk:.2g} %"
         return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
 
     def _level(self, trial: str) -> int | None:

@@ -134,6 +134,9 @@ def test_neighbours_tell_what_is_to_come() -> None:
 def test_why_a_trial_waits_is_told_with_its_risk() -> None:
     asha = Asha(Setting(64, SPACE))
     at_first_rung(asha, [number / 100 for number in range(40)])
+    assert asha.why("t1").risk is None
+    asha.go_on("t39")
+    asha.on_epoch("t39", 2, 0.5)
     why = asha.why("t1")
     assert (why.rung, why.rivals) == (1, 40)
     assert why.risk is not None
