@@ -39,6 +39,7 @@ bench: setup
 
 bench-search: setup
 	$(BIN)/python -m tests.bench.replay $(if $(CURVES),--curves $(CURVES))
+	$(BIN)/python -m tests.bench.tabular
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
