@@ -304,11 +304,11 @@ def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> Non
     space = tmp_path / "space.py"
     space.write_text(
         "from search.space import Choice, SearchSpace\n"
-        "def space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e-6)}, base={'model.name': 'table2', 'model.width': 8, 'epochs': 3})\n"
+        "def space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e-3, 1e-4, 1e-6)}, base={'model.name': 'table2', 'model.width': 8, 'epochs': 2})\n"
     )
     _, summary = run_in(tmp_path, "--space", f"{space}:space", "--algorithm", "grid", "--seed", 1, "--workers", 2, "--name", "s")
     result = SearchResult.read(tmp_path / "searches" / "s")
-    assert summary["trials"] == {"completed": 1, "stopped": 1}
+    assert summary["trials"] == {"completed": 3, "stopped": 1}
     for name, trial in result.trials.items():
         saved = {int(path.name[-4:]) for path in checkpoint.saved(tmp_path / "searches" / "s" / "trials" / name)}
         assert max(saved) == len(trial.epochs)
