@@ -54,6 +54,8 @@ def limit(text: str) -> Limit:
     amount *= TIME[found["time"]] if of == "time" else DEVICE_TIME[found["unit"]] if of == "device" else 1
     if not 0 < amount < math.inf:
         raise ConfigError(f"--budget must be > 0 and finite (got '{text[:80]}').")
+    if of == "epochs" and not amount.is_integer():
+        raise ConfigError(f"--budget takes whole epochs (got '{text[:80]}').")
     unit = plain[found.end("number") :].strip()
     return Limit(f"{found['number']}{'' if of == 'time' else ' '}{unit}", found["device"] if of == "device" else of, amount)
 
@@ -112,7 +114,9 @@ class Budget:
     def from_now(self, result: SearchResult, demand: Demand) -> Self:
         """The same limits beside what the search has used before."""
         amounts = ((one, one.amount + self.used(one.of, result, demand)) for one in self.limits)
-        return replace(self, limits=tuple(limit(f"{amount:.2f}usd" if one.of == "money" else f"{math.ceil(amount)}{UNITS[one.of]}") for one, amount in amounts))
+        return replace(
+            self, limits=tuple(limit(f"{amount:.12g}usd" if one.of == "money" else f"{math.ceil(amount)}{UNITS[one.of]}") for one, amount in amounts)
+        )
 
     def spent(self, result: SearchResult, demand: Demand, *, wall_s: float, ahead: int) -> Limit | None:
         """The first limit that is used up, if so many epochs are being trained, which will be counted; None while there is something left."""

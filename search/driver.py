@@ -32,7 +32,9 @@ storage that refuses is waited for.
 """
 
 MOST_WAITING = 50
-"""Once so many trials, and one for each that may run, wait for relatives, no other is proposed: who proposes should hear of some first."""
+"""Once so many trials, and one for each that may run, wait for relatives, no other is proposed; of an algorithm that listens, which should hear of
+some first, one for each that may run.
+"""
 
 
 class Driver:
@@ -277,12 +279,8 @@ class Driver:
         self.journal.append(self.last_word, outcome=by, reason=reason)
 
     def _hear(self, event: Event) -> None:
-        if (
-            event.kind == "enough"
-            and event.data["wanted"] == self.experiment.min_gain
-            and len(self.trials) + event.data["ahead"] >= self.experiment.planned_trials
-        ):
-            self.enough = event.data["reason"]
+        if event.kind == "enough":
+            self._hear_enough(event)
         trial = event.data.get("trial", "")
         if trial not in self.trials:  # of the search itself, or of its selection
             return
@@ -302,6 +300,11 @@ class Driver:
                 self._tell(trial)
             case "retried" if event.data["kind"] == "memory":
                 self.narrowed.add(trial)
+
+    def _hear_enough(self, event: Event) -> None:
+        """It was enough, and is, unless less gain is asked for now, or more trials are planned."""
+        if event.data["wanted"] == self.experiment.min_gain and len(self.trials) + event.data["ahead"] >= self.experiment.planned_trials:
+            self.enough = event.data["reason"]
 
     def _begin(self, trial: str) -> None:
         if self._is_scheduled(trial):

@@ -178,7 +178,7 @@ def narrow(space: SearchSpace, observed: Sequence[Observation], best: Params, re
     changes: list[Change] = []
     kept: dict[bool, list[str]] = {False: [], True: []}
     for factor, effect in zip(factors, effects(factors, [one.score for one in observed]), strict=True):
-        has_best = factor.path in best and space.under(factor.path, best) is factor.domain
+        has_best = factor.path in best and space.under(factor.path, best) is factor.domain and factor.domain.holds(best[factor.path])
         domain, found = revised(factor, effect, best if has_best else None, refusal)
         changed[factor.path, id(factor.domain)] = domain
         changes += found

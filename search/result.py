@@ -101,6 +101,8 @@ class TrialResult:
     @property
     def own_epochs(self) -> dict[int, dict[str, float]]:
         """The epochs that no other trial has trained for it."""
+        if not self.begun:
+            return self.epochs
         others = {epoch for one in self.begun for epoch in one["epochs"]}
         return {epoch: metrics for epoch, metrics in list(self.epochs.items()) if epoch not in others}
 

@@ -7,7 +7,7 @@ the beginning of is written beside them (`begun.json`) before the first of them 
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,8 +22,9 @@ BROUGHT = ".brought"
 """A folder for what is not known to be whole yet, beside the checkpoints."""
 
 
-def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig) -> tuple[Begun | None, list[str]]:
-    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes.
+def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig, beat: Callable[[], None] | None = None) -> tuple[Begun | None, list[str]]:
+    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes. `beat` is called
+    before each try, which takes a while where checkpoints are large.
 
     Returns:
         What the trial began with, and what is wrong with longer ones, a line each; if it began with none, what is wrong with all.
@@ -35,6 +36,8 @@ def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig) ->
         for epoch, beginning in _longest_first(beginnings, config, absent):
             if epoch <= own:
                 break
+            if beat is not None:
+                beat()
             try:
                 names = _bring(beginning, epoch, folder / BROUGHT, config, history)
             except checkpoint.CheckpointError as error:

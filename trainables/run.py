@@ -191,7 +191,7 @@ class Keeper:
     def _adopt(self, beginnings: Sequence[Beginning]) -> None:
         self._check_claim()
         is_known = bool(checkpoint.saved(self.folder))
-        begun, wrong = adopt(beginnings, self.folder, self.config)
+        begun, wrong = adopt(beginnings, self.folder, self.config, self.beat)
         self.damaged += [line for line in wrong if line not in self.damaged]
         if self.mirror is None:
             self.begun = begun or (begun_of(_text(self.folder / BEGUN)) if is_known else None)

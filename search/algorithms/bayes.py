@@ -79,21 +79,15 @@ class Bayes(Algorithm):
     def replay(self, trial: str, params: Params) -> None:
         """A trial with these params. Nothing is learned from one that is not in the space any more."""
         self.proposed.add(repr(params))
-        domains = {path: self.space.under(path, params) for path in params if path in self.space.domains}
-        held = {path: domain for path, domain in domains.items() if domain is not None and is_held(domain, params[path])}
-        names = {path: self._name(path, domain) for path, domain in held.items()}
-        self.known[trial] = Known(
-            params={names[path]: params[path] for path in held},
-            distributions={names[path]: distribution(domain) for path, domain in held.items()},
-            is_inside=len(held) == len(params),
-        )
+        known, distributions = self._known(params)
+        self.known[trial] = Known(known, distributions, is_inside=len(known) == len(params))
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
         """A first point of the space, if one is left; what TPE proposes; and when that is nothing new, draws."""
         for attempt in range(TRIES):
             study.sampler = self._sampler(number, attempt)
             if number < len(self.space.first) and attempt == 0:
-                study.enqueue_trial(self._known(self.space.first[number]))
+                study.enqueue_trial(self._known(self.space.first[number])[0])
             yield self._ask(study)
         generator = np.random.default_rng([self.seed, number])
         yield from (self.space.sample(generator) for _ in range(DRAWS))
@@ -118,14 +112,16 @@ class Bayes(Algorithm):
         study.add_trials([_learned(trial, compared) for trial in known])
         return study
 
-    def _known(self, params: Params) -> Params:
-        """Those of these params that the space has, under the study's names."""
+    def _known(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
+        """Those of these params that the space has, and from what they are drawn, under the study's names."""
         known: Params = {}
+        distributions: dict[str, BaseDistribution] = {}
         for path, value in params.items():
             domain = self.space.under(path, params) if path in self.space.domains else None
-            if domain is not None and domain.holds(value):
-                known[self._name(path, domain)] = value
-        return known
+            if domain is not None and is_held(domain, value):
+                name = self._name(path, domain)
+                known[name], distributions[name] = value, distribution(domain)
+        return known, distributions
 
     def _name(self, path: str, domain: Domain) -> str:
         """What the study calls a parameter: one name a domain, since Optuna takes what has one name for one distribution."""

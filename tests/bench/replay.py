@@ -111,7 +111,9 @@ def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
 
 
 def halve(task: Task, seed: int, workers: int, *, grace: int, reduction: int) -> Outcome:
-    """A search with asynchronous halving that stops, as Ray Tune's: a trial goes on if it is not below the bar of those that came before."""
+    """A search with asynchronous halving that stops, as Ray Tune's: a trial goes on if it is not below the bar of those that came before. Values are
+    the best so far, as ours are; Tune itself takes those of the very epoch, which are noisier.
+    """
     reached, horizon = task.reached, task.accuracies.shape[1]
     rungs: dict[int, list[float]] = {}
     while grace < horizon:
@@ -156,7 +158,7 @@ def row_of(name: str, outcomes: list[Outcome]) -> str:
 
 
 def recorded(path: Path) -> Iterator[Task]:
-    """The tasks of a file, by problem: the runs of its most frequent seed, the best of each configuration."""
+    """The tasks of a file, by problem: the runs of its most frequent seed, one of each configuration."""
     with gzip.open(path, "rt") as file:
         runs = [json.loads(line) for line in file]
     for problem in sorted({run["problem"] for run in runs}):

@@ -81,12 +81,13 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDri
             assert trial.stop["rung"] == max(trial.epochs)
 
 
-def test_an_interrupted_search_holds_what_it_held(open_driver: OpenDriver, experiment: Experiment) -> None:
+@pytest.mark.parametrize("by", ["interrupted", "budget"])
+def test_a_search_that_closes_early_holds_what_it_held(by: str, open_driver: OpenDriver, experiment: Experiment) -> None:
     search = changed(experiment, scheduler="asha")
     driver = play(open_driver(search), events=30)
     held = {name for name, trial in driver.result.trials.items() if trial.outcome == "held"}
     assert held
-    driver.close("interrupted", "Ctrl-C")
+    driver.close(by, "because")
     driver.finish()
     assert {name for name, trial in driver.result.trials.items() if trial.outcome == "held"} == held
     again = reopened(driver)

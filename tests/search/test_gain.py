@@ -106,6 +106,16 @@ def test_a_resume_goes_on_with_another_threshold_or_more_trials(open_driver: Ope
     assert again.result.outcome == "completed"
 
 
+def test_what_was_enough_is_enough_after_a_resume_whatever_has_come_since(open_driver: OpenDriver, wide: Experiment) -> None:
+    driver = play(open_driver(wide), nearly_alike)
+    trial = driver.result.trials["t0001"]
+    driver.journal.append("epoch", trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99)["metrics"])
+    again = reopened(driver)
+    assert again.enough == driver.enough != ""
+    driver.experiment = changed(wide, min_gain=0.01)
+    assert reopened(driver).enough == ""
+
+
 def test_what_runs_and_what_failed_is_no_value(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(experiment)
     first, second, _ = (driver.suggest()[0] for _ in range(3))  # type: ignore[index]

@@ -160,6 +160,22 @@ def test_a_longer_one_goes_on_from_what_was_trained_before(small: Experiment, se
     assert sorted(trained) == [(rate, epoch) for rate in (0.001, 0.01) for epoch in (4, 5)]
 
 
+def test_where_trials_wait_at_rungs_what_is_known_is_heard_to_its_end(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+    """Of each trial the checkpoint of the best epoch is there, also of those that are stopped after what others had trained."""
+    rates = SearchSpace({"optimizer.lr": Choice(*(10**-number for number in range(1, 9)))}, base={**SMALL, "epochs": 5})
+    first = search(changed(small, space=rates, base=small.base.override({"epochs": 5}))).result
+    trained.clear()
+    longer = changed(small, name="two", scheduler="asha", space=rates.fixed({"epochs": 20}), base=small.base.override({"epochs": 20}))
+    second = search(longer).result
+    assert "stopped" in second.counts
+    assert len(trained) < 8 * 15
+    assert all(epoch > 5 for _, epoch in trained)
+    for trial in second.trials.values():
+        before = next(one for one in first.trials.values() if one.params == trial.params)
+        assert before.epochs.items() <= trial.epochs.items()
+        assert checkpoint.about(checkpoint_of(trial, longer.folder))["metrics"] == trial.best
+
+
 def with_data(monkeypatch: pytest.MonkeyPatch) -> None:
     read_data = reading.training_fingerprint
     monkeypatch.setattr(reading, "training_fingerprint", lambda **about: read_data(**about | {"data": "f00d"}))

@@ -170,6 +170,16 @@ def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> N
     assert asha.choose(new=False) is not None
 
 
+def test_a_rung_that_is_gone_is_no_trouble() -> None:
+    """Of a search whose trials have become shorter since: it tells of who waited, and went on, where there is no rung now."""
+    asha = Asha(Setting(9, SPACE))
+    asha.begin("t1", {"optimizer.lr": 0.01})
+    assert not asha.on_epoch("t1", 16, 0.5)
+    assert "is none any more" in asha.why("t1").reason
+    asha.go_on("t1")
+    assert asha.gone == [0, 0, 0]
+
+
 def test_who_has_diverged_stands_in_nobodys_way() -> None:
     asha = Asha(Setting(27, SPACE))
     at_first_rung(asha, [0.5, 0.4, 0.9, 0.8, 0.7, 0.6])

@@ -217,6 +217,19 @@ def test_a_trial_that_has_come_further_by_itself_is_left_alone(make_config, make
     assert trained == [4]
 
 
+def test_one_whose_first_epochs_came_out_otherwise_is_passed_over(make_config, make_dataset, tmp_path, trained):
+    list(run_trial(make_config(epochs=4), make_dataset(train=30), tmp_path / "t1"))
+    reports = run_trial(make_config(epochs=4), make_dataset(), tmp_path / "t2")
+    assert [next(reports).epoch for _ in range(2)] == [1, 2]
+    reports.close()
+    trained.clear()
+    restored, *_ = run_trial(make_config(epochs=4), make_dataset(), tmp_path / "t2", attempt=2, known=1, beginnings=[beginning(tmp_path / "t1", 4)])
+    assert (restored.epoch, restored.begun) == (2, None)
+    assert all("has other values for the first epochs than were trained here" in line for line in restored.restored)
+    assert restored.restored
+    assert trained == [3, 4]
+
+
 def test_who_was_cut_off_before_it_was_heard_says_again_with_what_it_began(make_config, make_dataset, tmp_path):
     list(run_trial(make_config(epochs=2), make_dataset(), tmp_path / "t1"))
     first = run_trial(make_config(epochs=4), make_dataset(), tmp_path / "t2", beginnings=[beginning(tmp_path / "t1", 2)])
