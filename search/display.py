@@ -12,6 +12,7 @@ from rich.text import Text
 from search.budget import shares_of, shares_text
 from search.journal import Event
 from search.result import FAILED, SearchResult, Selection
+from search.schedulers.asha import expected_epochs
 from search.summary import figure_text, outcome_text, param_text
 from search.terminal import say
 from search.words import last_line_of
@@ -56,7 +57,7 @@ class Display:
     def __init__(self, result: SearchResult, planned: int, console: Console) -> None:
         self.result, self.planned = result, planned
         self.console = console
-        self.start = time.monotonic()
+        self.start, self.before = time.monotonic(), result.epochs_trained
         self.said_at = self.start
         self.last = ""
         self.live = (
@@ -118,14 +119,19 @@ class Display:
         return time.monotonic() - self.start
 
     def _speed(self) -> float:
-        return self.result.epochs_trained / max(self._elapsed(), 1e-9)
+        return (self.result.epochs_trained - self.before) / max(self._elapsed(), 1e-9)
 
     def _left(self) -> str:
-        """The time left, if the rest is like what has ended."""
-        ended = sum(trial.ended_ms > 0 for trial in list(self.result.trials.values()))
-        if not ended:
+        """The time left, if the rest is like what has ended, or where trials wait for each other, if as many go on as usual."""
+        trials = list(self.result.trials.values())
+        ended, about = sum(trial.ended_ms > 0 for trial in trials), self.result.started.get("experiment", {})
+        if about.get("scheduler") == "asha" and self._speed():
+            usual = mean(expected_epochs(trial.config["epochs"], about["horizon"], about.get("grace")) for trial in trials if trial.config)
+            seconds = (usual * self.planned - self.result.epochs_trained) / self._speed()
+        else:
+            seconds = self._elapsed() / ended * (self.planned - ended) if ended else 0
+        if seconds <= 0:
             return "time left unknown"
-        seconds = self._elapsed() / ended * (self.planned - ended)
         return f"about {seconds:.0f} s left" if seconds < 120 else f"about {seconds / 60:.0f} min left"
 
     def _table(self) -> Group:

@@ -12,7 +12,7 @@ from cluster.resources import slots
 from search.budget import device_of
 from search.experiment import Experiment
 from search.prepare import data_facts, prepare
-from search.schedulers.asha import KEPT, rungs_for
+from search.schedulers.asha import expected_epochs
 from search.summary import parts_text, source_text
 from search.words import duration
 from trainables.kinship import stem
@@ -121,11 +121,5 @@ def _lengths(experiment: Experiment) -> list[int]:
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:
-    """Epochs of a trial when each rung of ASHA keeps as many as usual."""
-    if experiment.scheduler != "asha":
-        return epochs
-    spent, share, last = 0.0, 1.0, 0
-    for rung in [*(rung for rung in rungs_for(experiment.horizon, experiment.grace or 1) if rung < epochs), epochs]:
-        spent += share * (rung - last)
-        share, last = share * KEPT, rung
-    return spent
+    """Epochs of a trial, if as many stop early as usual."""
+    return expected_epochs(epochs, experiment.horizon, experiment.grace) if experiment.scheduler == "asha" else epochs

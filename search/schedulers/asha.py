@@ -172,6 +172,15 @@ def rungs_for(horizon: int, first: int) -> list[int]:
     return rungs
 
 
+def expected_epochs(epochs: int, horizon: int, grace: int | None = None) -> float:
+    """Of a trial of so many epochs, in the mean, when each rung keeps as many as usual."""
+    spent, share, last = 0.0, 1.0, 0
+    for rung in [*(rung for rung in rungs_for(horizon, grace or 1) if rung < epochs), epochs]:
+        spent += share * (rung - last)
+        share, last = share * KEPT, rung
+    return spent
+
+
 def placed(forecasts: dict[str, float]) -> dict[str, int]:
     """Each trial's place, from 1; of equal ones the first to come first."""
     return {trial: place for place, trial in enumerate(sorted(forecasts, key=forecasts.__getitem__, reverse=True), 1)}

@@ -1,12 +1,16 @@
 import io
 import threading
+import time
 
 import pytest
 from rich.console import Console
 
 from search.display import Display
 from search.experiment import Experiment
+from search.journal import Event
+from search.space import Float, SearchSpace
 from tests.search.conftest import OpenDriver, changed, evaluation, play
+from trainables.config import TrialConfig
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -40,6 +44,28 @@ def test_the_table_can_be_drawn_while_the_search_goes_on(experiment: Experiment,
     over.set()
     thread.join()
     assert errors == []
+
+
+def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to_be_expected(experiment: Experiment, open_driver: OpenDriver) -> None:
+    """Hardly a trial has ended by then: that says nothing of the time left."""
+    space = SearchSpace({"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27})
+    base = TrialConfig().override(space.base)
+    driver = open_driver(changed(experiment, space=space, base=base, scheduler="asha", algorithm="random", trials=60))
+    display = Display(driver.result, 60, Console(file=io.StringIO()))
+    assert "time left unknown" in display._line()
+    seen: list[tuple[int, str]] = []
+
+    def look(event: Event) -> None:
+        if event.kind == "epoch" and not seen and driver.result.epochs_trained == 120:
+            display.start = time.monotonic() - 10
+            seen.append((sum(trial.ended_ms > 0 for trial in driver.result.trials.values()), display._left()))
+
+    driver.journal.listeners.append(look)
+    play(driver)
+    ((ended, left),) = seen
+    truth = 10 * (driver.result.epochs_trained / 120 - 1)
+    assert ended < 6
+    assert 0.5 * truth < int(left.split()[1]) < 3 * truth
 
 
 def test_trials_that_could_not_be_evaluated_are_told_in_one_line(experiment: Experiment, open_driver: OpenDriver) -> None:
