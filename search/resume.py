@@ -73,7 +73,10 @@ def resume(args: argparse.Namespace) -> Finished:
     console = Terminal(stderr=True)
     driver = partial(RefineDriver, dataset=prepared.dataset) if result.refinement is not None else Driver
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
-    announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {len(result.unfinished)} go on where they were cut off")
+    held = sum(trial.outcome == "held" for trial in result.trials.values())
+    waits = f", {held} wait at a rung" if held else ""
+    cut_off = len(result.unfinished) - held
+    announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where they were cut off{waits}")
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
     return conduct(prepared, console, began_ms, Act("search.resume", "resumed", {"changes": found, **space_file}, driver=driver))
 

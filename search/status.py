@@ -68,12 +68,12 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
 
 
 def table(result: SearchResult, shown: int = SHOWN) -> Table:
-    """A line a trial: the last ones, the best, and every one that has not ended."""
+    """A line a trial: the last ones, the best, and every one that has not ended but for those that are held at a rung, which may be most."""
     made = Table(box=None, pad_edge=False)
     for title, justify in (("trial", "left"), ("outcome", "left"), ("epochs", "right"), ("val accuracy", "right"), ("why", "left")):
         made.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     trials, best = list(result.trials.values()), result.best
-    wanted = [trial for trial in trials[:-shown] if not trial.ended_ms or trial is best] + trials[-shown:]
+    wanted = [trial for trial in trials[:-shown] if trial is best or not (trial.ended_ms or trial.outcome == "held")] + trials[-shown:]
     if more := len(trials) - len(wanted):
         made.caption = f"{more} more trials: --all"
     for trial in wanted:
@@ -85,7 +85,7 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
 def why(trial: TrialResult) -> str:
     """Why a trial is where it is, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
-    said = trial.waiting or last_line_of(trial.reason)
+    said = trial.waiting or trial.held or last_line_of(trial.reason)
     return "; ".join(text for text in (f"waiting: {said}" if trial.waiting else said, again) if text)
 
 

@@ -93,7 +93,7 @@ class DriverSearcher(Unpickled, Searcher):
 
 
 class DriverScheduler(Unpickled, FIFOScheduler):
-    """Tells the driver of each report, until it has heard enough, and stops the trial when it says so."""
+    """Tells the driver of each report, and stops the trial when it says so after the last of those that came together."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

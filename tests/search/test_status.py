@@ -72,6 +72,17 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(open_drive
     assert "t0003" not in text
 
 
+def test_trials_that_are_held_are_counted_and_listed_when_asked_for(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(changed(experiment, scheduler="asha")), events=40)
+    held = [name for name, trial in driver.result.trials.items() if trial.outcome == "held"]
+    assert len(held) > 3
+    shown = [str(cell) for cell in table(driver.result, 1).columns[0]._cells]
+    assert len(set(shown) & set(held)) <= 2, "the best, and the last"
+    everyone = table(driver.result, 99)
+    assert set(held) <= {str(cell) for cell in everyone.columns[0]._cells}
+    assert all("at epoch" in why(driver.result.trials[name]) for name in held)
+
+
 def test_the_story_tells_retries_checkpoints_and_waiting(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
