@@ -19,6 +19,8 @@ from search.words import last_line_of
 
 SHOWN = 5
 PLAIN_EVERY_S = 15
+DRAWN_EVERY_S, DRAWN_SHARE = 0.25, 0.02
+"""How often the table is drawn at most, and the share of the time that this may take: with thousands of trials it is drawn less often."""
 
 
 def news(event: Event) -> list[str]:
@@ -58,10 +60,10 @@ class Display:
         self.result, self.planned = result, planned
         self.console = console
         self.start, self.before = time.monotonic(), result.epochs_trained
-        self.said_at = self.start
+        self.said_at, self.draw_at = self.start, self.start
         self.last = ""
         self.live = (
-            Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=True, redirect_stdout=False)
+            Live(get_renderable=self._table, console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
             if self.console.is_terminal
             else None
         )
@@ -90,9 +92,13 @@ class Display:
         self.tick()
 
     def tick(self) -> None:
-        """To be called also when nothing happens: where there is no live table, a line now and then says so."""
-        if not self.live and time.monotonic() - self.said_at > PLAIN_EVERY_S:
-            self.said_at = time.monotonic()
+        """To be called also when nothing happens, several times a second: draws the table; where there is none, a line now and then says so."""
+        now = time.monotonic()
+        if self.live and now >= self.draw_at:
+            self.live.refresh()
+            self.draw_at = now + max(DRAWN_EVERY_S, (time.monotonic() - now) / DRAWN_SHARE)
+        elif not self.live and now - self.said_at > PLAIN_EVERY_S:
+            self.said_at = now
             self.say(self._line())
 
     def _line(self) -> str:
@@ -112,7 +118,7 @@ class Display:
         """What happens while no trial runs."""
         if self.result.unfinished:
             return "waiting for a process to train in"
-        evaluated = sum(bool(trial.evaluation) for trial in list(self.result.trials.values()))
+        evaluated = sum(bool(trial.evaluation) for trial in self.result.trials.values())
         return f"evaluated {evaluated} of {len(self.result.ranking)} on the validation part" if evaluated else "waiting for the next trial, or the evaluation"
 
     def _elapsed(self) -> float:
@@ -123,7 +129,7 @@ class Display:
 
     def _left(self) -> str:
         """The time left, if the rest is like what has ended, or where trials wait for each other, if as many go on as usual."""
-        trials = list(self.result.trials.values())
+        trials = self.result.trials.values()
         ended, about = sum(trial.ended_ms > 0 for trial in trials), self.result.started.get("experiment", {})
         if about.get("scheduler") == "asha" and self._speed():
             usual = mean(expected_epochs(trial.config["epochs"], about["horizon"], about.get("grace")) for trial in trials if trial.config)
@@ -153,7 +159,7 @@ class RaceDisplay(Display):
         return self.result.selection
 
     def _line(self) -> str:
-        repeats = list(self._selection.repeats.values()) if self._selection is not None else []
+        repeats = self._selection.repeats.values() if self._selection is not None else []
         ended, running = sum(trial.ended_ms > 0 for trial in repeats), sum(trial.outcome == "running" for trial in repeats)
         left = len(self._selection.dropped) if self._selection is not None else 0
         gone = f"; {left} of the candidates {'has' if left == 1 else 'have'} left the race" if left else ""
@@ -164,7 +170,7 @@ class RaceDisplay(Display):
         for title, justify in (("candidate", "left"), ("seeds", "right"), ("mean val accuracy", "right"), ("", "left")):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
         if (selection := self._selection) is not None:
-            completed = [trial for trial in list(selection.repeats.values()) if trial.outcome == "completed"]
+            completed = [trial for trial in selection.repeats.values() if trial.outcome == "completed"]
             for candidate in selection.started["candidates"]:
                 values = [trial.accuracy for trial in completed if trial.repeat_of == candidate]
                 table.add_row(candidate, str(len(values)), f"{mean(values):.4f}" if values else "", "left" if candidate in selection.dropped else "")

@@ -19,7 +19,7 @@ def observations(result: SearchResult) -> list[Observation]:
     Two that came to their end are compared by their best values, others by their best up to the epoch that both have reached: a stopped trial is never
     held against epochs that it was not given. One that diverged is worse than all that did not; one that failed tells nothing.
     """
-    known = [trial for trial in list(result.trials.values()) if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)][-MOST:]
+    known = [trial for trial in result.trials.values() if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)][-MOST:]
     if len(known) < 2:
         return [Observation(effective(trial), 0.5) for trial in known]
     longest = max((max(trial.epochs, default=0) for trial in known), default=0)

@@ -71,7 +71,7 @@ class TrialResult:
     @property
     def best_epoch(self) -> int | None:
         """The epoch with the highest validation accuracy, then the lowest validation loss, then the first."""
-        return max(list(self.epochs), key=lambda epoch: (*rank(self.epochs[epoch]), -epoch), default=None)
+        return max(self.epochs, key=lambda epoch: (*rank(self.epochs[epoch]), -epoch), default=None)
 
     @property
     def best(self) -> dict[str, float]:
@@ -104,7 +104,7 @@ class TrialResult:
         if not self.begun:
             return self.epochs
         others = {epoch for one in self.begun for epoch in one["epochs"]}
-        return {epoch: metrics for epoch, metrics in list(self.epochs.items()) if epoch not in others}
+        return {epoch: metrics for epoch, metrics in self.epochs.items() if epoch not in others}
 
 
 @dataclass
@@ -242,10 +242,7 @@ class Refinement:
 
 @dataclass
 class SearchResult:
-    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one.
-
-    The live table reads while `apply` writes: what is read there is copied first.
-    """
+    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one."""
 
     name: str = ""
     started: dict[str, Any] = field(default_factory=dict)
@@ -400,7 +397,7 @@ class SearchResult:
     @property
     def ranking(self) -> list[TrialResult]:
         """Trials with a best epoch, the best first; diverged and failed ones are not among them."""
-        ranked = [trial for trial in list(self.trials.values()) if trial.outcome not in FAILED and trial.epochs]
+        ranked = [trial for trial in self.trials.values() if trial.outcome not in FAILED and trial.epochs]
         return sorted(ranked, key=lambda trial: rank(trial.best), reverse=True)
 
     @property
@@ -464,18 +461,18 @@ class SearchResult:
     @property
     def counts(self) -> dict[str, int]:
         """How many trials had each outcome."""
-        return dict(Counter(trial.outcome for trial in list(self.trials.values())))
+        return dict(Counter(trial.outcome for trial in self.trials.values()))
 
     @property
     def epochs_trained(self) -> int:
         """Finished epochs of all trials; what a trial took over from another counts once, there."""
-        return sum(len(trial.own_epochs) for trial in list(self.trials.values()))
+        return sum(len(trial.own_epochs) for trial in self.trials.values())
 
     @property
     def taken_over(self) -> dict[str, tuple[int, int]]:
         """How many trials began with what others had trained, and with how many epochs of it, by the search of those."""
         found: dict[str, tuple[int, int]] = {}
-        for trial in list(self.trials.values()):
+        for trial in self.trials.values():
             for search in {one["search"]: None for one in trial.begun}:
                 epochs = len({epoch for one in trial.begun if one["search"] == search for epoch in one["epochs"]} & trial.epochs.keys())
                 trials, before = found.get(search, (0, 0))
@@ -485,7 +482,7 @@ class SearchResult:
     @property
     def train_s(self) -> float:
         """Seconds inside training and validation steps, summed over all trials; what a trial took over from another counts once, there."""
-        return sum(metrics["time/epoch_s"] for trial in list(self.trials.values()) for metrics in trial.own_epochs.values())
+        return sum(metrics["time/epoch_s"] for trial in self.trials.values() for metrics in trial.own_epochs.values())
 
     @property
     def started_ms(self) -> int:

@@ -28,7 +28,7 @@ def leave_lock(bucket: Bucket, **holder: Any) -> None:
 def test_a_second_driver_is_refused_and_told_who_holds_it(bucket: Bucket) -> None:
     with lease(bucket):
         assert holder_in(bucket.get(FILE_NAME)) == f"process {os.getpid()} on {socket.gethostname()}"
-        with pytest.raises(Held, match=f"the search 'mine' is being run by process {os.getpid()} on {socket.gethostname()}"), lease(bucket):
+        with pytest.raises(Held, match=f"the search 'mine' is being run by process {os.getpid()} on {socket.gethostname()}"), lease(bucket, patience_s=100):
             pass
     assert holder_in(bucket.get(FILE_NAME)) == ""
     with lease(bucket):

@@ -1,11 +1,12 @@
 import io
-import threading
+import itertools
 import time
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from search.display import Display
+from search.display import DRAWN_SHARE, Display
 from search.experiment import Experiment
 from search.journal import Event
 from search.space import Float, SearchSpace
@@ -26,24 +27,26 @@ def test_a_search_is_shown_on_a_terminal_and_elsewhere(experiment: Experiment, o
     assert ("val accuracy" in printed) == is_terminal
 
 
-def test_the_table_can_be_drawn_while_the_search_goes_on(experiment: Experiment, open_driver: OpenDriver) -> None:
-    driver = open_driver(experiment)
-    display = Display(driver.result, 9, Console(file=io.StringIO()))
-    over, errors = threading.Event(), []
+def test_the_table_is_drawn_again_as_the_search_goes_on_and_takes_little_of_its_time(
+    experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, clock, drawn = open_driver(experiment), 0.0, list[float]()
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    with Display(driver.result, 9, Console(file=io.StringIO(), force_terminal=True)) as display:
 
-    def draw() -> None:
-        while not over.is_set():
-            try:
-                display._table()
-            except RuntimeError as error:
-                errors.append(error)
+        def draw_slowly() -> Text:
+            nonlocal clock
+            drawn.append(clock)
+            clock += 0.03
+            return Text("")
 
-    thread = threading.Thread(target=draw)
-    thread.start()
-    play(driver, slots=3)
-    over.set()
-    thread.join()
-    assert errors == []
+        monkeypatch.setattr(display.live, "get_renderable", draw_slowly)
+        for _ in range(400):
+            display.tick()
+            clock += 0.01
+    gaps = [later - earlier for earlier, later in itertools.pairwise(drawn[:-1])]
+    assert len(gaps) == 2
+    assert min(gaps) >= 0.03 / DRAWN_SHARE
 
 
 def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to_be_expected(experiment: Experiment, open_driver: OpenDriver) -> None:
