@@ -62,6 +62,7 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
             known=config["known"],
             beginnings=beginnings_of(config),
             milestones=config["milestones"],
+            with_cost=config["with_cost"],
             threads=max(1, int(demand["cpus"])),
             gpus=demand["gpus"] if device == "cuda" else 0,
             mirror=mirror_of(config),

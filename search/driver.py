@@ -7,7 +7,7 @@ them would have.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from search.algorithms.base import Algorithm
@@ -16,6 +16,7 @@ from search.budget import Limit
 from search.experiment import Experiment
 from search.gain import expected_gain, values_of
 from search.journal import Event, Journal
+from search.objectives import costs_of
 from search.relatives import Relatives
 from search.result import UNFINISHED, SearchResult, TrialResult
 from search.schedulers.base import NEW, Scheduler, Setting, Stop
@@ -24,6 +25,7 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.kinship import stem
 from trainables.models.registry import MODELS
+from trainables.shapes import cost_key
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
 """How often a trial is tried again after a failure of each kind: its machine is about to be taken away, and it left after an epoch; its process or
@@ -44,6 +46,8 @@ class Driver:
     """The event of its end."""
     heeds_relatives = True
     """Whether a trial waits for, and goes on from, what others train of it."""
+    heeds_cost = True
+    """Whether what a trial costs to use may count."""
 
     def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
@@ -51,6 +55,8 @@ class Driver:
         self.scheduler = self._scheduler()
         self.result = SearchResult()
         self.relatives = Relatives(experiment)
+        self.costs: dict[Hashable, dict[str, Any]] = {}
+        """What classifiers cost to use, where that counts."""
         self.active: set[str] = set()
         """Trials that have been handed out."""
         self.left: deque[str] = deque()
@@ -148,6 +154,10 @@ class Driver:
         """At which epochs of a trial others of its kind may end."""
         return self.relatives.milestones(config) if self.heeds_relatives else []
 
+    def wants_cost(self, config: TrialConfig) -> bool:
+        """Whether a trial that is handed out is to measure what it costs to use: where that counts, once for all that are alike."""
+        return self.heeds_cost and len(self.experiment.objectives) > 1 and cost_key(config, config.precision) not in self.costs
+
     def _propose(self) -> str:
         """A new trial, which is in the journal; none when there is none now."""
         if not self._has_more or self._has_enough():
@@ -233,6 +243,7 @@ class Driver:
         if report["metrics"] and epoch not in self.trials[trial].epochs:
             if trial in self.at_rung:  # which it has passed: this was known
                 self._promote(trial)
+            self._weigh(trial, report.get("cost"))
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self._hear_epoch(trial, epoch, report["metrics"]["val/accuracy"])
@@ -288,6 +299,8 @@ class Driver:
             case "suggested":
                 self.algorithm.replay(trial, event.data["params"])
                 self._begin(trial)
+            case "costed":
+                self._hear_cost(trial, event.data["cost"])
             case "epoch":
                 if trial in self.at_rung:  # a journal of an earlier version does not tell who goes on
                     self._go_on(trial)
@@ -309,6 +322,24 @@ class Driver:
     def _begin(self, trial: str) -> None:
         if self._is_scheduled(trial):
             self.scheduler.begin(trial, self.trials[trial].params)
+
+    def _weigh(self, trial: str, measured: dict[str, Any] | None) -> None:
+        """Before its first epoch: what it costs to use, as it was measured first for its like."""
+        known = self.trials[trial]
+        if not self.heeds_cost or len(self.experiment.objectives) < 2 or known.epochs:
+            return
+        config = TrialConfig.from_dict(known.config)
+        if cost := self.costs.get(cost_key(config, config.precision), measured):
+            self.journal.append("costed", trial=trial, cost=cost)
+            self._hear_cost(trial, cost)
+
+    def _hear_cost(self, trial: str, cost: dict[str, Any]) -> None:
+        config = TrialConfig.from_dict(self.trials[trial].config)
+        self.costs.setdefault(cost_key(config, config.precision), cost)
+        costs = costs_of(self.experiment.objectives, cost)
+        self.algorithm.cost(trial, costs)
+        if self._is_scheduled(trial):
+            self.scheduler.cost(trial, costs)
 
     def _hear_epoch(self, trial: str, epoch: int, value: float) -> None:
         self.algorithm.report(trial, epoch, value)

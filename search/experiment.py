@@ -13,6 +13,8 @@ from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget
 from search.home import TRIALS, Home, Storage, home
+from search.objectives import ACCURACY
+from search.objectives import check as check_objectives
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, Params, SearchSpace
 from trainables.config import TrialConfig
@@ -22,7 +24,7 @@ from trainables.models.registry import MODELS
 
 DEFAULT_TRIALS = 30
 MAX_GRID = 10_000
-DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "seed", "device")
+DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
 """What decides a search's course, and what only says where and, beside its budget, how long it runs."""
 FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
@@ -47,6 +49,8 @@ class Experiment:
     max_epochs: int | None = None
     grace: int | None = None
     """The first rung at which trials wait for each other; None: the scheduler's own."""
+    objectives: tuple[str, ...] = (ACCURACY,)
+    """What is looked for: accuracy, and what is to be low beside it."""
     seed: int = 0
     storage: Storage = Path("searches")
     tracking: str = "sqlite:///mlflow.db"
@@ -103,7 +107,7 @@ class Experiment:
             for path in self.space.base:
                 if model_option(path) not in ("", "name", *known):
                     raise ConfigError(f"no model of this search has an option '{model_option(path)}'. Known: {', '.join(sorted(known))}.")
-        _ = self.edges
+        self._check_objectives()
 
     def _check_folds(self) -> None:
         if (folds := self.base.data.folds) is None:
@@ -111,6 +115,15 @@ class Experiment:
         for option, value, given in (("--fuse", self.fuse, self.fuse not in ("auto", "off")), ("--workers", self.demand.workers, self.demand.workers > 1)):
             if given:
                 raise ConfigError(f"--folds {folds} with {option} {value}: the folds of a trial are trained in turn, by one process. Leave one of them out.")
+
+    def _check_objectives(self) -> None:
+        """Beside the objectives themselves: every trial's config."""
+        check_objectives(self.objectives)
+        if len(self.objectives) > 1 and self.min_gain:
+            raise ConfigError(f"--min-gain {self.min_gain:g} with --objective {','.join(self.objectives)}: it is of accuracy alone. Leave one of them out.")
+        baseline = next((config.model.name for config in self.edges if config.model.is_baseline), "")
+        if "parameters" in self.objectives and baseline:
+            raise ConfigError(f"--objective parameters: {baseline} has none. Use latency, or search networks alone.")
 
     def _check_grid(self) -> None:
         size = self.space.size
@@ -192,6 +205,7 @@ class Experiment:
     def describe(self) -> dict[str, Any]:
         """Plain values, for the journal."""
         plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")}
+        plain["objectives"] = list(self.objectives)
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
         plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
@@ -218,6 +232,7 @@ class Experiment:
             ConfigError: this version of the code takes it for nonsense.
         """
         plain = {key: description[key] for key in (*DECIDING, *PLACE, "sealed", "space_source", "settings", "trials") if key in description}
+        plain["objectives"] = tuple(plain.get("objectives", (ACCURACY,)))
         return cls(
             name=name,
             space_name=description["space"]["name"],

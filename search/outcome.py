@@ -16,6 +16,7 @@ from search.runner import Finished
 from search.summary import (
     accuracy_text,
     figure_text,
+    front_table,
     json_summary,
     models_table,
     outcome_text,
@@ -74,6 +75,9 @@ def print_summary(finished: Finished, console: Console) -> None:
         console.print()
         for sentence in chosen:
             say(console, sentence)
+    if (rows := front_table(result)) and len(rows) > 1:
+        console.print("\nthe Pareto front: none is better in every respect")
+        console.print(side_by_side(rows))
     for sentence in refinement_sentences(result, verb("refine", experiment)):
         say(console, sentence)
     best = [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")] if result.best is not None else []
@@ -81,7 +85,7 @@ def print_summary(finished: Finished, console: Console) -> None:
     steps = [*found, ("journal", f"{experiment.home}/{FILE_NAME}"), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
     if result.best is not None:
         steps += [(name, verb(name, experiment)) for name in ("select", "promote") if name != "select" or result.is_over]
-    if result.refinement is None and result.is_over:
+    if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
         steps += [("edge", f"{flag}: {verb('refine', experiment)} looks beyond it") for flag in edges(result, experiment.space)]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")):
         steps.insert(0, ("go on", verb("resume", experiment)))

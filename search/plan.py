@@ -13,7 +13,7 @@ from search.budget import device_of
 from search.experiment import Experiment
 from search.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
-from search.summary import parts_text, source_text
+from search.summary import parts_text, source_text, strategy_text
 from search.words import duration
 from trainables.kinship import stem
 
@@ -50,7 +50,7 @@ class Plan:
         times = duration(self.seconds) if not stops else f"{duration(self.seconds)} to {duration(self.most_seconds)}"
         folds = experiment.base.data.folds
         return [
-            f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, {experiment.algorithm} + {experiment.scheduler}",
+            f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, {strategy_text(experiment.describe())}",
             f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of {' x '.join(map(str, self.data['image']))} (channels, height, width)",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
             *([f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"] if folds else []),

@@ -37,7 +37,7 @@ def command(args: argparse.Namespace) -> int:
     refuse("--model", name)
     refuse_in_uri(args.tracking or "")
     result = SearchResult.read(kept.opened())
-    chosen = answer(result, kept, args.storage)
+    chosen = answer(result, kept, args.storage, args.trial)
     uri = uri_of(result, args.tracking)
     check_tracking(uri)
     registry = Registry(uri, result, args.storage)
@@ -54,13 +54,13 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def answer(result: SearchResult, kept: Home, storage: Storage) -> TrialResult:
-    """The trial whose network is promoted, of a search that has ended, also one that was interrupted.
+def answer(result: SearchResult, kept: Home, storage: Storage, trial: str | None = None) -> TrialResult:
+    """The trial whose network is promoted, by default the search's answer, of a search that has ended, also one that was interrupted.
 
     Raises:
         Held: a driver has the search.
         Refused: it, or its selection, was cut off.
-        ConfigError: no trial has finished an epoch.
+        ConfigError: no trial has finished an epoch, or not this one.
     """
     if holder := kept.holder():
         dead = verb_for("resume", result.name, storage)
@@ -69,7 +69,10 @@ def answer(result: SearchResult, kept: Home, storage: Storage) -> TrialResult:
         raise Refused(f"the search '{result.name}' was cut off. Go on with it first: {verb_for('resume', result.name, storage)}")
     if result.selection is not None and result.selection.outcome == "running":
         raise Refused(f"the selection of the search '{result.name}' was cut off. Go on with it first: {verb_for('select', result.name, storage)}")
-    if (chosen := result.chosen) is None:
+    if trial is not None and trial not in {known.trial for known in result.ranking}:
+        remedy = f"Name one of {verb_for('status', result.name, storage)} --trials" if trial in result.trials else "See the search's page for their names"
+        raise ConfigError(f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}.")
+    if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
             f"the search '{result.name}' has no trial with a result, so there is nothing to promote. See {verb_for('status', result.name, storage)}"
         )
@@ -148,7 +151,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         found["committee"] = f"probabilities are the mean of {folds} models, one trained for each fold"
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
-    test = result.chosen_test
+    test = result.chosen_test if chosen is result.chosen else {}
     found["test accuracy"] = f"{test['accuracy']:.4f} on {test['images']:,} images" if test else "the test part was not opened for it"
     if not is_network(exported):
         return found | {"time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"}
@@ -215,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, promote, return the exit code (see `search.cli`)."""
     parser = Parser(prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
+    parser.add_argument("--trial", metavar="TRIAL", help="another than the search's answer: a quicker one of the Pareto front, say")
     parser.add_argument("--onnx", action="store_true", help="also as ONNX, checked on the validation images and timed in onnxruntime")
     parser.add_argument("--model", metavar="REGISTERED_NAME", help="the model's name in the registry (default: the search's)")
     parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")

@@ -14,7 +14,15 @@ from pathlib import Path
 LIBRARIES = ("image-classifier-search", "torch", "torchvision", "ray", "optuna", "mlflow", "scikit-learn", "numpy")
 
 TRAINING_LIBRARIES = ("torch", "torchvision", "scikit-learn", "scikit-image", "numpy")
-DECIDING = ("trainables/**/*.py", "search/algorithms/*.py", "search/schedulers/*.py", "search/driver.py", "search/experiment.py", "search/space.py")
+DECIDING = (
+    "trainables/**/*.py",
+    "search/algorithms/*.py",
+    "search/schedulers/*.py",
+    "search/driver.py",
+    "search/experiment.py",
+    "search/objectives.py",
+    "search/space.py",
+)
 TRAINING = DECIDING[:1]
 """The modules that decide a result, and those of them that train."""
 CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")

@@ -46,7 +46,7 @@ class RaceDriver(Driver):
 
     judge = "the race"
     last_word = "concluded"
-    heeds_relatives = False
+    heeds_relatives = heeds_cost = False
 
     def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
         super().__init__(experiment, journal, **options)

@@ -83,11 +83,14 @@ def refine(args: argparse.Namespace) -> Finished | None:
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:
-    """See that there is something to compare.
+    """See that there is something to compare, by accuracy alone.
 
     Raises:
         Refused: there is not.
     """
+    if len(experiment.objectives) > 1:
+        remedy = "Start another search with a space of your own."
+        raise Refused(f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: a refinement would be of accuracy alone. {remedy}")
     if not experiment.space.domains:
         raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")
     if len(result.ranking) < ENOUGH:

@@ -55,6 +55,8 @@ class TrialResult:
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """Of a trial that was cross-validated: each fold's metrics, by epoch."""
+    costed: dict[str, Any] = field(default_factory=dict)
+    """What it costs to use, as it was measured beside other trials, where that counts."""
     begun: list[dict[str, Any]] = field(default_factory=list)
     """Trials that have trained epochs of this one: `search`, `trial`, and `epochs`, which those are."""
     trainings: set[str] = field(default_factory=set)
@@ -92,6 +94,11 @@ class TrialResult:
     def evaluation(self) -> dict[str, Any]:
         """How good its best epoch is on the validation part (`val`) and what that costs to use (`cost`); empty before it was evaluated."""
         return self.evaluated if self.evaluated and self.evaluated["epoch"] == self.best_epoch else {}
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What it costs to use, as `trainables.cost` measures it: with nothing beside it, else as it was when it trained; empty if it was not."""
+        return dict(self.evaluation.get("cost") or self.costed)
 
     @property
     def train_s(self) -> float:
@@ -524,6 +531,8 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
             trial.folds |= {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}
             trial.precision = event.data.get("precision", "")
+        case "costed":
+            trial.costed = event.data["cost"]
         case "evaluated":
             trial.evaluated = event.data
         case "stopped":
@@ -539,5 +548,5 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.outcome = "pending"
             trial.retries.append(event.data["kind"])
         case "ended":
-            trial.outcome, trial.reason, trial.ended_ms = event.data["outcome"], event.data["reason"], event.time_ms
+            trial.outcome, trial.reason, trial.held, trial.ended_ms = event.data["outcome"], event.data["reason"], "", event.time_ms
             trial.kind = event.data.get("kind", "")

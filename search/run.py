@@ -18,6 +18,7 @@ from search.budget import Budget, budget_options
 from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded
 from search.experiment import Experiment, base_of
 from search.home import storage
+from search.objectives import ACCURACY, COSTS, parsed
 from search.outcome import tell
 from search.plan import make_plan
 from search.runner import run
@@ -68,6 +69,8 @@ def parser() -> Parser:
     how.add_argument("--trials", type=int, metavar="N", help="trials to start (default: the space's own number; the whole grid with grid)")
     how.add_argument("--max-epochs", type=int, metavar="N", help="cap of every trial's epochs")
     how.add_argument("--grace", type=int, metavar="N", help="asha: the first rung, at which trials wait for each other (default: epoch 1)")
+    low = " and ".join(COSTS)
+    how.add_argument("--objective", default=ACCURACY, metavar="NAMES", help=f"{ACCURACY}, or after commas {low} too: what is good and costs little to use")
     how.add_argument("--precision", choices=PRECISION_NAMES, metavar="NAME", help=f"{', '.join(PRECISION_NAMES)}; auto is bf16 where that is faster")
     how.add_argument("--folds", type=int, metavar="K", help="cross-validate: a trial is K networks, each validated on a fold that it has not seen")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
@@ -140,6 +143,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         settings=settings,
         cache=not args.no_cache,
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
+        objectives=parsed(args.objective),
         budget=Budget(tuple(args.budget), args.price),
         tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
         **{

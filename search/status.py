@@ -14,7 +14,7 @@ from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.refinement import refinement_facts, refinement_sentences
 from search.result import SearchResult, TrialResult
-from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text
+from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text, strategy_text
 from search.terminal import Terminal, say
 from search.words import duration, last_line_of, verb_for
 from trainables.errors import printable
@@ -42,7 +42,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
     used = f"; used {shares_text(shares)}" if (shares := shares_of(result)) else ""
     what = f"{experiment['space']['name']} on {source_text(data)}"
     return [
-        f"{result.name}: {what}, {experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}",
+        f"{result.name}: {what}, {strategy_text(experiment)}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}{used}",
         *(f"  {text}" for text in refinement_sentences(result)),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.budget import shares_of
+from search.front import costs, costs_wanted, front
 from search.home import Home
 from search.journal import FILE_NAME
 from search.refinement import refinement_facts, refinement_sentences
@@ -53,6 +54,12 @@ def outcome_text(result: SearchResult) -> str:
 def source_text(data: Mapping[str, Any]) -> str:
     """The data set's name, of a folder with the folder's own, from the journal's facts of it."""
     return f"folder {printable(Path(data['root']).name)}" if data["name"] == "folder" else str(data["name"])
+
+
+def strategy_text(experiment: Mapping[str, Any]) -> str:
+    """`bayes + asha`, and what is to be low beside a high accuracy: `bayes + asha, for low latency too`; from the journal's facts."""
+    low = " and ".join(experiment.get("objectives", ())[1:])
+    return f"{experiment['algorithm']} + {experiment['scheduler']}" + (f", for low {low} too" if low else "")
 
 
 def parts_text(data: Mapping[str, Any]) -> str:
@@ -157,6 +164,32 @@ def models_table(result: SearchResult) -> list[list[str]]:
     return [[title for title, _ in MODEL_COLUMNS.values()], *cells]
 
 
+COST_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {"latency": MODEL_COLUMNS["ms_per_image_batch_1"], "parameters": MODEL_COLUMNS["parameters"]}
+"""What a table calls what was to be low, and how it writes it."""
+
+
+def front_table(result: SearchResult) -> list[list[str]]:
+    """The Pareto front as text: a row of titles and one a trial, the most accurate first; empty where accuracy is all that was looked for."""
+    wanted = costs_wanted(result)
+    rows = [
+        [trial.trial, network_text(trial, result), figure_text(trial), *(COST_COLUMNS[name][1](value) for name, value in costs(trial, wanted).items())]
+        for trial in front(result)
+    ]
+    return [["trial", "network", "val accuracy", *(COST_COLUMNS[name][0] for name in wanted)], *rows] if rows else []
+
+
+def cost_text(trial: TrialResult) -> str:
+    """`0.138 ms/image, 0.023 M weights`; empty where that is not known."""
+    return ", ".join(f"{COST_COLUMNS[name][1](value)} {COST_COLUMNS[name][0]}" for name, value in costs(trial).items())
+
+
+def network_text(trial: TrialResult, result: SearchResult) -> str:
+    """A trial's network, with what was searched of it: `deep_cnn, layers 10, filter_size 3`."""
+    names = short_names(searched(result))
+    parts = [f"{names[path]} {param_text(value)}" for path, value in trial.params.items() if path.startswith("model.") and path != "model.name"]
+    return ", ".join([trial.config["model"]["name"], *parts])
+
+
 def markdown_table(rows: list[list[str]]) -> list[str]:
     """Lines of a table; the first row is of titles."""
     titles, *others = rows
@@ -169,7 +202,7 @@ def markdown_summary(result: SearchResult) -> str:
     images = f"{data['train']:,} images in {data['folds']} folds" if data.get("folds") else f"{data['train']:,} training, {data['val']:,} validation images"
     lines = [
         f"**{result.name}**: space `{experiment['space']['name']}` on `{source_text(data)}` ({images}), "
-        f"{experiment['algorithm']} + {experiment['scheduler']}, seed {experiment['seed']}.",
+        f"{strategy_text(experiment)}, seed {experiment['seed']}.",
         "",
         f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
         *([f"N{taken_over_text(result)[1:]}."] if result.taken_over else []),
@@ -185,6 +218,8 @@ def markdown_summary(result: SearchResult) -> str:
         lines += ["", f"The test part was opened: {'; '.join(map(str, result.openings))}."]
     if compared := models_table(result):
         lines += ["", "The best trial of each model:", "", *markdown_table(compared)]
+    if found := front_table(result):
+        lines += ["", "The Pareto front, of trials than which none is better in every respect:", "", *markdown_table(found)]
     paths = searched(result)
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
     for trial in result.ranking[:TOP]:
@@ -271,6 +306,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) 
         "best": None if result.best is None else _best(result, result.best, home),
         "passed_over": result.passed_over,
         "models": models(result),
+        "front": [_of_front(result, trial, home) for trial in front(result)],
         **refinement_facts(result),
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
@@ -313,3 +349,8 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]
         "epoch": best.best_epoch,
         "checkpoint": where_kept(best, home),
     }
+
+
+def _of_front(result: SearchResult, trial: TrialResult, home: Home) -> dict[str, Any]:
+    found = {"trial_id": trial.trial, "params": trial.params, "val_accuracy": trial.accuracy, **costs(trial, costs_wanted(result))}
+    return {**found, "outcome": trial.outcome, "checkpoint": where_kept(trial, home)}

@@ -341,7 +341,7 @@ def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: An
         raise RuntimeError("a trial needs data")
     config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
     where = {"node": ray.get_runtime_context().get_node_id(), "mirror": mirror, **({"together": together} if together is not None else {})}
-    where |= {"beginnings": beginnings_of(job), "milestones": job["milestones"]}
+    where |= {"beginnings": beginnings_of(job), "milestones": job["milestones"], "with_cost": job["with_cost"]}
     folder = folder_here(job["folder"], mirror, job["attempt"])
     reports: Iterator[Report] = run.run_trial(config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where)
     return reports

@@ -8,7 +8,7 @@ from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.journal import FILE_NAME, Event, read
 from search.result import FAILED, SearchResult
-from search.summary import param_text
+from search.summary import cost_text, param_text
 from trainables.errors import ConfigError, printable
 
 RIVALS_SHOWN = 12
@@ -43,6 +43,8 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
             accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
             folds = f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)" if data.get("folds") else ""
             yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
+        case "costed":
+            yield f"its network: {cost_text(trial)}"
         case "held":
             yield f"held by {data['by']}: {data['reason']}"
             yield from _tell_rivals(event, result)

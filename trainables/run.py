@@ -56,6 +56,8 @@ class Report:
     """Of a network's epoch: `fp32` or `bf16`, as it was trained."""
     folds: list[dict[str, float]] = field(default_factory=list)
     """With folds: the metrics of each, whose means are `metrics`."""
+    cost: dict[str, Any] | None = None
+    """With the first epoch that is told, where it was asked for: what the classifier costs to use, as `trainables.cost` measures it."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
     more: bool = field(default=False, compare=False)
@@ -86,6 +88,7 @@ def run_trial(
     mirror: Mirror | None = None,
     beginnings: Sequence[Beginning] = (),
     milestones: Sequence[int] = (),
+    with_cost: bool = False,
 ) -> Iterator[Report]:
     """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
 
@@ -108,6 +111,7 @@ def run_trial(
             folder of its own then.
         beginnings: trials that have trained the beginning of this one, which then goes on from there; one that is damaged is passed over.
         milestones: epochs at which other trials of this config end, which are to find there what they need.
+        with_cost: measure too what it costs to use.
 
     Raises:
         Superseded: a later attempt has begun.
@@ -124,20 +128,31 @@ def run_trial(
     unheard = [epoch for epoch in keeper.history if epoch > known or epoch == config.epochs]
     if keeper.found or beginnings:
         yield Report(training.epoch, restored=keeper.damaged, begun=keeper.news(training.epoch, known), more=bool(unheard))
+    cost = _cost(config, dataset, folder / checkpoint.name(training.epoch), device) if with_cost and unheard and world.rank == 0 else None
     for epoch in unheard:
-        yield _told(EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])), training, more=epoch != unheard[-1])
+        known_epoch = EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, []))
+        yield _told(known_epoch, training, more=epoch != unheard[-1], cost=cost if epoch == unheard[0] else None)
     for trained in _epochs(training, together, folder.name):
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
             return
         yield from keeper.keep(training, trained)
-        yield _told(trained, training)
+        is_first = with_cost and not unheard and world.rank == 0
+        unheard = unheard or [trained.epoch]
+        yield _told(trained, training, cost=_cost(config, dataset, folder / checkpoint.name(trained.epoch), device) if is_first else None)
 
 
-def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> Report:
+def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False, cost: dict[str, Any] | None = None) -> Report:
     """An epoch's report; the last one ends the trial."""
     outcome = "completed" if trained.epoch == training.config.epochs else None
-    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds, more=more)
+    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds, more=more, cost=cost)
+
+
+def _cost(config: TrialConfig, dataset: Dataset, path: Path, device: str) -> dict[str, Any]:
+    """What the classifier of a checkpoint costs to use."""
+    from trainables.cost import cost  # scikit-learn and torchmetrics take a second, which most trials need not wait
+
+    return cost(config, dataset, path, device=device)
 
 
 def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Trained":

@@ -25,6 +25,7 @@ def build_trainer(
     known: int = 0,
     beginnings: Sequence[Beginning] = (),
     milestones: Sequence[int] = (),
+    with_cost: bool = False,
     threads: int = 1,
     mirror: Mirror | None = None,
     own: str = "",
@@ -42,8 +43,9 @@ def build_trainer(
         gate: an actor; each worker asks its `passed(number)` after each report whether to go on.
         attempt: counts how often this trial was begun.
         known: the last epoch that the search has heard of.
-        beginnings: as of `run_trial`, and so are `milestones`.
+        beginnings: as of `run_trial`, and so are `milestones` and `with_cost`.
         milestones: epochs at which other trials end.
+        with_cost: measure too what it costs to use.
         threads: of each worker.
         mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
         own: a folder for what Ray Train writes itself, which nobody reads, where not all machines see the trials' folder.
@@ -59,6 +61,7 @@ def build_trainer(
         "known": known,
         "beginnings": list(beginnings),
         "milestones": list(milestones),
+        "with_cost": with_cost,
         "threads": threads,
         "mirror": mirror,
         "gpus": gpus,

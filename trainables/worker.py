@@ -16,9 +16,9 @@ def train_loop(job: dict[str, Any]) -> None:
     report until `gate` lets it pass.
 
     Args:
-        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt`, `known`, `beginnings` and
-            `milestones` as `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, and `gate`, an actor whose `passed(number)` returns, when
-            that is decided, whether to go on after this report (counted from 1).
+        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt`, `known`, `beginnings`,
+            `milestones` and `with_cost` as `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, and `gate`, an actor whose
+            `passed(number)` returns, when that is decided, whether to go on after this report (counted from 1).
     """
     from trainables.mirror import folder_here, forget
     from trainables.process import prepare
@@ -28,7 +28,7 @@ def train_loop(job: dict[str, Any]) -> None:
     prepare(job["threads"], job["gpus"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
-    world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror", "beginnings", "milestones")}
+    world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror", "beginnings", "milestones", "with_cost")}
     reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], job["attempt"], world.rank), device=device, world=world, node=node, **about)
     try:
         for number, report in enumerate(reports, 1):

@@ -7,6 +7,7 @@ its journal again and goes on as if it had never stopped.
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from search.objectives import Costs
 from search.space import Params
 
 
@@ -23,6 +24,9 @@ class Algorithm(ABC):
     @abstractmethod
     def replay(self, trial: str, params: Params) -> None:
         """Hear that a trial with these params was proposed before the search was cut off."""
+
+    def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027 - listening is optional
+        """Hear, before a trial's first epoch, what its network costs, where the search has objectives beside accuracy."""
 
     def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - listening is optional
         """Hear a trial's value (validation accuracy, higher is better) after an epoch (1-based)."""

@@ -4,6 +4,9 @@ Trials are compared where enough of them are: at the last epoch that `ENOUGH` ha
 trained to its end before that counts with what it came to. One that has not come so far, because it runs, is held at a rung or was stopped,
 ranks behind, by how far it came and its value there; one that diverged ranks last; one that failed says nothing. So a trial that was stopped
 early is never taken for one that ended badly, nor for one that ended.
+
+Where networks are to cost little too (`--objective`), they are compared by front, those first than which none is both more accurate and cheaper,
+and in each by accuracy.
 """
 
 import warnings
@@ -20,6 +23,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.algorithms.base import Algorithm
+from search.objectives import Costs, in_order
 from search.result import STUDY
 from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace
 
@@ -41,6 +45,8 @@ class Known:
     distributions: dict[str, BaseDistribution]
     values: dict[int, float] = field(default_factory=dict)
     """By epoch, the best value so far."""
+    costs: Costs = ()
+    """What its network costs, where that counts."""
     outcome: str = ""
     is_inside: bool = True
     """Whether it is a point of the space: of others nothing is learned."""
@@ -106,11 +112,22 @@ class Bayes(Algorithm):
     def _study(self) -> optuna.Study:
         """What TPE is to learn from."""
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
-        known = list(self.known.values())[-MOST:]
-        reached = sorted((trial.epochs for trial in known if trial.outcome not in ("diverged", "failed")), reverse=True)
+        known = list(self.known.items())[-MOST:]
+        reached = sorted((trial.epochs for _, trial in known if trial.outcome not in ("diverged", "failed")), reverse=True)
         compared = max(1, reached[ENOUGH - 1] if len(reached) >= ENOUGH else min(filter(None, reached), default=1))
-        study.add_trials([_learned(trial, compared) for trial in known])
+        values = self._values(compared)
+        study.add_trials([_learned(trial, compared, values.get(name)) for name, trial in known])
         return study
+
+    def _values(self, compared: int) -> dict[str, float]:
+        """What those trials are compared by, where they are at this epoch, that have come there or ended before."""
+        heard = {name: trial for name, trial in self.known.items() if trial.values and trial.outcome not in ("diverged", "failed")}
+        there = {name: trial for name, trial in heard.items() if trial.epochs >= compared or trial.outcome == "completed"}
+        values = {name: trial.at(min(compared, trial.epochs)) for name, trial in there.items()}
+        costs = {name: trial.costs for name, trial in there.items()}
+        if any(costs.values()):
+            return {name: -float(place) for place, name in enumerate(in_order(values, costs)[0])}
+        return values
 
     def _known(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
         """Those of these params that the space has, and from what they are drawn, under the study's names."""
@@ -135,6 +152,10 @@ class Bayes(Algorithm):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=conditional, constant_liar=True)
+
+    def cost(self, trial: str, costs: Costs) -> None:
+        """What its network costs."""
+        self.known[trial].costs = costs
 
     def report(self, trial: str, epoch: int, value: float) -> None:
         """How good it was after this epoch."""
@@ -163,14 +184,14 @@ class Bayes(Algorithm):
         partial.replace(folder / STUDY)
 
 
-def _learned(known: Known, compared: int) -> FrozenTrial:
-    """A trial as TPE is to see it, where trials are compared at this epoch."""
+def _learned(known: Known, compared: int, value: float | None) -> FrozenTrial:
+    """A trial as TPE is to see it, where trials are compared at this epoch, by this value if it has come there."""
     if known.outcome == "failed" or not known.is_inside:
         return _frozen(known, TrialState.FAIL)
     if known.outcome == "diverged":
         return create_trial(state=TrialState.PRUNED, params=known.params, distributions=known.distributions)
-    if known.epochs >= compared or (known.outcome == "completed" and known.values):
-        return _frozen(known, TrialState.COMPLETE, known.at(min(compared, known.epochs)))
+    if value is not None:
+        return _frozen(known, TrialState.COMPLETE, value)
     return _frozen(known, TrialState.PRUNED if known.values else TrialState.RUNNING)
 
 

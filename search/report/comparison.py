@@ -1,6 +1,6 @@
 """Trials beside each other: their parameters, what mattered, accuracy against time, and the finalists that were trained again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,54 +107,66 @@ def importance_bars(shares: Mapping[str, tuple[float, ...]], names: Mapping[str,
     return figure
 
 
-def front(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Of measured trials those than which none is both quicker and at least as accurate: the Pareto front, the quickest first."""
+def weights(trial: TrialResult) -> float | None:
+    """How many a network has; None where that is not known, or there is no network."""
+    return trial.cost.get("parameters")
+
+
+COSTS: dict[str, tuple[Callable[[TrialResult], float | None], str]] = {
+    "latency": (ms_per_image, "milliseconds for one image"),
+    "parameters": (weights, "weights of the network"),
+}
+"""What a trial costs, by the objective's name, and what the axis is called."""
+
+
+def front(trials: Sequence[TrialResult], cost: str = "latency") -> list[TrialResult]:
+    """Of measured trials those than which none is both cheaper and at least as accurate: the Pareto front, the cheapest first."""
     found: list[TrialResult] = []
-    for trial in sorted(trials, key=lambda trial: (ms_per_image(trial), -trial.accuracy)):
+    for trial in sorted(trials, key=lambda trial: (COSTS[cost][0](trial), -trial.accuracy)):
         if not found or trial.accuracy > found[-1].accuracy:
             found.append(trial)
     return found
 
 
-def measured(result: SearchResult) -> list[TrialResult]:
-    """Ranked trials whose inference was timed."""
-    return [trial for trial in result.ranking if ms_per_image(trial) is not None]
+def measured(result: SearchResult, cost: str = "latency") -> list[TrialResult]:
+    """Ranked trials of which this cost is known."""
+    return [trial for trial in result.ranking if COSTS[cost][0](trial) is not None]
 
 
 @styled
-def pareto(result: SearchResult, narrow: bool = False) -> Figure:
-    """Validation accuracy against milliseconds for one image alone, on a log scale, and the Pareto front."""
+def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency") -> Figure:
+    """Validation accuracy against a cost, on a log scale, and the Pareto front."""
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
-    trials, handles = measured(result), []
+    trials, handles = measured(result, cost), []
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
     for is_mine, colour, marker, text in ((False, STRONG, "o", "network"), (True, SECOND, "s", "no network")):
         points = [trial for trial in trials if is_baseline(trial) == is_mine]
         if points:
             sizes = [46 if trial.trial in best_of_models else 16 for trial in points]
-            axes.scatter(*_points(points), s=sizes, color=colour, marker=marker, alpha=0.65, linewidths=0, rasterized=len(points) > MANY)
+            axes.scatter(*_points(points, cost), s=sizes, color=colour, marker=marker, alpha=0.65, linewidths=0, rasterized=len(points) > MANY)
             handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=text))
-    edge = front(trials)
-    axes.plot(*_points(edge), color=ANSWER, linewidth=1.6, marker="o", markersize=7, markerfacecolor="none", drawstyle="steps-post")
+    edge = front(trials, cost)
+    axes.plot(*_points(edge, cost), color=ANSWER, linewidth=1.6, marker="o", markersize=7, markerfacecolor="none", drawstyle="steps-post")
     handles.append(Line2D([], [], color=ANSWER, marker="o", markerfacecolor="none", label="Pareto front"))
     for trial in edge[-4:] if narrow else edge[-8:]:
-        at = (ms_per_image(trial), trial.accuracy)
+        at = (COSTS[cost][0](trial), trial.accuracy)
         side = "center" if trial is edge[0] else "right"
         name = trial.config["model"]["name"] if len(best_of_models) > 1 else trial.trial
         axes.annotate(label(name, 20), at, (0 if trial is edge[0] else -6, 7), textcoords="offset points", ha=side, fontsize=8.5)
     low = max(float(np.quantile([trial.accuracy for trial in trials], 0.1)), min(trial.accuracy for trial in trials))
     low, high = min(low, edge[0].accuracy), edge[-1].accuracy
     margin = 0.08 * (high - low) or 0.05
-    axes.set(xscale="log", xlabel="milliseconds for one image", ylabel="validation accuracy", ylim=(low - margin, high + 1.6 * margin))
+    axes.set(xscale="log", xlabel=COSTS[cost][1], ylabel="validation accuracy", ylim=(low - margin, high + 1.6 * margin))
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.minorticks_off()
     figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure
 
 
-def _points(trials: Sequence[TrialResult]) -> tuple[list[float], list[float]]:
-    return [ms_per_image(trial) or 0.0 for trial in trials], [trial.accuracy for trial in trials]
+def _points(trials: Sequence[TrialResult], cost: str) -> tuple[list[float], list[float]]:
+    return [COSTS[cost][0](trial) or 0.0 for trial in trials], [trial.accuracy for trial in trials]
 
 
 @styled

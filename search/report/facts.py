@@ -9,7 +9,7 @@ from search.refinement import refinement_sentences
 from search.report.verdict import count
 from search.result import SearchResult, Selection, TrialResult, moment
 from search.selection import expect
-from search.summary import param_text, parts_text, searched, source_text, taken_over_text
+from search.summary import param_text, parts_text, searched, source_text, strategy_text, taken_over_text
 from search.words import duration
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
@@ -106,7 +106,10 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         ("Data set", f"{source_text(data)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
         ("Splits", f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}"),
         ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}"),
-        ("Search", f"{experiment['algorithm']} + {experiment['scheduler']}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}"),
+        (
+            "Search",
+            f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}",
+        ),
         *([("Refinement", " ".join(map(str.strip, told)))] if (told := refinement_sentences(result)) else []),
         ("Cost", cost(result)),
         ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),

@@ -7,13 +7,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from search.front import costs_wanted
 from search.report import comparison, curves, facts, quality
 from search.report.answer import Evidence, evidence
 from search.report.figures import Picture, picture
 from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
 from search.report.verdict import count, tiles, verdict
 from search.result import SearchResult
-from search.summary import accuracy_text, models_table, ms_per_image, param_text, reference_rows, searched, short_names, source_text
+from search.summary import accuracy_text, front_table, models_table, ms_per_image, param_text, reference_rows, searched, short_names, source_text
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -39,6 +40,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         finalists=facts.finalists(result.selection) if result.selection is not None else [],
         references=reference_rows(result),
         models=models_table(result),
+        front=front_table(result),
         shown=shown,
         mistakes=facts.mistakes(shown.found) if shown.has("confusion_matrix") else [],
         stops=facts.stops(result),
@@ -85,6 +87,9 @@ def of_search(result: SearchResult) -> dict[str, Picture]:
         found["pareto"] = picture(
             functools.partial(comparison.pareto, result), "Validation accuracy against the time that one image takes, with the Pareto front"
         )
+    if "parameters" in costs_wanted(result) and comparison.measured(result, "parameters"):
+        drawn = functools.partial(comparison.pareto, result, cost="parameters")
+        found["pareto_parameters"] = picture(drawn, "Validation accuracy against the number of weights, with the Pareto front")
     if result.ranking:
         found["curves"] = picture(functools.partial(curves.search_curves, result), "Validation accuracy by epoch, a line a trial")
     if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:

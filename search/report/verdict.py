@@ -4,6 +4,7 @@ import math
 from statistics import NormalDist
 from typing import Any
 
+from search.front import costs_wanted
 from search.report.answer import cost_of
 from search.result import Opening, SearchResult, TrialResult
 from search.selection import LEVEL, of_images
@@ -40,8 +41,9 @@ def _asked(result: SearchResult) -> str:
     how = {"bayes": "Bayesian", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
     stopped = "those that fell behind" if any(trial.outcome == "stopped" for trial in result.trials.values()) else "none"
     until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(experiment["scheduler"], experiment["scheduler"])
+    low = "".join(f", with low {name}" for name in costs_wanted(result)[:1]) + "".join(f" and {name}" for name in costs_wanted(result)[1:])
     return (
-        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {source_text(data)} apart best? {how} search "
+        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 

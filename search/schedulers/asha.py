@@ -12,12 +12,16 @@ best third at each rung). A fixed share is too few where curves separate late, a
     Order       As many epochs go into each rung's trials as into any other's, and twice as many as into all of them into new ones, while there
                 are any: early answers, little waste.
 
+Where networks are to cost little too (`--objective`), the order is in turn by forecast alone and by front, and none is left behind at a rung than
+which none is both better by forecast and cheaper.
+
 A trial that waits has lost nothing: when the leaders turn out to come from further behind, it goes on from its checkpoint.
 """
 
 import math
 from itertools import pairwise
 
+from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Scheduler, Setting, Stop
 from search.schedulers.forecast import Forecaster
 from search.space import Params
@@ -46,10 +50,13 @@ class Asha(Scheduler):
         self.waiting: list[dict[str, None]] = [{} for _ in self.rungs]
         self.forecaster = Forecaster(setting.space, len(self.rungs))
         self.begun = 0
+        self.costs: dict[str, Costs] = {}
         self.gone = [0 for _ in self.rungs]
         """How many have gone on from each rung."""
         self._places: list[dict[str, int]] = []
         """At each rung, where each trial stands by its forecast, from 1; empty when that must be found anew, with what follows from it."""
+        self._fronts: list[int] = []
+        """How many of them none is better than."""
         self._means: list[float] = []
         self._depths: list[float] = []
 
@@ -57,6 +64,10 @@ class Asha(Scheduler):
         """One more."""
         self.begun += 1
         self.forecaster.begin(trial, params)
+
+    def cost(self, trial: str, costs: Costs) -> None:
+        """It is compared with others by that too."""
+        self.costs[trial] = costs
 
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Wait at a rung."""
@@ -104,7 +115,7 @@ class Asha(Scheduler):
         if (level := self._level(trial)) is None:
             return Stop("the rung that it waited at is none any more")
         place, count, depth = self._placed[level][trial], len(self._placed[level]), self._depths[level]
-        told = f"place {place} of {count} at epoch {self.rungs[level]} by forecast"
+        told = f"place {place} of {count} at epoch {self.rungs[level]} by forecast" + (" and cost" if self.costs else "")
         if place <= depth:
             return Stop(f"{told}; others train first", rung=self.rungs[level], rivals=count)
         told = f"{told}, of which {math.floor(depth)} go on"
@@ -112,7 +123,7 @@ class Asha(Scheduler):
             return Stop(told, rung=self.rungs[level], rivals=count)
         mean = max(LEAST, self._means[level])
         risk = math.exp(-(place - 1) / mean) / mean
-        reason = f"{told}; the chance that it would be the best is at most about {100 * risk:.2g} %"
+        reason = f"{told}; the chance that it would be {'one of the best' if self.costs else 'the best'} is at most about {100 * risk:.2g} %"
         return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
 
     def _level(self, trial: str) -> int | None:
@@ -127,7 +138,9 @@ class Asha(Scheduler):
     @property
     def _placed(self) -> list[dict[str, int]]:
         if not self._places:
-            self._places = [placed(forecasts) for forecasts in self.forecaster.forecasts()]
+            ordered = [in_turn(forecasts, self.costs) for forecasts in self.forecaster.forecasts()]
+            self._places = [{trial: place for place, trial in enumerate(trials, 1)} for trials, _ in ordered]
+            self._fronts = [front for _, front in ordered]
             self._means = [self._mean_place(level) for level in range(len(self.rungs))]
             self._depths = [self._depth(level) for level in range(len(self.rungs))]
         return self._places
@@ -135,29 +148,29 @@ class Asha(Scheduler):
     def _depth(self, level: int) -> float:
         """How many places go on from a rung."""
         cheap = [*self.rungs, self.horizon][level + 1] <= CHEAP * self.horizon
-        return max(LEAST, self._means[level], CHEAP_SHARE * len(self._places[level]) if cheap else 0)
+        return max(LEAST, self._fronts[level], self._means[level], CHEAP_SHARE * len(self._places[level]) if cheap else 0)
 
     def _mean_place(self, level: int) -> float:
         """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst over all later rungs."""
         places, mean = self._places[level], 1.0
         for number, later in enumerate(self.forecaster.values[level + 1 :]):
-            came = [places[trial] for trial in sorted(later, key=later.__getitem__, reverse=True) if trial in places]
-            if came:
-                stood = mean_place(came, is_next=number == 0)
+            ordered, front = in_turn({trial: value for trial, value in later.items() if trial in places}, self.costs)
+            if ordered:
+                stood = mean_place([places[trial] for trial in ordered], max(LEADERS, front), is_next=number == 0)
                 mean = max(mean, min(stood, len(places)))
         return mean
 
 
-def mean_place(came: list[int], *, is_next: bool) -> float:
+def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
     """Where the leaders of a later rung stood: 1 if in order. `came` are the places of all that came there, the leaders first.
 
     If at the next rung the leaders are from anywhere among those that went there, they may be from anywhere behind them too: of an exponential
     distribution that is cut off, the mean tells less and less the nearer it is to the middle, and there nothing.
     """
-    leaders = min(LEADERS, len(came))
+    leaders = min(leading, len(came))
     in_order = (leaders - 1) / 2
     stood, all_of_them = sum(came[:leaders]) / leaders - in_order, sum(came) / len(came) - in_order
-    if not is_next or len(came) < 2 * LEADERS:
+    if not is_next or len(came) < 2 * leaders:
         return stood
     return stood / max(1e-9, 1 - (stood / all_of_them) ** CUT_OFF)
 
@@ -179,8 +192,3 @@ def expected_epochs(epochs: int, horizon: int, grace: int | None = None) -> floa
         spent += share * (rung - last)
         share, last = share * KEPT, rung
     return spent
-
-
-def placed(forecasts: dict[str, float]) -> dict[str, int]:
-    """Each trial's place, from 1; of equal ones the first to come first."""
-    return {trial: place for place, trial in enumerate(sorted(forecasts, key=forecasts.__getitem__, reverse=True), 1)}

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from search.objectives import Costs
 from search.space import Params, SearchSpace
 
 NEW = ""
@@ -47,6 +48,9 @@ class Scheduler(ABC):
 
     def begin(self, trial: str, params: Params) -> None:  # noqa: B027 - listening is optional
         """Hear that a trial with these params begins."""
+
+    def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027
+        """Hear, before a trial's first epoch, what its network costs, where the search has objectives beside accuracy."""
 
     @abstractmethod
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:

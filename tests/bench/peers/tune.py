@@ -21,14 +21,23 @@ def start(args: argparse.Namespace) -> Clock:
     return clock
 
 
-def fit(trainable: Callable[..., None], space: dict[str, Any], args: argparse.Namespace, clock: Clock, *, samples: int = 1) -> tune.ResultGrid:
-    """Run all trials. `clock.fit_s` is the seconds of `Tuner.fit` alone."""
+def fit(
+    trainable: Callable[..., None],
+    space: dict[str, Any],
+    args: argparse.Namespace,
+    clock: Clock,
+    *,
+    samples: int = 1,
+    stop: tune.Stopper | None = None,
+    **choosing: Any,
+) -> tune.ResultGrid:
+    """Run all trials, or until `stop`; `choosing` is for `TuneConfig`. `clock.fit_s` is the seconds of `Tuner.fit` alone."""
     tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{args.out}/mlflow.db", experiment_name="peer", save_artifact=False)
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=space,
-        tune_config=tune.TuneConfig(num_samples=samples, reuse_actors=args.reuse),
-        run_config=tune.RunConfig(storage_path=str(args.out / "tune"), verbose=0, callbacks=[tracking]),
+        tune_config=tune.TuneConfig(num_samples=samples, reuse_actors=args.reuse, **choosing),
+        run_config=tune.RunConfig(storage_path=str(args.out / "tune"), verbose=0, callbacks=[tracking], stop=stop),
     )
     clock.lap()
     results = tuner.fit()

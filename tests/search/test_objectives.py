@@ -1,0 +1,238 @@
+"""Several objectives: what is better than what, who goes on at a rung, and a real search for a Pareto front."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.algorithms.bayes import Bayes
+from search.driver import Driver
+from search.experiment import Experiment
+from search.front import costs, front
+from search.home import Home
+from search.journal import read
+from search.objectives import Costs, costs_of, fronts, in_order, in_turn, parsed
+from search.result import SearchResult
+from search.schedulers.asha import Asha
+from search.schedulers.base import Setting
+from search.space import Choice, Float, SearchSpace
+from search.summary import front_table, json_summary, markdown_summary, strategy_text
+from tests.bench.replay import play as replay
+from tests.bench.replay import sized
+from tests.conftest import Command
+from tests.search.conftest import OpenDriver, Report, changed, evaluation, play, reopened, report
+from tests.search.test_run import children_of, metrics_of, run_in
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+
+LATENCY = ("val_accuracy", "latency")
+
+
+def cost(latency: float, parameters: int | None = 1000) -> dict[str, Any]:
+    """What a worker measures, as far as it counts here."""
+    return {"inference": {"batch_1": {"median_ms": latency}}, "parameters": parameters}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_front_is_what_none_is_better_than_once_those_before_it_are_gone(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.integers(0, 4, 9).astype(float).tolist()
+    costs: list[Costs] = [tuple(map(float, generator.integers(0, 3, 2))) for _ in values]
+
+    def is_better(one: int, other: int) -> bool:
+        no_worse = values[one] >= values[other] and all(mine <= its for mine, its in zip(costs[one], costs[other], strict=True))
+        return no_worse and ((values[one], costs[one]) != (values[other], costs[other]) or one < other)
+
+    expected, left = [0] * len(values), set(range(len(values)))
+    for number in range(len(values)):
+        foremost = {one for one in left if not any(is_better(other, one) for other in left)}
+        left -= foremost
+        for one in foremost:
+            expected[one] = number
+    assert fronts(values, costs).tolist() == expected
+
+
+def test_trials_stand_by_front_and_in_each_by_value() -> None:
+    values = {"slow": 0.9, "good": 0.8, "worse": 0.7, "quick": 0.5, "bad": 0.4}
+    costs: dict[str, Costs] = {"slow": (9.0,), "good": (3.0,), "worse": (4.0,), "quick": (1.0,), "bad": (2.0,)}
+    assert in_order(values, costs) == (["slow", "good", "quick", "worse", "bad"], 3)
+    assert in_turn(values, costs) == (["slow", "good", "worse", "quick", "bad"], 3)
+    assert in_order(values, {})[0] == in_turn(values, {})[0] == list(values), "without costs, by value"
+    assert in_order(values, costs | {"quick": ()}) == (["slow", "good", "bad", "worse", "quick"], 3), "a cost that is not known is the highest"
+    assert in_order({}, {}) == ([], 0)
+
+
+def test_objectives_are_accuracy_and_then_costs() -> None:
+    assert parsed("val_accuracy, parameters,latency") == ("val_accuracy", "parameters", "latency")
+    measured = cost(0.5, None)
+    assert costs_of(parsed("val_accuracy,parameters,latency"), measured) == (0.0, 0.5)
+    assert costs_of(parsed("val_accuracy"), measured) == ()
+    for text in ("", "latency", "latency,val_accuracy", "val_accuracy,speed", "val_accuracy,latency,latency"):
+        with pytest.raises(ConfigError, match="--objective must be val_accuracy, alone or with latency or parameters after a comma"):
+            parsed(text)
+
+
+def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
+    with pytest.raises(ConfigError, match=r"--min-gain 0.5 with --objective val_accuracy,latency: it is of accuracy alone"):
+        changed(experiment, objectives=LATENCY, min_gain=0.5)
+    space = SearchSpace({"model.name": Choice("deep_cnn", "svm")})
+    with pytest.raises(ConfigError, match="--objective parameters: svm has none"):
+        changed(experiment, space=space, objectives=("val_accuracy", "parameters"))
+    assert changed(experiment, space=space, objectives=LATENCY)
+    described = changed(experiment, objectives=LATENCY).describe()
+    assert Experiment.from_description("played", described, experiment.storage).objectives == LATENCY
+    del described["objectives"]
+    assert Experiment.from_description("played", described, experiment.storage).objectives == ("val_accuracy",), "a journal of an earlier version"
+
+
+def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
+    asha = Asha(Setting(27, SearchSpace({})))
+    for number in range(1, 21):
+        asha.begin(f"t{number}", {})
+        asha.cost(f"t{number}", (1.0 if number == 20 else 2.0,))
+        asha.on_epoch(f"t{number}", 1, 0.1 if number == 20 else 0.9 - number / 100)
+    gone = []
+    while (trial := asha.choose(new=False)) is not None:
+        asha.go_on(trial)
+        gone.append(trial)
+    assert gone[:3] == ["t1", "t2", "t20"]
+    assert len(gone) < 12
+    assert "by forecast and cost" in asha.why("t19").reason
+
+
+def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(experiment: Experiment, open_driver: OpenDriver) -> None:
+    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "model.layers": Choice(5, 10)}, base={"model.name": "deep_cnn", "epochs": 2})
+    driver = open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base), objectives=LATENCY))
+    asked: list[bool] = []
+
+    def train(config: TrialConfig, epoch: int) -> Report:
+        asked.append(driver.wants_cost(config)) if epoch == 1 else None
+        layers = config.model.options["layers"]
+        told = report(epoch, layers / 20 + config.optimizer.lr, "completed" if epoch == 2 else None)
+        return told | ({"cost": cost(float(layers))} if epoch == 1 else {})
+
+    result = play(driver, train).result
+    assert sorted(asked) == [False, False, True, True]
+    assert {trial.trial: costs(trial, ("latency",))["latency"] for trial in result.trials.values()} == {
+        name: float(trial.config["model"]["layers"]) for name, trial in result.trials.items()
+    }
+    kinds = [event.kind for event in read(driver.journal.path) if event.data.get("trial") == "t0001"]
+    assert kinds[:4] == ["suggested", "running", "costed", "epoch"]
+    assert [trial.params["model.layers"] for trial in front(result)] == [10, 5]
+    assert all(trial.params["optimizer.lr"] == 0.01 for trial in front(result))
+    assert SearchResult.of(read(driver.journal.path), driver.experiment.folder).trials == result.trials
+
+
+@pytest.mark.parametrize("algorithm", ["grid", "bayes"])
+@pytest.mark.parametrize("events", [12, 25, 60])
+def test_a_search_for_a_front_goes_on_as_if_it_had_not_been_cut_off(
+    experiment: Experiment, open_driver: OpenDriver, tmp_path: Path, algorithm: str, events: int
+) -> None:
+    space = SearchSpace(
+        {"optimizer.lr": Choice(0.001, 0.01, 0.1), "model.layers": Choice(5, 10, 15)},
+        base={"model.name": "deep_cnn", "epochs": 9, "optimizer.schedule": "cosine"},
+    )
+    wanted = changed(experiment, space=space, base=TrialConfig().override(space.base), objectives=LATENCY, scheduler="asha", algorithm=algorithm, trials=9)
+
+    def train(config: TrialConfig, epoch: int) -> Report:
+        layers = config.model.options["layers"]
+        value = 0.4 + layers / 50 + min(config.optimizer.lr, 0.02) * 5 + epoch / 100
+        return report(epoch, value, "completed" if epoch == 9 else None) | {"cost": cost(float(layers))}
+
+    undisturbed = play(open_driver(replace(wanted, storage=tmp_path / "undisturbed")), train).result
+    cut = play(open_driver(wanted), train, events=events)
+    again = play(reopened(cut), train)
+    again.journal.close()
+    assert {name: (trial.params, trial.outcome, trial.costed) for name, trial in again.result.trials.items()} == {
+        name: (trial.params, trial.outcome, trial.costed) for name, trial in undisturbed.trials.items()
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
+    """Wide networks are more accurate and slower; whatever their width, a rate near 0.01 is best, and that is learned of narrow ones too."""
+    space = SearchSpace({"model.width": Choice(4, 8, 16, 32, 64), "optimizer.lr": Float(1e-4, 1, log=True)})
+    bayes, proposed = Bayes(space, seed), []
+    for number in range(60):
+        params = bayes.ask(f"t{number}")
+        assert params is not None
+        width, off = params["model.width"], abs(np.log10(params["optimizer.lr"]) + 2)
+        bayes.cost(f"t{number}", (float(width),))
+        bayes.report(f"t{number}", 1, 0.5 + 0.05 * np.log2(width) - 0.1 * off)
+        bayes.tell(f"t{number}", "completed", 0.5 + 0.05 * np.log2(width) - 0.1 * off)
+        proposed.append((width, off))
+    assert np.mean([off for _, off in proposed[40:]]) < 0.75 * np.mean([off for _, off in proposed[:10]])
+    assert len({width for width, off in proposed[20:] if off < 0.3}) >= 4, "good ones of nearly all widths"
+
+
+def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
+    """On known curves, seeds that nothing was designed on."""
+    found = {names: [replay(sized(seed), seed, 4, objectives=names).regret for seed in (50, 51, 52, 53)] for names in (LATENCY, ("val_accuracy",))}
+    assert np.mean(found[LATENCY]) < 0.8 * np.mean(found["val_accuracy",])
+
+
+@pytest.fixture
+def measured(experiment: Experiment, open_driver: OpenDriver) -> tuple[Driver, SearchResult]:
+    """A search for accuracy, latency and parameters: of three networks the largest is the best, and the middle one no better than the small."""
+    space = SearchSpace({"model.layers": Choice(5, 10, 15)}, base={"model.name": "deep_cnn", "epochs": 1})
+    objectives = (*LATENCY, "parameters")
+    driver = open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base), objectives=objectives))
+
+    def train(config: TrialConfig, epoch: int) -> Report:
+        layers = config.model.options["layers"]
+        return report(1, {5: 0.8, 10: 0.8, 15: 0.9}[layers], "completed") | {"cost": cost(layers / 10, layers * 1000)}
+
+    return driver, play(driver, train).result
+
+
+def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> None:
+    driver, result = measured
+    assert [(trial.accuracy, costs(trial)["latency"]) for trial in front(result)] == [(0.9, 1.5), (0.8, 0.5)]
+    names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
+    assert front_table(result) == [
+        ["trial", "network", "val accuracy", "ms/image", "weights"],
+        [names[15], "deep_cnn, layers 15", "0.9000", "1.5", "0.015 M"],
+        [names[5], "deep_cnn, layers 5", "0.8000", "0.5", "0.005 M"],
+    ]
+    summary = json_summary(result, tracking={}, home=Home(Path("s")))
+    quick = {"trial_id": names[5], "params": {"model.layers": 5}, "val_accuracy": 0.8, "latency": 0.5, "parameters": 5000.0, "outcome": "completed"}
+    assert summary["front"][1] == {**quick, "checkpoint": f"s/trials/{names[5]}/epoch-0001"}
+    assert "| deep_cnn, layers 5 | 0.8000 | 0.5 | 0.005 M |" in markdown_summary(result)
+    assert strategy_text(result.started["experiment"]) == "grid + fifo, for low latency and parameters too"
+    driver.journal.append("evaluated", trial=names[15], epoch=1, **evaluation())
+    assert costs(result.trials[names[15]])["latency"] == 1.5, "measured with nothing beside it"
+    assert costs(result.trials[names[15]])["parameters"] == 1234567
+
+
+def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: OpenDriver) -> None:
+    result = play(open_driver(experiment)).result
+    assert front(result) == []
+    assert front_table(result) == []
+    assert "Pareto" not in markdown_summary(result)
+    assert json_summary(result, tracking={}, home=Home(Path("s")))["front"] == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: Command) -> None:
+    words = ["--space", "table3", "--trials", 10, "--max-epochs", 3, "--seed", 1, "--set", "data.train_limit=400", "--name", "small"]
+    done, summary = run_in(tmp_path, *words, "--objective", "val_accuracy,latency,parameters", "--concurrency", 1)
+    assert done.returncode == 0, done.stderr
+    assert "the Pareto front" in done.stderr
+    accuracies, latencies = ([one[name] for one in summary["front"]] for name in ("val_accuracy", "latency"))
+    assert summary["front"][0]["trial_id"] == summary["best"]["trial_id"]
+    assert accuracies == sorted(accuracies, reverse=True)
+    result = SearchResult.read((tmp_path / summary["journal"]).parent)
+    assert len(summary["front"]) > 1
+    assert all(trial.costed["parameters"] for trial in result.trials.values() if trial.epochs)
+    quickest = min((trial for trial in result.ranking if trial.evaluation), key=lambda trial: costs(trial)["latency"])
+    assert min(latencies) == costs(quickest)["latency"]
+    assert {run.data.tags["search.trial"] for run in children_of(summary, tmp_path)} == metrics_of(summary, tmp_path).keys()
+    page = (tmp_path / "searches" / "small" / "report.html").read_text()
+    assert "The Pareto front" in page
+    assert "Validation accuracy against the number of weights" in page
+    refused = command("search.refine", "small")
+    assert refused.returncode == 5
+    assert "'small' looks for val_accuracy, latency, parameters: a refinement would be of accuracy alone." in refused.stderr
