@@ -173,8 +173,9 @@ class Driver:
             self.journal.append("suggested", trial=trial, params=params, config={})
             self._end(trial, "failed", str(error), kind="error")
             return self._propose()
-        self.journal.append("suggested", trial=trial, stem=stem(config), params=params, config=config.to_dict())
-        self._begin(trial)
+        training = stem(config)
+        self.journal.append("suggested", trial=trial, stem=training, params=params, config=config.to_dict())
+        self._begin(trial, training)
         return trial
 
     @property
@@ -298,7 +299,7 @@ class Driver:
         match event.kind:
             case "suggested":
                 self.algorithm.replay(trial, event.data["params"])
-                self._begin(trial)
+                self._begin(trial, event.data.get("stem", trial))
             case "costed":
                 self._hear_cost(trial, event.data["cost"])
             case "epoch":
@@ -319,9 +320,9 @@ class Driver:
         if event.data["wanted"] == self.experiment.min_gain and len(self.trials) + event.data["ahead"] >= self.experiment.planned_trials:
             self.enough = event.data["reason"]
 
-    def _begin(self, trial: str) -> None:
+    def _begin(self, trial: str, training: str) -> None:
         if self._is_scheduled(trial):
-            self.scheduler.begin(trial, self.trials[trial].params)
+            self.scheduler.begin(trial, self.trials[trial].params, training)
 
     def _weigh(self, trial: str, measured: dict[str, Any] | None) -> None:
         """Before its first epoch: what it costs to use, as it was measured first for its like."""

@@ -8,7 +8,8 @@ best third at each rung). A fixed share is too few where curves separate late, a
     Depth       Where did those that lead at later rungs stand, by that forecast, at this one? If on average they were among the first
                 `mu`, the chance that the best stands at place `d` is about exp(-d / mu) / mu, and the first `mu` go on. The worst `mu` over
                 all later rungs counts, so that late crossings are seen; those that came far early, when few had come, are who shows them.
-    Floors      At least `LEAST` go on from a rung, and nearly half where the next rung is cheap.
+    Floors      At least `LEAST` go on from a rung, and while more epochs went into first ones than into the next leg, nearly half.
+    Trainings   Trials that differ in their number of epochs alone are one training: they stand at one place, and count once.
     Order       As many epochs go into each rung's trials as into any other's, and twice as many as into all of them into new ones, while there
                 are any: early answers, little waste.
 
@@ -32,8 +33,8 @@ LEADERS = 3
 LEAST = 3
 CUT_OFF = 5
 """How soon a mean place counts as one of a distribution that is cut off; 3 is exact near the middle, where it is noisy."""
-CHEAP_SHARE, CHEAP = 0.45, 0.1
-"""What goes on at least from a rung whose next is within this part of the longest trial."""
+BALANCED_SHARE = 0.45
+"""What part of a rung goes on at least, as long as no more epochs are spent from there to the next than on the first of all trainings."""
 NEW_SHARE, NEW_AHEAD = 2.0, 4
 """New trials get so many times the epochs of all that go on, and a few are always ahead."""
 KEPT = 0.6
@@ -48,33 +49,44 @@ class Asha(Scheduler):
         self.rungs = rungs_for(setting.horizon, setting.grace or 1)
         self.legs = [after - before for before, after in pairwise([0, *self.rungs, self.horizon])]
         self.waiting: list[dict[str, None]] = [{} for _ in self.rungs]
+        """The trials; all else here is of trainings."""
         self.forecaster = Forecaster(setting.space, len(self.rungs))
-        self.begun = 0
+        self.training: dict[str, str] = {}
+        """Of each trial."""
+        self.hopeful: dict[str, set[str]] = {}
+        """Of each training those of its trials that have not come to nothing."""
+        self.come: dict[str, int] = {}
+        """How far each trial came,"""
+        self.furthest: dict[str, int] = {}
+        """and each training."""
         self.costs: dict[str, Costs] = {}
-        self.gone = [0 for _ in self.rungs]
-        """How many have gone on from each rung."""
+        self.gone: list[set[str]] = [set() for _ in self.rungs]
+        """Those that have gone on from each rung."""
         self._places: list[dict[str, int]] = []
-        """At each rung, where each trial stands by its forecast, from 1; empty when that must be found anew, with what follows from it."""
+        """At each rung, where each stands by its forecast, from 1; empty when that must be found anew, with what follows from it."""
         self._fronts: list[int] = []
         """How many of them none is better than."""
         self._means: list[float] = []
         self._depths: list[float] = []
 
-    def begin(self, trial: str, params: Params) -> None:
+    def begin(self, trial: str, params: Params, training: str) -> None:
         """One more."""
-        self.begun += 1
-        self.forecaster.begin(trial, params)
+        self.training[trial] = training
+        if training not in self.hopeful:
+            self.forecaster.begin(training, params)
+        self.hopeful.setdefault(training, set()).add(trial)
 
     def cost(self, trial: str, costs: Costs) -> None:
         """It is compared with others by that too."""
-        self.costs[trial] = costs
+        self.costs[self.training[trial]] = costs
 
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Wait at a rung."""
+        self._come(trial, epoch)
         if epoch not in self.rungs:
             return False
         level = self.rungs.index(epoch)
-        self.forecaster.hear(trial, level, value)
+        self.forecaster.hear(self.training[trial], level, value)
         self.waiting[level][trial] = None
         self._places = []
         return True
@@ -83,21 +95,25 @@ class Asha(Scheduler):
         """It waits no more."""
         if (level := self._level(trial)) is not None:
             del self.waiting[level][trial]
-            self.gone[level] += 1
+            self.gone[level].add(self.training[trial])
 
     def end(self, trial: str, outcome: str, value: float) -> None:
         """It will not go on. One that was stopped keeps its place; one that came to nothing stands in nobody's way."""
         for waiting in self.waiting:
             waiting.pop(trial, None)
+        training = self.training[trial]
         if outcome == "completed":
-            self.forecaster.hear(trial, len(self.rungs), value)
+            if self.come[trial] == self.furthest[training]:
+                self.forecaster.hear(training, len(self.rungs), value)
         elif outcome != "stopped":
-            self.forecaster.forget(trial)
+            self.hopeful[training].discard(trial)
+            if not self.hopeful[training]:
+                self.forecaster.forget(training)
         self._places = []
 
     def choose(self, *, new: bool) -> str | None:
         """Of the rung, or the new trials, on which the fewest epochs were spent."""
-        spent = [leg * count for leg, count in zip(self.legs, [self.begun, *self.gone], strict=True)]
+        spent = [leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True)]
         if new and spent[0] <= NEW_SHARE * sum(spent[1:]) + NEW_AHEAD * self.legs[0]:
             return NEW
         first = {level: trial for level in range(len(self.rungs)) if (trial := self._first(level)) is not None}
@@ -108,13 +124,13 @@ class Asha(Scheduler):
     @property
     def ready(self) -> int:
         """Those that stand where the best of all may."""
-        return sum(self._placed[level][trial] <= self._depths[level] for level, waiting in enumerate(self.waiting) for trial in waiting)
+        return sum(self._place(level, trial) <= self._depths[level] for level, waiting in enumerate(self.waiting) for trial in waiting)
 
     def why(self, trial: str) -> Stop:
         """Where it stands among those that came to its rung."""
         if (level := self._level(trial)) is None:
             return Stop("the rung that it waited at is none any more")
-        place, count, depth = self._placed[level][trial], len(self._placed[level]), self._depths[level]
+        place, count, depth = self._place(level, trial), len(self._placed[level]), self._depths[level]
         told = f"place {place} of {count} at epoch {self.rungs[level]} by forecast" + (" and cost" if self.costs else "")
         if place <= depth:
             return Stop(f"{told}; others train first", rung=self.rungs[level], rivals=count)
@@ -126,20 +142,31 @@ class Asha(Scheduler):
         reason = f"{told}; the chance that it would be {'one of the best' if self.costs else 'the best'} is at most about {100 * risk:.2g} %"
         return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
 
+    def _come(self, trial: str, epoch: int) -> None:
+        """It has come so far, and its training is not at its end where that was a shorter trial's."""
+        training, self.come[trial] = self.training[trial], epoch
+        if epoch > self.furthest.get(training, 0):
+            self.furthest[training] = epoch
+            if self.forecaster.values[-1].pop(training, None) is not None:
+                self._places = []
+
     def _level(self, trial: str) -> int | None:
         return next((level for level, waiting in enumerate(self.waiting) if trial in waiting), None)
 
     def _first(self, level: int) -> str | None:
         """The best that waits at a rung, if it stands where the best of all may."""
-        places = self._placed[level] if self.waiting[level] else {}
-        best = min(self.waiting[level], key=places.__getitem__, default=None)
-        return best if best is not None and places[best] <= self._depths[level] else None
+        best = min(self.waiting[level], key=lambda trial: self._place(level, trial), default=None)
+        return best if best is not None and self._place(level, best) <= self._depths[level] else None
+
+    def _place(self, level: int, trial: str) -> int:
+        """Where it stands at this rung."""
+        return self._placed[level][self.training[trial]]
 
     @property
     def _placed(self) -> list[dict[str, int]]:
         if not self._places:
             ordered = [in_turn(forecasts, self.costs) for forecasts in self.forecaster.forecasts()]
-            self._places = [{trial: place for place, trial in enumerate(trials, 1)} for trials, _ in ordered]
+            self._places = [{training: place for place, training in enumerate(trainings, 1)} for trainings, _ in ordered]
             self._fronts = [front for _, front in ordered]
             self._means = [self._mean_place(level) for level in range(len(self.rungs))]
             self._depths = [self._depth(level) for level in range(len(self.rungs))]
@@ -147,16 +174,16 @@ class Asha(Scheduler):
 
     def _depth(self, level: int) -> float:
         """How many places go on from a rung."""
-        cheap = [*self.rungs, self.horizon][level + 1] <= CHEAP * self.horizon
-        return max(LEAST, self._fronts[level], self._means[level], CHEAP_SHARE * len(self._places[level]) if cheap else 0)
+        affordable = len(self.hopeful) * self.legs[0] / self.legs[level + 1]
+        return max(LEAST, self._fronts[level], self._means[level], min(BALANCED_SHARE * len(self._places[level]), affordable))
 
     def _mean_place(self, level: int) -> float:
         """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst over all later rungs."""
         places, mean = self._places[level], 1.0
         for number, later in enumerate(self.forecaster.values[level + 1 :]):
-            ordered, front = in_turn({trial: value for trial, value in later.items() if trial in places}, self.costs)
+            ordered, front = in_turn({training: value for training, value in later.items() if training in places}, self.costs)
             if ordered:
-                stood = mean_place([places[trial] for trial in ordered], max(LEADERS, front), is_next=number == 0)
+                stood = mean_place([places[training] for training in ordered], max(LEADERS, front), is_next=number == 0)
                 mean = max(mean, min(stood, len(places)))
         return mean
 

@@ -46,8 +46,8 @@ class Stop:
 class Scheduler(ABC):
     """Decides who trains. All of these are told once each: that a trial begins, its epochs, that it goes on from a rung, that it has ended."""
 
-    def begin(self, trial: str, params: Params) -> None:  # noqa: B027 - listening is optional
-        """Hear that a trial with these params begins."""
+    def begin(self, trial: str, params: Params, training: str) -> None:  # noqa: B027 - listening is optional
+        """Hear that a trial with these params begins. Trials of one `training` differ in their number of epochs alone: it is trained once for all."""
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027
         """Hear, before a trial's first epoch, what its network costs, where the search has objectives beside accuracy."""

@@ -1,4 +1,4 @@
-"""What trials will come to, as far as those that went further tell.
+"""What trainings will come to, as far as those that went further tell.
 
 At a rung, a trial's forecast is its value there plus a gain. The gains of trials that have gone on are known, or forecast themselves from
 where they are now; those of the others are a line through them (over the last step's gain, or at the first rung over the value), corrected

@@ -90,7 +90,7 @@ def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
 def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
     asha = Asha(Setting(27, SearchSpace({})))
     for number in range(1, 21):
-        asha.begin(f"t{number}", {})
+        asha.begin(f"t{number}", {}, f"t{number}")
         asha.cost(f"t{number}", (1.0 if number == 20 else 2.0,))
         asha.on_epoch(f"t{number}", 1, 0.1 if number == 20 else 0.9 - number / 100)
     gone = []

@@ -12,7 +12,7 @@ SPACE = SearchSpace({"optimizer.lr": Float(0.001, 1.0, log=True)})
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_a_single_trial_is_trained_to_its_end(name: str) -> None:
     scheduler = SCHEDULERS[name](Setting(27))
-    scheduler.begin("t1", {})
+    scheduler.begin("t1", {}, "t1")
     for epoch in range(1, 28):
         if scheduler.on_epoch("t1", epoch, 0.1):
             assert scheduler.choose(new=False) == "t1"
@@ -49,7 +49,7 @@ def test_each_rung_is_twice_the_one_before_and_the_last_is_well_below_the_end(ho
 def at_first_rung(asha: Asha, values: list[float]) -> None:
     """These trials have come to the first rung and wait there."""
     for number, value in enumerate(values, 1):
-        asha.begin(f"t{number}", {"optimizer.lr": 0.01})
+        asha.begin(f"t{number}", {"optimizer.lr": 0.01}, f"t{number}")
         assert asha.on_epoch(f"t{number}", asha.rungs[0], value)
 
 
@@ -68,7 +68,7 @@ def test_new_trials_are_mixed_with_those_that_go_on() -> None:
         choice = asha.choose(new=True)
         chosen.append(choice == NEW)
         if choice == NEW:
-            asha.begin(f"t{number}", {"optimizer.lr": 0.01})
+            asha.begin(f"t{number}", {"optimizer.lr": 0.01}, f"t{number}")
             asha.on_epoch(f"t{number}", 1, number / 100)
         elif choice is not None:
             asha.go_on(choice)
@@ -82,7 +82,7 @@ def played(curves: dict[str, list[float]]) -> tuple[Asha, dict[str, int]]:
     while (choice := asha.choose(new=bool(left))) is not None:
         if choice == NEW:
             choice = left.pop(0)
-            asha.begin(choice, {"optimizer.lr": 0.01})
+            asha.begin(choice, {"optimizer.lr": 0.01}, choice)
         else:
             asha.go_on(choice)
         for epoch in range(reached[choice] + 1, horizon + 1):
@@ -122,7 +122,7 @@ def test_neighbours_tell_what_is_to_come() -> None:
     for number in range(20):
         slow = number % 2 == 0
         rate = (0.002 if slow else 0.5) * (1 + number / 100)
-        asha.begin(f"t{number}", {"optimizer.lr": rate})
+        asha.begin(f"t{number}", {"optimizer.lr": rate}, f"t{number}")
         asha.on_epoch(f"t{number}", 1, (0.4 if slow else 0.5) + number / 1000)
         if number < 12:
             asha.go_on(f"t{number}")
@@ -162,7 +162,7 @@ def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> N
     asha = Asha(Setting(30, space))
     for number in range(12):
         params = {"optimizer.name": "sgd", "optimizer.momentum": 0.6} if number % 2 else {"optimizer.name": "adam"}
-        asha.begin(f"t{number}", {**params, "epochs": 3 if number % 3 else 7})
+        asha.begin(f"t{number}", {**params, "epochs": 3 if number % 3 else 7}, f"t{number}")
         assert asha.on_epoch(f"t{number}", 1, number / 20)
         if number % 4 == 0:
             asha.go_on(f"t{number}")
@@ -173,11 +173,11 @@ def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> N
 def test_a_rung_that_is_gone_is_no_trouble() -> None:
     """Of a search whose trials have become shorter since: it tells of who waited, and went on, where there is no rung now."""
     asha = Asha(Setting(9, SPACE))
-    asha.begin("t1", {"optimizer.lr": 0.01})
+    asha.begin("t1", {"optimizer.lr": 0.01}, "t1")
     assert not asha.on_epoch("t1", 16, 0.5)
     assert "is none any more" in asha.why("t1").reason
     asha.go_on("t1")
-    assert asha.gone == [0, 0, 0]
+    assert asha.gone == [set(), set(), set()]
 
 
 def test_who_has_diverged_stands_in_nobodys_way() -> None:
@@ -187,3 +187,42 @@ def test_who_has_diverged_stands_in_nobodys_way() -> None:
         asha.end(trial, "diverged", 0.9)
     assert asha.choose(new=False) == "t1"
     assert asha.why("t1").rivals == 2
+
+
+def test_trials_that_differ_in_their_epochs_alone_count_once() -> None:
+    """Three lengths of each of 20 trainings: as many trainings go on from a rung as if there were one of each."""
+    asha, alone = Asha(Setting(27, SPACE)), Asha(Setting(27, SPACE))
+    for number in range(20):
+        alone.begin(f"t{number}", {"optimizer.lr": 0.01}, f"t{number}")
+        alone.on_epoch(f"t{number}", 1, number / 20)
+        for length in (9, 18, 27):
+            asha.begin(f"t{number} {length}", {"optimizer.lr": 0.01, "epochs": length}, f"t{number}")
+            asha.on_epoch(f"t{number} {length}", 1, number / 20)
+    gone: list[list[str]] = []
+    for scheduler in (alone, asha):
+        gone.append([])
+        while (trial := scheduler.choose(new=False)) is not None:
+            scheduler.go_on(trial)
+            gone[-1].append(trial)
+    assert len(gone[1]) == 3 * len(gone[0])
+    assert [trial.split()[0] for trial in gone[1][::3]] == gone[0]
+    assert asha.why("t0 9").rivals == 20
+
+
+def test_the_end_of_a_shorter_trial_is_not_that_of_its_training() -> None:
+    asha = Asha(Setting(30, SPACE))
+    for length in (3, 30):
+        asha.begin(f"t1 {length}", {"optimizer.lr": 0.01}, "t1")
+    for epoch in (1, 2, 3):
+        asha.on_epoch("t1 3", epoch, epoch / 10)
+    asha.end("t1 3", "completed", 0.3)
+    assert asha.forecaster.values[-1] == {"t1": 0.3}
+    for epoch in range(1, 5):
+        asha.on_epoch("t1 30", epoch, epoch / 10)
+    assert asha.forecaster.values[-1] == {}
+    asha.begin("t1 2", {"optimizer.lr": 0.01}, "t1")
+    asha.on_epoch("t1 2", 2, 0.2)
+    asha.end("t1 2", "completed", 0.2)
+    assert asha.forecaster.values[-1] == {}, "it is known to come further"
+    asha.end("t1 2", "failed", 0.2)
+    assert "t1" in asha.forecaster.values[0], "others of it may go on"
