@@ -40,6 +40,7 @@ bench: setup
 bench-search: setup
 	$(BIN)/python -m tests.bench.replay $(if $(CURVES),--curves $(CURVES))
 	$(BIN)/python -m tests.bench.tabular
+	$(BIN)/python -m tests.bench.reached
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info

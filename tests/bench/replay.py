@@ -274,8 +274,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\n{sized(0).name}, 100 epochs, {args.orders} orders, {args.workers} workers: behind the Pareto front\n")
     print("| rule | regret, points | epochs | best kept | time |\n|---|---|---|---|---|")
     for title, objectives in (("ours, --objective val_accuracy,latency", (ACCURACY, "latency")), ("ours, accuracy alone", (ACCURACY,))):
-        print(row_of(title, [play(sized(seed), seed, args.workers, objectives=objectives) for seed in range(args.orders)]), flush=True)
-    print(row_of("grace 1, reduction 4", [halve(sized(seed), seed, args.workers, grace=1, reduction=4) for seed in range(args.orders)]))
+        print(row_of(title, [play(sized(seed), seed, args.workers, objectives=objectives) for seed in range(100, 100 + args.orders)]), flush=True)
+    print(row_of("grace 1, reduction 4", [halve(sized(seed), seed, args.workers, grace=1, reduction=4) for seed in range(100, 100 + args.orders)]))
 
 
 if __name__ == "__main__":
