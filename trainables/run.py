@@ -7,7 +7,7 @@ A trial that was cut off goes on from its newest checkpoint that verifies. What 
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,31 +128,38 @@ def run_trial(
     unheard = [epoch for epoch in keeper.history if epoch > known or epoch == config.epochs]
     if keeper.found or beginnings:
         yield Report(training.epoch, restored=keeper.damaged, begun=keeper.news(training.epoch, known), more=bool(unheard))
-    cost = _cost(config, dataset, folder / checkpoint.name(training.epoch), device) if with_cost and unheard and world.rank == 0 else None
+    reports = _reports(training, keeper, unheard, _epochs(training, together, folder.name))
+    yield from _with_cost(reports, training, dataset, folder, device) if with_cost and world.rank == 0 else reports
+
+
+def _reports(training: "Trained", keeper: "Keeper", unheard: list[int], epochs: Iterator[EpochMetrics]) -> Iterator[Report]:
+    """Those of the epochs that are known, and of those that are trained now and saved."""
     for epoch in unheard:
-        known_epoch = EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, []))
-        yield _told(known_epoch, training, more=epoch != unheard[-1], cost=cost if epoch == unheard[0] else None)
-    for trained in _epochs(training, together, folder.name):
+        yield _told(EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])), training, more=epoch != unheard[-1])
+    for trained in epochs:
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
             return
         yield from keeper.keep(training, trained)
-        is_first = with_cost and not unheard and world.rank == 0
-        unheard = unheard or [trained.epoch]
-        yield _told(trained, training, cost=_cost(config, dataset, folder / checkpoint.name(trained.epoch), device) if is_first else None)
+        yield _told(trained, training)
 
 
-def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False, cost: dict[str, Any] | None = None) -> Report:
+def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> Report:
     """An epoch's report; the last one ends the trial."""
     outcome = "completed" if trained.epoch == training.config.epochs else None
-    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds, more=more, cost=cost)
+    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds, more=more)
 
 
-def _cost(config: TrialConfig, dataset: Dataset, path: Path, device: str) -> dict[str, Any]:
-    """What the classifier of a checkpoint costs to use."""
+def _with_cost(reports: Iterator[Report], training: "Trained", dataset: Dataset, folder: Path, device: str) -> Iterator[Report]:
+    """The first epoch's report with what the classifier costs to use, as it is saved now."""
     from trainables.cost import cost  # scikit-learn and torchmetrics take a second, which most trials need not wait
 
-    return cost(config, dataset, path, device=device)
+    for report in reports:
+        if report.metrics:
+            yield replace(report, cost=cost(training.config, dataset, folder / checkpoint.name(training.epoch), device=device))
+            break
+        yield report
+    yield from reports
 
 
 def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Trained":

@@ -230,3 +230,18 @@ def test_only_the_first_process_saves(make_config, make_dataset, tmp_path):
 def test_an_epoch_is_better_by_its_accuracy_and_then_by_a_lower_loss(better, worse):
     first, second = (rank({"val/accuracy": accuracy, "val/loss": loss}) for accuracy, loss in (better, worse))
     assert first > second
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_what_a_network_costs_comes_with_the_first_epoch_that_is_told(make_config, make_dataset, tmp_path, epochs):
+    config, dataset = make_config(epochs=3), make_dataset().sealed
+    reports = run_trial(config, dataset, tmp_path, with_cost=True)
+    told = [next(reports) for _ in range(epochs)]
+    assert told[0].cost["parameters"] > 0
+    assert told[0].cost["inference"]["batch_1"]["median_ms"] > 0
+    assert all(report.cost is None for report in told[1:])
+    restored, *again = run_trial(config, dataset, tmp_path, attempt=2, with_cost=True)
+    assert restored.cost is None
+    assert [report.cost is not None for report in again] == [True, False, False], "whoever asks has not heard of it"
+    assert again[0].cost["parameters"] == told[0].cost["parameters"]
+    assert all(report.cost is None for report in run_trial(config, dataset, tmp_path / "unasked"))
