@@ -8,6 +8,7 @@ them would have.
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any
 
 from search.algorithms.base import Algorithm
@@ -335,8 +336,9 @@ class Driver:
             self._hear_cost(trial, cost)
 
     def _hear_cost(self, trial: str, cost: dict[str, Any]) -> None:
-        config = TrialConfig.from_dict(self.trials[trial].config)
-        self.costs.setdefault(cost_key(config, config.precision), cost)
+        with suppress(ConfigError):  # a replay may tell of a model that is no longer registered
+            config = TrialConfig.from_dict(self.trials[trial].config)
+            self.costs.setdefault(cost_key(config, config.precision), cost)
         costs = costs_of(self.experiment.objectives, cost)
         self.algorithm.cost(trial, costs)
         if self._is_scheduled(trial):

@@ -205,7 +205,8 @@ class Experiment:
     def describe(self) -> dict[str, Any]:
         """Plain values, for the journal."""
         plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")}
-        plain["objectives"] = list(self.objectives)
+        if plain.pop("objectives") != (ACCURACY,):
+            plain["objectives"] = list(self.objectives)
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
         plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)

@@ -97,7 +97,7 @@ class TrialResult:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What it costs to use, as `trainables.cost` measures it: with nothing beside it, else as it was when it trained; empty if it was not."""
+        """What it costs to use, as `trainables.cost` measures it: with nothing beside it, else with its first epoch; empty where it was not measured."""
         return dict(self.evaluation.get("cost") or self.costed)
 
     @property

@@ -189,7 +189,7 @@ class Asha(Scheduler):
 
 
 def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
-    """Where the leaders of a later rung stood: 1 if in order. `came` are the places of all that came there, the leaders first.
+    """Where so many leaders of a later rung stood: 1 if in order. `came` are the places of all that came there, the leaders first.
 
     If at the next rung the leaders are from anywhere among those that went there, they may be from anywhere behind them too: of an exponential
     distribution that is cut off, the mean tells less and less the nearer it is to the middle, and there nothing.
