@@ -339,7 +339,7 @@ class Driver:
         with suppress(ConfigError):  # a replay may tell of a model that is no longer registered
             config = TrialConfig.from_dict(self.trials[trial].config)
             self.costs.setdefault(cost_key(config, config.precision), cost)
-        costs = costs_of(self.experiment.objectives, cost)
+        costs = costs_of(self.experiment.objectives[1:], cost)
         self.algorithm.cost(trial, costs)
         if self._is_scheduled(trial):
             self.scheduler.cost(trial, costs)

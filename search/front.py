@@ -6,7 +6,7 @@ from search.result import SearchResult, TrialResult
 
 def costs(trial: TrialResult, names: tuple[str, ...] = tuple(COSTS)) -> dict[str, float]:
     """What a trial's classifier costs to use, by name; empty where that is not known."""
-    return dict(zip(names, costs_of(("", *names), trial.cost), strict=True)) if trial.cost else {}
+    return dict(zip(names, costs_of(names, trial.cost), strict=True)) if trial.cost else {}
 
 
 def costs_wanted(result: SearchResult) -> tuple[str, ...]:

@@ -39,10 +39,10 @@ def check(names: Sequence[str]) -> None:
         raise ConfigError(f"--objective must be {ACCURACY}, alone or with {' or '.join(COSTS)} after a comma (got '{','.join(names)[:80]}').")
 
 
-def costs_of(objectives: Sequence[str], cost: Mapping[str, Any]) -> Costs:
-    """Of what a classifier costs, what these objectives want low; what it does not have costs nothing."""
+def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
+    """Those of what a classifier costs, of `COSTS`; what it does not have costs nothing."""
     found: list[float] = []
-    for name in objectives[1:]:
+    for name in names:
         value: Any = cost
         for key in COSTS[name]:
             value = value[key]

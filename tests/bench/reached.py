@@ -45,7 +45,9 @@ def ours(target: float, most: int, seed: int, *words: str) -> Found:
     with scratch() as folder:
         given = [*SPACE, *SPLIT, "--trials", "243", "--budget", f"{most}epochs", "--seed", str(seed), "--name", "s", "--device", "cpu", "--sealed", *words]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **QUIET}
-        command = subprocess.Popen([sys.executable, "-m", "search.run", *given], cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+        command = subprocess.Popen(
+            [sys.executable, "-m", "search.run", *given], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         journal = folder / "searches" / "s" / FILE_NAME
         found: Found = (0, None, 0.0)
         while command.poll() is None and found[1] is None:
