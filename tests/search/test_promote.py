@@ -208,6 +208,18 @@ def test_to_promote_again_adds_a_version_and_moves_the_alias(searched: Search, c
 
 
 @pytest.mark.slow
+def test_another_trial_than_the_answer_is_promoted_on_demand(searched: Search, capsys: Any) -> None:
+    result = searched(test=True)
+    assert result.best is not None
+    other = next(name for name in result.trials if name != result.best.trial)
+    version = promoted("--trial", other)
+    assert version.tags["search.trial"] == other
+    assert "the test part was not opened for it" in version.description, "what was tested is the best one"
+    assert promote.main(["small", "--trial", "t9"]) == 2
+    assert "--trial 't9': 'small' has no such trial with a result." in capsys.readouterr().err
+    assert promoted().tags["search.trial"] == result.best.trial
+
+
 def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(searched: Search, tmp_path: Path) -> None:
     """And not the search's best trial, nor its test."""
     result = searched("tree", test=True)

@@ -35,6 +35,13 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
     assert table(result).row_count == 9
 
 
+def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(open_driver: OpenDriver, experiment: Experiment) -> None:
+    result = play(open_driver(changed(experiment, scheduler="asha"))).result
+    stopped = [trial for trial in result.trials.values() if trial.outcome == "stopped"]
+    assert stopped
+    assert all(why(trial) == trial.reason and "go on" in trial.reason for trial in stopped)
+
+
 def test_an_interrupted_search_can_be_gone_on_with(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
