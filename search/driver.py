@@ -106,15 +106,18 @@ class Driver:
                 self._end(trial.trial, "stopped", trial.stop["reason"])
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
-            elif trial.outcome != "held" and (trial.trial not in self.at_rung or trial.begun or self._goes_on(trial.trial)):
-                self.left.append(trial.trial)
+            elif trial.outcome != "held":
+                if trial.trial in self.at_rung and trial.was_hearing:  # what is known is heard to its end
+                    self._promote(trial.trial)
+                if trial.trial not in self.at_rung or self._goes_on(trial.trial):
+                    self.left.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
         """A trial to train, one that was cut off before a new one; None when there is none now (see `over`).
 
         Params that make no valid config are a failed trial, and the next is asked for.
         """
-        if self._closed() or len(self.active) >= self.at_once:
+        if self._closed() or self._spent(len(self.active)) is not None or len(self.active) >= self.at_once:
             return None
         for trial in self.left:
             if not self._must_wait(trial):
@@ -161,23 +164,23 @@ class Driver:
 
     def _propose(self) -> str:
         """A new trial, which is in the journal; none when there is none now."""
-        if not self._has_more or self._has_enough():
-            return ""
-        trial = f"t{len(self.trials) + 1:04d}"
-        params = self.algorithm.ask(trial)
-        if params is None:
-            self.exhausted = True
-            return ""
-        try:
-            config = self.experiment.config(params)
-        except ConfigError as error:
-            self.journal.append("suggested", trial=trial, params=params, config={})
-            self._end(trial, "failed", str(error), kind="error")
-            return self._propose()
-        training = stem(config)
-        self.journal.append("suggested", trial=trial, stem=training, params=params, config=config.to_dict())
-        self._begin(trial, training)
-        return trial
+        while self._has_more and not self._has_enough():
+            trial = f"t{len(self.trials) + 1:04d}"
+            params = self.algorithm.ask(trial)
+            if params is None:
+                self.exhausted = True
+                break
+            try:
+                config = self.experiment.config(params)
+            except ConfigError as error:
+                self.journal.append("suggested", trial=trial, params=params, config={})
+                self._end(trial, "failed", str(error), kind="error")
+                continue
+            training = stem(config)
+            self.journal.append("suggested", trial=trial, stem=training, params=params, config=config.to_dict())
+            self._begin(trial, training)
+            return trial
+        return ""
 
     @property
     def at_once(self) -> int:
@@ -256,7 +259,7 @@ class Driver:
             return False  # what was trained before is heard to its end
         elif stop is not None:
             self._stop(trial, epoch, self.judge, stop)
-        elif self._closed(ahead=len(self.active) - 1):
+        elif self._closed() or self._spent(len(self.active) - 1) is not None:
             self._leave(trial, epoch)
         elif trial in self.at_rung and not self._goes_on(trial):
             self.active.discard(trial)
@@ -331,7 +334,10 @@ class Driver:
         if not self.heeds_cost or len(self.experiment.objectives) < 2 or known.epochs:
             return
         config = TrialConfig.from_dict(known.config)
-        if cost := self.costs.get(cost_key(config, config.precision), measured):
+        cost = self.costs.get(cost_key(config, config.precision), measured)
+        if cost and "unknown" in cost:
+            self.journal.complain(f"note: what {trial} costs to use could not be measured, so it counts as the highest ({cost['unknown']})")
+        elif cost:
             self.journal.append("costed", trial=trial, cost=cost)
             self._hear_cost(trial, cost)
 
@@ -387,14 +393,14 @@ class Driver:
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:
                 self._stop(trial.trial, max(trial.epochs), self.judge, why)
 
-    def _closed(self, *, ahead: int | None = None) -> bool:
-        """Whether nothing goes on. `ahead` epochs are being trained, by default one of each trial that is handed out."""
-        if self.closing is None and (spent := self._spent(len(self.active) if ahead is None else ahead)) is not None:
+    def _closed(self) -> bool:
+        """Whether nothing goes on."""
+        if self.closing is None and (spent := self._spent(0)) is not None:
             self.close("budget", f"the budget of {spent} is used up")
         return self.closing is not None
 
     def _spent(self, ahead: int) -> Limit | None:
-        """What of the budget is used up."""
+        """What of the budget is used up, if so many epochs that are being trained now will be."""
         experiment = self.experiment
         return experiment.budget.spent(self.result, experiment.demand, wall_s=self._used(), ahead=ahead) if experiment.budget.limits else None
 
@@ -415,7 +421,7 @@ class Driver:
 
     def _leave(self, trial: str, epoch: int) -> None:
         """What becomes of a trial when the search closes: an interrupted one can be resumed."""
-        by, reason = self.closing or ("", "")
+        by, reason = self.closing or ("budget", "the rest of the budget is for the trials that train beside it")
         if by != "budget":
             self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
             self.active.discard(trial)

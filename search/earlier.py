@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
@@ -19,9 +20,13 @@ from search.journal_copy import FIRST, JournalCopy
 from search.provenance import training_fingerprint
 from search.relatives import nearness
 from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError
+from trainables.kinship import stem
 
 MOST_S = 20.0
 """When reading takes longer, what was read until then must do."""
+MOST_POINTS = 1000
+"""Of a space with more, it is not looked whether earlier trials are of it before that is said."""
 FUSED = "-fused"
 MOST_FIRST_LINE = 2**20
 
@@ -63,12 +68,23 @@ class Earlier:
     def told(self, *, fused: bool, say: Callable[[str], None]) -> Self:
         """Once it is known whether trials are fused, which is rounded in another way: this, and a line for people if there is something to say."""
         self.training += FUSED * fused
-        if searches := self.searches:
+        if (searches := self.searches) and self._may_match():
             named = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
             say(f"note: what was trained before with this code, data and kind of machine is not trained again ({named}); --no-cache trains it anew")
         if self.trouble:
             say(f"note: earlier searches could not be looked at ({self.trouble}); what they have trained may be trained again")
         return self
+
+    def _may_match(self) -> bool:
+        """Whether what was trained may be of this search's trials; where they are too many to be looked through, it may."""
+        size = self.experiment.space.size
+        if size is None or size > MOST_POINTS:
+            return True
+        for params in self.experiment.space.points():
+            with suppress(ConfigError):  # params that make no trial
+                if stem(self.experiment.config(params)) in self._trials:
+                    return True
+        return False
 
     def _read(self, training: bytes) -> None:
         if not training:
@@ -88,9 +104,9 @@ class Earlier:
         if len(kinds) != 1 or "" in kinds:
             return
         reached = {trial: int(epoch) for trial, epoch in EPOCH.findall(content)}
-        trials = [(trial, stem) for trial, stem in SUGGESTED.findall(content) if reached.get(trial)]
-        for trial, stem in trials:
-            self._trials.setdefault(stem.decode(), []).append((name, trial.decode(), reached[trial]))
+        trials = [(trial, training) for trial, training in SUGGESTED.findall(content) if reached.get(trial)]
+        for trial, training in trials:
+            self._trials.setdefault(training.decode(), []).append((name, trial.decode(), reached[trial]))
         self._kinds |= {name: kinds.pop()} if trials else {}
 
 

@@ -180,7 +180,24 @@ class Experiment:
         return max(config.epochs for config in self.edges)
 
     def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
-        """This search without the models that cannot take these images, or so many workers, whatever else is searched, and a line for each."""
+        """This search without the batch sizes that are larger than the training part, and without the models that cannot take these images, or so many
+        workers, whatever else is searched; and a line for each.
+        """
+        fitting, left_out = self._with_batches(dataset)
+        fitting, models_left_out = fitting._with_models(dataset)
+        return fitting, left_out + models_left_out
+
+    def _with_batches(self, dataset: Dataset) -> tuple[Self, list[str]]:
+        choice = self.space.domains.get("batch_size")
+        if not isinstance(choice, Choice):
+            return self, []
+        unfit = [size for size in choice.options if isinstance(size, int) and size > dataset.least_trained]
+        if not unfit or len(unfit) == len(choice.options):
+            return self, []
+        note = f"note: left out: batch_size {', '.join(map(str, unfit))}, of which there are not enough images: {_trained(dataset)}"
+        return replace(self, space=self.space.without("batch_size", unfit)), [note]
+
+    def _with_models(self, dataset: Dataset) -> tuple[Self, list[str]]:
         choice = self.space.domains.get("model.name")
         if not isinstance(choice, Choice):
             return self, []

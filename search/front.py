@@ -1,22 +1,15 @@
-"""The Pareto front of a search with several objectives: the trials than which none is better, as accurate and as cheap to use."""
+"""The Pareto front of a search with several objectives: the trials of which no other is as accurate and costs no more to use."""
 
-from search.objectives import COSTS, Costs, costs_of, in_order
+from search.objectives import Costs, costs_of, in_order
 from search.result import SearchResult, TrialResult
 
 
-def costs(trial: TrialResult, names: tuple[str, ...] = tuple(COSTS)) -> dict[str, float]:
-    """What a trial's classifier costs to use, by name; empty where that is not known."""
-    return dict(zip(names, costs_of(names, trial.cost), strict=True)) if trial.cost else {}
-
-
-def costs_wanted(result: SearchResult) -> tuple[str, ...]:
-    """What is to be low beside a high accuracy."""
-    return tuple(result.started["experiment"].get("objectives", ())[1:])
-
-
 def front(result: SearchResult) -> list[TrialResult]:
-    """The trials than which none is better, the most accurate first; empty where accuracy is all that was looked for."""
-    wanted = costs_wanted(result)
-    known: dict[str, Costs] = {trial.trial: tuple(costs(trial, wanted).values()) for trial in result.ranking if wanted and trial.cost}
-    ordered, count = in_order({name: result.trials[name].accuracy for name in known}, known)
-    return [result.trials[name] for name in ordered[:count]]
+    """The trials of which no other is as good and costs no more, the most accurate first; empty where accuracy is all that was looked for. Those whose
+    checkpoint is not known to be damaged count, and whose costs are known.
+    """
+    wanted, costs = result.costs_wanted, result.costs
+    found = {trial.trial: trial for trial in result.ranking if wanted and trial.trial in costs and trial.trial not in result.passed_over}
+    known: dict[str, Costs] = {name: costs_of(wanted, costs[name]) for name in found}
+    ordered, count = in_order({name: trial.accuracy for name, trial in found.items()}, known)
+    return [found[name] for name in ordered[:count]]

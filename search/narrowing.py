@@ -314,7 +314,9 @@ def _within(domain: Range, low: float, high: float) -> tuple[float, float]:
         low, high = (domain.low + number * domain.step for number in (first, last))
     if isinstance(domain, Int):
         low, high = math.floor(low + 1e-9), math.ceil(high - 1e-9)
-    return max(domain.low, _rounded(domain, low)), min(domain.high, _rounded(domain, high))
+    low, high = max(domain.low, low), min(domain.high, high)
+    ends = max(domain.low, _rounded(domain, low)), min(domain.high, _rounded(domain, high))
+    return ends if ends[0] < ends[1] else (low, high)
 
 
 def _rounded(domain: Domain, value: float) -> float:
@@ -384,7 +386,7 @@ def _finer(row: list[Any], first: int, last: int, log: bool, is_allowed: Callabl
     found = row[first : last + 1]
     for one, other in zip(range(max(0, first - 1), min(last + 1, len(row) - 1)), range(max(1, first), min(last + 2, len(row))), strict=True):
         middle = _between(row[one], row[other], log)
-        if middle not in (row[one], row[other]) and is_allowed(middle):
+        if middle not in row and is_allowed(middle):
             found.append(middle)
         else:
             found += [row[number] for number in (one, other) if row[number] not in found]
@@ -392,9 +394,12 @@ def _finer(row: list[Any], first: int, last: int, log: bool, is_allowed: Callabl
 
 
 def _between(one: Any, other: Any, log: bool, part: float = 0.5) -> Any:
-    """A number part of the way from one to another, whole where they are; -1 is as far on the other side."""
+    """A number part of the way from one to another, whole where they are; -1 is as far on the other side. It has two digits, or as many as it takes."""
     value = math.exp(math.log(one) + part * math.log(other / one)) if log else one + part * (other - one)
-    return round(value) if isinstance(one, int) and isinstance(other, int) else float(f"{value:.2g}")
+    if isinstance(one, int) and isinstance(other, int):
+        return round(value)
+    rounded = (float(f"{value:.{digits}g}") for digits in range(2, 17))
+    return next((number for number in rounded if (number > one) == (value > one) and number != one and (number > other) == (value > other)), value)
 
 
 def _choice(factor: Factor, options: Sequence[Any]) -> Choice:

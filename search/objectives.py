@@ -36,18 +36,21 @@ def check(names: Sequence[str]) -> None:
         ConfigError: they do not.
     """
     if names[:1] != (ACCURACY,) or len(set(names)) < len(names) or not COSTS.keys() >= set(names[1:]):
-        raise ConfigError(f"--objective must be {ACCURACY}, alone or with {' or '.join(COSTS)} after a comma (got '{','.join(names)[:80]}').")
+        got = ",".join(names)[:80]
+        raise ConfigError(f"--objective must be {ACCURACY}, alone or with {' or '.join(COSTS)}, or both, after commas (got '{got}').")
+
+
+def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
+    """One of `COSTS`, of what a classifier costs; None where that is not known, or it has nothing of it."""
+    value: Any = cost
+    for key in COSTS[name]:
+        value = (value or {}).get(key)
+    return value  # type: ignore[no-any-return]
 
 
 def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
     """Those of what a classifier costs, of `COSTS`; what it does not have costs nothing."""
-    found: list[float] = []
-    for name in names:
-        value: Any = cost
-        for key in COSTS[name]:
-            value = value[key]
-        found.append(float(value or 0))
-    return tuple(found)
+    return tuple(float(one_cost(name, cost) or 0) for name in names)
 
 
 def fronts(values: Sequence[float], costs: Sequence[Costs]) -> NDArray[np.int64]:
@@ -78,10 +81,11 @@ def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[l
     return sorted(names, key=lambda name: (numbers[name], -values[name])), list(numbers.values()).count(0)
 
 
-def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int]:
+def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int, int]:
     """As `in_order`, but in turn the next by value and the next by front: while little is known of those that cost much, cheap ones that learn
-    sooner stand before them in every front.
+    sooner stand before them in every front. And the place of the last of those than which none is better.
     """
     ordered, count = in_order(values, costs)
     pairs = zip(sorted(values, key=values.__getitem__, reverse=True), ordered, strict=True)
-    return list(dict.fromkeys(name for pair in pairs for name in pair)), count
+    found = list(dict.fromkeys(name for pair in pairs for name in pair))
+    return found, count, max((found.index(name) + 1 for name in ordered[:count]), default=0)

@@ -21,6 +21,7 @@ from search.summary import (
     models_table,
     outcome_text,
     param_text,
+    quicker_text,
     reference_rows,
     searched,
     selection_sentences,
@@ -75,9 +76,11 @@ def print_summary(finished: Finished, console: Console) -> None:
         console.print()
         for sentence in chosen:
             say(console, sentence)
-    if (rows := front_table(result)) and len(rows) > 1:
-        console.print("\nthe Pareto front: none is better in every respect")
+    if rows := front_table(result):
+        console.print("\nthe Pareto front: of each, no other is as accurate and costs no more")
         console.print(side_by_side(rows))
+        if quicker := quicker_text(result):
+            say(console, quicker)
     for sentence in refinement_sentences(result, verb("refine", experiment)):
         say(console, sentence)
     best = [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")] if result.best is not None else []
@@ -88,7 +91,7 @@ def print_summary(finished: Finished, console: Console) -> None:
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
         steps += [("edge", f"{flag}: {verb('refine', experiment)} looks beyond it") for flag in edges(result, experiment.space)]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")):
-        steps.insert(0, ("go on", verb("resume", experiment)))
+        steps.insert(0, ("go on", verb("resume", experiment) + " --budget LIMIT (a larger one)" * (result.outcome == "budget")))
     for title, text in steps:
         say(console, f"  {title:<8} {text}")
 

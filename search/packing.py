@@ -18,7 +18,7 @@ from trainables.shapes import alike, shape_key
 SAMPLES = 64
 SHARES = (2, 4, 8)
 """Numbers of processes that are tried on one GPU."""
-ROUNDS = {"bayes": 4}
+ROUNDS = {"bayes": 4, "gp": 4}
 """How many rounds of trials at once a search should have at least: one that learns from trials must see some end."""
 PATIENCE_S = 120.0
 """Measuring that takes longer is given up."""

@@ -70,8 +70,8 @@ def answer(result: SearchResult, kept: Home, storage: Storage, trial: str | None
     if result.selection is not None and result.selection.outcome == "running":
         raise Refused(f"the selection of the search '{result.name}' was cut off. Go on with it first: {verb_for('select', result.name, storage)}")
     if trial is not None and trial not in {known.trial for known in result.ranking}:
-        remedy = f"Name one of {verb_for('status', result.name, storage)} --trials" if trial in result.trials else "See the search's page for their names"
-        raise ConfigError(f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}.")
+        remedy = f"See {verb_for('status', result.name, storage)} --all"
+        raise ConfigError(f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}")
     if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
             f"the search '{result.name}' has no trial with a result, so there is nothing to promote. See {verb_for('status', result.name, storage)}"
@@ -114,7 +114,7 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
     rows = "\n".join(f"| {title} | {text} |" for title, text in figures(result, chosen, exported).items())
     where = f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
     text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{source_text(data)}** \
-({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).{not_complete(result)}
+({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
 
 | | |
 |---|---|
@@ -151,7 +151,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         found["committee"] = f"probabilities are the mean of {folds} models, one trained for each fold"
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
-    test = result.chosen_test if chosen is result.chosen else {}
+    test = test_of(result, chosen)
     found["test accuracy"] = f"{test['accuracy']:.4f} on {test['images']:,} images" if test else "the test part was not opened for it"
     if not is_network(exported):
         return found | {"time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"}
@@ -163,9 +163,17 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
     return found | {"pixels": f"float32{trained}"}
 
 
-def not_complete(result: SearchResult) -> str:
+def test_of(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
+    """The evaluation of this training on the test part; empty where that was not opened for it."""
+    if chosen is result.chosen:
+        return result.chosen_test
+    return result.test if result.tested.get("trial") == chosen.trial else {}
+
+
+def not_complete(result: SearchResult, chosen: TrialResult) -> str:
     """A sentence about a search that did not come to its end."""
-    return "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}): this is the best so far."
+    best = ": this is the best so far" if chosen is result.chosen else ""
+    return "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}){best}."
 
 
 def expected_text(verdict: dict[str, Any]) -> str:
@@ -190,7 +198,7 @@ def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
 def lines(result: SearchResult, chosen: TrialResult, exported: "Exported", registered: Registered, uri: str) -> list[str]:
     """What was done, for people."""
     was = f"; version {registered.before}, the champion until now, stays" if registered.before else ""
-    now = f"version {registered.version} of {registered.name}{was}.{not_complete(result)}"
+    now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, chosen)}"
     return [
         f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: {now}",
         *(f"  {title}: {text}" for title, text in figures(result, chosen, exported).items()),

@@ -20,7 +20,12 @@ DECIDING = (
     "search/schedulers/*.py",
     "search/driver.py",
     "search/experiment.py",
+    "search/gain.py",
+    "search/narrowing.py",
     "search/objectives.py",
+    "search/refinement.py",
+    "search/refining.py",
+    "search/relatives.py",
     "search/space.py",
 )
 TRAINING = DECIDING[:1]

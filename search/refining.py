@@ -72,9 +72,9 @@ class RefineDriver(Driver):
             self.journal.append("settled", reason=reason)
             return False
         best, known = self.result.ranking[0], len(self.trials)
-        space, changes = next_space(self.experiment, self.dataset, self.result)
         before = replace(self.experiment, algorithm="bayes", trials=known + self.refinement.terms["trials"])
         try:
+            space, changes = next_space(self.experiment, self.dataset, self.result)
             experiment = replace(before, space=space)
         except ConfigError as error:  # values that are allowed beside the best trial's may not be beside each other
             experiment, changes = before, [Change("", "refused", f"nothing, since what was to be makes no space: {error}")]

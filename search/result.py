@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from search.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
+from search.objectives import costs_of
 from trainables.ranking import rank
 
 FAILED = ("diverged", "failed")
@@ -97,13 +98,18 @@ class TrialResult:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What it costs to use, as `trainables.cost` measures it: with nothing beside it, else with its first epoch; empty where it was not measured."""
-        return dict(self.evaluation.get("cost") or self.costed)
+        """What it costs to use, as `trainables.cost` measures it with nothing beside it; empty where it was not."""
+        return dict(self.evaluation.get("cost", {}))
 
     @property
     def train_s(self) -> float:
         """Seconds inside training and validation steps, those of the trials with which it began included."""
         return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
+
+    @property
+    def was_hearing(self) -> bool:
+        """Whether it began with epochs of which some are still to be heard."""
+        return bool(self.begun) and max(self.begun[-1]["epochs"], default=0) > max(self.epochs, default=0)
 
     @property
     def own_epochs(self) -> dict[int, dict[str, float]]:
@@ -403,9 +409,36 @@ class SearchResult:
 
     @property
     def ranking(self) -> list[TrialResult]:
-        """Trials with a best epoch, the best first; diverged and failed ones are not among them."""
-        ranked = [trial for trial in self.trials.values() if trial.outcome not in FAILED and trial.epochs]
-        return sorted(ranked, key=lambda trial: rank(trial.best), reverse=True)
+        """Trials with a best epoch, the best first; diverged and failed ones are not among them. Of equally accurate ones the first is the one that
+        costs less, where that was looked for, and then the one with less loss.
+        """
+        wanted, costs = self.costs_wanted, self.costs
+        unknown = (math.inf,) * len(wanted)
+
+        def place(trial: TrialResult) -> tuple[float | tuple[float, ...], ...]:
+            accuracy, loss = rank(trial.best)
+            return -accuracy, costs_of(wanted, costs[trial.trial]) if trial.trial in costs else unknown, -loss
+
+        return sorted(self._counted, key=place)
+
+    @property
+    def _counted(self) -> list[TrialResult]:
+        return [trial for trial in self.trials.values() if trial.outcome not in FAILED and trial.epochs]
+
+    @property
+    def costs_wanted(self) -> tuple[str, ...]:
+        """What is to be low beside a high accuracy."""
+        return tuple(self.started["experiment"].get("objectives", ())[1:]) if self.started else ()
+
+    @property
+    def costs(self) -> dict[str, dict[str, Any]]:
+        """What trials cost to use, by trial, where that is known. Where networks are to cost little, all are held against each other by what was measured
+        with nothing beside it, or, unless all were, by what was measured with their first epochs, when other training made them slower.
+        """
+        counted = self._counted
+        alone = not self.costs_wanted or all(trial.cost for trial in counted)
+        found = {trial.trial: trial.cost if alone else trial.costed or trial.cost for trial in counted}
+        return {name: cost for name, cost in found.items() if cost}
 
     @property
     def best_of_models(self) -> dict[str, TrialResult]:

@@ -12,7 +12,7 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.budget import budget_options
+from search.budget import budget_options, shares_text
 from search.changes import changes
 from search.cli import HelpFormatter, guarded, storage_option
 from search.driver import Driver
@@ -29,6 +29,7 @@ from search.runner import Act, Finished, announce, conduct, now_ms, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.terminal import Terminal, say
+from search.words import verb_for
 from trainables.errors import ConfigError
 
 
@@ -65,6 +66,7 @@ def resume(args: argparse.Namespace) -> Finished:
     if is_done(result, experiment, args):
         say(Terminal(stderr=True), f"{args.name}: the search has come to its end; nothing is left to do")
         return record(experiment, result)
+    check_budget(args, experiment, result)
     prepared = prepare(experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials)
     experiment = prepared.experiment
     found = changes(result.started, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
@@ -85,6 +87,10 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
     """The search as the journal describes it and the space as it is now, with what the command line changes."""
     experiment = Experiment.from_description(args.name, result.started["experiment"], args.storage)
     space = space_of(args, experiment, result)
+    if args.trials is not None and result.refinement is not None:
+        raise ConfigError(
+            f"--trials: '{args.name}' has been refined; how many trials each round has is for {verb_for('refine', args.name, args.storage)} --trials N."
+        )
     given = {name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None}
     changed = replace(experiment, space=space, space_source=args.space or experiment.space_source, base=base_of(experiment.base, space), **given)
     return in_place(changed, args, result)
@@ -132,6 +138,19 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
     more = result.unfinished or len(result.trials) < (args.trials or 0)
     more = more or (used_up and (args.budget or args.price)) or (result.outcome == "gain" and args.min_gain is not None)
     return result.outcome in ENDED and result.is_tested and not result.passed_over and (result.is_drawn or not result.best) and not more
+
+
+def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
+    """See that there is something left of the budget of a search that it has ended, and of which nothing but training is left.
+
+    Raises:
+        ConfigError: it is used up.
+    """
+    is_whole = result.outcome == "budget" and result.is_tested and result.is_drawn and NO_TIME not in result.unevaluated
+    if is_whole and (limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)) is not None:
+        used = shares_text(experiment.budget.shares(result, experiment.demand))
+        more = f"{verb_for('resume', args.name, args.storage)} --budget LIMIT"
+        raise ConfigError(f"the budget of {limit} is used up: all sessions together used {used}. With a larger one it goes on: {more}")
 
 
 def command(args: argparse.Namespace) -> int:

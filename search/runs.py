@@ -28,10 +28,15 @@ def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, f
     val, cost = event["val"], event["cost"]
     figures = {name: val[name] for name in ("accuracy", "ece")}
     figures |= {f"{kind}_{name}": value for kind in ("macro", "weighted") for name, value in val[kind].items()}
-    figures |= {name: cost[name] for name in ("parameters", "multiply_adds", "bytes")} | {"train_s": trial.train_s}
+    return {f"eval/{name}": value for name, value in (figures | {"train_s": trial.train_s}).items()} | cost_figures(cost, "eval")
+
+
+def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
+    """What a run says of what its network costs to use: `eval/...` with nothing beside it, `first/...` with its first epoch."""
+    figures = {name: cost.get(name) for name in ("parameters", "multiply_adds", "bytes")}
     for batch, times in cost["inference"].items():
-        figures |= {f"ms_per_image_{batch}": times["median_ms"], f"ms_per_image_{batch}_p95": times["p95_ms"]}
-    return {f"eval/{name}": value for name, value in figures.items() if value is not None}
+        figures |= {f"ms_per_image_{batch}": times.get("median_ms"), f"ms_per_image_{batch}_p95": times.get("p95_ms")}
+    return {f"{when}/{name}": value for name, value in figures.items() if value is not None}
 
 
 def best_figures(metrics: dict[str, float], epoch: int) -> dict[str, float]:
@@ -115,6 +120,8 @@ class Runs:
             case "evaluated" if trial is not None:
                 metrics = evaluation_figures(event.data, trial)
                 self._wait(self._trial_run(event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
+            case "costed" if trial is not None:
+                self._wait(self._trial_run(event, trial), metrics=cost_figures(event.data["cost"], "first"), time_ms=event.time_ms)
             case "running" | "epoch" | "held" | "paused" | "ended" if trial is not None:
                 self._project_trial(event, trial)
 
@@ -125,6 +132,7 @@ class Runs:
         self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
+        plain |= {"objectives": ",".join(objectives)} if (objectives := facts["experiment"].get("objectives")) else {}
         if packed := facts.get("packing", {}).get("reason", ""):
             self._wait(self.parent, tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"})
         folds = {"folds": facts["data"]["folds"]} if facts["data"].get("folds") else {}

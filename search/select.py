@@ -169,7 +169,7 @@ def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: st
 
 def say_chosen(driver: "RaceDriver") -> None:
     """Write the verdict to the journal, unless it is there, or the selection was interrupted before all was measured that it rests on."""
-    verdict = decide(driver.race, known(driver)).to_dict()
+    verdict = decide(driver.race, known(driver), max(1, driver.result.started["data"]["val"])).to_dict()
     if not driver.interrupted and {**driver.selection.verdict, "trial": verdict["trial"]} != json.loads(json.dumps(verdict)):
         driver.journal.append("selected", **verdict)
 

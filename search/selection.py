@@ -80,12 +80,14 @@ def compare(scores: NDArray[np.float64], comparisons: int) -> tuple[int, list[Co
     return leader, found
 
 
-def expect(values: Sequence[float], candidates: int, level: float = LEVEL) -> Expected:
-    """The expected value of the one chosen among so many candidates, from its accuracies with at least two fresh seeds."""
+def expect(values: Sequence[float], candidates: int, level: float = LEVEL, *, images: int) -> Expected:
+    """The expected value of the one chosen among so many candidates, from its accuracies with at least two fresh seeds on so many images. Accuracies are
+    whole numbers of images: that they are equal does not tell that there is no luck, so rounding to an image counts as luck too.
+    """
     from scipy import stats
 
     count, mean, std = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
-    error, tail = std / math.sqrt(count), (1 - level) / 2
+    error, tail = math.hypot(std, 1 / (images * math.sqrt(12))) / math.sqrt(count), (1 - level) / 2
     low, high = (float(stats.t.isf(share, count - 1)) for share in (tail / candidates, tail))
     return Expected(mean, max(0.0, mean - low * error), min(1.0, mean + high * error), std, count)
 
@@ -194,11 +196,12 @@ class Candidate:
     """Its best training."""
 
 
-def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
+def decide(race: Race, known: Mapping[str, Candidate], images: int) -> Verdict:
     """The verdict of a race that is over: all who are alive have all seeds, and somebody is alive.
 
     Args:
         known: every candidate.
+        images: on how many each was validated.
     """
     alive, compared = race.alive, [Comparison(0.0, 0.0, 1.0)]
     if len(alive) > 1:
@@ -210,7 +213,7 @@ def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
     states = {**dict.fromkeys(alive, "behind"), **dict.fromkeys(tied, "tied"), chosen: "chosen"}
     rows = [_row(race, name, known[name], states.get(name, ""), pairs.get(name) or race.worse.get(name)) for name in race.candidates]
     rows.sort(key=lambda row: (row.candidate != chosen, row.candidate not in alive, -(row.mean or 0.0)))
-    expected = expect(list(race.table([chosen], race.seeds)[0]), len(race.candidates))
+    expected = expect(list(race.table([chosen], race.seeds)[0]), len(race.candidates), images=images)
     return Verdict(chosen, known[chosen].best, first, expected, known[chosen].search_value, rows, race.alpha)
 
 

@@ -30,6 +30,7 @@ def state(result: SearchResult, holder: str, go_on: str) -> str:
     if result.outcome == "running":
         ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
         return f"cut off {duration(ago)} ago; go on with: {go_on}"
+    go_on += " --budget LIMIT (a larger one)" * (result.outcome == "budget")
     unfinished = f"; go on with: {go_on}" if result.unfinished or result.outcome in ("interrupted", "lost") else ""
     return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
 

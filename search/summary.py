@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from search.budget import shares_of
-from search.front import costs, costs_wanted, front
+from search.front import front
 from search.home import Home
 from search.journal import FILE_NAME
+from search.objectives import one_cost
 from search.refinement import refinement_facts, refinement_sentences
 from search.result import SearchResult, TrialResult
 from search.selection import of_images
@@ -88,8 +89,7 @@ def is_baseline(trial: TrialResult) -> bool:
 
 def ms_per_image(trial: TrialResult) -> float | None:
     """Milliseconds for one image alone; None where that was not measured."""
-    found: float | None = trial.evaluation.get("cost", {}).get("inference", {}).get("batch_1", {}).get("median_ms")
-    return found
+    return one_cost("latency", trial.cost)
 
 
 def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], TrialResult | None]]:
@@ -170,17 +170,45 @@ COST_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {"latency": MODEL_CO
 
 def front_table(result: SearchResult) -> list[list[str]]:
     """The Pareto front as text: a row of titles and one a trial, the most accurate first; empty where accuracy is all that was looked for."""
-    wanted = costs_wanted(result)
     rows = [
-        [trial.trial, network_text(trial, result), figure_text(trial), *(COST_COLUMNS[name][1](value) for name, value in costs(trial, wanted).items())]
+        [trial.trial, network_text(trial, result), figure_text(trial), str(len(trial.epochs)), *(text for text, _ in cost_cells(result, trial))]
         for trial in front(result)
     ]
-    return [["trial", "network", "val accuracy", *(COST_COLUMNS[name][0] for name in wanted)], *rows] if rows else []
+    return [["trial", "network", "val accuracy", "epochs", *(COST_COLUMNS[name][0] for name in result.costs_wanted)], *rows] if rows else []
 
 
-def cost_text(trial: TrialResult) -> str:
-    """`0.138 ms/image, 0.023 M weights`; empty where that is not known."""
-    return ", ".join(f"{COST_COLUMNS[name][1](value)} {COST_COLUMNS[name][0]}" for name, value in costs(trial).items())
+def quicker_text(result: SearchResult) -> str:
+    """Which of the front costs least of those that the validation images do not tell from the answer, and how to take it; empty where none costs less."""
+    answer, near = result.best, front(result)
+    images = result.started["data"]["val"]
+    if answer is None or not images or answer.trial not in {trial.trial for trial in near}:
+        return ""
+    low, _ = of_images(answer.accuracy, images)
+    name = result.costs_wanted[0]
+    costs = {trial.trial: one_cost(name, result.costs[trial.trial]) or 0.0 for trial in near if trial.accuracy >= low}
+    least = min(costs, key=lambda trial: costs[trial])
+    if not costs[least] < costs[answer.trial]:
+        return ""
+    fewer = round((answer.accuracy - result.trials[least].accuracy) * images)
+    saved = f"{costs[least] / costs[answer.trial]:.2g} of the {'time' if name == 'latency' else 'weights'} of {answer.trial}"
+    right = f"names {fewer:,} of {images:,} images fewer right, which is within chance" if fewer else "names as many right"
+    return f"{least} takes {saved} and {right}. To use it: python -m search.promote {result.name} --trial {least}"
+
+
+def cost_cells(result: SearchResult, trial: TrialResult) -> list[tuple[str, str]]:
+    """What a trial costs of what was to be low, each with its unit: `("0.138", "ms/image")`; "" for what it has nothing of."""
+    return [_cost_cell(name, result.costs.get(trial.trial, {})) for name in result.costs_wanted]
+
+
+def _cost_cell(name: str, cost: Mapping[str, Any]) -> tuple[str, str]:
+    title, form = COST_COLUMNS[name]
+    value = one_cost(name, cost)
+    return "" if value is None else form(value), title
+
+
+def cost_text(cost: Mapping[str, Any]) -> str:
+    """`0.138 ms/image, 0.023 M weights`, of what `trainables.cost` measures."""
+    return ", ".join(f"{text} {unit}" for text, unit in (_cost_cell(name, cost) for name in COST_COLUMNS) if text)
 
 
 def network_text(trial: TrialResult, result: SearchResult) -> str:
@@ -219,7 +247,7 @@ def markdown_summary(result: SearchResult) -> str:
     if compared := models_table(result):
         lines += ["", "The best trial of each model:", "", *markdown_table(compared)]
     if found := front_table(result):
-        lines += ["", "The Pareto front, of trials than which none is better in every respect:", "", *markdown_table(found)]
+        lines += ["", "The Pareto front, the trials of which no other is as accurate and costs no more:", "", *markdown_table(found)]
     paths = searched(result)
     lines += ["", "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |", "|---" * (len(paths) + 4) + "|"]
     for trial in result.ranking[:TOP]:
@@ -352,5 +380,11 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]
 
 
 def _of_front(result: SearchResult, trial: TrialResult, home: Home) -> dict[str, Any]:
-    found = {"trial_id": trial.trial, "params": trial.params, "val_accuracy": trial.accuracy, **costs(trial, costs_wanted(result))}
+    found = {
+        "trial_id": trial.trial,
+        "params": trial.params,
+        "val_accuracy": trial.accuracy,
+        **deviation(trial),
+        **{name: one_cost(name, result.costs[trial.trial]) for name in result.costs_wanted},
+    }
     return {**found, "outcome": trial.outcome, "checkpoint": where_kept(trial, home)}

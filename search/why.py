@@ -44,7 +44,7 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
             folds = f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)" if data.get("folds") else ""
             yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
         case "costed":
-            yield f"its network: {cost_text(trial)}"
+            yield f"its network: {cost_text(data['cost'])}"
         case "held":
             yield f"held by {data['by']}: {data['reason']}"
             yield from _tell_rivals(event, result)
@@ -82,11 +82,12 @@ def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
 
 
 def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
-    """Who had come to this rung by then, the best first."""
+    """Who had come to this rung by then, the best first: what they had shown, not what is forecast of them."""
     rung = event.data.get("rung")
     if rung is None:
         return
     there = {name: trial for name, trial in result.trials.items() if rung in trial.epochs and trial.outcome not in FAILED}
+    yield "  those who had come there, by accuracy until then:"
     best = {name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung) for name, trial in there.items()}
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.data["trial"]:

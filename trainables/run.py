@@ -57,7 +57,8 @@ class Report:
     folds: list[dict[str, float]] = field(default_factory=list)
     """With folds: the metrics of each, whose means are `metrics`."""
     cost: dict[str, Any] | None = None
-    """With the first epoch that is told, where it was asked for: what the classifier costs to use, as `trainables.cost` measures it."""
+    """With the first epoch that is told, where it was asked for: what the classifier costs to use, as `trainables.cost` measures it,
+    or why that is `unknown`."""
     restored: list[str] | None = None
     """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
     more: bool = field(default=False, compare=False)
@@ -151,12 +152,16 @@ def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> 
 
 
 def _with_cost(reports: Iterator[Report], training: "Trained", dataset: Dataset, folder: Path, device: str) -> Iterator[Report]:
-    """The first epoch's report with what the classifier costs to use, as it is saved now."""
+    """The first epoch's report with what the classifier costs to use, as it is saved now, or why that cannot be measured: training goes on without it."""
     from trainables.cost import cost  # scikit-learn and torchmetrics take a second, which most trials need not wait
 
     for report in reports:
         if report.metrics:
-            yield replace(report, cost=cost(training.config, dataset, folder / checkpoint.name(training.epoch), device=device))
+            try:
+                measured = cost(training.config, dataset, folder / checkpoint.name(training.epoch), device=device)
+            except Exception as error:  # noqa: BLE001 - of a network of anybody's; the trial is trained all the same
+                measured = {"unknown": f"{type(error).__name__}: {error}"}
+            yield replace(report, cost=measured)
             break
         yield report
     yield from reports

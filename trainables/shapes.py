@@ -18,10 +18,10 @@ def shape_key(config: TrialConfig) -> Hashable | None:
 
 def cost_key(config: TrialConfig, precision: str) -> Hashable:
     """Equal for trials that cost the same to use on one machine: of one model and data, however they were trained, and whatever of it was frozen
-    meanwhile. `precision` is the one that a trial was trained in.
+    meanwhile. `precision` is the one that a trial was trained in; before that is known, `auto` is one precision for one batch size.
     """
     options = tuple(sorted((name, value) for name, value in config.model.options.items() if name not in ("dropout", "weights", "freeze")))
-    return config.model.name, options, config.data, precision
+    return config.model.name, options, config.data, precision, config.batch_size if precision == "auto" else None
 
 
 def alike(shapes: Sequence[Hashable | None]) -> float:

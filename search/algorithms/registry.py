@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from search.algorithms.base import Algorithm
-from search.algorithms.bayes import Bayes
+from search.algorithms.bayes import Bayes, Gaussian
 from search.algorithms.grid import Grid
 from search.algorithms.random import Random
 from search.space import SearchSpace
 
-ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {"bayes": Bayes, "grid": Grid, "random": Random}
+ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {"bayes": Bayes, "gp": Gaussian, "grid": Grid, "random": Random}
 """Name to what makes an algorithm from a space and a seed."""

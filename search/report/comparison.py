@@ -1,6 +1,6 @@
 """Trials beside each other: their parameters, what mattered, accuracy against time, and the finalists that were trained again."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from search.objectives import in_order, one_cost
 from search.report.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, canvas, label, styled
 from search.result import SearchResult, TrialResult
-from search.summary import is_baseline, ms_per_image, param_text, searched, short_names
+from search.summary import is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
 """Where on an axis of parallel coordinates a trial passes that does not have the parameter; its values lie from 0 to 1."""
@@ -107,56 +108,48 @@ def importance_bars(shares: Mapping[str, tuple[float, ...]], names: Mapping[str,
     return figure
 
 
-def weights(trial: TrialResult) -> float | None:
-    """How many a network has; None where that is not known, or there is no network."""
-    return trial.cost.get("parameters")
+AXES = {"latency": "milliseconds for one image", "parameters": "weights of the network"}
+"""What the axis of a cost is called."""
 
 
-COSTS: dict[str, tuple[Callable[[TrialResult], float | None], str]] = {
-    "latency": (ms_per_image, "milliseconds for one image"),
-    "parameters": (weights, "weights of the network"),
-}
-"""What a trial costs, by the objective's name, and what the axis is called."""
+def measured(result: SearchResult, cost: str = "latency") -> dict[str, float]:
+    """This cost of the ranked trials of which it is known."""
+    costs = result.costs
+    known = {trial.trial: one_cost(cost, costs.get(trial.trial, {})) for trial in result.ranking}
+    return {name: value for name, value in known.items() if value is not None}
 
 
-def front(trials: Sequence[TrialResult], cost: str = "latency") -> list[TrialResult]:
-    """Of measured trials those than which none is both cheaper and at least as accurate: the Pareto front, the cheapest first."""
-    found: list[TrialResult] = []
-    for trial in sorted(trials, key=lambda trial: (COSTS[cost][0](trial), -trial.accuracy)):
-        if not found or trial.accuracy > found[-1].accuracy:
-            found.append(trial)
-    return found
-
-
-def measured(result: SearchResult, cost: str = "latency") -> list[TrialResult]:
-    """Ranked trials of which this cost is known."""
-    return [trial for trial in result.ranking if COSTS[cost][0](trial) is not None]
+def front(accuracies: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
+    """The trials of which no other is as accurate and costs no more: the Pareto front, the cheapest first."""
+    ordered, count = in_order(accuracies, {name: (value,) for name, value in costs.items()})
+    return ordered[:count][::-1]
 
 
 @styled
 def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency") -> Figure:
     """Validation accuracy against a cost, on a log scale, and the Pareto front."""
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
-    trials, handles = measured(result, cost), []
+    costs, handles = measured(result, cost), []
+    trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
     for is_mine, colour, marker, text in ((False, STRONG, "o", "network"), (True, SECOND, "s", "no network")):
         points = [trial for trial in trials if is_baseline(trial) == is_mine]
         if points:
             sizes = [46 if trial.trial in best_of_models else 16 for trial in points]
-            axes.scatter(*_points(points, cost), s=sizes, color=colour, marker=marker, alpha=0.65, linewidths=0, rasterized=len(points) > MANY)
+            axes.scatter(*_points(points, costs), s=sizes, color=colour, marker=marker, alpha=0.65, linewidths=0, rasterized=len(points) > MANY)
             handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=text))
-    edge = front(trials, cost)
-    axes.plot(*_points(edge, cost), color=ANSWER, linewidth=1.6, marker="o", markersize=7, markerfacecolor="none", drawstyle="steps-post")
+    edge = [result.trials[name] for name in front({trial.trial: trial.accuracy for trial in trials}, costs)]
+    axes.plot(*_points(edge, costs), color=ANSWER, linewidth=1.6, marker="o", markersize=7, markerfacecolor="none", drawstyle="steps-post")
     handles.append(Line2D([], [], color=ANSWER, marker="o", markerfacecolor="none", label="Pareto front"))
     for trial in edge[-4:] if narrow else edge[-8:]:
-        at = (COSTS[cost][0](trial), trial.accuracy)
+        at = (costs[trial.trial], trial.accuracy)
         side = "center" if trial is edge[0] else "right"
         name = trial.config["model"]["name"] if len(best_of_models) > 1 else trial.trial
         axes.annotate(label(name, 20), at, (0 if trial is edge[0] else -6, 7), textcoords="offset points", ha=side, fontsize=8.5)
     low = max(float(np.quantile([trial.accuracy for trial in trials], 0.1)), min(trial.accuracy for trial in trials))
     low, high = min(low, edge[0].accuracy), edge[-1].accuracy
     margin = 0.08 * (high - low) or 0.05
-    axes.set(xscale="log", xlabel=COSTS[cost][1], ylabel="validation accuracy", ylim=(low - margin, high + 1.6 * margin))
+    axes.set(xscale="log", xlabel=AXES[cost], ylabel="validation accuracy", ylim=(low - margin, high + 1.6 * margin))
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
@@ -165,8 +158,8 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     return figure
 
 
-def _points(trials: Sequence[TrialResult], cost: str) -> tuple[list[float], list[float]]:
-    return [COSTS[cost][0](trial) or 0.0 for trial in trials], [trial.accuracy for trial in trials]
+def _points(trials: Sequence[TrialResult], costs: Mapping[str, float]) -> tuple[list[float], list[float]]:
+    return [costs[trial.trial] for trial in trials], [trial.accuracy for trial in trials]
 
 
 @styled

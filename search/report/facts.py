@@ -7,7 +7,7 @@ from typing import Any
 from search.budget import shares_of, shares_text
 from search.refinement import refinement_sentences
 from search.report.verdict import count
-from search.result import SearchResult, Selection, TrialResult, moment
+from search.result import SearchResult, TrialResult, moment
 from search.selection import expect
 from search.summary import param_text, parts_text, searched, source_text, strategy_text, taken_over_text
 from search.words import duration
@@ -79,17 +79,17 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
     return [(trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths]) for trial in (*ranked, *rest)]
 
 
-def finalists(selection: Selection) -> list[dict[str, Any]]:
-    """The candidates of a selection as its verdict has them (none before), each with the interval of its mean: the verdict's own of the chosen one.
+def finalists(result: SearchResult) -> list[dict[str, Any]]:
+    """The candidates of its selection as its verdict has them (none before), each with the interval of its mean: the verdict's own of the chosen one.
     The leader is not behind itself.
     """
-    verdict, rows = selection.verdict, []
+    verdict, rows = (result.selection.verdict if result.selection is not None else {}), []
     for row in verdict.get("rows", []):
         low = high = None
         if row["candidate"] == verdict["candidate"]:
             low, high = verdict["expected"]["low"], verdict["expected"]["high"]
         elif row["seeds"] > 1:
-            alone = expect(row["accuracies"], 1, verdict["level"])
+            alone = expect(row["accuracies"], 1, verdict["level"], images=max(1, result.started["data"]["val"]))
             low, high = alone.low, alone.high
         leads = {"difference": None, "p": None} if row["candidate"] == verdict["leader"] else {}
         rows.append({**row, **leads, "low": low, "high": high})

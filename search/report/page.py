@@ -7,14 +7,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from search.front import costs_wanted
 from search.report import comparison, curves, facts, quality
 from search.report.answer import Evidence, evidence
 from search.report.figures import Picture, picture
 from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
 from search.report.verdict import count, tiles, verdict
 from search.result import SearchResult
-from search.summary import accuracy_text, front_table, models_table, ms_per_image, param_text, reference_rows, searched, short_names, source_text
+from search.summary import accuracy_text, front_table, models_table, param_text, reference_rows, searched, short_names, source_text
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -37,7 +36,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         title=source_text(result.started["data"]),
         verdict=verdict(result),
         tiles=tiles(result),
-        finalists=facts.finalists(result.selection) if result.selection is not None else [],
+        finalists=facts.finalists(result),
         references=reference_rows(result),
         models=models_table(result),
         front=front_table(result),
@@ -56,7 +55,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         accuracy=accuracy_text,
         pictures=of_search(result) | of_answer(result, shown),
         lowest=curves.lowest_shown(result),
-        times=sorted({ms_per_image(trial) for trial in comparison.measured(result)}),
+        times=sorted(set(comparison.measured(result).values())),
         corner=shown.has("roc") and quality.corner(shown.found["roc"]) < 1,
         best_share=BEST_SHARE,
         least_trials=LEAST_TRIALS,
@@ -78,16 +77,15 @@ def _readable(value: object) -> object:
 def of_search(result: SearchResult) -> dict[str, Picture]:
     """The pictures that compare trials, as far as there is something to compare."""
     found: dict[str, Picture] = {}
-    selection = result.selection
-    if selection is not None and (rows := facts.finalists(selection)):
+    if rows := facts.finalists(result):
         found["finalists"] = picture(
             functools.partial(comparison.finalists, rows), "The candidates: what the search saw, and the mean over fresh seeds with its interval"
         )
-    if len({ms_per_image(trial) for trial in comparison.measured(result)}) > 1:
+    if len(set(comparison.measured(result).values())) > 1:
         found["pareto"] = picture(
             functools.partial(comparison.pareto, result), "Validation accuracy against the time that one image takes, with the Pareto front"
         )
-    if "parameters" in costs_wanted(result) and comparison.measured(result, "parameters"):
+    if "parameters" in result.costs_wanted and comparison.measured(result, "parameters"):
         drawn = functools.partial(comparison.pareto, result, cost="parameters")
         found["pareto_parameters"] = picture(drawn, "Validation accuracy against the number of weights, with the Pareto front")
     if result.ranking:

@@ -4,11 +4,10 @@ import math
 from statistics import NormalDist
 from typing import Any
 
-from search.front import costs_wanted
 from search.report.answer import cost_of
 from search.result import Opening, SearchResult, TrialResult
 from search.selection import LEVEL, of_images
-from search.summary import GONE_ON, is_baseline, ms_per_image, outcome_text, searched, short_names, source_text, value_text
+from search.summary import GONE_ON, is_baseline, ms_per_image, outcome_text, quicker_text, searched, short_names, source_text, value_text
 from search.words import duration
 from trainables.errors import printable
 
@@ -20,7 +19,7 @@ def verdict(result: SearchResult) -> list[Sentence]:
     """The sentences in a reader's order; those on what is not known yet are left out."""
     said = [("Asked", _asked(result)), ("Found", _found(result))]
     if result.chosen is not None:
-        said += [("How sure", _sure(result)), ("A network?", _network(result)), ("On new images", _tested(result))]
+        said += [("How sure", _sure(result)), ("For less", quicker_text(result)), ("A network?", _network(result)), ("On new images", _tested(result))]
     return [(title, text) for title, text in said if text]
 
 
@@ -38,12 +37,13 @@ def _asked(result: SearchResult) -> str:
     experiment, data = result.started["experiment"], result.started["data"]
     names = list(short_names(searched(result)).values())
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
-    how = {"bayes": "Bayesian", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
+    how = {"bayes": "Bayesian", "gp": "Bayesian (Gaussian process)", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
     stopped = "those that fell behind" if any(trial.outcome == "stopped" for trial in result.trials.values()) else "none"
     until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(experiment["scheduler"], experiment["scheduler"])
-    low = "".join(f", with low {name}" for name in costs_wanted(result)[:1]) + "".join(f" and {name}" for name in costs_wanted(result)[1:])
+    low = "".join(f", with low {name}" for name in result.costs_wanted[:1]) + "".join(f" and {name}" for name in result.costs_wanted[1:])
+    tell = "tells" if len(names) == 1 else "tell"
     return (
-        f"Which {what} (space {experiment['space']['name']}) tells the {len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} search "
+        f"Which {what} (space {experiment['space']['name']}) {tell} the {len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
@@ -93,7 +93,8 @@ def _sure(result: SearchResult) -> str:
         text += f" {count(near, 'other trial')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
     if (trials := len(result.ranking)) > 1:
         text += f" And it is the highest of {trials:,} measured on the same images, which makes it optimistic;"
-        text += f" python -m search.select {result.name} tells by how much{'' if result.is_over else ', once the search has ended'}."
+        later = ", once the search has ended" if result.unfinished or not (result.is_over or result.outcome == "running") else ""
+        text += f" python -m search.select {result.name} tells by how much{later}."
     return text
 
 

@@ -13,8 +13,8 @@ best third at each rung). A fixed share is too few where curves separate late, a
     Order       As many epochs go into each rung's trials as into any other's, and twice as many as into all of them into new ones, while there
                 are any: early answers, little waste.
 
-Where networks are to cost little too (`--objective`), the order is in turn by forecast alone and by front, and none is left behind at a rung than
-which none is both better by forecast and cheaper.
+Where networks are to cost little too (`--objective`), the order is in turn by forecast alone and by front, and none is left behind at a rung of
+which no other is as good by forecast and costs no more.
 
 A trial that waits has lost nothing: when the leaders turn out to come from further behind, it goes on from its checkpoint.
 """
@@ -49,7 +49,7 @@ class Asha(Scheduler):
         self.rungs = rungs_for(setting.horizon, setting.grace or 1)
         self.legs = [after - before for before, after in pairwise([0, *self.rungs, self.horizon])]
         self.waiting: list[dict[str, None]] = [{} for _ in self.rungs]
-        """The trials; all else here is of trainings."""
+        """The trials at each rung; those below that are not said to be of trials are of trainings."""
         self.forecaster = Forecaster(setting.space, len(self.rungs))
         self.training: dict[str, str] = {}
         """Of each trial."""
@@ -65,9 +65,8 @@ class Asha(Scheduler):
         self._places: list[dict[str, int]] = []
         """At each rung, where each stands by its forecast, from 1; empty when that must be found anew, with what follows from it."""
         self._fronts: list[int] = []
-        """How many of them none is better than."""
+        """The place of the last of them than which none is better."""
         self._means: list[float] = []
-        self._depths: list[float] = []
 
     def begin(self, trial: str, params: Params, training: str) -> None:
         """One more."""
@@ -124,13 +123,13 @@ class Asha(Scheduler):
     @property
     def ready(self) -> int:
         """Those that stand where the best of all may."""
-        return sum(self._place(level, trial) <= self._depths[level] for level, waiting in enumerate(self.waiting) for trial in waiting)
+        return sum(self._place(level, trial) <= self._depth(level) for level, waiting in enumerate(self.waiting) for trial in waiting)
 
     def why(self, trial: str) -> Stop:
         """Where it stands among those that came to its rung."""
         if (level := self._level(trial)) is None:
             return Stop("the rung that it waited at is none any more")
-        place, count, depth = self._place(level, trial), len(self._placed[level]), self._depths[level]
+        place, count, depth = self._place(level, trial), len(self._placed[level]), self._depth(level)
         told = f"place {place} of {count} at epoch {self.rungs[level]} by forecast" + (" and cost" if self.costs else "")
         if place <= depth:
             return Stop(f"{told}; others train first", rung=self.rungs[level], rivals=count)
@@ -156,7 +155,7 @@ class Asha(Scheduler):
     def _first(self, level: int) -> str | None:
         """The best that waits at a rung, if it stands where the best of all may."""
         best = min(self.waiting[level], key=lambda trial: self._place(level, trial), default=None)
-        return best if best is not None and self._place(level, best) <= self._depths[level] else None
+        return best if best is not None and self._place(level, best) <= self._depth(level) else None
 
     def _place(self, level: int, trial: str) -> int:
         """Where it stands at this rung."""
@@ -166,22 +165,21 @@ class Asha(Scheduler):
     def _placed(self) -> list[dict[str, int]]:
         if not self._places:
             ordered = [in_turn(forecasts, self.costs) for forecasts in self.forecaster.forecasts()]
-            self._places = [{training: place for place, training in enumerate(trainings, 1)} for trainings, _ in ordered]
-            self._fronts = [front for _, front in ordered]
+            self._places = [{training: place for place, training in enumerate(trainings, 1)} for trainings, _, _ in ordered]
+            self._fronts = [last for _, _, last in ordered]
             self._means = [self._mean_place(level) for level in range(len(self.rungs))]
-            self._depths = [self._depth(level) for level in range(len(self.rungs))]
         return self._places
 
     def _depth(self, level: int) -> float:
         """How many places go on from a rung."""
-        affordable = len(self.hopeful) * self.legs[0] / self.legs[level + 1]
-        return max(LEAST, self._fronts[level], self._means[level], min(BALANCED_SHARE * len(self._places[level]), affordable))
+        affordable, share = len(self.hopeful) * self.legs[0] / self.legs[level + 1], BALANCED_SHARE * len(self._placed[level])
+        return max(LEAST, self._fronts[level], self._means[level], min(share, affordable))
 
     def _mean_place(self, level: int) -> float:
         """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst over all later rungs."""
         places, mean = self._places[level], 1.0
         for number, later in enumerate(self.forecaster.values[level + 1 :]):
-            ordered, front = in_turn({training: value for training, value in later.items() if training in places}, self.costs)
+            ordered, front, _ = in_turn({training: value for training, value in later.items() if training in places}, self.costs)
             if ordered:
                 stood = mean_place([places[training] for training in ordered], max(LEADERS, front), is_next=number == 0)
                 mean = max(mean, min(stood, len(places)))

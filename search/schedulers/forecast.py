@@ -60,8 +60,8 @@ class Forecaster:
         for level in reversed(range(len(self.values) - 1)):
             values = self.values[level]
             best = sorted(values, key=values.__getitem__, reverse=True)[:MOST]
-            forecasts = self._at(level, best, to_come) | {trial: values[trial] - 1 for trial in values.keys() - set(best)}
-            found.append({trial: forecasts[trial] for trial in values})
+            forecasts = self._at(level, best, to_come)
+            found.append({trial: forecasts.get(trial, values[trial] - 1) for trial in values})
             to_come = {**forecasts, **to_come}
         return found[::-1]
 

@@ -1,29 +1,41 @@
 """How soon searches of the paper's Table III find what its whole grid finds, in real trainings on digits: `python -m tests.bench.reached [--seeds 3]`.
 
 First the whole grid is trained, folded, unless `--grid` names one that was. Then each search goes on until it has a validation accuracy within
-`--within` points of the grid's best, on the same split, with other seeds: ours, random (trained as ours are), and Optuna under Ray Tune's ASHA.
+`--within` points of the grid's best: ours, random (trained as ours are), and Optuna under Ray Tune's ASHA. Split and trainings have the grid's seed, 0,
+for all; what is tried, and in which order, is that of the search's own. With `--orders` ours and random are played on the grid's own curves too, so often
+that luck shows.
 Counted are the epochs trained until then, and the seconds since the command began. Prints Markdown.
 """
 
 import argparse
 import json
+import math
 import os
 import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from search.driver import Driver
+from search.experiment import Experiment
 from search.journal import FILE_NAME, Event, read
+from search.relatives import stem_of
 from search.result import SearchResult
+from search.spaces.find import find
 from tests.bench.commands import QUIET, execute, scratch
+from tests.bench.replay import Unkept
 from tests.faults.harness import ROOT
+from trainables.config import TrialConfig
 
 UNFOLDED = 4860
 """Epochs of the whole grid, if each of its configurations is trained for itself."""
-SPACE, SPLIT = ["--space", "table3"], ["--set", "data.split_seed=0"]
+SPACE, TRAINED = ["--space", "table3"], ["--set", "data.split_seed=0", "--set", "seed=0"]
 Found = tuple[int, float | None, float]
 """Epochs, seconds (None if the target was not reached), the best accuracy seen."""
 
@@ -43,7 +55,7 @@ def until(events: list[Event], target: float) -> Found:
 def ours(target: float, most: int, seed: int, *words: str) -> Found:
     """Our command, interrupted once it is there."""
     with scratch() as folder:
-        given = [*SPACE, *SPLIT, "--trials", "243", "--budget", f"{most}epochs", "--seed", str(seed), "--name", "s", "--device", "cpu", "--sealed", *words]
+        given = [*SPACE, *TRAINED, "--trials", "243", "--budget", f"{most}epochs", "--seed", str(seed), "--name", "s", "--device", "cpu", "--sealed", *words]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), **QUIET}
         command = subprocess.Popen(
             [sys.executable, "-m", "search.run", *given], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -68,18 +80,66 @@ def stock(target: float, most: int, seed: int) -> Found:
     return figures["epochs"], figures["seconds"], figures["best"]
 
 
-def best_of_grid(given: Path | None) -> float:
-    """The best validation accuracy of the whole grid."""
+def whole_grid(given: Path | None) -> SearchResult:
+    """The search that was the whole grid."""
     if given is not None:
-        best = SearchResult.read(given).best
-        assert best is not None
-        return best.accuracy
+        return SearchResult.read(given)
     with scratch() as folder:
-        words = [*SPACE, "--algorithm", "grid", "--scheduler", "fifo", "--name", "grid", "--device", "cpu", "--sealed", "--json"]
-        printed, _, _ = execute(["search.run", *words], folder, longest_s=4 * 3600)
-    told = json.loads(printed.splitlines()[-1])
-    print(f"the whole grid: {told['epochs_trained']} epochs in {told['wall_s']:.0f} s\n", flush=True)
-    return float(told["best"]["val_accuracy"])
+        words = [*SPACE, *TRAINED, "--algorithm", "grid", "--scheduler", "fifo", "--name", "grid", "--device", "cpu", "--sealed"]
+        execute(["search.run", *words], folder, longest_s=4 * 3600)
+        result = SearchResult.read(folder / "searches" / "grid")
+    print(f"the whole grid: {result.epochs_trained} epochs in {result.wall_s:.0f} s\n", flush=True)
+    return result
+
+
+def played(grid: SearchResult, target: float, most: int, seed: int, **options: Any) -> Found:
+    """A search of our driver's, two trials at once, on the curves of the grid's trainings, until it is there, has an end, or has trained so many epochs."""
+    curves: dict[str, list[float]] = {}
+    for trial in grid.trials.values():
+        training, accuracies = stem_of(trial.config), [metrics["val/accuracy"] for metrics in trial.epochs.values()]
+        curves[training] = max(curves.get(training, []), accuracies, key=len)
+    trained, best, epochs = dict.fromkeys(curves, 0), 0.0, 0
+    with TemporaryDirectory() as folder:
+        base = TrialConfig.from_dict(grid.started["experiment"]["base"])
+        experiment = Experiment(name="played", space_name="table3", space=find("table3"), base=base, seed=seed, storage=Path(folder), trials=243, **options)
+        journal, running = Unkept(experiment.folder), deque[str]()
+        driver = Driver(experiment, journal, slots=2)
+        while best < target and epochs < most:
+            while (suggestion := driver.suggest()) is not None:
+                driver.running(suggestion[0])
+                running.append(suggestion[0])
+            if not running:
+                break
+            trial, is_over, more = running.popleft(), False, True
+            training, last = stem_of(driver.trials[trial].config), driver.trials[trial].config["epochs"]
+            while more:
+                epoch = max(driver.trials[trial].epochs, default=0) + 1
+                if epoch > trained[training]:
+                    trained[training], epochs, best = epoch, epochs + 1, max(best, curves[training][epoch - 1])
+                more = epoch < min(trained[training], last)
+                is_over = driver.report(trial, report(epoch, curves[training][epoch - 1], epoch == last) | {"more": more})
+            if not is_over:
+                running.append(trial)
+        journal.close()
+    return epochs, float(epochs) if best >= target else None, best
+
+
+TITLES = "| search | epochs | of the unfolded grid's | time | best seen |"
+PLAYED_TITLES = "| search | got there | a quarter after | half after | within 243 epochs | best seen, mean |"
+
+
+def played_row(title: str, found: list[Found]) -> str:
+    """How many got there, and after how many epochs a quarter and a half of all had."""
+    there = sorted(epochs for epochs, reached, _ in found if reached is not None)
+    after = [str(there[place]) if (place := math.ceil(len(found) * share) - 1) < len(there) else "never" for share in (0.25, 0.5)]
+    soon, best = sum(epochs <= UNFOLDED // 20 for epochs in there), statistics.mean(best for _, _, best in found)
+    return f"| {title} | {len(there)} of {len(found)} | {after[0]} | {after[1]} | {soon} | {best:.4f} |"
+
+
+def report(epoch: int, accuracy: float, is_last: bool) -> dict[str, Any]:
+    """What a worker says after an epoch."""
+    metrics = {"train/loss": 1 - accuracy, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.1, "time/epoch_s": 1.0}
+    return {"epoch": epoch, "metrics": metrics, "outcome": "completed" if is_last else None, "reason": ""}
 
 
 def cells(found: list[Found], most: int) -> list[str]:
@@ -101,15 +161,20 @@ def cells(found: list[Found], most: int) -> list[str]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grid", type=Path, metavar="FOLDER", help="of a search that was the whole grid, on the split 0")
+    parser.add_argument("--grid", type=Path, metavar="FOLDER", help="of a search that was the whole grid, with the seed 0")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--within", type=float, default=0.2, metavar="POINTS")
+    parser.add_argument("--orders", type=int, default=20, metavar="N", help="searches of each kind that are played")
     parser.add_argument("--most", type=int, default=1000, metavar="EPOCHS", help="after which a search is given up")
     args = parser.parse_args()
-    best = best_of_grid(args.grid)
-    target = best - args.within / 100
-    print(f"grid's best {best:.4f}; target {target:.4f}; seeds 1 to {args.seeds}\n\n| search | epochs | of the unfolded grid's | time | best seen |")
+    grid = whole_grid(args.grid)
+    assert grid.best is not None
+    target = grid.best.accuracy - args.within / 100
+    print(
+        f"grid's best {grid.best.accuracy:.4f}; target {target:.4f}; seeds 1 to {args.seeds}\n\n| search | epochs | of the unfolded grid's | time | best seen |"
+    )
     print("|---" * 5 + "|", flush=True)
+    random: dict[str, Any] = {"algorithm": "random", "scheduler": "fifo"}
     sides: dict[str, Callable[[int], Found]] = {
         "ours": lambda seed: ours(target, args.most, seed),
         "random": lambda seed: ours(target, args.most, seed, "--algorithm", "random", "--scheduler", "fifo"),
@@ -122,6 +187,11 @@ def main() -> None:
             print(f"  seed {seed}, {title}: {found[title][-1]}", file=sys.stderr, flush=True)
     for title, outcomes in found.items():
         print(f"| {title} | {' | '.join(cells(outcomes, args.most))} |", flush=True)
+    if args.orders:
+        print(f"\nplayed on the grid's curves, {args.orders} orders, until there or after {UNFOLDED} epochs\n\n{PLAYED_TITLES}\n{'|---' * 6}|", flush=True)
+    options: dict[str, dict[str, Any]] = {"ours": {}, "random": random}
+    for title in options if args.orders else ():
+        print(played_row(title, [played(grid, target, UNFOLDED, seed, **options[title]) for seed in range(args.orders)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from search.selection import Candidate, Race, decide
 
 Floats = NDArray[np.float64]
+IMAGES = 10**9
+"""Accuracies are no whole numbers of images here."""
 Draw = Callable[[np.random.Generator], tuple[Floats, Floats, Floats]]
 """Accuracies, (candidates, seeds); the candidates' true values; their deviations between seeds."""
 
@@ -65,7 +67,7 @@ def study(draw: Draw, races: int, seed: int = 0) -> Tally:
         race, trainings = race_of(accuracies)
         times = generator.permutation(len(truth)) + 1.0
         known = {name: Candidate("m", 0.0, float(time), name) for name, time in zip(race.candidates, times, strict=True)}
-        verdict = decide(race, known)
+        verdict = decide(race, known, IMAGES)
         chosen, best = race.candidates.index(verdict.candidate), int(truth.argmax())
         first = int(accuracies[:, 0].argmax())
         tally.races += 1

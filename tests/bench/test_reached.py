@@ -1,7 +1,13 @@
+from pathlib import Path
+
 import pytest
 
+from search.experiment import base_of
 from search.journal import Event
-from tests.bench.reached import cells, until
+from search.result import SearchResult, TrialResult
+from search.spaces.find import find
+from tests.bench.reached import cells, played, played_row, until
+from trainables.config import TrialConfig
 
 
 def event(number: int, kind: str, **data: object) -> Event:
@@ -25,3 +31,29 @@ def test_what_was_not_reached_is_more_than_was_tried() -> None:
         "120 s (60 s to longer)",
         "0.9900 (0.9700 to 0.9950)",
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"algorithm": "random", "scheduler": "fifo"}])
+def test_a_search_is_played_on_a_grids_curves(tmp_path: Path, options: dict[str, str]) -> None:
+    """One of its 81 trainings comes to 0.9, at its 20th epoch, and is ahead before."""
+    space = find("table3")
+    base = base_of(TrialConfig(), space)
+    grid = SearchResult(started={"experiment": {"base": base.to_dict()}})
+    good = {**next(space.points()), "epochs": 30}
+    for number, params in enumerate(space.points()):
+        config = base.override(params)
+        values = [0.9 if params == good and epoch >= 20 else 0.5 + 0.01 * (params == good) for epoch in range(1, config.epochs + 1)]
+        epochs = {epoch: {"val/accuracy": value} for epoch, value in enumerate(values, 1)}
+        grid.trials[f"t{number}"] = TrialResult(f"t{number}", params, config.to_dict(), epochs=epochs)
+    epochs, reached, best = played(grid, 0.85, 2430, 0, **options)
+    assert reached == epochs
+    assert best == 0.9
+    assert 20 <= epochs <= 2430
+    assert (epochs < 500) == (options == {}), "early stopping finds it soon"
+    assert played(grid, 0.85, 19, 0, **options)[1] is None
+
+
+def test_how_soon_a_part_of_all_got_there_is_told() -> None:
+    found = [(100, 100.0, 0.99), (300, 300.0, 0.99), (700, None, 0.97), (900, None, 0.97)]
+    assert played_row("ours", found) == "| ours | 2 of 4 | 100 | 300 | 1 | 0.9800 |"
+    assert played_row("ours", found[1:]) == "| ours | 1 of 3 | 300 | never | 0 | 0.9767 |"

@@ -99,9 +99,13 @@ CASES = [
     (["--space", "smoke", "--budget", "20usd"], "--budget 20 usd needs the price of an hour of one device (a GPU if trials", 2),
     (["--space", "smoke", "--device", "cpu", "--budget", "2gpu-hours"], "--budget 2 gpu-hours: the trials use no GPU. Use cpu-hours, or --device cuda.", 2),
     (["--space", "smoke", "--min-gain", "nan"], "--min-gain must be from 0 to below 100 points (got nan).", 2),
-    (["--space", "smoke", "--objective", "latency"], "--objective must be val_accuracy, alone or with latency or parameters after a comma (got 'latency').", 2),
+    (
+        ["--space", "smoke", "--objective", "latency"],
+        "--objective must be val_accuracy, alone or with latency or parameters, or both, after commas",
+        2,
+    ),
     (["--space", "baselines", "--objective", "val_accuracy,parameters"], "--objective parameters: svm has none. Use latency, or search networks alone.", 2),
-    (["--space", "smoke", "--algorithm", "baies"], "unknown algorithm 'baies'. Known: bayes, grid, random. Did you mean 'bayes'?", 2),
+    (["--space", "smoke", "--algorithm", "baies"], "unknown algorithm 'baies'. Known: bayes, gp, grid, random. Did you mean 'bayes'?", 2),
     (["--space", "smoke", "--scheduler", "asah"], "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?", 2),
     (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
     # Weights

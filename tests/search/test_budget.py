@@ -191,6 +191,33 @@ def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(open_
     assert again.result.outcome == "completed"
 
 
+def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """One trial diverges, one is lost, one only takes over what was trained before; the budget is trained all the same, and no more."""
+    driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"),))), slots=4)
+    suggestions = [driver.suggest() for _ in range(4)]
+    configs = dict(suggestion for suggestion in suggestions if suggestion is not None)
+    diverged, lost, known, whole = configs
+    for trial in configs:
+        driver.running(trial)
+    assert driver.suggest() is None, "four epochs are under way"
+    assert driver.report(diverged, report(1, outcome="diverged"))
+    driver.fail(lost, "lost", "node gone")
+    begun = {"metrics": {}, "restored": [], "begun": {"search": "earlier", "trial": "t0001", "epoch": 3}, "more": True}
+    driver.report(known, report(3) | begun)
+    for epoch in (1, 2, 3):
+        driver.report(known, report(epoch, 0.5) | {"more": epoch < 3})
+    assert driver.report(whole, report(1, 0.5)) is False
+    while driver.active:
+        while (suggestion := driver.suggest()) is not None:
+            configs |= dict([suggestion])
+            driver.running(suggestion[0])
+        for trial in list(driver.active):
+            driver.report(trial, good_lr_wins(configs[trial], max(driver.trials[trial].epochs, default=0) + 1))
+    driver.finish()
+    assert driver.result.epochs_trained == 4
+    assert (driver.result.outcome, driver.result.reason) == ("budget", "the budget of 4 epochs is used up")
+
+
 def test_device_time_ends_a_search(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("10usd"),), 3600.0)))
 

@@ -174,6 +174,14 @@ def test_params_that_make_no_config_are_a_failed_trial_and_the_search_goes_on(
     assert "optimizer.lr must be > 0" in result.trials["t0002"].reason
 
 
+def test_thousands_of_params_that_make_no_config_are_no_trouble(open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = SearchSpace({"optimizer.lr": Float(0.001, 1.0)}, base={"model.name": "deep_cnn"})
+    driver = open_driver(changed(experiment, space=space, algorithm="random", trials=1500))
+    monkeypatch.setattr(Experiment, "config", lambda self, params: TrialConfig().override({"epochs": -1}))
+    assert driver.suggest() is None
+    assert driver.result.counts == {"failed": 1500}
+
+
 def test_a_trial_that_ends_without_a_word_has_failed(open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]

@@ -28,7 +28,7 @@ def dataset(images: int, side: int) -> Dataset:
         ({"name": ""}, "a name may use"),
         ({"name": "a" * 65}, "a name may use"),
         ({"name": "-rf"}, "a name may use"),
-        ({"algorithm": "beyes"}, "unknown algorithm 'beyes'. Known: bayes, grid, random. Did you mean 'bayes'?"),
+        ({"algorithm": "beyes"}, "unknown algorithm 'beyes'. Known: bayes, gp, grid, random. Did you mean 'bayes'?"),
         ({"scheduler": "ahsa"}, "unknown scheduler 'ahsa'. Known: asha, fifo."),
         ({"trials": 0}, "--trials must be >= 1 (got 0)"),
         ({"max_epochs": -5}, "--max-epochs must be >= 1 (got -5)"),

@@ -167,6 +167,23 @@ def test_numbers_get_new_ones_between(domain: Choice, best: float, finer: tuple[
     assert changes["optimizer.lr"].kind == "finer"
 
 
+def test_a_range_whose_ends_are_near_each_other_keeps_its_digits() -> None:
+    space, _ = after({"optimizer.lr": Float(0.1001, 0.1004)}, lambda params: -1000 * abs(params["optimizer.lr"] - 0.1002), 60)
+    lr = space.domains["optimizer.lr"]
+    assert isinstance(lr, Float)
+    assert 0.1001 <= lr.low < 0.1002 < lr.high <= 0.1004
+
+
+@pytest.mark.parametrize("row", [(0.0101, 0.0102, 0.0103), (0.991, 0.995, 0.999), (1.0001, 1.0002, 1.0003)])
+def test_numbers_near_each_other_get_new_ones_between_them_all_the_same(row: tuple[float, ...]) -> None:
+    space, changes = after({"optimizer.lr": Choice(*row)}, lambda params: -abs(params["optimizer.lr"] - row[1]) / (row[1] - row[0]), 60)
+    found = space.domains["optimizer.lr"]
+    assert isinstance(found, Choice)
+    assert changes["optimizer.lr"].kind == "finer"
+    assert set(found.options) - set(row)
+    assert all(row[0] <= option <= row[-1] for option in found.options)
+
+
 def test_a_number_that_is_refused_is_not_put_between() -> None:
     """Filters of even size have no centre."""
     space, changes = after({"model.filter_size": Choice(3, 5, 7)}, lambda params: -abs(params["model.filter_size"] - 5), 30)

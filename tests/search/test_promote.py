@@ -220,6 +220,7 @@ def test_another_trial_than_the_answer_is_promoted_on_demand(searched: Search, c
     assert promoted().tags["search.trial"] == result.best.trial
 
 
+@pytest.mark.slow
 def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(searched: Search, tmp_path: Path) -> None:
     """And not the search's best trial, nor its test."""
     result = searched("tree", test=True)

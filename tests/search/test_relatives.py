@@ -323,6 +323,24 @@ def test_a_search_cut_off_between_two_lines_goes_on_as_if_it_had_not_been(open_d
         assert decisions(again.experiment) == decisions(undisturbed.experiment), lines[count - 1]
 
 
+@pytest.mark.parametrize("heard", [2, 4])
+def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(open_driver: OpenDriver, lengths: Experiment, heard: int) -> None:
+    """Whether it was cut off in the midst of what it took over, or trained on to the rung by itself."""
+    space = SearchSpace({"optimizer.lr": Choice(0.1)}, base={"model.name": "deep_cnn", "epochs": 16})
+    driver = open_driver(changed(lengths, space=space, base=TrialConfig().override(space.base), scheduler="asha"), slots=2)
+    trial, _ = asked(driver)
+    driver.running(trial)
+    driver.report(trial, report(3) | {"metrics": {}, "restored": [], "begun": {"search": "earlier", "trial": "t0001", "epoch": 3}, "more": True})
+    for epoch in range(1, heard):
+        driver.report(trial, report(epoch, 0.5) | {"more": epoch < 3})
+    driver.close("interrupted", "Ctrl-C")
+    driver.report(trial, report(heard, 0.6))
+    driver.finish()
+    again = reopened(driver, slots=2)
+    assert [suggestion[0] if (suggestion := again.suggest()) is not None else None for _ in range(2)] == [trial, None]
+    assert not any(again.scheduler.waiting)  # type: ignore[attr-defined]
+
+
 def asked(driver: Driver) -> tuple[str, int]:
     """The trial that is handed out, and its epochs."""
     suggestion = driver.suggest()

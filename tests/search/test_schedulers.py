@@ -3,6 +3,7 @@ import pytest
 
 from search.schedulers.asha import LEAST, Asha, rungs_for
 from search.schedulers.base import NEW, Setting
+from search.schedulers.forecast import Forecaster
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, Float, SearchSpace
 
@@ -129,6 +130,20 @@ def test_neighbours_tell_what_is_to_come() -> None:
             asha.on_epoch(f"t{number}", 2, (0.9 if slow else 0.55) + number / 1000)
     (first, _) = asha.forecaster.forecasts()
     assert min(first[f"t{number}"] for number in (12, 14, 16, 18)) > max(first[f"t{number}"] for number in (13, 15, 17, 19))
+
+
+def test_those_too_many_to_be_forecast_tell_nothing_of_the_others() -> None:
+    """Nine hundred trials that gain the same; a hundred of the worst have gone one rung on, where only the best are forecast."""
+    forecaster, generator = Forecaster(SearchSpace({}), 3), np.random.default_rng(0)
+    for number in range(900):
+        forecaster.begin(f"t{number}", {})
+        forecaster.hear(f"t{number}", 0, value := float(generator.uniform(0.5, 0.7)))
+        if number < 600:
+            forecaster.hear(f"t{number}", 1, value + 0.1)
+    first = forecaster.forecasts()[0]
+    best = sorted(first, key=first.__getitem__)[-100:]
+    assert min(first[trial] for trial in best) > 0.7
+    assert max(first[trial] - forecaster.values[0][trial] for trial in best) < 0.15
 
 
 def test_why_a_trial_waits_is_told_with_its_risk() -> None:

@@ -1,5 +1,7 @@
 """The race and the verdict as arithmetic: against scipy's own tests where it has them, and against candidates whose true value is known."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -52,7 +54,7 @@ def test_candidates_that_never_differ_in_the_same_way_are_told_apart_without_a_w
 
 def test_the_interval_is_students_with_a_lower_end_for_all_candidates_at_once() -> None:
     values = [0.95, 0.96, 0.94, 0.97, 0.95]
-    alone, among_five = expect(values, 1), expect(values, 5)
+    alone, among_five = expect(values, 1, images=10**9), expect(values, 5, images=10**9)
     low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
     assert (alone.low, alone.high) == pytest.approx((low, high))
     assert among_five.low < alone.low
@@ -61,8 +63,8 @@ def test_the_interval_is_students_with_a_lower_end_for_all_candidates_at_once() 
 
 
 def test_an_interval_stays_within_what_an_accuracy_can_be() -> None:
-    assert expect([0.99, 0.999], 3).high == 1.0
-    assert expect([0.0, 0.1], 3).low == 0.0
+    assert expect([0.99, 0.999], 3, images=10**9).high == 1.0
+    assert expect([0.0, 0.1], 3, images=10**9).low == 0.0
 
 
 def test_the_interval_of_images_is_wilsons() -> None:
@@ -80,6 +82,14 @@ def test_who_is_clearly_worse_is_behind_once_all_have_two_seeds() -> None:
     assert pair.difference == pytest.approx(0.175)
 
 
+def test_that_two_trainings_are_equal_is_no_certainty() -> None:
+    """They are whole numbers of images."""
+    of_few, of_many = expect([0.9, 0.9], 2, images=40), expect([0.9] * 10, 2, images=40_000)
+    assert of_few.low < 0.8
+    assert of_few.high == pytest.approx(0.9 + 12.7 / (40 * math.sqrt(24)), abs=0.001)
+    assert of_many.high - of_many.low < 0.0001
+
+
 def test_who_has_left_is_waited_for_no_more() -> None:
     race = raced({"a": [0.97, 0.96, 0.97], "b": [0.8], "c": [0.96, 0.97, 0.96]})
     assert race.rounds == 1
@@ -89,7 +99,7 @@ def test_who_has_left_is_waited_for_no_more() -> None:
 
 def test_equals_are_told_apart_by_their_time_and_others_are_not() -> None:
     scores = {"a": [0.960, 0.950, 0.955], "b": [0.955, 0.958, 0.951], "c": [0.90, 0.93, 0.91]}
-    verdict = decide(raced(scores), candidates(scores, {"a": 2.0, "b": 1.0, "c": 0.1}))
+    verdict = decide(raced(scores), candidates(scores, {"a": 2.0, "b": 1.0, "c": 0.1}), 1000)
     assert (verdict.leader, verdict.candidate, verdict.trial) == ("a", "b", "b-s1")
     assert {row.candidate: row.state for row in verdict.rows} == {"b": "chosen", "a": "tied", "c": "behind"}
     assert [row.candidate for row in verdict.rows] == ["b", "a", "c"]
@@ -101,7 +111,7 @@ def test_of_those_that_left_the_verdict_says_how() -> None:
     race = raced(scores)
     _, pairs = compare(np.array([[0.96, 0.95], [0.5, 0.5]]), 1)
     race.out, race.worse = {"b": "far behind", "c": "c-s2 diverged"}, {"b": pairs[1]}
-    verdict = decide(race, candidates(scores, {"a": 1.0, "b": 1.0, "c": None}))
+    verdict = decide(race, candidates(scores, {"a": 1.0, "b": 1.0, "c": None}), 1000)
     rows = {row.candidate: row for row in verdict.rows}
     assert (verdict.candidate, rows["b"].state, rows["c"].state) == ("a", "dropped", "failed")
     assert (rows["b"].reason, rows["c"].reason, rows["c"].p, rows["c"].std) == ("far behind", "c-s2 diverged", None, None)
@@ -109,7 +119,7 @@ def test_of_those_that_left_the_verdict_says_how() -> None:
 
 def test_one_candidate_alone_is_measured_without_a_comparison() -> None:
     scores = {"a": [0.96, 0.95]}
-    verdict = decide(raced(scores), candidates(scores, {"a": None}))
+    verdict = decide(raced(scores), candidates(scores, {"a": None}), 1000)
     assert (verdict.candidate, verdict.expected.seeds, verdict.rows[0].state) == ("a", 2, "chosen")
 
 

@@ -84,7 +84,7 @@ def _network(folder: Path) -> Classify:
 
     def classify(images: Images) -> NDArray[np.floating[Any]]:
         with torch.no_grad():
-            found: NDArray[np.floating[Any]] = program(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+            found: NDArray[np.floating[Any]] = program(torch.from_numpy(np.require(images, requirements=["C", "W"]))).numpy()
         return found
 
     return classify
