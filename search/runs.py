@@ -28,7 +28,8 @@ def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, f
     val, cost = event["val"], event["cost"]
     figures = {name: val[name] for name in ("accuracy", "ece")}
     figures |= {f"{kind}_{name}": value for kind in ("macro", "weighted") for name, value in val[kind].items()}
-    return {f"eval/{name}": value for name, value in (figures | {"train_s": trial.train_s}).items()} | cost_figures(cost, "eval")
+    figures |= {"train_s": trial.train_s}
+    return {f"eval/{name}": value for name, value in figures.items() if value is not None} | cost_figures(cost, "eval")
 
 
 def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:

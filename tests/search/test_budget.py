@@ -17,7 +17,7 @@ from search.outcome import print_summary
 from search.plan import Plan
 from search.report.facts import cost
 from search.result import SearchResult
-from search.resume import experiment_of, is_done, parser
+from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
 from search.runner import Finished
 from search.status import lines
@@ -251,6 +251,28 @@ def replace_space(args: Any) -> Any:
     """The same, going on with the recorded space where its name finds none."""
     args.allow_change = True
     return args
+
+
+def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(changed(experiment, scheduler="asha", budget=Budget((limit("9epochs"),)))))
+    result = driver.result
+    assert result.best is not None
+    assert result.unfinished, "some wait at a rung"
+    for words, refused in (([], True), (["--budget", "9epochs"], True), (["--budget", "10epochs"], False)):
+        args = parser().parse_args([experiment.name, "--storage", str(experiment.storage), "--allow-change", *words])
+        check_budget(args, experiment_of(args, result), result)  # what is to be tested and drawn is done first
+        driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
+        driver.journal.append("evidence", trial="", file="pictures", path="")
+        assert not is_done(result, experiment_of(args, result), args)
+        if not refused:
+            check_budget(args, experiment_of(args, result), result)
+            continue
+        with pytest.raises(
+            ConfigError, match=r"the budget of 9 epochs is used up: all sessions together used 100% of 9 epochs\. With a larger one .* --budget LIMIT"
+        ):
+            check_budget(args, experiment_of(args, result), result)
+        result.is_drawn = False
+    assert any(line.endswith("search.resume played --budget LIMIT (a larger one)") for line in lines(result, "", "search.resume played"))
 
 
 def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(open_driver: OpenDriver, experiment: Experiment) -> None:

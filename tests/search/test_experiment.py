@@ -78,6 +78,18 @@ def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_sea
     assert list(fitting.problems(dataset(images=500, side=32))) == []
 
 
+def test_batch_sizes_that_there_are_too_few_images_for_are_left_out_unless_that_leaves_none(experiment: Experiment) -> None:
+    search = changed(experiment, space=find("table3"))
+    fitting, left_out = search.fitting(dataset(images=100, side=8))
+    assert fitting.space.domains["batch_size"].values == (32, 64)
+    assert left_out == ["note: left out: batch_size 128, of which there are not enough images: 100 training images"]
+    assert list(fitting.problems(dataset(images=100, side=8))) == []
+    assert search.fitting(dataset(images=128, side=8)) == (search, [])
+    none_fit, left_out = search.fitting(dataset(images=20, side=8))
+    assert (none_fit, left_out) == (search, [])
+    assert "batch_size 32 > 20 training images. Fix a smaller one with --set batch_size=N, or add images." in list(none_fit.problems(dataset(20, 8)))
+
+
 def test_what_was_got_is_what_the_network_would_see(experiment: Experiment) -> None:
     space = find("zoo").fixed({"model.input_size": 20})
     _, left_out = changed(experiment, space=space, algorithm="bayes", trials=12).fitting(dataset(images=500, side=32))

@@ -14,9 +14,12 @@ from search.journal import FILE_NAME, Journal, read
 from search.refinement import edges, noise, observations, refinement_facts, refinement_sentences
 from search.refining import RefineDriver, refusal
 from search.result import SearchResult
+from search.resume import experiment_of
+from search.resume import parser as resume_parser
 from search.space import Choice, Float, SearchSpace
 from tests.search.conftest import OpenDriver, Report, changed, play, report
 from trainables.config import TrialConfig
+from trainables.errors import ConfigError
 
 BEST = 1e-2
 PLANTED = SearchSpace({"optimizer.lr": Float(1e-5, 1e-3, log=True), "model.dropout": Float(0.0, 0.7)}, base={"model.name": "mnist_cnn", "epochs": 2}, trials=9)
@@ -94,6 +97,24 @@ def test_a_gain_within_noise_ends_it(open_driver: OpenDriver, experiment: Experi
     assert chance == pytest.approx(math.sqrt(0.91 * 0.09 / 50))
     assert what == "the standard error of 0.9100 on 50 images"
     assert driver.refinement.reason == f"round 1 gained 0.0100, within the noise of {chance:.4f} ({what})"
+
+
+def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nonsense(*about: Any) -> Any:
+        raise ConfigError("a value is given twice: 0.01, 0.01.")
+
+    play(open_driver(planted), peak)
+    monkeypatch.setattr("search.refining.next_space", nonsense)
+    result = play(begin(planted, rounds=1), peak).result
+    assert result.refinement is not None
+    (told,) = result.refinement.rounds[0]["changes"]
+    assert told["text"] == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
+    assert len(result.trials) == 15
+    args = resume_parser().parse_args([planted.name, "--storage", str(planted.storage), "--trials", "40"])
+    with pytest.raises(ConfigError, match=r"--trials: 'played' has been refined; how many trials each round has is for .*search\.refine .*--trials N"):
+        experiment_of(args, result)
 
 
 def test_a_space_that_is_used_up_ends_it(open_driver: OpenDriver, experiment: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:

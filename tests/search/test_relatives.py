@@ -470,6 +470,22 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
     assert beginnings_of({"beginnings": found})[0].mirror is not None
 
 
+def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
+    dataset = load(small.base.data)
+    known = changed(small, name="known")
+    journal = Journal(known.folder)
+    driver = Driver(known, journal)
+    journal.append("started", name="known", experiment=known.describe(), training=Earlier(known, dataset, wanted=False).training, **started_event())
+    play(driver)
+    journal.close()
+    said: list[str] = []
+    Earlier(changed(small, name="mine"), dataset).told(fused=False, say=said.append)
+    assert "(known); --no-cache trains it anew" in said[0]
+    other = changed(small, name="other", base=small.base.override({"seed": 99}))
+    Earlier(other, dataset).told(fused=False, say=said.append)
+    assert len(said) == 1
+
+
 def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(small: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
         raise OSError(5, "Input/output error")

@@ -280,6 +280,17 @@ def test_the_svms_probabilities_leave_its_decisions_and_are_better_than_without_
     assert ours.temperature_ != 1
 
 
+def test_an_svm_that_tells_all_of_few_images_right_is_not_certain():
+    """Of ten held out, each far from the others' side."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(50) % 2
+    features = generator.normal(size=(50, 4)) + 20 * labels[:, None]
+    fitted = MODELS["svm"].classifier(0, c=10.0, gamma=1.0).fit(features, labels)
+    chances = fitted.predict_proba(features)
+    assert np.array_equal(chances.argmax(axis=1), labels)
+    assert 0.85 < np.median(chances.max(axis=1)) < 0.97, "one of twelve is thought to be wrong"
+
+
 @pytest.mark.parametrize(
     ("name", "option", "values"), [("svm", "c", (0.001, 10)), ("svm", "gamma", (0.001, 10)), ("knn", "neighbours", (1, 20)), ("tree", "tree_depth", (1, 8))]
 )
