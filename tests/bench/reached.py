@@ -2,8 +2,8 @@
 
 First the whole grid is trained, folded, unless `--grid` names one that was. Then each search goes on until it has a validation accuracy within
 `--within` points of the grid's best: ours, random (trained as ours are), and Optuna under Ray Tune's ASHA. Split and trainings have the grid's seed, 0,
-for all; what is tried, and in which order, is that of the search's own. With `--orders` ours and random are played on the grid's own curves too, so often
-that luck shows.
+for all; what is tried, and in which order, is that of the search's own. With `--orders` all three are played on the grid's own curves too, so often that luck
+shows.
 Counted are the epochs trained until then, and the seconds since the command began. Prints Markdown.
 """
 
@@ -21,6 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+import optuna
 
 from search.driver import Driver
 from search.experiment import Experiment
@@ -71,6 +74,32 @@ def ours(target: float, most: int, seed: int, *words: str) -> Found:
         return until(read(journal), target)
 
 
+def stock_played(grid: SearchResult, target: float, most: int, seed: int) -> Found:
+    """As the peer searches: a trial stops at epoch 1, 4 or 16 if it is not among the best quarter of those that came there before, by the accuracy of
+    that very epoch, and what it had then is all that Optuna hears of it. What was trained before is trained again.
+    """
+    curves, base, best, epochs = curves_of(grid), base_of(grid), 0.0, 0
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    rungs: dict[int, list[float]] = {1: [], 4: [], 16: []}
+    running: deque[tuple[optuna.Trial, list[float], int]] = deque()
+    while best < target and epochs < most:
+        while len(running) < 2:
+            asked = study.ask()
+            config = base.override({path: asked.suggest_categorical(path, domain.values) for path, domain in find("table3").domains.items()})
+            running.append((asked, curves[stem_of(config.to_dict())][: config.epochs], 1))
+        asked, curve, epoch = running.popleft()
+        epochs, value = epochs + 1, curve[epoch - 1]
+        best, is_over = max(best, value), epoch == len(curve)
+        if epoch in rungs:
+            is_over |= bool(rungs[epoch]) and value < np.percentile(rungs[epoch], 75)
+            rungs[epoch].append(value)
+        if is_over:
+            study.tell(asked, value)
+        else:
+            running.append((asked, curve, epoch + 1))
+    return epochs, float(epochs) if best >= target else None, best
+
+
 def stock(target: float, most: int, seed: int) -> Found:
     """The peer."""
     with scratch() as folder:
@@ -92,16 +121,27 @@ def whole_grid(given: Path | None) -> SearchResult:
     return result
 
 
-def played(grid: SearchResult, target: float, most: int, seed: int, **options: Any) -> Found:
-    """A search of our driver's, two trials at once, on the curves of the grid's trainings, until it is there, has an end, or has trained so many epochs."""
+def curves_of(grid: SearchResult) -> dict[str, list[float]]:
+    """The validation accuracies of each training, by its stem."""
     curves: dict[str, list[float]] = {}
     for trial in grid.trials.values():
         training, accuracies = stem_of(trial.config), [metrics["val/accuracy"] for metrics in trial.epochs.values()]
         curves[training] = max(curves.get(training, []), accuracies, key=len)
+    return curves
+
+
+def base_of(grid: SearchResult) -> TrialConfig:
+    """What all its trials have in common."""
+    return TrialConfig.from_dict(grid.started["experiment"]["base"])
+
+
+def played(grid: SearchResult, target: float, most: int, seed: int, **options: Any) -> Found:
+    """A search of our driver's, two trials at once, on the curves of the grid's trainings, until it is there, has an end, or has trained so many epochs."""
+    curves = curves_of(grid)
     trained, best, epochs = dict.fromkeys(curves, 0), 0.0, 0
     with TemporaryDirectory() as folder:
-        base = TrialConfig.from_dict(grid.started["experiment"]["base"])
-        experiment = Experiment(name="played", space_name="table3", space=find("table3"), base=base, seed=seed, storage=Path(folder), trials=243, **options)
+        about: dict[str, Any] = {"space_name": "table3", "space": find("table3"), "base": base_of(grid), "trials": 243, **options}
+        experiment = Experiment(name="played", seed=seed, storage=Path(folder), **about)
         journal, running = Unkept(experiment.folder), deque[str]()
         driver = Driver(experiment, journal, slots=2)
         while best < target and epochs < most:
@@ -160,6 +200,7 @@ def cells(found: list[Found], most: int) -> list[str]:
 
 def main() -> None:
     """Measure and print."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grid", type=Path, metavar="FOLDER", help="of a search that was the whole grid, with the seed 0")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
@@ -174,7 +215,6 @@ def main() -> None:
         f"grid's best {grid.best.accuracy:.4f}; target {target:.4f}; seeds 1 to {args.seeds}\n\n| search | epochs | of the unfolded grid's | time | best seen |"
     )
     print("|---" * 5 + "|", flush=True)
-    random: dict[str, Any] = {"algorithm": "random", "scheduler": "fifo"}
     sides: dict[str, Callable[[int], Found]] = {
         "ours": lambda seed: ours(target, args.most, seed),
         "random": lambda seed: ours(target, args.most, seed, "--algorithm", "random", "--scheduler", "fifo"),
@@ -189,9 +229,13 @@ def main() -> None:
         print(f"| {title} | {' | '.join(cells(outcomes, args.most))} |", flush=True)
     if args.orders:
         print(f"\nplayed on the grid's curves, {args.orders} orders, until there or after {UNFOLDED} epochs\n\n{PLAYED_TITLES}\n{'|---' * 6}|", flush=True)
-    options: dict[str, dict[str, Any]] = {"ours": {}, "random": random}
-    for title in options if args.orders else ():
-        print(played_row(title, [played(grid, target, UNFOLDED, seed, **options[title]) for seed in range(args.orders)]), flush=True)
+    rules: dict[str, Callable[[int], Found]] = {
+        "ours": lambda seed: played(grid, target, UNFOLDED, seed),
+        "random": lambda seed: played(grid, target, UNFOLDED, seed, algorithm="random", scheduler="fifo"),
+        "OptunaSearch and ASHAScheduler": lambda seed: stock_played(grid, target, UNFOLDED, seed),
+    }
+    for title, rule in rules.items() if args.orders else ():
+        print(played_row(title, [rule(seed) for seed in range(args.orders)]), flush=True)
 
 
 if __name__ == "__main__":

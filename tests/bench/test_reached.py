@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import pytest
 
 from search.experiment import base_of
 from search.journal import Event
 from search.result import SearchResult, TrialResult
 from search.spaces.find import find
-from tests.bench.reached import cells, played, played_row, until
+from tests.bench.reached import cells, played, played_row, stock_played, until
 from trainables.config import TrialConfig
 
 
@@ -33,8 +31,8 @@ def test_what_was_not_reached_is_more_than_was_tried() -> None:
     ]
 
 
-@pytest.mark.parametrize("options", [{}, {"algorithm": "random", "scheduler": "fifo"}])
-def test_a_search_is_played_on_a_grids_curves(tmp_path: Path, options: dict[str, str]) -> None:
+@pytest.fixture
+def grid() -> SearchResult:
     """One of its 81 trainings comes to 0.9, at its 20th epoch, and is ahead before."""
     space = find("table3")
     base = base_of(TrialConfig(), space)
@@ -45,12 +43,25 @@ def test_a_search_is_played_on_a_grids_curves(tmp_path: Path, options: dict[str,
         values = [0.9 if params == good and epoch >= 20 else 0.5 + 0.01 * (params == good) for epoch in range(1, config.epochs + 1)]
         epochs = {epoch: {"val/accuracy": value} for epoch, value in enumerate(values, 1)}
         grid.trials[f"t{number}"] = TrialResult(f"t{number}", params, config.to_dict(), epochs=epochs)
+    return grid
+
+
+@pytest.mark.parametrize("options", [{}, {"algorithm": "random", "scheduler": "fifo"}])
+def test_a_search_is_played_on_a_grids_curves(grid: SearchResult, options: dict[str, str]) -> None:
     epochs, reached, best = played(grid, 0.85, 2430, 0, **options)
     assert reached == epochs
     assert best == 0.9
     assert 20 <= epochs <= 2430
     assert (epochs < 500) == (options == {}), "early stopping finds it soon"
     assert played(grid, 0.85, 19, 0, **options)[1] is None
+
+
+def test_the_peer_is_played_on_them_too(grid: SearchResult) -> None:
+    epochs, reached, best = stock_played(grid, 0.85, 4860, 0)
+    assert (epochs, best) == (reached, 0.9)
+    assert 20 <= epochs < 4860
+    assert stock_played(grid, 0.85, 4860, 1)[0] != epochs
+    assert stock_played(grid, 0.95, 300, 0)[:2] == (300, None)
 
 
 def test_how_soon_a_part_of_all_got_there_is_told() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from search.schedulers.asha import LEAST, Asha, rungs_for
+from search.schedulers.asha import LEAST, Asha, mean_place, rungs_for
 from search.schedulers.base import NEW, Setting
 from search.schedulers.forecast import Forecaster
 from search.schedulers.registry import SCHEDULERS
@@ -144,6 +144,15 @@ def test_those_too_many_to_be_forecast_tell_nothing_of_the_others() -> None:
     best = sorted(first, key=first.__getitem__)[-100:]
     assert min(first[trial] for trial in best) > 0.7
     assert max(first[trial] - forecaster.values[0][trial] for trial in best) < 0.15
+
+
+def test_leaders_from_the_middle_of_who_went_on_may_have_equals_behind_them() -> None:
+    """Of thirteen that went on, those that lead now stood first, in the middle, or anywhere."""
+    first, middle = list(range(1, 14)), [5, 6, 7, 1, 2, 3, 4, *range(8, 14)]
+    assert mean_place(first, 3, is_next=True) == pytest.approx(1, abs=0.01)
+    assert mean_place(middle, 3, is_next=True) == pytest.approx(8.4, abs=0.1)
+    assert mean_place(middle, 3, is_next=False) == 5, "where others came later, none is cut off"
+    assert mean_place([6, 7, 8, *range(1, 6), *range(9, 14)], 3, is_next=True) > 1000, "it says nothing"
 
 
 def test_why_a_trial_waits_is_told_with_its_risk() -> None:
