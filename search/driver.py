@@ -62,6 +62,8 @@ class Driver:
         """Trials that have been handed out."""
         self.left: deque[str] = deque()
         """Trials to be handed out again, or that wait for a relative."""
+        self.aside: set[str] = set()
+        """Those of them for which the budget had nothing left."""
         self.narrowed: set[str] = set()
         """Trials that ran out of memory, each of which halves how many run at once."""
         self.exhausted = False
@@ -144,6 +146,7 @@ class Driver:
     def _hand_out(self, trial: str) -> tuple[str, TrialConfig]:
         """A trial, to be trained."""
         self.active.add(trial)
+        self.aside.discard(trial)
         return trial, TrialConfig.from_dict(self.trials[trial].config)
 
     def _must_wait(self, trial: str) -> bool:
@@ -164,7 +167,7 @@ class Driver:
 
     def _propose(self) -> str:
         """A new trial, which is in the journal; none when there is none now."""
-        while self._has_more and not self._has_enough():
+        while self._has_more_now and not self._has_enough():
             trial = f"t{len(self.trials) + 1:04d}"
             params = self.algorithm.ask(trial)
             if params is None:
@@ -259,10 +262,12 @@ class Driver:
             return False  # what was trained before is heard to its end
         elif stop is not None:
             self._stop(trial, epoch, self.judge, stop)
-        elif self._closed() or self._spent(len(self.active) - 1) is not None:
+        elif self._closed():
             self._leave(trial, epoch)
         elif trial in self.at_rung and not self._goes_on(trial):
             self.active.discard(trial)
+        elif self._spent(len(self.active) - 1) is not None:
+            self._set_aside(trial, epoch)
         return trial not in self.active
 
     def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
@@ -387,7 +392,12 @@ class Driver:
         self.at_rung.discard(trial)
 
     def settle(self) -> None:
-        """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them."""
+        """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them; what its
+        budget has set aside is stopped, as what it stops in mid-training.
+        """
+        if self.closing is not None and self.closing[0] == "budget":
+            for name in sorted(self.aside):
+                self._stop(name, max(self.trials[name].epochs), "budget", Stop(self.closing[1]))
         if self.closing is None:
             held = [trial for trial in self.trials.values() if trial.outcome == "held"]
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:
@@ -421,12 +431,19 @@ class Driver:
 
     def _leave(self, trial: str, epoch: int) -> None:
         """What becomes of a trial when the search closes: an interrupted one can be resumed."""
-        by, reason = self.closing or ("budget", "the rest of the budget is for the trials that train beside it")
+        by, reason = self.closing or ("", "")
         if by != "budget":
             self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
             self.active.discard(trial)
         else:
             self._stop(trial, epoch, by, Stop(reason))
+
+    def _set_aside(self, trial: str, epoch: int) -> None:
+        """What is left of the budget is being trained by others; it goes on if they leave something."""
+        self.journal.append("paused", trial=trial, epoch=epoch, reason="the rest of the budget is for the trials that train beside it")
+        self.active.discard(trial)
+        self.left.append(trial)
+        self.aside.add(trial)
 
     def _stop(self, trial: str, epoch: int, by: str, stop: Stop) -> None:
         self.journal.append("stopped", trial=trial, epoch=epoch, by=by, **stop.to_dict())

@@ -82,7 +82,7 @@ class Earlier:
             return True
         for params in self.experiment.space.points():
             with suppress(ConfigError):  # params that make no trial
-                if stem(self.experiment.config(params)) in self._trials:
+                if self.of(stem(self.experiment.config(params)), 1, 1):
                     return True
         return False
 

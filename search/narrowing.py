@@ -399,7 +399,7 @@ def _between(one: Any, other: Any, log: bool, part: float = 0.5) -> Any:
     if isinstance(one, int) and isinstance(other, int):
         return round(value)
     rounded = (float(f"{value:.{digits}g}") for digits in range(2, 17))
-    return next((number for number in rounded if (number > one) == (value > one) and number != one and (number > other) == (value > other)), value)
+    return next((number for number in rounded if number not in (one, other) and (number > one) == (value > one) and (number > other) == (value > other)), value)
 
 
 def _choice(factor: Factor, options: Sequence[Any]) -> Choice:

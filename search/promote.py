@@ -167,7 +167,8 @@ def test_of(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
     """The evaluation of this training on the test part; empty where that was not opened for it."""
     if chosen is result.chosen:
         return result.chosen_test
-    return result.test if result.tested.get("trial") == chosen.trial else {}
+    was_tested = (result.tested.get("trial"), result.tested.get("epoch")) == (chosen.trial, chosen.best_epoch)
+    return dict(result.tested["test"]) if was_tested else {}
 
 
 def not_complete(result: SearchResult, chosen: TrialResult) -> str:

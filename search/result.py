@@ -412,14 +412,11 @@ class SearchResult:
         """Trials with a best epoch, the best first; diverged and failed ones are not among them. Of equally accurate ones the first is the one that
         costs less, where that was looked for, and then the one with less loss.
         """
-        wanted, costs = self.costs_wanted, self.costs
-        unknown = (math.inf,) * len(wanted)
-
-        def place(trial: TrialResult) -> tuple[float | tuple[float, ...], ...]:
-            accuracy, loss = rank(trial.best)
-            return -accuracy, costs_of(wanted, costs[trial.trial]) if trial.trial in costs else unknown, -loss
-
-        return sorted(self._counted, key=place)
+        ranked = sorted(self._counted, key=lambda trial: rank(trial.best), reverse=True)
+        if not (wanted := self.costs_wanted):
+            return ranked
+        unknown, costs = (math.inf,) * len(wanted), {name: costs_of(wanted, cost) for name, cost in self.costs.items()}
+        return sorted(ranked, key=lambda trial: (-trial.accuracy, costs.get(trial.trial, unknown)))
 
     @property
     def _counted(self) -> list[TrialResult]:

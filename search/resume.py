@@ -146,7 +146,7 @@ def check_budget(args: argparse.Namespace, experiment: Experiment, result: Searc
     Raises:
         ConfigError: it is used up.
     """
-    is_whole = result.outcome == "budget" and result.is_tested and result.is_drawn and NO_TIME not in result.unevaluated
+    is_whole = result.outcome == "budget" and result.is_tested and result.is_drawn and not result.unevaluated and not result.passed_over
     if is_whole and (limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)) is not None:
         used = shares_text(experiment.budget.shares(result, experiment.demand))
         more = f"{verb_for('resume', args.name, args.storage)} --budget LIMIT"

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.resources import Demand
@@ -216,6 +217,45 @@ def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(open_d
     driver.finish()
     assert driver.result.epochs_trained == 4
     assert (driver.result.outcome, driver.result.reason) == ("budget", "the budget of 4 epochs is used up")
+
+
+def test_who_was_set_aside_goes_on_if_others_leave_something_of_the_budget(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = open_driver(changed(experiment, trials=2, budget=Budget((limit("3epochs"),))), slots=2)
+    suggestions = [driver.suggest() for _ in range(2)]
+    one, other = (suggestion[0] for suggestion in suggestions if suggestion is not None)
+    for trial in (one, other):
+        driver.running(trial)
+    assert driver.report(one, report(1, 0.5)) is False, "one epoch was trained, two are under way"
+    assert driver.report(one, report(2, 0.5)), "and the third is the other's"
+    assert driver.trials[one].outcome == "interrupted"
+    assert driver.suggest() is None
+    driver.report(other, report(1, outcome="diverged"))
+    again = driver.suggest()
+    assert again is not None
+    assert again[0] == one
+    driver.running(one)
+    assert driver.report(one, report(3, 0.5))
+    driver.finish()
+    assert driver.result.epochs_trained == 3
+    assert driver.result.counts["diverged"] == 1
+
+
+@pytest.mark.parametrize("scheduler", ["fifo", "asha"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_budget_is_trained_whole_whatever_fails(open_driver: OpenDriver, experiment: Experiment, scheduler: str, seed: int) -> None:
+    """Or all trials come to their end before; and what the journal tells is what happened."""
+    generator = np.random.default_rng(seed)
+    epochs, slots = int(generator.integers(2, 25)), int(generator.integers(1, 5))
+    driver = open_driver(changed(experiment, scheduler=scheduler, budget=Budget((limit(f"{epochs}epochs"),))), slots=slots)
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        return report(epoch, outcome="diverged") if generator.random() < 0.15 else good_lr_wins(config, epoch)
+
+    result = play(driver, train, slots=slots).result
+    assert result.epochs_trained <= epochs
+    assert result.outcome == ("budget" if result.epochs_trained == epochs else "completed")
+    assert result.outcome == "budget" or not any(trial.stop.get("by") == "budget" for trial in result.trials.values())
+    assert SearchResult.read(driver.experiment.folder).trials == result.trials
 
 
 def test_device_time_ends_a_search(open_driver: OpenDriver, experiment: Experiment) -> None:

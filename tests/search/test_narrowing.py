@@ -174,7 +174,7 @@ def test_a_range_whose_ends_are_near_each_other_keeps_its_digits() -> None:
     assert 0.1001 <= lr.low < 0.1002 < lr.high <= 0.1004
 
 
-@pytest.mark.parametrize("row", [(0.0101, 0.0102, 0.0103), (0.991, 0.995, 0.999), (1.0001, 1.0002, 1.0003)])
+@pytest.mark.parametrize("row", [(0.55, 0.56, 0.57), (0.0101, 0.0102, 0.0103), (0.991, 0.995, 0.999), (1.0001, 1.0002, 1.0003)])
 def test_numbers_near_each_other_get_new_ones_between_them_all_the_same(row: tuple[float, ...]) -> None:
     space, changes = after({"optimizer.lr": Choice(*row)}, lambda params: -abs(params["optimizer.lr"] - row[1]) / (row[1] - row[0]), 60)
     found = space.domains["optimizer.lr"]

@@ -99,6 +99,17 @@ def test_a_gain_within_noise_ends_it(open_driver: OpenDriver, experiment: Experi
     assert driver.refinement.reason == f"round 1 gained 0.0100, within the noise of {chance:.4f} ({what})"
 
 
+def test_a_round_whose_last_trial_makes_no_config_has_no_more_trials_than_it_should(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(open_driver(planted), peak)
+    refining, whole = begin(planted, rounds=1), Experiment.config
+    monkeypatch.setattr(Experiment, "config", lambda self, params: whole(self, {**params, "epochs": -1} if len(refining.trials) == 14 else params))
+    result = play(refining, peak).result
+    assert len(result.trials) == 15
+    assert result.trials["t0015"].outcome == "failed"
+
+
 def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     open_driver: OpenDriver, planted: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
