@@ -58,6 +58,8 @@ class Driver:
         self.relatives = Relatives(experiment)
         self.costs: dict[Hashable, dict[str, Any]] = {}
         """What classifiers cost to use, where that counts."""
+        self.unmeasured: set[str] = set()
+        """Why it could not be measured, as it was told."""
         self.active: set[str] = set()
         """Trials that have been handed out."""
         self.left: deque[str] = deque()
@@ -341,7 +343,9 @@ class Driver:
         config = TrialConfig.from_dict(known.config)
         cost = self.costs.get(cost_key(config, config.precision), measured)
         if cost and "unknown" in cost:
-            self.journal.complain(f"note: what {trial} costs to use could not be measured, so it counts as the highest ({cost['unknown']})")
+            if cost["unknown"] not in self.unmeasured:
+                self.unmeasured.add(cost["unknown"])
+                self.journal.complain(f"note: what {trial} costs to use could not be measured, so it counts as the highest ({cost['unknown']})")
         elif cost:
             self.journal.append("costed", trial=trial, cost=cost)
             self._hear_cost(trial, cost)

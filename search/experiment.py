@@ -194,7 +194,7 @@ class Experiment:
         unfit = [size for size in choice.options if isinstance(size, int) and size > dataset.least_trained]
         if not unfit or len(unfit) == len(choice.options):
             return self, []
-        note = f"note: left out: batch_size {', '.join(map(str, unfit))}, of which there are not enough images: {_trained(dataset)}"
+        note = f"note: left out: batch_size {', '.join(map(str, unfit))}, for which there are too few images ({_trained(dataset)})"
         return replace(self, space=self.space.without("batch_size", unfit)), [note]
 
     def _with_models(self, dataset: Dataset) -> tuple[Self, list[str]]:

@@ -82,7 +82,7 @@ def test_batch_sizes_that_there_are_too_few_images_for_are_left_out_unless_that_
     search = changed(experiment, space=find("table3"))
     fitting, left_out = search.fitting(dataset(images=100, side=8))
     assert fitting.space.domains["batch_size"].values == (32, 64)
-    assert left_out == ["note: left out: batch_size 128, of which there are not enough images: 100 training images"]
+    assert left_out == ["note: left out: batch_size 128, for which there are too few images (100 training images)"]
     assert list(fitting.problems(dataset(images=100, side=8))) == []
     assert search.fitting(dataset(images=128, side=8)) == (search, [])
     none_fit, left_out = search.fitting(dataset(images=20, side=8))

@@ -255,7 +255,8 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(experiment
     assert result.counts == {"completed": 2}
     assert result.costs == {}
     assert front(result) == []
-    assert told[0].endswith("costs to use could not be measured, so it counts as the highest (RuntimeError: no such operator)")
+    (once,) = told
+    assert once.endswith("costs to use could not be measured, so it counts as the highest (RuntimeError: no such operator)")
 
 
 def test_before_precision_is_known_trials_of_other_batch_sizes_may_cost_something_else() -> None:
