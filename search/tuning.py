@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Timer
+from threading import Event, Lock, Thread, Timer
 from typing import Any
 
 import ray
@@ -42,6 +42,8 @@ from search.workers import Workers
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
 """How long Tune may take to end when Ray is gone."""
+LOOK_S = 1.0
+"""How often it is looked, aside, whether Ray lives."""
 SAME_DEATH_S = 5.0
 """Trials that fail of memory within so long shared a worker, or the machine."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -127,9 +129,8 @@ class DriverCallback(Unpickled, tune.Callback):
         """A moment, several a second, to look after the trials and Ray itself."""
         self.tick()
         if dead := dead_parts():
-            reason = f"Ray's {' and '.join(dead)} died; what was done so far is kept"
-            self.last_words.start(reason)
-            raise NotReady(reason)
+            self.last_words.start(lost(dead))
+            raise NotReady(lost(dead))
         running = (trial for name in self.driver.active if (trial := self.driver.trials[name]).outcome == "running" and not trial.waiting)
         self.watch.look({self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running})
 
@@ -171,22 +172,41 @@ class DriverCallback(Unpickled, tune.Callback):
         return path
 
 
+def lost(dead: list[str]) -> str:
+    """That these parts of Ray died, in words."""
+    return f"Ray's {' and '.join(dead)} died; what was done so far is kept"
+
+
 class LastWords:
     """Ends the process if Tune, with Ray gone, does not come to an end: Ray would do it without a word, after a minute."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
         self.timer: Timer | None = None
+        self.over, self.lock = Event(), Lock()
+
+    def watch(self) -> None:
+        """See, aside, that Ray lives: Tune may be waiting for it in the midst of a step."""
+        Thread(target=self._look, daemon=True).start()
+
+    def _look(self) -> None:
+        while not self.over.wait(LOOK_S):
+            if dead := dead_parts():
+                return self.start(lost(dead))
 
     def start(self, reason: str) -> None:
         """Begin to wait."""
-        self.timer = self.timer or Timer(LAST_WORDS_S, self.say, [reason])
-        self.timer.start()
+        with self.lock:
+            if self.timer is None and not self.over.is_set():
+                self.timer = Timer(LAST_WORDS_S, self.say, [reason])
+                self.timer.start()
 
     def cancel(self) -> None:
         """Tune came to its end."""
-        if self.timer is not None:
-            self.timer.cancel()
+        self.over.set()
+        with self.lock:
+            if self.timer is not None:
+                self.timer.cancel()
 
     def say(self, reason: str) -> None:
         """Bring the journal to its end, tell the user, and end."""
@@ -227,6 +247,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
+        callback.last_words.watch()
         try:
             tuner.fit()
         except (ray.exceptions.RayError, tune.TuneError, ConnectionError) as error:
