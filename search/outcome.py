@@ -31,7 +31,7 @@ from search.summary import (
     where_kept,
 )
 from search.terminal import Terminal, say
-from search.words import program, verb
+from search.words import going_on, program, verb
 
 
 def tell(finished: Finished, *, as_json: bool) -> int:
@@ -79,7 +79,7 @@ def print_summary(finished: Finished, console: Console) -> None:
     if rows := front_table(result):
         console.print("\nthe Pareto front: of each, no other is as accurate and costs no more")
         console.print(side_by_side(rows))
-        if quicker := quicker_text(result):
+        if quicker := quicker_text(result, verb("promote", experiment)):
             say(console, quicker)
     for sentence in refinement_sentences(result, verb("refine", experiment)):
         say(console, sentence)
@@ -91,7 +91,7 @@ def print_summary(finished: Finished, console: Console) -> None:
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
         steps += [("edge", f"{flag}: {verb('refine', experiment)} looks beyond it") for flag in edges(result, experiment.space)]
     if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")):
-        steps.insert(0, ("go on", verb("resume", experiment) + " --budget LIMIT (a larger one)" * (result.outcome == "budget")))
+        steps.insert(0, ("go on", going_on(verb("resume", experiment), result.outcome)))
     for title, text in steps:
         say(console, f"  {title:<8} {text}")
 

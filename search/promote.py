@@ -151,7 +151,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         found["committee"] = f"probabilities are the mean of {folds} models, one trained for each fold"
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
-    test = test_of(result, chosen)
+    test = on_test_part(result, chosen)
     found["test accuracy"] = f"{test['accuracy']:.4f} on {test['images']:,} images" if test else "the test part was not opened for it"
     if not is_network(exported):
         return found | {"time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"}
@@ -163,7 +163,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
     return found | {"pixels": f"float32{trained}"}
 
 
-def test_of(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
+def on_test_part(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
     """The evaluation of this training on the test part; empty where that was not opened for it."""
     if chosen is result.chosen:
         return result.chosen_test

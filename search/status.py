@@ -16,7 +16,7 @@ from search.refinement import refinement_facts, refinement_sentences
 from search.result import SearchResult, TrialResult
 from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text, strategy_text
 from search.terminal import Terminal, say
-from search.words import duration, last_line_of, verb_for
+from search.words import duration, going_on, last_line_of, verb_for
 from trainables.errors import printable
 
 SHOWN = 40
@@ -30,8 +30,7 @@ def state(result: SearchResult, holder: str, go_on: str) -> str:
     if result.outcome == "running":
         ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
         return f"cut off {duration(ago)} ago; go on with: {go_on}"
-    go_on += " --budget LIMIT (a larger one)" * (result.outcome == "budget")
-    unfinished = f"; go on with: {go_on}" if result.unfinished or result.outcome in ("interrupted", "lost") else ""
+    unfinished = f"; go on with: {going_on(go_on, result.outcome)}" if result.unfinished or result.outcome in ("interrupted", "lost") else ""
     return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
 
 

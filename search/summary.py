@@ -170,45 +170,43 @@ COST_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {"latency": MODEL_CO
 
 def front_table(result: SearchResult) -> list[list[str]]:
     """The Pareto front as text: a row of titles and one a trial, the most accurate first; empty where accuracy is all that was looked for."""
+    wanted, costs = result.costs_wanted, result.costs
     rows = [
-        [trial.trial, network_text(trial, result), figure_text(trial), str(len(trial.epochs)), *(text for text, _ in cost_cells(result, trial))]
+        [trial.trial, network_text(trial, result), figure_text(trial), str(len(trial.epochs)), *(_cost_cell(name, costs[trial.trial]) for name in wanted)]
         for trial in front(result)
     ]
-    return [["trial", "network", "val accuracy", "epochs", *(COST_COLUMNS[name][0] for name in result.costs_wanted)], *rows] if rows else []
+    return [["trial", "network", "val accuracy", "epochs", *(COST_COLUMNS[name][0] for name in wanted)], *rows] if rows else []
 
 
-def quicker_text(result: SearchResult) -> str:
-    """Which of the front costs least of those that the validation images do not tell from the answer, and how to take it; empty where none costs less."""
-    answer, near = result.best, front(result)
+def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
+    """What a table says of this cost; empty of what a classifier has nothing of."""
+    value = one_cost(name, cost)
+    return "" if value is None else COST_COLUMNS[name][1](value)
+
+
+def quicker_text(result: SearchResult, promote: str) -> str:
+    """Which of the front costs least of those that the validation images do not tell from the best trial, and how to take it: by this command. Empty where
+    none costs less, or where a selection has chosen another.
+    """
+    answer, near, costs = result.best, front(result), result.costs
     images = result.started["data"]["val"]
-    if answer is None or not images or answer.trial not in {trial.trial for trial in near}:
+    if answer is None or answer is not result.chosen or not images or answer not in near:
         return ""
     low, _ = of_images(answer.accuracy, images)
     name = result.costs_wanted[0]
-    costs = {trial.trial: one_cost(name, result.costs[trial.trial]) or 0.0 for trial in near if trial.accuracy >= low}
-    least = min(costs, key=lambda trial: costs[trial])
-    if not costs[least] < costs[answer.trial]:
+    known = {trial.trial: one_cost(name, costs[trial.trial]) or 0.0 for trial in near if trial.accuracy >= low}
+    least = min(known, key=known.__getitem__)
+    if not known[least] < known[answer.trial]:
         return ""
     fewer = round((answer.accuracy - result.trials[least].accuracy) * images)
-    saved = f"{costs[least] / costs[answer.trial]:.2g} of the {'time' if name == 'latency' else 'weights'} of {answer.trial}"
+    saved = f"{known[least] / known[answer.trial]:.2g} of the {'time' if name == 'latency' else 'weights'} of {answer.trial}"
     right = f"names {fewer:,} of {images:,} images fewer right, which is within chance" if fewer else "names as many right"
-    return f"{least} takes {saved} and {right}. To use it: python -m search.promote {result.name} --trial {least}"
-
-
-def cost_cells(result: SearchResult, trial: TrialResult) -> list[tuple[str, str]]:
-    """What a trial costs of what was to be low, each with its unit: `("0.138", "ms/image")`; "" for what it has nothing of."""
-    return [_cost_cell(name, result.costs.get(trial.trial, {})) for name in result.costs_wanted]
-
-
-def _cost_cell(name: str, cost: Mapping[str, Any]) -> tuple[str, str]:
-    title, form = COST_COLUMNS[name]
-    value = one_cost(name, cost)
-    return "" if value is None else form(value), title
+    return f"{least} takes {saved} and {right}. To use it: {promote} --trial {least}"
 
 
 def cost_text(cost: Mapping[str, Any]) -> str:
     """`0.138 ms/image, 0.023 M weights`, of what `trainables.cost` measures."""
-    return ", ".join(f"{text} {unit}" for text, unit in (_cost_cell(name, cost) for name in COST_COLUMNS) if text)
+    return ", ".join(f"{text} {COST_COLUMNS[name][0]}" for name in COST_COLUMNS if (text := _cost_cell(name, cost)))
 
 
 def network_text(trial: TrialResult, result: SearchResult) -> str:
@@ -334,7 +332,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) 
         "best": None if result.best is None else _best(result, result.best, home),
         "passed_over": result.passed_over,
         "models": models(result),
-        "front": [_of_front(result, trial, home) for trial in front(result)],
+        "front": _front(result, home),
         **refinement_facts(result),
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
@@ -379,12 +377,17 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]
     }
 
 
-def _of_front(result: SearchResult, trial: TrialResult, home: Home) -> dict[str, Any]:
-    found = {
-        "trial_id": trial.trial,
-        "params": trial.params,
-        "val_accuracy": trial.accuracy,
-        **deviation(trial),
-        **{name: one_cost(name, result.costs[trial.trial]) for name in result.costs_wanted},
-    }
-    return {**found, "outcome": trial.outcome, "checkpoint": where_kept(trial, home)}
+def _front(result: SearchResult, home: Home) -> list[dict[str, Any]]:
+    wanted, costs = result.costs_wanted, result.costs
+    return [
+        {
+            "trial_id": trial.trial,
+            "params": trial.params,
+            "val_accuracy": trial.accuracy,
+            **deviation(trial),
+            **{name: one_cost(name, costs[trial.trial]) for name in wanted},
+            "outcome": trial.outcome,
+            "checkpoint": where_kept(trial, home),
+        }
+        for trial in front(result)
+    ]

@@ -22,6 +22,11 @@ def verb_for(name: str, search: str, storage: Storage) -> str:
     return f"{program('python')} -m search.{name} {search}{where}"
 
 
+def going_on(resume: str, outcome: str) -> str:
+    """How a search that ended so goes on, by this command."""
+    return f"{resume} --budget LIMIT (a larger one)" if outcome == "budget" else resume
+
+
 def duration(seconds: float) -> str:
     """`12 s`, `5 min`, `3 h`, `2 days`."""
     for unit, length, above in (("days", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120)):

@@ -144,7 +144,10 @@ class Bayes(Algorithm):
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         """A sampler whose draws are those of this trial's number."""
-        return self._tpe(int(np.random.SeedSequence([self.seed, number, attempt] if attempt else [self.seed, number]).generate_state(1)[0]))
+        return self._tpe(self._seed(number, attempt))
+
+    def _seed(self, number: int, attempt: int) -> int:
+        return int(np.random.SeedSequence([self.seed, number, attempt] if attempt else [self.seed, number]).generate_state(1)[0])
 
     def _tpe(self, seed: int) -> optuna.samplers.BaseSampler:
         conditional = any(domain.parents for domain in self.space.domains.values())
@@ -194,7 +197,7 @@ class Gaussian(Bayes):
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         if attempt:
             return super()._sampler(number, attempt)
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        seed = self._seed(number, attempt)
         return optuna.samplers.GPSampler(seed=seed, independent_sampler=self._tpe(seed), warn_independent_sampling=False)
 
     def _told(self, known: dict[str, Known], compared: int) -> dict[str, float]:

@@ -19,7 +19,12 @@ def verdict(result: SearchResult) -> list[Sentence]:
     """The sentences in a reader's order; those on what is not known yet are left out."""
     said = [("Asked", _asked(result)), ("Found", _found(result))]
     if result.chosen is not None:
-        said += [("How sure", _sure(result)), ("For less", quicker_text(result)), ("A network?", _network(result)), ("On new images", _tested(result))]
+        said += [
+            ("How sure", _sure(result)),
+            ("For less", quicker_text(result, f"python -m search.promote {result.name}")),
+            ("A network?", _network(result)),
+            ("On new images", _tested(result)),
+        ]
     return [(title, text) for title, text in said if text]
 
 

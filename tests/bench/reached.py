@@ -32,7 +32,7 @@ from search.relatives import stem_of
 from search.result import SearchResult
 from search.spaces.find import find
 from tests.bench.commands import QUIET, execute, scratch
-from tests.bench.replay import Unkept
+from tests.bench.replay import Unkept, said
 from tests.faults.harness import ROOT
 from trainables.config import TrialConfig
 
@@ -78,7 +78,7 @@ def stock_played(grid: SearchResult, target: float, most: int, seed: int) -> Fou
     """As the peer searches: a trial stops at epoch 1, 4 or 16 if it is not among the best quarter of those that came there before, by the accuracy of
     that very epoch, and what it had then is all that Optuna hears of it. What was trained before is trained again.
     """
-    curves, base, best, epochs = curves_of(grid), base_of(grid), 0.0, 0
+    curves, base, best, epochs = curves_of(grid), base_config(grid), 0.0, 0
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     rungs: dict[int, list[float]] = {1: [], 4: [], 16: []}
     running: deque[tuple[optuna.Trial, list[float], int]] = deque()
@@ -130,7 +130,7 @@ def curves_of(grid: SearchResult) -> dict[str, list[float]]:
     return curves
 
 
-def base_of(grid: SearchResult) -> TrialConfig:
+def base_config(grid: SearchResult) -> TrialConfig:
     """What all its trials have in common."""
     return TrialConfig.from_dict(grid.started["experiment"]["base"])
 
@@ -140,7 +140,7 @@ def played(grid: SearchResult, target: float, most: int, seed: int, **options: A
     curves = curves_of(grid)
     trained, best, epochs = dict.fromkeys(curves, 0), 0.0, 0
     with TemporaryDirectory() as folder:
-        about: dict[str, Any] = {"space_name": "table3", "space": find("table3"), "base": base_of(grid), "trials": 243, **options}
+        about: dict[str, Any] = {"space_name": "table3", "space": find("table3"), "base": base_config(grid), "trials": 243, **options}
         experiment = Experiment(name="played", seed=seed, storage=Path(folder), **about)
         journal, running = Unkept(experiment.folder), deque[str]()
         driver = Driver(experiment, journal, slots=2)
@@ -157,14 +157,13 @@ def played(grid: SearchResult, target: float, most: int, seed: int, **options: A
                 if epoch > trained[training]:
                     trained[training], epochs, best = epoch, epochs + 1, max(best, curves[training][epoch - 1])
                 more = epoch < min(trained[training], last)
-                is_over = driver.report(trial, report(epoch, curves[training][epoch - 1], epoch == last) | {"more": more})
+                is_over = driver.report(trial, said(epoch, curves[training][epoch - 1], is_last=epoch == last) | {"more": more})
             if not is_over:
                 running.append(trial)
         journal.close()
     return epochs, float(epochs) if best >= target else None, best
 
 
-TITLES = "| search | epochs | of the unfolded grid's | time | best seen |"
 PLAYED_TITLES = "| search | got there | a quarter after | half after | within 243 epochs | best seen, mean |"
 
 
@@ -176,10 +175,11 @@ def played_row(title: str, found: list[Found]) -> str:
     return f"| {title} | {len(there)} of {len(found)} | {after[0]} | {after[1]} | {soon} | {best:.4f} |"
 
 
-def report(epoch: int, accuracy: float, is_last: bool) -> dict[str, Any]:
-    """What a worker says after an epoch."""
-    metrics = {"train/loss": 1 - accuracy, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.1, "time/epoch_s": 1.0}
-    return {"epoch": epoch, "metrics": metrics, "outcome": "completed" if is_last else None, "reason": ""}
+def explained(grid: SearchResult, least: float = 0.9) -> dict[int, float]:
+    """By epoch, what part of the variance of what trainings come to (those that come to this much) their best value until then explains."""
+    best = np.array([np.maximum.accumulate(curve) for curve in curves_of(grid).values()])
+    learned = best[best[:, -1] > least]
+    return {epoch: float(np.corrcoef(learned[:, epoch - 1], learned[:, -1])[0, 1] ** 2) for epoch in (1, 2, 4, 8, 16)}
 
 
 def cells(found: list[Found], most: int) -> list[str]:
@@ -202,19 +202,19 @@ def main() -> None:
     """Measure and print."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grid", type=Path, metavar="FOLDER", help="of a search that was the whole grid, with the seed 0")
+    parser.add_argument("--grid", type=Path, metavar="FOLDER", help="of a search that was the whole grid; with --seeds above 0, of seed 0")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--within", type=float, default=0.2, metavar="POINTS")
     parser.add_argument("--orders", type=int, default=20, metavar="N", help="searches of each kind that are played")
+    parser.add_argument("--played", type=int, default=UNFOLDED, metavar="EPOCHS", help="after which one that is played is given up")
     parser.add_argument("--most", type=int, default=1000, metavar="EPOCHS", help="after which a search is given up")
     args = parser.parse_args()
     grid = whole_grid(args.grid)
     assert grid.best is not None
     target = grid.best.accuracy - args.within / 100
-    print(
-        f"grid's best {grid.best.accuracy:.4f}; target {target:.4f}; seeds 1 to {args.seeds}\n\n| search | epochs | of the unfolded grid's | time | best seen |"
-    )
-    print("|---" * 5 + "|", flush=True)
+    print(f"grid's best {grid.best.accuracy:.4f}; target {target:.4f}\n")
+    if args.seeds:
+        print(f"seeds 1 to {args.seeds}\n\n| search | epochs | of the unfolded grid's | time | best seen |\n{'|---' * 5}|", flush=True)
     sides: dict[str, Callable[[int], Found]] = {
         "ours": lambda seed: ours(target, args.most, seed),
         "random": lambda seed: ours(target, args.most, seed, "--algorithm", "random", "--scheduler", "fifo"),
@@ -225,14 +225,16 @@ def main() -> None:
         for title, side in sides.items():
             found[title].append(side(seed))
             print(f"  seed {seed}, {title}: {found[title][-1]}", file=sys.stderr, flush=True)
-    for title, outcomes in found.items():
+    for title, outcomes in found.items() if args.seeds else ():
         print(f"| {title} | {' | '.join(cells(outcomes, args.most))} |", flush=True)
     if args.orders:
-        print(f"\nplayed on the grid's curves, {args.orders} orders, until there or after {UNFOLDED} epochs\n\n{PLAYED_TITLES}\n{'|---' * 6}|", flush=True)
+        shares = ", ".join(f"{epoch}: {share:.2f}" for epoch, share in explained(grid).items())
+        print(f"\nvariance of what the trainings above 0.9 come to, explained by their best until epoch {shares}")
+        print(f"\nplayed on the grid's curves, {args.orders} orders, until there or after {args.played:,} epochs\n\n{PLAYED_TITLES}\n{'|---' * 6}|", flush=True)
     rules: dict[str, Callable[[int], Found]] = {
-        "ours": lambda seed: played(grid, target, UNFOLDED, seed),
-        "random": lambda seed: played(grid, target, UNFOLDED, seed, algorithm="random", scheduler="fifo"),
-        "OptunaSearch and ASHAScheduler": lambda seed: stock_played(grid, target, UNFOLDED, seed),
+        "ours": lambda seed: played(grid, target, args.played, seed),
+        "random": lambda seed: played(grid, target, args.played, seed, algorithm="random", scheduler="fifo"),
+        "OptunaSearch and ASHAScheduler": lambda seed: stock_played(grid, target, args.played, seed),
     }
     for title, rule in rules.items() if args.orders else ():
         print(played_row(title, [rule(seed) for seed in range(args.orders)]), flush=True)

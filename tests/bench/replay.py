@@ -108,11 +108,15 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
 
 
 def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
-    """What a worker says after an epoch."""
-    accuracy, last = float(np.nan_to_num(task.accuracies[row, epoch - 1])), epoch == task.accuracies.shape[1]
-    metrics = {"train/loss": 1 - accuracy, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.1, "time/epoch_s": 1.0}
+    """What a worker says after an epoch of a task's configuration."""
     cost = {"cost": {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}} if task.costs is not None else {}
-    return {"epoch": epoch, "metrics": metrics, "outcome": "completed" if last else None, "reason": "", **cost}
+    return {**said(epoch, float(np.nan_to_num(task.accuracies[row, epoch - 1])), is_last=epoch == task.accuracies.shape[1]), **cost}
+
+
+def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
+    """What a worker says after an epoch with this validation accuracy."""
+    metrics = {"train/loss": 1 - accuracy, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.1, "time/epoch_s": 1.0}
+    return {"epoch": epoch, "metrics": metrics, "outcome": "completed" if is_last else None, "reason": ""}
 
 
 def halve(task: Task, seed: int, workers: int, *, grace: int, reduction: int) -> Outcome:

@@ -4,7 +4,7 @@ from search.experiment import base_of
 from search.journal import Event
 from search.result import SearchResult, TrialResult
 from search.spaces.find import find
-from tests.bench.reached import cells, played, played_row, stock_played, until
+from tests.bench.reached import cells, explained, played, played_row, stock_played, until
 from trainables.config import TrialConfig
 
 
@@ -68,3 +68,9 @@ def test_how_soon_a_part_of_all_got_there_is_told() -> None:
     found = [(100, 100.0, 0.99), (300, 300.0, 0.99), (700, None, 0.97), (900, None, 0.97)]
     assert played_row("ours", found) == "| ours | 2 of 4 | 100 | 300 | 1 | 0.9800 |"
     assert played_row("ours", found[1:]) == "| ours | 1 of 3 | 300 | never | 0 | 0.9767 |"
+
+
+def test_what_early_epochs_tell_of_the_end(grid: SearchResult) -> None:
+    """All but one come to the same; that one is ahead from the first epoch on."""
+    assert list(explained(grid, least=0.4)) == [1, 2, 4, 8, 16]
+    assert list(explained(grid, least=0.4).values()) == pytest.approx([1.0] * 5)

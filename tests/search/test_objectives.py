@@ -137,6 +137,13 @@ def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(experimen
     assert SearchResult.of(read(driver.journal.path), driver.experiment.folder).trials == result.trials
 
 
+def test_the_sampler_hears_what_networks_cost(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = open_driver(changed(experiment, objectives=LATENCY, algorithm="bayes", trials=3))
+    play(driver, lambda config, epoch: report(epoch, 0.5, "completed" if epoch == config.epochs else None) | {"cost": cost(7.0)})
+    assert isinstance(driver.algorithm, Bayes)
+    assert [known.costs for known in driver.algorithm.known.values()] == [(7.0,)] * 3
+
+
 @pytest.mark.parametrize("algorithm", ["grid", "bayes"])
 @pytest.mark.parametrize("events", [12, 25, 60])
 def test_a_search_for_a_front_goes_on_as_if_it_had_not_been_cut_off(
@@ -239,11 +246,11 @@ def test_the_answer_is_of_the_front_and_what_is_damaged_is_not(measured: tuple[D
 def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, SearchResult]) -> None:
     _, result = measured
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
-    said = quicker_text(result)
-    promoted = f"To use it: python -m search.promote {result.name} --trial {names[5]}"
+    said = quicker_text(result, "promote it")
+    promoted = f"To use it: promote it --trial {names[5]}"
     assert said == f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer right, which is within chance. {promoted}"
     result.started["data"]["val"] = 5000
-    assert quicker_text(result) == "", "so many images tell them apart"
+    assert quicker_text(result, "promote it") == "", "so many images tell them apart"
 
 
 def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(experiment: Experiment, open_driver: OpenDriver) -> None:
