@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster import auth
-from cluster.errors import NotReady
+from cluster.errors import Mistake, NotReady
+from cluster.versions import TRIED, problems
 
 STOP_WAIT_S = 60
 """How long a job that is asked to stop may take, before Ray kills it; its own three seconds are too few for a search to pause."""
@@ -22,8 +23,11 @@ class Jobs:
         """Connect. Of what a job prints, so many letters have been seen before.
 
         Raises:
+            Mistake: this version of Ray was never tried.
             NotReady: nothing answers, or the token is not this cluster's.
         """
+        for problem in problems({"ray": TRIED["ray"]}):
+            raise Mistake(problem)
         self.seen = seen
         auth.token()
         os.environ.setdefault("RAY_AUTH_MODE", auth.MODE["RAY_AUTH_MODE"])

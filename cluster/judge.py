@@ -8,6 +8,7 @@ from typing import Any
 from cluster.lint import COMMANDS, RAY_PIN
 from cluster.probe import ERROR, OK, UNCHECKED
 from cluster.remote import Visit
+from cluster.versions import TRIED
 
 MISTAKE = "mistake"
 """An error that is in the file itself."""
@@ -74,6 +75,9 @@ def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) ->
     pins = {first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)} - {here["ray"]}
     if pins:
         yield Finding(ERROR, f"the file installs Ray {', '.join(sorted(pins))}, and here is {here['ray']}", "Make them equal.")
+    if here["ray"] is not None and not (tried := TRIED["ray"]).holds(here["ray"]):
+        what = f"Ray {here['ray']} was never tried with this program; tried: {tried}"
+        yield Finding(ERROR, what, f"Install it: pip install 'ray{tried.bounds}'.", (HERE,))
     bare = tuple(one.host for one in reached if one.seen["ray"] is None)
     if bare and any(INSTALLS.search(str(command)) for command in commands(config, "setup_commands", "head_setup_commands", "worker_setup_commands")):
         yield Finding(UNCHECKED, "the version of Ray (none there yet; the file's set-up commands install it)", "", bare)

@@ -17,6 +17,7 @@ from types import FrameType
 from cluster.cli import BUG, NOT_READY, REFUSED, USAGE, Terminated, complain, write_traceback
 from cluster.errors import NotReady, Refused
 from cluster.storage import StorageError
+from cluster.versions import problems
 from search.home import storage
 from search.journal import DamagedJournal, JournalError, TakenOver
 from search.lease import Held
@@ -51,6 +52,16 @@ def storage_option(parser: argparse.ArgumentParser) -> None:
     """Add NAME and --storage, by which every verb but `run` finds a search."""
     parser.add_argument("name", metavar="NAME", help="the search's name")
     parser.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where searches are kept: a folder, or s3://BUCKET/PREFIX")
+
+
+def check_versions() -> None:
+    """Refuse libraries in versions that were never tried, before any of them is used.
+
+    Raises:
+        ConfigError: with a line for each.
+    """
+    if lines := list(problems()):
+        raise ConfigError("\n".join(lines))
 
 
 AUTO_COUNT = "auto"

@@ -8,6 +8,7 @@ from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address
 from cluster.storage import Bucket, StorageError
+from search.cli import check_versions
 from search.experiment import Experiment
 from search.journal import FILE_NAME
 from search.notes import notes
@@ -38,6 +39,7 @@ def prepare(experiment: Experiment, *, download: bool = False, begins: bool = Tr
         NotReady: something outside is missing.
         Unavailable: the data's files are.
     """
+    check_versions()
     local = wanted_resources(experiment)
     dataset = load(experiment.base.data, download=download)
     experiment, left_out = experiment.fitting(dataset)

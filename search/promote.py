@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.secrets import masked
-from search.cli import HelpFormatter, guarded, storage_option
+from search.cli import HelpFormatter, check_versions, guarded, storage_option
 from search.home import Home, Storage, home
 from search.lease import Held
 from search.registry import Registered, Registry, check_name
@@ -39,6 +39,7 @@ def command(args: argparse.Namespace) -> int:
     result = SearchResult.read(kept.opened())
     chosen = answer(result, kept, args.storage, args.trial)
     uri = uri_of(result, args.tracking)
+    check_versions()
     check_tracking(uri)
     registry = Registry(uri, result, args.storage)
     say(Terminal(stderr=True), f"exporting {chosen.trial} and comparing what it says of the validation images")

@@ -20,7 +20,7 @@ from cluster.errors import NotReady, Refused
 from cluster.secrets import masked
 from cluster.session import LOCAL, session
 from search.budget import Budget
-from search.cli import SOME_FAILED, heed_signals, stop
+from search.cli import SOME_FAILED, check_versions, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
 from search.earlier import Earlier
@@ -179,6 +179,7 @@ def import_tune() -> None:
 
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
     """Of a search, or a selection, that is over: see that MLflow has all of it."""
+    check_versions()
     check_tracking(experiment.tracking)
     with experiment.home.lease():
         tracker = Tracker(experiment.tracking, experiment.home.opened(files=True))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cluster.cli import NOT_READY, Parser, complain
 from cluster.secrets import masked
-from search.cli import HelpFormatter, guarded, storage_option
+from search.cli import HelpFormatter, check_versions, guarded, storage_option
 from search.home import home
 from search.journal import FILE_NAME, Tail
 from search.result import SearchResult
@@ -19,6 +19,7 @@ def command(args: argparse.Namespace) -> int:
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
     uri = uri_of(result, args.tracking)
+    check_versions()
     check_tracking(uri)
     with kept.lease():
         folder = kept.opened(files=True)
