@@ -19,16 +19,32 @@ from trainables.kinship import Beginning, Begun, is_own_beginning
 
 BEGUN = "begun.json"
 BROUGHT = ".brought"
-"""A folder for what is not known to be whole yet, beside the checkpoints."""
+"""How the name of a folder begins, beside the checkpoints, for what an attempt has brought and is not known to be whole yet."""
 
 
-def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig, beat: Callable[[], None] | None = None) -> tuple[Begun | None, list[str]]:
-    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes. `beat` is called
-    before each try, which takes a while where checkpoints are large.
+def adopt(
+    beginnings: Sequence[Beginning],
+    folder: Path,
+    config: TrialConfig,
+    beat: Callable[[], None] | None = None,
+    *,
+    attempt: int = 1,
+    still_ours: Callable[[], object] = lambda: None,
+) -> tuple[Begun | None, list[str]]:
+    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes.
+
+    Args:
+        beginnings: trials that have trained the beginning of this one.
+        folder: the trial's own.
+        config: the trial.
+        beat: called before each try, which takes a while where checkpoints are large.
+        attempt: the one that brings; each has a folder of its own for what it brings.
+        still_ours: raises where a newer attempt has begun meanwhile; asked before anything is put in its place.
 
     Returns:
         What the trial began with, and what is wrong with longer ones, a line each; if it began with none, what is wrong with all.
     """
+    brought = folder / f"{BROUGHT}-{attempt}"
     own, history = _own(folder)
     wrong: list[str] = []
     absent: list[str] = []
@@ -39,7 +55,7 @@ def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig, be
             if beat is not None:
                 beat()
             try:
-                names = _bring(beginning, epoch, folder / BROUGHT, config, history)
+                names = _bring(beginning, epoch, brought, config, history)
             except checkpoint.CheckpointError as error:
                 wrong.append(f"{beginning}: {error}")
                 continue
@@ -47,22 +63,24 @@ def adopt(beginnings: Sequence[Beginning], folder: Path, config: TrialConfig, be
                 wrong.append(f"{beginning}: {checkpoint.name(epoch)} cannot be brought here ({error.strerror or error})")
                 continue
             begun = Begun(beginning.search, beginning.trial, epoch)
+            still_ours()
             checkpoint.write_whole(folder / BEGUN, json.dumps(begun.to_dict()))
-            _put_in_place(folder, names)
+            _put_in_place(brought, names, still_ours)
             return begun, wrong
     finally:
-        shutil.rmtree(folder / BROUGHT, ignore_errors=True)
+        shutil.rmtree(brought, ignore_errors=True)
     return None, absent + wrong
 
 
-def _put_in_place(folder: Path, names: Sequence[str]) -> None:
-    """What was brought becomes the trial's own, and outlives a power cut."""
-    for path in (folder / BROUGHT).rglob("*"):
+def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], object]) -> None:
+    """Make what was brought the trial's own, such that it outlives a power cut."""
+    for path in brought.rglob("*"):
         sync(path)
     for name in names:
-        shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / BROUGHT / name).rename(folder / name)
-    sync(folder)
+        still_ours()
+        shutil.rmtree(brought.parent / name, ignore_errors=True)
+        (brought / name).rename(brought.parent / name)
+    sync(brought.parent)
 
 
 def _longest_first(beginnings: Sequence[Beginning], config: TrialConfig, absent: list[str]) -> Iterator[tuple[int, Beginning]]:

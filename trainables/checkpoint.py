@@ -9,7 +9,7 @@ of their own, `fold-1` and so on, beside one `state.json` and one manifest.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,52 @@ FIRST_PRECISION = "fp32"
 """Of checkpoints that say nothing of it."""
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
+PARTIAL = ".partial"
+"""How the name of a checkpoint ends that is being written."""
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is damaged or incomplete."""
 
 
-def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
-    """Write what `Training.state` (or `Fitting.state`) gave, and `extra` (plain values), as `folder/epoch-NNNN`; return that path.
+def save(
+    folder: Path,
+    state: dict[str, Any],
+    extra: dict[str, Any],
+    *,
+    attempt: int = 1,
+    still_ours: Callable[[], object] = lambda: None,
+) -> Path:
+    """Write what `Training.state` (or `Fitting.state`) gave, and `extra`, as `folder/epoch-NNNN`; return that path.
+
+    Args:
+        folder: the trial's.
+        state: tensors and plain values.
+        extra: plain values.
+        attempt: the one that writes; each writes in a partial folder of its own.
+        still_ours: raises where a newer attempt has begun meanwhile; asked before the checkpoint is put in its place.
 
     Raises:
         OSError: the disk is full or refuses; nothing has changed under that path.
     """
     final = folder / name(state["epoch"])
-    partial = folder / f".{final.name}.partial"
+    partial = folder / f".{final.name}.{attempt}{PARTIAL}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    try:
+        _write(partial, state, extra)
+        still_ours()  # the writing may have taken long, or the process been stopped in it
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    sync(folder)
+    return final
+
+
+def _write(partial: Path, state: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Write all files of a checkpoint, and wait until they are on disk."""
     document = _save_folds(state["folds"], partial) if "folds" in state else _save_one(state, partial)
     (partial / "state.json").write_text(json.dumps({"epoch": state["epoch"], **document, "extra": extra}, default=_refuse))
     files = [path for path in sorted(partial.rglob("*")) if path.is_file()]
@@ -49,10 +79,6 @@ def save(folder: Path, state: dict[str, Any], extra: dict[str, Any]) -> Path:
     for path in partial.rglob("*"):
         sync(path)
     sync(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    sync(folder)
-    return final
 
 
 def name(epoch: int) -> str:
@@ -119,14 +145,22 @@ def tensors(path: Path) -> dict[str, Tensor]:
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
     named = (path for path in folder.glob("epoch-*") if path.name.removeprefix("epoch-").isdigit())
-    return sorted(named, key=lambda path: int(path.name.removeprefix("epoch-")))
+    return sorted(named, key=epoch_of)
 
 
-def keep_only(folder: Path, epochs: Iterable[int]) -> None:
-    """Remove the checkpoints of all other epochs."""
-    wanted = {name(epoch) for epoch in epochs}
+def epoch_of(path: Path) -> int:
+    """The epoch of one of the checkpoints that `saved` gives."""
+    return int(path.name.removeprefix("epoch-"))
+
+
+def remove(folder: Path, epochs: Collection[int], *, still_ours: Callable[[], object] = lambda: None) -> None:
+    """Remove the checkpoints of these epochs.
+
+    `still_ours` is asked before each, and raises where a newer attempt has begun meanwhile.
+    """
     for path in saved(folder):
-        if path.name not in wanted:
+        if epoch_of(path) in epochs:
+            still_ours()
             shutil.rmtree(path)
 
 

@@ -5,6 +5,7 @@ A trial that was cut off goes on from its newest checkpoint that verifies. What 
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainables import checkpoint
-from trainables.beginnings import BEGUN, adopt
+from trainables.beginnings import BEGUN, BROUGHT, adopt
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
@@ -96,7 +97,7 @@ def run_trial(
     An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved and has no metrics.
     A baseline is fitted, on the CPU, in what counts as its one epoch. With folds, all of this is of one network, or classifier, a fold.
     Kept are the checkpoint of the best epoch and the newest two, and of each milestone its own and the best until there. With several processes
-    each yields; the first one saves. A disk that is full or refuses is waited for.
+    each yields; the first one saves, and decides from which checkpoint all go on. A disk that is full or refuses is waited for.
 
     Args:
         config: the trial.
@@ -108,8 +109,7 @@ def run_trial(
         known: the last epoch that whoever listens has heard of; later ones that an earlier attempt has trained are reported again.
         node: an identifier of this machine, for who watches the heartbeat.
         together: where other threads of this process train other trials; this one has joined under its folder's name.
-        mirror: where the checkpoints are kept, if `folder` is only this machine's: they are there before the report is out. Each process has a
-            folder of its own then.
+        mirror: where the checkpoints are kept, if `folder` is only this machine's: they are there before the report is out.
         beginnings: trials that have trained the beginning of this one, which then goes on from there; one that is damaged is passed over.
         milestones: epochs at which other trials of this config end, which are to find there what they need.
         with_cost: measure too what it costs to use.
@@ -124,7 +124,7 @@ def run_trial(
         torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
     training = _begin(config, dataset, device, world, beat)
     yield from keeper.claim(beginnings)
-    if (state := keeper.restore(str(training.device))) is not None:
+    if (state := keeper.restore()) is not None:
         training.load_state(state)
     unheard = [epoch for epoch in keeper.history if epoch > known or epoch == config.epochs]
     if keeper.found or beginnings:
@@ -203,27 +203,29 @@ class Keeper:
         self.history: dict[int, dict[str, float]] = {}
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.found, self.damaged = False, list[str]()
+        self.unfit = set[int]()
+        """Epochs whose checkpoints were there when this attempt began, and cannot be gone on with."""
         self.begun: Begun | None = None
+        self.claimed = False
 
     def claim(self, beginnings: Sequence[Beginning]) -> Iterator[Report]:
         """Make this the attempt that may write here, and bring here what earlier ones have kept, or the longest of these where that is longer."""
         yield from self._insist(0, self._claim)
         if self.mirror is not None:
-            yield from self._insist(0, partial(self.mirror.pull, self.folder), everywhere=True)
+            yield from self._insist(0, partial(self.mirror.pull, self.folder))
         if beginnings or self.attempt > 1:
             yield from self._insist(0, partial(self._adopt, beginnings))
-            if beginnings and self.mirror is not None and self.world.size > 1:
-                yield from self._insist(0, partial(self.mirror.pull, self.folder), everywhere=True)
 
     def _adopt(self, beginnings: Sequence[Beginning]) -> None:
         self._check_claim()
         is_known = bool(checkpoint.saved(self.folder))
-        begun, wrong = adopt(beginnings, self.folder, self.config, self.beat)
+        begun, wrong = adopt(beginnings, self.folder, self.config, self.beat, attempt=self.attempt, still_ours=self._check_claim)
         self.damaged += [line for line in wrong if line not in self.damaged]
         if self.mirror is None:
             self.begun = begun or (begun_of(_text(self.folder / BEGUN)) if is_known else None)
             return
         if begun is not None:
+            self._check_claim()
             self.mirror.write(BEGUN, json.dumps(begun.to_dict()))
         if beginnings:
             self.mirror.push(self.folder, {path.name for path in checkpoint.saved(self.folder)}, self._check_claim)
@@ -235,12 +237,22 @@ class Keeper:
             return None
         return {**self.begun.to_dict(), "epoch": min(epoch, self.begun.epoch)}
 
-    def restore(self, device: str) -> dict[str, Any] | None:
-        """The state to go on from: of the newest checkpoint of this config that verifies; None to begin anew."""
+    def restore(self) -> dict[str, Any] | None:
+        """Return the state to go on from, of the newest checkpoint of this config that verifies; None to begin anew.
+
+        The first process alone reads it, and every one gets what that has found: would each look for itself, one whose disk fails or lags
+        would go on from another epoch than the others.
+        """
+        state = self._newest_whole() if self.world.rank == 0 else None
+        found = (state, self.history, self.folds, self.found, self.damaged, self.begun)
+        state, self.history, self.folds, self.found, self.damaged, self.begun = self.world.from_first(found)
+        return state
+
+    def _newest_whole(self) -> dict[str, Any] | None:
         for path in reversed(checkpoint.saved(self.folder)):
             self.found = True
             try:
-                state = checkpoint.load(path, device=device)
+                state = checkpoint.load(path)
                 if is_own_beginning(TrialConfig.from_dict(state["extra"].get("config", {})), state["epoch"], self.config):
                     self.history = {int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()}
                     self.folds = {int(epoch): each for epoch, each in state["extra"].get("folds", {}).items()}
@@ -248,6 +260,7 @@ class Keeper:
                 self.damaged.append(f"{path.name} is of another configuration")
             except (checkpoint.CheckpointError, ConfigError) as error:
                 self.damaged.append(str(error))
+            self.unfit.add(checkpoint.epoch_of(path))
         return None
 
     def keep(self, training: "Trained", trained: EpochMetrics) -> Iterator[Report]:
@@ -260,10 +273,12 @@ class Keeper:
 
         def save() -> None:
             self._check_claim()
-            checkpoint.save(self.folder, training.state(), extra)
+            checkpoint.save(self.folder, training.state(), extra, attempt=self.attempt, still_ours=self._check_claim)
+            self.unfit.discard(trained.epoch)
             passed = [milestone for milestone in self.milestones if milestone <= trained.epoch]
             wanted = {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1), *passed, *map(self._best_until, passed)}
-            checkpoint.keep_only(self.folder, wanted)
+            # never what is newer and whole: another attempt has written it
+            checkpoint.remove(self.folder, ({*range(trained.epoch)} | self.unfit) - wanted, still_ours=self._check_claim)
             if self.mirror is not None:
                 if self.beat is not None:
                     self.beat()
@@ -275,20 +290,20 @@ class Keeper:
         """The best epoch of those until this one."""
         return max((epoch for epoch in self.history if epoch <= last), key=lambda epoch: (*rank(self.history[epoch]), -epoch))
 
-    def _insist(self, epoch: int, write: Callable[[], object], *, everywhere: bool = False) -> Iterator[Report]:
-        """Have the first process, or every one, write until it succeeds, all of them reporting alike while it does not. To wait is to live."""
+    def _insist(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:
+        """Have the first process write until it succeeds, all of them reporting alike while it does not. To wait is to live."""
         tries = 0
-        while refused := self._refused(write, everywhere):
+        while refused := self._refused(write):
             if self.beat is not None:
                 self.beat()
             yield Report(epoch, waiting=refused)
             time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
             tries += 1
 
-    def _refused(self, write: Callable[[], object], everywhere: bool) -> str:
-        """Why a process could not write; empty if all that were to could."""
+    def _refused(self, write: Callable[[], object]) -> str:
+        """Why the first process could not write; empty if it could."""
         reason = ""
-        if everywhere or self.world.rank == 0:
+        if self.world.rank == 0:
             try:
                 write()
             except OSError as error:
@@ -300,15 +315,25 @@ class Keeper:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.mirror is not None or (self.folder / ATTEMPT).exists():
             self._check_claim()
+        self._write_claim()
+        self.claimed = True
+        for pattern in (f".epoch-*{checkpoint.PARTIAL}", f"{BROUGHT}*"):  # earlier attempts' leavings: one that still writes there meets an OSError
+            for left in self.folder.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _write_claim(self) -> None:
         if self.mirror is not None:
             self.mirror.write(ATTEMPT, str(self.attempt))
         else:
             checkpoint.write_whole(self.folder / ATTEMPT, str(self.attempt))
 
     def _check_claim(self) -> None:
+        """See that no newer attempt writes here. An older one that was stalled in its own claim may have put that over ours: it is put right."""
         holder = (self.folder / ATTEMPT).read_text() if self.mirror is None else self.mirror.read(ATTEMPT) or ""
         if holder.isdigit() and int(holder) > self.attempt:
             raise Superseded(f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more")
+        if holder != str(self.attempt) and self.claimed:
+            self._write_claim()
 
 
 def _text(path: Path) -> str | None:

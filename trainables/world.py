@@ -1,8 +1,12 @@
 """The processes that train one network together: one (`World`) or several (`Distributed`), seen alike by the loop."""
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+Value = TypeVar("Value")
 
 
 class World:
@@ -23,6 +27,10 @@ class World:
 
     def share_buffers(self, network: nn.Module) -> None:
         """Give every process the same running statistics."""
+
+    def from_first(self, value: Value) -> Value:
+        """Return the first process's value in every process; the others' are ignored."""
+        return value
 
     def slice(self, rows: Tensor) -> Tensor:
         """This process's share of a batch; the shares differ by one row at most."""
@@ -51,3 +59,9 @@ class Distributed(World):
         with torch.no_grad():
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
+
+    def from_first(self, value: Value) -> Value:
+        """Broadcast any value; its tensors must be in the CPU's memory, which all processes have."""
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, device=torch.device(self.device))
+        return values[0]

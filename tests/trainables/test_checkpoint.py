@@ -172,15 +172,21 @@ def test_the_oldest_first_also_beyond_four_digits(make_config, make_dataset, tmp
     assert checkpoint.saved(tmp_path / "missing") == []
 
 
-def test_keep_only_removes_all_others(three):
-    checkpoint.keep_only(three, {1, 3, 7})
+def test_what_is_removed_is_what_was_named_and_each_time_it_is_asked_before(three):
+    asked = []
+
+    def still_ours():
+        asked.append([path.name for path in checkpoint.saved(three)])
+
+    checkpoint.remove(three, {2, 7}, still_ours=still_ours)
     assert [path.name for path in checkpoint.saved(three)] == ["epoch-0001", "epoch-0003"]
-    checkpoint.keep_only(three, [])
+    checkpoint.remove(three, {1, 3}, still_ours=still_ours)
     assert checkpoint.saved(three) == []
+    assert [len(names) for names in asked] == [3, 2, 1]
 
 
 def test_a_half_written_checkpoint_is_not_one_and_is_replaced(path, make_config, make_dataset):
-    partial = path.parent / ".epoch-0002.partial"
+    partial = path.parent / ".epoch-0002.1.partial"
     partial.mkdir()
     (partial / "left-over").write_text("x")
     assert checkpoint.saved(path.parent) == [path]

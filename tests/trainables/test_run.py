@@ -1,5 +1,8 @@
+import copy
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -168,13 +171,81 @@ def test_an_attempt_that_was_given_up_writes_no_more(make_config, make_dataset, 
         next(run_trial(make_config(epochs=5), make_dataset(), tmp_path, attempt=1))
 
 
+@pytest.fixture
+def stalled(make_config, make_dataset, tmp_path, monkeypatch):
+    """Train two epochs; in the midst of saving the third, when `module.name` is called with a path that holds `part`, a second attempt trains six."""
+
+    def stall(module, name, part):
+        original = getattr(module, name)
+        config, dataset = make_config(epochs=6), make_dataset()
+        old = run_trial(config, dataset, tmp_path)
+        assert [next(old).epoch for _ in range(2)] == [1, 2]
+
+        def slow(*arguments, **keywords):
+            if any(part in str(argument) for argument in arguments if isinstance(argument, str | Path)):
+                monkeypatch.setattr(module, name, original)
+                list(run_trial(config, dataset, tmp_path, attempt=2))
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(module, name, slow)
+        monkeypatch.setattr(run, "RETRY_S", (0,))
+        with pytest.raises(Superseded):
+            list(old)
+        return tmp_path
+
+    return stall
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "part"),
+    [
+        (checkpoint.shutil, "rmtree", ".epoch-0003"),
+        (checkpoint, "save_file", "epoch-0003"),
+        (checkpoint, "sync", "epoch-0003"),
+        (checkpoint.shutil, "rmtree", "/epoch-0001"),
+    ],
+    ids=["before it writes", "while it writes", "before its place", "before it removes"],
+)
+def test_an_attempt_that_was_stalled_while_it_saved_leaves_the_newer_ones_epochs(module, name, part, stalled):
+    folder = stalled(module, name, part)
+    assert {5, 6} <= set(kept(folder))
+    for path in checkpoint.saved(folder):
+        checkpoint.verify(path)
+    assert not list(folder.glob(".*")), "nothing half-written is left"
+
+
+def test_an_old_attempt_that_was_stalled_in_its_claim_does_not_take_the_folder_back(make_config, make_dataset, tmp_path, monkeypatch):
+    config, dataset, write = make_config(epochs=4), make_dataset(), checkpoint.write_whole
+    newer = run_trial(config, dataset, tmp_path, attempt=2)
+
+    def slow(path, text):
+        monkeypatch.setattr(checkpoint, "write_whole", write)
+        assert next(newer).epoch == 1
+        write(path, text)
+
+    old = run_trial(config, dataset, tmp_path)
+    monkeypatch.setattr(checkpoint, "write_whole", slow)
+    next(old)
+    assert next(newer).epoch == 2
+    with pytest.raises(Superseded):
+        list(old)
+    assert [report.epoch for report in newer] == [3, 4]
+
+
+def test_what_earlier_attempts_left_half_written_is_removed(make_config, make_dataset, tmp_path):
+    for name in (".epoch-0003.partial", ".epoch-0003.1.partial", ".brought-1"):
+        (tmp_path / name).mkdir()
+    list(run_trial(make_config(), make_dataset(), tmp_path, attempt=2))
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_full_disk_is_waited_for_and_nothing_is_trained_meanwhile(make_config, make_dataset, tmp_path, monkeypatch):
     save, refusals = checkpoint.save, [OSError(28, "No space left on device"), OSError(28, "No space left on device")]
 
-    def sometimes_full(*arguments):
+    def sometimes_full(*arguments, **keywords):
         if refusals:
             raise refusals.pop()
-        return save(*arguments)
+        return save(*arguments, **keywords)
 
     monkeypatch.setattr(checkpoint, "save", sometimes_full)
     monkeypatch.setattr(run, "RETRY_S", (0,))
@@ -224,6 +295,33 @@ def test_only_the_first_process_saves(make_config, make_dataset, tmp_path):
 
     assert len(list(run_trial(make_config(), make_dataset(), tmp_path, world=Second()))) == 2
     assert kept(tmp_path) == []
+
+
+def test_the_first_process_decides_from_which_epoch_all_go_on(make_config, make_dataset, tmp_path):
+    """The second one's newest checkpoint is whole, the first one's is not."""
+    config, dataset, said = make_config(epochs=4), make_dataset(), []
+    told = cut_off(config, dataset, tmp_path / "first", 3)
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    (tmp_path / "first" / "epoch-0003" / "model.safetensors").write_bytes(b"")
+
+    class First(World):
+        def from_first(self, value):
+            said.append(copy.deepcopy(value))
+            return value
+
+    class Second(World):
+        rank = 1
+
+        def slice(self, rows):
+            return rows
+
+        def from_first(self, value):
+            return said.pop()
+
+    each = [list(run_trial(config, dataset, tmp_path / world.__name__.lower(), world=world(), attempt=2, known=2)) for world in (First, Second)]
+    assert [[report.epoch for report in reports] for reports in each] == [[2, 3, 4]] * 2
+    assert untimed(each[0]) == untimed(each[1])
+    assert untimed(each[0][1:2]) == untimed(told[2:])
 
 
 @pytest.mark.parametrize(("better", "worse"), [((0.9, 5.0), (0.8, 0.1)), ((0.8, 0.1), (0.8, 0.2))])
