@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA_ROOT ?= data
 SECONDS ?= 600
+# The tests run in so many processes at once; each starts a Ray of its own.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --ignore tests/test_layers.py
 
-.PHONY: setup run test check soak bench bench-search clean
+.PHONY: setup run test test-all check soak bench bench-search clean
 
 setup: $(STAMP)
 
@@ -19,7 +22,10 @@ run: setup
 	$(BIN)/python -m search.run --space table3
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST) -m '(promise or not slow) and not soak'
+
+test-all: test
+	$(PYTEST) -m 'slow and not promise and not soak'
 
 check: setup
 	$(BIN)/ruff check .

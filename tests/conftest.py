@@ -1,7 +1,9 @@
 """What all tests share."""
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,41 @@ from cluster import storage
 from cluster.storage import Bucket
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+
+SLOW_S = 15
+"""Seconds that a slow test takes when its mark gives none."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist, which puts the group into the test's name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test to a group that one process runs, and begin with the slowest, so that the processes end together.
+
+    A file is a group: its tests share what they start. Slow tests that share nothing are groups of their own.
+    """
+    weights: Counter[str] = Counter()
+    groups: dict[pytest.Item, str] = {}
+    for item in items:
+        slow = item.get_closest_marker("slow")
+        own = item.get_closest_marker("xdist_group")
+        group = item.nodeid.partition("::")[0] + (" slow" if slow else "")
+        if own is not None:
+            group += f" {own.args[0]}"
+        elif slow and not _shares(item):
+            group = item.nodeid
+        groups[item] = re.sub(r"[^\w/.]+", "-", group)
+        if slow:
+            weights[groups[item]] += slow.args[0] if slow.args else SLOW_S
+    items.sort(key=lambda item: (-weights[groups[item]], groups[item]))
+    for item in items:
+        item.own_markers = [mark for mark in item.own_markers if mark.name != "xdist_group"]
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+
+
+def _shares(item: pytest.Item) -> bool:
+    """Whether a test uses something that its file makes once for several."""
+    file = item.nodeid.partition("::")[0]
+    made = item._fixtureinfo.name2fixturedefs.values()
+    return any(one.scope == "module" and one.baseid == file for definitions in made for one in definitions)
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ def proxy(server: S3) -> Iterator[Proxy]:
     made.close()
 
 
+@pytest.mark.promise
 def test_a_search_whose_machine_is_lost_goes_on_from_another(open_bucket: OpenBucket, undisturbed: tuple[Search, Done]) -> None:
     """F1: all that the second machine has is the bucket."""
     search = open_bucket()

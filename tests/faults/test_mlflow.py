@@ -54,6 +54,7 @@ def test_a_server_that_dies_and_comes_back_costs_nothing(open_search: OpenSearch
     assert longest_pause(search) < 5
 
 
+@pytest.mark.promise
 def test_a_server_that_stays_away_is_told_and_can_be_caught_up_with(open_search: OpenSearch, server: Server, undisturbed: Undisturbed) -> None:
     """F3: never back while the search runs: exit 4 within a minute of the last epoch, and `search.sync` brings the rest."""
     search = open_search(name="stays-away", tracking=server.uri)

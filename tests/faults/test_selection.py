@@ -55,6 +55,7 @@ def selected(sealed: Search, open_search: OpenSearch, tmp_path_factory: pytest.T
     return search, select(search).finish()
 
 
+@pytest.mark.promise
 def test_a_selection_says_what_to_expect_and_opens_the_test_part_once(selected: tuple[Search, Done]) -> None:
     search, done = selected
     assert done.code == 0, done.err
@@ -74,6 +75,7 @@ def test_a_selection_says_what_to_expect_and_opens_the_test_part_once(selected: 
     assert_contract(search)
 
 
+@pytest.mark.promise
 def test_mlflow_has_the_trainings_the_verdict_and_the_opening(selected: tuple[Search, Done]) -> None:
     search, done = selected
     runs = all_runs(MlflowClient(search.tracking))
@@ -89,6 +91,7 @@ def test_mlflow_has_the_trainings_the_verdict_and_the_opening(selected: tuple[Se
     assert "Chosen: Expect" in parent.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.promise
 def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, Done]) -> None:
     search, done = selected
     before = search.journal.read_bytes()

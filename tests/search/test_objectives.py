@@ -282,6 +282,7 @@ def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: Op
     assert json_summary(result, tracking={}, home=Home(Path("s")))["front"] == []
 
 
+@pytest.mark.promise
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: Command) -> None:

@@ -300,6 +300,7 @@ def test_images_that_have_changed_are_told(searched: Search, tmp_path: Path, cap
     assert "the images of 'small' have changed since the search" in capsys.readouterr().err
 
 
+@pytest.mark.promise
 @pytest.mark.ray
 @pytest.mark.slow
 def test_from_the_command_line(command: Command, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_a_plan_says_what_would_change_and_starts_nothing(planted: Experiment, o
     assert driver.result.refinement is None
 
 
+@pytest.mark.promise
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     return folder, run_in(folder, "--space", "smoke", "--name", "first", "--concurrency", 1, "--trials", 6, "--max-epochs", 3, "--set", "epochs=3")
 
 
+@pytest.mark.promise
 def test_a_search_ends_well_and_says_where_everything_is(smoke: tuple[Path, Done]) -> None:
     folder, (done, summary) = smoke
     assert done.returncode == 0
@@ -83,6 +84,7 @@ def test_a_search_ends_well_and_says_where_everything_is(smoke: tuple[Path, Done
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.promise
 def test_the_readmes_example_classifies_with_the_best_network(smoke: tuple[Path, Done], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, (_, summary) = smoke
     monkeypatch.chdir(folder)
@@ -92,6 +94,7 @@ def test_the_readmes_example_classifies_with_the_best_network(smoke: tuple[Path,
     assert right.mean() == pytest.approx(summary["best"]["val_accuracy"], abs=1e-9)
 
 
+@pytest.mark.promise
 def test_mlflow_holds_what_the_journal_holds(smoke: tuple[Path, Done]) -> None:
     folder, (_, summary) = smoke
     result = SearchResult.read((folder / summary["journal"]).parent)
@@ -111,6 +114,7 @@ def test_mlflow_holds_what_the_journal_holds(smoke: tuple[Path, Done]) -> None:
     assert "Missing" not in page
 
 
+@pytest.mark.promise
 def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None:
     folder, (_, summary) = smoke
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -134,6 +138,7 @@ def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None
     assert sum(map(sum, test["confusion_matrix"])) == test["images"] == 359
 
 
+@pytest.mark.promise
 def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(smoke: tuple[Path, Done]) -> None:
     """On the validation part, as its checkpoint is when it is loaded here; trials of one network share what it costs."""
     folder, (done, summary) = smoke
@@ -189,6 +194,7 @@ def test_a_resume_evaluates_what_was_not_and_a_damaged_checkpoint_is_told_and_st
     assert list(failed.values()) == [[worst.trial]]
 
 
+@pytest.mark.promise
 def test_when_time_is_up_the_best_trial_of_each_model_is_evaluated(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
     space.write_text(
@@ -210,6 +216,7 @@ def test_when_time_is_up_the_best_trial_of_each_model_is_evaluated(tmp_path: Pat
     assert "the best of each model" in done.stderr
 
 
+@pytest.mark.promise
 def test_the_optuna_study_was_told_the_truth(smoke: tuple[Path, Done]) -> None:
     folder, (_, summary) = smoke
     home = (folder / summary["journal"]).parent
@@ -223,6 +230,7 @@ def test_the_optuna_study_was_told_the_truth(smoke: tuple[Path, Done]) -> None:
     assert "stopped" in result.counts
 
 
+@pytest.mark.promise
 def test_the_report_of_a_real_search(smoke: tuple[Path, Done], command: Command, tmp_path: Path) -> None:
     folder, (_, summary) = smoke
     done = command("search.report", "first", "--storage", folder / "searches", "--out", "page.html")
@@ -230,6 +238,7 @@ def test_the_report_of_a_real_search(smoke: tuple[Path, Done], command: Command,
     assert summary["best"]["trial_id"] in (tmp_path / done.stdout.strip()).read_text()
 
 
+@pytest.mark.promise
 def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
     folder, (_, summary) = smoke
     home = (folder / summary["journal"]).parent
@@ -243,6 +252,7 @@ def test_bayes_and_asha_repeat_with_one_trial_at_a_time(smoke: tuple[Path, Done]
     assert metrics_of(first, folder) == metrics_of(second, tmp_path)
 
 
+@pytest.mark.promise
 def test_what_an_earlier_search_has_trained_is_not_trained_again(smoke: tuple[Path, Done], tmp_path: Path) -> None:
     """The same search in the same storage: the same trials, each with checkpoints, an evaluation and a run of its own, and nothing trained."""
     folder, (_, first) = smoke
@@ -273,6 +283,7 @@ def test_random_and_fifo_repeat_with_two_at_a_time(tmp_path: Path) -> None:
     assert len({str(params) for params, _, _ in first.values()}) == 4
 
 
+@pytest.mark.promise
 def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
     words = [
         "--space",
@@ -341,6 +352,7 @@ def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path
     assert statuses == {"0.01": "FINISHED", "1000000.0": "FAILED"}
 
 
+@pytest.mark.promise
 def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search.run", "--json", "--space", "table3", "--name", "cut", "--scheduler", "fifo", "--device", "cpu"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -398,6 +410,7 @@ def _answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.promise
 def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: str) -> None:
     done, summary = run_in(tmp_path, "--space", "smoke", "--name", "served", "--tracking", mlflow_server, "--trials", 3)
     assert done.returncode == 0
@@ -410,6 +423,7 @@ def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: st
     assert {item.path for item in client.list_artifacts(summary["mlflow"]["parent_run_id"])} == {"curves.png", "report.html"}
 
 
+@pytest.mark.promise
 def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) -> None:
     done = command("search.run", "--space", "table3", "--dry-run", "--algorithm", "grid", "--scheduler", "fifo", "--device", "cpu")
     assert done.returncode == 0
@@ -439,6 +453,7 @@ def test_the_traditional_way_is_searched_like_networks(tmp_path: Path, monkeypat
     assert SearchResult.read((tmp_path / summary["journal"]).parent).trials == result.trials
 
 
+@pytest.mark.promise
 def test_a_plan_of_the_traditional_way_counts_one_epoch_a_trial(command: Command) -> None:
     done = command("search.run", "--space", "baselines", "--dry-run", "--algorithm", "grid", "--scheduler", "asha", "--device", "cpu")
     assert done.returncode == 0, done.stderr
@@ -451,6 +466,7 @@ space = SearchSpace({"model.name": Choice("mobilenet_v3_small", "svm", "alexnet"
 """
 
 
+@pytest.mark.promise
 def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_out(tmp_path: Path) -> None:
     """AlexNet is left out of a search on images of 8 x 8 pixels, which is complete without it; a resume has nothing to do."""
     (tmp_path / "space.py").write_text(FAMILIES)
