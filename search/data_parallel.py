@@ -40,8 +40,11 @@ def gate_name(job: Job) -> str:
     return f"gate {job['attempt']} {job['folder']}"
 
 
-def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict[str, float]) -> None:
-    """Train one trial data-parallel with Ray Train; each report of its first worker reaches Tune."""
+def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", device: str, demand: dict[str, float]) -> None:
+    """Train one trial data-parallel with Ray Train; each report of its first worker reaches Tune.
+
+    `dataset` is a list of one reference: Tune hands over what a list holds as it is, and the data stay where they are for all trials.
+    """
     from ray.train import ScalingConfig
     from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -54,7 +57,7 @@ def train_on_workers(config: Job, *, dataset: Dataset, device: str, demand: dict
     with tempfile.TemporaryDirectory(prefix="train-") as own:
         trainer = build_trainer(
             trial,
-            ray.put(dataset),
+            dataset[0],
             Path(config["folder"]),
             scaling=scaling,
             gate=gate,

@@ -278,5 +278,5 @@ def _trainable(driver: Driver, workers: Workers) -> Any:
         held = {"cpu": demand.cpus, "gpu": demand.gpus} if workers.members == 1 else tune.PlacementGroupFactory([WAITING])
         return tune.with_resources(Seat, held)
     each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
-    led = tune.with_parameters(train_on_workers, dataset=ray.get(workers.dataset), device=experiment.device, demand=each)
+    led = tune.with_parameters(train_on_workers, dataset=[workers.dataset], device=experiment.device, demand=each)
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))

@@ -2,9 +2,13 @@
 
 Rotation, scaling, shift (crop) and flip are one affine map an image, sampled once; without the first two, pixels are copied as they are.
 Brightness, contrast and saturation follow.
+
+What is drawn is drawn on the CPU, so that every device sees the same numbers, for many batches at once (`draw`): a device gets them in one
+copy, and no step waits for one.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,31 +19,50 @@ from trainables.config import AugmentConfig
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Change each image of a batch, float (batch, channels, height, width) in 0..1, drawing from `generator` alone."""
-    if config.rotation or config.scale:
-        images = _move(images, config, generator)
-    elif config.crop or config.flip:
-        images = _shift(images, config, generator)
+def draw(config: AugmentConfig, batches: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """What `augment` needs for batches of `count` images, (batches, values an image, count), float32, on the device."""
+    drawn = [_draw_batch(config, count, generator) for _ in range(batches)]
+    return torch.stack([torch.stack(each) if each else torch.empty(0, count) for each in drawn]).to(device)
+
+
+def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -> list[Tensor]:
+    """The values of one batch, in the order in which `augment` takes them."""
+    drawn = []
+    moves = bool(config.rotation or config.scale)
+    if moves:
+        drawn = [_uniform(count, math.radians(config.rotation), generator), _uniform(count, config.scale, generator)]
+    if moves or config.crop or config.flip:
+        drawn += [torch.randint(-config.crop, config.crop + 1, (count,), generator=generator).float() for _ in range(2)]
+        drawn += [(torch.rand(count, generator=generator) < 0.5).float()] if config.flip else []
     if config.jitter:
-        images = _jitter(images, config.jitter, generator)
+        drawn += [_uniform(count, config.jitter, generator) for _ in range(3)]
+    return drawn
+
+
+def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
+    """`count` values from -limit to limit."""
+    return (torch.rand(count, generator=generator) * 2 - 1) * limit
+
+
+def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
+    """Change each image of a batch, float (batch, channels, height, width) in 0..1, by what was drawn for the batch, (values, batch)."""
+    values = list(drawn)
+    if config.rotation or config.scale:
+        images = _move(images, values, flip=config.flip)
+    elif config.crop or config.flip:
+        images = _shift(images, config.crop, values, flip=config.flip)
+    if config.jitter:
+        images = _jitter(images, values)
     return images
 
 
-def _uniform(count: int, limit: float, generator: torch.Generator, device: torch.device) -> Tensor:
-    """`count` values from -limit to limit. Drawn on the CPU, so that every device sees the same numbers."""
-    return ((torch.rand(count, generator=generator) * 2 - 1) * limit).to(device)
-
-
-def _move(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _move(images: Tensor, values: list[Tensor], *, flip: bool) -> Tensor:
     count, _, height, width = images.shape
-    angle = _uniform(count, math.radians(config.rotation), generator, images.device)
-    size = 1 + _uniform(count, config.scale, generator, images.device)
-    across, down = (_steps(count, config.crop, generator, images.device) for _ in range(2))
+    angle, size, across, down = values.pop(0), 1 + values.pop(0), values.pop(0), values.pop(0)
     shift_x, shift_y = across * 2 / width, down * 2 / height
     mirror = torch.ones_like(angle)
-    if config.flip:
-        mirror = torch.where(_half(count, generator, images.device), -mirror, mirror)
+    if flip:
+        mirror = torch.where(values.pop(0) > 0, -mirror, mirror)
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
     aspect = height / width
     rows = torch.stack([cos * mirror, -sin * aspect, shift_x, sin * mirror / aspect, cos, shift_y], dim=1)
@@ -47,37 +70,32 @@ def _move(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> 
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def _shift(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+def _shift(images: Tensor, crop: int, values: list[Tensor], *, flip: bool) -> Tensor:
     """Each image is a window into its copy with a black border; all windows are read at once."""
     count, channels, height, width = images.shape
-    crop, device = min(config.crop, max(height, width)), images.device  # further than its own size an image cannot be shifted out of sight
-    across, down = (_steps(count, config.crop, generator, device).clamp(-crop, crop) + crop for _ in range(2))
+    crop = min(crop, max(height, width))  # further than its own size an image cannot be shifted out of sight
+    across, down = (values.pop(0).long().clamp(-crop, crop) + crop for _ in range(2))
     bordered = functional.pad(images.permute(0, 2, 3, 1), (0, 0, crop, crop, crop, crop)).contiguous()
     rows = (width + 2 * crop) * channels
     windows = bordered.as_strided((count, 2 * crop + 1, 2 * crop + 1, height, width * channels), (bordered.stride(0), rows, channels, rows, 1))
-    shifted = windows[torch.arange(count, device=device), down, across].view(count, height, width, channels)
-    if config.flip:
-        shifted = torch.where(_half(count, generator, device).view(-1, 1, 1, 1), shifted.flip(2), shifted)
+    shifted = windows[torch.arange(count, device=images.device), down, across].view(count, height, width, channels)
+    if flip:
+        shifted = torch.where((values.pop(0) > 0).view(-1, 1, 1, 1), shifted.flip(2), shifted)
     return shifted.permute(0, 3, 1, 2)
 
 
-def _steps(count: int, most: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """`count` whole numbers from -most to most."""
-    return torch.randint(-most, most + 1, (count,), generator=generator).to(device)
-
-
-def _half(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """`count` truth values, each true with probability one half."""
-    return (torch.rand(count, generator=generator) < 0.5).to(device)
-
-
-def _jitter(images: Tensor, limit: float, generator: torch.Generator) -> Tensor:
-    brightness, contrast, saturation = (1 + _uniform(len(images), limit, generator, images.device).view(-1, 1, 1, 1) for _ in range(3))
+def _jitter(images: Tensor, values: list[Tensor]) -> Tensor:
+    brightness, contrast, saturation = (1 + value.view(-1, 1, 1, 1) for value in values)
     images = images * brightness
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = mean + (images - mean) * contrast
     if images.shape[1] == 3:
-        weights = torch.tensor(GREY_WEIGHTS, device=images.device).view(1, 3, 1, 1)
-        grey = (images * weights).sum(dim=1, keepdim=True)
+        grey = (images * _grey_weights(images.device)).sum(dim=1, keepdim=True)
         images = grey + (images - grey) * saturation
     return images.clamp(0, 1)
+
+
+@lru_cache
+def _grey_weights(device: torch.device) -> Tensor:
+    """How much each channel counts, (1, 3, 1, 1); brought to a device once."""
+    return torch.tensor(GREY_WEIGHTS, device=device).view(1, 3, 1, 1)

@@ -4,6 +4,7 @@ import time
 
 import torch
 
+from trainables.augment import draw
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.loop import Training, generator_for
@@ -30,12 +31,17 @@ def _of_one_network(config: TrialConfig, dataset: Dataset, device: str) -> float
     training = Training(config, dataset, device=device)
     means = Means("loss", device=training.device)
     rows = torch.arange(min(config.batch_size, len(dataset.train)))
-    changes = generator_for(config.seed, "estimate", 0)
+    generator = generator_for(config.seed, "estimate", 0)
+
+    def step() -> None:
+        (changes,) = draw(config.augment, 1, len(rows), generator, training.device)
+        training.step(rows, changes, means)
+
     training.wrapped.train()
-    training.step(rows, changes, means)
+    step()
     start = time.perf_counter()
     for _ in range(STEPS):
-        training.step(rows, changes, means)
+        step()
     means.means("train")
     per_image = (time.perf_counter() - start) / STEPS / len(rows)
     return per_image * (len(dataset.train) + VALIDATION_SHARE * len(dataset.val))

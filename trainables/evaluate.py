@@ -140,7 +140,7 @@ def _by_network(config: TrialConfig, dataset: Dataset, parts: list[Part], path: 
         fitted = [state["classifier"] for state in _states(dataset, path)]  # by the features that all trials share; `classifier` makes those of new images
         return [fitting.probabilities(config, dataset, part, own) for part, own in zip(parts, fitted, strict=True)]
     with classifier(config, dataset, path, device=device) as saved:
-        size = eval_batch(config, dataset)
+        size = eval_batch(config, dataset, torch.device(device))
         return [_in_batches(network, part.images, size, device) for part, network in zip(parts, members_of(saved.module), strict=True)]
 
 

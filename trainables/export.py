@@ -86,7 +86,7 @@ def export(config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, o
     if onnx:
         check_onnx(config)
     folder.mkdir(parents=True)
-    about: dict[str, Any] = {"classes": list(dataset.classes), "image": dataset.val.images.shape[1:], "batch": eval_batch(config, dataset)}
+    about: dict[str, Any] = {"classes": list(dataset.classes), "image": dataset.val.images.shape[1:], "batch": eval_batch(config, dataset, torch.device("cpu"))}
     with classifier(config, dataset, path) as saved:
         before = _in_batches(saved.classify, dataset.val.images, about["batch"])
         with torch.autocast("cpu", enabled=False):

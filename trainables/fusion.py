@@ -113,11 +113,11 @@ class Stack:
         self.trainings, self.members = trainings, len(trainings)
         self.first = trainings[0]
         self.device = self.first.device
-        self.draws = [training.draws(training.epoch + 1) for training in trainings]
-        self.steps = len(self.draws[0][0])
         data = [tuple(part.data_ptr() for pixels in (each.train, each.val) for part in (pixels.images, pixels.labels)) for each in trainings]
         drawn = [(each.config.seed, each.epoch, each.config.augment) for each in trainings]
         self.sources, self.val_sources = Sources(list(zip(data, drawn, strict=True)), self.device), Sources(data, self.device)
+        self.draws = {member: trainings[member].draws(trainings[member].epoch + 1) for member in self.sources.firsts}
+        self.steps = len(self.draws[0][0])
         seeds = [mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1) for training in trainings]
         self.network = fuse([training.network for training in trainings], masks_for(seeds, self.device))
         self.weights = in_rows(self.network)
@@ -137,11 +137,11 @@ class Stack:
         return [{"train/loss": total / images} for total in self.sums.tolist()]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The images and labels of a step, counted from 0, as `step` takes them; each step's in turn, since augmentation is drawn on the way."""
+        """The images and labels of a step, counted from 0, as `step` takes them."""
         drawn = []
         for member in self.sources.firsts:
             rows, changes = self.draws[member]
-            drawn.append(self.trainings[member].train.batch(rows[step], changes))
+            drawn.append(self.trainings[member].train.batch(rows[step], changes[step]))
         return side_by_side(drawn, self.sources)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
@@ -160,7 +160,7 @@ class Stack:
         self.network.eval()
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
-        for rows in torch.arange(len(self.first.val)).split(size):
+        for rows in torch.arange(len(self.first.val), device=self.device).split(size):
             images, labels = side_by_side([self.trainings[member].val.batch(rows) for member in self.val_sources.firsts], self.val_sources)
             with autocast(self.first.precision, self.device):
                 logits = self.network(images)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables import optimizers
-from trainables.augment import augment
+from trainables.augment import augment, draw
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part, Selected
 from trainables.metrics import Means
@@ -87,7 +87,7 @@ class Training:
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
         self.optimizer, self.schedule = optimizers.build(self.network, config.optimizer, config.epochs)
-        self.eval_batch = eval_batch(config, dataset)
+        self.eval_batch = eval_batch(config, dataset, self.device)
         self.epoch = 0
 
     def epochs(self) -> Iterator[EpochMetrics]:
@@ -126,25 +126,28 @@ class Training:
         values["time/epoch_s"] = time.perf_counter() - start
         return EpochMetrics(self.epoch, values)
 
-    def draws(self, epoch: int) -> tuple[Tensor, torch.Generator]:
-        """The rows of an epoch's batches, (batches, size), and the generator of its augmentation."""
+    def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Draw all that an epoch needs at once: the rows of its batches, (batches, size), and what each batch's augmentation takes (`augment.draw`)."""
         order = torch.randperm(len(self.train), generator=generator_for(self.config.seed, "order", epoch))
-        rows_of_batches = batches(order, self.config.batch_size).to(self.device)
-        return rows_of_batches, generator_for(self.config.seed, f"augment {self.world.rank}", epoch)
+        rows_of_batches = batches(order, self.config.batch_size)
+        generator = generator_for(self.config.seed, f"augment {self.world.rank}", epoch)
+        share = len(self.world.slice(rows_of_batches[0]))
+        changes = draw(self.config.augment, len(rows_of_batches), share, generator, self.device)
+        return rows_of_batches.to(self.device), changes
 
     def _train_epoch(self) -> Means:
         seed, epoch = self.config.seed, self.epoch
-        rows_of_batches, changes = self.draws(epoch)
+        rows_of_batches, changes_of_batches = self.draws(epoch)
         means = Means("loss", device=self.device)
         self.wrapped.train()
         with seeded(seed, f"dropout {self.world.rank}", epoch, self.device):
-            for rows in rows_of_batches:
+            for rows, changes in zip(rows_of_batches, changes_of_batches, strict=True):
                 self.step(self.world.slice(rows), changes, means)
         means.sums = self.world.sum(means.sums)
         return means
 
-    def step(self, rows: Tensor, changes: torch.Generator, means: Means) -> None:
-        """One optimizer step on these rows."""
+    def step(self, rows: Tensor, changes: Tensor, means: Means) -> None:
+        """One optimizer step on these rows, changed by what was drawn for them. Nothing in it waits for the device."""
         images, labels = self.train.batch(rows, changes)
         with autocast(self.precision, self.device):
             outputs = self.wrapped(images)
@@ -160,7 +163,7 @@ class Training:
         self.world.share_buffers(self.network)
         self.network.eval()
         means = Means("loss", "accuracy", device=self.device)
-        for rows in self.world.slice(torch.arange(len(self.val))).split(self.eval_batch):
+        for rows in self.world.slice(torch.arange(len(self.val), device=self.device)).split(self.eval_batch):
             images, labels = self.val.batch(rows)
             with autocast(self.precision, self.device):
                 logits = self.network(images)
@@ -186,8 +189,8 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.labels if self.rows is None else self.rows)
 
-    def batch(self, rows: Tensor, changes: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented if a generator is given."""
+    def batch(self, rows: Tensor, changes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented if it is given what was drawn for that."""
         rows = rows.to(self.images.device)
         rows = rows if self.rows is None else self.rows[rows]
         if changes is None or not self.augment.is_on:
@@ -208,10 +211,15 @@ def _floats(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float()
 
 
-def eval_batch(config: TrialConfig, dataset: Dataset) -> int:
-    """How many images are classified at once, as large as this config's network sees them."""
+def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
+    """How many images are classified at once, as large as this config's network sees them.
+
+    A card that trains on a batch has the memory to classify one, and is the faster the more it gets at once. On a CPU the number stays what
+    it was, since the order of a sum depends on it.
+    """
     height, width = MODELS[config.model.name].seen(dataset.image, config.model.options)
-    return max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
+    most = max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
+    return most if device.type == "cpu" else max(most, min(EVAL_BATCH, config.batch_size))
 
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:

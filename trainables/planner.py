@@ -191,7 +191,7 @@ def plain_s(training: Training, steps: int) -> float:
     wait(training.device)
     start = time.perf_counter()
     for step in range(steps):
-        training.step(rows[step % len(rows)], changes, means)
+        training.step(rows[step % len(rows)], changes[step % len(rows)], means)
     wait(training.device)
     return (time.perf_counter() - start) / steps
 

@@ -12,6 +12,12 @@ below 32 MiB, the largest threshold there is, comes from the heap, and 2.2 times
 """
 
 
+CONTEXT_BYTES = 640 << 20
+"""What a process takes of a GPU beside its tensors: the driver's context and the kernels of cuBLAS and cuDNN, which no limit of torch's counts.
+About half a GiB on the cards of today.
+"""
+
+
 def give_back_memory() -> None:
     """What has been kept and is not used, to the system."""
     if platform.libc_ver()[0] == "glibc":
@@ -24,9 +30,15 @@ def prepare(threads: int, gpu: float = 0) -> None:
     is this process's own) no more memory is taken than that part: who needs more runs out of memory itself, and not its neighbours.
     """
     torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True  # a training's batches have one shape: the fastest convolution is looked for once
     if 0 < gpu < 1:
-        torch.cuda.set_per_process_memory_fraction(gpu)
+        torch.cuda.set_per_process_memory_fraction(memory_fraction(gpu, torch.cuda.mem_get_info()[1]))
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")
         for parameter, value in MEMORY.values():
             libc.mallopt(parameter, value)
+
+
+def memory_fraction(gpu: float, card_bytes: int) -> float:
+    """The part of a card's memory for a process's tensors, if it and its context are to fit into the part `gpu`; at least half of that."""
+    return max(gpu - CONTEXT_BYTES / card_bytes, gpu / 2)

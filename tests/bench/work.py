@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.bench.peers import stock
+from trainables.augment import draw
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
@@ -100,7 +101,8 @@ def our_data(data_root: str, crop: int, batch: int, seconds: float) -> list[floa
 
     def read() -> int:
         for rows in torch.randperm(len(pixels)).split(batch):
-            pixels.batch(rows, changes)
+            (drawn,) = draw(config.augment, 1, len(rows), changes, rows.device)
+            pixels.batch(rows, drawn)
         return len(pixels)
 
     return rounds(read, seconds)

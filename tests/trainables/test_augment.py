@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from trainables.augment import augment
+from trainables import augment as module
+from trainables.augment import draw
 from trainables.config import AugmentConfig
 
 EACH = {
@@ -16,6 +17,12 @@ EACH = {
 ALL = AugmentConfig(rotation=30, scale=0.3, crop=2, flip=True, jitter=0.4)
 each_change = pytest.mark.parametrize("config", EACH.values(), ids=EACH)
 each_shape = pytest.mark.parametrize("shape", [(1, 12, 12), (3, 12, 12), (1, 10, 17), (3, 17, 10)], ids=str)
+
+
+def augment(images: torch.Tensor, config: AugmentConfig, generator: torch.Generator) -> torch.Tensor:
+    """A batch changed by what is drawn for it alone."""
+    (drawn,) = draw(config, 1, len(images), generator, images.device)
+    return module.augment(images, config, drawn)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -79,6 +86,13 @@ def test_only_the_given_generator_is_drawn_from():
 def test_a_generator_goes_on_from_batch_to_batch():
     images, draws = random_images(4, (1, 12, 12)), generator()
     assert not torch.equal(augment(images, ALL, draws), augment(images, ALL, draws))
+
+
+@each_change
+def test_many_batches_are_drawn_as_one_after_the_other(config):
+    one, all_at_once = generator(), draw(config, 3, 5, generator(), torch.device("cpu"))
+    for drawn in all_at_once:
+        assert torch.equal(drawn, draw(config, 1, 5, one, torch.device("cpu"))[0])
 
 
 def test_the_images_given_are_left_as_they_are():

@@ -1,5 +1,6 @@
 import copy
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -7,13 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.trainables.card import CARD, watched
 from tests.trainables.networks import OWN
-from trainables import checkpoint, fusion
+from trainables import checkpoint, fusion, optimizers
 from trainables.config import OPTIMIZER_NAMES
 from trainables.datasets.arrays import Part
 from trainables.fused_layers import CONTAINERS, LEAVES, blueprint, fuse
 from trainables.fused_masks import HashedMasks, masks_drawn
-from trainables.fusion import shape_of, train_together
+from trainables.fusion import Stack, shape_of, train_together
 from trainables.loop import Training
 from trainables.models.registry import MODELS
 
@@ -404,3 +406,20 @@ def test_members_with_copies_of_their_own_read_their_own(make_config, make_datas
     together = train_together([Training(config, first), Training(config, second)])
     assert_equal_metrics(together[0], alone(config, first, 1)[0])
     assert_equal_metrics(together[1], alone(config, second, 1)[0])
+
+
+def test_a_group_on_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_in_a_step(make_config, make_dataset, monkeypatch):
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "sgd", lambda weights, config: torch.optim.SGD(weights, lr=config.lr, momentum=0.9))
+    for module in ("loop", "fusion"):
+        monkeypatch.setattr(f"trainables.{module}.autocast", lambda precision, device: nullcontext())
+    monkeypatch.setattr("trainables.loop.RESIDENT", {})
+    dataset = make_dataset(channels=3, train=96)
+    configs = [make_config(optimizer__name="sgd", optimizer__lr=0.01 * n, augment__crop=n, augment__jitter=0.1, model__dropout=0.1 * n, seed=n) for n in (1, 2)]
+    trainings = [Training(config, dataset, device=CARD) for config in configs]
+    stack = Stack(trainings)
+    stack.network.train()
+    stack.step(*stack.batch(0))  # what is brought there once
+    with watched() as traffic:
+        for step in range(1, stack.steps):
+            stack.step(*stack.batch(step))
+    assert (traffic.copies, traffic.waits) == ([], [])

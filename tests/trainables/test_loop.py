@@ -1,13 +1,17 @@
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 
+from tests.trainables.card import CARD, watched
 from tests.trainables.networks import OWN
+from trainables import optimizers
+from trainables.augment import draw
 from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES
 from trainables.datasets.arrays import Part
-from trainables.loop import DIVERGED_LOSS, EpochMetrics, Pixels, Training, batches, generator_for, mixed_seed, scaling, seeded
+from trainables.loop import DIVERGED_LOSS, EpochMetrics, Pixels, Training, batches, eval_batch, generator_for, mixed_seed, scaling, seeded
 
 RICH = {  # a bit of everything that is drawn: dropout, augmentation, initialisation and order
     "model__dropout": 0.3, "augment__rotation": 10, "augment__scale": 0.1, "augment__crop": 1, "augment__jitter": 0.1,
@@ -252,7 +256,8 @@ def test_only_training_batches_are_augmented(make_config, make_dataset):
     pixels = Pixels(make_dataset().train, make_dataset(), make_config(augment__crop=3), torch.device("cpu"))
     rows = torch.arange(4)
     plain, labels = pixels.batch(rows)
-    changed, same_labels = pixels.batch(rows, generator_for(0, "x", 0))
+    (drawn,) = draw(pixels.augment, 1, len(rows), generator_for(0, "x", 0), rows.device)
+    changed, same_labels = pixels.batch(rows, drawn)
     assert torch.equal(plain, pixels.batch(rows)[0])
     assert not torch.equal(plain, changed)
     assert torch.equal(labels, same_labels)
@@ -296,3 +301,47 @@ def test_images_stay_on_the_device_for_the_next_trial_until_other_data_come(make
 def test_on_a_cpu_images_are_the_arrays_own_memory(make_config, make_dataset):
     dataset = make_dataset()
     assert Training(make_config(), dataset).train.images.data_ptr() == dataset.train.images.ctypes.data
+
+
+@pytest.fixture
+def on_card(monkeypatch):
+    """Train on torch's device without memory, by optimizers that take it."""
+    for name, kind in (("sgd", torch.optim.SGD), ("adam", torch.optim.Adam)):
+        monkeypatch.setitem(optimizers.OPTIMIZERS, name, lambda weights, config, kind=kind: kind(weights, lr=config.lr))
+    monkeypatch.setattr("trainables.loop.RESIDENT", {})
+    monkeypatch.setattr("trainables.loop.autocast", lambda precision, device: nullcontext())
+
+    def train(config, dataset):
+        training = Training(config, dataset, device=CARD)
+        training.epoch = 1
+        training._train_epoch()  # what is brought there once for all epochs
+        with watched() as traffic:
+            training._train_epoch()
+            trained = list(traffic.copies)
+            training._validate()
+        return trained, traffic.copies[len(trained) :], traffic.waits
+
+    return train
+
+
+@pytest.mark.parametrize(("device", "batch", "images"), [("cpu", 256, 41), ("meta", 256, 256), ("meta", 16, 41), ("meta", 4096, 512)])
+def test_a_card_classifies_as_many_images_at_once_as_it_trains_on(device, batch, images, make_config, make_dataset):
+    config = make_config(model__name="deep_cnn", batch_size=batch)
+    assert eval_batch(config, make_dataset(side=224, train=3, val=3), torch.device(device)) == images
+
+
+AUGMENTED = {
+    "plain": {},
+    "crop": {"augment__crop": 1},
+    "all": {"augment__rotation": 5, "augment__scale": 0.1, "augment__crop": 1, "augment__jitter": 0.1},
+}
+
+
+@pytest.mark.parametrize("augment", AUGMENTED.values(), ids=AUGMENTED)
+def test_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_in_a_step(augment, on_card, make_config, make_dataset):
+    for train in (24, 96):
+        trained, validated, waits = on_card(make_config(optimizer__name="sgd", **augment), make_dataset(channels=3, train=train, val=1100))
+        assert trained.count("cpu to meta") == 2, "the rows and the draws"
+        assert len(trained) == 2
+        assert validated == []
+        assert waits == []

@@ -1,0 +1,44 @@
+"""A trial on several workers, as far as it can be seen without any."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from search import data_parallel
+from search.job import make_job
+from trainables import trainer
+from trainables.config import TrialConfig
+
+
+class Played:
+    """Takes any call, and gives itself."""
+
+    def __call__(self, *given: Any, **named: Any) -> "Played":
+        return self
+
+    def __getattr__(self, name: str) -> "Played":
+        return self
+
+
+def test_all_trials_read_the_data_that_lie_in_the_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+
+    def build(config: TrialConfig, dataset: Any, folder: Path, **about: Any) -> Played:
+        read.append(dataset)
+        return Played()
+
+    def put(value: Any) -> None:
+        raise AssertionError("the data are in the store already")
+
+    monkeypatch.setattr(ray, "put", put)
+    monkeypatch.setattr(ray, "remote", Played())
+    monkeypatch.setattr("ray.tune.integration.ray_train.TuneReportCallback", Played())
+    monkeypatch.setattr(trainer, "build_trainer", build)
+    place = {"folder": str(tmp_path / "trials" / "t0001"), "bucket": None}
+    for attempt in (1, 2):
+        job = make_job("t0001", TrialConfig(), place, attempt=attempt, known=0)
+        reference: Any = "a reference"
+        data_parallel.train_on_workers(job, dataset=[reference], device="cpu", demand={"cpus": 1, "gpus": 0, "workers": 2})
+    assert read == ["a reference"] * 2
