@@ -23,7 +23,8 @@ from trainables.errors import ConfigError, unknown
 from trainables.models.registry import MODELS
 
 DEFAULT_TRIALS = 30
-MAX_GRID = 10_000
+MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
+"""The points of a grid that a search takes without being told how many trials to start; and those that it puts in order to take some of them."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
 """What decides a search's course, and what only says where and, beside its budget, how long it runs."""
@@ -131,6 +132,8 @@ class Experiment:
             next(self.space.points())
         elif size > MAX_GRID and self.trials is None:
             raise ConfigError(f"{self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). Use --trials N or --algorithm random.")
+        elif size > MAX_SHUFFLED:
+            raise ConfigError(f"{self.space_name} has {size:,} grid points, too many to be put in order (limit {MAX_SHUFFLED:,}). Use --algorithm random.")
 
     @cached_property
     def home(self) -> Home:

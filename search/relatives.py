@@ -84,9 +84,10 @@ class Relatives:
     def _lengths(self) -> list[int]:
         """The numbers of epochs that are searched, where they are few."""
         domain = self.experiment.space.domains.get("epochs")
-        values = list(domain.values or ()) if domain is not None else []
+        if domain is None or domain.count is None or domain.count > MOST_LENGTHS:
+            return []
         most = self.experiment.max_epochs
-        return sorted({min(value, most) if most else value for value in values}) if len(values) <= MOST_LENGTHS else []
+        return sorted({min(value, most) if most else value for value in domain.values or ()})
 
     def _others(self, trial: str, trials: Trials) -> list[TrialResult]:
         if len(trials) > len(self._stems):

@@ -18,6 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -29,6 +30,13 @@ PER_TRIAL_DATA = {"data.scaling"}
 """What a trial may have of its own about the data; the rest is decoded and split once for all."""
 
 MOST_PROBED = 100
+MAX_EDGES = MOST_PROBED**2
+MAX_WHOLE, MAX_STEPS = 10**18, 10**15
+"""The largest whole number and the most steps that a range may have: beyond them 64 bits do not tell neighbours apart."""
+
+State = tuple[tuple[str, int], ...]
+"""The parameters on which others depend, each with its value's place among those that conditions name, or `UNNAMED`."""
+UNNAMED, OTHER = -1, object()
 
 Params = dict[str, Any]
 """The searched values of one trial, by dotted path; only those that exist under the others' values."""
@@ -52,9 +60,19 @@ class Domain(ABC):
         """The values at the edges."""
 
     @property
+    @abstractmethod
+    def count(self) -> int | None:
+        """The number of values, found without listing them; None for a range without a step."""
+
+    @abstractmethod
+    def times(self, value: Any) -> int:
+        """Return how many of the values equal this one."""
+
+    @property
     def probes(self) -> Sequence[Any]:
         """The values to try before a search: all of them where they are few, else the extremes."""
-        return self.values if self.values is not None and len(self.values) <= MOST_PROBED else self.extremes
+        values = self.values if self.count is not None and self.count <= MOST_PROBED else None
+        return values if values is not None else self.extremes
 
     @abstractmethod
     def holds(self, value: Any) -> bool:
@@ -99,6 +117,8 @@ class Range(Domain):
             raise ConfigError(f"log range needs low > 0 (got {self.low}).")
         if self.step is not None and (self.step <= 0 or self.log):
             raise ConfigError(f"step must be > 0 and without log (got step={self.step}, log={self.log}).")
+        if self.count is not None and self.count > MAX_STEPS:
+            raise ConfigError(f"step {self.step} makes more than 10^15 values of {self.low} to {self.high}. Use a larger one, or none.")
 
     @property
     def extremes(self) -> tuple[Any, ...]:
@@ -106,12 +126,21 @@ class Range(Domain):
         return (self.low, self.high)
 
     @property
-    def values(self) -> Sequence[Any] | None:
-        """low, low + step, ... up to high."""
+    def count(self) -> int | None:
+        """The number of steps, and one."""
         if self.step is None:
             return None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return tuple(self._clean(self.low + number * self.step) for number in range(count))
+        steps = (self.high - self.low) / self.step
+        return math.floor(steps + max(1e-9, 1e-12 * steps)) + 1 if math.isfinite(steps) else MAX_STEPS + 1
+
+    @property
+    def values(self) -> Sequence[Any] | None:
+        """low, low + step, ... up to high."""
+        return None if self.count is None else Steps(self)
+
+    def times(self, value: Any) -> int:
+        """Return 1 for a value of the range, else 0."""
+        return int(self.values is not None and value in self.values)
 
     def holds(self, value: Any) -> bool:
         """Between the bounds, both included."""
@@ -119,18 +148,46 @@ class Range(Domain):
 
     def sample(self, generator: np.random.Generator) -> Any:
         """Uniform between the bounds, both included."""
-        if self.values is not None:
-            return self.values[int(generator.integers(len(self.values)))]
+        if (values := self.values) is not None:
+            return values[int(generator.integers(len(values)))]
         low, high = self._span()
         if self.log:
-            return self._clean(math.exp(generator.uniform(math.log(low), math.log(high))))
-        return self._clean(generator.uniform(low, high))
+            return self.cleaned(math.exp(generator.uniform(math.log(low), math.log(high))))
+        return self.cleaned(generator.uniform(low, high))
 
     def _span(self) -> tuple[float, float]:
         return self.low, self.high
 
-    def _clean(self, value: float) -> Any:
+    def cleaned(self, value: float) -> Any:
+        """Return the value without the last bits' noise, and within the bounds."""
         return min(max(float(f"{value:.12g}"), self.low), self.high)
+
+
+class Steps(Sequence[Any]):
+    """The values of a range with a step, none of them kept: there may be millions."""
+
+    def __init__(self, of: Range) -> None:
+        assert of.step is not None
+        self._of, self._step, self._count = of, of.step, of.count or 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        numbers = range(self._count)[index]
+        return [self._at(number) for number in numbers] if isinstance(index, slice) else self._at(numbers)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self._of.holds(value) and self.nearest(value) == value
+
+    def nearest(self, value: float) -> Any:
+        """Return the value that is nearest to this one; of two the lower."""
+        number = round((value - self._of.low) / self._step)
+        near = (min(max(each, 0), self._count - 1) for each in (number - 1, number, number + 1))
+        return min(map(self._at, near), key=lambda known: abs(known - value))
+
+    def _at(self, number: int) -> Any:
+        return self._of.cleaned(self._of.low + number * self._step)
 
 
 @dataclass(frozen=True)
@@ -150,17 +207,30 @@ class Int(Range):
         for value in (self.low, self.high, self.step):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise ConfigError(f"Int takes whole numbers (got {value!r}).")
+            if value is not None and abs(value) > MAX_WHOLE:
+                raise ConfigError(f"Int takes whole numbers within 10^18 of 0 (got {value:.3g}).")
         super().refuse_nonsense()
+
+    @property
+    def count(self) -> int | None:
+        """Those of the range; None on a log scale."""
+        return None if self.log else (self.high - self.low) // int(self.step or 1) + 1
 
     @property
     def values(self) -> Sequence[Any] | None:
         """Every whole number, or every `step`th; None on a log scale, which weighs them."""
         return None if self.log else range(self.low, self.high + 1, int(self.step or 1))
 
+    def times(self, value: Any) -> int:
+        """Return 1 for a value of the range, else 0."""
+        is_whole = isinstance(value, int | float) and math.isfinite(value) and value == int(value)
+        return int(is_whole and self.values is not None and int(value) in self.values)
+
     def _span(self) -> tuple[float, float]:
         return self.low - 0.4999, self.high + 0.4999
 
-    def _clean(self, value: float) -> Any:
+    def cleaned(self, value: float) -> Any:
+        """Return the nearest whole number within the bounds."""
         return min(max(round(value), self.low), self.high)
 
 
@@ -180,6 +250,15 @@ class Choice(Domain):
             raise ConfigError("grid is empty; give at least one value.")
         if len({repr(option) for option in self.options}) < len(self.options):
             raise ConfigError(f"a value is given twice: {', '.join(map(str, self.options))}.")
+
+    @property
+    def count(self) -> int:
+        """The number of options."""
+        return len(self.options)
+
+    def times(self, value: Any) -> int:
+        """Return how many options equal this value: 1, 1.0 and True do."""
+        return sum(option == value for option in self.options)
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -225,6 +304,16 @@ class Cases(Domain):
             raise ConfigError("no case is given; give at least one domain.")
         for case in self.cases:
             case.refuse_nonsense()
+
+    @property
+    def count(self) -> int | None:
+        """The sum over the cases, which may share values."""
+        each = [case.count for case in self.cases]
+        return None if None in each else sum(count or 0 for count in each)
+
+    def times(self, value: Any) -> int:
+        """Is asked of one of the cases."""
+        raise TypeError("ask the case that `under` gives")
 
     @property
     def values(self) -> Sequence[Any] | None:
@@ -315,17 +404,44 @@ class SearchSpace:
 
     @property
     def _combinations(self) -> float:
-        """The number of points if nothing were conditional; infinite when a range has no step."""
-        return math.prod(math.inf if domain.values is None else len(domain.values) for domain in self.domains.values())
+        """The number of points if nothing were conditional, or more; infinite when a range has no step."""
+        return math.prod(math.inf if domain.count is None else domain.count for domain in self.domains.values())
+
+    @cached_property
+    def size(self) -> int | None:
+        """The number of grid points; None when a range has no step.
+
+        They are counted and not listed, as there may be more than anybody can list: parameter by parameter, in how many ways one comes to each
+        state of those on which later ones depend. Of such a parent's values all that no condition names are one state.
+        """
+        if any(domain.count is None for domain in self.domains.values()):
+            return None
+        named = self._named
+        last = {parent: place for place, domain in enumerate(self.domains.values()) for parent in domain.parents}
+        states: dict[State, int] = {(): 1}
+        for place, path in enumerate(self.domains):
+            reached: dict[State, int] = {}
+            for state, ways in states.items():
+                known = {parent: named[parent][number] if number != UNNAMED else OTHER for parent, number in state}
+                domain = self.under(path, known)
+                kept = tuple(one for one in state if last[one[0]] > place)
+                for number, count in _ways(domain, named.get(path, [])) if domain is not None else [(UNNAMED, 1)]:
+                    is_needed = domain is not None and last.get(path, -1) > place
+                    after = (*kept, (path, number)) if is_needed else kept
+                    reached[after] = reached.get(after, 0) + ways * count
+            states = reached
+        return sum(states.values())
 
     @property
-    def size(self) -> int | None:
-        """The number of grid points; None when a range has no step."""
-        if self._combinations == math.inf:
-            return None
-        if not any(domain.parents for domain in self.domains.values()):
-            return int(self._combinations)
-        return sum(1 for _ in self.points())
+    def _named(self) -> dict[str, list[Any]]:
+        """The values of each parent that conditions name, equal ones once."""
+        named: dict[str, list[Any]] = {}
+        for whole in self.domains.values():
+            for case in whole.cases if isinstance(whole, Cases) else (whole,):
+                for parent, wanted in case.when.items():
+                    values = named.setdefault(parent, [])
+                    values += [one for one in (wanted if isinstance(wanted, tuple) else (wanted,)) if one not in values]
+        return named
 
     def points(self) -> Iterator[Params]:
         """Every point of the grid exactly once, the last parameter changing fastest.
@@ -334,7 +450,7 @@ class SearchSpace:
             ConfigError: a range without a step.
         """
         for path, domain in self.domains.items():
-            if domain.values is None:
+            if domain.count is None:
                 raise ConfigError(f"grid needs values that can be counted; '{path}' is a range. Use Choice(...) or step=..., or --algorithm random.")
         yield from self._points({}, list(self.domains))
 
@@ -368,19 +484,35 @@ class SearchSpace:
 
     def edges(self) -> Iterator[Params]:
         """Points for checks before the start: all where they are few, else such that every probe of every domain is among them."""
-        if self._combinations <= MOST_PROBED**2:
+        if self._combinations <= MAX_EDGES:
             yield from self.points()
             return
         widest = max((len(domain.probes) for domain in self.domains.values()), default=1)
-        parents = {path for domain in self.domains.values() for path in domain.parents}
-        for combination in itertools.product(*(self.domains[path].probes for path in parents if path in self.domains)):
-            chosen = dict(zip((path for path in parents if path in self.domains), combination, strict=True))
+        parents = self._parents_probes(MAX_EDGES // widest)
+        for combination in itertools.product(*parents.values()):
+            chosen = dict(zip(parents, combination, strict=True))
             for number in range(widest):
                 params: Params = {}
                 for path in self.domains:
                     if (domain := self.under(path, params)) is not None:
-                        params[path] = chosen.get(path, domain.probes[number % len(domain.probes)])
+                        probes = chosen.get(path, domain.probes)
+                        params[path] = probes[number % len(probes)]
                 yield params
+
+    def _parents_probes(self, most: int) -> dict[str, list[Sequence[Any]]]:
+        """The probes of each parameter on which others depend, in groups that are tried in turn: each by itself, or, where that makes more
+        than so many combinations, together those that no condition tells apart.
+        """
+        named, parents = self._named, {parent for domain in self.domains.values() for parent in domain.parents}
+        found: dict[str, list[Sequence[Any]]] = {path: [[probe] for probe in self.domains[path].probes] for path in parents if path in self.domains}
+        for path in sorted(found, key=lambda path: -len(found[path])):
+            if math.prod(map(len, found.values())) <= most:
+                break
+            groups: dict[int, list[Any]] = {}
+            for (probe,) in found[path]:
+                groups.setdefault(named[path].index(probe) if probe in named[path] else UNNAMED, []).append(probe)
+            found[path] = list(groups.values())
+        return found
 
     def describe(self) -> dict[str, Any]:
         """The space as plain values, for the journal."""
@@ -398,6 +530,14 @@ class SearchSpace:
         """The space that `describe` described."""
         domains = {path: _domain(dict(values)) for path, values in description["domains"].items()}
         return cls(domains, **{name: description[name] for name in ("base", "trials", "reference", "reference_title", "first") if name in description})
+
+
+def _ways(domain: Domain, named: list[Any]) -> Iterator[tuple[int, int]]:
+    """Yield how many of a domain's values equal each of these that conditions name, by its place, and how many equal none."""
+    each = [domain.times(value) for value in named]
+    yield from ((number, count) for number, count in enumerate(each) if count)
+    if left := (domain.count or 0) - sum(each):
+        yield UNNAMED, left
 
 
 def _domain(values: dict[str, Any]) -> Domain:

@@ -27,7 +27,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from search.algorithms.base import Algorithm
 from search.objectives import Costs, in_order
 from search.result import STUDY
-from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace
+from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace, Steps
 
 ENOUGH = 10
 """So many trials are compared at least, once there are so many."""
@@ -255,12 +255,12 @@ def suggest(trial: Trial, name: str, domain: Domain) -> object:
     if isinstance(domain, Int):
         return trial.suggest_int(name, domain.low, domain.high, log=domain.log, step=int(domain.step or 1))
     value = trial.suggest_float(name, domain.low, domain.high, log=domain.log, step=domain.step)
-    return value if domain.values is None else min(domain.values, key=lambda known: abs(known - value))
+    return domain.values.nearest(value) if isinstance(domain.values, Steps) else value
 
 
 def is_held(domain: Domain, value: Any) -> bool:
     """Whether a domain holds a value, in Optuna's eyes too."""
-    return domain.holds(value) and bool(domain.values is None or value in domain.values)
+    return domain.holds(value) and bool(domain.count is None or domain.times(value))
 
 
 def distribution(domain: Domain) -> BaseDistribution:

@@ -190,3 +190,9 @@ def test_the_baselines_features_can_be_fixed(experiment: Experiment) -> None:
     assert {search.config(params).model.features for params in space.points()} == {"lbp"}
     assert {search.config(params).model.name for params in space.points()} == {"svm", "knn", "tree"}
     assert search.horizon == 1
+
+
+def test_a_grid_that_nobody_puts_in_order_is_refused(experiment: Experiment) -> None:
+    space = SearchSpace({"seed": Int(1, 10**6), "epochs": Int(1, 9, when={"seed": 1})}, base=experiment.space.base)
+    with pytest.raises(ConfigError, match=r"1,000,008 grid points, too many to be put in order .* Use --algorithm random"):
+        changed(experiment, space=space, trials=5)

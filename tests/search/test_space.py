@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from search.algorithms.registry import ALGORITHMS
-from search.space import Cases, Choice, Domain, Float, Int, Params, SearchSpace
+from search.space import Cases, Choice, Domain, Float, Int, Params, SearchSpace, Steps
 from search.spaces.find import find, names
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -72,7 +72,7 @@ def test_a_log_range_draws_each_decade_alike() -> None:
 
 
 def test_a_step_counts_without_rounding_errors() -> None:
-    assert Float(0.1, 0.7, step=0.1).values == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    assert tuple(Float(0.1, 0.7, step=0.1).values or ()) == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 
 def test_points_are_every_combination_once() -> None:
@@ -263,3 +263,73 @@ def test_the_zoo_begins_with_every_model_once_and_searches_them_all() -> None:
     wanted = {name for name, entry in MODELS.items() if entry.weights or entry.kind == "baseline"}
     assert set(space.domains["model.name"].values or ()) == wanted
     assert sorted(params["model.name"] for params in space.first) == sorted(wanted)
+
+
+# Many points
+
+
+def chain(*ends: int) -> SearchSpace:
+    """Whole numbers, each of which is there where the one before is 1."""
+    paths = ["epochs", "batch_size", "model.width", "model.filter_size", "optimizer.patience"][: len(ends)]
+    conditions = [{}, *({path: 1} for path in paths)]
+    return SearchSpace({path: Int(1, end, when=when) for path, end, when in zip(paths, ends, conditions, strict=False)})
+
+
+def test_points_of_a_conditional_space_are_counted_and_not_listed() -> None:
+    """Of five such parameters nobody lists the points before the sun is cold."""
+    free = SearchSpace({**{path: Int(1, 10**6) for path in ("epochs", "batch_size", "seed")}, "optimizer.patience": Int(1, 10**9, when={"epochs": (1, 2)})})
+    assert free.size == 2 * 10**6 * 10**6 * 10**9 + (10**6 - 2) * 10**6 * 10**6
+    assert chain(10**6, 10**6, 10**6).size == 3 * 10**6 - 2
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        chain(3, 4, 5, 2),
+        SearchSpace(CONDITIONAL),
+        SearchSpace({"epochs": Choice(1, 2, 3), "batch_size": Int(2, 4, when={"epochs": (1, 3)}), "seed": Int(0, 1, when={"batch_size": (3, 9)})}),
+        SearchSpace(
+            {
+                "epochs": Int(1, 4),
+                "batch_size": Cases(Int(2, 3, when={"epochs": 1}), Choice(8, 16, 32, when={"epochs": (1, 2)}), Int(64, 65, when={"epochs": 4})),
+            }
+        ),
+        SearchSpace({"model.dropout": Float(0, 0.5, step=0.1), "epochs": Int(1, 3, when={"model.dropout": 0.3})}),
+        SearchSpace({"epochs": Int(1, 3, when={"model.name": "table2"}), "batch_size": Int(2, 4, when={"epochs": 2})}, base={"model.name": "table2"}),
+        SearchSpace({"epochs": Int(1, 3, when={"model.name": "other"}), "batch_size": Int(2, 4, when={"epochs": 2})}, base={"model.name": "table2"}),
+        SearchSpace({}),
+    ],
+)
+def test_as_many_points_are_counted_as_there_are(space: SearchSpace) -> None:
+    assert space.size == len(list(space.points()))
+
+
+def test_edges_of_a_deep_space_are_few_and_hold_every_probe() -> None:
+    space = chain(100, 100, 100, 100, 100)
+    edges = list(space.edges())
+    assert len(edges) <= 100 * 2**5
+    for path in space.domains:
+        assert {edge[path] for edge in edges if path in edge} == set(range(1, 101))
+
+
+def test_the_steps_of_a_range_are_not_kept() -> None:
+    domain = Float(0, 1, step=1e-9)
+    assert domain.values is not None
+    assert (len(domain.values), domain.values[0], domain.values[-1], domain.values[7]) == (10**9 + 1, 0.0, 1.0, 7e-9)
+    assert 0.5 in domain.values
+    assert 0.1234567891 not in domain.values
+    assert SearchSpace({"model.dropout": domain}).size == 10**9 + 1
+    assert 0 <= domain.sample(np.random.default_rng(0)) <= 1
+
+
+def test_the_nearest_step_is_found() -> None:
+    steps = Float(0.1, 0.5, step=0.1).values
+    assert isinstance(steps, Steps)
+    assert list(steps) == [0.1, 0.2, 0.3, 0.4, 0.5]
+    assert [steps.nearest(value) for value in (0, 0.14, 0.26, 0.9)] == [0.1, 0.1, 0.3, 0.5]
+
+
+@pytest.mark.parametrize(("domain", "words"), [(Int(0, 10**30), "within 10\\^18 of 0"), (Float(0, 1, step=1e-300), "more than 10\\^15 values")])
+def test_more_values_than_can_be_told_apart_are_refused(domain: Domain, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SearchSpace({"seed" if isinstance(domain, Int) else "model.dropout": domain})
