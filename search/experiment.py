@@ -28,6 +28,8 @@ MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
 """What decides a search's course, and what only says where and, beside its budget, how long it runs."""
+AUTO_DEVICE = "auto"
+"""The device of a search that will ask its cluster: a GPU a process where there are any, else the CPU."""
 FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
@@ -94,13 +96,14 @@ class Experiment:
         if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out.")
         self._check_folds()
-        self.budget.check(self.demand)
+        self.budget.check(replace(self.demand, gpus=1) if self.device == AUTO_DEVICE else self.demand)
         if not 0 <= self.min_gain < 100:
             raise ConfigError(f"--min-gain must be from 0 to below 100 points (got {self.min_gain:g}).")
         if not 0 < self.hang_timeout < math.inf:
             raise ConfigError(f"--hang-timeout must be > 0 seconds (got {self.hang_timeout:g}).")
         if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
             raise ConfigError(f"--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g}).")
+        self._check_gpus()
         if self.algorithm == "grid":
             self._check_grid()
         if (choice := self.space.domains.get("model.name")) is not None:
@@ -109,6 +112,15 @@ class Experiment:
                 if model_option(path) not in ("", "name", *known):
                     raise ConfigError(f"no model of this search has an option '{model_option(path)}'. Known: {', '.join(sorted(known))}.")
         self._check_objectives()
+
+    def _check_gpus(self) -> None:
+        gpus, workers = self.demand.gpus, self.demand.workers
+        if gpus > 1:
+            remedy = f"For trials on several, use --workers {max(2, math.ceil(gpus) * workers)} --gpus-per-trial 1."
+            raise ConfigError(f"--gpus-per-trial {gpus:g}: a process trains on one GPU, or a part of it. {remedy}")
+        if workers > 1 and 0 < gpus < 1:
+            remedy = "Use --gpus-per-trial 1, or one worker."
+            raise ConfigError(f"--gpus-per-trial {gpus:g} with --workers {workers}: workers of one trial cannot share a GPU. {remedy}")
 
     def _check_folds(self) -> None:
         if (folds := self.base.data.folds) is None:
@@ -134,6 +146,24 @@ class Experiment:
             raise ConfigError(f"{self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). Use --trials N or --algorithm random.")
         elif size > MAX_SHUFFLED:
             raise ConfigError(f"{self.space_name} has {size:,} grid points, too many to be put in order (limit {MAX_SHUFFLED:,}). Use --algorithm random.")
+
+    @cached_property
+    def has_networks(self) -> bool:
+        """Whether any trial may be a network: baselines are fitted on the CPU."""
+        return any(not config.model.is_baseline for config in self.edges)
+
+    @property
+    def demand_with_gpu(self) -> Demand:
+        """What a trial asks for if each of its processes has a GPU to itself."""
+        return replace(self.demand, gpus=1.0)
+
+    def on_device(self, *, gpus: bool) -> Self:
+        """This search with its device chosen, if that was left open: the GPU where its networks find one, else the CPU."""
+        if self.device != AUTO_DEVICE:
+            return self
+        if gpus and self.has_networks:
+            return replace(self, device="cuda", demand=self.demand_with_gpu)
+        return replace(self, device="cpu")
 
     @cached_property
     def home(self) -> Home:
@@ -261,7 +291,8 @@ class Experiment:
             base=TrialConfig.from_dict(description["base"]),
             storage=storage,
             budget=Budget.of(description),
-            demand=Demand(cpus=description["cpus_per_trial"], gpus=description["gpus_per_trial"], workers=description["workers"]),
+            # More than one GPU a process was taken once; all but one of them lay idle.
+            demand=Demand(cpus=description["cpus_per_trial"], gpus=min(1, description["gpus_per_trial"]), workers=description["workers"]),
             **plain,
         )
 

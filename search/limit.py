@@ -10,6 +10,7 @@ from search.driver import Driver
 from search.experiment import Experiment
 
 if TYPE_CHECKING:
+    from cluster.machines import Growth
     from search.workers import Workers
 
 Tick = Callable[[], None]
@@ -39,6 +40,27 @@ class Limit:
         return tick
 
 
+def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") -> Experiment:
+    """The search with its device chosen, if that was left to the cluster: GPUs where there is room for a trial that has them, or will be."""
+    demand = experiment.demand_with_gpu
+    will_be = coming is not None and coming.is_known and coming.room(demand) >= 1
+    return experiment.on_device(gpus=have.room(demand) >= demand.workers or will_be)
+
+
+def idle_gpus(experiment: Experiment, have: Machines, coming: "Growth | None" = None) -> Iterator[str]:
+    """A line on GPUs that a search of networks will leave idle, and how it could use them."""
+    if experiment.demand.gpus or not experiment.has_networks:
+        return
+    use = "search.run --gpus-per-trial 1 gives each " + ("of a trial's workers one" if experiment.demand.workers > 1 else "trial one")
+    where, known = "this machine" if experiment.address == LOCAL else "the cluster", coming is not None and coming.is_known
+    count = max(have.gpus, coming.to(experiment.demand_with_gpu).gpus if coming is not None and known else 0)
+    if count:
+        verb = "lie" if count > 1 else "lies"
+        yield f"note: {count:g} GPU{'s' * (count > 1)} of {where} {verb} idle: this search trains on the CPU. {use}"
+    elif coming is not None and not known:
+        yield f"note: {where} has no GPU now, and does not say what machines may come: this search trains on the CPU. {use}, if any may"
+
+
 @contextmanager
 def limited(experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]) -> Iterator[Limit]:
     """What limits a search, or a selection, of so many trials at most, while it runs.
@@ -47,10 +69,17 @@ def limited(experiment: Experiment, have: Machines, planned: int, *, say: Callab
         NotReady: as `ClusterLimit.begin`.
     """
     if experiment.address == LOCAL:
+        for note in idle_gpus(experiment, have):
+            say(note)
         yield Limit(experiment, have, planned)
         return
-    from search.cluster_limit import ClusterLimit  # Ray, which is imported once its environment is set
+    from cluster.machines import growth  # Ray, which is imported once its environment is set
+    from search.cluster_limit import ClusterLimit
 
+    coming = growth()
+    experiment = on_cluster(experiment, have, coming)
+    for note in idle_gpus(experiment, have, coming):
+        say(note)
     limit = ClusterLimit(experiment, have, planned, say=say)
     try:
         limit.begin()

@@ -10,7 +10,7 @@ import numpy as np
 
 from cluster.resources import slots
 from search.budget import device_of
-from search.experiment import Experiment
+from search.experiment import AUTO_DEVICE, Experiment
 from search.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.summary import parts_text, source_text, strategy_text
@@ -42,10 +42,13 @@ class Plan:
     """Of one trial."""
     data: dict[str, Any]
     """What the journal would say of the data set."""
+    device: str = "cpu"
+    """Where it was measured."""
     notes: tuple[str, ...] = ()
 
     def lines(self, experiment: Experiment) -> list[str]:
         """For people."""
+        experiment = experiment.on_device(gpus=self.device != "cpu")
         stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
         times = duration(self.seconds) if not stops else f"{duration(self.seconds)} to {duration(self.most_seconds)}"
         folds = experiment.base.data.folds
@@ -88,7 +91,10 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     from trainables.estimate import epoch_seconds
 
     prepared = prepare(experiment, download=download)
-    experiment, dataset = prepared.experiment, prepared.dataset
+    experiment, dataset = prepared.experiment.on_device(gpus=bool(prepared.local.gpus)), prepared.dataset
+    notes = list(prepared.notes)
+    if prepared.experiment.device == AUTO_DEVICE:
+        notes.append("note: a dry run does not ask the cluster: a search trains on its GPUs, if it has any")
     generator = np.random.default_rng(experiment.seed)
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
     costs: list[float] = []
@@ -107,7 +113,7 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     each = epoch_s / at_once
     seconds, most_seconds = START_S + expected * each, START_S + most * each
     facts = data_facts(experiment, dataset)
-    return Plan(trials, most, round(expected), at_once, seconds, most_seconds, epoch_s, facts, tuple(prepared.notes))
+    return Plan(trials, most, round(expected), at_once, seconds, most_seconds, epoch_s, facts, experiment.device, tuple(notes))
 
 
 def _lengths(experiment: Experiment) -> list[int]:

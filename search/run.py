@@ -16,7 +16,7 @@ from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
 from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded
-from search.experiment import Experiment, base_of
+from search.experiment import AUTO_DEVICE, Experiment, base_of
 from search.home import storage
 from search.objectives import ACCURACY, COSTS, parsed
 from search.outcome import tell
@@ -104,7 +104,7 @@ def where_options(made: Parser) -> None:
     where.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train one trial together")
     where.add_argument("--hang-timeout", type=float, default=600, metavar="SECONDS", help="a trial that makes no step for so long is killed and tried again")
     where.add_argument(
-        "--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto: a GPU if this machine has one; on a cluster, if --gpus-per-trial is given"
+        "--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto: a GPU for each worker of a trial if this machine, or the cluster, has any"
     )
 
 
@@ -193,12 +193,14 @@ def absolute_source(space: str) -> str:
 
 
 def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
-    """The device of every trial, and the GPUs of each of its workers."""
+    """The device of every trial, and the GPUs of each of its workers; `AUTO_DEVICE` and none where the cluster is to be asked."""
     if args.device == "cpu" and args.gpus_per_trial:
         raise ConfigError(f"--gpus-per-trial {args.gpus_per_trial:g} with --device cpu. Use --device cuda, or leave --gpus-per-trial out.")
     device = args.device
     if device == "auto":
-        device = "cuda" if args.gpus_per_trial or (args.gpus_per_trial is None and args.address == LOCAL and local_gpus()) else "cpu"
+        if args.gpus_per_trial is None and args.address != LOCAL:
+            return AUTO_DEVICE, 0.0
+        device = "cuda" if args.gpus_per_trial or (args.gpus_per_trial is None and local_gpus()) else "cpu"
     if device == "cuda" and args.gpus_per_trial == 0:
         raise ConfigError("--gpus-per-trial 0 with --device cuda. A fraction such as 0.25 lets trials share a GPU.")
     return device, (args.gpus_per_trial or 1.0) if device == "cuda" else 0.0

@@ -130,6 +130,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
         from search.packing import staff
         from search.workers import Workers
 
+        experiment = limit.experiment  # whose device the cluster may have decided
         origin = provenance()
         workers = Workers(experiment, dataset, origin)
         at_once, packing = staff(experiment, workers, limit, say=partial(say, console))

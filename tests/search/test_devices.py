@@ -1,0 +1,166 @@
+"""Which device trials get: the commands that are shipped, on played machines."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import machines, submit
+from cluster.machines import Growth, Kind, of_file
+from cluster.resources import Demand, Machines, Resources
+from search import cluster_limit, limit, run
+from search.experiment import Experiment
+from search.limit import Limit
+from trainables.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent.parent
+HEAD, CARD, BARE = Resources(cpus=0), Resources(cpus=4, gpus=1), Resources(cpus=4)
+SMOKE = ["--space", "smoke", "--address", "auto"]
+
+
+def experiment_of(words: list[str]) -> Experiment:
+    return run.experiment_of(run.arguments(words))
+
+
+def limited(words: list[str], have: list[Resources], growth: Growth | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Experiment, list[str]]:
+    """The experiment of a search that these words begin on such a cluster, and what was said."""
+
+    class Played(Limit):
+        def __init__(self, experiment: Experiment, have: Machines, planned: int, *, say: Any) -> None:
+            super().__init__(experiment, have, planned)
+
+        def begin(self) -> None:
+            pass
+
+        def end(self) -> None:
+            pass
+
+    monkeypatch.setattr(machines, "growth", lambda: growth)
+    monkeypatch.setattr(cluster_limit, "ClusterLimit", Played)
+    said = list[str]()
+    with limit.limited(experiment_of(words), Machines.of(have), 9, say=said.append) as found:
+        return found.experiment, said
+
+
+def grown() -> Growth:
+    """What the shipped file for AWS grows to, once `ray up` has filled in what its machines have."""
+    config = yaml.safe_load((ROOT / "cluster" / "cluster.yaml").read_text())
+    for name in ("spot", "on_demand"):
+        config["available_node_types"][name]["resources"] = {"CPU": 4, "GPU": 1}
+    return of_file(config)
+
+
+def rayjob() -> list[str]:
+    """The words of the RayJob's search."""
+    entrypoint = shlex.split(yaml.safe_load((ROOT / "cluster" / "kubernetes" / "rayjob.yaml").read_text())["spec"]["entrypoint"].replace("PUT-YOURS-HERE", "mine"))
+    assert entrypoint[:3] == ["python", "-m", "search.run"]
+    return entrypoint[3:]
+
+
+def documented() -> Iterator[list[str]]:
+    """The words of each search that the documentation submits to a cluster, as they are there."""
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for found in re.findall(r"cluster\.submit \S+ -- (python -m search\.run .*)", path.read_text()):
+            yield submit.checked(shlex.split(found, comments=True), {})[3:]
+
+
+def test_the_rayjob_trains_on_a_card_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    for growth in (Growth(is_known=False), Growth(kinds=(Kind(machine=CARD, most=4),))):
+        found, said = limited(rayjob(), [HEAD], growth, monkeypatch)
+        assert (found.device, found.demand, said) == ("cuda", Demand(gpus=1), [])
+
+
+def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = list(documented())
+    assert commands
+    for words in commands:
+        for have, growth in (([HEAD], grown()), ([HEAD, CARD, CARD], None), ([HEAD, CARD, BARE], None)):
+            found, said = limited(words, have, growth, monkeypatch)
+            assert (found.device, found.demand, said) == ("cuda", Demand(gpus=1), [])
+        found, said = limited(words, [HEAD, BARE], None, monkeypatch)
+        assert (found.device, found.demand, said) == ("cpu", Demand(), [])
+
+
+@pytest.mark.parametrize(
+    ("words", "have", "growth", "said"),
+    [
+        (
+            ["--device", "cpu"],
+            [HEAD, CARD],
+            None,
+            "note: 1 GPU of the cluster lies idle: this search trains on the CPU. search.run --gpus-per-trial 1 gives each trial one",
+        ),
+        (["--device", "cpu"], [HEAD], Growth(kinds=(Kind(machine=CARD, most=3),)), "note: 3 GPUs of the cluster lie idle"),
+        (["--gpus-per-trial", "0", "--workers", "2"], [HEAD, CARD], None, "gives each of a trial's workers one"),
+        (["--workers", "2"], [HEAD, CARD], None, "note: 1 GPU of the cluster lies idle"),  # there is no room for two
+        ([], [HEAD], Growth(is_known=False), "note: the cluster has no GPU now, and does not say what machines may come"),
+    ],
+)
+def test_gpus_that_lie_idle_are_told(words: list[str], have: list[Resources], growth: Growth | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, lines = limited([*SMOKE, *words], have, growth, monkeypatch)
+    assert (found.device, found.demand.gpus) == ("cpu", 0)
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_baselines_leave_gpus_alone_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, said = limited(["--space", "baselines", "--address", "auto"], [HEAD, CARD], None, monkeypatch)
+    assert (found.device, said) == ("cpu", [])
+
+
+def test_gpus_of_this_machine_that_lie_idle_are_told() -> None:
+    said = list[str]()
+    with limit.limited(experiment_of(["--space", "smoke", "--device", "cpu"]), Machines.of([CARD]), 9, say=said.append):
+        pass
+    assert said == ["note: 1 GPU of this machine lies idle: this search trains on the CPU. search.run --gpus-per-trial 1 gives each trial one"]
+
+
+def test_a_budget_of_gpu_hours_waits_for_what_the_cluster_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*SMOKE, "--budget", "1gpu-hour"]
+    assert limited(words, [HEAD, CARD], None, monkeypatch)[0].device == "cuda"
+    with pytest.raises(ConfigError, match="the trials use no GPU"):
+        limited(words, [HEAD, BARE], None, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["--gpus-per-trial", "2"],
+            "--gpus-per-trial 2: a process trains on one GPU, or a part of it. For trials on several, use --workers 2 --gpus-per-trial 1.",
+        ),
+        (["--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5: a process trains on one GPU"),
+        (
+            ["--gpus-per-trial", "0.5", "--workers", "2"],
+            "--gpus-per-trial 0.5 with --workers 2: workers of one trial cannot share a GPU. Use --gpus-per-trial 1, or one worker.",
+        ),
+    ],
+)
+def test_gpu_requests_that_cannot_work_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        experiment_of([*SMOKE, *words])
+
+
+@pytest.mark.parametrize("words", [["--gpus-per-trial", "0.25"], ["--gpus-per-trial", "1", "--workers", "2"], ["--device", "cuda", "--workers", "4"]])
+def test_gpu_requests_that_work_are_taken(words: list[str]) -> None:
+    assert experiment_of([*SMOKE, *words]).device == "cuda"
+
+
+def test_a_search_that_held_idle_gpus_goes_on_with_one_a_process(tmp_path: Path) -> None:
+    made = experiment_of([*SMOKE, "--gpus-per-trial", "1"])
+    again = Experiment.from_description(made.name, {**made.describe(), "gpus_per_trial": 2.0}, tmp_path)
+    assert again.demand.gpus == 1
+
+
+def test_a_dry_run_of_a_cluster_says_that_it_was_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.plan import make_plan
+
+    monkeypatch.chdir(tmp_path)
+    experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100"])
+    lines = make_plan(experiment).lines(experiment)
+    assert any("a dry run does not ask the cluster" in line for line in lines)
+    assert any("on this machine (cpu)" in line for line in lines)
