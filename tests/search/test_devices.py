@@ -56,7 +56,8 @@ def grown() -> Growth:
 
 def rayjob() -> list[str]:
     """The words of the RayJob's search."""
-    entrypoint = shlex.split(yaml.safe_load((ROOT / "cluster" / "kubernetes" / "rayjob.yaml").read_text())["spec"]["entrypoint"].replace("PUT-YOURS-HERE", "mine"))
+    job = yaml.safe_load((ROOT / "cluster" / "kubernetes" / "rayjob.yaml").read_text())
+    entrypoint = shlex.split(job["spec"]["entrypoint"].replace("PUT-YOURS-HERE", "mine"))
     assert entrypoint[:3] == ["python", "-m", "search.run"]
     return entrypoint[3:]
 
