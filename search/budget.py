@@ -125,13 +125,15 @@ class Budget:
                 return one
         return None
 
-    def is_out_of_time(self, wall_s: float) -> bool:
-        """Whether so many seconds are all that there are."""
-        return any(one.of == "time" and wall_s >= one.amount for one in self.limits)
+    @property
+    def time(self) -> Limit | None:
+        """The shortest limit of time; None without one."""
+        limits = (one for one in self.limits if one.of == "time")
+        return min(limits, key=lambda one: one.amount, default=None)
 
-    def shares(self, result: SearchResult, demand: Demand) -> dict[str, float]:
-        """How much of each limit the search has used, as shares, by its text."""
-        return {one.text: self.used(one.of, result, demand) / one.amount for one in self.limits}
+    def shares(self, result: SearchResult, demand: Demand, wall_s: float | None = None) -> dict[str, float]:
+        """How much of each limit the search has used, as shares, by its text; `wall_s` as `used` takes it."""
+        return {one.text: self.used(one.of, result, demand, wall_s) / one.amount for one in self.limits}
 
     def per_epoch(self, of: str, demand: Demand, *, epoch_s: float, at_once: int) -> float:
         """How much one epoch of a trial takes of such a limit, if it lasts so long and so many trials run at once."""
@@ -151,13 +153,13 @@ def device_of(demand: Demand) -> str:
     return "gpu" if demand.gpus else "cpu"
 
 
-def shares_of(result: SearchResult) -> dict[str, float]:
-    """The shares of its budget that a search has used, from its journal alone; empty without a budget."""
+def shares_of(result: SearchResult, wall_s: float | None = None) -> dict[str, float]:
+    """The shares of its budget that a search has used, from its journal alone (but for `wall_s`, which `used` takes); empty without a budget."""
     facts = result.started["experiment"] if result.started else {}
     if not facts.get("budget") and not facts.get("time_budget"):
         return {}
     demand = Demand(cpus=facts["cpus_per_trial"], gpus=facts["gpus_per_trial"], workers=facts["workers"])
-    return Budget.of(facts).shares(result, demand)
+    return Budget.of(facts).shares(result, demand, wall_s)
 
 
 def shares_text(shares: Mapping[str, float]) -> str:

@@ -10,9 +10,12 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from cluster.cli import BUG, NOT_READY, REFUSED, USAGE, Terminated, complain, write_traceback
 from cluster.errors import NotReady, Refused
@@ -40,6 +43,28 @@ def stop(number: int, frame: FrameType | None) -> None:
     """The handler of SIGINT and SIGTERM while nothing has to be brought to an end first."""
     _came.append(number)
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def began_ms() -> int:
+    """The Unix time in milliseconds at which this command began.
+
+    That is its process's start, so that Python's own and the imports' seconds count, where the
+    process is there for the command alone (`python -m search.run`, a job of Ray's too); where
+    Python calls it, it is now.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_command = spec is not None and spec.name.startswith("search.")
+    return int((time.time() - (process_age_s() if is_command else 0)) * 1000)
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, by a clock that nobody sets."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+    except (AttributeError, IndexError, OSError, ValueError):  # not Linux
+        return max(0.0, time.time() - psutil.Process().create_time())
 
 
 def heed_signals() -> None:

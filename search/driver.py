@@ -5,6 +5,7 @@ replay of recorded curves may ask them just as well. A driver that has heard a j
 them would have.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -22,6 +23,7 @@ from search.relatives import Relatives
 from search.result import UNFINISHED, SearchResult, TrialResult
 from search.schedulers.base import NEW, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
+from search.timing import Timing
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.kinship import stem
@@ -50,7 +52,16 @@ class Driver:
     heeds_cost = True
     """Whether what a trial costs to use may count."""
 
-    def __init__(self, experiment: Experiment, journal: Journal, *, slots: int = 10**6, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        journal: Journal,
+        *,
+        slots: int = 10**6,
+        clock: Callable[[], float] = time.monotonic,
+        ago_s: float = 0.0,
+    ) -> None:
+        """`ago_s` is how long ago the session's command began."""
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm = self._algorithm()
         self.scheduler = self._scheduler()
@@ -64,8 +75,6 @@ class Driver:
         """Trials that have been handed out."""
         self.left: deque[str] = deque()
         """Trials to be handed out again, or that wait for a relative."""
-        self.aside: set[str] = set()
-        """Those of them for which the budget had nothing left."""
         self.narrowed: set[str] = set()
         """Trials that ran out of memory, each of which halves how many run at once."""
         self.exhausted = False
@@ -74,7 +83,8 @@ class Driver:
         self.at_rung: set[str] = set()
         """Trials that have come to a rung, and of whom it is not decided whether they go on at once."""
         journal.listeners.insert(0, self.result.apply)
-        self.began = clock()
+        self.began = clock() - ago_s
+        self.timing = Timing(clock)
         self.closing: tuple[str, str] | None = None
 
     def _algorithm(self) -> Algorithm:
@@ -124,18 +134,20 @@ class Driver:
         if self._closed() or self._spent(len(self.active)) is not None or len(self.active) >= self.at_once:
             return None
         for trial in self.left:
-            if not self._must_wait(trial):
+            if not self._must_wait(trial) and self._fits(trial):
                 self.left.remove(trial)
                 return self._hand_out(trial)
         while len(self.left) < self.at_once + (0 if self.algorithm.listens else MOST_WAITING) and (trial := self._next()):
-            if not self._must_wait(trial):
+            if not self._must_wait(trial) and self._fits(trial):
                 return self._hand_out(trial)
             self.left.append(trial)
+        if not self.active and not all(map(self._fits, ["", *self.left])):  # time does not come back
+            self._close_for(self.experiment.budget.time)
         return None
 
     def _next(self) -> str:
-        """A trial that goes on from its rung, or a new one; none if there is none now."""
-        choice = self.scheduler.choose(new=self._has_more)
+        """A trial that goes on from its rung, or a new one if there is time; none if there is none now."""
+        choice = self.scheduler.choose(new=self._has_more and self._fits())
         if choice == NEW:
             if proposed := self._propose():
                 return proposed
@@ -148,7 +160,6 @@ class Driver:
     def _hand_out(self, trial: str) -> tuple[str, TrialConfig]:
         """A trial, to be trained."""
         self.active.add(trial)
-        self.aside.discard(trial)
         return trial, TrialConfig.from_dict(self.trials[trial].config)
 
     def _must_wait(self, trial: str) -> bool:
@@ -234,6 +245,7 @@ class Driver:
 
     def running(self, trial: str, **where: Any) -> None:
         """A trial has got its slot."""
+        self.timing.running(trial, self.clock() - self.began, self._time_left())
         self.journal.append("running", trial=trial, attempt=self.attempt(trial), **where)
 
     def attempt(self, trial: str) -> int:
@@ -256,6 +268,7 @@ class Driver:
             self._weigh(trial, report.get("cost"))
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
+            self.timing.epoch(trial, is_first=len(self.trials[trial].epochs) == 1)
             self._hear_epoch(trial, epoch, report["metrics"]["val/accuracy"])
             stop = self._judge(trial, epoch)
         if report["outcome"] is not None:
@@ -269,7 +282,9 @@ class Driver:
         elif trial in self.at_rung and not self._goes_on(trial):
             self.active.discard(trial)
         elif self._spent(len(self.active) - 1) is not None:
-            self._set_aside(trial, epoch)
+            self._set_aside(trial, epoch, "the rest of the budget is for the trials that train beside it")
+        elif not self._fits(trial):
+            self._set_aside(trial, epoch, f"its next epoch would not end within the budget of {self.experiment.budget.time}")
         return trial not in self.active
 
     def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
@@ -361,6 +376,7 @@ class Driver:
 
     def _hear_epoch(self, trial: str, epoch: int, value: float) -> None:
         self.algorithm.report(trial, epoch, value)
+        self.timing.hear(self.trials[trial], epoch)
         if self._is_scheduled(trial) and self.scheduler.on_epoch(trial, epoch, self.trials[trial].accuracy):
             self.at_rung.add(trial)
 
@@ -396,12 +412,7 @@ class Driver:
         self.at_rung.discard(trial)
 
     def settle(self) -> None:
-        """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them; what its
-        budget has set aside is stopped, as what it stops in mid-training.
-        """
-        if self.closing is not None and self.closing[0] == "budget":
-            for name in sorted(self.aside):
-                self._stop(name, max(self.trials[name].epochs), "budget", Stop(self.closing[1]))
+        """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them."""
         if self.closing is None:
             held = [trial for trial in self.trials.values() if trial.outcome == "held"]
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:
@@ -410,18 +421,46 @@ class Driver:
     def _closed(self) -> bool:
         """Whether nothing goes on."""
         if self.closing is None and (spent := self._spent(0)) is not None:
-            self.close("budget", f"the budget of {spent} is used up")
+            self._close_for(spent)
         return self.closing is not None
+
+    def _close_for(self, limit: Limit | None) -> None:
+        """Close because this limit leaves nothing for another epoch."""
+        kept = ""
+        if limit is not None and limit is self.experiment.budget.time:
+            if not any(trial.attempt for trial in self.trials.values()):
+                kept = f": the start took {self._used():.0f} s"
+            elif (left := self._time_left()) >= 1:
+                kept = f", but for {left:.0f} s that the search's end takes"
+        self.close("budget", f"the budget of {limit} is used up{kept}")
 
     def _spent(self, ahead: int) -> Limit | None:
         """What of the budget is used up, if so many epochs that are being trained now will be."""
         experiment = self.experiment
-        return experiment.budget.spent(self.result, experiment.demand, wall_s=self._used(), ahead=ahead) if experiment.budget.limits else None
+        if not experiment.budget.limits:
+            return None
+        wall_s = self._used() + self.timing.end_s
+        return experiment.budget.spent(self.result, experiment.demand, wall_s=wall_s, ahead=ahead)
+
+    def _time_left(self) -> float:
+        """Seconds that the budget leaves; infinite where it does not limit them."""
+        limit = self.experiment.budget.time
+        return limit.amount - self._used() if limit is not None else math.inf
+
+    def _fits(self, trial: str = "") -> bool:
+        """Whether the next epoch of a trial (or the first of a new one) ends in time, as far as can be told from its own, and from others' first ones."""
+        left = self._time_left()
+        return left == math.inf or self.timing.forecast(self.trials.get(trial)) + self.timing.end_s <= left
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the budget's time is used up."""
-        return self.experiment.budget.is_out_of_time(self._used())
+        """Whether the budget's time is used up, but for what follows the evaluation."""
+        return self._time_left() <= self.timing.leaving_s
+
+    @property
+    def is_late(self) -> bool:
+        """Whether even that is too short for all that usually follows."""
+        return self._time_left() <= self.timing.leaving_s / 2
 
     @property
     def interrupted(self) -> bool:
@@ -434,20 +473,16 @@ class Driver:
         return before + self.clock() - self.began
 
     def _leave(self, trial: str, epoch: int) -> None:
-        """What becomes of a trial when the search closes: an interrupted one can be resumed."""
-        by, reason = self.closing or ("", "")
-        if by != "budget":
-            self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
-            self.active.discard(trial)
-        else:
-            self._stop(trial, epoch, by, Stop(reason))
+        """When the search closes, a trial waits for a resume."""
+        _, reason = self.closing or ("", "")
+        self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
+        self.active.discard(trial)
 
-    def _set_aside(self, trial: str, epoch: int) -> None:
-        """What is left of the budget is being trained by others; it goes on if they leave something."""
-        self.journal.append("paused", trial=trial, epoch=epoch, reason="the rest of the budget is for the trials that train beside it")
+    def _set_aside(self, trial: str, epoch: int, reason: str) -> None:
+        """The budget has nothing left for it now; it goes on if others leave something, or in a resume with a larger one."""
+        self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
         self.active.discard(trial)
         self.left.append(trial)
-        self.aside.add(trial)
 
     def _stop(self, trial: str, epoch: int, by: str, stop: Stop) -> None:
         self.journal.append("stopped", trial=trial, epoch=epoch, by=by, **stop.to_dict())

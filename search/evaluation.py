@@ -43,7 +43,7 @@ def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick)
 
 
 def evaluate(driver: Driver, workers: Workers, first: list[TrialResult], others: list[TrialResult], *, slots: int, tick: Tick) -> None:
-    """Measure those of these trials that have ended and are not measured yet; the `first` of them even if time is up."""
+    """Measure those of these trials that are not measured yet, also those that wait for a resume; the `first` of them even if time is up."""
     if driver.interrupted:
         return
     evaluations = Evaluations(driver, workers, first, others, tick)
@@ -71,7 +71,7 @@ class Evaluations:
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
         for trial in (*first, *others):
-            if not (trial.ended_ms or trial.outcome == "held") or trial.outcome in FAILED or trial.evaluation:
+            if trial.outcome in FAILED or trial.evaluation:
                 continue
             self._line_up(trial)
 

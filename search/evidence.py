@@ -11,15 +11,16 @@ from search.result import PAGE, PICTURES, SearchResult, TrialResult
 from search.summary import TOP, checkpoint_of
 
 
-def draw(result: SearchResult, home: Home, journal: Journal) -> None:
+def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = False) -> None:
     """The answer's evidence, the pictures and the page, into the search's folder; the journal says that they are worth keeping. The search's own
-    picture comes last: with it, everything is drawn.
+    picture comes last: with it, everything is drawn. Where `few` are wanted, for want of time, the other best trials' are left out.
     """
     answer = result.chosen
     if answer is None:
         return
     folder, checkpoint = home.folder, str(checkpoint_of(answer, Path()))
-    shown = [answer, *(trial for trial in result.ranking[:TOP] if trial is not answer)]
+    others = [] if few else result.ranking[:TOP]
+    shown = [answer, *(trial for trial in others if trial is not answer)]
     home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in shown))
     journal.append("evidence", trial=answer.trial, file=checkpoint, path="checkpoint")
     for trial in shown:

@@ -14,7 +14,7 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     promoted   trial, epoch, by: it goes on from a rung
     stopped    trial, epoch, by, reason, and what the decision rests on
     waiting    trial, epoch, reason: its storage refuses, it tries again
-    paused     trial, reason: the search was interrupted; a resume goes on with it
+    paused     trial, reason: the search was interrupted, or its budget leaves nothing for it; a resume goes on with it
     retried    trial, kind (moved, lost, hung, memory), reason
     ended      trial, outcome (completed, stopped, diverged, failed), reason; of a failure also its kind
     evaluated  trial, epoch (its best), val (the evaluation on the validation part, without the curves), cost (of using it)

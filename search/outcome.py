@@ -55,14 +55,14 @@ def print_summary(finished: Finished, console: Console) -> None:
     """What was found, beside what is known, and where to look."""
     experiment, result = finished.experiment, finished.result
     console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s",
+        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {finished.wall_s:.0f} s",
         soft_wrap=True,
     )
     if result.taken_over:
         say(console, f"  {taken_over_text(result)}")
     if result.reason:
         say(console, f"the search ended early: {result.reason}")
-    if shares := shares_of(result):
+    if shares := shares_of(result, finished.wall_s):
         say(console, f"of its budget it used {shares_text(shares)}")
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")

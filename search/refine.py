@@ -14,7 +14,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
 from search.changes import changes
-from search.cli import HelpFormatter, guarded, storage_option
+from search.cli import HelpFormatter, began_ms, guarded, storage_option
 from search.experiment import Experiment
 from search.home import home
 from search.outcome import tell
@@ -23,7 +23,7 @@ from search.prepare import Prepared, data_facts, prepare
 from search.provenance import provenance
 from search.refining import RefineDriver, next_space
 from search.result import SearchResult
-from search.runner import Act, Finished, announce, conduct, now_ms
+from search.runner import Act, Finished, announce, conduct
 from search.select import refuse_unfinished
 from search.terminal import Terminal, say
 from search.words import verb
@@ -57,7 +57,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
         ConfigError, NotReady, Unavailable: as `run`.
         Held: another driver has it.
     """
-    began_ms = now_ms()
+    began = began_ms()
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
     recorded = in_place(Experiment.from_description(args.name, result.started["experiment"], args.storage), args, result)
@@ -79,7 +79,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     announce(console, prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}")
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over  # cut off between its end and the search's
     facts: dict[str, object] = {"changes": found, **({} if is_settled else {"refining": terms})}
-    return conduct(prepared, console, began_ms, Act("search.refine", "resumed", facts, driver=partial(RefineDriver, dataset=prepared.dataset)))
+    return conduct(prepared, console, began, Act("search.refine", "resumed", facts, driver=partial(RefineDriver, dataset=prepared.dataset)))
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:

@@ -12,9 +12,9 @@ from functools import partial
 
 from cluster.cli import Parser
 from cluster.errors import Refused
-from search.budget import budget_options, shares_text
+from search.budget import Budget, Limit, budget_options, shares_text
 from search.changes import changes
-from search.cli import HelpFormatter, guarded, storage_option
+from search.cli import HelpFormatter, began_ms, guarded, storage_option
 from search.driver import Driver
 from search.experiment import Experiment, base_of
 from search.home import TRIALS, Home, home
@@ -25,7 +25,7 @@ from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.refining import RefineDriver
 from search.result import ENDED, NO_TIME, SearchResult
-from search.runner import Act, Finished, announce, conduct, now_ms, record
+from search.runner import Act, Finished, announce, conduct, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.terminal import Terminal, say
@@ -57,7 +57,7 @@ def resume(args: argparse.Namespace) -> Finished:
         ConfigError, NotReady, Unavailable: as `run`.
         Held: another driver has it.
     """
-    began_ms = now_ms()
+    began = began_ms()
     kept = home(args.storage, args.name)
     trials = kept.trials()  # first: a trial's line is there before its folder is
     result = SearchResult.read(kept.opened())
@@ -80,7 +80,7 @@ def resume(args: argparse.Namespace) -> Finished:
     cut_off = len(result.unfinished) - held
     announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where they were cut off{waits}")
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return conduct(prepared, console, began_ms, Act("search.resume", "resumed", {"changes": found, **space_file}, driver=driver))
+    return conduct(prepared, console, began, Act("search.resume", "resumed", {"changes": found, **space_file}, driver=driver))
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
@@ -146,11 +146,21 @@ def check_budget(args: argparse.Namespace, experiment: Experiment, result: Searc
     Raises:
         ConfigError: it is used up.
     """
-    is_whole = result.outcome == "budget" and result.is_tested and result.is_drawn and not result.unevaluated and not result.passed_over
-    if is_whole and (limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)) is not None:
+    is_whole = result.outcome == "budget" and result.is_tested and result.is_drawn and not result.passed_over
+    is_whole = is_whole and not result.unevaluated.keys() - {NO_TIME}  # for which there is none now either
+    if is_whole and (limit := used_up(experiment, result)) is not None:
         used = shares_text(experiment.budget.shares(result, experiment.demand))
         more = f"{verb_for('resume', args.name, args.storage)} --budget LIMIT"
         raise ConfigError(f"the budget of {limit} is used up: all sessions together used {used}. With a larger one it goes on: {more}")
+
+
+def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
+    """The limit, of those of today, that leaves nothing for further epochs of a search which its budget has ended; None if each leaves something."""
+    if (limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)) is not None:
+        return limit
+    before, now = Budget.of(result.started["experiment"]), experiment.budget.time
+    ended_by = before.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0) or before.time
+    return now if now is not None and ended_by is not None and ended_by.of == "time" and now.amount <= ended_by.amount else None
 
 
 def command(args: argparse.Namespace) -> int:

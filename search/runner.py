@@ -20,7 +20,7 @@ from cluster.errors import NotReady, Refused
 from cluster.secrets import masked
 from cluster.session import LOCAL, session
 from search.budget import Budget
-from search.cli import SOME_FAILED, check_versions, heed_signals, stop
+from search.cli import SOME_FAILED, began_ms, check_versions, heed_signals, stop
 from search.display import Display
 from search.driver import Driver
 from search.earlier import Earlier
@@ -38,6 +38,7 @@ from search.tracking_uri import check_tracking
 from search.words import verb
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from search.workers import Workers
@@ -52,12 +53,15 @@ HURRY_S = 5.0
 
 @dataclass(frozen=True)
 class Finished:
-    """A search that came to its end: what was searched, its result, where MLflow has it, and the exit code that tells the truth."""
+    """A search that came to its end: what was searched, its result, where MLflow has it, the exit code that tells the truth, and the seconds that all of
+    its sessions took, with what followed the journal's last event.
+    """
 
     experiment: Experiment
     result: SearchResult
     tracking: dict[str, str]
     exit_code: int
+    wall_s: float
 
 
 def run(experiment: Experiment, *, download: bool = False) -> Finished:
@@ -67,16 +71,18 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
         ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
         Held: somebody else is starting a search of this name.
     """
-    began_ms = now_ms()
+    began = began_ms()
     refuse_taken(experiment)
     prepared = prepare(experiment, download=download)
     console = Terminal(stderr=True)
     for line in prepared.notes:
         say(console, line)
     experiment = prepared.experiment
+    if (limit := experiment.budget.time) is not None and now_ms() - began > limit.amount * 1000:
+        raise ConfigError(f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed before anything is started. Use more.")
     bounds = in_folds(experiment.base) + within(experiment.budget)
     announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
-    return conduct(prepared, console, began_ms, Act("search.run", "started", first_facts(experiment)))
+    return conduct(prepared, console, began, Act("search.run", "started", first_facts(experiment)))
 
 
 def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
@@ -113,8 +119,8 @@ class Act:
         return self.opens == "started"
 
 
-def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Finished:
-    """Have a search's trials trained, tested and recorded, as the act says."""
+def conduct(prepared: Prepared, console: Console, began: int, act: Act) -> Finished:
+    """Have a search's trials trained, tested and recorded, as the act says. `began` is when the command did (`cli.began_ms`)."""
     experiment, dataset = prepared.experiment, prepared.dataset
     planned = act.planned or experiment.planned_trials
     folder, troubles = experiment.folder, list[str]()
@@ -136,7 +142,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
         at_once, packing = staff(experiment, workers, limit, say=partial(say, console))
         journal, events = experiment.home.journal(new=act.is_first)
         journal.other = lease.other
-        driver = act.driver(experiment, journal, slots=at_once)
+        driver = act.driver(experiment, journal, slots=at_once, ago_s=(now_ms() - began) / 1000)
         driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=partial(say, console))
         driver.replay(events)
         display = act.display(driver.result, planned, console)
@@ -145,7 +151,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began_ms}
+            facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began}
             try:
                 journal.append(act.opens, **facts, training=earlier.training, **act.facts)
             except (KeyboardInterrupt, Unwritten):
@@ -170,7 +176,7 @@ def conduct(prepared: Prepared, console: Console, began_ms: int, act: Act) -> Fi
                 journal.patient = not signals
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
-    return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code)
+    return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began)
 
 
 def import_tune() -> None:
@@ -188,15 +194,25 @@ def record(experiment: Experiment, result: SearchResult, code: ExitCode | None =
     return ended(experiment, result, tracker, [], [], code or exit_code)
 
 
-def ended(experiment: Experiment, result: SearchResult, tracker: Tracker, signals: list[int], troubles: list[str], code: ExitCode) -> Finished:
-    """What came of a search, said where it went wrong."""
+def ended(
+    experiment: Experiment,
+    result: SearchResult,
+    tracker: Tracker,
+    signals: list[int],
+    troubles: list[str],
+    code: ExitCode,
+    began: int | None = None,
+) -> Finished:
+    """What came of a search, said where it went wrong; of a session that `began` then, if there was one."""
     if tracker.error:
         remedy = f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. Later: {verb('sync', experiment)}"
         troubles = [*troubles, f"MLflow did not take everything ({tracker.error}). {remedy}"]
     for trouble in troubles:
         sys.stderr.write(error_line(trouble))
     where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
-    return Finished(experiment, result, where, code(result, signals, troubles))
+    is_searched = began is not None and result.now is result.sessions
+    since_s = (now_ms() - result.now[-1].last_ms) / 1000 if is_searched else 0.0
+    return Finished(experiment, result, where, code(result, signals, troubles), result.wall_s + since_s)
 
 
 def write_last_line(driver: Driver) -> None:
@@ -215,7 +231,7 @@ def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: boo
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
         if not hurry:
-            steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, home, driver.journal))
+            steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, home, driver.journal, few=driver.is_late))
         steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver, hurry=hurry))
 
 

@@ -259,12 +259,17 @@ class Runs:
         return run_id
 
     def _end_trial(self, run_id: str, event: Event, trial: TrialResult) -> None:
-        if trial.best_epoch is not None and trial.outcome in ("completed", "stopped"):
-            each = [trial.best, *trial.folds.get(trial.best_epoch, [])]
-            for run, metrics in zip((run_id, *self._fold_runs(trial)), each, strict=True):
-                self._wait(run, metrics=best_figures(metrics, trial.best_epoch), time_ms=event.time_ms, step=trial.best_epoch)
+        if trial.outcome in ("completed", "stopped"):
+            self._tell_best(trial, event)
         self._want(trial, STATUS[trial.outcome], event.time_ms, outcome=trial.outcome)
         self._wait(run_id, tags={"outcome.reason": trial.reason[-5000:]} | ({"outcome.kind": trial.kind} if trial.kind else {}))
+
+    def _tell_best(self, trial: TrialResult, event: Event) -> None:
+        """A trial's best epoch, on its run and on those of its folds."""
+        if trial.best_epoch is not None:
+            each = [trial.best, *trial.folds.get(trial.best_epoch, [])]
+            for run, metrics in zip((self.runs[trial.trial], *self._fold_runs(trial)), each, strict=True):
+                self._wait(run, metrics=best_figures(metrics, trial.best_epoch), time_ms=event.time_ms, step=trial.best_epoch)
 
     def _test(self, event: Event) -> None:
         """The test part's figures, on the best trial's run and on the parent."""
@@ -332,9 +337,10 @@ class Runs:
         self._cut_off(result.unfinished, event)
 
     def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
-        """Those of these trials that have not come to their end were cut off."""
+        """Those of these trials that have not come to their end were cut off; what they have come to is told."""
         for trial in trials:
             if trial.outcome in UNFINISHED and trial.trial in self.runs:
+                self._tell_best(trial, event)
                 self._want(trial, "KILLED", event.time_ms, outcome="interrupted")
 
     def _wait(

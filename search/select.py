@@ -15,7 +15,7 @@ from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
 from search.changes import changes
-from search.cli import HelpFormatter, guarded, storage_option
+from search.cli import HelpFormatter, began_ms, guarded, storage_option
 from search.display import RaceDisplay
 from search.experiment import Experiment
 from search.home import home
@@ -24,7 +24,7 @@ from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.result import SearchResult, TrialResult
-from search.runner import Act, Finished, conduct, now_ms, record
+from search.runner import Act, Finished, conduct, record
 from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
 from search.summary import json_selection, ms_per_image
 from search.terminal import Terminal, say
@@ -61,7 +61,7 @@ def select(args: argparse.Namespace) -> Finished:
         ConfigError, NotReady, Unavailable: as `run`.
         Held: another driver has it.
     """
-    began_ms = now_ms()
+    began = began_ms()
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started["experiment"], args.storage)
@@ -79,7 +79,7 @@ def select(args: argparse.Namespace) -> Finished:
     from search.racing import RaceDriver
 
     act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code, takes_over=False)
-    return conduct(prepared, console, began_ms, act)
+    return conduct(prepared, console, began, act)
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:

@@ -2,22 +2,29 @@
 
 import json
 import re
+import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from cluster.resources import Demand
+from search import cli
 from search.budget import Budget, Limit, limit, shares_of, shares_text
 from search.changes import changes
+from search.cli import began_ms, process_age_s
 from search.display import Display
 from search.experiment import Experiment
-from search.journal import Event, Journal
+from search.journal import Event, Journal, read
 from search.outcome import print_summary
 from search.plan import Plan
 from search.report.facts import cost
-from search.result import SearchResult
+from search.result import NO_TIME, SearchResult
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
 from search.runner import Finished
@@ -166,9 +173,99 @@ def test_never_more_epochs_are_trained_than_the_budget_allows_and_no_fewer(open_
     driver = play(open_driver(search), slots=slots)
     assert driver.result.epochs_trained == epochs
     assert (driver.result.outcome, driver.result.reason) == ("budget", f"the budget of {epochs} epochs is used up")
-    assert {trial.outcome for trial in driver.result.trials.values()} <= {"completed", "stopped"}
+    assert {trial.outcome for trial in driver.result.trials.values()} <= {"completed", "interrupted"}
     assert not driver.interrupted
     assert not driver.out_of_time
+
+
+@pytest.mark.parametrize("limits", [["5epochs"], ["5s"], ["5device-seconds"]])
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
+    open_driver: OpenDriver, experiment: Experiment, limits: list[str], slots: int
+) -> None:
+    now = [0.0]
+    driver = open_driver(changed(experiment, budget=Budget(tuple(map(limit, limits)))), clock=lambda: now[0])
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        now[0] += 1
+        if driver.result.sessions:
+            driver.result.sessions[-1].trials_ms += 1000
+        return good_lr_wins(config, epoch)
+
+    cut_off = {trial.trial: max(trial.epochs) for trial in play(driver, train, slots=slots).result.unfinished}
+    assert cut_off
+    assert driver.result.outcome == "budget"
+    driver.experiment = changed(driver.experiment, budget=Budget((limit("1d"),)))
+    again = reopened(driver, clock=lambda: now[0])
+    play(again, slots=slots)
+    assert again.result.counts == {"completed": 9}
+    assert again.result.epochs_trained == 3 * (3 + 6 + 9), "no epoch is trained twice"
+    assert SearchResult.read(experiment.folder).trials == again.result.trials
+
+
+def test_a_budget_of_time_counts_from_the_commands_beginning(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """What its end takes is forecast from what its start took: of 30 s the start takes 10, the end as much."""
+    now = [0.0]
+    driver = open_driver(changed(experiment, budget=Budget((limit("30s"),))), clock=lambda: now[0], ago_s=10.0)
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        now[0] += 1
+        return good_lr_wins(config, epoch)
+
+    play(driver, train)
+    assert now[0] == 10
+    assert driver.result.reason == "the budget of 30s is used up, but for 10 s that the search's end takes"
+    assert not driver.out_of_time
+    now[0] = 15
+    assert driver.out_of_time
+    assert not driver.is_late
+    now[0] = 18
+    assert driver.is_late
+
+
+@pytest.mark.parametrize(("ago_s", "epochs"), [(9.0, 1), (9.9, 1), (10.0, 0), (11.0, 0)])
+def test_a_start_that_leaves_little_leaves_one_epoch_and_one_that_leaves_nothing_none(
+    open_driver: OpenDriver, experiment: Experiment, ago_s: float, epochs: int
+) -> None:
+    now = [0.0]
+    driver = open_driver(changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0], ago_s=ago_s)
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        now[0] += 1
+        return good_lr_wins(config, epoch)
+
+    assert play(driver, train).result.epochs_trained == epochs
+    assert driver.over
+
+
+def test_an_epoch_that_would_not_end_in_time_is_not_begun(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """One trial's epochs take 4 s and another's 1: the first waits when 3 s are left, the other has them."""
+    now = [0.0]
+    driver = open_driver(changed(experiment, trials=2, budget=Budget((limit("10s"),))), clock=lambda: now[0])
+    slow, quick = (suggestion[0] for _ in range(2) if (suggestion := driver.suggest()) is not None)
+    for trial in (slow, quick):
+        driver.running(trial)
+    for second in range(1, 9):
+        now[0] = second
+        if second % 4 == 0:
+            assert driver.report(slow, report(second // 4)) is (second == 8)
+        assert not driver.report(quick, report(second))
+    paused = read(driver.journal.path)[-2]
+    assert (paused.kind, paused.data["reason"]) == ("paused", "its next epoch would not end within the budget of 10s")
+    now[0] = 9
+    assert driver.report(quick, report(9, outcome="completed"))
+    assert driver.suggest() is None
+    assert driver.over, "nobody has an epoch that short"
+    driver.finish()
+    assert (driver.result.outcome, driver.trials[slow].outcome) == ("budget", "interrupted")
+
+
+def test_a_command_begins_with_its_process_where_that_is_there_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process_age_s() == pytest.approx(time.time() - psutil.Process().create_time(), abs=2.5)
+    monkeypatch.setattr(cli, "process_age_s", lambda: 1000.0)
+    assert began_ms() == pytest.approx(time.time() * 1000, abs=500_000), "it is called by another program"
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="search.run")))
+    assert began_ms() == pytest.approx(time.time() * 1000 - 1_000_000, abs=500_000)
 
 
 def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
@@ -188,7 +285,7 @@ def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(open_
     assert shares_of(driver.result) == {"4 epochs": 1.0}
     driver.experiment = changed(driver.experiment, budget=Budget((limit("40epochs"),)))
     again = play(reopened(driver))
-    assert again.result.counts == {"stopped": 2, "completed": 1}
+    assert again.result.counts == {"completed": 3}
     assert again.result.outcome == "completed"
 
 
@@ -325,11 +422,29 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(open_
     def given(*words: str) -> Any:
         return replace_space(parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words]))
 
-    assert is_done(result, driver.experiment, given())
     assert experiment_of(given(), result).budget == driver.experiment.budget
     more = given("--budget", "9epochs", "--price", "2")
     assert not is_done(result, driver.experiment, more)
     assert experiment_of(more, result).budget == Budget((limit("9epochs"),), 2.0)
+
+
+def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_same(open_driver: OpenDriver, experiment: Experiment) -> None:
+    now = [0.0]
+    search = changed(experiment, budget=Budget((limit("100s"), limit("1000epochs"))))
+
+    def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
+        now[0] += 4
+        return good_lr_wins(config, epoch)
+
+    result = play(open_driver(search, clock=lambda: now[0], ago_s=60.0), train).result
+    assert result.outcome == "budget"
+    assert result.best is not None
+    result.tested, result.is_drawn = {"trial": result.best.trial, "epoch": result.best.best_epoch, "test": {}}, True
+    result.unevaluated = {NO_TIME: ["t0001"]}
+    for words, is_refused in (([], True), (["--budget", "90s"], True), (["--budget", "2m"], False), (["--budget", "1000epochs"], False)):
+        args = replace_space(parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words]))
+        with pytest.raises(ConfigError, match=r"the budget of (100|90)s is used up: all") if is_refused else nullcontext():
+            check_budget(args, experiment_of(args, result), result)
 
 
 def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
@@ -366,11 +481,11 @@ def test_a_plan_says_what_the_budget_buys(experiment: Experiment, limits: list[s
 
 def test_a_summary_says_how_much_was_used(open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     driver = play(open_driver(changed(experiment, budget=Budget((limit("10epochs"),)))))
-    print_summary(Finished(driver.experiment, driver.result, {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}, 0), Terminal())
+    print_summary(Finished(driver.experiment, driver.result, {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}, 0, 1.0), Terminal())
     said = capsys.readouterr().out
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "of its budget it used 100% of 10 epochs" in said
-    assert "go on" not in said
+    assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
     assert lines(driver.result, "", "resume")[2].endswith("used 100% of 10 epochs")
     assert cost(driver.result).endswith("; of its budget 100% of 10 epochs")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from search.budget import Budget, limit
 from search.driver import Driver
-from search.evaluation import MISSING, evaluate_trials
+from search.evaluation import MISSING, Evaluations, evaluate_trials
 from search.experiment import Experiment
 from search.result import NO_TIME
 from search.summary import checkpoint_of
@@ -51,3 +51,15 @@ def test_what_there_is_no_time_for_is_told(open_driver: OpenDriver, experiment: 
     evaluate_those(driver, best.trial)
     now[0] = 61
     assert evaluated(driver) == {NO_TIME: [trial.trial for trial in others]}
+
+
+def test_when_time_is_up_those_of_whom_it_is_wanted_are_evaluated_all_the_same(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """Also those that their budget has cut off."""
+    now = [0.0]
+    driver = ended(open_driver(changed(experiment, budget=Budget((limit("60s"), limit("10epochs")))), clock=lambda: now[0]))
+    assert "interrupted" in driver.result.counts
+    now[0] = 61
+    wanted, others = driver.result.ranking[:2], driver.result.ranking[2:]
+    evaluations = Evaluations(driver, NOBODY, wanted, others, lambda: None)
+    assert [evaluations._next() for _ in range(3)] == [*wanted, None]
+    assert list(evaluations.waiting) == others

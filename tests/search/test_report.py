@@ -193,7 +193,7 @@ def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: Search
 def said_at_the_end(result: SearchResult, experiment: Experiment) -> str:
     tracking = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
     console = Console(file=io.StringIO(), width=120)
-    print_summary(Finished(experiment, result, tracking, 0), console)
+    print_summary(Finished(experiment, result, tracking, 0, result.wall_s), console)
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from sklearn.metrics import f1_score, roc_auc_score
 
 from search.journal import read
-from search.result import NO_TIME, SearchResult
+from search.result import SearchResult
 from search.spaces.find import find
 from search.summary import checkpoint_of
 from tests.conftest import Command
@@ -195,21 +195,19 @@ def test_a_resume_evaluates_what_was_not_and_a_damaged_checkpoint_is_told_and_st
 
 
 @pytest.mark.promise
-def test_when_time_is_up_the_best_trial_of_each_model_is_evaluated(tmp_path: Path) -> None:
+def test_of_several_models_the_best_of_each_is_told(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
     space.write_text(
         "from search.space import Choice, SearchSpace\n"
         "def space(): return SearchSpace({'model.name': Choice('table2', 'multi_scale'), 'seed': Choice(*range(500))},\n"
         "    base={'model.width': 2, 'epochs': 1, 'data.train_limit': 100})\n"
     )
-    words = ["--algorithm", "random", "--scheduler", "fifo", "--trials", 1000, "--budget", "8s", "--name", "s"]
+    words = ["--algorithm", "random", "--scheduler", "fifo", "--trials", 1000, "--budget", "7epochs", "--name", "s"]
     done, summary = run_in(tmp_path, "--space", f"{space}:space", *words)
     assert done.returncode == 0
     result = SearchResult.read(tmp_path / "searches" / "s")
-    assert result.outcome == "budget"
-    assert len(result.ranking) > 4
-    assert {trial.trial for trial in result.trials.values() if trial.evaluation} == {trial.trial for trial in result.best_of_models.values()}
-    assert set(result.unevaluated[NO_TIME]) == {trial.trial for trial in result.ranking if not trial.evaluation}
+    assert (result.outcome, len(result.ranking)) == ("budget", 7)
+    assert all(trial.evaluation for trial in result.ranking)
     assert [row["model"] for row in summary["models"]] == list(result.best_of_models)
     assert len(summary["models"]) == 2
     assert all(row["ms_per_image_batch_64"] > 0 for row in summary["models"])
