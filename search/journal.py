@@ -9,7 +9,7 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     running    trial, attempt (from 1), the host that trains it
     restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged; begun (search, trial, epoch): who
                has trained its epochs until that one, if they were not known before; they follow as its own
-    epoch      trial, epoch (1-based), metrics, precision (fp32 or bf16); with folds their metrics too (folds), whose means are the trial's
+    epoch      trial, epoch (1-based), metrics, precision (fp32, bf16 or fp16); with folds their metrics too (folds), whose means are the trial's
     held       trial, epoch, by, reason, and what the decision rests on: it waits at a rung
     promoted   trial, epoch, by: it goes on from a rung
     stopped    trial, epoch, by, reason, and what the decision rests on

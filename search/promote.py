@@ -160,7 +160,8 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
     if exported.onnx_inference is not None:
         beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
         found["ONNX"] = f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; {beside}"
-    trained = f" (it was trained in bf16: probabilities differ from that by at most {exported.difference:.2g})" if exported.precision == "bf16" else ""
+    is_half = exported.precision in ("bf16", "fp16")
+    trained = f" (it was trained in {exported.precision}: probabilities differ from that by at most {exported.difference:.2g})" if is_half else ""
     return found | {"pixels": f"float32{trained}"}
 
 

@@ -67,7 +67,7 @@ class TrialResult:
     repeat_of: str = ""
     """Of a training for a selection: the candidate, a trial of the search."""
     precision: str = ""
-    """In which its last epoch was trained: fp32 or bf16; empty where the journal does not say."""
+    """In which its last epoch was trained: fp32, bf16 or fp16; empty where the journal does not say."""
     evaluated: dict[str, Any] = field(default_factory=dict)
     """The last evaluation on the validation part: `epoch`, `val` and `cost` (see `evaluation`)."""
 

@@ -71,7 +71,12 @@ def parser() -> Parser:
     how.add_argument("--grace", type=int, metavar="N", help="asha: the first rung, at which trials wait for each other (default: epoch 1)")
     low = " and ".join(COSTS)
     how.add_argument("--objective", default=ACCURACY, metavar="NAMES", help=f"{ACCURACY}, or after commas {low} too: what is good and costs little to use")
-    how.add_argument("--precision", choices=PRECISION_NAMES, metavar="NAME", help=f"{', '.join(PRECISION_NAMES)}; auto is bf16 where that is faster")
+    how.add_argument(
+        "--precision",
+        choices=PRECISION_NAMES,
+        metavar="NAME",
+        help=f"{', '.join(PRECISION_NAMES)}; auto is the fastest here",
+    )
     how.add_argument("--folds", type=int, metavar="K", help="cross-validate: a trial is K networks, each validated on a fold that it has not seen")
     how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
     how.add_argument("--sealed", action="store_true", help="leave the test part closed at the search's end: search.select opens it")

@@ -23,6 +23,8 @@ from trainables.disk import sync
 
 FIRST_PRECISION = "fp32"
 """Of checkpoints that say nothing of it."""
+OPTIONAL = ("scaler",)
+"""Plain values of a network's state that not every one has: `scaler` in float16."""
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
 PARTIAL = ".partial"
@@ -208,7 +210,7 @@ def _save_network(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     tensors, plain = _flatten_optimizer(state["optimizer"])
     _save_tensors(state["model"], folder / "model.safetensors")
     _save_tensors(tensors, folder / "optimizer.safetensors")
-    return {"optimizer": plain, "schedule": state["schedule"], "precision": state["precision"]}
+    return {"optimizer": plain, **{name: state[name] for name in ("schedule", "precision", *OPTIONAL) if name in state}}
 
 
 def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
@@ -218,6 +220,7 @@ def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[s
         "optimizer": _restore_optimizer(load_file(folder / "optimizer.safetensors", device=device), document["optimizer"]),
         "schedule": document["schedule"],
         "precision": document.get("precision", FIRST_PRECISION),
+        **{name: document[name] for name in OPTIONAL if name in document},
     }
 
 

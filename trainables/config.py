@@ -17,7 +17,7 @@ from trainables.models.registry import MODELS
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
 SCALING_NAMES = ("unit", "symmetric", "standard")
-PRECISION_NAMES = ("auto", "fp32", "bf16")
+PRECISION_NAMES = ("auto", "fp32", "bf16", "fp16")
 FREEZE_NAMES = ("nothing", "all_but_last_stage", "backbone")
 FEATURE_NAMES = ("hog", "lbp", "edges", "all")
 """Those of `trainables.baselines.features.FEATURES`, which takes scikit-image to import, and `all`."""
@@ -168,7 +168,9 @@ class TrialConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: int = number(64, low=2)
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
-    """`bf16` computes in bfloat16 under autocast, with weights and sums in float32; `auto` does where that is faster (`trainables/precision.py`)."""
+    """`bf16` and `fp16` compute in bfloat16 or float16 under autocast, with weights and sums in float32; `auto` does where that is faster
+    (`trainables/precision.py`). In float16 the loss is scaled.
+    """
     epochs: int = number(20, low=1)
     """Of a baseline always 1: it is fitted once."""
     seed: int = number(0, low=0, high=2**31)

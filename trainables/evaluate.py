@@ -65,7 +65,7 @@ class Classifier:
     network: nn.Module | None
     """As it was trained, for images that are scaled; of a trial with folds the whole committee (`module`). None of what is no network."""
     precision: str
-    """In which it was trained, and computes: `fp32` or `bf16`."""
+    """In which it was trained, and computes: `fp32`, `bf16` or `fp16`."""
     module: "Chances | Committee | None" = None
     """The whole way from pixels to probabilities."""
 

@@ -21,7 +21,7 @@ from trainables.cost import BATCHES, time_per_image
 from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluate import Classify, Probabilities, classifier
-from trainables.loop import eval_batch
+from trainables.loop import HALVES, eval_batch
 from trainables.serving import predictor
 
 TOLERANCE = 1e-4
@@ -104,7 +104,7 @@ def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: 
     written = predictor.Classifier(folder)
     chances = written.probabilities(images)
     difference = largest(before, chances)
-    if precision != "bf16":
+    if precision not in HALVES:
         _agree("the exported network", "the checkpoint", difference)
     inference = times(written.probabilities, images)  # before onnxruntime has threads, which keep looking for work
     found: dict[str, Any] = {}

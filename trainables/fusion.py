@@ -89,6 +89,8 @@ def why_not(trainings: Sequence[Training]) -> str:
         return "one of them is trained by several processes"
     if any(training.epoch >= training.config.epochs for training in trainings):
         return "one of them has trained all its epochs"
+    if any(training.scaler is not None for training in trainings):
+        return "in float16 each scales its loss by itself, and leaves out steps that the others take"
     same: dict[str, Callable[[Training], Hashable]] = {
         "shape": lambda training: shape_of(training.config),
         "network": lambda training: blueprint(training.network),

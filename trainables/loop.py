@@ -32,6 +32,11 @@ DIVERGED_LOSS = 1e9
 """A mean training loss beyond this has blown up as surely as one that is not finite (an untrained net has about log(classes)). The
 validation loss may pass a million and come back, when the running statistics of batch normalisation have seen only a few steps.
 """
+LEAST_LOSS_SCALE = 1.0
+"""In float16 the scale of the loss is halved with each step whose gradients overflow. Such a step is left out, and is none of a training that
+diverges, unless it comes to this: then the gradients themselves, not scaled up, are too large for float16.
+"""
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
 """Images, and pixels of them, that are classified at once, at most: what a layer keeps of a batch must fit into memory."""
 SEEDING, MOVING = threading.RLock(), threading.Lock()
@@ -42,7 +47,9 @@ RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One finished epoch (1-based): `train/loss`, `val/loss`, `val/accuracy`, `lr`, `time/epoch_s`."""
+    """One finished epoch (1-based): `train/loss`, `val/loss`, `val/accuracy`, `lr`, `time/epoch_s`. In float16 also `train/loss_scale`, as it
+    was at the end, and `train/skipped_steps`, those that were left out because their gradients overflowed.
+    """
 
     epoch: int
     values: dict[str, float]
@@ -54,6 +61,9 @@ class EpochMetrics:
         """Why the training cannot go on, in words; empty when it can."""
         for number, values in enumerate(self.folds or [self.values], 1):
             for name, value in values.items():
+                if name == "train/loss_scale" and value < LEAST_LOSS_SCALE:
+                    where = f" in fold {number}" if self.folds else ""
+                    return f"gradients overflow float16 at epoch {self.epoch}{where}, with the loss scaled by {value:.3g}"
                 if not math.isfinite(value) or (name == "train/loss" and value > DIVERGED_LOSS):
                     return f"{name} is {value:.3g} at epoch {self.epoch}" + (f" in fold {number}" if self.folds else "")
         return ""
@@ -83,12 +93,18 @@ class Training:
             from trainables.models.weights import start_from  # torchvision, which few need, takes two seconds
 
             start_from(network, config.model)
-        self.precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
+        precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
         self.optimizer, self.schedule = optimizers.build(self.network, config.optimizer, config.epochs)
+        self._compute_in(precision)
         self.eval_batch = eval_batch(config, dataset, self.device)
         self.epoch = 0
+
+    def _compute_in(self, precision: str) -> None:
+        """Set the precision. In float16 gradients below 6e-8 vanish, so there the loss is scaled, as far as they do not overflow."""
+        self.precision = precision
+        self.scaler = LossScaler(self.optimizer, self.device) if precision == "fp16" else None
 
     def epochs(self) -> Iterator[EpochMetrics]:
         """Train from the epoch reached so far to `config.epochs`, yielding after each."""
@@ -103,6 +119,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "precision": self.precision,
+            **({} if self.scaler is None else {"scaler": self.scaler.state()}),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -111,13 +128,17 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         optimizers.lay_out(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.precision = state["epoch"], state["precision"]
+        self.epoch = state["epoch"]
+        self._compute_in(state["precision"])
+        if self.scaler is not None and "scaler" in state:
+            self.scaler.load_state(state["scaler"])
 
     def next_epoch(self) -> EpochMetrics:
         """Train one epoch and measure it on the validation part."""
         start = time.perf_counter()
         self.epoch += 1
-        return self.end_epoch(self._train_epoch().means("train"), self._validate().means("val"), start)
+        train = self._train_epoch().means("train") | ({} if self.scaler is None else self.scaler.told())
+        return self.end_epoch(train, self._validate().means("val"), start)
 
     def end_epoch(self, train: dict[str, float], val: dict[str, float], start: float) -> EpochMetrics:
         """Advance the schedule and report the epoch reached, which began at `start` (`time.perf_counter`, seconds)."""
@@ -153,8 +174,11 @@ class Training:
             outputs = self.wrapped(images)
         loss, own_loss = losses(outputs, labels)
         self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        if self.scaler is None:
+            loss.backward()
+            self.optimizer.step()
+        else:
+            self.scaler.step(loss)
         means.add_sums(own_loss * len(labels), len(labels))
         self.on_step()
 
@@ -171,6 +195,37 @@ class Training:
             self.on_step()
         means.sums = self.world.sum(means.sums)
         return means
+
+
+class LossScaler:
+    """Steps of an optimizer in float16: torch's scaler, and how many steps it has left out. Nothing here waits for the device but `told` and `state`."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+        self.optimizer, self.scaler = optimizer, torch.amp.GradScaler(device.type)
+        self.one, self.skipped = (torch.tensor(value, device=device) for value in (1.0, 0))
+
+    def step(self, loss: Tensor) -> None:
+        """Backward pass and step; the latter is left out if a gradient is not finite."""
+        before = self.scaler.scale(self.one)
+        self.scaler.scale(loss).backward()
+        optimizers.fill_momentum(self.optimizer)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.skipped += self.scaler.scale(self.one) < before
+
+    def told(self) -> dict[str, float]:
+        """What an epoch reports; the counting begins anew."""
+        found = {"train/loss_scale": float(self.scaler.get_scale()), "train/skipped_steps": float(self.skipped)}
+        self.skipped.zero_()
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """Plain values."""
+        return dict(self.scaler.state_dict())
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.scaler.load_state_dict(state)
 
 
 class Pixels:
@@ -229,7 +284,7 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Inside, convolutions and dense layers compute in this precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES)
 
 
 def batches(order: Tensor, size: int) -> Tensor:

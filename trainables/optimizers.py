@@ -65,6 +65,15 @@ def groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     return [{"params": [weights for weights in learning if id(weights) in head]}, backbone]
 
 
+def fill_momentum(optimizer: optim.Optimizer) -> None:
+    """Give SGD's momentum its zeros before the first step, where that may be left out: torch's fused step would leave there what lies in memory (2.13)."""
+    for group in optimizer.param_groups:
+        for weights in group["params"] if group.get("momentum") else []:
+            kept = optimizer.state[weights]
+            if kept.get("momentum_buffer") is None:
+                kept["momentum_buffer"] = torch.zeros_like(weights)
+
+
 def lay_out(optimizer: optim.Optimizer) -> None:
     """Go on with fused steps after a restore, also of what another kind of step has left: what is kept of a weight lies in memory as the weight
     does, since both are walked through side by side, and steps are counted where it is.

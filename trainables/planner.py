@@ -18,7 +18,7 @@ from trainables.fusion import Stack, shape_of
 from trainables.loop import Training
 from trainables.metrics import Means
 from trainables.models.registry import MODELS
-from trainables.precision import operations
+from trainables.precision import operations, precision_for
 
 MEMBERS = (2, 4, 8, 16, 32, 64)
 MARGIN = 1.1
@@ -114,8 +114,11 @@ def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
         return "the folds of a trial are trained in turn"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
+    network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
+    if precision_for(config.precision, network, dataset.image, config.batch_size, torch.device(device)) == "fp16":
+        return "in float16 each training scales its loss by itself"
     if torch.device(device).type == "cpu":
-        work = sum(operations(MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options), dataset.image))
+        work = sum(operations(network, dataset.image))
         if work > LARGEST_ON_CPU:
             return f"the network takes {work / 1e6:.1f} million operations an image; on a CPU, fusion is for less than {LARGEST_ON_CPU / 1e6:.0f} million"
     return ""

@@ -1,4 +1,6 @@
-"""In which number format a network is trained: float32, or bfloat16 under autocast where the processor gains by it."""
+"""In which number format a network is trained: float32, or bfloat16 under autocast where the processor gains by it, or float16 on a GPU
+that has no bfloat16.
+"""
 
 import torch
 from torch import nn
@@ -8,12 +10,15 @@ LEAST_WORK = 12e6
 more than it saves. Measured on an AMD EPYC (Zen 4) over 40 networks and batches, channels last: 0.91 to 0.97 of float32's speed below, 0.97 to 1.75 above.
 """
 
+FP16_FAST = (7, 0)
+"""The compute capability from which a GPU multiplies float16 matrices by units of their own (Volta); before, most have it slower than float32."""
+
 
 def precision_for(wanted: str, network: nn.Module, image: tuple[int, int, int], batch: int, device: torch.device) -> str:
-    """`fp32` or `bf16` for what the config says. `auto` depends on the device's kind and the amount of work alone, so it never changes on a machine.
+    """`fp32`, `bf16` or `fp16` for what the config says. `auto` depends on the device's kind and the amount of work alone, so it never changes on a machine.
 
     Args:
-        wanted: `auto`, `fp32` or `bf16`.
+        wanted: `auto`, or one of these.
         network: freshly built, on the CPU.
         image: (channels, height, width).
         batch: images a step.
@@ -22,7 +27,9 @@ def precision_for(wanted: str, network: nn.Module, image: tuple[int, int, int], 
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= FP16_FAST else "fp32"
     return "bf16" if has_bf16() and work_per_layer(network, image, batch) >= LEAST_WORK else "fp32"
 
 

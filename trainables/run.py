@@ -54,7 +54,7 @@ class Report:
     waiting: str = ""
     """Why the epoch's checkpoint cannot be written for now."""
     precision: str = ""
-    """Of a network's epoch: `fp32` or `bf16`, as it was trained."""
+    """Of a network's epoch: `fp32`, `bf16` or `fp16`, as it was trained."""
     folds: list[dict[str, float]] = field(default_factory=list)
     """With folds: the metrics of each, whose means are `metrics`."""
     cost: dict[str, Any] | None = None
