@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,24 @@ def command(tmp_path: Path) -> Command:
     def run(module: str, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", module, *map(str, arguments)]
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """As `command`, in this process: for what ends before any process would be started."""
+
+    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        words = list(map(str, arguments))
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        try:
+            code = import_module(module).main(words)
+        except SystemExit as ended:  # argparse's
+            code = ended.code
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
 
     return run
 

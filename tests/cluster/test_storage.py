@@ -172,7 +172,7 @@ def test_whoever_is_in_a_hurry_waits_seconds_for_a_service_that_takes_a_request_
         began = time.monotonic()
         with pytest.raises(StorageError, match="Read timeout"):
             Bucket("models", endpoint=f"http://127.0.0.1:{hole.getsockname()[1]}", quick=True).get("a")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # otherwise a minute, and again
 
 
 def test_an_error_reaches_whoever_has_asked_in_another_process() -> None:

@@ -137,9 +137,9 @@ BOMBS = {
 
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_at_once(tmp_path: Path, text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     (said,) = problems(tmp_path, text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert said in ("config.yaml:1: anchors and aliases are not allowed.", "config.yaml:1: more than 8 levels.")
 
 

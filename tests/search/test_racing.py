@@ -287,6 +287,6 @@ def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:
         name = f"t{number:05d}"
         config = {"model": {"name": "deep_cnn"}, "optimizer": {"name": "adam", "lr": number}}
         result.trials[name] = TrialResult(name, {}, config, "completed", epochs={1: report(1, number / 10_000)["metrics"]}, ended_ms=1)
-    began = time.monotonic()
+    began = time.process_time()
     assert [trial.trial for trial in best_few(result, 5)] == ["t09999", "t09998", "t09997", "t09996", "t09995"]
-    assert time.monotonic() - began < 3
+    assert time.process_time() - began < 3

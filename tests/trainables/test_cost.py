@@ -77,9 +77,9 @@ def test_attention_is_counted():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_cost_of_a_checkpoint(saved, precision):
     config, dataset, path = saved(**{"precision": precision, "model.width": 4})
-    start = time.perf_counter()
+    start = time.process_time()
     found = cost.cost(config, dataset, path)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     network = MODELS["deep_cnn"].build(dataset.image, 3, **config.model.options)
     assert found["parameters"] == sum(weights.numel() for weights in network.parameters())
     assert found["bytes"] == (path / "model.safetensors").stat().st_size
@@ -138,9 +138,10 @@ class Classified:
 
 
 def test_a_fast_classifier_is_timed_for_as_long_as_there_is():
-    classify, start = Classified(), time.perf_counter()
+    classify, start, worked = Classified(), time.perf_counter(), time.process_time()
     found = time_per_image(classify, np.zeros((64, 1, 1, 1), np.uint8))
-    assert cost.BUDGET_S <= time.perf_counter() - start < 2
+    assert time.perf_counter() - start >= cost.BUDGET_S
+    assert time.process_time() - worked < 2
     assert found["repetitions"] == len(classify.asked) - cost.WARM_UPS > 100
     assert set(classify.asked) == {64}
     assert found["median_ms"] < 1
