@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from cluster.errors import NotReady
@@ -18,16 +19,52 @@ def token_file() -> Path:
 
 
 def ensure() -> bool:
-    """See that there is a token which only this user reads; True if it was made now. Ray's own command would make it readable by all and print it."""
+    """See that there is a token which only this user reads; True if it was made now. Ray would make it readable by all.
+
+    Raises:
+        NotReady: it cannot be written.
+    """
     path = token_file()
-    if path.exists() and path.read_text().strip():
-        path.chmod(0o600)
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _close(path.parent, 0o700)
+        return _make(path)
+    except OSError as error:
+        remedy = "Set HOME to a folder that can be written."
+        raise NotReady(f"Ray keeps its token in {path}, which cannot be written ({error.strerror}). {remedy}") from error
+
+
+def _make(path: Path) -> bool:
+    """Write a token where there is none. It is whole, and private, before it has its name: of two who do so at once both have the same."""
+    if _keep(path):
         return False
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123 - the mode is given at its birth
-        file.write(secrets.token_hex(32))
-    path.chmod(0o600)
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # of mode 0600 from its first byte
+    try:
+        with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(partial, path)
+        except OSError:  # somebody was faster, or this file system knows no links
+            if _keep(path):
+                return False
+            os.replace(partial, path)  # noqa: PTH105 - beside os.link
+    finally:
+        Path(partial).unlink(missing_ok=True)
     return True
+
+
+def _keep(path: Path) -> bool:
+    """Close a token that is there to others; False where there is none."""
+    if not path.exists() or not path.read_text().strip():
+        return False
+    _close(path, 0o600)
+    return True
+
+
+def _close(path: Path, mode: int) -> None:
+    """Take others' rights away, where they have any."""
+    if path.stat().st_mode & 0o077:
+        path.chmod(mode)
 
 
 def token() -> str:

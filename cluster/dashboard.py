@@ -49,8 +49,16 @@ def state(url: str) -> State:
 
 
 def jobs(url: str) -> list[dict[str, Any]]:
-    """The jobs that were submitted and have not ended."""
-    return [job for job in _get(url, "/api/jobs/") if job.get("submission_id") and job.get("status") not in ENDED]
+    """The jobs that have not ended: those that were submitted, and programs that joined the cluster by its address."""
+    return [job for job in _get(url, "/api/jobs/") if job.get("status") not in ENDED]
+
+
+def name_of(job: Mapping[str, Any]) -> str:
+    """The name of a submitted job, or where a program that joined by itself runs."""
+    if job.get("submission_id"):
+        return str(job["submission_id"])
+    driver = job.get("driver_info") or {}
+    return f"{job.get('job_id')} (process {driver.get('pid')} on {driver.get('node_ip_address')})"
 
 
 def nodes(listed: list[dict[str, Any]], usage: Mapping[str, Mapping[str, Any]]) -> list[Node]:
@@ -97,5 +105,13 @@ def _get(url: str, path: str) -> Any:
         if error.code in (401, 403):
             raise Denied("the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.") from error
         raise Denied(f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment.") from error
+    except TimeoutError as error:
+        raise _slow() from error
     except (OSError, ValueError) as error:
+        if isinstance(getattr(error, "reason", None), TimeoutError):
+            raise _slow() from error
         raise NotReady(f"no dashboard answers on the head ({getattr(error, 'reason', error)}). Start the cluster with: python -m cluster.up FILE") from error
+
+
+def _slow() -> Denied:
+    return Denied(f"the cluster's dashboard did not answer within {TIMEOUT_S:g} s. It is there and busy: try again in a moment.")

@@ -8,13 +8,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
 import psutil
 
+from cluster import auth
 from cluster.errors import NotReady
 from cluster.resources import Machines, Resources
 
@@ -63,10 +63,12 @@ def session(address: str, *, local: Resources, dashboard: bool = False, meanwhil
         meanwhile: done in a thread while Ray's processes start.
 
     Raises:
-        NotReady: nothing answers at the address.
+        NotReady: nothing answers at the address, or there is no place for a token.
     """
     for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
         os.environ.setdefault(name, value)
+    if address == LOCAL:
+        _ensure_token()
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -83,7 +85,6 @@ def session(address: str, *, local: Resources, dashboard: bool = False, meanwhil
             f"no Ray cluster could be reached or started at '{address}' ({reason}). Use --address local, or start one with 'ray start --head'."
         ) from error
     try:
-        _only_mine()
         from cluster.machines import machines
 
         yield machines()
@@ -134,8 +135,7 @@ def dead_parts() -> list[str]:
     return [kind for kind, _ in node.dead_processes()] if node is not None else []
 
 
-def _only_mine() -> None:
-    """Ray writes its token file readable by all; nobody else needs it."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    if path.exists():
-        path.chmod(0o600)
+def _ensure_token() -> None:
+    """A token of this user's alone before Ray looks for one: what Ray makes is readable by all until it is closed."""
+    if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        auth.ensure()

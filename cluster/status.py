@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster import definition, ssh
 from cluster.cli import Parser, file_argument, guarded, say
-from cluster.dashboard import Node, State, state
+from cluster.dashboard import Node, State, name_of, state
 
 LONGEST = 100
 """Letters of a job's command."""
@@ -46,7 +46,7 @@ def _node(node: Node) -> str:
 def _job(job: dict[str, Any]) -> str:
     since = time.strftime("%H:%M", time.localtime((job.get("start_time") or 0) / 1000))
     words = str(job.get("entrypoint") or "")
-    return f"job {job['submission_id']}  {str(job['status']).lower()} since {since}  {words[:LONGEST]}{'...' if len(words) > LONGEST else ''}"
+    return f"job {name_of(job)}  {str(job['status']).lower()} since {since}  {words[:LONGEST]}{'...' if len(words) > LONGEST else ''}"
 
 
 def parser() -> argparse.ArgumentParser:

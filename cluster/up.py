@@ -65,11 +65,11 @@ def refuse_to_interrupt(at: definition.Definition) -> None:
 
     Raises:
         Refused: jobs run on the cluster now.
-        Denied: it is there, and does not tell.
+        Denied: it is there, and does not tell, or is slow to.
     """
     try:
         with ssh.tunnel(at) as url:
-            running = [str(job["submission_id"]) for job in dashboard.jobs(url)]
+            running = [dashboard.name_of(job) for job in dashboard.jobs(url)]
     except Denied:
         raise
     except NotReady:  # no cluster yet

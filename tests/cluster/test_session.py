@@ -4,12 +4,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 
 from cluster.errors import NotReady
-from cluster.session import _no_orphans, check_address
+from cluster.resources import Resources
+from cluster.session import ENVIRONMENT, _no_orphans, check_address, session
 
 LISTENING = """
 import time
@@ -42,6 +44,27 @@ def test_a_local_session_listens_on_this_machine_only() -> None:
     assert mode.endswith("600")
     assert addresses
     assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("given", [{}, {"RAY_AUTH_TOKEN": "given"}])
+def test_ray_finds_a_token_that_was_never_readable_by_others(given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would make it readable by all, and it stayed so until the session was up. One that is given needs no file."""
+    import ray
+
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**ENVIRONMENT, "HOME": str(tmp_path), **given}.items():
+        monkeypatch.setenv(name, value)
+    found: list[int] = []
+
+    def look(**options: object) -> None:
+        found.extend(path.stat().st_mode & 0o777 for path in (tmp_path / ".ray", tmp_path / ".ray/auth_token") if path.exists())
+        raise ConnectionError("enough seen")
+
+    monkeypatch.setattr(ray, "init", look)
+    with pytest.raises(NotReady, match="enough seen"), session("local", local=Resources(cpus=1)):
+        pass
+    assert found == ([] if given else [0o700, 0o600])
 
 
 FERTILE = """

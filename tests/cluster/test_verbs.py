@@ -1,7 +1,12 @@
 """What the verbs of `cluster` make of their words and files; nothing is started."""
 
+import importlib
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +15,7 @@ import yaml
 
 from cluster import auth, dashboard, definition, down, status, submit, up
 from cluster.dashboard import State
-from cluster.errors import Mistake, NotReady
+from cluster.errors import Denied, Mistake, NotReady, Refused
 from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent.parent
@@ -116,6 +121,54 @@ def test_a_token_is_made_once_and_for_this_user_alone(home: Path) -> None:
     assert auth.token() == made
 
 
+def test_a_token_is_never_readable_by_others(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even while it is written, nor through its folder."""
+    made: list[int] = []
+    link = os.link
+
+    def seen(source: str, target: Path) -> None:
+        made.append(Path(source).stat().st_mode & 0o777)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", seen)
+    (home / ".ray").mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        auth.ensure()
+    finally:
+        os.umask(before)
+    assert made == [0o600]
+    assert (home / ".ray").stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in (home / ".ray").iterdir()] == ["auth_token"]
+
+
+def test_of_two_who_make_a_token_at_once_both_have_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def late(source: str, target: Path) -> None:
+        target.write_text("the other's")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert not auth.ensure()
+    assert auth.token() == "the other's"
+
+
+def test_an_empty_token_is_made_anew(home: Path) -> None:
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").touch(mode=0o644)
+    assert auth.ensure()
+    assert len(auth.token()) == 64
+    assert auth.token_file().stat().st_mode & 0o777 == 0o600
+
+
+def test_a_home_that_takes_no_token_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "file").touch()
+    monkeypatch.setenv("HOME", str(home / "file"))
+    with pytest.raises(NotReady, match=r"^Ray keeps its token in .*/file/\.ray/auth_token, which cannot be written \(Not a directory\)\. Set HOME"):
+        auth.ensure()
+
+
 def test_the_environments_token_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     auth.ensure()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "another")
@@ -131,6 +184,14 @@ def test_a_search_joins_the_running_cluster() -> None:
     other = ["python", "-c", "print(1)"]
     assert submit.checked(other, {}) == other
     assert submit.checked([*SEARCH, "--dry-run"], {}) == [*SEARCH, "--dry-run"]
+
+
+@pytest.mark.parametrize("module", [f"search.{path.stem}" for path in sorted((ROOT / "search").glob("*.py")) if "\ndef parser()" in path.read_text()])
+def test_each_verb_that_can_join_a_cluster_does(module: str) -> None:
+    """Otherwise it would train on the head, by itself."""
+    takes_address = "--address" in importlib.import_module(module).parser().format_help()
+    words = submit.checked(["python", "-m", module, "s", *KEPT], {})
+    assert (words[-2:] == ["--address", "auto"]) == takes_address
 
 
 def test_what_outlives_the_job_may_come_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +303,57 @@ def test_a_cluster_is_told_in_plain_words() -> None:
         "waiting for a place: 3 x 1 CPU and 0.5 GPU",
     ]
     assert last.startswith("job raysubmit_x  running since ")
+
+
+LISTED = [
+    {"type": "SUBMISSION", "submission_id": "raysubmit_x", "status": "RUNNING", "entrypoint": "python -m search.run", "job_id": "02000000", "start_time": 1},
+    {"type": "SUBMISSION", "submission_id": "raysubmit_y", "status": "SUCCEEDED", "entrypoint": "python -m search.run", "job_id": "03000000"},
+    {
+        "type": "DRIVER",
+        "submission_id": None,
+        "job_id": "04000000",
+        "status": "RUNNING",
+        "entrypoint": "search/run.py --address 10.0.0.1:6379",
+        "driver_info": {"id": "04000000", "node_ip_address": "10.0.0.9", "pid": "77"},
+    },
+    {"type": "DRIVER", "submission_id": None, "job_id": "05000000", "status": "SUCCEEDED", "driver_info": {"node_ip_address": "10.0.0.9", "pid": "78"}},
+]
+"""As Ray lists them: submitted, and joined by `--address HOST:PORT`."""
+
+
+def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To start Ray again would end it."""
+    monkeypatch.setattr(dashboard, "_get", lambda url, path: LISTED)
+    running = dashboard.jobs("http://head")
+    assert [dashboard.name_of(job) for job in running] == ["raysubmit_x", "04000000 (process 77 on 10.0.0.9)"]
+    now = State(nodes=(), waiting=(), jobs=tuple(running))
+    said = [line for line in status.lines(definition.read(FILE), now) if line.startswith("job ")]
+    assert said[1].startswith("job 04000000 (process 77 on 10.0.0.9)  running since ")
+    assert said[1].endswith("search/run.py --address 10.0.0.1:6379")
+
+    @contextmanager
+    def tunnel(at: definition.Definition) -> Iterator[str]:
+        yield "http://head"
+
+    monkeypatch.setattr(up.ssh, "tunnel", tunnel)
+    with pytest.raises(Refused, match=r"runs raysubmit_x, 04000000 \(process 77 on 10\.0\.0\.9\); to start it again would end that"):
+        up.refuse_to_interrupt(definition.read(FILE))
+
+
+def test_a_cluster_that_is_slow_to_answer_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as hole:
+        hole.bind(("127.0.0.1", 0))
+        hole.listen()
+
+        @contextmanager
+        def tunnel(at: definition.Definition) -> Iterator[str]:
+            yield f"http://127.0.0.1:{hole.getsockname()[1]}"
+
+        auth.ensure()
+        monkeypatch.setattr(up.ssh, "tunnel", tunnel)
+        monkeypatch.setattr(dashboard, "TIMEOUT_S", 0.2)
+        with pytest.raises(Denied, match=r"the cluster's dashboard did not answer within 0\.2 s"):
+            up.refuse_to_interrupt(definition.read(FILE))
 
 
 class Answers:
