@@ -169,6 +169,7 @@ def _way(config: Mapping[str, Any]) -> remote.Way:
     before = [text for command in starts for text in ACTIVATES.findall(command)]
     before += [f'export PATH="{folder.replace("~", "$HOME", 1)}:$PATH"' for command in starts for folder in RAY_IN_A_FOLDER.findall(command)]
     return remote.Way(
+        cluster=str(config.get("cluster_name") or ""),
         user=str(auth.get("ssh_user") or "ubuntu"),
         key=str(auth.get("ssh_private_key") or _rays_key(config)),
         proxy_command=str(auth.get("ssh_proxy_command") or ""),

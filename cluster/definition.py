@@ -23,6 +23,7 @@ class Definition:
     workers: tuple[str, ...]
     user: str
     key: Path | None
+    proxy_command: str = ""
     least_workers: int
     content: dict[str, Any]
 
@@ -57,6 +58,7 @@ def read(path: Path) -> Definition:
         workers=tuple(map(str, provider.get("worker_ips") or ())),
         user=str(auth["ssh_user"]),
         key=key,
+        proxy_command=str(auth.get("ssh_proxy_command") or ""),
         least_workers=_least_workers(content),
         content=content,
     )

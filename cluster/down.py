@@ -40,6 +40,7 @@ def give_back(at: definition.Definition) -> None:
     done = ray_down(at, CLOUD_S)
     if done.returncode:
         raise NotReady(f"'ray down' failed ({ssh.last_words(done.stdout)}). Machines may still run and cost: try again, and look at your cloud's console.")
+    ssh.login_of(at).known_hosts.unlink(missing_ok=True)  # another machine may get the address
     say("all machines were given back")
 
 

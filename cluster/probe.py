@@ -167,10 +167,116 @@ def _refused_by_mlflow(uri: str, host: str, error: urllib.error.HTTPError, *, ha
     return ERROR, f"what answers at {uri} is not MLflow, or is ill (HTTP {error.code})", "Correct --tracking, or look at the server's log."
 
 
+def shortcoming(place: Any, taken: type[Exception]) -> str:
+    """What a place in a bucket lacks of all that a search's lock and journal rely on; nothing if it has it. Each thing is tried by itself.
+
+    Args:
+        place: with `put`, `get`, `listing` and `remove`, as `cluster.storage.Bucket` has them.
+        taken: what `put` raises where its condition does not hold.
+    """
+    name = "probe"
+
+    def refuses(content: bytes, **condition: Any) -> bool:
+        try:
+            place.put(content, name, **condition)
+        except taken:
+            return True
+        return False
+
+    def found() -> str:
+        refuses(b"first", new=True)  # it may be told so by itself, if an answer was lost; what is read decides
+        if not refuses(b"second", new=True):
+            return "lets two drivers overwrite each other (If-None-Match is ignored)"
+        first = place.get(name)
+        if first is None or first.content != b"first":
+            return "does not give back what was written there"
+        if name not in place.listing():
+            return "does not list at once what was written there"
+        is_refused = refuses(b"second", instead_of=first.tag)
+        second = place.get(name)
+        if second is None or second.content != b"second":
+            return "refuses a put in place of what it shows (If-Match)" if is_refused else "does not show at once what was written in place of something"
+        if second.tag == first.tag:
+            return "gives different contents the same tag"
+        if not refuses(b"third", instead_of=first.tag):
+            return "lets two drivers overwrite each other (If-Match is ignored)"
+        place.remove([name])
+        if place.get(name) is not None:
+            return "still shows what was removed"
+        if name in place.listing():
+            return "still lists what was removed"
+        return "" if refuses(b"fourth", instead_of=second.tag) else "takes a put in place of what was removed (If-Match is ignored)"
+
+    lacking = found()
+    if lacking:
+        place.remove([name])
+    return lacking
+
+
+class Refused(Exception):
+    """The condition of a put does not hold."""
+
+
+class Found:
+    """An object's content and tag."""
+
+    def __init__(self, content: bytes, tag: str) -> None:
+        self.content, self.tag = content, tag
+
+
+class Place:
+    """A place in a bucket, by boto3 alone and without new tries; `step` is what was asked for last."""
+
+    def __init__(self, client: Any, failure: Any, bucket: str, prefix: str) -> None:
+        self.client, self.failure, self.bucket, self.prefix = client, failure, bucket, prefix
+        self.step = "put"
+
+    def put(self, content: bytes, name: str, *, new: bool = False, instead_of: str = "") -> None:
+        """Store it, under a condition.
+
+        Raises:
+            Refused: the condition does not hold.
+        """
+        self.step = "put"
+        condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of}
+        try:
+            self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=content, **condition)
+        except self.failure as error:
+            status, code = error.response["ResponseMetadata"].get("HTTPStatusCode"), error.response["Error"].get("Code")
+            if status in (409, 412) or (instead_of and code in ("NoSuchKey", "404", "NotFound")):
+                raise Refused from error
+            raise
+
+    def get(self, name: str) -> Found | None:
+        """What is there."""
+        self.step = "get"
+        try:
+            answer = self.client.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
+        except self.failure as error:
+            if error.response["Error"].get("Code") in ("NoSuchKey", "404", "NotFound"):
+                return None
+            raise
+        return Found(answer["Body"].read(), answer.get("ETag", ""))
+
+    def listing(self) -> list[str]:
+        """The names that are there."""
+        self.step = "list"
+        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get("Contents", [])
+        return [one["Key"][len(self.prefix) + 1 :] for one in listed]
+
+    def remove(self, names: list[str]) -> None:
+        """Remove them, in one request, as a search does."""
+        self.step = "delete"
+        keys = [{"Key": f"{self.prefix}/{name}"} for name in names]
+        for refused in self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}).get("Errors", ()):
+            status = 403 if refused.get("Code") == "AccessDenied" else 500
+            raise self.failure({"Error": refused, "ResponseMetadata": {"HTTPStatusCode": status}}, "DeleteObjects")
+
+
 def storage(url: str) -> list[Line]:
-    """Put an object, put it again (which must be refused: a search's lock needs that), read, list and delete it."""
+    """See that the bucket lets us in, and has what a search's lock and journal rely on."""
     bucket, _, prefix = url.partition("://")[2].partition("/")
-    key = "/".join(filter(None, [prefix.strip("/"), f".check-{uuid.uuid4().hex}"]))
+    key = "/".join(filter(None, [prefix.strip("/"), f".probe-{uuid.uuid4().hex}"]))
     try:
         import boto3.session
         from botocore.config import Config
@@ -178,40 +284,20 @@ def storage(url: str) -> list[Line]:
     except ImportError:
         is_bare = ray_version() is None  # nothing of ours is there yet, which is said elsewhere
         return [(UNCHECKED, "the bucket (boto3 is not there yet)", "") if is_bare else (ERROR, "boto3 is not installed", "Install it: pip install boto3.")]
-    step = "put"
     try:
         options = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2, "mode": "standard"})
         session = boto3.session.Session()
         client = session.client("s3", config=options, region_name=session.region_name or "us-east-1")
-        client.put_object(Bucket=bucket, Key=key, Body=b"probe", IfNoneMatch="*")
-        refuses = _refuses_a_second(client, bucket, key, ClientError)
-        step = "get"
-        is_same = client.get_object(Bucket=bucket, Key=key)["Body"].read() == b"probe"
-        step = "list"
-        listed = client.list_objects_v2(Bucket=bucket, Prefix=key).get("KeyCount")
-        step = "delete"
-        client.delete_object(Bucket=bucket, Key=key)
+        place = Place(client, ClientError, bucket, key)
+        lacking = shortcoming(place, Refused)
     except ClientError as error:
         where = client.meta.endpoint_url
-        return [_refused_by_s3(bucket, prefix, step, error.response, where, is_there=_is_there(client, bucket, ClientError))]
+        return [_refused_by_s3(bucket, prefix, place.step, error.response, where, is_there=_is_there(client, bucket, ClientError))]
     except (BotoCoreError, ValueError) as error:
         return [_unreachable(url, type(error).__name__, str(error))]
-    if not refuses:
-        remedy = "Two drivers could take the same search: use a storage that honours If-None-Match."
-        return [(ERROR, f"bucket '{bucket}' takes a conditional put twice", remedy)]
-    if not is_same or not listed:
-        return [(ERROR, f"bucket '{bucket}' does not show what was just written to it", "Use a storage that is consistent.")]
+    if lacking:
+        return [(ERROR, f"bucket '{bucket}' {lacking}", "Two drivers could take one search, or lose what they wrote: use another storage.")]
     return [(OK, f"bucket '{bucket}' is writable, readable and deletable, and refuses a second conditional put", "")]
-
-
-def _refuses_a_second(client: Any, bucket: str, key: str, failure: type[Exception]) -> bool:
-    try:
-        client.put_object(Bucket=bucket, Key=key, Body=b"second", IfNoneMatch="*")
-    except failure as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):  # type: ignore[attr-defined]
-            return True
-        raise
-    return False
 
 
 def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
@@ -244,7 +330,7 @@ def _unreachable(url: str, kind: str, text: str) -> Line:
 
 
 def _say(what: Any) -> None:
-    sys.stdout.write(f"{MARK}{json.dumps(what)}\n")
+    sys.stdout.write(f"\n{MARK}{json.dumps(what)}\n")
     sys.stdout.flush()
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from threading import Timer
 from typing import IO, Any
 
+from cluster import ssh
 from cluster.probe import MARK
+from cluster.ssh import Login
 
 CONNECT_S = 5
 LIMIT_S = 40
@@ -27,18 +29,14 @@ REASONS = {
     "No route to host": ("cannot be reached: no route to it", "Correct the address, or connect to its network."),
     "Network is unreachable": ("cannot be reached: there is no network that leads to it", "Correct the address, or connect to its network."),
     "Could not resolve hostname": ("has a name that nobody knows", "Correct the address."),
-    "Host key verification failed": ("shows another host key than it did before", "See whether it is the same machine."),
 }
 """What ssh says, and what that means to a user."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """How all hosts of a cluster are reached."""
+class Way(Login):
+    """How all hosts of a cluster are entered, and a program is run there."""
 
-    user: str
-    key: str = ""
-    proxy_command: str = ""
     container: str = ""
     before: str = ""
     """What the file's own commands do before they call Ray, such as activating an environment."""
@@ -62,8 +60,10 @@ def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
     """Run the probe there. Never raises for what a host does: that is its finding."""
     source = _source()
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(_command(host, way, len(source)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
-        watchdog = Timer(LIMIT_S, process.kill)
+        process = subprocess.Popen(
+            _command(host, way, len(source)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace", start_new_session=True
+        )
+        watchdog = Timer(LIMIT_S, ssh.end_group, [process])
         watchdog.start()
         try:
             assert process.stdin is not None
@@ -75,7 +75,7 @@ def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
             return _failed(host, way, process.returncode, errors.read().decode(errors="replace"))
         finally:
             watchdog.cancel()
-            process.kill()
+            ssh.end_group(process)
             process.communicate()
 
 
@@ -108,15 +108,11 @@ def _source() -> str:
 
 
 def _command(host: str, way: Way, length: int) -> list[str]:
-    """Ray's own ssh options and shell, without its terminal; never a question to the user."""
-    options = {"BatchMode": "yes", "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "IdentitiesOnly": "yes", "LogLevel": "ERROR"}
-    options |= {"ConnectTimeout": str(CONNECT_S)} | ({"ProxyCommand": way.proxy_command} if way.proxy_command else {})
-    words = ["ssh", "-T", *(["-i", str(Path(way.key).expanduser())] if way.key else [])]
-    words += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    """The verbs' own ssh, and Ray's shell without its terminal."""
     shell = f"bash --login -c -i {shlex.quote(_in_shell(way, length))}"
     if way.container:
         shell = f"docker exec -i {shlex.quote(way.container)} {shell}"
-    return [*words, f"{way.user}@{host}", shell]
+    return [*ssh.words(way, host, connect_s=CONNECT_S), shell]
 
 
 def _in_shell(way: Way, length: int) -> str:
@@ -133,6 +129,8 @@ def _failed(host: str, way: Way, code: int | None, said: str) -> Visit:
         return Visit(host=host, problem=f"does not answer within {LIMIT_S} s", remedy="See what keeps it busy, and try again.")
     if code != 255:
         return Visit(host=host, problem=f"lets ssh in but cannot run Python 3 ({last})", remedy="Install Python and Ray there, on the PATH of a login shell.")
+    if ssh.CHANGED in said:
+        return Visit(host=host, problem="shows another host key than it did before", remedy=f"{way.changed(host)}.")
     for words, (problem, remedy) in REASONS.items():
         if words in said:
             detail = f" {way.key or '(the default ones)'} for user {way.user}" if words == "Permission denied" else ""

@@ -1,6 +1,12 @@
-"""The way to a cluster's hosts: commands by ssh, and a tunnel to the dashboard, which listens on the head's 127.0.0.1 only."""
+"""The way to a cluster's hosts: commands by ssh, and a tunnel to the dashboard, which listens on the head's 127.0.0.1 only.
+
+A host's key is kept when it is first seen, in a file of the cluster's, and another one is refused from then on. What a host's shell says by
+itself, before or after what was asked, is left out; a host that never comes to an end is not waited for.
+"""
 
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -8,32 +14,110 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Timer
+from typing import Any
 
 from cluster import auth
 from cluster.definition import ROOT, Definition
-from cluster.errors import NotReady
+from cluster.errors import Denied, NotReady
 
 DASHBOARD_PORT = 8265
-CONNECT_S = 10
+CONNECT_S, OPEN_S = 10, 60
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
-def words(at: Definition, host: str, *options: str) -> list[str]:
-    """The command that opens a session on a host; it asks nothing. A host whose key has changed since is refused."""
-    quick = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_S}", "-o", "StrictHostKeyChecking=accept-new", "-o", "LogLevel=ERROR"]
-    alive = ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "ExitOnForwardFailure=yes"]
-    key = ["-i", str(at.key), "-o", "IdentitiesOnly=yes"] if at.key is not None else []
-    return ["ssh", *quick, *alive, *key, *options, f"{at.user}@{host}"]
+PROGRAMS = ROOT / "cluster" / "bin"
+"""The ssh that Ray's own commands call."""
+BEGINS, ENDS = "cluster-answer-begins", "cluster-answer-ends"
+"""Lines around what a command says."""
+CHANGED = "Host key verification failed"
+"""What ssh says where a host shows another key than before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """How all hosts of a cluster are entered."""
+
+    user: str
+    key: str = ""
+    proxy_command: str = ""
+    cluster: str = ""
+    """Whose file has the hosts' keys."""
+
+    @property
+    def known_hosts(self) -> Path:
+        """The keys that its hosts have shown, beside the token."""
+        return auth.token_file().with_name(f"known_hosts-{re.sub(r'[^A-Za-z0-9._-]', '_', self.cluster)}")
+
+    def changed(self, host: str) -> str:
+        """What to do about a host that shows another key."""
+        return f"If it was set up anew, forget the old key: ssh-keygen -f {shlex.quote(str(self.known_hosts))} -R {host}"
+
+
+def login_of(at: Definition) -> Login:
+    """As a cluster's file says."""
+    return Login(user=at.user, key=str(at.key or ""), proxy_command=at.proxy_command, cluster=at.name)
+
+
+def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) -> list[str]:
+    """The command that opens a session on a host; it asks nothing."""
+    login.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
+    known_hosts = str(login.known_hosts).replace("%", "%%")
+    given = {"BatchMode": "yes", "ConnectTimeout": f"{connect_s:g}", "LogLevel": "ERROR"}
+    given |= {"StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no", "UserKnownHostsFile": f'"{known_hosts}"'}
+    given |= {"ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ExitOnForwardFailure": "yes"}
+    given |= {"ProxyCommand": login.proxy_command} if login.proxy_command else {}
+    given |= {"IdentitiesOnly": "yes"} if login.key else {}
+    key = ["-i", str(Path(login.key).expanduser())] if login.key else []
+    return ["ssh", "-T", *(word for name, value in given.items() for word in ("-o", f"{name}={value}")), *key, *options, f"{login.user}@{host}"]
 
 
 def run(at: Definition, host: str, command: str, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
-    """Run a command on a host; 255 means that the host was not reached, whatever the reason."""
-    try:
-        return subprocess.run([*words(at, host), command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess([], 255, "", f"no answer within {timeout_s:g} s")
+    """Run a command on a host, in bash; 255 means that the host was not reached or did not run it, whatever the reason."""
+    pipe, asked = subprocess.PIPE, words(login_of(at), host)
+    with subprocess.Popen(
+        [*asked, marked(command)], stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            said, complaint = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            said, complaint = "", f"no answer within {timeout_s:g} s"
+        finally:
+            end_group(process)
+    code = process.returncode
+    if code == 255 or complaint.startswith("no answer within"):
+        return subprocess.CompletedProcess(asked, 255, "", told(login_of(at), host, complaint))
+    if f"{BEGINS}\n" not in said:
+        heard = " ".join((complaint or said).split())[-200:] or "nothing"
+        return subprocess.CompletedProcess(asked, 255, "", f"its shell ran nothing of what was asked, and said: {heard}")
+    return subprocess.CompletedProcess(asked, code, between(said), between(complaint))
+
+
+def marked(command: str) -> str:
+    """The command as a host's shell is given it, with a line before and after what it says."""
+    start = f"printf '\\n%s\\n' {BEGINS}"
+    inner = f"{start}; {start} >&2; ({command}\n); code=$?; printf '\\n%s\\n' {ENDS}; exit $code"
+    return f"bash -c {shlex.quote(inner)}"
+
+
+def between(said: str) -> str:
+    """What stands between the two lines; a shell may have greeted before, and said goodbye after."""
+    return said.partition(f"{BEGINS}\n")[2].partition(f"\n{ENDS}\n")[0]
+
+
+def end_group(process: "subprocess.Popen[Any]") -> None:
+    """End an ssh, and its proxy command with it, which may hold our pipes."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def told(login: Login, host: str, said: str) -> str:
+    """What ssh said, and what to do where a host shows another key."""
+    return f"it shows another host key than before. {login.changed(host)}" if CHANGED in said else said
 
 
 def run_on(at: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60) -> dict[str, "subprocess.CompletedProcess[str]"]:
@@ -50,9 +134,10 @@ def reason(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 def ray_environment(at: Definition) -> dict[str, str]:
-    """What Ray's own commands run with: a token, no phoning home, and the autoscaler that starts a fixed host's workers."""
+    """What Ray's own commands run with: a token, no phoning home, our way to call ssh, and the autoscaler that starts a fixed host's workers."""
     fixed = {"RAY_UP_enable_autoscaler_v2": "0", "AUTOSCALER_NODE_START_WAIT_S": "120"} if at.local else {}
-    return {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **auth.MODE, **fixed}
+    own = {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "CLUSTER_KNOWN_HOSTS": str(login_of(at).known_hosts)}
+    return {**os.environ, **own, "RAY_USAGE_STATS_ENABLED": "0", **auth.MODE, **fixed}
 
 
 @contextmanager
@@ -62,7 +147,7 @@ def tunnel(at: Definition) -> Iterator[str]:
     Raises:
         NotReady: the head is not reached.
     """
-    if at.local and _is_here(at.head):
+    if at.local and not at.proxy_command and _is_here(at.head):
         yield f"http://127.0.0.1:{DASHBOARD_PORT}"
         return
     port = _free_port()
@@ -72,19 +157,35 @@ def tunnel(at: Definition) -> Iterator[str]:
 
 @contextmanager
 def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
-    """By ssh. The far end waits for our end of the pipe to close, so that the tunnel ends with this process, however that ends."""
-    command = [*words(at, at.head, "-L", f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}"), "echo open && exec cat"]
+    """By ssh. The far end waits for our end of the pipe to close, so that the tunnel ends with this process, however that ends.
+
+    Raises:
+        Denied: the head is not reached, or opens nothing.
+    """
+    ask = shlex.quote(f"printf '\\n%s\\n' {BEGINS}; exec cat")
+    command = [*words(login_of(at), at.head, "-L", f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}"), f"bash -c {ask}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True) as process:
+        late = Event()
+
+        def give_up() -> None:
+            late.set()
+            end_group(process)
+
+        watchdog = Timer(OPEN_S, give_up)
+        watchdog.start()
         try:
             assert process.stdout is not None
             assert process.stderr is not None
-            if process.stdout.readline().strip() != "open":
-                said = (process.stderr.read().strip().splitlines() or ["no answer"])[-1]
-                raise NotReady(f"the head {at.head} is not reached by ssh as {at.user} ({said}). Try: ssh -i {at.key} {at.user}@{at.head}")
+            if BEGINS not in map(str.strip, process.stdout):
+                end_group(process)
+                said = f"no answer within {OPEN_S:g} s" if late.is_set() else told(login_of(at), at.head, process.stderr.read()).strip() or "no answer"
+                raise Denied(f"the head {at.head} is not reached by ssh as {at.user} ({last_words(said)}). Try: ssh -i {at.key} {at.user}@{at.head}")
+            watchdog.cancel()
             yield
         finally:
-            process.terminate()
+            watchdog.cancel()
+            end_group(process)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from cluster.errors import NotReady
+from cluster.probe import shortcoming
 
 Answer = TypeVar("Answer")
 SCHEME = "s3://"
@@ -203,28 +204,17 @@ class Bucket:
         _at_once(one, parts)
 
     def check(self) -> None:
-        """Write here, read it back and remove it, and see that of two who write at once one is told.
+        """See that here is everything that a search's lock and journal rely on.
 
         Raises:
-            NotReady: something of that cannot be done.
+            NotReady: something of it is not.
         """
-        probe = self / f".probe-{uuid4().hex}"
         try:
-            with suppress(Taken):  # by ourselves, if an answer was lost
-                probe.put(b"first", new=True)
-            try:
-                probe.put(b"second", new=True)
-            except Taken:
-                pass
-            else:
-                probe.remove([""])
-                raise NotReady(f"storage '{self}' lets two drivers overwrite each other (If-None-Match is ignored). Use a service that heeds it, or a folder.")
-            if (found := probe.get()) is None or found.content != b"first":
-                raise NotReady(f"storage '{self}' does not give back what was written there. Use another --storage.")
-            (self / "none").listing()
-            probe.remove([""])
+            lacking = shortcoming(self / f".probe-{uuid4().hex}", Taken)
         except StorageError as error:
             raise NotReady(f"storage '{self}' is not usable: {error.strerror}. Mend that, or use another --storage.") from error
+        if lacking:
+            raise NotReady(f"storage '{self}' {lacking}. Use another service, or a folder.")
 
     def reach(self) -> None:
         """See whether the service listens at all, where it is one's own: boto3 would try for half a minute.

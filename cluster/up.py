@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import subprocess
 import tempfile
 import time
@@ -30,6 +31,7 @@ def command(args: argparse.Namespace) -> int:
         say(f"made a token, {auth.token_file()}: whoever has it can use the cluster, so keep it to yourself")
     if at.local:
         check_hosts(at)
+        give_keys(at)
     if not args.restart:
         refuse_to_interrupt(at)
     ray_up(at)
@@ -58,6 +60,18 @@ def check_hosts(at: definition.Definition) -> None:
         raise NotReady("\n".join([*problems.values(), *([hint] if at.head not in problems else [])]))
     for problem in problems.values():
         say(f"  {problem} It may join later.")
+
+
+def give_keys(at: definition.Definition) -> None:
+    """Let the head know which keys the workers have shown here: it copies the token to them.
+
+    Raises:
+        NotReady: it does not take them.
+    """
+    keys = shlex.quote(ssh.login_of(at).known_hosts.read_text())
+    done = ssh.run(at, at.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts")
+    if done.returncode:
+        raise NotReady(f"{at.head} takes no file ({ssh.reason(done)}). Mend that, and try again.")
 
 
 def refuse_to_interrupt(at: definition.Definition) -> None:
@@ -99,6 +113,10 @@ def ray_up(at: definition.Definition) -> None:
                     if theirs in line:
                         say(ours)
                 last = plain(line) or last
+                if ssh.CHANGED in line:  # Ray would try for minutes
+                    process.terminate()
+                    last = f"the head shows another host key than before. {ssh.login_of(at).changed('HEAD')}"
+                    break
         if process.returncode:
             raise NotReady(f"'ray up' failed ({last}). All that it said is in {log.name}")
     Path(log.name).unlink()

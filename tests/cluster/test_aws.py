@@ -165,7 +165,8 @@ def node(tmp_path: Path) -> Path:
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("token")
     (tmp_path / ".ray" / "auth_token").chmod(0o644)
-    (tmp_path / "search").mkdir()
+    (tmp_path / "search/cluster").mkdir(parents=True)
+    (tmp_path / "search/cluster/requirements.txt").write_text("ray==2.60.0\n")
     return tmp_path
 
 
@@ -209,13 +210,34 @@ def test_the_shell_makes_of_the_start_commands_what_is_meant(who: str, node: Pat
 
 
 def test_the_shell_makes_of_the_setup_commands_what_is_meant(node: Path) -> None:
-    for _ in range(2):  # a node that is there already is set up again by the next ray up
-        for command in yaml.safe_load(filled_in())["setup_commands"]:
-            run_as_ray_does(command, node)
+    set_up(node)
     assert said(node, "python3.-m")[0] == "python3 -m pip install --user --quiet uv==0.13.9"
-    assert said(node, "uv.venv")[0] == f"uv venv --quiet --allow-existing --python 3.11 {node}/venv"
+    assert said(node, "uv.venv")[0] == f"uv venv --quiet --clear --python 3.11 {node}/venv"
     assert said(node, "uv.pip")[0] == f"uv pip install --quiet --python {node}/venv/bin/python -r {node}/search/cluster/requirements.txt"
+    (node / "said.uv.pip").unlink()
+    set_up(node)  # a node that is there already is set up again by the next ray up
+    assert not (node / "said.uv.pip").exists()
     assert (node / ".bashrc").read_text().count("venv/bin") == 1
+
+
+def set_up(node: Path) -> None:
+    for command in yaml.safe_load(filled_in())["setup_commands"]:
+        run_as_ray_does(command, node)
+
+
+def test_an_environment_that_was_broken_off_is_made_anew(node: Path) -> None:
+    installer = node / ".local/bin/uv"
+    installer.write_text(STAND_IN.replace("echo eu-central-1 || true", 'true; [ "$1" != pip ]'))
+    with pytest.raises(subprocess.CalledProcessError):
+        set_up(node)
+    installer.write_text(STAND_IN)
+    (node / "said.uv.venv").unlink()
+    set_up(node)
+    assert said(node, "uv.venv")[0].startswith("uv venv --quiet --clear ")
+    (node / "search/cluster/requirements.txt").write_text("ray==9.9.9\n")
+    (node / "said.uv.pip").unlink()
+    set_up(node)
+    assert said(node, "uv.pip")
 
 
 class Plain(yaml.SafeLoader):

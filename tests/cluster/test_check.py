@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,10 @@ from moto.server import ThreadedMotoServer
 from cluster import account, check, definition, judge, lint, probe, remote, schema
 from cluster.judge import Finding
 from cluster.remote import Visit, Way
+from cluster.storage import Bucket
 from tests.cluster.services import S3, free_ports, mlflow_server, running, seaweedfs
 from tests.cluster.sshd import free_address, make_key, needs_sshd, ssh_host
+from tests.cluster.stand_in import FAULTS, stand_in
 
 ROOT = Path(__file__).parents[2]
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -289,13 +292,27 @@ def answering(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_storage_that_takes_a_conditional_put_twice_is_no_place_for_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    listing = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><KeyCount>1</KeyCount></ListBucketResult>'
-    with answering({"PUT": (200, ""), "GET": (200, "second"), "LIST": (200, listing), "DELETE": (204, "")}) as url:
+@pytest.mark.parametrize(("fault", "words"), FAULTS.items())
+def test_a_storage_that_lacks_what_lock_and_journal_rely_on_is_an_error(fault: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand_in(fault) as (url, store):
         for name, value in {**NOBODY, "AWS_ENDPOINT_URL": url}.items():
             monkeypatch.setenv(name, value)
         ((level, what, _),) = probe.storage("s3://bucket/searches")
-    assert (level, what) == ("error", "bucket 'bucket' takes a conditional put twice")
+        assert not store.objects or fault == "keeps what is removed"
+    assert level == "error"
+    assert re.fullmatch(f"bucket 'bucket' {words}", what)
+
+
+@pytest.mark.slow
+def test_seaweedfs_has_what_lock_and_journal_rely_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real service, asked by both: by the preflight of a cluster and by that of a search."""
+    for name, value in place.bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    ((level, _, _),) = probe.storage(f"s3://{place.bucket.bucket}/searches")
+    assert level == "ok"
+    here = Bucket.of(f"s3://{place.bucket.bucket}/searches")
+    here.check()
+    assert here.listing() == {}
 
 
 @pytest.mark.parametrize(

@@ -149,11 +149,12 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     postgres_programs()
     folder = tmp_path_factory.mktemp("onprem")
     (folder / "plan.json").write_text(json.dumps({"faults": [{"do": "sleep", "seconds": 0.5}]}))
-    bashrc = "export MLFLOW_DISABLE_TELEMETRY=true"
+    bashrc = 'export MLFLOW_DISABLE_TELEMETRY=true\n[ -z "${SSH_CONNECTION:-}" ] || echo Welcome'  # which nobody may stumble over
     with network(folder / "hosts", [HEAD, *WORKERS, CLIENT, SERVICES], shared=[folder], bashrc=bashrc) as hosts:
         write_file(hosts, folder)
         for name in (HEAD, *WORKERS):
             hosts.hosts[name].run("ln", "-s", sys.prefix, "/root/search-env")
+            hosts.hosts[name].run("cp", ROOT / "cluster/requirements.txt", "/root/search-env.installed")
         hosts.hosts[CLIENT].run("install", "-m", "600", hosts.key, "/root/.ssh/key")
         with ThreadPoolExecutor() as pool:
             up = pool.submit(timed_up, hosts, folder)
@@ -208,6 +209,9 @@ def starts(bed: Bed) -> None:
     assert bed.at(CLIENT).run("stat", "-c", "%a", "/root/.ray/auth_token").stdout.strip() == "600"
     token = bed.at(CLIENT).run("cat", "/root/.ray/auth_token").stdout
     assert token not in done.stdout + done.stderr
+    keys = bed.at(CLIENT).run("cat", "/root/.ray/known_hosts-onprem").stdout
+    assert {line.split()[0] for line in keys.splitlines()} == {bed.at(name).address for name in (HEAD, *WORKERS)}
+    assert bed.at(HEAD).run("cat", "/root/.ray/known_hosts").stdout == keys
     for name in (HEAD, *WORKERS):
         assert bed.at(name).run("stat", "-c", "%a", "/root/.ray/auth_token").stdout.strip() == "600"
         assert bed.at(name).run("cat", "/root/.ray/auth_token").stdout == token

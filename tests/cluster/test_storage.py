@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from cluster.errors import NotReady
 from cluster.storage import Bucket, StorageError, Taken
+from tests.cluster.stand_in import FAULTS, stand_in
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://B/x", "s3://a/x", "gs://models/x", "s3://models/a?b", "s3://models/a b", "models/x"])
@@ -99,12 +100,23 @@ def test_a_bucket_that_is_not_there_is_not_ready(bucket: Bucket) -> None:
         Bucket.of("s3://other/x").check()
 
 
-def test_a_service_that_heeds_no_conditions_is_not_ready(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = Bucket.put
-    monkeypatch.setattr(Bucket, "put", lambda place, content, part="", **conditions: put(place, content, part))
-    with pytest.raises(NotReady, match=r"lets two drivers overwrite each other \(If-None-Match is ignored\)"):
-        bucket.check()
-    assert bucket.listing() == {}
+@pytest.mark.parametrize(("fault", "words"), FAULTS.items())
+def test_a_service_that_lacks_what_lock_and_journal_rely_on_is_not_ready(fault: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thing by itself: one that heeds If-None-Match may well ignore If-Match."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with stand_in(fault) as (endpoint, store):
+        with pytest.raises(NotReady, match=rf"^storage 's3://models/searches' {words}\. Use another service, or a folder\.$"):
+            Bucket("models", "searches", endpoint).check()
+        assert not store.objects or fault == "keeps what is removed"
+
+
+def test_a_service_that_has_all_of_it_is_ready_and_left_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with stand_in() as (endpoint, store):
+        Bucket("models", "searches", endpoint).check()
+        assert not store.objects
 
 
 def refusal(code: str, status: int) -> ClientError:

@@ -62,6 +62,44 @@ def test_the_projects_file_opens_no_door_without_a_token() -> None:
     assert "chmod 600 ~/.ray/auth_token" in content["setup_commands"]
 
 
+PYTHON = """#!/bin/sh
+[ "$1" = -m ] && [ "$2" = venv ] || exit 9
+echo venv >>~/said
+mkdir -p "$3/bin"
+printf '#!/bin/sh\\necho "$*" >>~/said; touch ~/search-env/bin/ray; test -e ~/can-install\\n' >"$3/bin/python"
+chmod 755 "$3/bin/python"
+"""
+"""Makes an environment that has Ray before it has everything; it comes to its end where `~/can-install` is."""
+
+
+def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
+    """Not taken for whole because it has a `ray`; and one that is whole is left alone until the list of packages changes."""
+    *_, install = yaml.safe_load(FILE.read_text())["setup_commands"]
+    (home / "bin").mkdir()
+    (home / "bin/python3.11").write_text(PYTHON)
+    (home / "bin/python3.11").chmod(0o755)
+    (home / "search-requirements.txt").write_text("ray==1\n")
+
+    def set_up() -> tuple[bool, int]:
+        """Whether it says that all is well, and how many environments it made."""
+        (home / "bin/ray").touch()
+        environment = {"HOME": str(home), "PATH": f"{home}/bin:/usr/bin:/bin"}
+        done = subprocess.run(["bash", "-c", install], env=environment, check=False, timeout=60)
+        made = (home / "said").read_text().count("venv") if (home / "said").exists() else 0
+        (home / "said").unlink(missing_ok=True)
+        return done.returncode == 0, made
+
+    assert set_up() == (False, 1)
+    (home / "search-env/bin/ray").chmod(0o755)
+    assert set_up() == (False, 1)
+    (home / "can-install").touch()
+    assert set_up() == (True, 1)
+    (home / "search-env/bin/ray").chmod(0o755)
+    assert set_up() == (True, 0)
+    (home / "search-requirements.txt").write_text("ray==2\n")
+    assert set_up() == (True, 1)
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
