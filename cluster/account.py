@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster import lint
 from cluster.judge import MISTAKE
 from cluster.probe import ERROR, OK, UNCHECKED, Line
 
@@ -47,7 +48,7 @@ def _look(config: Mapping[str, Any]) -> Account:
     from botocore.config import Config
     from botocore.exceptions import ClientError
 
-    options = Config(region_name=config["provider"].get("region"), connect_timeout=5, read_timeout=8, retries={"total_max_attempts": 2})
+    options = Config(region_name=config["provider"].get("region"), connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
     who = boto3.client("sts", config=options).get_caller_identity()
     lines: list[Line] = [(OK, f"AWS knows us as {who['Arn']}", "")]
     ec2 = boto3.client("ec2", config=options)
@@ -60,6 +61,7 @@ def _look(config: Mapping[str, Any]) -> Account:
             remedy = f"Name types that {config['provider'].get('region')} has."
             return Account([*lines, (MISTAKE, f"available_node_types: {error.response['Error']['Message'].rstrip('.')}", remedy)], head)
         return Account([*lines, _unasked("the instance types, quotas and a running head", error)], head)
+    lines += needed(config, ec2, boto3.client("iam", config=options))
     quotas = boto3.client("service-quotas", config=options)
     for (family, is_spot), wanted in demand(config, sizes).items():
         code = QUOTAS[family, is_spot]
@@ -74,6 +76,45 @@ def _look(config: Mapping[str, Any]) -> Account:
 
 def _unasked(what: str, error: object) -> Line:
     return UNCHECKED, f"{what} ({str(error).rstrip('.')})", ""
+
+
+def needed(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
+    """Whether what `cluster/aws/stack.yaml` made and the file names is there, and lets in no more than ssh from one network."""
+    nodes = [kind["node_config"] for kind in config["available_node_types"].values()]
+    profiles = {str((node.get("IamInstanceProfile") or {}).get("Name") or "") for node in nodes}
+    groups = {str(group) for node in nodes for group in node.get("SecurityGroupIds") or ()}
+    images = {str(node.get("ImageId") or "") for node in nodes}
+    asked = {
+        "instance profile": (profiles, "HeadProfile and WorkerProfile", lambda name: iam.get_instance_profile(InstanceProfileName=name)),
+        "security group": (groups, "SecurityGroup", lambda name: ec2.describe_security_groups(GroupIds=[name])["SecurityGroups"]),
+        "image": (images, "Image", lambda name: ec2.describe_images(ImageIds=[name])["Images"]),
+    }
+    for what, (names, output, ask) in asked.items():
+        for name in sorted(names - {""}):
+            yield from _there(what, name, output, ask)
+
+
+def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iterator[Line]:
+    from botocore.exceptions import ClientError
+
+    try:
+        found = ask(name)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code.endswith("Malformed"):  # said once already: it is not put in yet
+            return
+        if code != "NoSuchEntity" and not code.endswith("NotFound"):
+            yield _unasked(f"the {what} '{name}'", error)
+            return
+        found = None
+    if not found:
+        remedy = f"Make the stack (cluster/aws/stack.yaml), and put its {output} into the file: they bear the stack's name."
+        yield ERROR, f"there is no {what} '{name}' in this account and region", remedy
+        return
+    open_doors = lint.open_doors(found[0]["IpPermissions"], f"security group {name}") if what == "security group" else []
+    yield from ((ERROR, *door.rstrip(".").split(". ", 1)) for door in open_doors)  # type: ignore[misc]
+    if not open_doors:
+        yield OK, f"the {what} '{name}' is there", ""
 
 
 def running_head(ec2: Any, name: str) -> str:

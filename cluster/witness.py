@@ -1,5 +1,5 @@
-"""Whether all nodes of a cluster are fit for a search: each is asked for the versions of its libraries, and whether it sees a folder, where a file
-is written for it.
+"""Whether all nodes of a cluster are fit for a search: each is asked for the versions of its libraries, and whether it shares a folder, where a file
+is written for it, and it answers by a file of its own, as trials will.
 """
 
 import time
@@ -17,6 +17,8 @@ from cluster.versions import same
 ANSWER_S = 60.0
 SEEN_S, LOOK_S = 5.0, 0.2
 """How long a shared folder may take to show a new file."""
+BLIND, MUTE = "blind", "mute"
+"""What a node says that does not see the file, or may not write beside it."""
 
 
 class Witness:
@@ -26,6 +28,8 @@ class Witness:
         """`storage` is what a person calls the place where the folder is; without a folder nodes are asked for their versions alone."""
         self.folder, self.storage, self.versions = folder, storage or folder, same()
         self.asked: dict[Any, str] = {}
+        self.written: dict[Path, tuple[str, float]] = {}
+        """The files that nodes say they have written, by whom, and until when each is waited for here."""
         self.known = {ray.get_runtime_context().get_node_id()}
         self.probe = (folder or Path()).absolute() / f".probe-{uuid4().hex}"
 
@@ -44,19 +48,21 @@ class Witness:
         for node, address in new.items():
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             asking = ray.remote(num_cpus=0, max_retries=0)(look).options(scheduling_strategy=there)
-            self.asked[asking.remote(probe, SEEN_S)] = address
+            self.asked[asking.remote(probe, node, SEEN_S)] = address
 
     def hear(self, timeout_s: float = 0) -> None:
         """What they say, as far as they have.
 
         Raises:
-            NotReady: one of them does not see the folder, or has other versions than this machine.
+            NotReady: one of them does not share the folder, or has other versions than this machine.
         """
-        if not self.asked:
+        if not self.asked and not self.written:
             return
-        answered, _ = ray.wait(list(self.asked), num_returns=len(self.asked), timeout=timeout_s)
+        answered = ray.wait(list(self.asked), num_returns=len(self.asked), timeout=timeout_s)[0] if self.asked else []
         told = [(self.asked.pop(answer), *_said(answer)) for answer in answered]
-        blind = sorted({address for address, is_seen, _ in told if not is_seen})
+        blind = sorted({address for address, said, _ in told if said == BLIND})
+        self.written |= {self.probe.with_name(said): (address, time.monotonic() + SEEN_S) for address, said, _ in told if said not in ("", BLIND, MUTE)}
+        mute = sorted({address for address, said, _ in told if said == MUTE} | self._late(wait=timeout_s > 0))
         others = sorted(
             {
                 f"{address} has {name} {found}, and here is {self.versions[name]}"
@@ -65,43 +71,68 @@ class Witness:
                 if found != self.versions[name]
             }
         )
-        if blind or others or not self.asked:
+        if blind or mute or others or not (self.asked or self.written):
             self.end()
+        remedy = "A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all nodes mount under this path."
         if blind:
-            remedy = "A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all nodes mount under this path."
             raise NotReady(f"storage '{self.storage}' is not shared: node {', '.join(blind)} does not see it. {remedy}")
+        if mute:
+            raise NotReady(f"storage '{self.storage}' is not shared: what node {', '.join(mute)} writes there is not seen here. {remedy}")
         if others:
             remedy = "Install cluster/requirements.txt on all of them."
             raise NotReady(f"the nodes of the cluster differ: {'; '.join(others)}. {remedy}")
 
+    def _late(self, *, wait: bool) -> set[str]:
+        """Look for what nodes have written; the addresses of those that have been waited for long enough."""
+        late = set[str]()
+        while self.written:
+            for path, (address, until) in list(self.written.items()):
+                if not _holds_its_name(path) and time.monotonic() < until:
+                    continue
+                late |= set() if _holds_its_name(path) else {address}
+                del self.written[path]
+            if not wait:
+                break
+            time.sleep(LOOK_S)
+        return late
+
     def end(self) -> None:
         """Leave no file."""
-        with suppress(OSError):  # whoever cannot delete has not written either, or has lost the storage since
-            self.probe.unlink()
+        for path in (self.probe, *self.probe.parent.glob(f"{self.probe.name}-*")):
+            with suppress(OSError):  # whoever cannot delete has not written either, or has lost the storage since
+                path.unlink()
 
 
-def look(probe: str | None, patience_s: float) -> tuple[bool, dict[str, str]]:
-    """Whether the file of this name, if there is one, comes to be seen here, and this machine's versions."""
-    return probe is None or sees(probe, patience_s), same()
+def look(probe: str | None, node: str, patience_s: float) -> tuple[str, dict[str, str]]:
+    """Answer the file of this name, if there is one, and tell this machine's versions."""
+    return answer(Path(probe), node, patience_s) if probe is not None else "", same()
 
 
-def sees(probe: str, patience_s: float) -> bool:
-    """Whether this file, which holds its own name, comes to be seen here."""
-    path, until = Path(probe), time.monotonic() + patience_s
-    while True:
-        try:
-            if path.read_text() == path.name:
-                return True
-        except OSError:
-            pass
+def answer(probe: Path, node: str, patience_s: float) -> str:
+    """Write a file beside one that holds its own name; that file's name, or why there is none."""
+    until = time.monotonic() + patience_s
+    while not _holds_its_name(probe):
         if time.monotonic() > until:
-            return False
+            return BLIND
         time.sleep(LOOK_S)
-
-
-def _said(answer: Any) -> tuple[bool, dict[str, str]]:
+    mine = probe.with_name(f"{probe.name}-{node}")
     try:
-        is_seen, versions = ray.get(answer)
+        mine.write_text(mine.name)
+    except OSError:
+        return MUTE
+    return mine.name
+
+
+def _holds_its_name(path: Path) -> bool:
+    try:
+        return path.read_text() == path.name
+    except OSError:
+        return False
+
+
+def _said(answer: Any) -> tuple[str, dict[str, str]]:
+    try:
+        said, versions = ray.get(answer)
     except ray.exceptions.RayError:  # the node is gone again: nothing of it is needed
-        return True, {}
-    return bool(is_seen), dict(versions)
+        return "", {}
+    return str(said), dict(versions)

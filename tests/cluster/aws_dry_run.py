@@ -22,6 +22,8 @@ from ray.core.generated.autoscaler_pb2 import ResourceRequestByCount
 CLUSTER = Path(__file__).parent.parent.parent / "cluster"
 REGION = "eu-central-1"
 NETWORK = "203.0.113.7/32"
+STACK = "second"
+"""Not the name that the files' comments use."""
 
 
 def stack() -> dict[str, str]:
@@ -32,12 +34,12 @@ def stack() -> dict[str, str]:
     template = (CLUSTER / "aws" / "stack.yaml").read_text()
     (newest,) = re.findall(r"/aws/service/deeplearning/\S+", template)
     formation.create_stack(
-        StackName="search",
+        StackName=STACK,
         TemplateBody=template.replace(newest, "image"),
-        Parameters=[{"ParameterKey": "SshFrom", "ParameterValue": NETWORK}],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in (("SshFrom", NETWORK), ("Cluster", "another"))],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
-    (made,) = formation.describe_stacks(StackName="search")["Stacks"]
+    (made,) = formation.describe_stacks(StackName=STACK)["Stacks"]
     assert made["StackStatus"] == "CREATE_COMPLETE", made
     return {output["OutputKey"]: output["OutputValue"] for output in made["Outputs"]}
 
@@ -45,7 +47,9 @@ def stack() -> dict[str, str]:
 def filled_in(outputs: dict[str, str]) -> dict[str, Any]:
     """The file, with the user's values put in."""
     text = (CLUSTER / "cluster.yaml").read_text()
-    for mark, value in (("sg-PUT-YOURS-HERE", outputs["SecurityGroup"]), ("ami-PUT-YOURS-HERE", outputs["Image"])):
+    names = ("SecurityGroup", "Image", "HeadProfile", "WorkerProfile")
+    marks = dict(zip(("sg-PUT-YOURS-HERE", "ami-PUT-YOURS-HERE", "search-head", "search-worker"), (outputs[name] for name in names), strict=True))
+    for mark, value in {**marks, "cluster_name: search": f"cluster_name: {outputs['Cluster']}"}.items():
         assert text.count(mark) == 1
         text = text.replace(mark, value)
     config: dict[str, Any] = yaml.safe_load(text)
@@ -115,11 +119,17 @@ def recorded() -> dict[str, Any]:
     instances = [one for many in ec2.describe_instances()["Reservations"] for one in many["Instances"]]
     return {
         "instances": {next(tag["Value"] for tag in one["Tags"] if tag["Key"] == TAG_RAY_USER_NODE_TYPE): one for one in instances},
+        "versioning": boto3.client("s3", REGION).get_bucket_versioning(Bucket=_bucket()).get("Status"),
         "volumes": ec2.describe_volumes()["Volumes"],
         "groups": {one["GroupId"]: one["IpPermissions"] for one in ec2.describe_security_groups()["SecurityGroups"]},
         "rights": [_policy(iam, policy["Arn"], policy["DefaultVersionId"]) for policy in iam.list_policies(Scope="Local")["Policies"]],
         "profiles": {one["InstanceProfileName"]: [role["RoleName"] for role in one["Roles"]] for one in iam.list_instance_profiles()["InstanceProfiles"]},
     }
+
+
+def _bucket() -> str:
+    (only,) = boto3.client("s3", REGION).list_buckets()["Buckets"]
+    return str(only["Name"])
 
 
 def _policy(iam: Any, name: str, version: str) -> dict[str, Any]:

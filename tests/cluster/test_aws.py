@@ -58,7 +58,7 @@ MISTAKES = [
     ("cache_stopped_nodes: false", "cache_stopped_nodes: true", "provider.cache_stopped_nodes is not off"),
     (TOKENS, "asks_for_tokens: &asks_for_tokens {HttpTokens: optional, ", "head, spot, on_demand: IMDSv2 is not required"),
     ("      MetadataOptions: *asks_for_tokens\n", "", "IMDSv2 is not required"),
-    ("      IamInstanceProfile: {Name: search-head}\n", "", "head: no IamInstanceProfile: Ray would give the head full rights"),
+    ("      IamInstanceProfile: {Name: *head_profile}\n", "", "head: no IamInstanceProfile: Ray would give the head full rights"),
     ("search-worker", "search-head", "spot: the instance profile is the head's"),
     ("Encrypted: true, ", "", "a disk is not encrypted"),
     ("resources: {CPU: 0}", "resources: {}", "head: trials would run on the head"),
@@ -259,7 +259,8 @@ def test_the_stack_opens_ssh_to_one_network_and_closes_the_bucket() -> None:
     assert bucket["DeletionPolicy"] == "Retain"
     assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["Properties"]["BucketEncryption"]
-    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert stack["Parameters"]["KeepDeletedDays"]["Default"] == 0, "every replaced checkpoint would be paid for"
+    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "If ['KeepsDeleted', 'Enabled', 'Suspended']"}
     (statement,) = stack["Resources"]["TlsOnly"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
@@ -306,11 +307,12 @@ def test_each_kind_of_node_is_asked_for_as_the_file_says(dry_run: dict[str, Any]
         "on_demand": ("g5.xlarge", None),
     }
     for name, one in machines.items():
-        assert one["IamInstanceProfile"]["Arn"].endswith(":instance-profile/" + ("search-head" if name == "head" else "search-worker"))
+        assert one["IamInstanceProfile"]["Arn"].endswith(":instance-profile/" + ("second-head" if name == "head" else "second-worker"))
         assert [each["GroupId"] for each in one["SecurityGroups"]] == [group]
         assert one["ImageId"] == dry_run["outputs"]["Image"]
         assert (one["MetadataOptions"]["HttpTokens"], one["MetadataOptions"]["HttpPutResponseHopLimit"]) == ("required", 1)
-        assert {"Key": "ray-cluster-name", "Value": "search"} in one["Tags"]
+        assert {"Key": "ray-cluster-name", "Value": "another"} in one["Tags"]
+    assert dry_run["versioning"] == "Suspended"
     assert len(dry_run["volumes"]) == len(machines)
     assert all(volume["Encrypted"] for volume in dry_run["volumes"])
     resources = {name: kind["resources"] for name, kind in dry_run["config"]["available_node_types"].items()}
@@ -345,18 +347,18 @@ def listed(actions: str | list[str]) -> list[str]:
 @pytest.mark.slow
 def test_the_roles_may_do_what_is_needed_and_nothing_else(dry_run: dict[str, Any]) -> None:
     """What the autoscaler asked of AWS is allowed to the head; workers have the one folder in the bucket."""
-    assert dry_run["profiles"] == {"search-head": ["search-head"], "search-worker": ["search-worker"]}
-    may: dict[str, list[dict[str, Any]]] = {"search-head": [], "search-worker": []}
+    assert dry_run["profiles"] == {"second-head": ["second-head"], "second-worker": ["second-worker"]}
+    may: dict[str, list[dict[str, Any]]] = {"second-head": [], "second-worker": []}
     for policy in dry_run["rights"]:
         for role in policy["roles"]:
             may[role] += policy["statements"]
     actions = {role: {action for each in statements for action in listed(each["Action"])} for role, statements in may.items()}
     assert not any("*" in action for allowed in actions.values() for action in allowed)
     assert set(dry_run["asked"]) == {"ec2:RunInstances", "ec2:CreateTags", "ec2:DescribeInstances", "ec2:TerminateInstances"}
-    assert actions["search-head"] - actions["search-worker"] == {*dry_run["asked"], "iam:PassRole", "iam:CreateServiceLinkedRole"}
-    assert {action.split(":")[0] for action in actions["search-worker"]} == {"s3"}
+    assert actions["second-head"] - actions["second-worker"] == {*dry_run["asked"], "iam:PassRole", "iam:CreateServiceLinkedRole"}
+    assert {action.split(":")[0] for action in actions["second-worker"]} == {"s3"}
     bucket, folder = dry_run["outputs"]["Storage"].removeprefix("s3://").split("/")
-    assert {each["Resource"] for each in may["search-worker"]} == {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{folder}/*"}
-    assert [each["Action"] for each in may["search-head"] if each["Resource"] == "*"] == ["ec2:DescribeInstances"]
-    (passing,) = [each for each in may["search-head"] if each["Action"] == "iam:PassRole"]
-    assert passing["Resource"].endswith(":role/search-worker")
+    assert {each["Resource"] for each in may["second-worker"]} == {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{folder}/*"}
+    assert [each["Action"] for each in may["second-head"] if each["Resource"] == "*"] == ["ec2:DescribeInstances"]
+    (passing,) = [each for each in may["second-head"] if each["Action"] == "iam:PassRole"]
+    assert passing["Resource"].endswith(":role/second-worker")

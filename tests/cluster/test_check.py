@@ -449,11 +449,46 @@ def test_ssh_that_is_open_to_the_whole_internet(tmp_path: Path) -> None:
 def test_an_account_is_asked_as_far_as_it_answers(tmp_path: Path) -> None:
     """The server that stands for AWS here knows EC2, and no quotas for it."""
     with aws() as endpoint:
-        done = check_aws(tmp_path, aws_config(), AWS_ENDPOINT_URL=endpoint, **NOBODY)
+        done = check_aws(tmp_path, with_what_is_needed(endpoint, aws_config()), AWS_ENDPOINT_URL=endpoint, **NOBODY)
     assert done.returncode == 0, done.stderr
+    assert "ok: the instance profile 'search-head' is there.\n" in done.stdout
     assert "ok: AWS knows us as arn:aws:sts::123456789012:user/moto.\n" in done.stdout
     assert "not checked: the quota for spot G and VT instances (L-3819A6DF) (" in done.stdout
     assert "not checked: the nodes (no running head is known).\n" in done.stdout
+
+
+def with_what_is_needed(endpoint: str, config: dict[str, Any]) -> dict[str, Any]:
+    """The file with a group and an image that this AWS has; the profiles that it names are made."""
+    iam, ec2 = (boto3.client(name, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x") for name in ("iam", "ec2"))
+    group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
+    for node in (kind["node_config"] for kind in config["available_node_types"].values()):
+        node |= {"SecurityGroupIds": [group], "ImageId": "ami-12c6146b"}
+        iam.create_instance_profile(InstanceProfileName=node["IamInstanceProfile"]["Name"])
+    return config
+
+
+def test_what_the_file_names_and_the_account_lacks_is_said() -> None:
+    """As where the stack has another name than the profiles in the file; and a group may let in more than the file shows."""
+    with aws() as endpoint:
+        iam, ec2 = (
+            boto3.client(name, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x") for name in ("iam", "ec2")
+        )
+        config = aws_config()
+        for name, kind in config["available_node_types"].items():
+            kind["node_config"]["IamInstanceProfile"] = {"Name": f"lacking-{name}"}
+        assert [(level, what) for level, what, _ in account.needed(config, ec2, iam)] == [
+            ("error", "there is no instance profile 'lacking-head' in this account and region"),
+            ("error", "there is no instance profile 'lacking-spot' in this account and region"),
+            ("error", "there is no security group 'sg-0123456789abcdef0' in this account and region"),
+            ("error", "there is no image 'ami-0123456789abcdef0' in this account and region"),
+        ]
+        config = with_what_is_needed(endpoint, config)
+        assert {level for level, _, _ in account.needed(config, ec2, iam)} == {"ok"}
+        (group,) = config["available_node_types"]["head"]["node_config"]["SecurityGroupIds"]
+        ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")
+        ((_, what, remedy),) = [line for line in account.needed(config, ec2, iam) if line[0] == "error"]
+    assert what == f"security group {group} lets in the whole internet (0.0.0.0/0)"
+    assert remedy == "Allow one network, such as 203.0.113.7/32"
 
 
 def test_an_instance_type_that_there_is_not(tmp_path: Path) -> None:

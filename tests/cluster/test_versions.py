@@ -147,7 +147,7 @@ class Node:
 
 def test_nodes_with_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = same()
-    answers = {"a": (True, mine), "b": (True, {**mine, "torch": "2.12.1"}), "c": (True, {**mine, "torch": "2.12.1"})}
+    answers = {"a": ("", mine), "b": ("", {**mine, "torch": "2.12.1"}), "c": ("", {**mine, "torch": "2.12.1"})}
     monkeypatch.setattr(ray, "get_runtime_context", Node)
     monkeypatch.setattr(ray, "wait", lambda asked, **options: (asked, []))
     monkeypatch.setattr(ray, "get", answers.__getitem__)
