@@ -27,9 +27,14 @@ Tick = Callable[[], None]
 LOOK_S = 0.5
 """How often is looked for answers, a signal and whether time is up, at least."""
 READY_S, PATIENCE_S = 3.0, 30.0
-"""How long a worker takes to get ready, and how long is waited for others once one is."""
+"""How long a process takes to start, and how long is waited for others once one has."""
 SELECT = "search.select"
+HUNG = "its evaluation did not end within {:g} s"
 MISSING, NOBODY = "the checkpoint of its best epoch is missing", "no process lives that could evaluate it"
+
+
+class Hung(RuntimeError):
+    """A worker that evaluates says nothing any more."""
 
 
 def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
@@ -102,9 +107,12 @@ class Evaluations:
             self._refuse(self.waiting.popleft(), reason)
 
     def _get_ready(self, slots: int) -> None:
-        """Have workers import what an evaluation needs, before anything is timed: more than one where the trials are long enough for that to pay."""
+        """Have workers import what an evaluation needs, before anything is timed. More than one is started for it only where the trials are long enough
+        for that to pay.
+        """
+        most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
-        asked = {worker.get_ready.remote(): worker for worker in self.workers.crew(min(slots, useful, len(self.waiting)))}
+        asked = {worker.get_ready.remote(): worker for worker in self.workers.crew(most, started=min(most, useful))}
         import search.evidence  # noqa: F401 - this process has nothing to do now, and draws the pictures next
 
         until = time.monotonic() + PATIENCE_S
@@ -183,7 +191,7 @@ class Evaluations:
                 yield _heard(answer), asked.pop(answer)
             for answer in silent:
                 if time.monotonic() - since[answer] > limit and not ray.wait([answer], timeout=0)[0]:
-                    yield {"damaged": f"its evaluation did not end within {limit:g} s", "hung": True}, asked.pop(answer)
+                    yield {"damaged": HUNG.format(limit), "hung": True}, asked.pop(answer)
 
     def _fail(self, trial: TrialResult, worker: Worker, found: dict[str, Any]) -> None:
         """The evaluation failed. If the worker died, the trial is tried once more, for it may not have been at fault; one that hangs is given up
@@ -240,7 +248,8 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str
     for trial in result.ranking:
         if result.is_tested and trial is result.best:
             return
-        answer = _test(driver, trial, dataset, workers, tick, by=by)
+        if (answer := _test(driver, trial, dataset, workers, tick, by=by)) is None:
+            return
         if "test" in answer:
             driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
             return
@@ -262,7 +271,8 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
         return
     candidate = selection.verdict["candidate"]
     for trial in driver.ranked(candidate):
-        answer = _test(driver, trial, dataset, workers, tick, by=SELECT)
+        if (answer := _test(driver, trial, dataset, workers, tick, by=SELECT)) is None:
+            return
         if "test" in answer:
             if trial is not selection.chosen:
                 driver.journal.append("selected", **{**selection.verdict, "trial": trial.trial})
@@ -272,26 +282,37 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
     raise Refused(f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.home}/trials' back from a copy.")
 
 
-def _awaited(answer: Any, tick: Tick) -> Any:
-    """What a worker says, once it does."""
-    while not ray.wait([answer], timeout=1)[0]:
+def _awaited(driver: Driver, worker: Worker, answer: Any, tick: Tick) -> Any:
+    """What a worker says, once it does; None if the search is interrupted before.
+
+    Raises:
+        Hung: it says nothing for as long as a trial may make no step, and is ended.
+    """
+    limit, since = driver.experiment.hang_timeout, time.monotonic()
+    while not ray.wait([answer], timeout=LOOK_S)[0]:
         tick()
+        if driver.interrupted:
+            return None
+        if time.monotonic() - since > limit and not ray.wait([answer], timeout=0)[0]:
+            ray.kill(worker)
+            raise Hung(HUNG.format(limit))
     return ray.get(answer)
 
 
-def _test(driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str) -> dict[str, Any]:
-    """What a worker's evaluation says of a trial's best epoch, whose checkpoint must be whole. That the test part is opened is in the journal before
-    it is.
+def _test(driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str) -> dict[str, Any] | None:
+    """What a worker's evaluation says of a trial's best epoch, whose checkpoint must be whole; None if the search is interrupted meanwhile. That the
+    test part is opened is in the journal before it is.
     """
     job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
     try:
         worker = workers.for_test()
-        if damage := _awaited(worker.damage.remote(job, epoch), tick):
-            return {"damaged": damage}
+        damage = _awaited(driver, worker, worker.damage.remote(job, epoch), tick)
+        if damage is None or damage:
+            return {"damaged": damage} if damage else None
         for opening in driver.result.openings:  # each look makes the next figure a little less than new
             driver.journal.complain(f"note: the test part was opened before: {opening}")
         driver.journal.append("opened", trial=trial.trial, epoch=epoch, by=by)
-        found: dict[str, Any] = _awaited(worker.evaluate.remote(job, dataset, epoch), tick)
+        found: dict[str, Any] | None = _awaited(driver, worker, worker.evaluate.remote(job, dataset, epoch), tick)
         return found
-    except ray.exceptions.RayError as error:
+    except (ray.exceptions.RayError, Hung) as error:
         raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error

@@ -155,10 +155,8 @@ class Process:
 
     @_in_use
     def get_ready(self) -> None:
-        """Import what an evaluation needs: seconds, in which nothing is to be timed."""
-        from trainables.cost import get_ready
-
-        get_ready()
+        """Import what an evaluation needs, while nothing is timed."""
+        import trainables.cost  # noqa: F401
 
     @_in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:

@@ -110,12 +110,12 @@ class Workers:
         self.kept_on.append(self._new_for_test())
         return self.kept_on[-1]
 
-    def crew(self, count: int) -> list[Worker]:
-        """At most so many workers for what comes after the last trial, at least one. On GPUs most of them start now, and some may find no
-        place: `keep` those that do.
+    def crew(self, count: int, *, started: int) -> list[Worker]:
+        """At most so many workers for what comes after the last trial, at least one. On GPUs most of them are `started` for it now, which are not to
+        be more than this, and some may find no place: `keep` those that do.
         """
         living = list(islice(self._living(), count))
-        more = count - len(living) if not living or (self.device != "cpu" and self.members == 1) else 0
+        more = started - len(living) if not living or (self.device != "cpu" and self.members == 1) else 0
         return living + [self._new_for_test() for _ in range(more)]
 
     def keep(self, worker: Worker) -> None:

@@ -47,7 +47,7 @@ DOORS = {
     "yaml": {"cluster/definition.py", "cluster/machines.py", "search/config_file.py"},
     "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
     "safetensors": {"trainables/checkpoint.py"},
-    "torchmetrics": {"trainables/evaluate.py"},
+    "torchmetrics": set(),
     "onnxruntime": {"trainables/export.py"},
     "torchvision": {
         "trainables/datasets/mnist.py",
@@ -63,7 +63,6 @@ DOORS = {
         "trainables/baselines/store.py",
         "trainables/datasets/digits.py",
         "trainables/datasets/splits.py",
-        "trainables/evaluate.py",
         "trainables/models/registry.py",
     },
     "skops": {"trainables/baselines/store.py", "trainables/export.py", "trainables/serving/predictor.py"},

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
-from trainables.evaluate import Classify, classifier, report
+from trainables.evaluate import Classify, classifier
 
 BATCHES = (1, 64)
 WARM_UPS = 3
@@ -22,12 +24,6 @@ LIMIT_S = 2.0
 """... for which more time is given, but no more than this. A batch that alone takes longer is measured once."""
 FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 """Files of a checkpoint that nobody needs who only uses it."""
-
-
-def get_ready() -> None:
-    """Use everything once: what scikit-learn, torchmetrics and torch import for it takes seconds."""
-    report(np.array([0, 1]), np.eye(2), ("a", "b"))
-    multiply_adds(nn.Linear(1, 1), (1, 1, 1))
 
 
 def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> dict[str, Any]:
@@ -72,15 +68,36 @@ def for_training(network: nn.Module) -> tuple[str, ...]:
     return found
 
 
+class _Operations(TorchDispatchMode):
+    """Adds up what torch counts as floating-point operations while this lasts. Torch's own counter imports its compiler for it, which takes longer
+    than all else that is measured here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nothing is compiled here, and what keeps the compiler out is the compiler's."""
+        return False
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute and count one."""
+        found = operation(*args, **(kwargs or {}))
+        if (count := flop_registry.get(operation.overloadpacket)) is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=found)
+        return found
+
+
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     """Multiplications, each with its addition, of one image's forward pass, in convolutions, matrix products and attention: half of what torch
-    counts as floating-point operations. Nothing is computed (device "meta"), and gradients are on: without, torch's attention takes a path of
-    its own that is not counted.
+    counts as floating-point operations. Gradients are on, and attention is computed step by step: else it takes a path of its own that is not counted.
     """
-    shapes = {name: value.to("meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        torch.func.functional_call(network, shapes, (torch.empty(1, *image, device="meta"),))
-    return int(counter.get_total_flops()) // 2
+    place = next(network.parameters()).device
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _Operations() as counted:
+        network(torch.zeros(1, *image, device=place))
+    return int(counted.total) // 2
 
 
 def time_per_image(classify: Classify, images: Images) -> dict[str, float]:

@@ -1,4 +1,8 @@
-"""How good a trained network is on a part of the data, beyond one accuracy: by scikit-learn and torchmetrics, as plain values."""
+"""How good a trained network is on a part of the data, beyond one accuracy, as plain values.
+
+The measures are those of scikit-learn and torchmetrics, computed here as they compute them, to the last bit: to import the two takes each
+process that evaluates longer than all of its evaluations.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn import metrics
 from torch import Tensor, nn
 
 from trainables import checkpoint
@@ -98,7 +101,7 @@ def evaluate(config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, d
     found = {**report(part.labels, chances, dataset.classes), "wrong": confidently_wrong(part, chances)}
     if dataset.folds is None:
         return found
-    alone = [float(metrics.accuracy_score(own.labels, said.argmax(axis=1))) for own, said in zip(parts, each, strict=True)]
+    alone = [accuracy(own.labels, said.argmax(axis=1)) for own, said in zip(parts, each, strict=True)]
     return {**found, "members": {"accuracy": alone, "mean": fmean(alone), "std": stdev(alone)}}
 
 
@@ -214,8 +217,10 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
         chances: class probabilities, (images, classes).
         classes: the classes' names.
     """
-    numbers, guesses = np.arange(len(classes)), chances.argmax(axis=1)
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(labels, guesses, labels=numbers, zero_division=0)
+    guesses, support = chances.argmax(axis=1), np.bincount(labels, minlength=len(classes))
+    confusion = np.bincount(labels * len(classes) + guesses, minlength=len(classes) ** 2).reshape(len(classes), -1)
+    right, guessed = confusion.diagonal(), confusion.sum(axis=0)
+    precision, recall, f1 = _share(right, guessed), _share(right, support), _share(2.0 * right, support + guessed)
     curves = {name: _curve(labels == number, chances[:, number]) for number, name in enumerate(classes)}
     occurring = np.array([curve["auc"] is not None for curve in curves.values()])
     areas = np.array([curve["auc"] for curve in curves.values() if curve["auc"] is not None])
@@ -225,7 +230,7 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
     }
     return {
         "images": len(labels),
-        "accuracy": float(metrics.accuracy_score(labels, guesses)),
+        "accuracy": accuracy(labels, guesses),
         "macro": {
             "precision": float(precision.mean()),
             "recall": float(recall.mean()),
@@ -241,20 +246,39 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
         "ece": calibration_error(labels, chances),
         "bins": calibration_bins(guesses == labels, chances.max(axis=1)),
         "per_class": per_class,
-        "confusion_matrix": metrics.confusion_matrix(labels, guesses, labels=numbers).tolist(),
+        "confusion_matrix": confusion.tolist(),
         "classes": list(classes),
         "roc": curves,
     }
 
 
+def accuracy(labels: Labels, guesses: NDArray[Any]) -> float:
+    """The share of guesses that are right."""
+    return float(np.mean(labels == guesses))
+
+
+def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """One divided by the other, and 0 of nothing."""
+    found: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return found
+
+
 def calibration_error(labels: Labels, chances: Probabilities) -> float:
     """How far the probability of the guessed class is from the share of right guesses: the mean distance over 15 bins of that probability,
-    equally wide and weighted by their images (the L1 norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2).
+    equally wide and weighted by their images (the L1 norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2). As torchmetrics,
+    in single precision.
     """
-    from torchmetrics.functional.classification import multiclass_calibration_error  # a second; no training needs it
+    confidence, guesses = torch.from_numpy(chances).max(dim=1)
+    confidence = confidence.float()
+    bins = torch.bucketize(confidence, torch.linspace(0, 1, CALIBRATION_BINS + 1), right=True) - 1
 
-    found = multiclass_calibration_error(torch.from_numpy(chances), torch.from_numpy(labels), chances.shape[1], n_bins=CALIBRATION_BINS, norm="l1")
-    return float(found)
+    def summed(values: Tensor) -> Tensor:
+        return torch.zeros(CALIBRATION_BINS + 1).scatter_add_(0, bins, values)
+
+    counts = summed(torch.ones_like(confidence))
+    right = torch.nan_to_num(summed((guesses == torch.from_numpy(labels)).float()) / counts)
+    sure = torch.nan_to_num(summed(confidence) / counts)
+    return float(torch.sum(torch.abs(right - sure) * (counts / counts.sum())))
 
 
 def calibration_bins(right: NDArray[np.bool_], confidence: NDArray[np.float64]) -> dict[str, list[float]]:
@@ -272,6 +296,13 @@ def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[str,
     """One class's ROC curve, thinned to at most 200 points; empty where the part holds only one kind."""
     if positive.all() or not positive.any():
         return {"auc": None, "fpr": [], "tpr": []}
-    fpr, tpr, _ = metrics.roc_curve(positive, score)
+    order = np.argsort(score, kind="stable")[::-1]
+    score, found = score[order], np.cumsum(positive[order])
+    steps = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)  # images of one score pass the threshold together
+    right, wrong = found[steps].astype(float), (1 + steps - found[steps]).astype(float)
+    if len(steps) > 2:  # points between two others on a straight line say nothing
+        corners = np.concatenate([[True], (np.diff(wrong, 2) != 0) | (np.diff(right, 2) != 0), [True]])
+        right, wrong = right[corners], wrong[corners]
+    fpr, tpr = (np.concatenate([[0.0], counts]) / counts[-1] for counts in (wrong, right))
     kept = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).round().astype(int))
-    return {"auc": float(metrics.auc(fpr, tpr)), "fpr": fpr[kept].tolist(), "tpr": tpr[kept].tolist()}
+    return {"auc": float(np.trapezoid(tpr, fpr)), "fpr": fpr[kept].tolist(), "tpr": tpr[kept].tolist()}

@@ -153,7 +153,7 @@ def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> 
 
 def _with_cost(reports: Iterator[Report], training: "Trained", dataset: Dataset, folder: Path, device: str) -> Iterator[Report]:
     """The first epoch's report with what the classifier costs to use, as it is saved now, or why that cannot be measured: training goes on without it."""
-    from trainables.cost import cost  # scikit-learn and torchmetrics take a second, which most trials need not wait
+    from trainables.cost import cost  # most trials need it not
 
     for report in reports:
         if report.metrics:

@@ -1,10 +1,16 @@
 """Which trials are evaluated once the last has ended, and what is said of the others. No worker is needed for those."""
 
+import itertools
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from cluster.errors import NotReady
+from search import evaluation as evaluating
 from search.budget import Budget, limit
 from search.driver import Driver
-from search.evaluation import MISSING, Evaluations, evaluate_trials
+from search.evaluation import MISSING, Evaluations, evaluate_best, evaluate_trials
 from search.experiment import Experiment
 from search.result import NO_TIME
 from search.summary import checkpoint_of
@@ -63,3 +69,58 @@ def test_when_time_is_up_those_of_whom_it_is_wanted_are_evaluated_all_the_same(o
     evaluations = Evaluations(driver, NOBODY, wanted, others, lambda: None)
     assert [evaluations._next() for _ in range(3)] == [*wanted, None]
     assert list(evaluations.waiting) == others
+
+
+class Silent:
+    """Stands in for Ray, and for a worker in it that answers nothing but whether the checkpoint is whole."""
+
+    exceptions = evaluating.ray.exceptions
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock, self.killed = clock, list[Any]()
+        self.damage, self.evaluate = (SimpleNamespace(remote=lambda *_, answer=answer: answer) for answer in ("whole", "never"))
+
+    def wait(self, answers: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        self.clock[0] += timeout
+        return [answer for answer in answers if answer == "whole"], [answer for answer in answers if answer == "never"]
+
+    def get(self, answer: str) -> str:
+        assert answer == "whole"
+        return ""
+
+    def kill(self, worker: Any) -> None:
+        self.killed.append(worker)
+
+    def for_test(self) -> "Silent":
+        return self
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Silent:
+    """A worker that hangs when the test part is opened."""
+    made = Silent([0.0])
+    monkeypatch.setattr(evaluating, "ray", made)
+    monkeypatch.setattr(evaluating.time, "monotonic", lambda: made.clock[0])
+    return made
+
+
+def test_a_test_that_hangs_is_ended_and_told(open_driver: OpenDriver, experiment: Experiment, silent: Silent) -> None:
+    driver = ended(open_driver(changed(experiment, trials=3, hang_timeout=20)))
+    with pytest.raises(NotReady, match=r"could not be tested .*did not end within 20 s"):
+        evaluate_best(driver, NOBODY, silent, by="search.run", tick=lambda: None)
+    assert silent.killed == [silent]
+    assert 20 < silent.clock[0] < 25
+    assert driver.result.openings
+
+
+def test_an_interruption_ends_the_test(open_driver: OpenDriver, experiment: Experiment, silent: Silent) -> None:
+    driver, ticks = ended(open_driver(changed(experiment, trials=3))), itertools.count(1)
+
+    def tick() -> None:
+        if next(ticks) == 3:
+            driver.close("interrupted", "stopped by SIGINT")
+
+    evaluate_best(driver, NOBODY, silent, by="search.run", tick=tick)
+    assert next(ticks) == 4
+    assert not driver.result.is_tested
+    assert not silent.killed

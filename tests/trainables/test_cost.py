@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -58,6 +60,18 @@ def test_a_known_network_has_the_published_multiply_adds(name):
     with torch.device("meta"):
         network = MODELS[name].build(image, 1000, **MODELS[name].options).eval()
     assert multiply_adds(network, image) / 1e9 == pytest.approx(models.get_model_weights(name).DEFAULT.meta["_ops"], abs=5.1e-4)
+
+
+def test_the_count_is_torchs_and_its_compiler_is_not_imported():
+    code = (
+        "import sys, torch; from trainables.models.registry import MODELS; from trainables.cost import multiply_adds\n"
+        "network = MODELS['mnist_cnn'].build((1, 28, 28), 10, **MODELS['mnist_cnn'].options).eval()\n"
+        "found = multiply_adds(network, (1, 28, 28)); print('torch._dynamo' in sys.modules)\n"
+        "from torch.utils.flop_counter import FlopCounterMode\n"
+        "with FlopCounterMode(display=False) as counter: network(torch.zeros(1, 1, 28, 28))\n"
+        "print(found > 0 and 2 * found == counter.get_total_flops())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
 
 
 def test_attention_is_counted():

@@ -4,7 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from sklearn import metrics
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from tests.trainables.networks import OWN
 from trainables import checkpoint
@@ -182,9 +184,32 @@ def test_probabilities_are_probabilities_and_repeat(trained):
     assert np.array_equal(chances, probabilities(config, dataset, dataset.test, path))
 
 
-def test_a_training_loads_nothing_that_only_an_evaluation_needs():
-    code = "import sys, trainables.run; print(*(name for name in ('sklearn.metrics', 'torchmetrics') if name in sys.modules))"
+def test_an_evaluation_loads_nothing_that_takes_longer_than_itself():
+    code = (
+        "import sys, trainables.run, trainables.cost; print(*(name for name in ('sklearn', 'scipy', 'torchmetrics', 'torch._dynamo') if name in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_measures_are_those_of_scikit_learn_and_torchmetrics_to_the_last_bit(seed):
+    generator = np.random.default_rng(seed)
+    classes, count = int(generator.integers(2, 12)), int(generator.integers(1, 2000))
+    labels = generator.choice(classes, count, p=generator.dirichlet(np.ones(classes)))
+    chances = generator.random((count, classes)) ** 5 + 0.5 * np.eye(classes)[labels] * generator.random((count, 1))
+    chances = chances.round(2) + 1e-3 if seed % 2 else chances  # with ties
+    chances /= chances.sum(axis=1, keepdims=True)
+    guesses, names = chances.argmax(axis=1), [str(number) for number in range(classes)]
+    found = report(labels, chances, tuple(names))
+    each = metrics.precision_recall_fscore_support(labels, guesses, labels=range(classes), zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "images"), each, strict=True):
+        assert [found["per_class"][own][name] for own in names] == values.tolist()
+    assert found["accuracy"] == metrics.accuracy_score(labels, guesses)
+    assert found["ece"] == float(multiclass_calibration_error(torch.from_numpy(chances), torch.from_numpy(labels), classes, CALIBRATION_BINS, "l1"))
+    for number in set(labels.tolist()) if len(set(labels.tolist())) > 1 else ():
+        fpr, tpr, _ = metrics.roc_curve(labels == number, chances[:, number])
+        kept = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).round().astype(int))
+        assert found["roc"][str(number)] == {"auc": metrics.auc(fpr, tpr), "fpr": fpr[kept].tolist(), "tpr": tpr[kept].tolist()}
 
 
 @pytest.mark.parametrize("name", OWN)
