@@ -119,17 +119,11 @@ def recorded() -> dict[str, Any]:
     instances = [one for many in ec2.describe_instances()["Reservations"] for one in many["Instances"]]
     return {
         "instances": {next(tag["Value"] for tag in one["Tags"] if tag["Key"] == TAG_RAY_USER_NODE_TYPE): one for one in instances},
-        "versioning": boto3.client("s3", REGION).get_bucket_versioning(Bucket=_bucket()).get("Status"),
         "volumes": ec2.describe_volumes()["Volumes"],
         "groups": {one["GroupId"]: one["IpPermissions"] for one in ec2.describe_security_groups()["SecurityGroups"]},
         "rights": [_policy(iam, policy["Arn"], policy["DefaultVersionId"]) for policy in iam.list_policies(Scope="Local")["Policies"]],
         "profiles": {one["InstanceProfileName"]: [role["RoleName"] for role in one["Roles"]] for one in iam.list_instance_profiles()["InstanceProfiles"]},
     }
-
-
-def _bucket() -> str:
-    (only,) = boto3.client("s3", REGION).list_buckets()["Buckets"]
-    return str(only["Name"])
 
 
 def _policy(iam: Any, name: str, version: str) -> dict[str, Any]:

@@ -312,7 +312,6 @@ def test_each_kind_of_node_is_asked_for_as_the_file_says(dry_run: dict[str, Any]
         assert one["ImageId"] == dry_run["outputs"]["Image"]
         assert (one["MetadataOptions"]["HttpTokens"], one["MetadataOptions"]["HttpPutResponseHopLimit"]) == ("required", 1)
         assert {"Key": "ray-cluster-name", "Value": "another"} in one["Tags"]
-    assert dry_run["versioning"] == "Suspended"
     assert len(dry_run["volumes"]) == len(machines)
     assert all(volume["Encrypted"] for volume in dry_run["volumes"])
     resources = {name: kind["resources"] for name, kind in dry_run["config"]["available_node_types"].items()}

@@ -119,6 +119,10 @@ def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
             return subprocess.run(words, env=ssh.ray_environment(at), capture_output=True, text=True, timeout=60, check=False)
 
         there = f"root@{at.head}:{tmp_path}/head/copied"
+        plain = subprocess.run(
+            ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-a", tmp_path / "file", there], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert plain.returncode != 0, "without our ssh it does"
         assert copy(tmp_path / "file", there).returncode == 0
         assert copy(there, tmp_path / "back").returncode == 0
         assert (tmp_path / "back").read_bytes() == (tmp_path / "head/copied").read_bytes() == content
