@@ -8,7 +8,7 @@ from search.experiment import PLACE
 OLD = {"time_budget"}
 """What an earlier version's description has, and this one's has not."""
 ALLOWED = {"budget", "price", "sealed", "trials", "horizon", "cpus_per_trial", "gpus_per_trial"}
-UNCHECKED = {*PLACE, *OLD, *ALLOWED, "tracking", "space_source", "settings", "base.data.root"}
+UNCHECKED = {*PLACE, *OLD, *ALLOWED, "tracking", "space_source", "settings", "base.data.root", "download"}
 """What may differ without a question: it does not decide how a search goes, or was asked for on the command line."""
 MOST_SHOWN = 20
 

@@ -66,6 +66,7 @@ def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", de
             beginnings=beginnings_of(config),
             milestones=config["milestones"],
             with_cost=config["with_cost"],
+            download=config["download"],
             threads=max(1, int(demand["cpus"])),
             gpus=demand["gpus"] if device == "cuda" else 0,
             mirror=mirror_of(config),

@@ -63,6 +63,8 @@ class Experiment:
     device: str = "cpu"
     fuse: str = "auto"
     """How many trials of one shape a worker trains as one network: a number, `off`, `measure`, or `auto`, which measures on GPUs alone."""
+    download: bool = False
+    """Whether the data set, and weights to begin with, are fetched where they are missing, here and on the machines that train."""
     cache: bool = True
     """Whether trials begin with what earlier searches in the same storage have trained."""
     sealed: bool = False
@@ -257,6 +259,8 @@ class Experiment:
         plain = {name: getattr(self, name) for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")}
         if plain.pop("objectives") != (ACCURACY,):
             plain["objectives"] = list(self.objectives)
+        if self.download:
+            plain["download"] = True
         space = {"name": self.space_name, **self.space.describe()}
         demand = {"cpus_per_trial": self.demand.cpus, "gpus_per_trial": self.demand.gpus, "workers": self.demand.workers}
         plain["tracking"] = "" if masked(self.tracking) != self.tracking else absolute(self.tracking)
@@ -282,7 +286,7 @@ class Experiment:
         Raises:
             ConfigError: this version of the code takes it for nonsense.
         """
-        plain = {key: description[key] for key in (*DECIDING, *PLACE, "sealed", "space_source", "settings", "trials") if key in description}
+        plain = {key: description[key] for key in (*DECIDING, *PLACE, "sealed", "space_source", "settings", "trials", "download") if key in description}
         plain["objectives"] = tuple(plain.get("objectives", (ACCURACY,)))
         return cls(
             name=name,

@@ -2,7 +2,8 @@
 
 It is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a `bucket`: the place in it), `attempt` (the how
 manieth), `known` (the last epoch that the journal has), `beginnings` (trials that have trained the beginning of this one: `search`, `trial`, `epoch`,
-and where their checkpoints are), `milestones` (epochs at which others of its kind end) and `with_cost` (whether to measure what it costs to use).
+and where their checkpoints are), `milestones` (epochs at which others of its kind end), `with_cost` (whether to measure what it costs to use) and
+`download` (whether weights to begin with may be fetched).
 """
 
 import json
@@ -36,9 +37,10 @@ def make_job(
     beginnings: Sequence[dict[str, Any]] = (),
     milestones: Sequence[int] = (),
     with_cost: bool = False,
+    download: bool = False,
 ) -> Job:
     """What a worker needs to know of a trial; `place` as `Home.place` gives it."""
-    about = {"attempt": attempt, "known": known, "beginnings": list(beginnings), "milestones": list(milestones), "with_cost": with_cost}
+    about = {"attempt": attempt, "known": known, "beginnings": list(beginnings), "milestones": list(milestones), "with_cost": with_cost, "download": download}
     return {"trial": trial, "config": config.to_dict(), **place, **about}
 
 

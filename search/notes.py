@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from itertools import combinations
 
+import numpy as np
+
 from search.experiment import Experiment
 from search.gain import FEWEST
-from search.room import room
+from search.room import memory, room
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.models.registry import MODELS
@@ -14,6 +16,7 @@ from trainables.models.registry import MODELS
 
 def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     """Lines that begin with `warning:` or `note:`."""
+    yield from dataset.remarks
     if dataset.skipped:
         yield f"note: {_images(dataset.skipped)} cannot be read and {'are' if dataset.skipped > 1 else 'is'} left out."
     yield from _leaks(dataset)
@@ -29,6 +32,9 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
         yield f"warning: {found}"
+    images = memory(dataset)
+    if images.free < 2 * images.needed:
+        yield f"warning: {images}"
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
@@ -56,7 +62,7 @@ def _leaks(dataset: Dataset) -> Iterator[str]:
 
 def _digests(part: Part) -> Iterator[bytes]:
     """One of each image: 60,000 of MNIST take 0.06 s."""
-    return (hashlib.sha256(image).digest() for image in part.images)
+    return (hashlib.sha256(np.ascontiguousarray(image)).digest() for images in part.chunks() for image in images)
 
 
 def _images(count: int) -> str:

@@ -82,7 +82,7 @@ class Plan:
         return found
 
 
-def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
+def make_plan(experiment: Experiment) -> Plan:
     """Check everything as a run would, then measure a few steps here.
 
     Raises:
@@ -90,7 +90,7 @@ def make_plan(experiment: Experiment, *, download: bool = False) -> Plan:
     """
     from trainables.estimate import epoch_seconds
 
-    prepared = prepare(experiment, download=download)
+    prepared = prepare(experiment)
     experiment, dataset = prepared.experiment.on_device(gpus=bool(prepared.local.gpus)), prepared.dataset
     notes = list(prepared.notes)
     if prepared.experiment.device == AUTO_DEVICE:

@@ -12,7 +12,7 @@ from search.cli import check_versions
 from search.experiment import Experiment
 from search.journal import FILE_NAME
 from search.notes import notes
-from search.room import check_room
+from search.room import check_memory, check_room
 from search.tracking_uri import check_tracking
 from search.words import verb
 from trainables.datasets.arrays import Dataset
@@ -30,7 +30,7 @@ class Prepared:
     notes: list[str]
 
 
-def prepare(experiment: Experiment, *, download: bool = False, begins: bool = True, trainings: int | None = None) -> Prepared:
+def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | None = None) -> Prepared:
     """Everything that can be checked before a machine starts: data, space, storage with room for so many `trainings` (None: as many as there will be
     trials), MLflow, cluster, devices, and, where trials are to begin, the weights with which they do.
 
@@ -41,7 +41,7 @@ def prepare(experiment: Experiment, *, download: bool = False, begins: bool = Tr
     """
     check_versions()
     local = wanted_resources(experiment)
-    dataset = load(experiment.base.data, download=download)
+    dataset = load(experiment.base.data, download=experiment.download)
     experiment, left_out = experiment.fitting(dataset)
     problems = list(experiment.problems(dataset))
     if problems:
@@ -50,29 +50,34 @@ def prepare(experiment: Experiment, *, download: bool = False, begins: bool = Tr
     check_tracking(experiment.tracking)
     check_storage(experiment)
     check_room(experiment, dataset, trainings)
+    check_memory(dataset)
     if begins:
         check_weights(experiment, dataset)
     return Prepared(experiment, dataset, local, [*left_out, *notes(experiment, dataset)])
 
 
 def check_weights(experiment: Experiment, dataset: Dataset) -> None:
-    """See that the weights with which networks are to begin are there and fit; fetch those that are not there.
+    """See that the weights with which networks are to begin are there and fit; fetch those that are not, if the user has said so.
 
     Raises:
-        ConfigError: they do not fit.
-        Unavailable: they are not there and cannot be fetched.
+        ConfigError: they do not fit, or are not there.
+        Unavailable: they could not be fetched.
     """
     models = {config.model for config in experiment.edges if config.model.pretrained}
     first = {(model.name, model.weights, model.input_size): model for model in models}
     if first:
-        from trainables.models.weights import check  # torch
+        from trainables.models.weights import Absent, check  # torch
 
-        missing = []
+        absent, missing = list[str](), list[str]()
         for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
             try:
-                check(model, dataset.image, len(dataset.classes))
+                check(model, dataset.image, len(dataset.classes), download=experiment.download)
+            except Absent as error:
+                absent.append(str(error))
             except Unavailable as error:
                 missing.append(str(error))
+        if absent:
+            raise ConfigError("\n".join(absent))
         if missing:
             raise Unavailable("\n".join(missing))
 

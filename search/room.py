@@ -1,4 +1,4 @@
-"""Whether the storage has room for a search's checkpoints."""
+"""Whether the storage has room for a search's checkpoints, and memory for its images."""
 
 import shutil
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from cluster.storage import Bucket
 from search.experiment import Experiment
 from search.relatives import Relatives
 from trainables.datasets.arrays import Dataset
+from trainables.datasets.memory import free_memory, gigabytes
 from trainables.models.registry import MODELS
 
 CHECKPOINTS = 3
@@ -31,7 +32,7 @@ class Room:
     storage: Path
 
     def __str__(self) -> str:
-        sizes = f"needs about {_size(self.least)} to {_size(self.needed)} for checkpoints, {_size(self.free)} are free"
+        sizes = f"needs about {gigabytes(self.least)} to {gigabytes(self.needed)} for checkpoints, {gigabytes(self.free)} are free"
         return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
 
 
@@ -69,5 +70,30 @@ def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None =
         raise NotReady(str(found))
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.0f} GB" if count >= 10**10 else f"{count / 1e9:.1f} GB"
+@dataclass(frozen=True)
+class Memory:
+    """The bytes of the images that are still to be copied into the memory that all processes of a machine share, and those that are free."""
+
+    needed: int
+    free: int
+
+    def __str__(self) -> str:
+        sizes = f"{gigabytes(self.needed)} of memory for the processes that train, {gigabytes(self.free)} are free"
+        return f"the images need {sizes}. Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
+
+
+def memory(dataset: Dataset) -> Memory:
+    """Return what the images need of this machine's memory once they are loaded."""
+    parts = [dataset.train] if dataset.val is dataset.train else [dataset.train, dataset.val]
+    return Memory(sum(part.size for part in parts), free_memory())
+
+
+def check_memory(dataset: Dataset) -> None:
+    """See that the processes that train can have the images.
+
+    Raises:
+        NotReady: there is not enough memory.
+    """
+    found = memory(dataset)
+    if found.needed > found.free:
+        raise NotReady(str(found))

@@ -47,7 +47,7 @@ def parser() -> Parser:
         "--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)"
     )
     what.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie")
-    what.add_argument("--download", action="store_true", help="fetch the data set if it is not there")
+    what.add_argument("--download", action="store_true", help="fetch the data set, and weights to begin with, if they are not there")
     what.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, rather than refuse the folder")
     what.add_argument(
         "--weights",
@@ -146,6 +146,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         device=device,
         space_source=absolute_source(args.space),
         settings=settings,
+        download=args.download,
         cache=not args.no_cache,
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
         objectives=parsed(args.objective),
@@ -216,10 +217,10 @@ def command(args: argparse.Namespace) -> int:
     experiment = experiment_of(args)
     if args.dry_run:
         terminal = Terminal()
-        for line in make_plan(experiment, download=args.download).lines(experiment):
+        for line in make_plan(experiment).lines(experiment):
             say(terminal, line)
         return 0
-    return tell(run(experiment, download=args.download), as_json=args.json)
+    return tell(run(experiment), as_json=args.json)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -64,7 +64,7 @@ class Finished:
     wall_s: float
 
 
-def run(experiment: Experiment, *, download: bool = False) -> Finished:
+def run(experiment: Experiment) -> Finished:
     """Run a search to its end.
 
     Raises:
@@ -73,7 +73,7 @@ def run(experiment: Experiment, *, download: bool = False) -> Finished:
     """
     began = began_ms()
     refuse_taken(experiment)
-    prepared = prepare(experiment, download=download)
+    prepared = prepare(experiment)
     console = Terminal(stderr=True)
     for line in prepared.notes:
         say(console, line)

@@ -333,11 +333,25 @@ def told(reports: "list[Report]") -> str:
     return json.dumps([report.to_dict() for report in reports])
 
 
+def fetch_weights(config: TrialConfig) -> None:
+    """Bring here what a trial begins with, on a machine that does not have it yet.
+
+    Raises:
+        ConfigError, Unavailable: it is not to be had.
+    """
+    if config.model.pretrained:
+        from trainables.models.weights import fetch
+
+        fetch(config.model)
+
+
 def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None) -> "Iterator[Report]":
     """A job's reports, from here on. `run` is the module that trains."""
     if dataset is None:
         raise RuntimeError("a trial needs data")
     config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
+    if job["download"]:
+        fetch_weights(config)
     where = {"node": ray.get_runtime_context().get_node_id(), "mirror": mirror, **({"together": together} if together is not None else {})}
     where |= {"beginnings": beginnings_of(job), "milestones": job["milestones"], "with_cost": job["with_cost"]}
     folder = folder_here(job["folder"], mirror, job["attempt"])

@@ -82,6 +82,7 @@ class DriverSearcher(Unpickled, Searcher):
         trial, config = suggestion
         about: dict[str, Any] = {"attempt": self.driver.attempt(trial), "known": max(self.driver.trials[trial].epochs, default=0)}
         about |= {"beginnings": self.driver.beginnings(trial), "milestones": self.driver.milestones(config), "with_cost": self.driver.wants_cost(config)}
+        about["download"] = self.driver.experiment.download
         return make_job(trial, config, self.driver.experiment.home.place(trial), **about)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

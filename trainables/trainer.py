@@ -26,6 +26,7 @@ def build_trainer(
     beginnings: Sequence[Beginning] = (),
     milestones: Sequence[int] = (),
     with_cost: bool = False,
+    download: bool = False,
     threads: int = 1,
     mirror: Mirror | None = None,
     own: str = "",
@@ -46,6 +47,7 @@ def build_trainer(
         beginnings: as of `run_trial`, and so are `milestones` and `with_cost`.
         milestones: epochs at which other trials end.
         with_cost: measure too what it costs to use.
+        download: fetch weights to begin with where they are missing.
         threads: of each worker.
         mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
         own: a folder for what Ray Train writes itself, which nobody reads, where not all machines see the trials' folder.
@@ -62,6 +64,7 @@ def build_trainer(
         "beginnings": list(beginnings),
         "milestones": list(milestones),
         "with_cost": with_cost,
+        "download": download,
         "threads": threads,
         "mirror": mirror,
         "gpus": gpus,

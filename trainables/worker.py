@@ -17,7 +17,8 @@ def train_loop(job: dict[str, Any]) -> None:
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt`, `known`, `beginnings`,
-            `milestones` and `with_cost` as `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, and `gate`, an actor whose
+            `milestones` and `with_cost` as `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, `download` (whether
+            weights to begin with may be fetched), and `gate`, an actor whose
             `passed(number)` returns, when that is decided, whether to go on after this report (counted from 1).
     """
     from trainables.mirror import folder_here, forget
@@ -27,6 +28,10 @@ def train_loop(job: dict[str, Any]) -> None:
 
     prepare(job["threads"], job["gpus"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
+    if job["download"] and config.model.pretrained:
+        from trainables.models.weights import fetch
+
+        fetch(config.model)
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
     world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror", "beginnings", "milestones", "with_cost")}
     reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], job["attempt"], world.rank), device=device, world=world, node=node, **about)

@@ -112,7 +112,8 @@ CASES: list[Case] = [
     (["--space", "smoke", "--scheduler", "asah"], "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?", 2),
     (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
     # Weights
-    (["--space", "transfer"], "the weights 'resnet18-f37072fd.pth' are not in '", 4),
+    (["--space", "transfer"], "the weights 'resnet18-f37072fd.pth' are not in '", 2),
+    (["--space", "transfer", "--download"], "the weights 'resnet18-f37072fd.pth' are not in '", 4),
     (["--space", "transfer", "--weights", "none.pth"], "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files", 2),
     (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
     (["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"], "weights to begin with, and model.pretrained=false:", 2),
@@ -329,9 +330,11 @@ def test_weights_that_do_not_fit_are_told_by_the_first_difference(folder: Path, 
 
 
 def test_absent_weights_say_where_to_put_them(folder: Path, call: Command) -> None:
-    line = call("search.run", "--space", "transfer").stderr
-    assert f"'{folder}/cache/hub/checkpoints'" in line
-    assert line.endswith("Put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH.\n")
+    done = call("search.run", "--space", "transfer", "--dry-run")
+    line = done.stderr
+    assert done.returncode == 2
+    assert f"'{folder}/cache/hub/checkpoints'. Fetch them with --download, " in line
+    assert line.endswith("put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH.\n")
 
 
 class Silence:

@@ -178,7 +178,7 @@ def test_absent_weights_and_no_network_are_one_clear_line(torch_home: Path, monk
 
     monkeypatch.setattr(weights, "download_url_to_file", offline)
     with pytest.raises(Unavailable) as caught:
-        weights.check(pretrained("resnet18"), IMAGE, 3)
+        weights.check(pretrained("resnet18"), IMAGE, 3, download=True)
     text = str(caught.value)
     assert f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched (Name or service not known)" in text
     assert "--weights PATH" in text
@@ -194,8 +194,27 @@ def test_absent_weights_are_fetched_once_and_checked_by_their_hash(torch_home: P
 
     monkeypatch.setattr(weights, "download_url_to_file", download)
     for _ in range(2):
-        weights.check(pretrained("resnet18"), IMAGE, 3)
+        weights.check(pretrained("resnet18"), IMAGE, 3, download=True)
     assert fetched == [("resnet18-f37072fd.pth", "f37072fd")]
+
+
+def test_nothing_is_fetched_that_was_not_asked_for(make_dataset: Callable[..., Dataset], torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither before a search nor by a training: the network is left alone."""
+
+    def fetched(*arguments: object, **options: object) -> None:
+        raise AssertionError("went to the network")
+
+    monkeypatch.setattr(weights, "download_url_to_file", fetched)
+    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.input_size": 32, "batch_size": 8})
+    told = (
+        f"the weights 'resnet18-f37072fd.pth' are not in '{torch_home}'. Fetch them with --download, "
+        "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH."
+    )
+    with pytest.raises(ConfigError) as checked:
+        weights.check(config.model, IMAGE, 3)
+    with pytest.raises(ConfigError) as trained:
+        Training(config, make_dataset())
+    assert str(checked.value) == str(trained.value) == told
 
 
 def test_a_place_that_the_user_names_is_never_downloaded_to(tmp_path: Path) -> None:

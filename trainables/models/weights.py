@@ -32,6 +32,10 @@ HASH = re.compile(r"-([0-9a-f]{8,})\.")
 POSITIONS = "encoder.pos_embedding"
 
 
+class Absent(ConfigError):
+    """Published weights that are not on this machine."""
+
+
 def place_of(model: ModelConfig) -> Path:
     """Where the weights of this model are, or are to be put."""
     given, name = model.options.get("weights"), MODELS[model.name].weights
@@ -42,19 +46,33 @@ def place_of(model: ModelConfig) -> Path:
     return Path(given or Path(get_dir()) / "checkpoints") / name
 
 
-def fetch(model: ModelConfig) -> Path:
-    """The file, or the checkpoint's folder; downloaded into torch's cache if it is not there and the user has named no other place.
+def found(model: ModelConfig) -> Path:
+    """Return the file, or the checkpoint's folder. The network is left alone.
 
     Raises:
         ConfigError: what the user has named is not there, or nobody has published such weights.
-        Unavailable: the download failed.
+        Absent: torch's cache does not have them.
     """
     place = place_of(model)
     if place.exists():
         return place
     if model.options.get("weights"):
         raise ConfigError(f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, or a folder that holds '{MODELS[model.name].weights}'.")
-    url = models.get_model_weights(model.name).DEFAULT.url
+    remedy = f"Fetch them with --download, put the file there (from {_url(model)}), or name it with --weights PATH."
+    raise Absent(f"the weights '{place.name}' are not in '{place.parent}'. {remedy}")
+
+
+def fetch(model: ModelConfig) -> Path:
+    """Download the weights into torch's cache if they are not there and the user has named no other place; return where they are.
+
+    Raises:
+        ConfigError: as `found`.
+        Unavailable: the download failed.
+    """
+    try:
+        return found(model)
+    except Absent:
+        place, url = place_of(model), _url(model)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(url, str(place), (HASH.findall(place.name) or [None])[0], progress=False)
@@ -74,30 +92,30 @@ def read(place: Path) -> Weights:
     try:
         if place.is_dir():
             state = checkpoint.load(place)
-            found: Any = state.get("folds", [state])[0].get("model", {})  # with folds, the first one's network
+            tensors: Any = state.get("folds", [state])[0].get("model", {})  # with folds, the first one's network
         elif place.suffix == ".safetensors":
-            found = checkpoint.tensors(place)
+            tensors = checkpoint.tensors(place)
         else:
-            found = torch.load(place, map_location="cpu", weights_only=True)
+            tensors = torch.load(place, map_location="cpu", weights_only=True)
     except Exception as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
         reason = "it holds more than weights, or is damaged" if type(error).__name__ == "UnpicklingError" else told
         raise ConfigError(f"weights '{place}' cannot be read ({reason}). A state dict of torchvision's network is needed.") from error
     for wrapper in WRAPPERS:
-        found = found[wrapper] if isinstance(found, dict) and isinstance(found.get(wrapper), dict) else found
-    if not isinstance(found, dict) or not found or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()):
+        tensors = tensors[wrapper] if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict) else tensors
+    if not isinstance(tensors, dict) or not tensors or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()):
         raise ConfigError(f"weights '{place}' hold no weights by name. A state dict of torchvision's network is needed.")
-    return {_plain(name): value for name, value in found.items()}
+    return {_plain(name): value for name, value in tensors.items()}
 
 
-def check(model: ModelConfig, image: tuple[int, int, int], classes: int) -> None:
+def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False) -> None:
     """See, before anything is trained, that a pre-trained model's weights are there and fit. The network is built without memory for its own.
 
     Raises:
-        ConfigError: they do not fit; the first difference is named.
-        Unavailable: they are not there and cannot be fetched.
+        ConfigError: they do not fit (the first difference is named), or are not there.
+        Unavailable: they are to be downloaded, and cannot be.
     """
-    place = fetch(model)
+    place = fetch(model) if download else found(model)
     with torch.device("meta"):
         network = MODELS[model.name].build(image, classes, **model.options)
     assert isinstance(network, Family)
@@ -108,10 +126,10 @@ def start_from(network: nn.Module, model: ModelConfig) -> None:
     """Put the weights into a freshly built network, all but the head's.
 
     Raises:
-        ConfigError, Unavailable: as `check`.
+        ConfigError: they do not fit, or are not there.
     """
     assert isinstance(network, Family)
-    place = fetch(model)
+    place = found(model)
     network.net.load_state_dict(fitted(network, read(place), place, model.name), strict=False)
 
 
@@ -133,6 +151,11 @@ def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights
         if key not in wanted and not key.startswith(apart):
             raise ConfigError(f"weights '{place}' do not fit {name}: it has no '{key}'.")
     return {key: value for key, value in weights.items() if key in wanted}
+
+
+def _url(model: ModelConfig) -> str:
+    """Return where torchvision publishes them."""
+    return str(models.get_model_weights(model.name).DEFAULT.url)
 
 
 def _plain(name: str) -> str:
