@@ -123,10 +123,19 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
 
 Searched values: {params or "none"}.
 
-Give it images as one NumPy array, uint8 (count, height, width, channels), of any height and width, grey (1 channel) or RGB (3); a single image is \
-`image[None]`. They are made grey or colour, resized and scaled inside. It answers with a table, a row an image: `class`, `probability`, and \
+Give it images as one NumPy array, uint8 (count, height, width, channels), of any height and width, grey (1 channel) or RGB (3), or grey \
+(count, height, width); or a list of images, whose sizes may differ. A single image is `image[None]`. They are made grey or colour, resized and scaled \
+inside; what is transparent becomes white.{_levels(exported)} It answers with a table, a row an image: `class`, `probability`, and \
 `probability of NAME` for each class.{_needs(exported)}"""
     return masked(printable_lines(text))
+
+
+def _levels(exported: "Exported") -> str:
+    """Say how to bring images of more than 8 bits into the form of those of the training."""
+    if exported.value_range is None:
+        return ""
+    low, high = exported.value_range
+    return f" The images of the training had more than 8 bits: bring values v to 255 * (v - {low:g}) / ({high:g} - {low:g}), cut off at 0 and 255."
 
 
 def _needs(exported: "Exported") -> str:

@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cluster.errors import NotReady
 from cluster.secrets import masked
 from search.client import client_of
@@ -138,9 +136,11 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
 
 
 def signature(exported: "Exported") -> "ModelSignature":
-    """Images in, a table out."""
+    """Return what comes out: a table. What goes in has no schema: MLflow would refuse grey images and lists of several sizes, and all else with every
+    pixel in the message; the classifier itself says in a line what it takes.
+    """
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema
 
     columns: list[Any] = [ColSpec("string" if title == "class" else "double", title) for title in exported.columns]
-    return ModelSignature(Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, -1))]), Schema(columns))
+    return ModelSignature(outputs=Schema(columns))

@@ -24,7 +24,7 @@ class Promoted(PythonModel):
         self.classifier = module.Classifier(folder)
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """uint8 images (count, height, width, channels) to a table. Types as plain as this MLflow does not take for a schema beside the signature."""
+        """Images in any form that `predictor.py` takes, to a table. The type is one of which MLflow makes no schema."""
         table: pd.DataFrame = self.classifier.table(model_input)
         return table
 

@@ -57,6 +57,8 @@ class Exported:
     """The largest between two probabilities, the checkpoint's and its."""
     inference: dict[str, dict[str, float]]
     """Milliseconds an image, by batch size (`cost.time_per_image`), on one thread of the CPU."""
+    value_range: tuple[float, float] | None = None
+    """The values that became 0 and 255, of images of more than 8 bits."""
     onnx_difference: float | None = None
     """The largest between two probabilities, the ONNX network's and its; None without ONNX."""
     onnx_inference: dict[str, dict[str, float]] | None = None
@@ -122,6 +124,7 @@ def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: 
         accuracy=None if dataset.folds else float((chances.argmax(axis=1) == labels).mean()),
         difference=difference,
         inference=inference,
+        value_range=dataset.value_range,
         **found,
     )
 

@@ -1,6 +1,7 @@
 """From a search to a registered model, and to its use in a process that has nothing of this project."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,13 @@ import numpy as np
 images = np.load(sys.argv[1])
 # README
 tables = [table, model.predict(np.repeat(np.repeat(images, 3, axis=3), 2, axis=1)), model.predict(images[:1])]
+alone = np.ascontiguousarray(images[0, :, :, 0])  # grey, or the first channel
+tables.append(model.predict([alone, np.repeat(images[1], 2, axis=0)]))
+tables.append(model.predict(alone[None]))
+try:
+    model.predict(images / 255)
+except ValueError as error:
+    print(error)
 print(json.dumps([table.to_dict("split") for table in tables]))
 """
 
@@ -109,8 +117,8 @@ def promoted(*words: str) -> ModelVersion:
 
 
 def used_elsewhere(name: str, images: Any, folder: Path) -> list[dict[str, Any]]:
-    """What a process without this project gets from the model, as the README loads it: of these images, of the same as RGB and twice as high, and of
-    the first alone.
+    """What a process without this project gets from the model, as the README loads it: of these images, of the same as RGB and twice as high, of
+    the first alone, of a list of two sizes, and of the first as grey without an axis of channels; and, of floats, one line.
     """
     np.save(folder / "images.npy", images)
     script = folder / "use.py"
@@ -122,6 +130,7 @@ def used_elsewhere(name: str, images: Any, folder: Path) -> list[dict[str, Any]]
     environment = {"PATH": "", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HOME": str(empty)}
     done = subprocess.run(words, cwd=empty, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"images must be uint8 .* \(got float64 \(.*\)\)\. Bring pixels to 0 to 255 .*", done.stdout.splitlines()[-2])
     tables: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return tables
 
@@ -138,7 +147,9 @@ def expected(result: SearchResult, folder: Path) -> tuple[Any, Any, tuple[str, .
 def check_use(version: ModelVersion, result: SearchResult, folder: Path) -> None:
     """A process without this project gets the checkpoint's probabilities."""
     images, chances, classes = expected(result, folder)
-    same, colour, single = used_elsewhere(version.name, images[:20], folder)
+    same, colour, single, sizes, grey = used_elsewhere(version.name, images[:20], folder)
+    assert len(sizes["data"]) == 2
+    assert sizes["data"][0][2:] == pytest.approx(grey["data"][0][2:], abs=1e-6)
     assert same["columns"] == colour["columns"] == ["class", "probability", *(f"probability of {name}" for name in classes)]
     assert np.array([row[2:] for row in same["data"]]) == pytest.approx(chances[:20], abs=1e-5)
     assert [row[0] for row in same["data"]] == [classes[number] for number in chances[:20].argmax(axis=1)]

@@ -1,5 +1,6 @@
 """Every model as a folder that stands alone: the same probabilities as its checkpoint, from images of any size."""
 
+import re
 import zipfile
 from dataclasses import replace
 
@@ -146,6 +147,37 @@ def test_grey_and_colour_images_of_other_sizes_are_classified(channels, exported
     assert alike < 1e-6
     if channels == 1:
         assert largest(written.probabilities(np.repeat(grey, 3, axis=-1)), before) < 1e-5
+
+
+def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(exported):
+    found, dataset, before = exported("deep_cnn", channels=1)
+    written, images = Classifier(found.folder), dataset.val.images
+    assert largest(written.probabilities(images[..., 0]), before) < 1e-5
+    assert largest(written.probabilities([*images[:4], *images[4:, ..., 0]]), before) < 1e-5
+    assert largest(written.probabilities(images.tolist()), before) < 1e-5  # as JSON brings them
+    high, wide = np.repeat(images[0], 2, axis=0), np.repeat(images[1], 3, axis=2)
+    expected = [written.probabilities(image[None])[0] for image in (high, wide)]
+    assert largest(written.probabilities([high, wide]), np.array(expected)) < 1e-6
+    assert largest(written.probabilities(np.array([high, wide, None], dtype=object)[:2]), np.array(expected)) < 1e-6
+    assert written.probabilities([]).shape == written.probabilities(images[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("images", "came"),
+    [
+        (np.zeros((8, 8), np.uint8), r"got uint8 (8, 8)). A single image is image[None]."),
+        (np.zeros((8, 8, 3), np.uint8), r"got uint8 (8, 8, 3)). A single image is image[None]."),
+        ([np.zeros((8, 8), np.uint16)], r"got uint16 (8, 8)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8)."),
+        ([np.zeros((8, 8, 5), np.uint8)], r"got uint8 (8, 8, 5))."),
+        ([[300]], r"got int64 (1,)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8)."),
+        ("image.png", r"got str)"),
+        ({"images": 1}, r"got dict)"),
+        (None, r"got NoneType)"),
+    ],
+)
+def test_what_is_no_images_is_refused_in_one_line(images, came, exported):
+    with pytest.raises(ValueError, match=rf"^images must be uint8 .*\({re.escape(came)}$"):
+        Classifier(exported("deep_cnn")[0].folder).probabilities(images)
 
 
 @pytest.mark.parametrize("images", [np.zeros((8, 8, 1), np.uint8), np.zeros((1, 8, 8, 1)), np.zeros((1, 8, 8, 5), np.uint8), np.zeros((1, 0, 8, 1), np.uint8)])

@@ -1,8 +1,10 @@
 """A promoted classifier in use: raw images in, class names and probabilities out. A copy of this file goes with it, so it imports nothing of this project.
 
-    Classifier(folder).table(images)  # uint8 (count, height, width, channels), any height and width; channels 1 (grey) or 3 (RGB), with alpha 2 or 4
+    Classifier(folder).table(images)
 
-gives a table, one row an image: `class`, `probability`, and for each class NAME a column `probability of NAME`. A single image is `image[None]`.
+gives a table, one row an image: `class`, `probability`, and for each class NAME a column `probability of NAME`. Images are uint8, of any size: one array,
+(count, height, width) if they are grey or else (count, height, width, channels) with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGB and
+alpha); or a list of images, each (height, width) or (height, width, channels), whose sizes may differ. A single image is `image[None]` or `[image]`.
 
 The folder holds `about.json` (classes, the images' form, how many at once), this file, and `network.pt2`, a program of torch.export from uint8
 pixels to probabilities; or, of a baseline, `classifier-1.skops` (with folds more of them) and `features.py`, which computes what they look at.
@@ -10,7 +12,7 @@ pixels to probabilities; or, of a baseline, `classifier-1.skops` (with folds mor
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ Classify = Callable[[Images], NDArray[np.floating[Any]]]
 
 ABOUT, NETWORK, CODE, FEATURES, ONNX = "about.json", "network.pt2", "predictor.py", "features.py", "model.onnx"
 """The files of a folder, of which each model has some."""
+CHANNELS = 4
+"""At most: RGB and alpha."""
+WANTED = "images must be uint8 (count, height, width, channels), with 1 to 4 channels, or grey (count, height, width), or a list of images"
 MODES = {1: "L", 3: "RGB"}
 """Channels of the images that a classifier was trained with, as Pillow calls them."""
 
@@ -39,18 +44,22 @@ class Classifier:
         self.batch: int = about["batch"]
         self._classify: Classify = _network(folder) if (folder / NETWORK).exists() else _baseline(folder, about)
 
-    def probabilities(self, images: Images) -> Chances:
-        """Of each class, (count, classes), of images, uint8 (count, height, width, channels).
+    def probabilities(self, images: Any) -> Chances:
+        """Return those of each class, (count, classes), of images in any of the accepted forms.
 
         Raises:
             ValueError: these are no such images.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4) or 0 in images.shape[1:]:
-            raise ValueError(f"images must be uint8 (count, height, width, channels), with 1 to 4 channels (got {images.dtype} {images.shape})")
-        found = [self._classify(as_trained(images[first : first + self.batch], self.image)) for first in range(0, len(images), self.batch)]
+        given = as_images(images)
+        found = [self._classify(self._as_trained(given[first : first + self.batch])) for first in range(0, len(given), self.batch)]
         return np.concatenate(found).astype(np.float64) if found else np.empty((0, len(self.classes)))
 
-    def table(self, images: Images) -> pd.DataFrame:
+    def _as_trained(self, images: Images | list[Images]) -> Images:
+        if isinstance(images, list):
+            return np.concatenate([as_trained(image[None], self.image) for image in images])
+        return as_trained(images, self.image)
+
+    def table(self, images: Any) -> pd.DataFrame:
         """The classes and their probabilities, one row an image."""
         chances = self.probabilities(images)
         columns: dict[str, Any] = {"class": [self.classes[number] for number in chances.argmax(axis=1)], "probability": chances.max(axis=1)}
@@ -62,19 +71,55 @@ def column(name: str) -> str:
     return f"probability of {name}"
 
 
+def as_images(given: Any) -> Images | list[Images]:
+    """Return uint8 (count, height, width, channels), or a list of (height, width, channels) where images were given one by one.
+
+    Raises:
+        ValueError: they are something else, or could be two things.
+    """
+    if isinstance(given, np.ndarray) and given.dtype != object:
+        return _checked(given, ("count", "height", "width"))
+    if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str | bytes) and np.ndim(given[:0]) == 1:
+        return [_checked(np.asarray(image), ("height", "width")) for image in given]
+    raise ValueError(f"{WANTED} (got {type(given).__name__})")
+
+
+def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
+    """Return the array with an axis of channels behind these axes. Whole numbers as JSON gives them are taken where they are pixels."""
+    came = f"got {images.dtype} {images.shape}"
+    if images.dtype == np.int64 and images.size and images.min() >= 0 and images.max() <= 255:
+        images = images.astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise ValueError(f"{WANTED} ({came}). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8).")
+    if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
+        images = images[..., None]
+    if images.ndim != len(axes) + 1 or not 1 <= images.shape[-1] <= CHANNELS or 0 in images.shape[-3:]:
+        single = " A single image is image[None]." if images.ndim in (2, 3) and len(axes) == 3 else ""
+        raise ValueError(f"{WANTED} ({came}).{single}")
+    return images
+
+
 def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
-    """Images in the form (height, width, channels) of those it was trained with, brought there as files of a data set are: grey or colour first, then
-    the size (bilinear).
+    """Images in the form (height, width, channels) of those it was trained with, brought there as files of a data set are: onto white where they are
+    transparent, then grey or colour, then the size (bilinear).
     """
     height, width, channels = wanted
     if images.shape[1:] == wanted:
         return images
     made = np.empty((len(images), height, width, channels), dtype=np.uint8)
     for row, image in enumerate(images):
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).convert(MODES[channels])
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        picture = (on_white(picture) if image.shape[-1] in (2, 4) else picture).convert(MODES[channels])
         picture = picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BILINEAR)
         made[row] = np.asarray(picture).reshape(wanted)
     return made
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """Lay a picture with alpha onto white."""
+    ground = Image.new("RGBA", picture.size, "white")
+    ground.alpha_composite(picture.convert("RGBA"))
+    return ground
 
 
 def _network(folder: Path) -> Classify:
