@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from cluster.errors import NotReady
+from search import room as room_module
 from search.experiment import Experiment
-from search.room import Room, check_room, room
+from search.notes import notes
+from search.room import Room, check_memory, check_room, memory, room
 from search.space import Choice, SearchSpace
 from tests.search.conftest import changed
 from trainables.datasets.arrays import Dataset, Part
@@ -76,3 +79,28 @@ def test_a_baseline_counts_by_the_images_whose_features_it_keeps(experiment: Exp
     ten = room(changed(experiment, space=space), Dataset("made", ("a", "b"), part, part, part, "f00d"))
     assert ten is not None
     assert ten.needed == 10 * one > 0
+
+
+def with_images(count: int) -> Dataset:
+    """So many training images of 1,000 bytes, and four more of each part, in no memory to speak of."""
+    whole = Part(np.broadcast_to(np.uint8(0), (count, 10, 100, 1)), np.arange(count) % 2)
+    four = Part(np.zeros((4, 10, 100, 1), np.uint8), np.arange(4) % 2)
+    return replace(DATASET, train=whole, val=four, test=four)
+
+
+def test_images_that_memory_cannot_hold_again_are_refused_or_told(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What trains gets them in memory that all processes share."""
+    dataset = with_images(10**6)
+    assert memory(dataset).needed == 10**9 + 4000
+    assert memory(replace(dataset, val=dataset.train, folds=3)).needed == 10**9
+    said = "the images need 1.0 GB of memory for the processes that train, {} are free. "
+    said += "Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
+    monkeypatch.setattr(room_module, "free_memory", lambda: 900_000_000)
+    with pytest.raises(NotReady) as caught:
+        check_memory(dataset)
+    assert str(caught.value) == said.format("0.9 GB")
+    small = with_images(10)
+    for free, told in ((15_000, ["warning"]), (10**9, [])):
+        monkeypatch.setattr(room_module, "free_memory", lambda free=free: free)
+        check_memory(small)
+        assert [line.partition(":")[0] for line in notes(experiment, small) if "of memory for the processes" in line] == told

@@ -185,6 +185,7 @@ def test_of_two_processes_one_computes_and_both_have_the_features(tmp_path):
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(log.read_text()) == 50
     assert {path.suffix for path in cache_folder("features").iterdir()} == {".npy", ".lock"}
+    assert {path.stat().st_mode & 0o777 for path in cache_folder("features").iterdir()} == {0o600}
 
 
 def test_each_image_is_a_sign_of_life(make_dataset):

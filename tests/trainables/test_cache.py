@@ -1,18 +1,22 @@
 """The decode-once cache of `datasets.load`."""
 
+import fcntl
 import os
 import pickle
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainables.caches import cache_folder
+from trainables.caches import cache_folder, evict, make_private
 from trainables.config import DataConfig
 from trainables.datasets import folder
+from trainables.datasets.cache import ABOUT
 from trainables.datasets.load import load
+from trainables.errors import ConfigError
 
 
 @pytest.fixture(params=["drawn", "given"])
@@ -30,7 +34,7 @@ def loads(monkeypatch):
     """How often the images were decoded."""
     calls = []
     original = folder.load
-    monkeypatch.setattr(folder, "load", lambda config, *, download: (calls.append(config), original(config, download=download))[1])
+    monkeypatch.setattr(folder, "load", lambda config, **options: (calls.append(config), original(config, **options))[1])
     return calls
 
 
@@ -150,12 +154,12 @@ DAMAGES = {
 @pytest.mark.parametrize("file", ["train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "*.json"])
 @pytest.mark.parametrize("config", ["given"], indirect=True)
 def test_a_damaged_entry_is_decoded_anew_and_mended(file, damage, config, loads):
-    before = load(config)
+    before = contents(load(config))
     (path,) = entry().glob(file)
     path.unlink() if damage is None else path.write_bytes(damage(path.read_bytes()))
-    assert contents(load(config)) == contents(before)
+    assert contents(load(config)) == before
     assert len(loads) == 2
-    assert contents(load(config)) == contents(before)
+    assert contents(load(config)) == before
     assert len(loads) == 2
 
 
@@ -164,13 +168,13 @@ def test_a_pickle_planted_in_the_cache_is_not_run(config, loads, tmp_path):
         def __reduce__(self):
             return (tmp_path / "ran").touch, ()
 
-    before = load(config)
+    before = contents(load(config))
     for number, path in enumerate(sorted(entry().glob("*.npy"))):
         if number:
             path.write_bytes(pickle.dumps(Planted()))
         else:
             np.save(path, np.array([Planted()], dtype=object), allow_pickle=True)
-    assert contents(load(config)) == contents(before)
+    assert contents(load(config)) == before
     assert not (tmp_path / "ran").exists()
 
 
@@ -188,6 +192,146 @@ def test_a_cached_part_is_trained_on_like_a_decoded_one(config, make_config, tmp
     reports = [list(run_trial(make_config(epochs=1), load(config).sealed, tmp_path / str(number))) for number in range(2)]
     first, second = ({name: value for name, value in run[0].metrics.items() if name != "time/epoch_s"} for run in reports)
     assert first == second
+
+
+# Who may read it, and how large it gets
+
+
+def test_only_the_owner_can_read_what_is_cached(config, cache_home):
+    """Images may be private, whatever the mask of the process says."""
+    (cache_home / "image-classifier-search" / "decoded").mkdir(parents=True, mode=0o755)
+    before = os.umask(0o022)
+    try:
+        load(config)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in entry().iterdir()} == {0o600}
+    folders = (entry(), cache_folder(), cache_folder().parent)
+    assert [path.stat().st_mode & 0o777 for path in folders] == [0o700] * 3
+
+
+def test_images_are_decoded_into_the_entry_itself(config):
+    """No second copy of them is made in memory."""
+    decoded = []
+    original = folder.load
+
+    def kept(config, **options):
+        decoded.append(original(config, **options))
+        return decoded[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "load", kept)
+        load(config)
+    (found,) = decoded
+    assert isinstance(found.train.images, np.memmap)
+    assert Path(found.train.images.filename).name == "train-images.npy"
+    assert np.array_equal(np.load(entry() / "train-images.npy"), found.train.images)
+
+
+def test_an_entry_with_unreadable_images_holds_the_others(config, loads):
+    an_image(config).write_text("no image")
+    lenient = DataConfig(name="folder", root=config.root, skip_bad=True)
+    first, second = load(lenient), load(lenient)
+    assert contents(first) == contents(second)
+    assert (first.skipped, second.skipped, len(loads)) == (1, 1, 1)
+
+
+@pytest.fixture
+def three(tmp_path, write_images):
+    """Three data sets, loaded one after the other, an hour between two."""
+    configs = []
+    for number in range(3):
+        for name in ("a", "b"):
+            write_images(tmp_path / str(number) / name, 5)
+        configs.append(DataConfig(name="folder", root=str(tmp_path / str(number))))
+        known = set(cache_folder().iterdir()) if cache_folder().exists() else set()
+        load(configs[-1])
+        (new,) = set(cache_folder().iterdir()) - known
+        os.utime(new, (time.time() - 3600 * (3 - number),) * 2)
+    return configs
+
+
+def size_of(path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*"))
+
+
+def by_age() -> list[Path]:
+    return sorted(cache_folder().iterdir(), key=lambda path: path.stat().st_mtime)
+
+
+def test_what_was_not_used_for_longest_is_evicted_and_decoded_anew(three, monkeypatch, tmp_path, write_images, loads):
+    load(three[0])  # now it is the newest
+    _, oldest, middle = [by_age()[2], *by_age()[:2]]
+    for name in ("a", "b"):
+        write_images(tmp_path / "new" / name, 5)
+    monkeypatch.setenv("IMAGE_CACHE_GB", str(3.5 * size_of(oldest) / 10**9))
+    load(DataConfig(name="folder", root=str(tmp_path / "new")))
+    assert not oldest.exists()
+    assert middle.exists()
+    assert len(by_age()) == 3
+    loads.clear()
+    load(three[0])
+    assert loads == []
+    load(three[1])
+    assert len(loads) == 1
+
+
+def test_what_somebody_uses_is_not_evicted(three):
+    oldest, middle, newest = by_age()
+    with (oldest / ABOUT).open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        evict(cache_folder(), 0, name=ABOUT, spare=newest)
+        assert by_age() == [oldest, newest]
+    evict(cache_folder(), 0, name=ABOUT, spare=newest)
+    assert by_age() == [newest]
+    assert not middle.exists()
+
+
+def test_a_mapped_entry_is_in_use_until_the_images_are_gone(config):
+    given = sorted(path.name for path in Path(config.root).iterdir()) == ["test", "train"]
+    load(config)
+    dataset = load(config)
+    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
+    assert (len(by_age()) == 1) == given  # a drawn test part is a copy
+    del dataset
+    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
+    assert by_age() == []
+
+
+def test_what_a_killed_process_left_is_removed_a_day_later(config, cache_home):
+    make_private(cache_folder())
+    for age in (3600, 3 * 86400):
+        left = cache_folder() / f"partial-{age}"
+        left.mkdir()
+        os.utime(left, (time.time() - age,) * 2)
+    load(config)
+    assert [path.name for path in by_age() if path.name.startswith("partial-")] == ["partial-3600"]
+
+
+def test_without_room_nothing_is_cached(config, loads, monkeypatch):
+    monkeypatch.setenv("IMAGE_CACHE_GB", "0")
+    first, second = load(config), load(config)
+    assert contents(first) == contents(second)
+    assert len(loads) == 2
+    assert by_age() == []
+
+
+@pytest.mark.parametrize("value", ["much", "-1", "nan", "inf"])
+def test_a_limit_that_is_no_number_is_refused(value, config, monkeypatch):
+    monkeypatch.setenv("IMAGE_CACHE_GB", value)
+    with pytest.raises(ConfigError, match=rf"^IMAGE_CACHE_GB must be a number of GB, 0 or more \(got '{value}'\)\.$"):
+        load(config)
+
+
+def test_a_disk_without_room_for_the_images_is_done_without(config, monkeypatch):
+    before = contents(load(config))
+    shutil.rmtree(cache_folder())
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert contents(load(config)) == before
 
 
 def test_digits_come_with_a_package_and_are_not_cached():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.baselines.features import VERSION, Values, kinds_of, of_images
-from trainables.caches import cache_folder
+from trainables.caches import cache_folder, make_private
 from trainables.datasets.arrays import Part, Selected
 from trainables.disk import sync
 
@@ -54,6 +54,7 @@ def _write(path: Path, values: Values) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):
         try:
+            partial.touch(0o600)
             with partial.open("wb") as file:
                 np.save(file, values, allow_pickle=False)
             sync(partial)
@@ -66,7 +67,7 @@ def _write(path: Path, values: Values) -> None:
 def _turn(path: Path, beat: Beat) -> Iterator[None]:
     """Let one process at a time compute features of a kind; the others wait for it. Where files cannot be locked each computes its own."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         yield

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,17 @@ from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
 
 Images = NDArray[np.uint8]
+Allocate = Callable[[str, tuple[int, ...]], Images]
+"""Gives the array for the images of a part of this name, (count, height, width, channels)."""
+CHUNK = 4_000_000
+"""Bytes of images that are worked on at once where all of them are gone through."""
+SIXTEEN_BITS = (0, 65535)
+"""The range of values whose images were the same before ranges were looked at."""
+
+
+def in_memory(title: str, shape: tuple[int, ...]) -> Images:
+    """Return a new array."""
+    return np.empty(shape, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -27,17 +39,33 @@ class Part:
     @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over the images."""
-        digest = hashlib.sha256(str(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        digest = hashlib.sha256(str(self.shape).encode())
+        for images in self.chunks():
+            digest.update(np.ascontiguousarray(images).data)
         return digest.hexdigest()[:16]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(count, height, width, channels)."""
+        return self.images.shape
+
+    @property
+    def size(self) -> int:
+        """Bytes of all images."""
+        return int(np.prod(self.shape))
+
+    def chunks(self) -> Iterator[Images]:
+        """Give all images, some at a time, so that no copy of them all is made."""
+        count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
+        for first in range(0, len(self), count):
+            yield self._some(slice(first, first + count))
+
+    def _some(self, rows: slice) -> Images:
+        return self.images[rows]
 
     def take(self, rows: NDArray[np.intp]) -> "Part":
         """A copy that holds only these rows."""
         return Part(np.ascontiguousarray(self.images[rows]), self.labels[rows])
-
-    def values(self, channel: int) -> Images:
-        """One channel of every image, (count, height, width)."""
-        return self.images[..., channel]
 
 
 class Selected(Part):
@@ -59,30 +87,42 @@ class Selected(Part):
         """A copy that holds only these rows, counted among the selected."""
         return self.whole.take(self.rows[rows])
 
-    def values(self, channel: int) -> Images:
-        """One channel of every image, (count, height, width)."""
-        found: Images = self.whole.images[..., channel][self.rows]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(count, height, width, channels)."""
+        return len(self.rows), *self.whole.shape[1:]
+
+    def _some(self, rows: slice) -> Images:
+        found: Images = self.whole.images[self.rows[rows]]
         return found
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole data set as its files give it; `test` is None where the files have no test part of their own."""
+    """A whole data set as its files give it; `val` and `test` are None where the files have no such part of their own."""
 
     classes: tuple[str, ...]
     train: Part
     test: Part | None = None
     skipped: int = 0
     """Unreadable images that were left out."""
+    val: Part | None = None
+    value_range: tuple[float, float] | None = None
+    """The values that became 0 and 255, of images of more than 8 bits."""
+    remarks: tuple[str, ...] = ()
+    """Lines on how the images were read, for whoever begins a search."""
 
     @cached_property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over pixels, labels and class names."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
-        for part in (self.train, self.test):
+        if self.value_range not in (None, SIXTEEN_BITS):
+            digest.update(repr(self.value_range).encode())
+        for title, part in (("", self.train), ("val", self.val), ("", self.test)):
             if part is not None:
-                digest.update(str(part.images.shape).encode())
-                digest.update(np.ascontiguousarray(part.images).data)
+                digest.update(f"{title}{part.shape}".encode())
+                for images in part.chunks():
+                    digest.update(np.ascontiguousarray(images).data)
                 digest.update(np.ascontiguousarray(part.labels).data)
         return digest.hexdigest()[:16]
 
@@ -105,6 +145,10 @@ class Dataset:
     """Unreadable images that were left out."""
     folds: int | None = None
     split_seed: int = 0
+    value_range: tuple[float, float] | None = None
+    """The values that became 0 and 255, of images of more than 8 bits."""
+    remarks: tuple[str, ...] = ()
+    """Lines on how the images were read and divided, for whoever begins a search."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """What the network of a fold (from 1) gets: this fold's images to validate, the others' to train on. `seed` is the trial's: with another,
@@ -142,7 +186,7 @@ class Dataset:
     @property
     def image(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
-        _, height, width, channels = getattr(self.train, "whole", self.train).images.shape
+        _, height, width, channels = self.train.shape
         return channels, height, width
 
     @property
@@ -154,7 +198,10 @@ class Dataset:
     def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of each channel over the training images, in the 0..1 scale of pixels."""
         levels = np.arange(256) / 255
-        counts = np.stack([np.bincount(self.train.values(channel).ravel(), minlength=256) for channel in range(self.image[0])])
+        counts = np.zeros((self.image[0], 256), np.int64)
+        for images in self.train.chunks():
+            for channel, count in enumerate(counts):
+                count += np.bincount(images[..., channel].ravel(), minlength=256)
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ levels
         deviation = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0))

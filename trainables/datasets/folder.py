@@ -1,129 +1,199 @@
-"""A folder of images: one sub-folder a class, directly under the root or under `train/` and `test/`.
+"""A folder of images: one sub-folder a class, directly under the root or under `train/`, `val/` and `test/` (`layout`).
 
 Images keep their own size when they all have one (of at most 224 pixels a side); otherwise they are resized to 224 x 224, as in the
-paper, or to `data.image_size`. They stay grey when all of them are grey.
+paper, or to `data.image_size`. They stay grey when all of them are grey. Images of more than 8 bits are scaled by the range of their
+values, one for the whole data set, so that brightness still compares between images.
 """
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Decoded, Images, Part
-from trainables.datasets.images import SUFFIXES, decode, open_image
-from trainables.errors import DataError, is_text, printable
+from trainables.datasets.arrays import SIXTEEN_BITS, Allocate, Decoded, Images, Part, in_memory
+from trainables.datasets.images import (
+    DEPTHS,
+    Header,
+    ValueRange,
+    decode_telling,
+    extremes,
+    header,
+)
+from trainables.datasets.layout import Layout, Members, layout_of
+from trainables.datasets.memory import require_memory
+from trainables.errors import DataError, printable
 
 DEFAULT_SIDE = 224
-GREY_MODES = {"1", "L", "LA", "I;16"}
+GREY_MODES = {"1", "L", "LA", *DEPTHS}
+HALF_OF_16_BITS = 32767
+UPPER_QUARTER = 63
+"""Colour images with 16 bits a value of which 14 or fewer are used get no brighter than this."""
+FEW_LEVELS, NEARLY_ALL = 16, 0.999
 
 
 def files(config: DataConfig) -> list[Path]:
     """Every image file, in order."""
-    return [path for part in _parts(config).values() for _, path in part]
+    return [path for part in _layout(config).parts.values() for _, path in part]
 
 
-def load(config: DataConfig, *, download: bool) -> Decoded:
+def left_out(config: DataConfig) -> list[str]:
+    """Lines on what is not read."""
+    return _layout(config).left_out
+
+
+def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) -> Decoded:
     """Decode every image; the unreadable ones are refused, all at once, or with `skip_bad` left out and counted."""
-    parts = _parts(config)
+    parts = _layout(config).parts
     paths = [path for part in parts.values() for _, path in part]
     classes = sorted({name for part in parts.values() for name, _ in part})
-    results = _read_all(paths, config.image_size)
-    errors = {path: result for path, result in results.items() if isinstance(result, DataError)}
-    if errors and not config.skip_bad:
-        raise _unreadable(config, errors)
-    images = {path: result for path, result in results.items() if not isinstance(result, DataError)}
-    made = {title: _part([(classes.index(name), images[path]) for name, path in part if path in images], title) for title, part in parts.items()}
-    return Decoded(tuple(classes), made["train"], made.get("test"), len(errors))
-
-
-def _read_all(paths: list[Path], wanted: int | None) -> dict[Path, Images | DataError]:
-    """Each image, in one form, or why it cannot be read. What Pillow would warn of is read, or is an error with its file's name."""
+    # What Pillow would warn of is read, or is an error with its file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        size, mode = _common_form(_headers(paths), wanted)
-        return dict(zip(paths, pool.map(lambda path: _attempt(path, size, mode), paths), strict=True))
+        headers = {path: found for path, found in zip(paths, pool.map(header, paths), strict=True) if found}
+        value_range = _value_range(config, headers, pool.map)
+        size, mode = _common_form(headers.values(), config.image_size)
+        shape = size[1], size[0], 1 if mode == "L" else 3
+        if config.train_limit is None:
+            require_memory(len(paths), shape)
+        errors: dict[Path, DataError] = {}
+        transparent: list[Path] = []
+
+        def decode(images: Images, row: int, path: Path) -> None:
+            try:
+                images[row], was_transparent = decode_telling(path, size, mode, value_range or SIXTEEN_BITS)
+            except DataError as error:
+                errors[path] = error
+            else:
+                transparent.extend([path] * was_transparent)
+
+        made = {}
+        for title, members in parts.items():
+            images = allocate(title, (len(members), *shape))
+            list(pool.map(decode, [images] * len(members), range(len(members)), [path for _, path in members]))
+            made[title] = images
+    if errors and not config.skip_bad:
+        raise _unreadable(config, {path: errors[path] for path in paths if path in errors})
+    whole = {title: _part(made[title], parts[title], classes, errors, title) for title in parts}
+    remarks = [*_about_range(whole.values(), headers.values(), value_range), *_about_transparent(config, transparent)]
+    return Decoded(
+        tuple(classes),
+        whole["train"],
+        whole.get("test"),
+        len(errors),
+        val=whole.get("val"),
+        value_range=value_range,
+        remarks=tuple(remarks),
+    )
 
 
-def _part(rows: list[tuple[int, Images]], title: str) -> Part:
+def _part(images: Images, members: Members, classes: list[str], errors: dict[Path, DataError], title: str) -> Part:
+    """Close the gaps of what could not be read."""
+    rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
         raise DataError(f"no image of the {title} part can be read.")
-    return Part(np.stack([image for _, image in rows]), np.array([number for number, _ in rows], dtype=np.int64))
+    for place, row in enumerate(rows):
+        if place != row:
+            images[place] = images[row]
+    numbers = {name: number for number, name in enumerate(classes)}
+    return Part(images[: len(rows)] if len(rows) < len(members) else images, np.array([numbers[members[row][0]] for row in rows], dtype=np.int64))
 
 
-def _parts(config: DataConfig) -> dict[str, list[tuple[str, Path]]]:
-    """(class, path) of each image, by part: `train` and, if there is one, `test`."""
+def _layout(config: DataConfig) -> Layout:
     root = Path(config.root)
     try:
         if not root.is_dir():
             raise DataError(f"data set folder not found: {str(root)!r} (--data folder:PATH). Expected one sub-folder per class.")
-        return _found(root)
+        return layout_of(root)
     except OSError as error:
         raise DataError(f"data set folder {str(root)!r} cannot be read ({error.strerror}).") from error
 
 
-def _found(root: Path) -> dict[str, list[tuple[str, Path]]]:
-    if not (root / "train").is_dir():
-        return {"train": list(_walk(root))}
-    parts = {name: list(_walk(root / name)) for name in ("train", "test") if (root / name).is_dir()}
-    if "test" in parts and {name for name, _ in parts["test"]} - {name for name, _ in parts["train"]}:
-        extra = sorted({name for name, _ in parts["test"]} - {name for name, _ in parts["train"]})
-        raise DataError(f"class {extra[0]!r} is in {str(root / 'test')!r} but not in {str(root / 'train')!r}. Each class needs training images.")
-    return parts
-
-
-def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        raise DataError(f"no class folders in {str(root)!r}. Expected one sub-folder per class, holding its images.")
-    for folder in folders:
-        if not is_text(folder.name):
-            raise DataError(f"the name of class folder {str(folder)!r} is not UTF-8. Rename it.")
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_wanted(path, folder))
-        if not paths:
-            raise DataError(f"class folder {str(folder)!r} holds no images. Allowed: {', '.join(sorted(SUFFIXES))}.")
-        yield from ((folder.name, path) for path in paths)
-
-
-def _is_wanted(path: Path, folder: Path) -> bool:
-    """Not hidden, and a file or a link that leads nowhere, which is told of as unreadable; a pipe would wait for ever."""
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts) and (path.is_file() or not path.exists())
-
-
-def _headers(paths: list[Path]) -> list[tuple[tuple[int, int], str]]:
-    """(width, height) and mode of each readable file; the unreadable are found again, and named, when they are decoded."""
-    found = []
-    for path in paths:
-        try:
-            with open_image(path) as image:
-                turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
-                found.append((image.size[::-1] if turned else image.size, image.mode))
-        except (DataError, OSError, SyntaxError, ValueError, TypeError):
-            continue
-    return found
-
-
-def _common_form(headers: list[tuple[tuple[int, int], str]], wanted: int | None) -> tuple[tuple[int, int], str]:
+def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[int, int], str]:
     """The (width, height) and mode that every image is brought to."""
-    mode = "L" if headers and all(mode in GREY_MODES for _, mode in headers) else "RGB"
+    known = list(headers)
+    mode = "L" if known and all(each.mode in GREY_MODES for each in known) else "RGB"
     if wanted is not None:
         return (wanted, wanted), mode
-    sizes = {size for size, _ in headers}
+    sizes = {each.size for each in known}
     if len(sizes) == 1 and max(next(iter(sizes))) <= DEFAULT_SIDE:
         return next(iter(sizes)), mode
     return (DEFAULT_SIDE, DEFAULT_SIDE), mode
 
 
-def _attempt(path: Path, size: tuple[int, int], mode: str) -> Images | DataError:
-    try:
-        return decode(path, size, mode)
-    except DataError as error:
-        return error
+def _value_range(
+    config: DataConfig, headers: dict[Path, Header], each: Callable[[Callable[[Path], ValueRange | None], list[Path]], Iterable[ValueRange | None]]
+) -> ValueRange | None:
+    """Return the values that are to become 0 and 255, of images with more than 8 bits; None if there are none.
+
+    Raises:
+        DataError: there are several kinds of images, and nothing says how their values compare.
+    """
+    kinds: dict[str, list[Path]] = {}
+    for path, found in headers.items():
+        kinds.setdefault(DEPTHS.get(found.mode, "8-bit"), []).append(path)
+    deep = [path for kind, paths in kinds.items() if kind != "8-bit" for path in paths]
+    if not deep:
+        return None
+    found_ranges = [found for found in each(extremes, deep) if found is not None]
+    if not found_ranges:
+        return SIXTEEN_BITS
+    low, high = min(low for low, _ in found_ranges), max(high for _, high in found_ranges)
+    if set(kinds) == {"8-bit", "16-bit"} and high > HALF_OF_16_BITS:
+        return SIXTEEN_BITS  # black and white are the same in both
+    if len(kinds) > 1:
+        told = " and ".join(f"{len(paths):,} {kind} (first: {_name(config, paths[0])})" for kind, paths in sorted(kinds.items()))
+        raise DataError(f"images of several kinds: {told}. How their brightness compares is not known. Convert all of them to 8 bits, or to one kind.")
+    if low == high:
+        raise DataError(f"every pixel of the {next(iter(kinds))} images is {low:g}: there is nothing to tell them apart by.")
+    return low, high
+
+
+def _about_range(parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None) -> list[str]:
+    """Say how images of more than 8 bits were read.
+
+    Raises:
+        DataError: of 16-bit colour images nearly nothing is left.
+    """
+    known = list(headers)
+    only_upper_bits = bool(known) and all(each.upper_bits for each in known)
+    if value_range is None and not only_upper_bits:
+        return []
+    counts = np.zeros(256, np.int64)
+    for part in parts:
+        for images in part.chunks():
+            counts += np.bincount(images.ravel(), minlength=256)
+    if value_range is None:
+        if (brightest := int(np.flatnonzero(counts).max(initial=0))) <= UPPER_QUARTER:
+            raise DataError(
+                f"of the 16-bit colour images the upper 8 bits are read, and those reach {brightest} of 255. Convert the images to 8 bits, by their own range."
+            )
+        return []
+    kind = next(DEPTHS[each.mode] for each in known if each.mode in DEPTHS)
+    lines = [f"note: {kind} images: values from {value_range[0]:g} to {value_range[1]:g}, the range of all images together, become 0 to 255."]
+    shares = counts.cumsum() / counts.sum()
+    levels = int((shares < (1 + NEARLY_ALL) / 2).sum() - (shares <= (1 - NEARLY_ALL) / 2).sum()) + 1
+    if levels <= FEW_LEVELS:
+        remedy = "a few outliers stretch the range. Clip them, or convert the images to 8 bits yourself."
+        lines.append(f"warning: {100 * NEARLY_ALL:g} % of their pixels lie within {levels} of the 256 levels: {remedy}")
+    return lines
+
+
+def _about_transparent(config: DataConfig, paths: list[Path]) -> list[str]:
+    if not paths:
+        return []
+    count = "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
+    return [f"note: {count} transparent in places, and laid onto white (first: {_name(config, min(paths))})."]
+
+
+def _name(config: DataConfig, path: Path) -> str:
+    return printable(str(path.relative_to(config.root)))
 
 
 def _unreadable(config: DataConfig, errors: dict[Path, DataError]) -> DataError:
     first, reason = next(iter(errors.items()))
-    name = printable(str(first.relative_to(config.root)))
-    return DataError(f"{len(errors)} unreadable image{'s' * (len(errors) != 1)} (first: {name}: {reason}). Remove them, or leave them out with --skip-bad.")
+    return DataError(
+        f"{len(errors)} unreadable image{'s' * (len(errors) != 1)} (first: {_name(config, first)}: {reason}). Remove them, or leave them out with --skip-bad."
+    )

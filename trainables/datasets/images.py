@@ -1,16 +1,47 @@
 """Pixels: resizing arrays and reading image files, through Pillow."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from trainables.datasets.arrays import Images
+from trainables.datasets.arrays import SIXTEEN_BITS, Images
 from trainables.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_PIXELS = 50_000_000
+DEPTHS = {
+    "I;16": "16-bit",
+    "I;16L": "16-bit",
+    "I;16B": "16-bit",
+    "I;16N": "16-bit",
+    "I": "32-bit",
+    "F": "floating-point",
+}
+"""Pillow's modes of grey images with more than 8 bits, in words."""
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag, and those of its values by which width and height change places."""
+PHOTOGRAPH = 1_000_000
+"""A JPEG of so many pixels is decoded smaller, where it is to become much smaller."""
+DRAFT = 2
+"""At least so many times as large as it is wanted; then it is resized."""
+
+ValueRange = tuple[float, float]
+"""The values that become 0 and 255."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image: (width, height) when upright, and Pillow's mode."""
+
+    size: tuple[int, int]
+    mode: str
+    upper_bits: bool
+    """Of a colour image with 16 bits a value, of which Pillow gives the upper 8."""
 
 
 def resize(images: Images, size: int | None) -> Images:
@@ -44,18 +75,110 @@ def open_image(path: Path) -> Image.Image:
     return image
 
 
-def decode(path: Path, size: tuple[int, int] | None, mode: str) -> Images:
-    """Decode one file to (height, width, channels) in `mode` "L" or "RGB", resized to `size` (width, height) if given.
+def header(path: Path) -> Header | None:
+    """Return what a file says of its image, which is not decoded; None if it cannot be read."""
+    try:
+        with open_image(path) as image:
+            tiles = getattr(image, "tile", None)
+            arguments = tiles[0].args if tiles else ""
+            raw = arguments if isinstance(arguments, str) else str((arguments or ("",))[0])
+            upper_bits = image.mode not in DEPTHS and ";16" in raw
+            size = image.size[::-1] if _is_sideways(image, path) else image.size
+            return Header(size, image.mode, upper_bits)
+    except (DataError, OSError, SyntaxError, ValueError, TypeError):
+        return None
+
+
+def _is_sideways(image: Image.Image, path: Path) -> bool:
+    """Whether width and height change places when the image is turned upright."""
+    if image.width == image.height or image.format == "TIFF":
+        return False
+    if image.format == "PNG" and not _says_more_at_its_end(path):
+        # Pillow's own way for PNG decodes the whole image first: EXIF may stand behind the pixels.
+        return Image.Image.getexif(image).get(ORIENTATION) in SIDEWAYS
+    return image.getexif().get(ORIENTATION) in SIDEWAYS
+
+
+def _says_more_at_its_end(path: Path) -> bool:
+    """Whether a PNG has EXIF or XMP behind its pixels, or is not what it should be."""
+    descriptor, place, is_behind = os.open(path, os.O_RDONLY), 8, False
+    try:
+        while True:
+            start = os.pread(descriptor, 32, place)
+            kind = start[4:8]
+            if len(start) < 12 or kind == b"IEND":
+                return kind != b"IEND"
+            if is_behind and (kind == b"eXIf" or start[8:].startswith((b"XML:com", b"Raw profile", b"exif"))):
+                return True
+            is_behind = is_behind or kind == b"IDAT"
+            place += 12 + int.from_bytes(start[:4], "big")
+    finally:
+        os.close(descriptor)
+
+
+def extremes(path: Path) -> ValueRange | None:
+    """Return the least and largest value of an image with more than 8 bits; None if it cannot be read."""
+    try:
+        with open_image(path) as image:
+            values = np.asarray(image)
+            found = float(values.min()), float(values.max())
+            return found if np.isfinite(found).all() else None
+    except (DataError, OSError, SyntaxError, ValueError, TypeError):
+        return None
+
+
+def decode(path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange = SIXTEEN_BITS) -> Images:
+    """Decode one file to (height, width, channels) in `mode` "L" or "RGB", resized to `size` (width, height) if given. Of an image with more than
+    8 bits, values in `value_range` become 0 to 255; what is transparent becomes white.
 
     Raises:
         DataError: the file is not an image or is cut off.
     """
+    return decode_telling(path, size, mode, value_range)[0]
+
+
+def decode_telling(path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange) -> tuple[Images, bool]:
+    """As `decode`, and whether the image was transparent somewhere."""
     with open_image(path) as image:
         try:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):
-                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-            upright = upright.convert(mode)
+            if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
+                image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
+            ImageOps.exif_transpose(image, in_place=True)
+            was_transparent = False
+            if image.mode in DEPTHS:
+                upright: Image.Image = Image.fromarray(to_levels(np.asarray(image), value_range))
+            else:
+                upright, was_transparent = on_white(image)
+            upright = upright if upright.mode == mode else upright.convert(mode)
         except (OSError, SyntaxError, ValueError, TypeError) as error:
-            raise DataError("the image is damaged or cut off") from error
-    return as_array(upright.resize(size, Image.Resampling.BILINEAR) if size and upright.size != size else upright)
+            raise error if isinstance(error, DataError) else DataError("the image is damaged or cut off") from error
+        made = as_array(upright.resize(size, Image.Resampling.BILINEAR) if size and upright.size != size else upright)
+    return made, was_transparent
+
+
+def on_white(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Lay an image onto white where it is transparent, if it is anywhere; and say so."""
+    if not image.has_transparency_data:
+        return image, False
+    seen = image.convert("RGBA")
+    if seen.getchannel("A").getextrema() == (255, 255):
+        return image, False
+    ground = Image.new("RGBA", seen.size, "white")
+    ground.alpha_composite(seen)
+    return ground, True
+
+
+def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
+    """Bring values in this range to 0 to 255, those outside to its ends.
+
+    Raises:
+        DataError: some are no numbers.
+    """
+    low, high = value_range
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise DataError("it has values that are not numbers")
+        levels = np.rint((values.astype(np.float64) - low) * (255 / (high - low)))
+    else:
+        levels = (values.astype(np.int64) - int(low)) * 255 // (int(high) - int(low))
+    return levels.clip(0, 255).astype(np.uint8)

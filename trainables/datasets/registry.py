@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from trainables.config import DataConfig
-    from trainables.datasets.arrays import Decoded
+    from trainables.datasets.arrays import Allocate, Decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,18 +20,26 @@ class DatasetEntry:
 
     module: str
     """Holds `load(config, *, download) -> Decoded` and `files(config) -> list[Path]`, the files it reads."""
+    from_folder: bool = False
+    """The images are whatever a folder of the user's holds: the module has `left_out(config)` too, lines on what is not read, and `load` takes
+    `allocate`, which gives the arrays to decode into.
+    """
     flip: bool = False
     """Whether an image mirrored left to right still means the same."""
 
-    def load(self, config: "DataConfig", *, download: bool = False) -> "Decoded":
-        """Decode every image of the data set.
+    def load(self, config: "DataConfig", *, download: bool = False, allocate: "Allocate | None" = None) -> "Decoded":
+        """Decode every image of the data set, where it can into what `allocate` gives.
 
         Raises:
             DataError: images or labels that cannot be used.
             Unavailable: the files are not there, or cannot be downloaded.
         """
         loader = cast("Callable[..., Decoded]", importlib.import_module(self.module).load)
-        return loader(config, download=download)
+        return loader(config, download=download, **({"allocate": allocate} if self.from_folder and allocate else {}))
+
+    def left_out(self, config: "DataConfig") -> tuple[str, ...]:
+        """Return lines on what lies beside the images and is not read."""
+        return tuple(importlib.import_module(self.module).left_out(config)) if self.from_folder else ()
 
     def files(self, config: "DataConfig") -> list[Path]:
         """The files that `load` reads; empty when the data comes with a package."""
@@ -44,5 +52,5 @@ DATASETS: dict[str, DatasetEntry] = {
     "mnist": DatasetEntry(module="trainables.datasets.mnist"),
     "fashion_mnist": DatasetEntry(module="trainables.datasets.fashion_mnist", flip=True),
     "cifar10": DatasetEntry(module="trainables.datasets.cifar10", flip=True),
-    "folder": DatasetEntry(module="trainables.datasets.folder", flip=True),
+    "folder": DatasetEntry(module="trainables.datasets.folder", flip=True, from_folder=True),
 }

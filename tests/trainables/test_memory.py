@@ -1,0 +1,80 @@
+"""How much memory there is, and that no more is taken than is needed."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainables.datasets import arrays, memory
+from trainables.datasets.arrays import Dataset, Decoded, Part, Selected
+from trainables.datasets.memory import free_memory, require_memory
+from trainables.errors import DataError
+
+
+def peak(call) -> int:
+    """Bytes that were taken at most at once, beside those before."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Images of 6 MB, gone through in twenty times."""
+    monkeypatch.setattr(arrays, "CHUNK", 300_000)
+    images = np.random.default_rng(0).integers(0, 256, (1000, 50, 40, 3), dtype=np.uint8)
+    return Part(images, np.arange(1000) % 2)
+
+
+@pytest.mark.parametrize("kind", [lambda part: part, lambda part: Selected(part, np.arange(0, 1000, 2))], ids=["whole", "selected"])
+def test_statistics_and_fingerprints_need_no_second_copy_of_the_images(kind, large):
+    part = kind(large)
+    dataset = Dataset("made", ("a", "b"), part, large, None, "f00d")
+    found = {}
+    taken = peak(lambda: found.update(statistics=dataset.channel_statistics, fingerprint=part.fingerprint))
+    assert taken < 2_500_000
+    mean, deviation = found["statistics"]
+    np.testing.assert_allclose(mean, part.images.mean(axis=(0, 1, 2)) / 255, rtol=1e-5)
+    np.testing.assert_allclose(deviation, part.images.std(axis=(0, 1, 2)) / 255, rtol=1e-4)
+    assert found["fingerprint"] == Part(part.images.copy(), part.labels).fingerprint
+
+
+def test_a_whole_data_sets_fingerprint_needs_no_copy(large):
+    reversed_ = Part(large.images[:, ::-1], large.labels)  # not as it lies in memory
+    assert peak(lambda: Decoded(("a", "b"), reversed_).fingerprint) < 2_500_000
+
+
+def test_images_that_do_not_fit_are_refused_before_they_are_decoded(monkeypatch, tmp_path, write_images):
+    from trainables.config import DataConfig
+    from trainables.datasets import folder
+    from trainables.datasets.load import load
+
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 5)
+    monkeypatch.setattr(memory, "free_memory", lambda: 2000)
+    monkeypatch.setattr(folder, "decode_telling", lambda *arguments: pytest.fail("decoded"))
+    text = r"^10 images of 9 x 8 pixels need 0\.0 GB of memory, 0\.0 GB are free\. Use smaller ones \(--set data\.image_size=N\), fewer, or a larger machine\.$"
+    with pytest.raises(DataError, match=text):
+        load(DataConfig(name="folder", root=str(tmp_path)))
+
+
+def test_what_fits_is_not_refused(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 10**9)
+    require_memory(1000, (1000, 1000, 1))
+    with pytest.raises(DataError, match=r"^1,001 images of 1000 x 1000 pixels need 1\.0 GB of memory, 1\.0 GB are free\."):
+        require_memory(1001, (1000, 1000, 1))
+
+
+def test_a_container_has_what_its_group_leaves(tmp_path: Path):
+    """Files in memory that nobody uses are given back."""
+    for name, text in (("current", "1000"), ("max", "1500"), ("stat", "anon 700\ninactive_file 200\nfile 300\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert free_memory(tmp_path) == 700
+    (tmp_path / "memory.max").write_text("max")
+    whole = free_memory(tmp_path)
+    assert whole > 10**7
+    assert abs(free_memory(tmp_path / "none") - whole) < whole

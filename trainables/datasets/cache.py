@@ -1,0 +1,135 @@
+"""The decoded images of a data set on disk: files of arrays, which are mapped into memory.
+
+An entry is written beside its place (images are decoded straight into it) and moved there whole.
+It has a key over the names, sizes and times of the data set's files: a changed, added or removed
+file gives another. What is not used for longest is removed when all entries become too large.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, hold, make_private
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Allocate, Decoded, Images, Part, in_memory
+
+VERSION = 3
+"""Raised when decoding changes, so that arrays decoded before are not taken."""
+ABOUT = "entry.json"
+PARTS = ("train", "val", "test")
+
+
+def cached(config: DataConfig, files: list[Path], make: Callable[[Allocate], Decoded]) -> Decoded:
+    """Return the data set of these files, from the cache or as `make` decodes it."""
+    folder = cache_folder() / _key(config, files)
+    try:
+        return _read(folder)
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return _made(folder, make)
+
+
+def _key(config: DataConfig, files: list[Path]) -> str:
+    about = [VERSION, config.name, str(Path(config.root).resolve()), config.image_size, config.skip_bad]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for path in files:
+        status = path.stat() if path.exists() else path.lstat()
+        digest.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _read(folder: Path) -> Decoded:
+    """Map the arrays of an entry, which is not evicted while they are in use.
+
+    Raises:
+        OSError, ValueError, ...: it is not there, or not as it was written.
+    """
+    descriptor = hold(folder / ABOUT)
+    try:
+        entry = json.loads((folder / ABOUT).read_text())
+        parts = {}
+        for name in entry["parts"]:
+            images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
+            parts[name] = Part(images, np.load(folder / f"{name}-labels.npy", allow_pickle=False))
+        decoded = Decoded(
+            classes=tuple(entry["classes"]),
+            train=parts["train"],
+            val=parts.get("val"),
+            test=parts.get("test"),
+            skipped=entry["skipped"],
+            value_range=None if entry["value_range"] is None else tuple(entry["value_range"]),
+            remarks=tuple(entry["remarks"]),
+        )
+        if decoded.fingerprint != entry["fingerprint"]:
+            raise ValueError(f"{folder} is damaged")
+        with suppress(OSError):
+            os.utime(folder)
+        for part in parts.values():
+            weakref.finalize(part.images, os.close, os.dup(descriptor))
+    finally:
+        os.close(descriptor)
+    return decoded
+
+
+def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
+    """Decode into a new entry. A cache that cannot be written is done without."""
+    try:
+        make_private(folder.parent)
+        limit = cache_limit(folder.parent)
+        new = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=folder.parent)) if limit else None
+    except OSError:
+        new = None
+    if new is None:
+        return make(in_memory)
+    try:
+        decoded = make(lambda title, shape: _mapped(new / f"{title}-images.npy", shape))
+        with suppress(OSError):
+            _finish(new, decoded)
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
+            evict(folder.parent, limit, name=ABOUT, spare=folder)
+        return decoded
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
+    """Return a file as an array. Its place on disk is taken at once: to write to a map of a full
+    disk would end the process.
+    """
+    try:
+        images: Images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except (OSError, AttributeError):  # no room, or no such call on this system
+        path.unlink(missing_ok=True)
+        return in_memory(path.stem, shape)
+    return images
+
+
+def _finish(new: Path, decoded: Decoded) -> None:
+    parts = {name: part for name in PARTS if (part := getattr(decoded, name)) is not None}
+    for name, part in parts.items():
+        path = new / f"{name}-images.npy"
+        if not path.exists() or np.load(path, mmap_mode="r").shape != part.images.shape:
+            path.unlink(missing_ok=True)
+            np.save(path, part.images, allow_pickle=False)
+        np.save(new / f"{name}-labels.npy", part.labels, allow_pickle=False)
+    entry = {
+        "classes": decoded.classes,
+        "parts": list(parts),
+        "skipped": decoded.skipped,
+        "value_range": decoded.value_range,
+        "remarks": decoded.remarks,
+        "fingerprint": decoded.fingerprint,
+    }
+    (new / ABOUT).write_text(json.dumps(entry))
+    for path in new.iterdir():
+        path.chmod(0o600)

@@ -1,0 +1,169 @@
+"""Where the images of a folder lie: its parts and classes, and what is not read."""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainables.datasets.images import SUFFIXES
+from trainables.errors import DataError, is_text, printable
+
+PART = re.compile(r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?)|test(?:ing)?)(?:[ _-]?(?:set|data|images|part|split))?", re.IGNORECASE)
+"""A folder's name that means a part: `train`, `Training_set`, `val`, `validation`, `test-images` ..."""
+MOST_KINDS = 5
+"""Suffixes of files that are not read are counted by themselves, up to so many."""
+
+Members = list[tuple[str, Path]]
+"""(class, path) of each image of a part."""
+
+
+@dataclass
+class Layout:
+    """The images by part (`train` and, where they are given, `val` and `test`), and what is left out."""
+
+    root: Path
+    parts: dict[str, Members] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    """Those that are no images, or of a format that is not read."""
+    links: list[Path] = field(default_factory=list)
+    """To folders."""
+    folders: list[Path] = field(default_factory=list)
+    """Beside the parts."""
+    outside: list[Path] = field(default_factory=list)
+    """Images that are in no class's folder."""
+
+    @property
+    def left_out(self) -> list[str]:
+        """Lines on what is not read."""
+        lines = []
+        if self.files:
+            kinds = Counter(printable(path.suffix.lower()[:20]) or "without a suffix" for path in self.files)
+            told = [f"{count:,} {kind}" for kind, count in kinds.most_common(MOST_KINDS)]
+            told += [f"{rest:,} others"] if (rest := len(self.files) - sum(count for _, count in kinds.most_common(MOST_KINDS))) else []
+            lines.append(f"note: {_counted(self.files, 'file')} not read: {', '.join(told)} ({self._first(self.files)}). Read are {allowed()}.")
+        if self.outside:
+            lines.append(f"note: {_counted(self.outside, 'image')} left out: in no class's folder ({self._first(self.outside)}).")
+        if self.links:
+            lines.append(f"note: {_counted(self.links, 'linked folder')} left out ({self._first(self.links)}): links to images are followed, those not.")
+        if self.folders:
+            lines.append(f"note: {_counted(self.folders, 'folder')} left out: beside the parts ({self._first(self.folders)}).")
+        return lines
+
+    def _first(self, paths: list[Path]) -> str:
+        return f"first: {printable(str(min(paths).relative_to(self.root)))}"
+
+
+def _counted(what: list[Path], name: str) -> str:
+    return f"{len(what):,} {name} is" if len(what) == 1 else f"{len(what):,} {name}s are"
+
+
+def allowed() -> str:
+    """Return the suffixes of the files that are read."""
+    return ", ".join(sorted(SUFFIXES))
+
+
+def part_of(name: str) -> str:
+    """Return the part that a folder's name means: `train`, `val`, `test`, or nothing."""
+    found = PART.fullmatch(name)
+    return "" if found is None else "train" if found[1] else "val" if found[2] else "test"
+
+
+def layout_of(root: Path) -> Layout:
+    """Find the images below a folder.
+
+    Raises:
+        DataError: there are none, or it cannot be told what is a part and what a class.
+        OSError: a folder cannot be read.
+    """
+    found, here = Layout(root), _class_folders(root)
+    parts = _parts(root, here)
+    if not parts:
+        found.parts["train"] = _classes(root, found)
+        return found
+    for part in ("train", "val", "test"):
+        if part in parts:
+            found.parts[part] = _classes(parts[part], found)
+    _strays(root, found)
+    found.folders += [folder for folder in here if folder not in parts.values()]
+    known = {name for name, _ in found.parts["train"]}
+    for part in ("val", "test"):
+        if extra := sorted({name for name, _ in found.parts.get(part, [])} - known):
+            places = f"{str(parts[part])!r} but not in {str(parts['train'])!r}"
+            raise DataError(f"class {extra[0]!r} is in {places}. Each class needs training images.")
+    return found
+
+
+def _parts(root: Path, here: list[Path]) -> dict[str, Path]:
+    """Return the folders of the parts by name; none where all folders are classes."""
+    named = [(part, folder) for folder in here if (part := part_of(folder.name))]
+    parts = dict(reversed(named))
+    others = [folder for folder in here if not part_of(folder.name)]
+    as_classes = f"If they are classes, put all class folders into {str(root / 'train')!r}."
+    for part, folder in named:
+        if parts[part] != folder:
+            names = f"{parts[part].name!r} and {folder.name!r}"
+            raise DataError(f"{str(root)!r} has two folders for the {part} part, {names}. Keep one. {as_classes}")
+    if not named or (set(parts) == {"train"} and others and not _class_folders(parts["train"])):
+        return {}  # a class of trains lies beside others, and holds images as they do
+    names = " and ".join(repr(folder.name) for _, folder in named)
+    if others and not _are_alike(parts):
+        remedy = f"If parts, put all training classes into 'train' and take {printable(repr(others[0].name))} away. {as_classes}"
+        raise DataError(f"{names} in {str(root)!r} may be parts or classes beside {printable(repr(others[0].name))}. {remedy}")
+    if "train" not in parts:
+        raise DataError(f"{str(root)!r} has {names} but no 'train'. Name the folder of the training part 'train'. {as_classes}")
+    return parts
+
+
+def _are_alike(parts: dict[str, Path]) -> bool:
+    """Whether there are a training part and others with the same classes, so that they can be nothing else."""
+    classes = {part: {folder.name for folder in _class_folders(folder)} for part, folder in parts.items()}
+    return len(parts) > 1 and all(names and names <= classes.get("train", set()) for names in classes.values())
+
+
+def _class_folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _classes(root: Path, found: Layout) -> Members:
+    """Return the images of the classes in this folder."""
+    folders, members = _class_folders(root), Members()
+    if not folders:
+        raise DataError(f"no class folders in {str(root)!r}. Expected one sub-folder per class, holding its images.")
+    _strays(root, found)
+    for folder in folders:
+        if not is_text(folder.name):
+            raise DataError(f"the name of class folder {str(folder)!r} is not UTF-8. Rename it.")
+        if not (paths := _images(folder, found)):
+            raise DataError(f"class folder {str(folder)!r} holds no images. Allowed: {allowed()}.")
+        members += [(folder.name, path) for path in paths]
+    return members
+
+
+def _strays(root: Path, found: Layout) -> None:
+    """Note the files beside class folders."""
+    for path in root.iterdir():
+        if not path.name.startswith(".") and not path.is_dir():
+            (found.outside if path.suffix.lower() in SUFFIXES else found.files).append(path)
+
+
+def _images(folder: Path, found: Layout) -> list[Path]:
+    """Return the images of a class, in order, those in sub-folders too. A link that leads nowhere is told of as
+    unreadable later; a pipe, for which one would wait for ever, is no image.
+    """
+    images, pending = [], [str(folder)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif entry.is_symlink() and path.is_dir():
+                    found.links.append(path)
+                elif path.suffix.lower() in SUFFIXES and (entry.is_file() or not path.exists()):
+                    images.append(path)
+                else:
+                    found.files.append(path)
+    return sorted(images)
