@@ -18,18 +18,34 @@ DECIDING = (
     "trainables/**/*.py",
     "search/algorithms/*.py",
     "search/schedulers/*.py",
+    "search/budget.py",
     "search/driver.py",
     "search/experiment.py",
     "search/gain.py",
     "search/narrowing.py",
     "search/objectives.py",
+    "search/racing.py",
     "search/refinement.py",
     "search/refining.py",
     "search/relatives.py",
+    "search/result.py",
+    "search/selection.py",
     "search/space.py",
 )
 TRAINING = DECIDING[:1]
 """The modules that decide a result, and those of them that train."""
+WORKING = (
+    *TRAINING,
+    "cluster/*.py",
+    "search/bucket_lease.py",
+    "search/home.py",
+    "search/job.py",
+    "search/journal.py",
+    "search/journal_copy.py",
+    "search/lease.py",
+    "search/trial.py",
+)
+"""The modules that run in a worker: one that was started by other code is of no use."""
 CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
@@ -61,6 +77,11 @@ def code_fingerprint() -> str:
     return _sum_of(DECIDING)[:12]
 
 
+def working_fingerprint() -> str:
+    """The first 12 hex digits of the SHA-256 over the modules that run in a worker."""
+    return _sum_of(WORKING)[:12]
+
+
 def training_fingerprint(**about: object) -> str:
     """16 hex digits, equal where equal configs are trained to equal metrics: over the code that trains and its libraries, this kind of machine, and
     what else is said, such as the data's fingerprint. Of a cluster, this machine stands for all.
@@ -70,9 +91,18 @@ def training_fingerprint(**about: object) -> str:
 
 
 def _sum_of(patterns: Sequence[str]) -> str:
-    """The SHA-256 over these files of the project, their names included."""
-    root, digest = Path(__file__).parent.parent, hashlib.sha256()
-    for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
+    """The SHA-256 over these files of the project, their names included.
+
+    Raises:
+        FileNotFoundError: a pattern matches none, as after a module has moved: what it held would change unseen.
+    """
+    root, digest, paths = Path(__file__).parent.parent, hashlib.sha256(), set[Path]()
+    for pattern in patterns:
+        found = set(root.glob(pattern))
+        if not found:
+            raise FileNotFoundError(f"no file of this program matches '{pattern}'")
+        paths |= found
+    for path in sorted(paths):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

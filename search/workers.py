@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from cluster.session import LOCAL
 from search.experiment import Experiment
 from search.job import Job
+from search.provenance import working_fingerprint
 from search.trial import FusedWorker, TrialWorker
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -43,7 +44,7 @@ class Workers:
         self.device, self.demand, self.part = experiment.device, experiment.demand, experiment.demand.gpus
         self.is_local = experiment.address == LOCAL
         self.stay = not self.is_local and self.device == "cpu"
-        what = [{name: value for name, value in provenance.items() if name not in ("host", "git.commit")}, self.threads]
+        what = [{name: value for name, value in provenance.items() if name not in ("host", "git.commit")}, working_fingerprint(), self.threads]
         self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self.dataset = ray.put(dataset.sealed)
         self.members = 1
