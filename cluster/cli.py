@@ -5,6 +5,7 @@ not ready, safe to try again · 5 a person must decide · 130 and 143 stopped by
 """
 
 import argparse
+import math
 import signal
 import sys
 import tempfile
@@ -18,6 +19,10 @@ from cluster.errors import Mistake, NotReady, Refused
 from cluster.secrets import masked
 
 BUG, USAGE, NOT_READY, REFUSED = 1, 2, 4, 5
+if sys.platform == "win32":  # its locks and signals are others
+    sys.stderr.write("error: this program runs on Linux; on Windows use WSL.\n")
+    raise SystemExit(USAGE)
+LONGEST_S = 10**9
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,6 +40,22 @@ class Terminated(BaseException):
 def file_argument(parser: argparse.ArgumentParser) -> None:
     """Add FILE, which every verb takes first."""
     parser.add_argument("file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml")
+
+
+def is_whole(text: str) -> bool:
+    """Tell whether a text is digits alone, of a number that fits 64 bits; `str.isdigit` takes ² too, of which `int` makes nothing."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
+
+
+def seconds(text: str) -> float:
+    """Return a time that can be waited, as an option's type."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"seconds are needed, above 0 and at most {LONGEST_S:,} (got '{text[:80]}')")
+    return found
 
 
 def say(text: str) -> None:

@@ -113,7 +113,7 @@ def is_manifest(part: str) -> bool:
 
 def _number(name: str) -> int:
     number = name.removeprefix(CHECKPOINT)
-    return int(number) if number.isdigit() else 0
+    return int(number) if number.isascii() and number.isdecimal() else 0
 
 
 def remove(path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Self
 
 from cluster.errors import NotReady
 
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Linux's control groups, version 2: microseconds of processor time in each period of so many microseconds."""
+CGROUP = Path("/sys/fs/cgroup")
+"""Linux's control groups, which say how many microseconds of processor time there are in each period of so many microseconds."""
 
 
 MANY = 10**6
@@ -85,16 +85,24 @@ def local_resources() -> Resources:
     return Resources(cpus=local_cpus(), gpus=local_gpus())
 
 
-def local_cpus(quota: Path = CGROUP_QUOTA) -> int:
+def local_cpus(cgroup: Path = CGROUP) -> int:
     """The processors that this process may run on, or fewer where a container is given less time than that: one worker for each is fastest, and
     more than there is time for only get into each other's way.
     """
-    allowed = len(os.sched_getaffinity(0))
+    has_affinity = hasattr(os, "sched_getaffinity")  # Linux alone
+    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
-        time_us, period_us = quota.read_text().split()
-        return max(1, min(allowed, int(time_us) // int(period_us)))
+        time_us, period_us = map(int, _quota(cgroup))
     except (OSError, ValueError):  # no quota: "max", or no such file
         return allowed
+    return max(1, min(allowed, time_us // period_us)) if time_us > 0 and period_us > 0 else allowed
+
+
+def _quota(cgroup: Path) -> list[str]:
+    """The time and its period, of version 2, or of version 1, where no quota is -1."""
+    if (cgroup / "cpu.max").exists():
+        return (cgroup / "cpu.max").read_text().split()
+    return [(cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
 
 
 def local_gpus() -> int:

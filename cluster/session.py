@@ -15,6 +15,7 @@ from unittest.mock import patch
 import psutil
 
 from cluster import auth
+from cluster.cli import is_whole
 from cluster.errors import NotReady
 from cluster.resources import Machines, Resources
 
@@ -44,7 +45,7 @@ def check_address(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address in (LOCAL, AUTO):
         return
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not is_whole(port) or int(port) > 65535:
         raise NotReady(f"'{address}' is no address of a Ray cluster. Use {LOCAL}, {AUTO} or HOST:PORT.")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cluster.cli import seconds
 from cluster.errors import NotReady
 
 IMDS = "http://169.254.169.254"
@@ -161,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cluster.spot", description="Tell Ray when this spot machine is about to be taken away.")
     parser.add_argument("--address", required=True, metavar="HOST:PORT", help="Ray's head, as 'ray start --address' has it")
     parser.add_argument("--metadata", default=IMDS, metavar="URL", help="the machine's metadata service (%(default)s)")
-    parser.add_argument("--poll", type=float, default=POLL_S, metavar="SECONDS", help="how often it is asked (%(default)s)")
+    parser.add_argument("--poll", type=seconds, default=POLL_S, metavar="SECONDS", help="how often it is asked (%(default)s)")
     options = parser.parse_args(arguments)
     try:
         watch(options.address, imds=options.metadata, poll_s=options.poll, say=lambda line: print(line, flush=True))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster import auth, dashboard, definition, ssh
-from cluster.cli import Parser, file_argument, guarded, say
+from cluster.cli import Parser, file_argument, guarded, say, seconds
 from cluster.errors import Denied, NotReady, Refused
 
 POLL_S = 2.0
@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = Parser(prog="python -m cluster.up", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     file_argument(made)
-    made.add_argument("--timeout", type=float, default=1800, metavar="SECONDS", help="how long the workers may take")
+    made.add_argument("--timeout", type=seconds, default=1800, metavar="SECONDS", help="how long the workers may take")
     made.add_argument("--restart", action="store_true", help="start a running cluster again, though that ends the jobs that run on it")
     return made
 

@@ -17,7 +17,7 @@ from types import FrameType
 
 import psutil
 
-from cluster.cli import BUG, NOT_READY, REFUSED, USAGE, Terminated, complain, write_traceback
+from cluster.cli import BUG, NOT_READY, REFUSED, USAGE, Terminated, complain, is_whole, write_traceback
 from cluster.errors import NotReady, Refused
 from cluster.storage import StorageError
 from cluster.versions import problems
@@ -94,7 +94,7 @@ AUTO_COUNT = "auto"
 
 def count_or_auto(text: str) -> int | str:
     """A number, or `auto`, as an option's type."""
-    if text != AUTO_COUNT and not text.lstrip("-").isdigit():
+    if text != AUTO_COUNT and not is_whole(text.removeprefix("-")):
         raise argparse.ArgumentTypeError(f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')")
     return text if text == AUTO_COUNT else int(text)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from cluster.cli import LONGEST_S, is_whole
 from cluster.resources import Demand
 from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
@@ -31,6 +32,8 @@ PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
 AUTO_DEVICE = "auto"
 """The device of a search that will ask its cluster: a GPU a process where there are any, else the CPU."""
 FUSE_NAMES, MOST_FUSED = ("auto", "off", "measure"), 64
+MAX_COUNT = 10**9
+"""More of anything than a search can have."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
@@ -93,7 +96,9 @@ class Experiment:
         ):
             if value is not None and value < 1:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
-        if self.fuse not in FUSE_NAMES and not (self.fuse.isdigit() and 2 <= int(self.fuse) <= MOST_FUSED):
+            if value is not None and value > MAX_COUNT:
+                raise ConfigError(f"{option} must be at most {MAX_COUNT:,} (got {value:.3g}).")
+        if self.fuse not in FUSE_NAMES and not (is_whole(self.fuse) and 2 <= int(self.fuse) <= MOST_FUSED):
             raise ConfigError(f"--fuse must be {', '.join(FUSE_NAMES)} or a number from 2 to {MOST_FUSED} (got '{self.fuse[:80]}').")
         if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out.")
@@ -101,8 +106,8 @@ class Experiment:
         self.budget.check(replace(self.demand, gpus=1) if self.device == AUTO_DEVICE else self.demand)
         if not 0 <= self.min_gain < 100:
             raise ConfigError(f"--min-gain must be from 0 to below 100 points (got {self.min_gain:g}).")
-        if not 0 < self.hang_timeout < math.inf:
-            raise ConfigError(f"--hang-timeout must be > 0 seconds (got {self.hang_timeout:g}).")
+        if not 0 < self.hang_timeout <= LONGEST_S:
+            raise ConfigError(f"--hang-timeout must be > 0 seconds and at most {LONGEST_S:,} (got {self.hang_timeout:g}).")
         if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
             raise ConfigError(f"--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g}).")
         self._check_gpus()

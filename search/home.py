@@ -30,10 +30,19 @@ TRIALS, BEATS = "trials", "beats"
 Opened = tuple[Journal, list[Event]]
 
 
+def own_path(text: str) -> Path:
+    """Return the file or folder that a text names, as an option's type: `~` is the home folder, as a shell reads it that was given a chance."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        user = text.partition("/")[0]
+        raise argparse.ArgumentTypeError(f"no home folder is known of '{user[:80]}'; a folder of that name is './{user[:80]}'") from error
+
+
 def storage(text: str) -> Storage:
     """What `--storage` names, as an option's type."""
     if "://" not in text:
-        return Path(text)
+        return own_path(text)
     if not text.startswith(SCHEME):
         raise argparse.ArgumentTypeError(f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')")
     try:

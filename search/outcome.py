@@ -51,6 +51,12 @@ def failures(result: SearchResult) -> dict[str, list[str]]:
     return found
 
 
+def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
+    """What to say of a search without a result, and where the reasons are."""
+    why = f"{verb('why', experiment)} {result.failed[0].trial}" if result.failed else f"{verb('status', experiment)} --all"
+    return f"no trial counts. Why: {why}"
+
+
 def print_summary(finished: Finished, console: Console) -> None:
     """What was found, beside what is known, and where to look."""
     experiment, result = finished.experiment, finished.result
@@ -68,7 +74,10 @@ def print_summary(finished: Finished, console: Console) -> None:
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
         say(console, f"  passed over: {name} ({figure_text(result.trials[name])}), whose checkpoint is lost: {reason}")
-    console.print(best_table(result) if result.best else "no trial counts; the reasons are in the journal")
+    if result.best:
+        console.print(best_table(result))
+    else:
+        say(console, nothing_counts(experiment, result))
     if compared := models_table(result):
         console.print("\nthe best of each model" if len(compared) > 2 else "")
         console.print(side_by_side(compared))

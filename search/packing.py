@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from cluster.cli import is_whole
 from cluster.resources import Demand, Resources, slots
 from search.experiment import Experiment
 from search.limit import Limit
@@ -60,7 +61,7 @@ def staff(experiment: Experiment, workers: Workers, limit: Limit, *, say: Callab
 def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
     """Decide for a search on a machine or cluster that has this."""
     wanted, count = experiment.fuse, slots(have, experiment.demand)
-    if wanted.isdigit():
+    if is_whole(wanted):
         return asked(experiment, int(wanted), count)
     is_gpu = experiment.device != "cpu"
     if wanted == "off" or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1)) or experiment.demand.workers > 1:

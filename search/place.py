@@ -2,12 +2,12 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from search.budget import Budget
 from search.cli import AUTO_COUNT, count_or_auto
 from search.experiment import PLACE, Experiment
+from search.home import own_path
 from search.result import SearchResult
 from search.tracking_uri import uri_of
 
@@ -18,14 +18,14 @@ def place_options(parser: argparse.ArgumentParser, before: str) -> None:
     parser.add_argument("--hang-timeout", type=float, metavar="SECONDS", help=f"as of search.run (default: {before})")
     parser.add_argument("--address", metavar="ADDRESS", help=f"local, or a running Ray cluster (default: {before})")
     parser.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: {before})")
-    parser.add_argument("--data-root", metavar="DIR", help=f"where the data lies now (default: {before})")
+    parser.add_argument("--data-root", type=own_path, metavar="DIR", help=f"where the data lies now (default: {before})")
 
 
 def in_place(experiment: Experiment, args: argparse.Namespace, result: SearchResult) -> Experiment:
     """The experiment where these arguments say, as far as they say it."""
     base = experiment.base
     if args.data_root is not None:
-        base = base.override({"data.root": str(Path(args.data_root).expanduser().absolute())})
+        base = base.override({"data.root": str(args.data_root.absolute())})
     given: dict[str, Any] = {name: value for name in PLACE if (value := getattr(args, name, None)) is not None}
     given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
     price = getattr(args, "price", None)

@@ -1,9 +1,12 @@
 """Everything that a search needs is checked, and refused, before any machine starts."""
 
 import os
+import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.cli import is_whole
 from cluster.errors import NotReady
 from cluster.resources import Resources, local_resources, slots
 from cluster.session import LOCAL, check_address
@@ -13,6 +16,7 @@ from search.experiment import Experiment
 from search.journal import FILE_NAME
 from search.notes import notes
 from search.room import check_memory, check_room
+from search.shadows import shadows_here
 from search.tracking_uri import check_tracking
 from search.words import verb
 from trainables.datasets.arrays import Dataset
@@ -53,7 +57,13 @@ def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | Non
     check_memory(dataset)
     if begins:
         check_weights(experiment, dataset)
-    return Prepared(experiment, dataset, local, [*left_out, *notes(experiment, dataset)])
+    return Prepared(experiment, dataset, local, [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)])
+
+
+def platform_notes() -> Iterator[str]:
+    """Yield a line where no test has run."""
+    if (system := platform.system()) != "Linux":
+        yield f"note: this program was tried on Linux alone; here is {system or 'another system'}"
 
 
 def check_weights(experiment: Experiment, dataset: Dataset) -> None:
@@ -92,7 +102,7 @@ def wanted_resources(experiment: Experiment) -> Resources:
     if experiment.address != LOCAL:
         return have
     slots(have, experiment.demand)
-    sharing = int(experiment.fuse) if experiment.fuse.isdigit() else 1
+    sharing = int(experiment.fuse) if is_whole(experiment.fuse) else 1
     wanted = (experiment.concurrency or 0) // sharing * experiment.demand.cpus * experiment.demand.workers
     return Resources(cpus=max(have.cpus, wanted), gpus=have.gpus)
 

@@ -11,7 +11,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.secrets import masked
 from search.cli import HelpFormatter, check_versions, guarded, storage_option
-from search.home import Home, Storage, home
+from search.home import Home, Storage, home, own_path
 from search.lease import Held
 from search.registry import Registered, Registry, check_name
 from search.result import ENDED, SearchResult, TrialResult
@@ -80,10 +80,10 @@ def answer(result: SearchResult, kept: Home, storage: Storage, trial: str | None
     return chosen
 
 
-def config_of(chosen: TrialResult, data_root: str | None) -> TrialConfig:
+def config_of(chosen: TrialResult, data_root: Path | None) -> TrialConfig:
     """The trial's config, with its data where they are now."""
     config = TrialConfig.from_dict(chosen.config)
-    return config if data_root is None else config.override({"data.root": str(Path(data_root).expanduser().absolute())})
+    return config if data_root is None else config.override({"data.root": str(data_root.absolute())})
 
 
 def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpoint: Path, target: Path, *, onnx: bool) -> "Exported":
@@ -242,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--onnx", action="store_true", help="also as ONNX, checked on the validation images and timed in onnxruntime")
     parser.add_argument("--model", metavar="REGISTERED_NAME", help="the model's name in the registry (default: the search's)")
     parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")
-    parser.add_argument("--data-root", metavar="DIR", help="where the data lies now (default: as the search)")
+    parser.add_argument("--data-root", type=own_path, metavar="DIR", help="where the data lies now (default: as the search)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
     args = parser.parse_args(argv)
     return guarded(lambda: command(args))

@@ -17,7 +17,7 @@ from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
 from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded
 from search.experiment import AUTO_DEVICE, Experiment, base_of
-from search.home import storage
+from search.home import own_path, storage
 from search.objectives import ACCURACY, COSTS, parsed
 from search.outcome import tell
 from search.plan import make_plan
@@ -41,17 +41,19 @@ def parser() -> Parser:
     """The command line."""
     made = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
     what = made.add_argument_group("what is searched")
-    made.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of these options, and of settings under 'set:'; what is said here wins over it")
+    made.add_argument(
+        "--config", type=own_path, metavar="FILE", help="a YAML file of these options, and of settings under 'set:'; what is said here wins over it"
+    )
     what.add_argument("--space", metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:NAME, a SearchSpace or a function that returns one")
     what.add_argument(
         "--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)"
     )
-    what.add_argument("--data-root", default="data", metavar="DIR", help="where torchvision's data sets lie")
+    what.add_argument("--data-root", type=own_path, default=Path("data"), metavar="DIR", help="where torchvision's data sets lie")
     what.add_argument("--download", action="store_true", help="fetch the data set, and weights to begin with, if they are not there")
     what.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, rather than refuse the folder")
     what.add_argument(
         "--weights",
-        type=Path,
+        type=own_path,
         metavar="PATH",
         help="begin with the weights in this file, a checkpoint, or a folder of files with torchvision's names (default: torchvision's, from its cache)",
     )
@@ -134,7 +136,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     settings = with_weights(args.weights, space, settings)
     space = space.fixed(settings)
     base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad})
-    base = base_of(replace(base, data=with_root(base.data, args.data, "" if source == "digits" else args.data_root)), space)
+    base = base_of(replace(base, data=with_root(base.data, args.data, "" if source == "digits" else str(args.data_root))), space)
     device, gpus = device_and_gpus(args)
     space_name = Path(args.space.partition(":")[0]).stem
     return Experiment(
@@ -178,7 +180,7 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: dict[str, A
     Raises:
         ConfigError: there is nothing, or no network is to begin with it.
     """
-    given = Path(settings["model.weights"]) if settings.get("model.weights") else weights
+    given = Path(settings["model.weights"]).expanduser() if settings.get("model.weights") else weights
     if given is None:
         return settings
     if not given.exists():

@@ -8,6 +8,7 @@ of their own, `fold-1` and so on, beside one `state.json` and one manifest.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from itertools import takewhile
@@ -146,7 +147,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
 
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    named = (path for path in folder.glob("epoch-*") if path.name.removeprefix("epoch-").isdigit())
+    named = (path for path in folder.glob("epoch-*") if re.fullmatch("epoch-[0-9]{1,18}", path.name))
     return sorted(named, key=epoch_of)
 
 

@@ -330,7 +330,7 @@ class Keeper:
     def _check_claim(self) -> None:
         """See that no newer attempt writes here. An older one that was stalled in its own claim may have put that over ours: it is put right."""
         holder = (self.folder / ATTEMPT).read_text() if self.mirror is None else self.mirror.read(ATTEMPT) or ""
-        if holder.isdigit() and int(holder) > self.attempt:
+        if holder.isascii() and holder.isdecimal() and int(holder) > self.attempt:
             raise Superseded(f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more")
         if holder != str(self.attempt) and self.claimed:
             self._write_claim()

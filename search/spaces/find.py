@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,14 @@ def file_of(source: str) -> tuple[Path, str] | None:
     """The file and the name in it, where the space is a user's own."""
     path, colon, attribute = source.rpartition(":")
     if colon:
-        return Path(path), attribute
-    return (Path(source), "space") if source.endswith(".py") else None
+        return _own(path), attribute
+    return (_own(source), "space") if source.endswith(".py") else None
+
+
+def _own(path: str) -> Path:
+    with suppress(RuntimeError):  # there is no such user: it is a folder's name
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def sha256_of(source: str) -> str:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,5 +47,41 @@ def test_this_machine_has_a_processor() -> None:
 @pytest.mark.parametrize(("quota", "cpus"), [("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", 64), ("max 100000", 64), ("", 64)])
 def test_a_containers_share_of_the_processors_counts(quota: str, cpus: int, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text(quota)
-    assert local_cpus(tmp_path / "cpu.max") == min(cpus, len(os.sched_getaffinity(0)))
+    assert local_cpus(tmp_path) == min(cpus, len(os.sched_getaffinity(0)))
     assert local_cpus(tmp_path / "none") == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("100000", 1), ("50000", 1), ("-1", 64), ("6400000", 64)])
+def test_so_does_a_share_in_the_words_of_older_systems(quota: str, cpus: int, tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert local_cpus(tmp_path) == min(cpus, len(os.sched_getaffinity(0)))
+
+
+def test_a_system_that_knows_no_affinity_has_all_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As macOS."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert local_cpus(tmp_path) == 7
+
+
+def test_windows_is_refused_in_one_line() -> None:
+    begin = "import argparse, tempfile, traceback, pathlib, sys; sys.platform = 'win32'; import cluster.cli"
+    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: this program runs on Linux; on Windows use WSL.\n")
+
+
+def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
+    """A played macOS: without the calls that Linux alone has every verb is imported, and machines are counted. Libraries are Linux's own."""
+    begin = (
+        "import os, platform; del os.sched_getaffinity\n"
+        "import search.run as run, search.resume, search.select, search.sync, search.report.__main__\n"
+        "from search.prepare import platform_notes, wanted_resources\n"
+        "wanted_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', 'cpu'])))\n"
+        "platform.system = lambda: 'Darwin'\n"
+        "print(*platform_notes())"
+    )
+    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "note: this program was tried on Linux alone; here is Darwin\n"

@@ -421,3 +421,11 @@ def test_a_host_that_is_not_reached_is_named_before_anything_starts(
 def test_rays_own_words_are_made_plain() -> None:
     assert up.plain("\x1b[31m!!! Failed to setup head node. !!!\x1b[0m\n") == "Failed to setup head node."
     assert up.plain("----------\n") == ""
+
+
+@pytest.mark.parametrize("given", ["nan", "inf", "-1", "0", "²", "1e300", "soon"])
+def test_a_time_that_cannot_be_waited_is_refused(given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        up.main([str(changed(tmp_path)), f"--timeout={given}"])
+    assert left.value.code == 2
+    assert f"seconds are needed, above 0 and at most 1,000,000,000 (got '{given}')" in capsys.readouterr().err

@@ -197,6 +197,19 @@ CASES: list[Case] = [
     (["--space", "smoke", "--cpus-per-trial", "nan"], "--cpus-per-trial must be > 0", 2),
     (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
     (["--space", "smoke", "--address", "nowhere"], "'nowhere' is no address of a Ray cluster. Use local, auto or HOST:PORT.", 4),
+    # Numbers that only look like some
+    (["--space", "smoke", "--fuse", "²"], "--fuse must be auto, off, measure or a number from 2 to 64 (got '²').", 2),
+    (["--space", "smoke", "--fuse", "٣"], "--fuse must be auto, off, measure or a number from 2 to 64", 2),
+    (["--space", "smoke", "--concurrency", "²"], "argument --concurrency: a whole number or auto is needed (got '²').", 2),
+    (["--space", "smoke", "--concurrency", "9" * 5000], "argument --concurrency: a whole number or auto is needed (got '9", 2),
+    (["--space", "smoke", "--trials", "9" * 20], "--trials must be at most 1,000,000,000 (got 1e+20).", 2),
+    (["--space", "smoke", "--hang-timeout", "nan"], "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got nan).", 2),
+    (["--space", "smoke", "--hang-timeout", "1e300"], "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got 1e+300).", 2),
+    (["--space", "smoke", "--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5: a process trains on one GPU, or a part of it.", 2),
+    (["--space", "smoke", "--address", "127.0.0.1:²"], "'127.0.0.1:²' is no address of a Ray cluster. Use local, auto or HOST:PORT.", 4),
+    # Homes of nobody
+    (["--space", "smoke", "--storage", "~nobody-of-that-name/x"], "argument --storage: no home folder is known of '~nobody-of-that-name'", 2),
+    (["--space", "smoke", "--data", "folder:~nobody-of-that-name/x"], "no home folder is known of '~nobody-of-that-name' (--data).", 2),
     # Credentials
     (["--space", "smoke", "--set", "aws_secret_access_key=hunter2"], f"'aws_secret_access_key' {CREDENTIAL}", 2),
     (["--space", "smoke", "--set", "data.root=/x?token=hunter2"], f"'data.root' {CREDENTIAL}", 2),

@@ -150,3 +150,23 @@ def test_every_key_of_a_trial_can_be_set(tmp_path: Path, path: str) -> None:
     value = "true" if bool in (typing.get_args(PATHS[path]) or (PATHS[path],)) else "1"
     file.write_text(f"set: {{{path}: {value}}}\n")
     assert words(file, parser()) == [f"--set={path}={value}"]
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell reads `~` for the words of a command line, but not within them, and not in a file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text('from search.space import Choice, SearchSpace\nspace = SearchSpace({"epochs": Choice(1, 2)})\n')
+    (tmp_path / "config.yaml").write_text("space: ~/mine.py\nstorage: ~/kept\ndata: mnist\ndata-root: ~/mnist\nweights: ~/w.pth\n")
+    args = arguments(["--config=~/config.yaml"])
+    assert (args.storage, args.data_root, args.weights) == (tmp_path / "kept", tmp_path / "mnist", tmp_path / "w.pth")
+    args.weights = None
+    made = experiment_of(args)
+    assert made.space_source == f"{tmp_path}/mine.py:space"
+    assert made.base.data.root == str(tmp_path / "mnist")
+
+
+def test_weights_that_are_set_are_found_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w.pth").touch()
+    made = experiment_of(arguments(["--space", "transfer", "--set", "model.weights=~/w.pth"]))
+    assert made.settings["model.weights"] == str(tmp_path / "w.pth")

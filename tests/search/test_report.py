@@ -286,3 +286,17 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
     assert summary["best"]["test_accuracy"] == 0.75
     assert summary["train_s"] == pytest.approx(0.25 * summary["epochs_trained"])
     assert summary["slot_efficiency"] == pytest.approx(summary["train_s"] / (summary["wall_s"] * summary["slots"]), rel=0.01)
+
+
+@pytest.mark.parametrize(("out", "text"), [("none/page.html", "is to be in 'none', which is no folder"), (".", "is a folder")])
+def test_a_page_has_a_folder_to_be_in(out: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["mine", "--out", out]) == 2
+    assert capsys.readouterr().err == f"error: --out '{out}' {text}. Name a file in a folder that is there.\n"
+
+
+def test_a_search_without_a_result_says_how_to_ask_why(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = play(open_driver(experiment), lambda config, epoch: report(epoch, outcome="failed", reason="no module named 'py'"))
+    out = io.StringIO()
+    print_summary(Finished(experiment, driver.result, {"tracking_uri": "", "experiment_id": "", "parent_run_id": ""}, 3, 1.0), Console(file=out))
+    assert re.search(rf"no trial counts\. Why: .*-m search\.why {experiment.name} --storage \S+ t0001\n", out.getvalue())

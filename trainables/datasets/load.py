@@ -11,7 +11,7 @@ from trainables.datasets.cache import cached
 from trainables.datasets.memory import require_memory
 from trainables.datasets.registry import DATASETS
 from trainables.datasets.splits import split_off
-from trainables.errors import DataError, printable
+from trainables.errors import ConfigError, DataError, printable
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
@@ -130,5 +130,13 @@ def with_root(config: DataConfig, source: str, root: str) -> DataConfig:
     """The config for `--data SOURCE`: a data set's name, or `folder:PATH`, whose path becomes the root."""
     name, _, path = source.partition(":")
     if name == "folder":
-        return replace(config, name="folder", root=str(Path(path or ".").expanduser()))
-    return replace(config, name=source, root=str(Path(root).expanduser()) if root else "")
+        return replace(config, name="folder", root=str(_own(path or ".")))
+    return replace(config, name=source, root=str(_own(root)) if root else "")
+
+
+def _own(path: str) -> Path:
+    """The path with `~` as a shell reads it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"no home folder is known of '{path.partition('/')[0][:80]}' (--data). Write the folder in full.") from error

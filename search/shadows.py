@@ -1,0 +1,43 @@
+"""Files of the user's that stand before a library's module: every process of a search looks for modules in the working directory first."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+OWN = {"cluster", "search", "trainables"}
+NEVER_IMPORTED = {"__init__", "__main__", "conftest", "setup", "test", "tests"}
+
+
+def shadows(folder: Path, path: Sequence[str]) -> list[str]:
+    """Return the names of the files and packages in a folder that hide a module of Python's or of a library that `path` leads to."""
+    here = folder.resolve()
+    others = [entry for entry in path if entry and Path(entry).resolve() != here]
+    found = []
+    for name, shown in sorted(_modules(folder)):
+        if name in OWN | NEVER_IMPORTED:
+            continue
+        spec = None if name in sys.stdlib_module_names else PathFinder.find_spec(name, others)
+        if name in sys.stdlib_module_names or (spec is not None and spec.loader is not None):
+            found.append(shown)
+    return found
+
+
+def shadows_here() -> Iterator[str]:
+    """Yield a line on those in the working directory, if there are any."""
+    found = shadows(Path.cwd(), sys.path)
+    if found:
+        what = "a module" if len(found) == 1 else "modules"
+        hides = f"{', '.join(found)} in the working directory hides {what} of that name from libraries"
+        yield f"warning: {hides}, and trials may fail by it. Rename it, or start elsewhere."
+
+
+def _modules(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield what could be imported from a folder, and its file's name."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.suffix == ".py" and path.stem.isidentifier():
+                yield path.stem, path.name
+            elif path.name.isidentifier() and (path / "__init__.py").is_file():
+                yield path.name, f"{path.name}/"
