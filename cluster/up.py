@@ -115,7 +115,7 @@ def ray_up(at: definition.Definition) -> None:
                 last = plain(line) or last
                 if ssh.CHANGED in line:  # Ray would try for minutes
                     process.terminate()
-                    last = f"the head shows another host key than before. {ssh.login_of(at).changed('HEAD')}"
+                    last = f"the head shows another host key than before. {ssh.login_of(at).changed(at.head or 'HEAD')}"
                     break
         if process.returncode:
             raise NotReady(f"'ray up' failed ({last}). All that it said is in {log.name}")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import auth, dashboard, definition, down, status, submit, up
+from cluster import auth, dashboard, definition, down, ssh, status, submit, up
 from cluster.dashboard import State
 from cluster.errors import Denied, Mistake, NotReady, Refused
 from tests.conftest import Command
@@ -416,6 +416,13 @@ def test_a_host_that_is_not_reached_is_named_before_anything_starts(
     monkeypatch.setattr(up.ssh, "run_on", Answers("192.168.1.10"))
     with pytest.raises(NotReady, match=r"^192\.168\.1\.10 is not reached"):
         up.check_hosts(definition.read(changed(tmp_path, min_workers=1)))
+
+
+def test_rays_launcher_is_not_let_try_again_where_the_head_shows_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would, for minutes."""
+    monkeypatch.setattr(ssh, "RAY", ("sh", "-c", "echo Waiting for SSH; echo Host key verification failed.; exec sleep 60"))
+    with pytest.raises(NotReady, match=r"^'ray up' failed \(the head shows another host key than before\. If it .*known_hosts-onprem -R 192\.168\.1\.10\)"):
+        up.ray_up(definition.read(FILE))
 
 
 def test_rays_own_words_are_made_plain() -> None:
