@@ -33,8 +33,7 @@ def build_trainer(
     gpus: float = 0,
     callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
-    """A trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one
-    (each worker counts alike, also when its share is one image smaller).
+    """Build a trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one (each counts alike).
 
     Args:
         config: the trial.
@@ -44,9 +43,9 @@ def build_trainer(
         gate: an actor; each worker asks its `passed(number)` after each report whether to go on.
         attempt: counts how often this trial was begun.
         known: the last epoch that the search has heard of.
-        beginnings: as of `run_trial`, and so are `milestones` and `with_cost`.
-        milestones: epochs at which other trials end.
-        with_cost: measure too what it costs to use.
+        beginnings: as of `run_trial`.
+        milestones: as of `run_trial`.
+        with_cost: as of `run_trial`.
         download: fetch weights to begin with where they are missing.
         threads: of each worker.
         mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
@@ -54,6 +53,7 @@ def build_trainer(
         gpus: of each worker; of a part of one it takes no more memory than that part.
         callbacks: of Ray Train; a search adds the one that tells Tune.
     """
+    about = {"beginnings": list(beginnings), "milestones": list(milestones), "with_cost": with_cost, "download": download}
     job = {
         "config": config.to_dict(),
         "dataset": dataset,
@@ -61,19 +61,15 @@ def build_trainer(
         "folder": str(folder),
         "attempt": attempt,
         "known": known,
-        "beginnings": list(beginnings),
-        "milestones": list(milestones),
-        "with_cost": with_cost,
-        "download": download,
+        **about,
         "threads": threads,
         "mirror": mirror,
         "gpus": gpus,
     }
-    path = own or str(folder.parent.parent / "train")
     return TorchTrainer(
         train_loop,
         train_loop_config=job,
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=path, callbacks=list(callbacks)),  # type: ignore[arg-type]
+        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=own or str(folder.parent.parent / "train"), callbacks=list(callbacks)),  # type: ignore[arg-type]
     )
