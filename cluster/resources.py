@@ -5,14 +5,9 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from cluster.errors import NotReady
-
-CGROUP = Path("/sys/fs/cgroup")
-"""Linux's control groups, which say how many microseconds of processor time there are in each period of so many microseconds."""
-
 
 MANY = 10**6
 """As many as anybody wants."""
@@ -78,31 +73,6 @@ class Machines(Resources):
 def _whole(have: float, part: float) -> int:
     """How often a part fits; ten tenths of a card are one, although 1 // 0.1 is 9."""
     return int(have / part + 1e-6)
-
-
-def local_resources() -> Resources:
-    """This machine's processors, as far as this process may use them, and its NVIDIA GPUs."""
-    return Resources(cpus=local_cpus(), gpus=local_gpus())
-
-
-def local_cpus(cgroup: Path = CGROUP) -> int:
-    """The processors that this process may run on, or fewer where a container is given less time than that: one worker for each is fastest, and
-    more than there is time for only get into each other's way.
-    """
-    has_affinity = hasattr(os, "sched_getaffinity")  # Linux alone
-    allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    try:
-        time_us, period_us = map(int, _quota(cgroup))
-    except (OSError, ValueError):  # no quota: "max", or no such file
-        return allowed
-    return max(1, min(allowed, time_us // period_us)) if time_us > 0 and period_us > 0 else allowed
-
-
-def _quota(cgroup: Path) -> list[str]:
-    """The time and its period, of version 2, or of version 1, where no quota is -1."""
-    if (cgroup / "cpu.max").exists():
-        return (cgroup / "cpu.max").read_text().split()
-    return [(cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
 
 
 def local_gpus() -> int:

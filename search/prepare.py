@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.cli import is_whole
 from cluster.errors import NotReady
-from cluster.resources import Resources, local_resources, slots
+from cluster.resources import Resources, local_gpus, slots
 from cluster.session import LOCAL, check_address
 from cluster.storage import Bucket, StorageError
 from search.cli import check_versions
@@ -22,6 +22,7 @@ from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.errors import ConfigError, Unavailable
+from trainables.processors import processors
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def wanted_resources(experiment: Experiment) -> Resources:
     Raises:
         NotReady: not one trial fits on this machine.
     """
-    have = local_resources()
+    have = Resources(cpus=processors(), gpus=local_gpus())
     if experiment.address != LOCAL:
         return have
     slots(have, experiment.demand)

@@ -1,12 +1,10 @@
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from cluster.errors import NotReady
-from cluster.resources import Demand, Resources, local_cpus, local_resources, slots
+from cluster.resources import Demand, Resources, slots
 
 
 @pytest.mark.parametrize(
@@ -38,32 +36,6 @@ def test_as_many_trials_as_fit(have: Resources, demand: Demand, fit: int) -> Non
 def test_what_does_not_fit_is_said(have: Resources, demand: Demand, words: str) -> None:
     with pytest.raises(NotReady, match=words):
         slots(have, demand)
-
-
-def test_this_machine_has_a_processor() -> None:
-    assert local_resources().cpus >= 1
-
-
-@pytest.mark.parametrize(("quota", "cpus"), [("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", 64), ("max 100000", 64), ("", 64)])
-def test_a_containers_share_of_the_processors_counts(quota: str, cpus: int, tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    assert local_cpus(tmp_path) == min(cpus, len(os.sched_getaffinity(0)))
-    assert local_cpus(tmp_path / "none") == len(os.sched_getaffinity(0))
-
-
-@pytest.mark.parametrize(("quota", "cpus"), [("100000", 1), ("50000", 1), ("-1", 64), ("6400000", 64)])
-def test_so_does_a_share_in_the_words_of_older_systems(quota: str, cpus: int, tmp_path: Path) -> None:
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert local_cpus(tmp_path) == min(cpus, len(os.sched_getaffinity(0)))
-
-
-def test_a_system_that_knows_no_affinity_has_all_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As macOS."""
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert local_cpus(tmp_path) == 7
 
 
 def test_windows_is_refused_in_one_line() -> None:

@@ -5,7 +5,6 @@ paper, or to `data.image_size`. They stay grey when all of them are grey. Images
 values, one for the whole data set, so that brightness still compares between images.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from trainables.datasets.images import (
 from trainables.datasets.layout import Layout, Members, layout_of
 from trainables.datasets.memory import require_memory
 from trainables.errors import DataError, printable
+from trainables.processors import processors
 
 DEFAULT_SIDE = 224
 GREY_MODES = {"1", "L", "LA", *DEPTHS}
@@ -51,7 +51,7 @@ def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) 
     paths = [path for part in parts.values() for _, path in part]
     classes = sorted({name for part in parts.values() for name, _ in part})
     # What Pillow would warn of is read, or is an error with its file's name.
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
         headers = {path: found for path, found in zip(paths, pool.map(header, paths), strict=True) if found}
         value_range = _value_range(config, headers, pool.map)
         size, mode = _common_form(headers.values(), config.image_size)
