@@ -24,8 +24,8 @@ from trainables.disk import sync
 
 FIRST_PRECISION = "fp32"
 """Of checkpoints that say nothing of it."""
-OPTIONAL = ("scaler",)
-"""Plain values of a network's state that not every one has: `scaler` in float16."""
+OPTIONAL = ("scaler", "scaling")
+"""Plain values of a network's state that not every one has: `scaler` in float16, `scaling` of pixels in all but old ones."""
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
 PARTIAL = ".partial"

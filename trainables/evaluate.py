@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainables import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Labels, Part, Selected
-from trainables.loop import Pixels, autocast, eval_batch, on_device, shared_tensor
+from trainables.loop import Pixels, autocast, eval_batch, on_device, put_weights, shared_tensor
 from trainables.mistakes import confidently_wrong
 from trainables.models.registry import MODELS
 
@@ -197,7 +197,7 @@ def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:
 def _member(config: TrialConfig, dataset: Dataset, state: dict[str, Any], place: torch.device) -> Chances:
     """A network that was trained on this, ready to be used."""
     network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
-    network.load_state_dict(state["model"])
+    put_weights(network, config, state)
     return Chances(on_device(network, place), Pixels(dataset.val, dataset, config, place)).eval()
 
 

@@ -92,7 +92,7 @@ class Training:
         if config.model.pretrained:
             from trainables.models.weights import start_from  # torchvision, which few need, takes two seconds
 
-            start_from(network, config.model)
+            start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
         precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
@@ -119,12 +119,20 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "precision": self.precision,
+            "scaling": self.scaling,
             **({} if self.scaler is None else {"scaler": self.scaler.state()}),
         }
 
+    @property
+    def scaling(self) -> dict[str, Any]:
+        """How pixels from 0 to 1 are scaled before the first layer, by the network itself if that began with other weights."""
+        if self.config.model.pretrained:
+            return dict(self.network.scaling)  # type: ignore[arg-type]
+        return as_values(self.train.mean, self.train.deviation)
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
-        self.network.load_state_dict(state["model"])
+        put_weights(self.network, self.config, state)
         self.optimizer.load_state_dict(state["optimizer"])
         optimizers.lay_out(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
@@ -285,6 +293,21 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Inside, convolutions and dense layers compute in this precision."""
     return torch.autocast(device.type, HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES)
+
+
+def put_weights(network: nn.Module, config: TrialConfig, state: dict[str, Any]) -> None:
+    """Give a network what a training's `state` holds of it."""
+    network.load_state_dict(state["model"])
+    if config.model.pretrained:
+        from trainables.models.families import IMAGENET, Family
+
+        assert isinstance(network, Family)
+        network.normalise(state.get("scaling", IMAGENET))
+
+
+def as_values(mean: Tensor, deviation: Tensor) -> dict[str, Any]:
+    """A scaling as a checkpoint has it, a value a channel."""
+    return {"mean": mean.flatten().tolist(), "deviation": deviation.flatten().tolist()}
 
 
 def batches(order: Tensor, size: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,9 +17,10 @@ from trainables import checkpoint
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, Unavailable
+from trainables.evaluate import probabilities
 from trainables.loop import Training
 from trainables.models import weights
-from trainables.models.families import Family
+from trainables.models.families import IMAGENET, Family, Scaling
 from trainables.models.registry import MODELS
 
 IMAGE = (3, 32, 32)
@@ -35,8 +37,12 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def began(model: ModelConfig, classes: int = 3) -> Family:
     network = MODELS[model.name].build(IMAGE, classes, **model.options)
     assert isinstance(network, Family)
-    weights.start_from(network, model)
+    weights.start_from(network, model, no_data)
     return network
+
+
+def no_data(name: str) -> Scaling:
+    raise AssertionError(f"nothing here is scaled as '{name}' of the data at hand")
 
 
 def pretrained(name: str, **options: object) -> ModelConfig:
@@ -62,7 +68,7 @@ def test_images_are_prepared_as_the_weights_want_it(name: str, torch_home: Path)
     theirs = models.get_model(name, weights="DEFAULT").eval()
     network = MODELS[name].build((3, 224, 224), 1000, **pretrained(name).options)
     assert isinstance(network, Family)
-    weights.start_from(network, pretrained(name))
+    weights.start_from(network, pretrained(name), no_data)
     network.net.fc.load_state_dict(theirs.fc.state_dict())
     images = torch.rand(2, 3, 224, 224)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -112,6 +118,78 @@ def test_a_folder_may_hold_files_with_torchvisions_names(tmp_path: Path) -> None
         torch.save(models.get_model(name).state_dict(), tmp_path / MODELS[name].weights)
     for name in ("resnet18", "mobilenet_v3_small"):
         assert began(pretrained(name, weights=str(tmp_path))).pretrained
+
+
+SMALL = {"batch_size": 8, "epochs": 1, "precision": "fp32"}
+
+
+@pytest.fixture
+def own(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[..., tuple[Training, Path]]:
+    """A training from nothing after an epoch, and its checkpoint, perhaps as an earlier version wrote it."""
+
+    def train(name: str = "mobilenet_v3_small", *, old: bool = False, channels: int = 3, scaling: str = "standard") -> tuple[Training, Path]:
+        config = TrialConfig().override({"model.name": name, "data.scaling": scaling, **SMALL})
+        training = Training(config, make_dataset(side=32, channels=channels))
+        next(training.epochs())
+        state = training.state()
+        if old:
+            del state["scaling"]
+        return training, checkpoint.save(tmp_path / "own", state, {"config": config.to_dict()})
+
+    return train
+
+
+@pytest.mark.parametrize("scaling", ["unit", "symmetric", "standard"])
+@pytest.mark.parametrize(("name", "channels", "old"), [
+    ("mobilenet_v3_small", 3, False), ("mobilenet_v3_small", 1, False), ("mobilenet_v3_small", 3, True), ("googlenet", 3, False),
+])  # fmt: skip
+def test_a_checkpoint_of_ours_gets_pixels_scaled_as_its_own_training_had_them(
+    name: str, channels: int, old: bool, scaling: str, own: Callable[..., tuple[Training, Path]], make_dataset: Callable[..., Dataset]
+) -> None:
+    """With its own head, a network that begins so says of its own images what the checkpoint's says."""
+    source, path = own(name, old=old, channels=channels, scaling=scaling)
+    config = TrialConfig().override({"model.name": name, "model.pretrained": True, "model.input_size": 32, "model.weights": str(path), **SMALL})
+    for place in (path, path / "model.safetensors"):
+        config = config.override({"model.weights": str(place)})
+        training = Training(config, make_dataset(side=32, channels=channels))
+        head = source.network.state_dict()
+        network = training.network
+        network.load_state_dict({key: head[key] for key in network.state_dict()})
+        rows = torch.arange(12)
+        with torch.no_grad():
+            logits = network.eval()(training.val.batch(rows)[0])
+            expected = source.network.eval()(source.val.batch(rows)[0])
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_began_with_a_checkpoint_of_ours_is_scaled_so_for_good(
+    own: Callable[..., tuple[Training, Path]], make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    """Resumed, evaluated, and begun with once more; also when the first checkpoint is gone."""
+    source, path = own()
+    values = {"model.name": "mobilenet_v3_small", "model.pretrained": True, "model.input_size": 32, "data.scaling": "unit", **SMALL, "epochs": 2}
+    config, dataset = TrialConfig().override({**values, "model.weights": str(path)}), make_dataset(side=32, channels=3)
+    training = Training(config, dataset)
+    next(training.epochs())
+    assert training.state()["scaling"] == source.state()["scaling"] != IMAGENET
+    second = checkpoint.save(tmp_path / "second", training.state(), {"config": config.to_dict()})
+    found = probabilities(config, dataset, dataset.val, second)
+    loss = -np.log(found[np.arange(12), dataset.val.labels]).mean()
+    assert training._validate().means("val")["val/loss"] == pytest.approx(loss, rel=1e-4)
+    third = Training(config.override({"model.weights": str(second)}), dataset)
+    assert third.state()["scaling"] == source.state()["scaling"]
+
+
+def test_a_trial_that_an_earlier_version_began_with_a_checkpoint_goes_on_as_it_was(
+    own: Callable[..., tuple[Training, Path]], make_dataset: Callable[..., Dataset]
+) -> None:
+    _, path = own()
+    config = TrialConfig().override({"model.name": "mobilenet_v3_small", "model.pretrained": True, "model.input_size": 32, "model.weights": str(path), **SMALL})
+    training = Training(config, make_dataset(side=32, channels=3))
+    state = training.state()
+    del state["scaling"]
+    training.load_state(state)
+    assert training.state()["scaling"]["mean"] == pytest.approx(IMAGENET["mean"])
 
 
 def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:

@@ -1,7 +1,8 @@
 """The families of torchvision that the paper names, and a vision transformer for small images, behind one way of use.
 
 Each has a head for the data's classes, takes grey images (repeated as three channels) and resizes what it cannot take as it is. One that
-begins with pre-trained weights also normalises pixels as those weights were trained with: it expects pixels from 0 to 1.
+begins with pre-trained weights also normalises pixels as those weights were trained with, published ones or a checkpoint's: it expects pixels
+from 0 to 1.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ from trainables.objective import WithAuxiliary
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of each channel; all weights here were trained with these (https://docs.pytorch.org/vision/stable/models.html)."""
+
+Scaling = dict[str, Any]
+"""How a network wants pixels from 0 to 1: `mean` and `deviation`, each a list of a value a channel, and `transform_input` where torchvision's
+network goes on from ImageNet's to another scaling by itself.
+"""
+IMAGENET: Scaling = {"mean": list(IMAGENET_MEAN), "deviation": list(IMAGENET_DEVIATION), "transform_input": True}
 
 MOMENTUM = 0.1
 """How fast batch normalisation follows, at least, in a training from nothing. MobileNet's 0.01 is for weeks of training: after a hundred steps its
@@ -144,6 +151,19 @@ class Family(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """The weights that are new to the data, whatever the others were trained on."""
         return [weights for name, weights in self.net.named_parameters() if name.startswith(self.anatomy.head)]
+
+    def normalise(self, scaling: Scaling) -> None:
+        """Scale pixels like this from now on; of one channel, all three alike."""
+        for buffer, name in ((self.mean, "mean"), (self.deviation, "deviation")):
+            buffer.copy_(torch.tensor(scaling[name], dtype=buffer.dtype).view(-1, 1, 1))
+        if hasattr(self.net, "transform_input"):
+            self.net.transform_input = scaling.get("transform_input", False)
+
+    @property
+    def scaling(self) -> Scaling:
+        """How it scales pixels by itself, as `normalise` takes it."""
+        found = {"mean": self.mean.flatten().tolist(), "deviation": self.deviation.flatten().tolist()}
+        return found | ({"transform_input": True} if getattr(self.net, "transform_input", False) else {})
 
     @property
     def for_training(self) -> tuple[str, ...]:

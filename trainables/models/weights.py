@@ -4,7 +4,9 @@ They lie in torch's cache, under the name that torchvision gives them, or where 
 safetensors' format, in a checkpoint of this project, or in a folder of files with torchvision's names.
 """
 
+import json
 import re
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from trainables import checkpoint
 from trainables.config import ModelConfig
 from trainables.errors import ConfigError, Unavailable
-from trainables.models.families import Family
+from trainables.models.families import IMAGENET, Family, Scaling
 from trainables.models.registry import MODELS
 
 Weights = dict[str, Tensor]
@@ -122,8 +124,13 @@ def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, down
     fitted(network, read(place), place, model.name)
 
 
-def start_from(network: nn.Module, model: ModelConfig) -> None:
-    """Put the weights into a freshly built network, all but the head's.
+def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
+    """Put the weights into a freshly built network, all but the head's, and have it scale pixels as those weights were trained with.
+
+    Args:
+        network: a `Family`.
+        model: says where the weights are.
+        scaling: of the data at hand, by a name of the config's (`data.scaling`).
 
     Raises:
         ConfigError: they do not fit, or are not there.
@@ -131,6 +138,23 @@ def start_from(network: nn.Module, model: ModelConfig) -> None:
     assert isinstance(network, Family)
     place = found(model)
     network.net.load_state_dict(fitted(network, read(place), place, model.name), strict=False)
+    network.normalise(scaling_of(place, scaling))
+
+
+def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
+    """How the weights at a place want pixels: a checkpoint's as its own training had them, others as ImageNet's.
+
+    Checkpoints that do not say it (of earlier versions) name the scaling alone: then `standard` is that of the data at hand.
+    """
+    folder = next((path for path in (place, *place.parents[:2]) if (path / "state.json").exists()), None)
+    if folder is None or not (place.is_dir() or (place.name == "model.safetensors" and (folder / "manifest.json").exists())):
+        return IMAGENET
+    document = json.loads((folder / "state.json").read_text())
+    own = document.get("folds", [document])[0]
+    config = document["extra"].get("config", {})
+    if "scaling" in own:
+        return dict(own["scaling"])
+    return IMAGENET if config.get("model", {}).get("pretrained") or "data" not in config else scaling(config["data"]["scaling"])
 
 
 def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:
