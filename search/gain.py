@@ -18,7 +18,7 @@ for, searches in random order lost 0.00 to 0.06 points on average by stopping, a
 import math
 from collections.abc import Sequence
 
-from search.result import FAILED, SearchResult
+from search.result import FAILED, SearchResult, one_a_training
 
 FEWEST = 20
 """Trials that must have ended before anything is expected."""
@@ -28,7 +28,8 @@ TOP_SHARE, FEWEST_TOP = 10, 5
 
 def expected_gain(values: Sequence[float], ahead: int) -> float:
     """What so many new trials are expected to gain over the best of all, in the unit of the values, which are those of the trials so far in order (a
-    failed one has minus infinity). Infinite while there are too few.
+    failed one has minus infinity), one a training. Infinite while there are too few. The new ones are taken for trainings of their own, of which more is
+    to be expected than of new lengths of known ones.
     """
     count = len(values)
     if count < FEWEST or max(values[: count // 2]) == -math.inf:
@@ -52,6 +53,6 @@ def by_records(values: Sequence[float], ahead: int) -> float:
 
 
 def values_of(result: SearchResult) -> list[float]:
-    """What the trials that do not run now have come to, in the order of their suggestion."""
-    trials = [trial for trial in result.trials.values() if trial.outcome not in ("pending", "running")]
-    return [-math.inf if trial.outcome in FAILED else trial.accuracy for trial in trials if trial.epochs or trial.outcome in FAILED]
+    """What the trials that do not run now have come to, in the order of their suggestion, one a training: lengths of one are no luck of their own."""
+    ended = [trial for trial in result.trials.values() if trial.outcome not in ("pending", "running") and (trial.epochs or trial.outcome in FAILED)]
+    return [-math.inf if trial.outcome in FAILED else trial.accuracy for trial in one_a_training(ended)]

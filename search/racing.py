@@ -50,7 +50,7 @@ class RaceDriver(Driver):
 
     def __init__(self, experiment: Experiment, journal: Journal, **options: Any) -> None:
         super().__init__(experiment, journal, **options)
-        self.race = Race([], 0)
+        self.race = Race([], 0, images=1)
 
     def _algorithm(self) -> Algorithm:
         return Nothing()
@@ -78,7 +78,7 @@ class RaceDriver(Driver):
     def go_on(self) -> None:
         """Once the session is in the journal: count what is there, and line up what was cut off."""
         terms = self.selection.started
-        self.race = Race(terms["candidates"], terms["seeds"], terms["alpha"])
+        self.race = Race(terms["candidates"], terms["seeds"], terms["alpha"], images=self.result.images)
         for name in self.race.candidates:
             if (left := self.selection.dropped.get(name)) is not None:
                 self._leave_race(name, left["reason"], Comparison(left["difference"], left["error"], left["p"]) if "p" in left else None)

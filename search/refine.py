@@ -93,9 +93,10 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
         raise Refused(f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: a refinement would be of accuracy alone. {remedy}")
     if not experiment.space.domains:
         raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")
-    if len(result.ranking) < ENOUGH:
+    if len(result.distinct) < ENOUGH:
         remedy = f"More: {verb('resume', experiment)} --trials {len(result.trials) + LEAST_TRIALS}"
-        raise Refused(f"only {len(result.ranking)} trial of '{experiment.name}' counts: there is nothing to compare. {remedy}")
+        lengths = " (those that differ in length alone are one)" if len(result.ranking) >= ENOUGH else ""
+        raise Refused(f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: there is nothing to compare. {remedy}")
 
 
 def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> dict[str, int]:

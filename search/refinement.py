@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 
 from search.narrowing import Observation, narrow
-from search.result import FAILED, SearchResult, TrialResult
+from search.result import FAILED, SearchResult, TrialResult, one_a_training
 from search.space import Params, SearchSpace
 
 MOST = 2000
-"""Of more trials the last are compared."""
+"""Of more trainings the last are compared."""
 
 
 def observations(result: SearchResult) -> list[Observation]:
-    """The trials that tell something of their params, each with the share of the others that it is better than.
+    """The trainings that tell something of their params, each with the share of the others that it is better than.
+
+    Trials that differ in length alone are one training, and so one observation: the one that came furthest. Were each counted, an effect would seem clear
+    that one training has by chance, since its lengths have it too.
 
     Two that came to their end are compared by their best values, others by their best up to the epoch that both have reached: a stopped trial is never
     held against epochs that it was not given. One that diverged is worse than all that did not; one that failed tells nothing.
     """
-    known = [trial for trial in result.trials.values() if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)][-MOST:]
+    heard = [trial for trial in result.trials.values() if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)]
+    known = one_a_training(heard)[-MOST:]
     if len(known) < 2:
         return [Observation(effective(trial), 0.5) for trial in known]
     longest = max((max(trial.epochs, default=0) for trial in known), default=0)

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 from search.experiment import Experiment
 from search.result import TrialResult
 from trainables.config import TrialConfig
-from trainables.errors import ConfigError
-from trainables.kinship import is_horizon_free, stem
+from trainables.kinship import is_horizon_free, stem_of
 
 MOST_LENGTHS = 8
 """Where more numbers of epochs than these are searched, checkpoints are not kept for each."""
@@ -102,11 +101,3 @@ class Relatives:
 def nearness(epoch: int, length: int) -> tuple[int, int]:
     """How little is left to train of so many epochs after this one. One that has just as many is nearest: of a longer one, less may be kept."""
     return -min(epoch, length), epoch
-
-
-def stem_of(config: dict[str, Any]) -> str:
-    """The stem of a config as the journal has it; empty where it is none, as after a change of code."""
-    try:
-        return stem(TrialConfig.from_dict(config)) if config else ""
-    except ConfigError:
-        return ""

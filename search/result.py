@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Self
 
 from search.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from search.objectives import costs_of
+from trainables.kinship import stem_of
 from trainables.ranking import rank
 
 FAILED = ("diverged", "failed")
@@ -66,6 +68,8 @@ class TrialResult:
     ended_ms: int = 0
     repeat_of: str = ""
     """Of a training for a selection: the candidate, a trial of the search."""
+    stem: str = ""
+    """Equal for trials that differ in length alone: they are one training (`trainables.kinship`)."""
     precision: str = ""
     """In which its last epoch was trained: fp32, bf16 or fp16; empty where the journal does not say."""
     evaluated: dict[str, Any] = field(default_factory=dict)
@@ -100,6 +104,11 @@ class TrialResult:
     def cost(self) -> dict[str, Any]:
         """What it costs to use, as `trainables.cost` measures it with nothing beside it; empty where it was not."""
         return dict(self.evaluation.get("cost", {}))
+
+    @property
+    def reached(self) -> int:
+        """The last epoch that it has finished; 0 before the first."""
+        return max(self.epochs, default=0)
 
     @property
     def train_s(self) -> float:
@@ -358,6 +367,8 @@ class SearchResult:
 
     def _suggest(self, data: dict[str, Any]) -> None:
         trial = TrialResult(data["trial"], data["params"], data["config"], repeat_of=data.get("repeat_of", ""))
+        if not trial.repeat_of:  # journals of an earlier version do not tell the stem
+            trial.stem = data.get("stem") or stem_of(trial.config)
         if not trial.repeat_of:
             self.trials[trial.trial] = trial
         elif self.selection is not None:
@@ -419,6 +430,11 @@ class SearchResult:
         return sorted(ranked, key=lambda trial: (-trial.accuracy, costs.get(trial.trial, unknown)))
 
     @property
+    def distinct(self) -> list[TrialResult]:
+        """The ranking with one trial a training. Statistics count these: the lengths of one training are one observation."""
+        return one_a_training(self.ranking)
+
+    @property
     def _counted(self) -> list[TrialResult]:
         return [trial for trial in self.trials.values() if trial.outcome not in FAILED and trial.epochs]
 
@@ -476,6 +492,11 @@ class SearchResult:
     def is_over(self) -> bool:
         """Whether it has come to its end, so that it can be selected from; one that its budget ended may have trials that have not."""
         return self.outcome == "budget" or (self.outcome in ENDED and not self.unfinished)
+
+    @property
+    def images(self) -> int:
+        """On how many images each trial is validated; with folds these are all that are not for the test."""
+        return max(1, int(self.started["data"]["val"]))
 
     @property
     def is_sealed(self) -> bool:
@@ -546,6 +567,22 @@ class SearchResult:
     def unfinished(self) -> list[TrialResult]:
         """Trials that have not come to their end."""
         return [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]
+
+
+def one_a_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Of each training among these trials the one that came furthest, in the order of the trials; of several
+    that came as far the longest one. One that failed stands for its training where none did not.
+    """
+    furthest: dict[str, TrialResult] = {}
+    for trial in trials:
+        known = furthest.setdefault(trial.stem or trial.trial, trial)
+        if _length(trial) > _length(known):
+            furthest[trial.stem or trial.trial] = trial
+    return [trial for trial in trials if furthest[trial.stem or trial.trial] is trial]
+
+
+def _length(trial: TrialResult) -> tuple[bool, int, int]:
+    return trial.outcome not in FAILED, trial.reached, trial.config.get("epochs", 0)
 
 
 def _apply_to_trial(trial: TrialResult, event: Event) -> None:

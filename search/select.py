@@ -23,7 +23,7 @@ from search.outcome import print_selection
 from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
-from search.result import SearchResult, TrialResult
+from search.result import TERMS, SearchResult, TrialResult, one_a_training
 from search.runner import Act, Finished, conduct, record
 from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
 from search.summary import json_selection, ms_per_image
@@ -31,6 +31,7 @@ from search.terminal import Terminal, say
 from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
+from trainables.kinship import stem_of
 
 if TYPE_CHECKING:
     from search.racing import RaceDriver
@@ -75,6 +76,8 @@ def select(args: argparse.Namespace) -> Finished:
     prepared = prepare(experiment, trainings=planned)
     refuse_changed(args, result, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
     console, candidates = Terminal(stderr=True), terms["candidates"]
+    if note := few_text(result, candidates, terms["top"]):
+        say(console, note)
     say(console, f"{args.name}: {', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds, in {kept}; starting Ray")
     from search.racing import RaceDriver
 
@@ -124,20 +127,35 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
         raise ConfigError(f"--seeds must be {LEAST_SEEDS} to {MOST_SEEDS} (got {seeds}): one alone says nothing of chance.")
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
-    few = top or (len(before["candidates"]) if before else TOP)
+    few = top or before.get("top") or (len(before["candidates"]) if before else TOP)
     candidates = before["candidates"] if before and top is None and not result.is_selection_old else [trial.trial for trial in best_few(result, few)]
-    return {"candidates": candidates, "seeds": seeds, "alpha": alpha}
+    return {"candidates": candidates, "seeds": seeds, "alpha": alpha, "top": few}
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
-    """The best trials that ended, no two of the same configuration (but for the seed), without those whose checkpoints were found damaged."""
-    found: list[TrialResult] = []
-    for trial in result.ranking:
+    """Choose the candidates: the best trials, one a training.
+
+    Trials that differ in length or seed alone are one training, for which the one that came furthest stands. A budget may have ended the search while
+    trials waited at a rung, or were cut off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
+    """
+    found: dict[str, TrialResult] = {}
+    for trial in one_a_training([trial for trial in result.ranking if trial.trial not in result.passed_over]):
         if len(found) == count:
             break
-        if trial.ended_ms and trial.trial not in result.passed_over and all({**trial.config, "seed": 0} != {**other.config, "seed": 0} for other in found):
-            found.append(trial)
-    return found
+        found.setdefault(stem_of({**trial.config, "seed": 0}) or trial.trial, trial)
+    return list(found.values())
+
+
+def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> str:
+    """Say why there are fewer candidates than `--top` asks for; empty if there are not."""
+    counted = [trial for trial in result.ranking if trial.trial not in result.passed_over]
+    if len(candidates) >= wanted:
+        return ""
+    if len(counted) > len(candidates):
+        why = f"the {len(counted)} trials that count are {len(candidates)} trainings (trials that differ in length or seed alone are one)"
+    else:
+        why = f"of the search's {len(result.trials)} trials no more count"
+    return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {wanted}: {why}"
 
 
 def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:
@@ -145,7 +163,7 @@ def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
         return False
-    return all(selection.started[name] == value for name, value in terms.items())
+    return all(selection.started[name] == terms[name] for name in TERMS)
 
 
 def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
@@ -169,7 +187,7 @@ def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: st
 
 def say_chosen(driver: "RaceDriver") -> None:
     """Write the verdict to the journal, unless it is there, or the selection was interrupted before all was measured that it rests on."""
-    verdict = decide(driver.race, known(driver), max(1, driver.result.started["data"]["val"])).to_dict()
+    verdict = decide(driver.race, known(driver)).to_dict()
     if not driver.interrupted and {**driver.selection.verdict, "trial": verdict["trial"]} != json.loads(json.dumps(verdict)):
         driver.journal.append("selected", **verdict)
 

@@ -8,6 +8,12 @@ seeds alone, the same ones for all candidates, so that two of them differ by wha
   candidates and seeds): of two or three differences alone it would be a matter of chance. The error rate is shared among all comparisons
   that there may be (Bonferroni), each candidate with each as the leader, for who leads is seen in the same seeds: so it holds for the whole race.
   Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+- What is pooled: candidates that rise and fall alike from seed to seed tell of luck once. Trainings of which one is the beginning of the other do,
+  and baselines, which no seed changes; were each counted, the variance would seem smaller and better known than it is.
+- Candidates need not owe the same to luck. So the pair's own differences, with none pooled, must tell them apart as well, at the whole error rate for
+  all looks at this pair: whoever the others are, two equals are told apart no more often than that.
+- Accuracies are whole numbers of images. That differences are equal does not tell that there is no luck: rounding to an image is part of each
+  variance, a twelfth of an image squared for each accuracy.
 - Ties: who is left, and behind the leader by less than half a standard error of the difference, counts as its equal; among equals the one that
   takes the least time for an image is chosen, if it is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives away
   more than one seed's deviation too often when there are five candidates: `tests/bench/selection.py`.)
@@ -42,7 +48,9 @@ class Comparison:
     error: float
     """The standard error of that."""
     p: float
-    """How probable a difference as large is between equals (one-sided), times the number of comparisons: at most 1."""
+    """How probable a difference as large is between equals (one-sided), times the number of comparisons, or by the pair's own differences alone, times the
+    number of looks at the pair, whichever is more: at most 1.
+    """
 
 
 @dataclass(frozen=True)
@@ -57,38 +65,54 @@ class Expected:
     seeds: int
 
 
-def compare(scores: NDArray[np.float64], comparisons: int) -> tuple[int, list[Comparison]]:
-    """Who leads, and each candidate beside the leader.
+def compare(scores: NDArray[np.float64], comparisons: int, looks: int, *, images: int) -> tuple[int, list[Comparison]]:
+    """Find who leads, and compare each candidate with the leader.
 
     Args:
         scores: accuracies, (candidates, seeds), at least two of each.
         comparisons: among how many the error rate is shared.
+        looks: how many of these are of one pair.
+        images: on how many each accuracy was measured.
     """
-    from scipy import stats  # half a second, which verbs that compare nothing need not wait
+    from scipy.special import stdtr  # half a second, which verbs that compare nothing need not wait
 
-    count, seeds = scores.shape
+    seeds = scores.shape[1]
     leader = int(scores.mean(axis=1).argmax())
-    rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
-    freedom = (count - 1) * (seeds - 1)
-    pooled = 2 * float((rest**2).sum()) / freedom
-    found = []
-    for other in range(count):
-        differences = scores[leader] - scores[other]
-        mean, error = float(differences.mean()), math.sqrt(max(pooled, float(differences.var(ddof=1))) / seeds)
-        p = 1.0 if mean <= 0 else float(stats.t.sf(mean / error, freedom)) if error > 0 else 0.0
-        found.append(Comparison(mean, error, min(1.0, p * comparisons)))
+    pooled, freedom = pooled_variance(scores)
+    differences = scores[leader] - scores
+    means, own = differences.mean(axis=1), differences.var(axis=1, ddof=1)
+    rounding = 2 * rounding_variance(images)
+    errors, alone = (np.sqrt((one + rounding) / seeds) for one in (np.maximum(pooled, own), own))
+    p = np.maximum(comparisons * stdtr(freedom, -means / errors), looks * stdtr(seeds - 1, -means / alone))
+    p = np.where(means > 0, np.minimum(1, p), 1)
+    found = [Comparison(*map(float, one)) for one in zip(means, errors, p, strict=True)]
     return leader, found
 
 
-def expect(values: Sequence[float], candidates: int, level: float = LEVEL, *, images: int) -> Expected:
-    """The expected value of the one chosen among so many candidates, from its accuracies with at least two fresh seeds on so many images. Accuracies are
-    whole numbers of images: that they are equal does not tell that there is no luck, so rounding to an image counts as luck too.
+def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
+    """Estimate the variance of a difference from all candidates together; and its degrees of freedom.
+
+    Of candidates with the same course over the seeds, whatever their means, one counts.
     """
-    from scipy import stats
+    seeds = scores.shape[1]
+    rises = np.round(scores - scores.mean(axis=1, keepdims=True), 9)
+    courses = np.array(list(dict.fromkeys(map(tuple, rises.tolist()))))
+    freedom = max(1, len(courses) - 1) * (seeds - 1)
+    return 2 * float(((courses - courses.mean(axis=0)) ** 2).sum()) / freedom, freedom
+
+
+def rounding_variance(images: int) -> float:
+    """The variance that an accuracy has for being a whole number of images."""
+    return 1 / (12 * images**2)
+
+
+def expect(values: Sequence[float], candidates: int, level: float = LEVEL, *, images: int) -> Expected:
+    """The expected value of the one chosen among so many candidates, from its accuracies with at least two fresh seeds on so many images."""
+    from scipy.special import stdtrit
 
     count, mean, std = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
-    error, tail = math.hypot(std, 1 / (images * math.sqrt(12))) / math.sqrt(count), (1 - level) / 2
-    low, high = (float(stats.t.isf(share, count - 1)) for share in (tail / candidates, tail))
+    error, tail = math.sqrt((std**2 + rounding_variance(images)) / count), (1 - level) / 2
+    low, high = (-float(stdtrit(count - 1, share)) for share in (tail / candidates, tail))
     return Expected(mean, max(0.0, mean - low * error), min(1.0, mean + high * error), std, count)
 
 
@@ -103,8 +127,10 @@ def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float
 class Race:
     """Candidates, and their accuracies by the seed's number (from 1)."""
 
-    def __init__(self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA) -> None:
+    def __init__(self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA, *, images: int) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
+        self.images = images
+        """On how many each accuracy is measured."""
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
         self.out: dict[str, str] = {}
         """Who has left, and why."""
@@ -119,7 +145,16 @@ class Race:
     @cached_property
     def comparisons(self) -> int:
         """How many there may be: every candidate with every other as the leader, after each seed from the second on."""
-        return max(1, len(self.candidates) * (len(self.candidates) - 1) * (self.seeds - LEAST_SEEDS + 1))
+        return max(1, len(self.candidates) * (len(self.candidates) - 1) // 2 * self.looks)
+
+    @property
+    def looks(self) -> int:
+        """How many of these are of one pair: either may lead, after each seed from the second on."""
+        return 2 * (self.seeds - LEAST_SEEDS + 1)
+
+    def compare(self, candidates: Sequence[str], rounds: int) -> tuple[int, list[Comparison]]:
+        """Compare these candidates by their first seeds, as `compare` does."""
+        return compare(self.table(candidates, rounds), self.comparisons, self.looks, images=self.images)
 
     @property
     def rounds(self) -> int:
@@ -135,7 +170,7 @@ class Race:
         alive, rounds = self.alive, self.rounds
         if rounds < LEAST_SEEDS or len(alive) < 2:
             return {}
-        leader, compared = compare(self.table(alive, rounds), self.comparisons)
+        leader, compared = self.compare(alive, rounds)
         return {name: (alive[leader], pair) for name, pair in zip(alive, compared, strict=True) if pair.p < self.alpha}
 
     def table(self, candidates: Sequence[str], rounds: int) -> NDArray[np.float64]:
@@ -196,16 +231,11 @@ class Candidate:
     """Its best training."""
 
 
-def decide(race: Race, known: Mapping[str, Candidate], images: int) -> Verdict:
-    """The verdict of a race that is over: all who are alive have all seeds, and somebody is alive.
-
-    Args:
-        known: every candidate.
-        images: on how many each was validated.
-    """
+def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
+    """The verdict of a race that is over: all who are alive have all seeds, and somebody is alive; `known` has every candidate."""
     alive, compared = race.alive, [Comparison(0.0, 0.0, 1.0)]
     if len(alive) > 1:
-        leader, compared = compare(race.table(alive, race.seeds), race.comparisons)
+        leader, compared = race.compare(alive, race.seeds)
     pairs = dict(zip(alive, compared, strict=True))
     first = alive[leader] if len(alive) > 1 else alive[0]
     tied = [name for name in alive if name == first or pairs[name].difference <= TIE * pairs[name].error]
@@ -213,7 +243,7 @@ def decide(race: Race, known: Mapping[str, Candidate], images: int) -> Verdict:
     states = {**dict.fromkeys(alive, "behind"), **dict.fromkeys(tied, "tied"), chosen: "chosen"}
     rows = [_row(race, name, known[name], states.get(name, ""), pairs.get(name) or race.worse.get(name)) for name in race.candidates]
     rows.sort(key=lambda row: (row.candidate != chosen, row.candidate not in alive, -(row.mean or 0.0)))
-    expected = expect(list(race.table([chosen], race.seeds)[0]), len(race.candidates), images=images)
+    expected = expect(list(race.table([chosen], race.seeds)[0]), len(race.candidates), images=race.images)
     return Verdict(chosen, known[chosen].best, first, expected, known[chosen].search_value, rows, race.alpha)
 
 

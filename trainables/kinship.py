@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainables.config import TrialConfig
+from trainables.errors import ConfigError
 from trainables.mirror import Mirror
 
 HORIZON_FREE = ("constant", "step", "plateau")
@@ -31,6 +32,14 @@ def stem(config: TrialConfig) -> str:
     values["model"] = {"name": config.model.name, **config.model.options}
     values["data"] = {name: value for name, value in values["data"].items() if name not in ELSEWHERE}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def stem_of(config: dict[str, Any]) -> str:
+    """The stem of a config as the journal has it; empty where it is none, as after a change of code."""
+    try:
+        return stem(TrialConfig.from_dict(config)) if config else ""
+    except ConfigError:
+        return ""
 
 
 def is_own_beginning(begun: TrialConfig, epoch: int, config: TrialConfig) -> bool:

@@ -89,7 +89,7 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
         if row["candidate"] == verdict["candidate"]:
             low, high = verdict["expected"]["low"], verdict["expected"]["high"]
         elif row["seeds"] > 1:
-            alone = expect(row["accuracies"], 1, verdict["level"], images=max(1, result.started["data"]["val"]))
+            alone = expect(row["accuracies"], 1, verdict["level"], images=result.images)
             low, high = alone.low, alone.high
         leads = {"difference": None, "p": None} if row["candidate"] == verdict["leader"] else {}
         rows.append({**row, **leads, "low": low, "high": high})

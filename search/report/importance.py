@@ -6,7 +6,7 @@ differ between the best trials and all of them; it takes parameters that only so
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,38 +20,58 @@ from search.result import SearchResult, TrialResult
 BEST_SHARE = 0.25
 """Which of the trials are called the best."""
 LEAST_TRIALS = 10
-"""With fewer, a quarter of them says nothing."""
+"""With fewer trainings, a quarter of them says nothing."""
 RESAMPLES, MOST_DRAWN = 30, 20_000
-"""How often as many trials are drawn anew, with replacement, to see how much depends on chance; and the most that are drawn in all."""
+"""How often as many trainings are drawn anew, with replacement, to see how much depends on chance; and the most that are drawn in all. Of more, each
+drawing has fewer, and the bounds are drawn in as far as all of them would.
+"""
 
 
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     """Of each searched parameter with several values, the most important first: its share of the importance of all, the mean over drawing the trials
     anew, and between which bounds nine in ten of these shares lie. Empty of too few trials, or where none is better than another.
+
+    A training is drawn with all its lengths: they are not several pieces of luck, but tell what their number of epochs does.
     """
     trials = result.ranking
-    if len(trials) < LEAST_TRIALS or len({trial.accuracy for trial in trials}) < 2:
+    trainings = _trainings(trials)
+    if len(trainings) < LEAST_TRIALS or len({trial.accuracy for trial in trials}) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    distributions = {path: known for path in result.started["experiment"]["space"]["domains"] if (known := _distribution(result, path)) is not None}
+    domains = result.started["experiment"]["space"]["domains"]
+    distributions = {path: known for path, domain in domains.items() if (known := _distribution(trials, path, domain)) is not None}
     if not distributions:
         return {}
-    frozen = [_frozen(trial, distributions) for trial in trials]
-    generator = np.random.default_rng(0)
-    samples = [[frozen[row] for row in generator.integers(0, len(frozen), len(frozen))] for _ in range(min(RESAMPLES, MOST_DRAWN // len(frozen)))]
+    frozen = [[_frozen(trial, distributions) for trial in training] for training in trainings]
+    generator, count = np.random.default_rng(0), min(len(frozen), max(LEAST_TRIALS, MOST_DRAWN * len(frozen) // (RESAMPLES * len(trials))))
+    samples = [[trial for row in generator.integers(0, len(frozen), count) for trial in frozen[row]] for _ in range(RESAMPLES)]
     drawn = [_shares(sample) for sample in samples]
-    shares = {path: [each.get(path, 0.0) for each in drawn] for path in distributions}
-    found: dict[str, tuple[float, ...]] = {path: (float(np.mean(each)), *map(float, np.quantile(each, (0.05, 0.95)))) for path, each in shares.items()}
+    found = {path: _bounds([each.get(path, 0.0) for each in drawn], count / len(frozen)) for path in distributions}
     return dict(sorted(found.items(), key=lambda pair: -pair[1][0]))
 
 
-def _distribution(result: SearchResult, path: str) -> BaseDistribution | None:
+def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
+    """The trials of each training."""
+    found: dict[str, list[TrialResult]] = {}
+    for trial in trials:
+        found.setdefault(trial.stem or trial.trial, []).append(trial)
+    return list(found.values())
+
+
+def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
+    """The mean of these shares and the bounds of nine in ten, when this part of all trainings was drawn each time: a mean of so many
+    times more varies less by the root of that.
+    """
+    mean = float(np.mean(shares))
+    return mean, *(mean + math.sqrt(drawn) * (float(bound) - mean) for bound in np.quantile(shares, (0.05, 0.95)))
+
+
+def _distribution(trials: Sequence[TrialResult], path: str, domain: Mapping[str, Any]) -> BaseDistribution | None:
     """What Optuna is told of a parameter; None where all trials have one value."""
-    values = [trial.params[path] for trial in result.ranking if path in trial.params]
+    values = [trial.params[path] for trial in trials if path in trial.params]
     seen = list(dict.fromkeys(values))
     if len(seen) < 2:
         return None
-    domain = result.started["experiment"]["space"]["domains"][path]
     cases = domain.get("cases", [domain])
     if any(case["kind"] == "Choice" for case in cases) or not all(_is_number(value) for value in seen):
         return CategoricalDistribution([_plain(value) for value in seen])

@@ -11,7 +11,7 @@ from search.report import comparison, curves, facts, quality
 from search.report.answer import Evidence, evidence
 from search.report.figures import Picture, picture
 from search.report.importance import BEST_SHARE, LEAST_TRIALS, importance
-from search.report.verdict import count, tiles, verdict
+from search.report.verdict import count, one_observation, tiles, verdict
 from search.result import SearchResult
 from search.summary import accuracy_text, front_table, models_table, param_text, reference_rows, searched, short_names, source_text
 from trainables.errors import printable
@@ -57,6 +57,8 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         lowest=curves.lowest_shown(result),
         times=sorted(set(comparison.measured(result).values())),
         corner=shown.has("roc") and quality.corner(shown.found["roc"]) < 1,
+        observation=one_observation(result),
+        observed=count(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,
         least_trials=LEAST_TRIALS,
     )

@@ -58,6 +58,11 @@ def count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
+def one_observation(result: SearchResult) -> str:
+    """The word for what statistics count: `trial`, or `training` where some trials are lengths of one."""
+    return "trial" if len(result.distinct) == len(result.ranking) else "training"
+
+
 def _found(result: SearchResult) -> str:
     answer = result.chosen
     if answer is None:
@@ -92,12 +97,14 @@ def _sure(result: SearchResult) -> str:
     if answer is None or not images:
         return ""
     low, high = of_images(answer.accuracy, images)
-    near = sum(trial.accuracy >= low for trial in result.ranking) - 1
+    others = [trial for trial in result.distinct if not (trial is answer or (answer.stem and trial.stem == answer.stem))]
+    near = sum(trial.accuracy >= low for trial in others)
     text = f"{images:,} images tell an accuracy between {percent(low, images)} and {percent(high, images)} ({LEVEL:.0%} interval)."
     if near > 0:
-        text += f" {count(near, 'other trial')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
-    if (trials := len(result.ranking)) > 1:
-        text += f" And it is the highest of {trials:,} measured on the same images, which makes it optimistic;"
+        text += f" {count(near, f'other {one_observation(result)}')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
+    if others:
+        several = f" {one_observation(result)}s" if one_observation(result) != "trial" else ""
+        text += f" And it is the highest of {len(others) + 1:,}{several} measured on the same images, which makes it optimistic;"
         later = ", once the search has ended" if result.unfinished or not (result.is_over or result.outcome == "running") else ""
         text += f" python -m search.select {result.name} tells by how much{later}."
     return text

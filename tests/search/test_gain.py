@@ -126,3 +126,10 @@ def test_what_runs_and_what_failed_is_no_value(open_driver: OpenDriver, experime
     assert values_of(driver.result) == [-math.inf]
     driver.report(first, report(3, 0.75, "completed"))
     assert values_of(driver.result) == [0.75, -math.inf]
+
+
+def test_lengths_of_one_training_are_one_value(open_driver: OpenDriver, experiment: Experiment) -> None:
+    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 2, 3)}, base={"model.name": "deep_cnn"})
+    driver = play(open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base))), nearly_alike)
+    assert len(driver.result.ranking) == 6
+    assert values_of(driver.result) == [trial.accuracy for trial in driver.result.trials.values() if trial.params["epochs"] == 3]

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,35 @@ def test_the_parameter_that_decides_is_the_most_important_and_the_shares_add_up(
     assert sum(share for share, _, _ in shares.values()) == pytest.approx(1)
     assert all(low <= high for _, low, high in shares.values())
     assert importance(played(experiment, 9)) == {}
+
+
+def in_lengths(result: SearchResult) -> SearchResult:
+    """The same search, when each of its trainings was tried in three lengths."""
+    for trial in list(result.trials.values()):
+        trial.stem = f"stem of {trial.trial}"
+        for copy in ("a", "b"):
+            result.trials[trial.trial + copy] = replace(trial, trial=trial.trial + copy)
+    return result
+
+
+def test_lengths_of_one_training_do_not_make_importance_surer(experiment: Experiment) -> None:
+    once, thrice = importance(played(experiment, 30)), importance(in_lengths(played(experiment, 30)))
+    widths = [sum(high - low for _, low, high in shares.values()) for shares in (once, thrice)]
+    assert widths[1] > 0.8 * widths[0]
+    assert importance(in_lengths(played(experiment, 9))) == {}
+
+
+def test_of_more_trials_than_can_be_drawn_some_are(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bounds are those of all trials, as near as fewer tell."""
+    monkeypatch.setattr("search.report.importance.MOST_DRAWN", 100)
+    few = importance(played(experiment, 150))
+    assert all(0 <= low <= share <= high <= 1 for share, low, high in few.values())
+
+
+def test_lengths_of_one_training_are_counted_once_in_words(experiment: Experiment) -> None:
+    once, thrice = (dict(verdict(result))["How sure"] for result in (played(experiment, 30), in_lengths(played(experiment, 30))))
+    assert "other trial" in once
+    assert thrice == once.replace("other trial", "other training").replace("measured", "trainings measured")
 
 
 def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:

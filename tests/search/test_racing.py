@@ -3,18 +3,21 @@
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from search.budget import Budget, limit
 from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import FILE_NAME, Journal
 from search.racing import RaceDriver, number_of, training
 from search.result import SearchResult, TrialResult
-from search.select import best_few, terms_of
-from tests.search.conftest import OpenDriver, Report, changed, play, reopened, report
+from search.select import best_few, few_text, terms_of
+from search.space import SearchSpace
+from tests.search.conftest import OpenDriver, Report, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 
 TRUE = {0.1: 0.95, 0.01: 0.94, 0.001: 0.70}
@@ -279,6 +282,60 @@ def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: 
     second.config = {**first.config, "seed": 99}
     assert second not in best_few(result, 9)
     assert len(best_few(result, 9)) == 8
+
+
+@pytest.fixture
+def lengths(experiment: Experiment) -> Experiment:
+    """The same nine configurations, of which those of one learning rate are lengths of one training."""
+    space = SearchSpace(experiment.space.domains, base={"model.name": "deep_cnn"})
+    return changed(experiment, space=space, base=TrialConfig().override(space.base))
+
+
+def test_trials_that_differ_in_length_alone_are_one_candidate_the_longest(lengths: Experiment, open_driver: OpenDriver) -> None:
+    result = play(open_driver(lengths)).result
+    assert [trial.params["epochs"] for trial in result.ranking[:3]] == [9, 6, 3]
+    assert [(trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)] == [(0.1, 9), (0.01, 9), (0.001, 9)]
+    assert result.distinct == best_few(result, 5)
+    assert SearchResult.read(lengths.folder).distinct == result.distinct
+
+
+def test_a_longer_trial_that_did_not_come_as_far_or_failed_does_not_stand_for_its_training(lengths: Experiment, open_driver: OpenDriver) -> None:
+    def train(config: TrialConfig, epoch: int) -> Report:
+        diverges = config.optimizer.lr == 0.1 and epoch == 8
+        return report(epoch, 0, "diverged", "loss is inf") if diverges else good_lr_wins(config, epoch)
+
+    result = play(open_driver(lengths), train).result
+    longest = next(trial for trial in result.ranking if trial.params == {"optimizer.lr": 0.01, "epochs": 9})
+    longest.outcome, longest.epochs = "stopped", {1: longest.epochs[1]}
+    assert [(trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)] == [(0.1, 6), (0.01, 6), (0.001, 9)]
+
+
+def test_a_length_and_another_seed_make_no_candidate_of_their_own(lengths: Experiment, open_driver: OpenDriver) -> None:
+    result = play(open_driver(lengths)).result
+    best = result.ranking[0]
+    again = replace(best, trial="t0099", config={**best.config, "seed": 5, "epochs": 6}, stem="another")
+    result.trials["t0099"] = again
+    assert again in result.distinct
+    assert again not in best_few(result, 9)
+
+
+def test_what_waits_at_a_rung_when_a_budget_ends_a_search_is_a_candidate(experiment: Experiment, open_driver: OpenDriver) -> None:
+    search = changed(experiment, algorithm="random", trials=9, scheduler="asha", budget=Budget((limit("11epochs"),)))
+    result = play(open_driver(search), slots=2).result
+    held = {trial.trial for trial in result.trials.values() if trial.outcome == "held"}
+    assert (result.outcome, result.is_over, bool(held)) == ("budget", True, True)
+    assert [trial.trial for trial in best_few(result, 99)] == [trial.trial for trial in result.ranking]
+
+
+def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(lengths: Experiment, searched: Driver, open_driver: OpenDriver) -> None:
+    args = argparse.Namespace(top=12, seeds=None, alpha=None)
+    terms = terms_of(args, searched.result)
+    assert few_text(searched.result, terms["candidates"], terms["top"]) == "note: 9 candidates, not 12: of the search's 9 trials no more count"
+    result = play(open_driver(changed(lengths, name="lengths"))).result
+    terms = terms_of(argparse.Namespace(top=None, seeds=None, alpha=None), result)
+    told = "note: 3 candidates, not 5: the 9 trials that count are 3 trainings (trials that differ in length or seed alone are one)"
+    assert few_text(result, terms["candidates"], terms["top"]) == told
+    assert few_text(result, terms["candidates"], 3) == ""
 
 
 def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:

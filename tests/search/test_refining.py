@@ -17,6 +17,7 @@ from search.result import SearchResult
 from search.resume import experiment_of
 from search.resume import parser as resume_parser
 from search.space import Choice, Float, SearchSpace
+from tests.bench.selection import clear_effects
 from tests.search.conftest import OpenDriver, Report, changed, play, report
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -197,6 +198,21 @@ def test_a_trial_that_diverged_is_the_worst_and_one_that_failed_says_nothing(ope
         driver.report(name, report(1, accuracy))
         driver.report(name, report(2, accuracy, outcome, "so it is"))
     assert [one.score for one in observations(driver.result)] == [0.5, 0.0, 1.0]
+
+
+def test_lengths_of_one_training_are_one_observation(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """Three learning rates in three lengths each, of a schedule that does not look at the length."""
+    space = SearchSpace(experiment.space.domains, base={"model.name": "deep_cnn"})
+    result = play(open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base)))).result
+    assert len(result.ranking) == 9
+    found = {one.params["optimizer.lr"]: (one.params["epochs"], one.score) for one in observations(result)}
+    assert found == {0.001: (9, 0.0), 0.01: (9, 0.5), 0.1: (9, 1.0)}
+    assert len(observations(result)) == 3
+
+
+@pytest.mark.parametrize("lengths", [1, 3])
+def test_chance_makes_a_clear_effect_seldom_however_many_lengths_each_training_has(lengths: int) -> None:
+    assert clear_effects(27, lengths, 40) <= 5
 
 
 def test_what_a_cap_or_the_data_forbid_is_refused(experiment: Experiment) -> None:
