@@ -14,7 +14,7 @@ from search.experiment import AUTO_DEVICE, Experiment
 from search.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.summary import parts_text, source_text, strategy_text
-from search.words import duration
+from search.words import duration, durations
 from trainables.kinship import stem
 
 SAMPLES = 6
@@ -50,7 +50,7 @@ class Plan:
         """For people."""
         experiment = experiment.on_device(gpus=self.device != "cpu")
         stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
-        times = duration(self.seconds) if not stops else f"{duration(self.seconds)} to {duration(self.most_seconds)}"
+        times = duration(self.seconds) if not stops else durations(self.seconds, self.most_seconds)
         folds = experiment.base.data.folds
         return [
             f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, {strategy_text(experiment.describe())}",

@@ -93,15 +93,27 @@ def ms_per_image(trial: TrialResult) -> float | None:
 
 
 def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], TrialResult | None]]:
-    """The best configuration found and, where the space names one, the reference with its trial, if it was tried."""
+    """The configuration found, or what a selection chose with the highest of the search, and, where the space names one, the reference with its trial,
+    if it was tried. The reference of a space of ours belongs to the data that it was published for, so that it is left out beside a user's own images.
+    """
     rows: list[tuple[str, dict[str, Any], TrialResult | None]] = []
-    if result.best is not None:
-        rows.append(("found", result.best.params, result.best))
-    space = result.started["experiment"]["space"]
-    if space["reference"]:
+    best, chosen = result.best, chosen_candidate(result)
+    if chosen is not None:
+        rows.append(("chosen", chosen.params, chosen))
+    if best is not None and best is not chosen:
+        rows.append(("found" if chosen is None else "highest found", best.params, best))
+    experiment = result.started["experiment"]
+    space = experiment["space"]
+    if space["reference"] and (result.started["data"]["name"] != "folder" or experiment.get("space_source")):
         same = (trial for trial in result.trials.values() if trial.config and _is_at(TrialConfig.from_dict(trial.config), space["reference"]))
         rows.append((space["reference_title"], space["reference"], next(same, None)))
     return rows
+
+
+def chosen_candidate(result: SearchResult) -> TrialResult | None:
+    """The trial that a selection chose, as the search found it; None before."""
+    chosen = result.selection.chosen if result.selection is not None else None
+    return result.trials.get(chosen.repeat_of) if chosen is not None else None
 
 
 def _is_at(config: TrialConfig, reference: dict[str, Any]) -> bool:
@@ -235,7 +247,13 @@ def markdown_summary(result: SearchResult) -> str:
     ]
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
-        lines.append(f"Best: `{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}.")
+        found = f"`{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}"
+        if result.selection is not None and (chosen := chosen_candidate(result)) is not None:
+            mean = result.selection.verdict["expected"]["mean"]
+            lines.append(f"Best by a selection: `{chosen.trial}`, expected validation accuracy {mean:.4f} (`selected/val_accuracy_mean`).")
+            lines.append(f"The highest of the search, which luck had a part in: {found} (`best/val_accuracy`).")
+        else:
+            lines.append(f"Best: {found}.")
     if told := refinement_sentences(result):
         lines += ["", *(f"- {sentence.strip()}" for sentence in told)]
     if result.selection is not None and result.selection.verdict:

@@ -35,6 +35,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def durations(least: float, most: float) -> str:
+    """`5 min to 3 h`; one of them where they are written alike."""
+    ends = dict.fromkeys((duration(least), duration(most)))
+    return " to ".join(ends)
+
+
 def last_line_of(reason: str, unknown: str = "") -> str:
     """The last line of a reason, which of a traceback is the error; `unknown` if there is none."""
     return (reason.strip().splitlines() or [unknown])[-1]

@@ -13,7 +13,7 @@ from search.outcome import print_summary, side_by_side
 from search.report.__main__ import main
 from search.report.page import render
 from search.report.verdict import verdict
-from search.result import SearchResult, TrialResult
+from search.result import SearchResult, Selection, TrialResult
 from search.runner import Finished
 from search.space import Choice, SearchSpace
 from search.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
@@ -118,6 +118,26 @@ def test_the_found_row_stands_beside_the_reference(result: SearchResult) -> None
     assert (paper, params["model.layers"]) == ("the book's", 5)
     assert same is not None
     assert same.params == {"optimizer.lr": 0.001, "epochs": 6}
+
+
+def test_a_users_own_images_have_no_row_of_a_papers(result: SearchResult) -> None:
+    result.started = {**result.started, "data": {**result.started["data"], "name": "folder"}}
+    assert [title for title, _, _ in reference_rows(result)] == ["found"]
+    result.started["experiment"]["space_source"] = "my_space.py:space"
+    assert [title for title, _, _ in reference_rows(result)] == ["found", "the book's"]
+
+
+def test_after_a_selection_its_choice_stands_first_beside_the_highest_and_the_note_says_so(result: SearchResult) -> None:
+    best, second = result.ranking[:2]
+    result.selection = Selection({"candidates": [best.trial, second.trial]}, [])
+    result.selection.repeats["s1"] = TrialResult("s1", second.params, second.config, "completed", epochs=second.epochs, repeat_of=second.trial)
+    expected = {"mean": 0.5104, "low": 0.4, "high": 0.6, "std": 0.1, "seeds": 2}
+    names = {"candidate": second.trial, "trial": "s1", "leader": second.trial}
+    result.selection.verdict = {**names, "expected": expected, "search_value": second.accuracy, "rows": [], "alpha": 0.05, "level": 0.95}
+    assert [(title, trial) for title, _, trial in reference_rows(result)][:2] == [("chosen", second), ("highest found", best)]
+    note = markdown_summary(result)
+    assert f"Best by a selection: `{second.trial}`, expected validation accuracy 0.5104 (`selected/val_accuracy_mean`)." in note
+    assert f"The highest of the search, which luck had a part in: `{best.trial}`" in note
 
 
 @pytest.mark.parametrize("fixed", [{"optimizer.lr": 0.01}, {"model.layers": 10}])
