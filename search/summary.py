@@ -247,13 +247,13 @@ def markdown_summary(result: SearchResult) -> str:
     ]
     if result.best is not None:
         tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
-        found = f"`{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}"
+        highest = f"`{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}"
         if result.selection is not None and (chosen := chosen_candidate(result)) is not None:
             mean = result.selection.verdict["expected"]["mean"]
             lines.append(f"Best by a selection: `{chosen.trial}`, expected validation accuracy {mean:.4f} (`selected/val_accuracy_mean`).")
-            lines.append(f"The highest of the search, which luck had a part in: {found} (`best/val_accuracy`).")
+            lines.append(f"The highest of the search, which luck had a part in: {highest} (`best/val_accuracy`).")
         else:
-            lines.append(f"Best: {found}.")
+            lines.append(f"Best: {highest}.")
     if told := refinement_sentences(result):
         lines += ["", *(f"- {sentence.strip()}" for sentence in told)]
     if result.selection is not None and result.selection.verdict:
