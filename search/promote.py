@@ -44,7 +44,7 @@ def command(args: argparse.Namespace) -> int:
     registry = Registry(uri, result, args.storage)
     say(Terminal(stderr=True), f"exporting {chosen.trial} and comparing what it says of the validation images")
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
-        config = config_of(chosen, args.data_root)
+        config = config_of(chosen, args.data_root or Path(result.started["data"]["root"]))
         exported = exported_from(result, chosen.trial, config, kept.read(str(checkpoint_of(chosen, Path()))), Path(temporary) / "classifier", onnx=args.onnx)
         registered = registry.register(name, exported, description(result, chosen, exported), tags(result, chosen))
     console = Terminal()
@@ -80,10 +80,10 @@ def answer(result: SearchResult, kept: Home, storage: Storage, trial: str | None
     return chosen
 
 
-def config_of(chosen: TrialResult, data_root: Path | None) -> TrialConfig:
-    """The trial's config, with its data where they are now."""
+def config_of(chosen: TrialResult, data_root: Path) -> TrialConfig:
+    """The trial's config, with its data where they are now: where the last session had them, unless something else is said."""
     config = TrialConfig.from_dict(chosen.config)
-    return config if data_root is None else config.override({"data.root": str(data_root.absolute())})
+    return config.override({"data.root": str(data_root.absolute())}) if config.data.root else config
 
 
 def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpoint: Path, target: Path, *, onnx: bool) -> "Exported":

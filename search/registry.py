@@ -15,7 +15,7 @@ from cluster.secrets import masked
 from search.client import client_of
 from search.home import Storage
 from search.result import SearchResult
-from search.runs import experiment_title
+from search.runs import elsewhere, experiment_title
 from search.tracking import troubles
 from search.words import verb_for
 from trainables.errors import ConfigError
@@ -74,7 +74,10 @@ class Registry:
         self.run = found
 
     def _parent(self) -> "Run | None":
-        experiment = self.client.get_experiment_by_name(experiment_title(self.result.started))
+        found = self._parent_in(self.client.get_experiment_by_name(experiment_title(self.result.started)))
+        return found or self._parent_in(elsewhere(self.client, self.result.started["id"]))
+
+    def _parent_in(self, experiment: Any) -> "Run | None":
         if experiment is None:
             return None
         wanted = f"tags.`search.id` = '{self.result.started['id']}' and tags.`search.role` = 'search'"

@@ -31,6 +31,7 @@ from search.limit import limited
 from search.prepare import Prepared, data_facts, prepare, refuse_taken
 from search.provenance import provenance
 from search.result import ENDED, STUDY, SearchResult
+from search.runs import TITLE, new_title
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, say
 from search.tracking import PATIENCE_S, Tracker
@@ -82,7 +83,7 @@ def run(experiment: Experiment) -> Finished:
         raise ConfigError(f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed before anything is started. Use more.")
     bounds = in_folds(experiment.base) + within(experiment.budget)
     announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
-    return conduct(prepared, console, began, Act("search.run", "started", first_facts(experiment)))
+    return conduct(prepared, console, began, Act("search.run", "started", first_facts(experiment, prepared.dataset)))
 
 
 def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
@@ -269,9 +270,11 @@ def session_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]
     return {"experiment": experiment.describe(), "data": data_facts(experiment, dataset)}
 
 
-def first_facts(experiment: Experiment) -> dict[str, object]:
+def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
     """What it says once."""
-    return {"version": VERSION, "name": experiment.name, "id": uuid4().hex[:12], "space_sha256": sha256_of(experiment.space_source)}
+    title = new_title(experiment.space_name, data_facts(experiment, dataset))
+    known = {"version": VERSION, "name": experiment.name, "id": uuid4().hex[:12], TITLE: title}
+    return {**known, "space_sha256": sha256_of(experiment.space_source)}
 
 
 @contextmanager

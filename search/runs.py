@@ -1,6 +1,6 @@
 """A search's runs in MLflow: a parent run, a child run a trial, below that one a fold, written from the journal's events. The only module that writes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,36 @@ STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "f
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one `log_batch`."""
+EXPERIMENTS = 500
+"""Of how many experiments runs are looked for at once."""
 
 
-def experiment_title(facts: dict[str, Any]) -> str:
-    """MLflow's experiment for a search that started so: one a space and data set."""
-    source = facts["data"]["name"] if facts["data"]["name"] != "folder" else f"folder-{Path(facts['data']['root']).resolve().name}"
-    return f"{facts['experiment']['space']['name']}-{source}"
+TITLE = "mlflow_experiment"
+"""In a journal's first event: the title of MLflow's experiment."""
+
+
+def new_title(space: str, data: Mapping[str, Any]) -> str:
+    """MLflow's experiment for a new search: one a space and data set. It is written down, since a link may lead elsewhere later."""
+    source = data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
+    return f"{space}-{source}"
+
+
+def experiment_title(facts: Mapping[str, Any]) -> str:
+    """MLflow's experiment for a search with this first event; in one of an earlier version it is not written down."""
+    return str(facts.get(TITLE) or new_title(facts["experiment"]["space"]["name"], facts["data"]))
+
+
+def elsewhere(client: Any, search: str) -> Any:
+    """The experiment, whatever its title, that has runs of the search with this id; None where there is none."""
+    from mlflow.entities import ViewType
+
+    token: str | None = None
+    while token != "":
+        page = client.search_experiments(ViewType.ALL, max_results=EXPERIMENTS, page_token=token)
+        ids, token = [one.experiment_id for one in page], page.token or ""
+        if ids and (found := client.search_runs(ids, f"tags.`search.id` = '{search}'", ViewType.ALL, max_results=1)):
+            return client.get_experiment(found[0].info.experiment_id)
+    return None
 
 
 def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, float]:
@@ -62,6 +86,8 @@ class Runs:
     def __init__(self, uri: str, folder: Path, *, on_progress: Callable[[], None] = lambda: None) -> None:
         self.uri, self.folder, self.client, self.on_progress = uri, folder, client_of(uri), on_progress
         self.result = SearchResult()
+        self.is_old = False
+        """Whether the search has run before: MLflow may have it in an experiment that was given another title since."""
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
         """Run ids by trial, or by its fold (`fold_key`); the parent's under the empty name."""
@@ -79,6 +105,7 @@ class Runs:
 
     def project(self, events: list[Event]) -> None:
         """Write these, which follow the ones before."""
+        self.is_old = any(event.kind in ("resumed", "finished") for event in events)
         for event in events:
             self.result.apply(event)
             self._project_event(event)
@@ -131,6 +158,9 @@ class Runs:
         facts = event.data
         self.experiment_id = self._experiment(experiment_title(facts))
         self._find()
+        if not self.runs and (TITLE not in facts or self.is_old) and (found := elsewhere(self.client, facts["id"])) is not None:
+            self.experiment_id = self._back(found)
+            self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
         plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
         plain |= {"objectives": ",".join(objectives)} if (objectives := facts["experiment"].get("objectives")) else {}
@@ -153,6 +183,10 @@ class Runs:
                 found = self.client.get_experiment_by_name(title)  # another search was faster
                 if found is None:
                     raise
+        return self._back(found)
+
+    def _back(self, found: Any) -> str:
+        """An experiment's id; if it was deleted, it is brought back."""
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

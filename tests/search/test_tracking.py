@@ -20,11 +20,16 @@ from mlflow.entities import Run, ViewType
 from cluster.errors import NotReady
 from cluster.secrets import masked
 from search import tracking
+from search.driver import Driver
 from search.experiment import Experiment, absolute
+from search.journal import Journal
+from search.registry import Registry
+from search.result import SearchResult
+from search.runs import TITLE, new_title
 from search.sync import main as sync
 from search.tracking import Tracker
 from search.tracking_uri import check_tracking, sqlite_path
-from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
+from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report, started_event
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -563,3 +568,42 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
     assert ({run.data.tags["seed"] for run in repeats}, parent.data.tags["seed"]) == ({"1"}, "0")
     assert [run.info.status for run in repeats] == ["KILLED", "KILLED"]
     assert all(run.info.end_time >= run.info.start_time >= begun_ms for run in repeats)
+
+
+@pytest.mark.parametrize("is_titled", [True, False])
+def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_titles(uri: str, experiment: Experiment, tmp_path: Path, is_titled: bool) -> None:
+    """Journals of the first version do not have the experiment's title: there it is found by the search's runs."""
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    link = tmp_path / "images"
+    link.symlink_to(tmp_path / "first")
+    started = started_event()
+    data = {**started["data"], "name": "folder", "root": str(link)}
+    title = new_title("nine", data)
+    assert title == "nine-folder-first"
+    journal = Journal(experiment.folder)
+    driver = Driver(changed(experiment, trials=2), journal)
+    known = {TITLE: title} if is_titled else {}
+    journal.append("started", name=experiment.name, experiment=driver.experiment.describe(), **{**started, **known, "data": data})
+    play(driver)
+    words = [experiment.name, "--storage", str(experiment.storage), "--tracking", uri]
+    assert sync(words) == 0
+    client = MlflowClient(uri)
+    link.unlink()
+    link.symlink_to(tmp_path / "second")
+    assert sync(words) == 0
+    titled = client.get_experiment_by_name(title)
+    assert titled is not None
+    client.rename_experiment(titled.experiment_id, "a better title")
+    assert sync(words) == 0
+    journal.append("resumed", slots=1, began_ms=started["began_ms"], data={**data, "root": str(tmp_path / "elsewhere")})
+    driver.finish()
+    journal.close()
+    assert sync(words) == 0
+    with_runs = [one for one in client.search_experiments(ViewType.ALL) if client.search_runs([one.experiment_id], "", ViewType.ALL)]
+    assert [one.name for one in with_runs] == ["a better title"]
+    found = client.search_runs([with_runs[0].experiment_id], "", ViewType.ALL)
+    assert sorted(run.data.tags.get("search.trial", "") for run in found) == ["", "t0001", "t0002"]
+    result = SearchResult.read(experiment.folder)
+    (parent,) = (run for run in found if run.data.tags["search.role"] == "search")
+    assert Registry(uri, result, experiment.storage).run.info.run_id == parent.info.run_id
