@@ -80,7 +80,7 @@ def session(address: str, *, local: Resources, dashboard: bool = False, meanwhil
                 ray.init(address=LOCAL, num_cpus=math.ceil(local.cpus), num_gpus=int(local.gpus), include_dashboard=dashboard, **quiet)
             else:
                 ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises bare ones, as when a busy machine does not start it in time
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
             f"no Ray cluster could be reached or started at '{address}' ({reason}). Use --address local, or start one with 'ray start --head'."

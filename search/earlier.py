@@ -15,7 +15,7 @@ from typing import Any, Self
 from cluster.storage import AT_ONCE, Bucket, StorageError
 from search.experiment import NAME, Experiment
 from search.home import Storage, home
-from search.journal import FILE_NAME
+from search.journal import FILE_NAME, DamagedJournal
 from search.journal_copy import FIRST, JournalCopy
 from search.provenance import training_fingerprint
 from search.relatives import nearness
@@ -150,7 +150,7 @@ def _in_bucket(bucket: Bucket, own: str, training: bytes) -> Iterator[tuple[str,
             return b""
         try:
             return JournalCopy(place).read()
-        except StorageError:  # one with a piece missing
+        except (StorageError, DamagedJournal):  # one with a piece missing
             return b""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

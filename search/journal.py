@@ -34,6 +34,7 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
 
 import json
 import os
+import re
 import threading
 import time
 import zlib
@@ -47,6 +48,7 @@ from trainables.disk import sync
 
 FILE_NAME = "journal.jsonl"
 VERSION = 1
+SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
 """How long to wait before each new try to write; the last holds for all that follow."""
 
@@ -94,8 +96,11 @@ class Event:
         return event
 
     def to_line(self) -> str:
-        """The line, newline included. Infinities and NaN are refused: no metric that reaches the journal is one."""
+        """The line, newline included. Infinities and NaN are refused: no metric that reaches the journal is one. Half of a surrogate pair, as in a
+        file's name that is no UTF-8, is written as the replacement character.
+        """
         text = json.dumps({"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data}, allow_nan=False, ensure_ascii=False)[:-1]
+        text = SURROGATE.sub("\ufffd", text)
         return f'{text}, "crc": "{_checksum(text)}"}}\n'
 
 
@@ -138,6 +143,8 @@ class Journal:
         self._begun = b""
         """A line that was begun, and may not be whole."""
         self._descriptor, self.number, self._size = descriptor, 0, 0
+        self.cut_off = 0
+        """Bytes of a last line, half-written by a crash, that were cut off when it was opened."""
 
     @classmethod
     def reopen(cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> tuple[Self, list[Event]]:
@@ -151,7 +158,9 @@ class Journal:
         journal = cls.__new__(cls)
         journal._open(folder, os.open(folder / FILE_NAME, os.O_RDWR), complain)
         journal.number = len(events)
-        journal._size = (folder / FILE_NAME).read_bytes().rfind(b"\n") + 1
+        content = (folder / FILE_NAME).read_bytes()
+        journal._size = content.rfind(b"\n") + 1
+        journal.cut_off = len(content) - journal._size
         os.ftruncate(journal._descriptor, journal._size)
         return journal, events
 

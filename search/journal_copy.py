@@ -7,6 +7,7 @@ also the fence: of two drivers that write one journal, the second to write is re
 from concurrent.futures import ThreadPoolExecutor
 
 from cluster.storage import Bucket, StorageError, Taken
+from search.journal import DamagedJournal
 
 PIECE = 64_000
 """Bytes of a piece that is not added to any more."""
@@ -27,11 +28,12 @@ class JournalCopy:
         """All that was written, to be gone on with.
 
         Raises:
-            StorageError: the storage refuses, or a piece is missing.
+            DamagedJournal: a piece is missing.
+            StorageError: the storage refuses.
         """
         names = sorted(self.place.listing())
         if names != [_name(number) for number in range(1, len(names) + 1)]:
-            raise StorageError(f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} ...); bring it back from a copy")
+            raise DamagedJournal(f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} ...). Bring it back from a copy.")
         with ThreadPoolExecutor(AT_ONCE) as pool:
             pieces = list(pool.map(self.place.get, names))
         if None in pieces:

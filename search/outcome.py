@@ -172,6 +172,8 @@ def side_by_side(rows: list[list[str]]) -> Table:
 def mlflow_command(tracking: dict[str, str]) -> str:
     """How to look at the runs."""
     uri, page = tracking["tracking_uri"], f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}"
+    if not tracking["parent_run_id"]:
+        return f"{uri} has nothing of it yet"
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/{page}"
     return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}   then http://127.0.0.1:5000/{page}"

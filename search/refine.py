@@ -23,7 +23,7 @@ from search.prepare import Prepared, data_facts, prepare
 from search.provenance import provenance
 from search.refining import RefineDriver, next_space
 from search.result import SearchResult
-from search.runner import Act, Finished, announce, conduct
+from search.runner import Act, Finished, conduct, first_line
 from search.select import refuse_unfinished
 from search.terminal import Terminal, say
 from search.words import verb
@@ -76,10 +76,10 @@ def refine(args: argparse.Namespace) -> Finished | None:
         for line in plan(prepared, result, terms):
             say(console, line)
         return None
-    announce(console, prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}")
+    opening = first_line(prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}")
     is_settled = goes_on and result.refinement is not None and result.refinement.is_over  # cut off between its end and the search's
     facts: dict[str, object] = {"changes": found, **({} if is_settled else {"refining": terms})}
-    return conduct(prepared, console, began, Act("search.refine", "resumed", facts, driver=partial(RefineDriver, dataset=prepared.dataset)))
+    return conduct(prepared, console, began, opening, Act("search.refine", "resumed", facts, driver=partial(RefineDriver, dataset=prepared.dataset)))
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:

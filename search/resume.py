@@ -25,7 +25,7 @@ from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.refining import RefineDriver
 from search.result import ENDED, NO_TIME, SearchResult
-from search.runner import Act, Finished, announce, conduct, record
+from search.runner import Act, Finished, conduct, first_line, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.terminal import Terminal, say
@@ -78,9 +78,9 @@ def resume(args: argparse.Namespace) -> Finished:
     held = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {held} wait at a rung" if held else ""
     cut_off = len(result.unfinished) - held
-    announce(console, experiment, f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where they were cut off{waits}")
+    opening = first_line(experiment, f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where they were cut off{waits}")
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return conduct(prepared, console, began, Act("search.resume", "resumed", {"changes": found, **space_file}, driver=driver))
+    return conduct(prepared, console, began, opening, Act("search.resume", "resumed", {"changes": found, **space_file}, driver=driver))
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:

@@ -82,8 +82,8 @@ def run(experiment: Experiment) -> Finished:
     if (limit := experiment.budget.time) is not None and now_ms() - began > limit.amount * 1000:
         raise ConfigError(f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed before anything is started. Use more.")
     bounds = in_folds(experiment.base) + within(experiment.budget)
-    announce(console, experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
-    return conduct(prepared, console, began, Act("search.run", "started", first_facts(experiment, prepared.dataset)))
+    opening = first_line(experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
+    return conduct(prepared, console, began, opening, Act("search.run", "started", first_facts(experiment, prepared.dataset)))
 
 
 def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
@@ -120,8 +120,8 @@ class Act:
         return self.opens == "started"
 
 
-def conduct(prepared: Prepared, console: Console, began: int, act: Act) -> Finished:
-    """Have a search's trials trained, tested and recorded, as the act says. `began` is when the command did (`cli.began_ms`)."""
+def conduct(prepared: Prepared, console: Console, began: int, opening: str, act: Act) -> Finished:
+    """Have a search's trials trained, tested and recorded, as the act says. `began` is when the command did (`cli.began_ms`), `opening` its first line."""
     experiment, dataset = prepared.experiment, prepared.dataset
     planned = act.planned or experiment.planned_trials
     folder, troubles = experiment.folder, list[str]()
@@ -129,6 +129,7 @@ def conduct(prepared: Prepared, console: Console, began: int, act: Act) -> Finis
     with (
         experiment.home.lease(say=partial(say, console)) as lease,
         clean_if_unused(folder),
+        said(console, opening),
         session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
         limited(experiment, have, planned, say=partial(say, console)) as limit,
         Path(os.devnull).open("w") as nowhere,
@@ -143,6 +144,8 @@ def conduct(prepared: Prepared, console: Console, began: int, act: Act) -> Finis
         at_once, packing = staff(experiment, workers, limit, say=partial(say, console))
         journal, events = experiment.home.journal(new=act.is_first)
         journal.other = lease.other
+        if journal.cut_off:
+            say(console, f"note: the journal's last line was half-written ({journal.cut_off} bytes); it was cut off. What it told had not been acted on.")
         driver = act.driver(experiment, journal, slots=at_once, ago_s=(now_ms() - began) / 1000)
         driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=partial(say, console))
         driver.replay(events)
@@ -178,6 +181,13 @@ def conduct(prepared: Prepared, console: Console, began: int, act: Act) -> Finis
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began)
+
+
+@contextmanager
+def said(console: Console, line: str) -> Iterator[None]:
+    """Say this first."""
+    say(console, line)
+    yield
 
 
 def import_tune() -> None:
@@ -231,16 +241,16 @@ def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: boo
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
-        if not hurry:
+        if not hurry:  # a resume writes both
             steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, home, driver.journal, few=driver.is_late))
-        steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver, hurry=hurry))
+            steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
 
 
-def save_study(driver: Driver, *, hurry: bool) -> None:
-    """What the algorithm has to save, where the search is kept; in a hurry not into a bucket, which may not answer: the search's end brings it there."""
+def save_study(driver: Driver) -> None:
+    """What the algorithm has to save, where the search is kept."""
     home = driver.experiment.home
     driver.algorithm.save(home.folder)
-    if not hurry and not driver.journal.other():
+    if not driver.journal.other():
         home.keep(STUDY)
 
 
@@ -304,9 +314,9 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def announce(console: Console, experiment: Experiment, what: str) -> None:
-    """The first line of a session."""
-    say(console, f"{experiment.name}: {what}, in {experiment.home}; starting Ray")
+def first_line(experiment: Experiment, what: str) -> str:
+    """What a session says first, once nobody else has the search."""
+    return f"{experiment.name}: {what}, in {experiment.home}; starting Ray"
 
 
 def in_folds(config: TrialConfig) -> str:

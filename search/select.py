@@ -24,7 +24,7 @@ from search.place import in_place, place_options
 from search.prepare import data_facts, prepare
 from search.provenance import provenance
 from search.result import TERMS, SearchResult, TrialResult, one_a_training
-from search.runner import Act, Finished, conduct, record
+from search.runner import Act, Finished, conduct, first_line, record
 from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
 from search.summary import json_selection, ms_per_image
 from search.terminal import Terminal, say
@@ -78,11 +78,11 @@ def select(args: argparse.Namespace) -> Finished:
     console, candidates = Terminal(stderr=True), terms["candidates"]
     if note := few_text(result, candidates, terms["top"]):
         say(console, note)
-    say(console, f"{args.name}: {', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds, in {kept}; starting Ray")
+    opening = first_line(experiment, f"{', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds")
     from search.racing import RaceDriver
 
     act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code, takes_over=False)
-    return conduct(prepared, console, began, act)
+    return conduct(prepared, console, began, opening, act)
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:

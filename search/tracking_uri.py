@@ -20,7 +20,9 @@ from search.result import SearchResult
 from trainables.errors import ConfigError, unknown
 
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
-KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+UNTRIED = ("databricks", "databricks-uc", "uc")
+"""What MLflow takes too. Experiments have other names there, and nobody has tried it."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S, LOGIN_TIMEOUT_S = 2, 3, 10
 HOST_REFUSED = "Invalid Host header"
@@ -44,6 +46,8 @@ def check_tracking(uri: str) -> None:
     except ValueError as error:
         raise ConfigError(f"'{masked(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db or a server's http:// address.") from error
     kind = parts.scheme.partition("+")[0]
+    if (kind or uri) in UNTRIED:
+        raise ConfigError(f"a search cannot be kept in Databricks (got '{masked(uri)}'). Use --tracking sqlite:///mlflow.db or a server's http:// address.")
     if kind in ("", "file"):
         raise ConfigError(f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking sqlite:///mlflow.db or a server's http:// address.")
     if kind not in KINDS:

@@ -166,7 +166,7 @@ class DriverCallback(Unpickled, tune.Callback):
         path = f"{TRIALS}/{trial.config['trial']}/errors/attempt-{trial.config['attempt']}.txt"
         try:
             (home.folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (home.folder / path).write_text(text)
+            (home.folder / path).write_text(text, errors="backslashreplace")
             home.keep(path)
         except OSError:
             return ""

@@ -286,3 +286,27 @@ def test_who_wants_to_end_at_once_does_not_wait_for_the_disk(tmp_path: Path, mon
     with pytest.raises(JournalError, match=r"cannot be written \(No space left on device\)"):
         journal.append("finished")
     journal.close()
+
+
+def test_half_a_surrogate_pair_in_a_reason_is_written_as_a_replacement(tmp_path: Path) -> None:
+    """A file's name that is no UTF-8 comes to Python so."""
+    journal = Journal(tmp_path / "s")
+    told = journal.append("ended", trial="t1", outcome="failed", reason="no such file: 'b\udce4r.png'")
+    journal.close()
+    (event,) = read(journal.path)
+    assert told == event
+    assert event.data["reason"] == "no such file: 'b\ufffdr.png'"
+
+
+def test_how_much_of_a_half_written_line_was_cut_off_is_known(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "s")
+    journal.append("ended", trial="t1", outcome="completed", reason="")
+    journal.close()
+    whole, _ = Journal.reopen(tmp_path / "s")
+    assert whole.cut_off == 0
+    whole.close()
+    with journal.path.open("ab") as file:
+        file.write(b'{"n": 2, "ti')
+    again, events = Journal.reopen(tmp_path / "s")
+    assert (again.cut_off, len(events)) == (12, 1)
+    again.close()

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.storage import Bucket, StorageError, Taken
 from search import journal_copy
-from search.journal import FILE_NAME, Journal, TakenOver, read
+from search.journal import FILE_NAME, DamagedJournal, Journal, TakenOver, read
 from search.journal_copy import JournalCopy
 
 
@@ -64,7 +64,7 @@ def test_a_piece_that_is_missing_is_told(bucket: Bucket, monkeypatch: pytest.Mon
     for line in lines(3):
         copy.append(line)
     bucket.remove(["000002"])
-    with pytest.raises(StorageError, match=r"a piece of the journal is missing \(found 000001, 000003"):
+    with pytest.raises(DamagedJournal, match=r"a piece of the journal is missing \(found 000001, 000003"):
         JournalCopy(bucket).read()
 
 

@@ -4,6 +4,7 @@ import copy
 import json
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from cluster.errors import Refused
 from search.budget import Budget, limit
 from search.experiment import Experiment
 from search.journal import Journal, JournalError
+from search.lease import Held
+from search.outcome import mlflow_command
 from search.provenance import provenance
 from search.result import NO_TIME, SearchResult
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
-from search.runner import exit_code
+from search.runner import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
 from tests.conftest import Command
@@ -225,3 +228,28 @@ def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(command: Command
     assert done.returncode == 2
     assert done.stderr == "error: no search at 'searches/nowhere'. Check the name and --storage; 'python -m search.run' starts one.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_that_is_being_run_is_refused_before_anything_is_said_to_start(
+    open_driver: OpenDriver, experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    play(open_driver(experiment), events=20)
+    words = ["--storage", str(experiment.storage), "--allow-change", "--tracking", f"sqlite:///{tmp_path}/m.db"]
+    with experiment.home.lease(), pytest.raises(Held, match="is being run by process"):
+        resume(parser().parse_args([experiment.name, *words]))
+    assert "starting Ray" not in capsys.readouterr().err
+
+
+def test_in_a_hurry_neither_the_study_nor_pictures_are_written(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(changed(experiment, algorithm="bayes")), events=20)
+    driver.journal.close = lambda: None  # type: ignore[method-assign]  # the fixture does that
+    tracker: Any = SimpleNamespace(close=lambda patience_s: None)
+    driver.close("interrupted", "stopped by SIGTERM")
+    wind_up(driver, tracker, [], hurry=True)
+    assert [path.name for path in experiment.folder.iterdir()] == ["journal.jsonl"]
+    assert driver.result.outcome == "interrupted"
+
+
+def test_where_mlflow_has_nothing_no_page_of_it_is_named() -> None:
+    nowhere = {"tracking_uri": "http://127.0.0.1:9", "experiment_id": "", "parent_run_id": ""}
+    assert mlflow_command(nowhere) == "http://127.0.0.1:9 has nothing of it yet"

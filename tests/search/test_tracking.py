@@ -275,6 +275,12 @@ def test_folder_tracking_is_refused(uri: str) -> None:
         check_tracking(uri)
 
 
+@pytest.mark.parametrize("uri", ["databricks", "databricks://prod", "databricks-uc"])
+def test_databricks_is_refused_in_a_line(uri: str) -> None:
+    with pytest.raises(ConfigError, match=rf"cannot be kept in Databricks \(got '{uri}'\)"):
+        check_tracking(uri)
+
+
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:abc", "postgresql://h:abc/db", "http://[::1"])
 def test_a_uri_that_is_none_is_refused(uri: str) -> None:
     with pytest.raises(ConfigError, match="is not a tracking URI"):
