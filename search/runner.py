@@ -25,7 +25,7 @@ from search.display import Display
 from search.driver import Driver
 from search.earlier import Earlier
 from search.experiment import Experiment
-from search.journal import FILE_NAME, VERSION, JournalError, Unwritten
+from search.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.lease import FILE_NAME as LOCK_FILE
 from search.limit import limited
 from search.prepare import Prepared, data_facts, prepare, refuse_taken
@@ -144,8 +144,7 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         at_once, packing = staff(experiment, workers, limit, say=partial(say, console))
         journal, events = experiment.home.journal(new=act.is_first)
         journal.other = lease.other
-        if journal.cut_off:
-            say(console, f"note: the journal's last line was half-written ({journal.cut_off} bytes); it was cut off. What it told had not been acted on.")
+        tell_cut_off(journal, console)
         driver = act.driver(experiment, journal, slots=at_once, ago_s=(now_ms() - began) / 1000)
         driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=partial(say, console))
         driver.replay(events)
@@ -181,6 +180,12 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began)
+
+
+def tell_cut_off(journal: Journal, console: Console) -> None:
+    """Say that the journal's last line was half-written, if it was."""
+    if size := journal.cut_off:
+        say(console, f"note: the journal's last line was half-written ({size} bytes); it was cut off. What it told had not been acted on.")
 
 
 @contextmanager
