@@ -17,6 +17,7 @@ from search.result import SearchResult, Selection, TrialResult
 from search.runner import Finished
 from search.space import Choice, SearchSpace
 from search.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
+from search.words import durations
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from tests.search.test_page import select
 from trainables.config import TrialConfig
@@ -320,3 +321,7 @@ def test_a_search_without_a_result_says_how_to_ask_why(experiment: Experiment, o
     out = io.StringIO()
     print_summary(Finished(experiment, driver.result, {"tracking_uri": "", "experiment_id": "", "parent_run_id": ""}, 3, 1.0), Console(file=out))
     assert re.search(rf"no trial counts\. Why: .*-m search\.why {experiment.name} --storage \S+ t0001\n", out.getvalue())
+
+
+def test_a_range_whose_ends_are_written_alike_is_said_once() -> None:
+    assert (durations(8.1, 8.4), durations(8, 90), durations(100, 7300)) == ("8 s", "8 s to 90 s", "100 s to 2 h")
