@@ -38,6 +38,7 @@ soak: setup
 
 bench: setup
 	$(BIN)/python -m tests.bench.speed --data-root $(DATA_ROOT)
+	$(BIN)/python -m tests.bench.timeline --data-root $(DATA_ROOT)
 	$(BIN)/python tests/bench/tables.py digits
 	$(BIN)/python tests/bench/tables.py mnist --data-root $(DATA_ROOT)
 	$(BIN)/python -m tests.bench.scale

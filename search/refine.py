@@ -14,7 +14,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
 from search.changes import changes
-from search.cli import HelpFormatter, began_ms, guarded, storage_option
+from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
 from search.experiment import Experiment
 from search.home import home
 from search.outcome import tell
@@ -148,4 +148,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -14,7 +14,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
 from search.changes import changes
-from search.cli import HelpFormatter, began_ms, guarded, storage_option
+from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
 from search.driver import Driver
 from search.experiment import Experiment, base_of
 from search.home import TRIALS, Home, home
@@ -175,4 +175,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

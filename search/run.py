@@ -15,7 +15,7 @@ from cluster.session import LOCAL
 from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
-from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded
+from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, leave
 from search.experiment import AUTO_DEVICE, Experiment, base_of
 from search.home import own_path, storage
 from search.objectives import ACCURACY, COSTS, parsed
@@ -262,4 +262,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

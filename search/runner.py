@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -133,7 +134,7 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
         limited(experiment, have, planned, say=partial(say, console)) as limit,
         Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; its own logs have that too
+        redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; the journal has why
     ):
         from search.packing import staff
         from search.workers import Workers
@@ -161,7 +162,7 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
                 stop(signals[0], None)
             try:
                 driver.go_on()
-                tick = limit.ticking(driver, workers, display.tick)
+                tick = importing(driver, limit.ticking(driver, workers, display.tick))
                 act.go_through(driver, dataset, workers, by=act.verb, slots=limit.at_most(at_once), tick=tick)
             except (KeyboardInterrupt, Unwritten):
                 driver.close("interrupted", "broken off")
@@ -198,6 +199,28 @@ def said(console: Console, line: str) -> Iterator[None]:
 def import_tune() -> None:
     """Half of this second is over while Ray's processes start."""
     import search.tuning  # noqa: F401
+
+
+def importing(driver: Driver, tick: Callable[[], None]) -> Callable[[], None]:
+    """A tick that has what the pictures need imported, aside, while the last trials train: nobody waits for it then."""
+    begun = False
+
+    def tick_and_import() -> None:
+        nonlocal begun
+        tick()
+        if not begun and driver.outstanding <= driver.at_once and driver.result.epochs_trained:
+            begun = True
+            Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
+
+    return tick_and_import
+
+
+def import_evidence(trials: int) -> None:
+    """What pictures of so many trials take."""
+    import search.evidence  # noqa: F401
+    from search.report import importance
+
+    importance.get_ready(trials)
 
 
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:

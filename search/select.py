@@ -15,7 +15,7 @@ from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
 from search.changes import changes
-from search.cli import HelpFormatter, began_ms, guarded, storage_option
+from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
 from search.display import RaceDisplay
 from search.experiment import Experiment
 from search.home import home
@@ -233,4 +233,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

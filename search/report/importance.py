@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 
 from search.result import SearchResult, TrialResult
@@ -25,6 +24,12 @@ RESAMPLES, MOST_DRAWN = 30, 20_000
 """How often as many trainings are drawn anew, with replacement, to see how much depends on chance; and the most that are drawn in all. Of more, each
 drawing has fewer, and the bounds are drawn in as far as all of them would.
 """
+
+
+def get_ready(trials: int) -> None:
+    """Import what so many trials will take."""
+    if trials >= LEAST_TRIALS:
+        import optuna.importance  # noqa: F401
 
 
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
@@ -94,6 +99,8 @@ def _frozen(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> F
 
 def _shares(trials: Sequence[FrozenTrial]) -> dict[str, float]:
     """Each parameter's share."""
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # scikit-learn: seconds, which small searches need not wait
+
     study = optuna.create_study(direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

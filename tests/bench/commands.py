@@ -108,13 +108,18 @@ def split_rows(work: Work, seed: int) -> dict[str, np.ndarray]:
     return {"train": parts.train.images, "val": parts.val.images}
 
 
+def options(work: Work, seed: int, folder: Path) -> list[object]:
+    """Of our command: a grid over the learning rates, no early stops, kept in this folder as `searches/s`."""
+    (folder / "rates.py").write_text(SPACE.format(lrs=work.lrs(seed), epochs=work.epochs, batch=work.batch))
+    given: list[object] = ["--space", folder / "rates.py:space", "--data", "mnist", "--data-root", Path(work.data_root).absolute(), "--algorithm", "grid"]
+    given += ["--scheduler", "fifo", "--set", f"data.train_limit={work.train}", "--set", f"data.val_limit={work.val}", "--seed", seed]
+    return [*given, "--name", "s", "--device", "cpu", "--concurrency", work.slots, "--json"]
+
+
 def search(work: Work, seed: int, *words: object, environment: dict[str, str] | None = None, module: str = "search.run") -> Figures:
     """Run our command on this work: a grid over the learning rates, no early stops, everything in a scratch folder, nothing decoded before."""
     with scratch() as folder:
-        (folder / "rates.py").write_text(SPACE.format(lrs=work.lrs(seed), epochs=work.epochs, batch=work.batch))
-        given = ["--space", folder / "rates.py:space", "--data", "mnist", "--data-root", Path(work.data_root).absolute(), "--algorithm", "grid"]
-        given += ["--scheduler", "fifo", "--set", f"data.train_limit={work.train}", "--set", f"data.val_limit={work.val}", "--seed", seed]
-        given += ["--name", "s", "--device", "cpu", "--concurrency", work.slots, "--json"]
+        given = options(work, seed, folder)
         own = {"XDG_CACHE_HOME": str(folder / "cache")} | (environment or {})
         _, began, seconds = execute([module, *given, *words], folder, own)
         return {"command_s": seconds, **of_journal(folder / "searches" / "s" / "journal.jsonl", began, began + seconds)}

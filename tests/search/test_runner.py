@@ -1,16 +1,21 @@
 """How a search begins and how it is wound up."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from search import evidence
+from search import evidence, runner
 from search.evidence import draw
 from search.experiment import Experiment
 from search.journal import FILE_NAME, Journal, Unwritten
 from search.lease import Lease
-from search.runner import clean_if_unused, tried
+from search.runner import clean_if_unused, importing, tried
 from tests.search.conftest import OpenDriver, play
 
 
@@ -56,3 +61,47 @@ def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:
         journal.append("started")
         journal.close()
     assert (folder / FILE_NAME).exists()
+
+
+def test_what_the_pictures_need_is_imported_while_the_last_trials_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported, ticks = Event(), list[int]()
+    monkeypatch.setattr(runner, "import_evidence", lambda trials: imported.set() if trials == 12 else None)
+    driver = SimpleNamespace(trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0))
+    tick = importing(cast("Any", driver), lambda: ticks.append(1))
+    for outstanding, epochs in ((12, 3), (2, 0)):  # many are to come; workers are still starting
+        driver.outstanding, driver.result.epochs_trained = outstanding, epochs
+        tick()
+        assert not imported.is_set()
+    driver.result.epochs_trained = 20
+    tick()
+    assert imported.wait(10)
+    imported.clear()
+    tick()
+    assert not imported.wait(0.1)
+    assert len(ticks) == 4
+
+
+def test_pictures_without_importances_need_no_scikit_learn() -> None:
+    code = "import sys, search.evidence; print('sklearn' in sys.modules, 'matplotlib.figure' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
+
+
+LEAVES = """
+import atexit, threading
+from search.cli import leave
+leaving = threading.Event()
+atexit.register(print, "registered")
+threading.Thread(target=lambda: (leaving.wait(), print("a thread"))).start()
+class Late:
+    def __del__(self):
+        print("taken apart")
+late = Late()
+print("said")
+leaving.set()
+leave(3)
+"""
+
+
+def test_a_command_leaves_with_its_exit_code_and_all_that_was_to_be_done() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (3, ["said", "a", "thread", "registered"], "")
