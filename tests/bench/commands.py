@@ -19,7 +19,8 @@ import psutil
 
 from cluster.session import ENVIRONMENT, LOOPBACK
 from tests.bench.table import Figures
-from tests.faults.harness import ROOT, free_port, wait_for
+from tests.faults.harness import ROOT, wait_for
+from tests.ports import free_port
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded, Part
 from trainables.datasets.load import split

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from cluster.session import ENVIRONMENT, _end_family
-from tests.faults.harness import ROOT, free_port, wait_for
+from tests.faults.harness import ROOT, wait_for
+from tests.ports import free_port
 
 RAY = Path(sys.executable).parent / "ray"
 QUICK = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}

@@ -11,7 +11,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_ports
 
 READY_S = 120
 """A loaded machine of two processors needs some 30 s for MLflow's first start on a new database."""
@@ -94,18 +95,6 @@ def needs(*programs: str | Path) -> None:
     missing = [str(name) for name in programs if shutil.which(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens on, all different."""
-    found = [socket.socket() for _ in range(count)]
-    try:
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in found]
-    finally:
-        for one in found:
-            one.close()
 
 
 @contextmanager

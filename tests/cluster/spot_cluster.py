@@ -93,6 +93,7 @@ def pod(cluster: Cluster) -> dict[str, Any]:
     before = set(alive())
     own = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "110", "RAY_CLOUD_INSTANCE_ID": "pod"}
     words = [str(Path(sys.executable).with_name("ray")), "start", f"--address={cluster.address}", "--num-cpus=1", "--num-gpus=0", "--block"]
+    words += ["--min-worker-port=0", "--max-worker-port=0"]
     started = subprocess.Popen([*words, "--dashboard-agent-listen-port=0"], env=os.environ | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     (node,) = wait(lambda: set(alive()) - before, "the pod's node")
     work = Work.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()  # type: ignore[attr-defined]

@@ -1,7 +1,6 @@
 """Hosts that answer ssh: a real sshd each, on port 22 of a loopback address of its own, where everybody logs in with one key."""
 
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.services import running
+from tests.ports import CHANCE
 
 SSHD = Path("/usr/sbin/sshd")
 READY_S = 60
@@ -29,7 +29,7 @@ def needs_sshd() -> None:
 def free_address() -> str:
     """An address of this machine on whose port 22 nobody listens."""
     for _ in range(100):
-        address = f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.{random.randint(2, 254)}"
+        address = f"127.{CHANCE.randint(1, 254)}.{CHANCE.randint(0, 254)}.{CHANCE.randint(2, 254)}"
         with socket.socket() as probe:
             try:
                 probe.bind((address, 22))

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from cluster import lint
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 FILE, STACK, PINS = ROOT / "cluster" / "cluster.yaml", ROOT / "cluster" / "aws" / "stack.yaml", ROOT / "cluster" / "requirements.txt"
@@ -269,9 +269,7 @@ def test_the_stack_opens_ssh_to_one_network_and_closes_the_bucket() -> None:
 def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What is recorded of the stack and of one node of each kind; see tests/cluster/aws_dry_run.py."""
     home = tmp_path_factory.mktemp("home")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     own = {"HOME": str(home), "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-central-1"}

@@ -25,9 +25,10 @@ from cluster import account, check, definition, judge, lint, probe, remote, sche
 from cluster.judge import Finding
 from cluster.remote import Visit, Way
 from cluster.storage import Bucket
-from tests.cluster.services import S3, free_ports, mlflow_server, running, seaweedfs
+from tests.cluster.services import S3, mlflow_server, running, seaweedfs
 from tests.cluster.sshd import free_address, make_key, needs_sshd, ssh_host
 from tests.cluster.stand_in import FAULTS, stand_in
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -374,6 +375,7 @@ def ray_head(place: Place) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
         words = ["ray", "start", "--head", "--block", f"--port={place.ports[0]}", f"--dashboard-port={place.ports[1]}", "--node-ip-address=127.0.0.1", *ports]
         words += [f"--temp-dir={temporary}", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+        words += ["--min-worker-port=0", "--max-worker-port=0"]
         environment = {"HOME": str(place.folder / "head"), "RAY_AUTH_MODE": "token"}
         with running([Path(sys.executable).with_name(words[0]), *words[1:]], place.folder / "ray.log", environment=environment) as process:
             end = time.monotonic() + 120

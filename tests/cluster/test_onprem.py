@@ -19,7 +19,7 @@ import pytest
 from tests.cluster.hosts import ROOT, Host, Network, needs_hosts, network
 from tests.cluster.services import S3, mlflow_server, postgres, postgres_programs, seaweedfs
 
-pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow(150)]
 
 HEAD, WORKERS, CLIENT, SERVICES = "head", ("w1", "w2"), "client", "services"
 INJECT = ROOT / "tests" / "faults" / "inject"

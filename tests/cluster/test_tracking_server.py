@@ -27,8 +27,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from search.journal import FILE_NAME, Event
-from tests.cluster.services import ASK, READY_S, S3, checked, free_ports, postgres, running, seaweedfs
+from tests.cluster.services import ASK, READY_S, S3, checked, postgres, running, seaweedfs
 from tests.conftest import Command
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "cluster" / "tracking"

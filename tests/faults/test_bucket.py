@@ -76,32 +76,27 @@ def test_a_search_whose_machine_is_lost_goes_on_from_another(open_bucket: OpenBu
     assert not [path for path in machines if "second" in str(path)], "a machine keeps no copy of a trial that is over"
 
 
-def test_a_bucket_that_refuses_a_third_of_what_is_asked_costs_nothing(open_bucket: OpenBucket, proxy: Proxy, undisturbed: tuple[Search, Done]) -> None:
-    """F16: 30 % of all requests are answered with 503 SlowDown."""
+def test_what_a_bucket_refuses_is_asked_for_again_told_and_waited_for(open_bucket: OpenBucket, proxy: Proxy, undisturbed: tuple[Search, Done]) -> None:
+    """F16: 30 % of all requests are answered with 503 SlowDown. Meanwhile a permission is taken away, and the credentials expire; somebody mends both."""
     chance = random.Random(1)
-    proxy.refusal = lambda method, path: refusal("SlowDown", 503) if chance.random() < 0.3 else None
-    search = open_bucket(proxy.uri)
-    done = search.run(*GRID).finish(timeout=400)
-    assert done.code == 0, done.err
-    assert proxy.refused > 100
-    assert_contract(search, undisturbed=undisturbed[0])
-    assert_same_best(done, undisturbed[1])
 
+    def slow_down(method: str, path: str) -> tuple[int, str] | None:
+        return refusal("SlowDown", 503) if chance.random() < 0.3 else None
 
-def test_what_a_bucket_refuses_for_good_is_told_and_waited_for(open_bucket: OpenBucket, proxy: Proxy, undisturbed: tuple[Search, Done]) -> None:
-    """F16: a permission is taken away, and the credentials expire, in mid-search; somebody mends both."""
+    proxy.refusal = slow_down
     search = open_bucket(proxy.uri)
     search.plan(SLOW)
     search.run(*GRID).wait_for_epochs(2)
     proxy.refusal = lambda method, path: refusal("AccessDenied", 403) if method == "PUT" else None
     search.wait_until(lambda: "access denied (403 AccessDenied); the permission s3:PutObject is missing" in search.err)
-    proxy.refusal = lambda method, path: None
+    proxy.refusal = slow_down
     search.wait_for_epochs(len(search.truth()) + 4)
     proxy.refusal = lambda method, path: refusal("ExpiredToken", 400)
     search.wait_until(lambda: "the credentials have expired (ExpiredToken); renew them" in search.err)
-    proxy.refusal = lambda method, path: None
-    done = search.finish()
+    proxy.refusal = slow_down
+    done = search.finish(timeout=400)
     assert done.code == 0, done.err
     assert "Traceback" not in done.err
+    assert proxy.refused > 100
     assert_contract(search, undisturbed=undisturbed[0])
     assert_same_best(done, undisturbed[1])

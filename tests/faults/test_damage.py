@@ -3,11 +3,14 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from search import resume
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, HERE, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best
@@ -103,37 +106,74 @@ def newest(search: Search, trial: str) -> Path:
     return max((search.home / "trials" / trial).glob("epoch-*"))
 
 
-def refused_or_whole(search: Search, undisturbed: tuple[Search, Done], *, kills: int = 0) -> Done:
+class Begins(Exception):
+    """A resume that is not refused comes to Ray's start."""
+
+
+Attempt = Callable[..., Done]
+
+
+@pytest.fixture
+def attempt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Attempt:
+    """Resume in this process until Ray would start, which a refused search never comes to."""
+
+    def begin(*arguments: object, **options: object) -> NoReturn:
+        raise Begins
+
+    def run(search: Search, *words: str) -> Done:
+        capsys.readouterr()
+        monkeypatch.chdir(search.folder)
+        began = time.monotonic()
+        code = resume.main(["--storage", str(search.storage), search.name, *words])
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err, time.monotonic() - began)
+
+    monkeypatch.setattr("search.runner.session", begin)
+    return run
+
+
+def is_refused(done: Done) -> bool:
+    """Whether it was; otherwise it would have begun."""
+    assert (done.code == REFUSED) != (Begins.__name__ in done.err), done.err
+    return done.code == REFUSED
+
+
+def refused_or_whole(search: Search, attempt: Attempt, undisturbed: tuple[Search, Done], *, kills: int = 0) -> Done:
     """Resume. Either it is refused and nothing has been trained, or everything is as if nothing had happened."""
     before = search.truth()
+    done = attempt(search)
+    if is_refused(done):
+        assert search.truth() == before
+        return done
     done = search.resume().finish()
     assert "Traceback" not in done.err
-    if done.code == REFUSED:
-        assert search.truth() == before
-    else:
-        assert done.code == 0, done.err
-        assert_contract(search, kills=kills, undisturbed=undisturbed[0])
-        assert_same_best(done, undisturbed[1])
+    assert done.code == 0, done.err
+    assert_contract(search, kills=kills, undisturbed=undisturbed[0])
+    assert_same_best(done, undisturbed[1])
     return done
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, cut_at_a_line, other_digit])
-def test_a_damaged_journal_is_never_a_new_beginning(damage: Damage, paused: Search, undisturbed: tuple[Search, Done]) -> None:
+def test_a_damaged_journal_is_never_a_new_beginning(damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]) -> None:
     """F7: the journal."""
     damage(paused.journal)
-    done = refused_or_whole(paused, undisturbed)
+    done = refused_or_whole(paused, attempt, undisturbed)
     if done.code == REFUSED:
         assert "journal" in done.err
 
 
-def test_a_torn_line_a_lock_in_shreds_and_damaged_checkpoints_are_passed_over(paused: Search, undisturbed: tuple[Search, Done]) -> None:
-    """F7, F9: both trials in the midst have a damaged newest checkpoint; each trains one epoch again, and the user is told."""
+def test_a_torn_line_a_lock_in_shreds_damaged_checkpoints_and_no_space_file_are_passed_over(
+    paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]
+) -> None:
+    """F7, F9, F22: both trials in the midst have a damaged newest checkpoint; each trains one epoch again, and the user is told. The space file is
+    gone; the journal holds the space."""
     first, second = MIDST
+    (paused.folder / SPACE).unlink()
     torn(paused.journal)
     (paused.home / "lock.json").write_text('{"host": "')
     truncated(newest(paused, first) / "model.safetensors")
     missing(newest(paused, second) / "state.json")
-    done = refused_or_whole(paused, undisturbed, kills=2)
+    done = refused_or_whole(paused, attempt, undisturbed, kills=2)
     assert done.code == 0
     for trial in (first, second):
         assert newest(paused, trial).name == "epoch-0003"
@@ -143,21 +183,21 @@ def test_a_torn_line_a_lock_in_shreds_and_damaged_checkpoints_are_passed_over(pa
 @pytest.mark.soak
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", CHECKPOINT)
-def test_a_damaged_checkpoint_costs_one_epoch(name: str, damage: Damage, paused: Search, undisturbed: tuple[Search, Done]) -> None:
+def test_a_damaged_checkpoint_costs_one_epoch(name: str, damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]) -> None:
     """F7, F9: each file of a checkpoint, damaged in each way."""
     for trial in MIDST:
         damage(newest(paused, trial) / name)
-    assert refused_or_whole(paused, undisturbed, kills=2).code == 0
+    assert refused_or_whole(paused, attempt, undisturbed, kills=2).code == 0
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_lock_holds_nobody_up(damage: Damage, paused: Search, undisturbed: tuple[Search, Done]) -> None:
+def test_a_damaged_lock_holds_nobody_up(damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]) -> None:
     """F7: the lease is over, whatever is left of its file."""
     lock = paused.home / "lock.json"
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot_id": "another"}))
     damage(lock)
-    assert refused_or_whole(paused, undisturbed).code == 0
+    assert refused_or_whole(paused, attempt, undisturbed).code == 0
 
 
 def test_a_search_without_any_checkpoint_still_comes_to_its_end(paused: Search, undisturbed: tuple[Search, Done]) -> None:
@@ -188,30 +228,21 @@ def test_a_best_trial_without_its_checkpoint_is_passed_over(paused: Search, undi
     assert_contract(paused, undisturbed=undisturbed[0])
 
 
-def test_a_changed_space_is_refused_with_its_difference(paused: Search) -> None:
+def test_a_changed_space_is_refused_with_its_difference(paused: Search, attempt: Attempt) -> None:
     """F22: the space file was edited."""
     path = paused.folder / SPACE
     path.write_text(path.read_text().replace("0.003", "0.004"))
     before = paused.truth()
-    done = paused.resume().finish()
-    assert done.code == REFUSED, done.err
+    done = attempt(paused)
+    assert is_refused(done)
     assert f"--space {path}:space" in done.err
-    done = paused.resume("--space", f"{path}:space").finish()
-    assert done.code == REFUSED, done.err
+    done = attempt(paused, "--space", f"{path}:space")
+    assert is_refused(done)
     assert "optimizer.lr" in done.err
     assert "0.003" in done.err
     assert "0.004" in done.err
     assert "--allow-change" in done.err
     assert paused.truth() == before
-
-
-def test_a_missing_space_file_is_no_hindrance(paused: Search, undisturbed: tuple[Search, Done]) -> None:
-    """F22: the space file is gone; the journal holds the space."""
-    (paused.folder / SPACE).unlink()
-    done = paused.resume().finish()
-    assert done.code == 0, done.err
-    assert_contract(paused, undisturbed=undisturbed[0])
-    assert_same_best(done, undisturbed[1])
 
 
 def test_a_changed_space_may_be_allowed(paused: Search) -> None:
@@ -223,10 +254,10 @@ def test_a_changed_space_may_be_allowed(paused: Search) -> None:
     assert_contract(paused)
 
 
-def test_there_is_nothing_to_resume_under_another_name(paused: Search) -> None:
+def test_there_is_nothing_to_resume_under_another_name(paused: Search, attempt: Attempt) -> None:
     """F7: no search of that name: said, not started."""
     stranger = Search(paused.folder, name="stranger", tracking=paused.tracking)
-    done = stranger.resume().finish()
+    done = attempt(stranger)
     assert done.code == WRONG
     assert "no search" in done.err
     assert not stranger.home.exists()

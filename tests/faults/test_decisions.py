@@ -22,7 +22,7 @@ def decided(open_search: OpenSearch) -> tuple[Search, Done]:
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 6))])
 def test_a_resumed_search_suggests_and_stops_as_the_undisturbed_one(seed: int, open_search: OpenSearch, decided: tuple[Search, Done]) -> None:
-    """F18: killed twice at random epochs: the same params, stops and best. Optuna's file is a projection and may be in shreds."""
+    """F1, F18: killed twice at random epochs: the same params, stops and best. Optuna's file is a projection and may be in shreds."""
     undisturbed, expected = decided
     assert expected.code == 0, expected.err
     assert "stopped" in expected.summary["trials"]

@@ -4,10 +4,13 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SLOW = {"do": "sleep", "seconds": 0.5}
 SLOTS = 2
+LOCKED_S = 25
 TWO_HOURS_SLOW = {"FAULTS_CLOCK_S": "-7200"}
 
 
@@ -32,6 +36,9 @@ class Ordeal:
     done: dict[str, Done] = field(default_factory=dict)
     statuses: dict[str, set[str]] = field(default_factory=dict)
     holder: int = 0
+    signalled: float = 0.0
+    grace: float = 0.0
+    """Seconds from SIGTERM until the end."""
 
     @property
     def sessions(self) -> int:
@@ -45,9 +52,24 @@ class Ordeal:
         self.search.wait_until(lambda: self.sessions > sessions, what="its session")
         told = len(self.search.events("epoch"))  # by this driver: the workers of one that was killed may train on for a moment
         self.search.wait_until(lambda: len(self.search.events("epoch")) >= told + epochs, what="its epochs")
+        self.signalled = time.monotonic()
         harm(self.search)
-        self.done[name] = self.search.finish(timeout=90)
+        self.done[name] = self.search.finish()
         self.statuses[name] = {run.info.status for run in all_runs(MlflowClient(self.search.tracking))}
+
+
+@contextmanager
+def locked(database: Path, seconds: float) -> Iterator[None]:
+    """Write to an SQLite file for at least so long."""
+    with closing(sqlite3.connect(database, timeout=30, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        end = time.monotonic() + seconds
+        try:
+            yield
+            while time.monotonic() < end:
+                time.sleep(0.1)
+        finally:
+            other.execute("ROLLBACK")
 
 
 def twice(search: Search) -> None:
@@ -59,31 +81,36 @@ def twice(search: Search) -> None:
 
 @pytest.fixture(scope="module")
 def ordeal(open_search: OpenSearch) -> Ordeal:
-    """Six interruptions and an end. The second Ctrl-C, the two kills and the loss of Ray may each cost an epoch a slot."""
+    """Seven interruptions and an end, during which another process writes to MLflow's SQLite file for longer than MLflow waits for it (20 s). The
+    second Ctrl-C, the kill and the losses of Ray's parts may each cost an epoch a slot."""
     search = open_search()
     search.plan(SLOW)
     suffered = Ordeal(search)
     suffered.suffer("ctrl-c", Search.interrupt, epochs=2)
     suffered.suffer("sigterm", lambda search: search.interrupt(signal.SIGTERM), epochs=2)
+    suffered.grace = time.monotonic() - suffered.signalled
     suffered.suffer("ctrl-c to all", lambda search: search.interrupt(group=True))
     suffered.suffer("ctrl-c twice", twice)
     suffered.suffer("kill -9, clock slow", Search.kill9, environment=TWO_HOURS_SLOW)
+    suffered.suffer("no raylet", lambda search: os.kill(search.part("raylet/raylet"), signal.SIGKILL))
     suffered.suffer("no gcs", lambda search: os.kill(search.part("gcs_server"), signal.SIGKILL))
     search.plan()
     sessions = suffered.sessions
     search.resume().wait_until(lambda: suffered.sessions > sessions)
     suffered.holder = search.alive.pid
     rival = Search(search.folder, name="rival", storage=search.storage)
-    suffered.done["second driver"] = rival.start("resume", search.name).finish(timeout=60)
+    with locked(search.folder / "mlflow.db", LOCKED_S):
+        rival.start("resume", search.name)
+    suffered.done["second driver"] = rival.finish()
     suffered.done["end"] = search.finish()
     return suffered
 
 
-def test_six_interruptions_change_nothing(ordeal: Ordeal, undisturbed: tuple[Search, Done]) -> None:
-    """F1, F4, F5, F11, F15, F30: the same trials, curves and best; nothing lost, nothing doubled."""
+def test_seven_interruptions_change_nothing(ordeal: Ordeal, undisturbed: tuple[Search, Done]) -> None:
+    """F1, F4, F5, F11, F15, F20, F30: the same trials, curves and best; nothing lost, nothing doubled."""
     end = ordeal.done["end"]
     assert end.code == 0, end.err
-    assert_contract(ordeal.search, kills=3 * SLOTS, undisturbed=undisturbed[0])
+    assert_contract(ordeal.search, kills=4 * SLOTS, undisturbed=undisturbed[0])
     assert_same_best(end, undisturbed[1])
 
 
@@ -105,10 +132,10 @@ def test_ctrl_c_twice_ends_at_once(ordeal: Ordeal) -> None:
 
 
 def test_sigterm_pauses_within_the_grace(ordeal: Ordeal) -> None:
-    """F5: a spot notice, Slurm, Kubernetes: 30 s. The ten seconds are for the start and the three epochs before the signal."""
+    """F5: a spot notice, Slurm, Kubernetes: 30 s."""
     done = ordeal.done["sigterm"]
     assert done.code == 143, done.err
-    assert done.seconds < 30 + 10
+    assert ordeal.grace < 30
     assert "RUNNING" not in ordeal.statuses["sigterm"]
 
 
@@ -119,10 +146,10 @@ def test_a_signal_while_ray_starts(open_search: OpenSearch, part: str, number: i
     search = open_search().run(*GRID)
     search.wait_until(lambda: "starting Ray" in search.err and bool(search.processes(part)))
     search.interrupt(number)
-    done = search.finish(timeout=30)
+    done = search.finish()
     assert done.code == code, done.err
     assert "Traceback" not in done.err
-    wait_for(lambda: not search.processes(), timeout=10, what="the end of Ray's processes")
+    wait_for(lambda: not search.processes(), timeout=60, what="the end of Ray's processes")
     assert search.truth() == []
 
 
@@ -135,9 +162,10 @@ def test_a_second_driver_is_refused(ordeal: Ordeal) -> None:
     assert "Traceback" not in done.err
 
 
-def test_a_lost_ray_is_an_error_that_can_be_resumed(ordeal: Ordeal) -> None:
-    """F30: gcs_server is killed."""
-    done = ordeal.done["no gcs"]
+@pytest.mark.parametrize("lost", ["no gcs", "no raylet"])
+def test_a_lost_ray_is_an_error_that_can_be_resumed(ordeal: Ordeal, lost: str) -> None:
+    """F30: gcs_server is killed, or the raylet."""
+    done = ordeal.done[lost]
     assert done.code == 4, done.err
     assert "search.resume s" in done.err
     assert "Traceback" not in done.err
@@ -148,20 +176,6 @@ def test_the_journal_keeps_its_order_when_the_clock_does_not(ordeal: Ordeal) -> 
     times = [event["time_ms"] for event in ordeal.search.events()]
     assert any(after < before - 3_600_000 for before, after in pairwise(times))
     assert [event["n"] for event in ordeal.search.events()] == list(range(1, len(times) + 1))
-
-
-def test_a_killed_raylet_is_an_error_that_can_be_resumed(open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
-    """F30: the raylet is killed."""
-    search = open_search()
-    search.plan(SLOW)
-    search.run(*GRID).wait_for_epochs(5)
-    os.kill(search.part("raylet/raylet"), signal.SIGKILL)
-    done = search.finish(timeout=90)
-    assert done.code == 4, done.err
-    assert "search.resume s" in done.err
-    end = search.resume().finish()
-    assert end.code == 0, end.err
-    assert_contract(search, kills=SLOTS, undisturbed=undisturbed[0])
 
 
 @pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 11))])

@@ -39,8 +39,8 @@ def may_make_hosts() -> bool:
     return (
         os.geteuid() == 0
         and all(map(shutil.which, ("ip", "unshare")))
-        and ip("netns", "add", "probe-of-hosts") == 0
-        and ip("netns", "del", "probe-of-hosts") == 0
+        and ip("netns", "add", f"probe{os.getpid()}") == 0
+        and ip("netns", "del", f"probe{os.getpid()}") == 0
     )
 
 

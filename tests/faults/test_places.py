@@ -1,6 +1,5 @@
-"""Disks that fill up, names that nobody expects, GPUs that are not there."""
+"""Disks that fill up, names that nobody expects."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,15 +91,6 @@ def test_a_full_disk_under_mlflow_does_not_hold_the_search(open_search: OpenSear
     assert_contract(search, undisturbed=undisturbed[0])
 
 
-def test_a_save_that_fails_once_fails_nothing(open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
-    """F14: no space when a checkpoint is saved, and space again a moment later."""
-    search = open_search()
-    search.plan({"do": "full", "trial": "t0002", "epoch": 2, "once": True}, {"do": "full", "trial": "t0005", "epoch": 3, "once": True})
-    done = search.run(*GRID).finish()
-    assert done.code == 0, done.err
-    assert_contract(search, kills=2, undisturbed=undisturbed[0])
-
-
 def test_odd_names_are_names_like_others(open_search: OpenSearch, tmp_path: Path) -> None:
     """F27, F21: spaces, other scripts and URL characters in the storage's, the data's and the classes' names; killed and resumed there."""
     folder = tmp_path / "ünï ☃ #1%20"
@@ -118,13 +108,3 @@ def test_odd_names_are_names_like_others(open_search: OpenSearch, tmp_path: Path
     done = search.resume().finish()
     assert done.code == 0, done.err
     assert_contract(search, kills=2)
-
-
-def test_a_missing_gpu_is_said_at_once(open_search: OpenSearch) -> None:
-    """F13: within seconds, with the way out."""
-    search = open_search(name="gpu")
-    done = search.run(*GRID, "--device", "cuda", environment={"CUDA_VISIBLE_DEVICES": ""}).finish()
-    assert done.code == 4, done.err
-    assert done.seconds < 10
-    assert "--device cpu" in done.err
-    assert not os.path.lexists(search.home)

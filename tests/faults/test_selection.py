@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from search import select as selection
 from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, Done, Search
 from tests.faults.oracle import all_runs, assert_contract
@@ -119,41 +120,36 @@ def test_a_later_opening_is_announced_with_the_one_before(undisturbed: tuple[Sea
     assert len(trained) == len(set(trained)) == 4
 
 
-@pytest.mark.parametrize("epochs", [3, 11])
-def test_a_killed_selection_comes_to_the_same_verdict(
-    sealed: Search, selected: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path, epochs: int
+def trained(search: Search, epochs: int) -> Search:
+    """Once the running selection has heard of so many epochs: the workers of one that was killed may train on for a moment."""
+    told = len(search.events("epoch"))
+    return search.wait_until(lambda: len(search.events("epoch")) >= told + epochs, what=f"{epochs} epochs")
+
+
+def test_a_selection_that_is_killed_and_paused_comes_to_the_same_verdict(
+    sealed: Search, selected: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path
 ) -> None:
+    """Killed early, paused by Ctrl-C, killed late."""
     search = copy_of(sealed, open_search, tmp_path)
-    before = len(search.truth())
-    select(search).wait_for_epochs(before + epochs)
-    search.kill9()
-    done = select(search).finish()
-    assert done.code == 0, done.err
-    assert verdict_of(done) == verdict_of(selected[1])
-    assert len(search.events("opened")) == len(search.events("tested")) == 1
-    assert_contract(search, kills=1)
-
-
-def test_ctrl_c_pauses_a_selection(sealed: Search, selected: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path) -> None:
-    search = copy_of(sealed, open_search, tmp_path)
-    before = len(search.truth())
-    select(search).wait_for_epochs(before + 4)
-    search.interrupt(signal.SIGINT)
+    trained(select(search), 3).kill9()
+    trained(select(search), 3).interrupt(signal.SIGINT)
     paused = search.finish()
     assert paused.code == 130
     assert paused.summary["outcome"] == "interrupted"
     assert not search.events("opened")
+    trained(select(search), 3).kill9()
     done = select(search).finish()
     assert done.code == 0, done.err
     assert verdict_of(done) == verdict_of(selected[1])
-    assert_contract(search)
+    assert len(search.events("opened")) == len(search.events("tested")) == 1
+    assert_contract(search, kills=2)
 
 
-def test_a_search_that_has_not_come_to_its_end_is_refused(sealed: Search, open_search: OpenSearch, tmp_path: Path) -> None:
+def test_a_search_that_has_not_come_to_its_end_is_refused(sealed: Search, open_search: OpenSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search = copy_of(sealed, open_search, tmp_path)
     lines = search.journal.read_bytes().splitlines(keepends=True)
     search.journal.write_bytes(b"".join(line for line in lines if json.loads(line)["event"] != "finished"))
-    done = select(search).finish()
-    assert done.code == 5
-    assert "has not come to its end" in done.err
-    assert "search.resume s" in done.err
+    assert selection.main(["--storage", str(search.storage), search.name, "--tracking", search.tracking]) == 5
+    said = capsys.readouterr().err
+    assert "has not come to its end" in said
+    assert "search.resume s" in said

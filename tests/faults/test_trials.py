@@ -30,7 +30,7 @@ def troubled(open_search: OpenSearch) -> tuple[Search, Done]:
     """The tiny grid; only t0009 is left in peace."""
     search = open_search()
     search.plan(*FAULTS)
-    return search, search.run(*GRID, "--hang-timeout", 15).finish()
+    return search, search.run(*GRID, "--hang-timeout", 25).finish()
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +125,11 @@ def test_a_trial_that_eats_the_machines_memory_falls_alone(open_search: OpenSear
     """F2: Ray's memory monitor kills it; the others finish."""
     facts = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = int(facts["MemTotal:"]), int(facts["MemAvailable:"])
-    threshold = {"RAY_memory_usage_threshold": f"{1 - free / total + 0.14:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
+    room = min(0.25, free / total / 2)  # what other processes of the machine come to need or give back meanwhile decides nothing
+    threshold = {"RAY_memory_usage_threshold": f"{1 - free / total + room:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
     search = open_search()
     hungry = {"trial": "t0002", "epoch": 2}
-    search.plan({"do": "allocate", "mb": int(total / 1024 * 0.18), **hungry}, {"do": "sleep", "seconds": 5, **hungry})
+    search.plan({"do": "allocate", "mb": int(total / 1024 * (room + 0.12)), **hungry}, {"do": "sleep", "seconds": 5, **hungry})
     done = search.run(*GRID, "--trials", 4, environment=threshold).finish()
     assert done.code == 3, done.err
     assert done.summary["trials"] == {"completed": 3, "failed": 1}

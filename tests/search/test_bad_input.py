@@ -184,6 +184,7 @@ CASES: list[Case] = [
     (["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"], "storage 'searches' needs about ", 4),
     # MLflow
     (["--space", "smoke", "--tracking", "http://127.0.0.1:9"], "MLflow not reachable at http://127.0.0.1:9", 4),
+    (["--space", "smoke", "--tracking", "http://no-such-host.invalid:5000"], "MLflow not reachable at http://no-such-host.invalid:5000 (", 4),
     (["--space", "smoke", "--tracking", "./mlruns"], "folder tracking is no longer supported by MLflow", 2),
     (["--space", "smoke", "--tracking", "http://127.0.0.1:99999"], "'http://127.0.0.1:99999' is not a tracking URI (Port out of range 0-65535).", 2),
     (["--space", "smoke", "--tracking", "ftp://127.0.0.1"], "unknown kind of tracking URI 'ftp'.", 2),

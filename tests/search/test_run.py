@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -26,6 +25,7 @@ from search.result import SearchResult
 from search.spaces.find import find
 from search.summary import checkpoint_of
 from tests.conftest import Command
+from tests.ports import free_port
 from tests.test_readme import block
 from trainables import checkpoint
 from trainables.config import TrialConfig
@@ -282,6 +282,7 @@ def test_random_and_fifo_repeat_with_two_at_a_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.promise
+@pytest.mark.slow(60)
 def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
     words = [
         "--space",
@@ -309,6 +310,7 @@ def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
     assert two["best"]["val_accuracy"] == pytest.approx(one["best"]["val_accuracy"], abs=0.01)
 
 
+@pytest.mark.slow(120)
 def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
     space.write_text(
@@ -323,6 +325,7 @@ def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> Non
         assert max(saved) == len(trial.epochs)
 
 
+@pytest.mark.slow(60)
 def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(tmp_path: Path) -> None:
     """Of one epoch each, configurations that differ in their epochs alone are the same training."""
     words = ["--space", "table3", "--algorithm", "grid", "--scheduler", "fifo", "--max-epochs", 1, "--set", "data.train_limit=200"]
@@ -383,9 +386,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 @pytest.fixture
 def mlflow_server(tmp_path: Path) -> Iterator[str]:
     """A real MLflow server on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", "mlflow", *words, "--artifacts-destination", str(tmp_path / "artifacts")]

@@ -7,7 +7,8 @@ goes wrong, and is read again at each epoch:
 
 A fault without `trial` or `epoch` means any. `do` is one of
 
-    before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb), stop (SIGSTOP), spoil (file; then SIGKILL)
+    before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb), stop (SIGSTOP), spoil (file; then SIGKILL), hold (until
+                       the plan has it no more)
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
     in a save          full (no space left on device), rot (file; cut off once it is saved)
     in an evaluation on the validation part    refuse (message), lose (SIGKILL), hang
@@ -72,7 +73,7 @@ def die(number):
 
 def before(epoch):
     """What strikes before an epoch is trained."""
-    for fault in due("sleep", "raise", "memory_error", "allocate", "stop", "spoil", epoch=epoch):
+    for fault in due("sleep", "raise", "memory_error", "allocate", "stop", "spoil", "hold", epoch=epoch):
         match fault["do"]:
             case "sleep":
                 time.sleep(fault["seconds"])
@@ -84,6 +85,9 @@ def before(epoch):
                 HELD.append(b"x" * (fault["mb"] * 2**20))
             case "stop":
                 die(signal.SIGSTOP)
+            case "hold":
+                while fault in plan().get("faults", []):
+                    time.sleep(0.05)
             case "spoil":
                 newest = max(Path(NOW["folder"]).glob("epoch-*"))
                 os.truncate(newest / fault["file"], 10)
