@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-START_S = 30
+START_S = 120
 PIECE = 1800
 """Height of a screenshot in CSS pixels; of a long page at once there is none to be had."""
 WORDS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-port=0", "--no-first-run")

@@ -55,7 +55,7 @@ def _shares(item: pytest.Item) -> bool:
 def command(tmp_path: Path) -> Command:
     """Run `python -m MODULE ...` in a folder of its own, as a user would, and return what it printed and its exit code."""
 
-    def run(module: str, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(module: str, *arguments: object, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", module, *map(str, arguments)]
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
 

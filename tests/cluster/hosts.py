@@ -92,7 +92,7 @@ class Host:
         """What puts a command of this machine on the host's network, and there only."""
         return ["ip", "netns", "exec", self.namespace]
 
-    def run(self, *command: object, check: bool = True, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+    def run(self, *command: object, check: bool = True, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
         """Run it to its end."""
         return subprocess.run(self.words(*command), check=check, capture_output=True, text=True, timeout=timeout)
 
@@ -169,7 +169,7 @@ class Network:
             with suppress(OSError, IndexError):
                 os.kill(host.first, 9)
             host.process.kill()
-            host.process.wait(timeout=30)
+            host.process.wait(timeout=120)
             for pid in run("ip", "netns", "pids", host.namespace, check=False).stdout.split():
                 with suppress(OSError):
                     os.kill(int(pid), 9)

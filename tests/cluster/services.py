@@ -24,7 +24,7 @@ import pytest
 
 from tests.ports import free_ports
 
-READY_S = 120
+READY_S = 400
 """A loaded machine of two processors needs some 30 s for MLflow's first start on a new database."""
 
 ASK = """

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.spot import leaving
 from tests.cluster.imds import metadata_service
 
-PATIENCE_S = 120
+PATIENCE_S = 400
 
 
 def node_on(cluster: Cluster, instance: str) -> str:

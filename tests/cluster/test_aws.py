@@ -173,7 +173,9 @@ def node(tmp_path: Path) -> Path:
 def run_as_ray_does(command: str, home: Path) -> None:
     """As Ray's launcher wraps it, without the terminal."""
     wrapped = f"source ~/.bashrc; export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore && (export RAY_HEAD_IP=192.0.2.1; {command})"
-    subprocess.run(["bash", "--login", "-c", wrapped], env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=60, check=True)
+    subprocess.run(
+        ["bash", "--login", "-c", wrapped], env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=300, check=True
+    )
 
 
 def said(home: Path, name: str) -> tuple[str, dict[str, str]]:
@@ -182,7 +184,7 @@ def said(home: Path, name: str) -> tuple[str, dict[str, str]]:
 
 
 def wait_for(file: Path) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not file.exists():
         assert time.monotonic() < end, file
         time.sleep(0.05)
@@ -277,7 +279,7 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         server = subprocess.Popen(words, stdout=log, stderr=log, env=plain | {"HOME": str(home)})
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while True:
             try:
                 urllib.request.urlopen(f"{url}/moto-api/", timeout=5).close()
@@ -287,7 +289,7 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 assert server.poll() is None, (home / "moto.log").read_text()
                 time.sleep(0.1)
         words = [sys.executable, "-m", "tests.cluster.aws_dry_run"]
-        done = subprocess.run(words, cwd=ROOT, env=plain | own, capture_output=True, text=True, timeout=400, check=False)
+        done = subprocess.run(words, cwd=ROOT, env=plain | own, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found

@@ -69,7 +69,7 @@ class Place:
         words = ["-m", "cluster.check", file, "--storage", storage or f"s3://{self.bucket.bucket}/searches", "--tracking", tracking or self.tracking]
         words += [word for name, value in self.bucket.place.items() for word in ("--env", f"{name}={value}")]
         environment = {**os.environ, "HOME": str(self.folder / home), "PYTHONPATH": str(ROOT)}
-        return subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def credentials(home: Path) -> None:
@@ -378,7 +378,7 @@ def ray_head(place: Place) -> Iterator[None]:
         words += ["--min-worker-port=0", "--max-worker-port=0"]
         environment = {"HOME": str(place.folder / "head"), "RAY_AUTH_MODE": "token"}
         with running([Path(sys.executable).with_name(words[0]), *words[1:]], place.folder / "ray.log", environment=environment) as process:
-            end = time.monotonic() + 120
+            end = time.monotonic() + 600
             while probe.dashboard("127.0.0.1", place.ports[1]) is None:
                 assert process.poll() is None, (place.folder / "ray.log").read_text()
                 assert time.monotonic() < end
@@ -433,7 +433,7 @@ def check_aws(folder: Path, config: Mapping[str, Any], **environment: str) -> "s
         env={**rest, "HOME": str(folder), "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true", **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

@@ -168,7 +168,7 @@ def timed_up(hosts: Network, folder: Path) -> tuple["subprocess.CompletedProcess
     """Start the cluster: what that said, and the seconds."""
     began = time.monotonic()
     command = hosts.hosts[CLIENT].words(sys.executable, "-m", "cluster.up", folder / "onprem.yaml", folder=str(ROOT))
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False), time.monotonic() - began
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False), time.monotonic() - began
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def reader(hosts: Network, s3: S3) -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]", what: str, timeout: float = 180) -> None:
+def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]", what: str, timeout: float = 600) -> None:
     """Until it holds, while the process lives."""
     end = time.monotonic() + timeout
     while not condition():
@@ -192,7 +192,7 @@ def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]", 
         time.sleep(0.05)
 
 
-def ended(process: "subprocess.Popen[str]", timeout: float = 240) -> str:
+def ended(process: "subprocess.Popen[str]", timeout: float = 600) -> str:
     """What a command said, once it has ended."""
     try:
         return process.communicate(timeout=timeout)[0]
@@ -313,7 +313,7 @@ def ends(bed: Bed) -> None:
     done = subprocess.run(bed.verb("status"), capture_output=True, text=True, check=False)
     assert f"worker {bed.at(WORKERS[1]).address}  dead" in done.stdout, done
     bed.at(WORKERS[1]).mend()
-    done = subprocess.run(bed.verb("down"), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(bed.verb("down"), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     for name in (HEAD, *WORKERS):
         left = [line for line in bed.at(name).processes() if "ray" in line and not line.startswith(("ps ", "ssh: "))]  # a shared ssh ends 10 s later

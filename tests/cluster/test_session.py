@@ -37,7 +37,7 @@ with session("local", local=Resources(cpus=1), dashboard=True):
 @pytest.mark.slow
 def test_a_local_session_listens_on_this_machine_only() -> None:
     """Its dashboard too, which trials on several workers need. The token that opens it is for this user alone."""
-    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     processes, mode, *addresses = done.stdout.split()
     assert int(processes) > 5

@@ -84,7 +84,7 @@ def played(which: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="spot-", dir="/tmp") as folder:  # sockets lie in it: a short name
         own = {"HOME": folder, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4, "RAY_USAGE_STATS_ENABLED": "0"}
         words = [sys.executable, "-m", "tests.cluster.spot_cluster", which]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=400, check=False, env={**os.environ, **own})
+        done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, env={**os.environ, **own})
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

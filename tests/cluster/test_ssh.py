@@ -116,11 +116,11 @@ def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
 
         def copy(source: str | Path, target: str | Path) -> "subprocess.CompletedProcess[str]":
             words = ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-avz", source, target]
-            return subprocess.run(words, env=ssh.ray_environment(at), capture_output=True, text=True, timeout=60, check=False)
+            return subprocess.run(words, env=ssh.ray_environment(at), capture_output=True, text=True, timeout=300, check=False)
 
         there = f"root@{at.head}:{tmp_path}/head/copied"
         plain = subprocess.run(
-            ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-a", tmp_path / "file", there], capture_output=True, text=True, timeout=60, check=False
+            ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-a", tmp_path / "file", there], capture_output=True, text=True, timeout=300, check=False
         )
         assert plain.returncode != 0, "without our ssh it does"
         assert copy(tmp_path / "file", there).returncode == 0
@@ -136,7 +136,7 @@ def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
 def test_rays_launcher_gets_the_exit_code_of_what_it_runs(tmp_path: Path) -> None:
     with cluster(tmp_path) as at:
         words = ["ssh", "-i", str(at.key), f"root@{at.head}", "cat; exit 7"]
-        done = subprocess.run(words, env=ssh.ray_environment(at), input="all", capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(words, env=ssh.ray_environment(at), input="all", capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 7
     assert "all" in done.stdout
 

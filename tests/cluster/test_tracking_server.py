@@ -55,7 +55,9 @@ class Server:
         data = json.dumps(body).encode() if body else None
         question = self.uri + path + ("" if body else "?max_results=1")
         try:
-            with urllib.request.urlopen(urllib.request.Request(question, data, {**login, "Content-Type": "application/json", **headers}), timeout=60) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(question, data, {**login, "Content-Type": "application/json", **headers}), timeout=300
+            ) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
@@ -88,7 +90,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         values = {name: secrets.token_hex(24) for name in SECRETS} | {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.bucket}/mlflow"}
         values |= {"PGHOST": str(database.hostname), "PGPORT": str(database.port), "PGPASSWORD": str(database.password), "MLFLOW_PORT": str(port)}
         values |= {"TRACKING_ADDRESS": ADDRESS} | {name: value for name, value in bucket.environment.items() if name != "AWS_EC2_METADATA_DISABLED"}
-        subprocess.run(["sh", "-ec", write_file], cwd=place, env=environment, check=True, timeout=60)
+        subprocess.run(["sh", "-ec", write_file], cwd=place, env=environment, check=True, timeout=300)
         file = home / "tracking.env"
         file.write_text(filled_in(file.read_text(), values))
         log, uri = home / "mlflow.log", f"http://127.0.0.1:{port}"
@@ -218,7 +220,7 @@ def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_
         )
         for name, environment in environments.items()
     ]
-    said = [process.communicate(timeout=300)[0] for process in writing]
+    said = [process.communicate(timeout=900)[0] for process in writing]
     assert [process.returncode for process in writing] == [0, 0], said
     assert "/mpu/" not in server.log.read_text(errors="replace")
 
@@ -244,7 +246,7 @@ def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_
 @pytest.mark.parametrize("name", MUST_BE_SET)
 def test_without_a_secret_the_server_does_not_start(name: str) -> None:
     values = {"PGHOST": "localhost", **dict.fromkeys(MUST_BE_SET, "x"), name: "", "PATH": os.environ["PATH"]}
-    done = subprocess.run(["sh", FOLDER / "serve.sh"], env=values, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["sh", FOLDER / "serve.sh"], env=values, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0
     assert f"{name}: is empty. Set" in done.stderr
 

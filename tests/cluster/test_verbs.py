@@ -84,7 +84,7 @@ def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
         """Whether it says that all is well, and how many environments it made."""
         (home / "bin/ray").touch()
         environment = {"HOME": str(home), "PATH": f"{home}/bin:/usr/bin:/bin"}
-        done = subprocess.run(["bash", "-c", install], env=environment, check=False, timeout=60)
+        done = subprocess.run(["bash", "-c", install], env=environment, check=False, timeout=300)
         made = (home / "said").read_text().count("venv") if (home / "said").exists() else 0
         (home / "said").unlink(missing_ok=True)
         return done.returncode == 0, made

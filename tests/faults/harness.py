@@ -24,7 +24,7 @@ GRID = ("--space", TINY, "--algorithm", "grid", "--scheduler", "fifo")
 """Nine trials of three epochs (t0001 to t0009) whose metrics depend on nothing but the seed."""
 
 
-def wait_for(condition: Callable[[], bool], *, timeout: float = 120, what: str = "") -> None:
+def wait_for(condition: Callable[[], bool], *, timeout: float = 300, what: str = "") -> None:
     """Look 50 times a second until the condition holds."""
     end = time.monotonic() + timeout
     while not condition():
@@ -125,15 +125,15 @@ class Search:
         """What it has said so far."""
         return (self.faults / "err").read_text()
 
-    def wait_for_epochs(self, count: int, *, timeout: float = 120) -> "Search":
+    def wait_for_epochs(self, count: int, *, timeout: float = 300) -> "Search":
         """Until so many epochs have been trained, all starts of this search taken together."""
         return self.wait_until(lambda: len(self.truth()) >= count, timeout=timeout, what=f"{count} epochs")
 
-    def wait_for_event(self, kind: str, /, *, timeout: float = 120, **data: Any) -> "Search":
+    def wait_for_event(self, kind: str, /, *, timeout: float = 300, **data: Any) -> "Search":
         """Until such an event is in the journal."""
         return self.wait_until(lambda: any(data.items() <= event.items() for event in self.events(kind)), timeout=timeout, what=f"{kind} {data}")
 
-    def wait_until(self, condition: Callable[[], bool], *, timeout: float = 120, what: str = "") -> "Search":
+    def wait_until(self, condition: Callable[[], bool], *, timeout: float = 300, what: str = "") -> "Search":
         """Until this holds; fail when the process ends before."""
         wait_for(lambda: condition() or (self.alive is None), timeout=timeout, what=f"{what}; the search says: {self.err[-2000:]}")
         return self
@@ -160,7 +160,7 @@ class Search:
         """Ctrl-C, or another signal, to the driver or to its whole process group."""
         (os.killpg if group else os.kill)(self.alive.pid, number)
 
-    def finish(self, *, timeout: float = 200) -> Done:
+    def finish(self, *, timeout: float = 600) -> Done:
         """Wait for the end."""
         assert self.process is not None
         try:

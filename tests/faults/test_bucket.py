@@ -94,7 +94,7 @@ def test_what_a_bucket_refuses_is_asked_for_again_told_and_waited_for(open_bucke
     proxy.refusal = lambda method, path: refusal("ExpiredToken", 400)
     search.wait_until(lambda: "the credentials have expired (ExpiredToken); renew them" in search.err)
     proxy.refusal = slow_down
-    done = search.finish(timeout=400)
+    done = search.finish()
     assert done.code == 0, done.err
     assert "Traceback" not in done.err
     assert proxy.refused > 100

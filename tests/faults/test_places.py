@@ -60,7 +60,7 @@ def test_a_full_storage_holds_the_search_until_there_is_space(open_search: OpenS
     search.plan({"do": "sleep", "seconds": 0.3})
     search.run(*GRID).wait_for_epochs(5)
     with filled(disk):
-        search.wait_until(lambda: "no space left" in search.err.lower(), timeout=60, what="word of the full disk")
+        search.wait_until(lambda: "no space left" in search.err.lower(), timeout=300, what="word of the full disk")
         trained = len(search.truth())
         with pytest.raises(subprocess.TimeoutExpired):
             search.alive.wait(5)

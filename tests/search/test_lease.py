@@ -82,7 +82,7 @@ def test_who_lost_it_does_not_take_it_back(tmp_path: Path, monkeypatch: pytest.M
         assert lease.other() == ""
         before = lease._read()["beat"]
         written_by_other(tmp_path)
-        lease._thread.join(timeout=5)
+        lease._thread.join(timeout=60)
         assert lease.other() == "process 7 on far"
     assert before >= 0
     assert json.loads((tmp_path / FILE_NAME).read_bytes())["host"] == "far"

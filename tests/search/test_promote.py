@@ -128,7 +128,7 @@ def used_elsewhere(name: str, images: Any, folder: Path) -> list[dict[str, Any]]
     empty.mkdir(exist_ok=True)
     words = [sys.executable, "-I", str(script), str(folder / "images.npy")]
     environment = {"PATH": "", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HOME": str(empty)}
-    done = subprocess.run(words, cwd=empty, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(words, cwd=empty, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"images must be uint8 .* \(got float64 \(.*\)\)\. Bring pixels to 0 to 255 .*", done.stdout.splitlines()[-2])
     tables: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

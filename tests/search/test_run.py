@@ -38,7 +38,7 @@ Done = tuple[subprocess.CompletedProcess[str], dict[str, Any]]
 Search = Callable[..., Done]
 
 
-def run_in(folder: Path, *words: object, timeout: float = 400) -> Done:
+def run_in(folder: Path, *words: object, timeout: float = 1000) -> Done:
     """Run a search in a folder and return the process with its `--json` line."""
     command = [sys.executable, "-m", "search.run", "--json", "--device", "cpu", *map(str, words)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
@@ -180,7 +180,7 @@ def test_a_resume_evaluates_what_was_not_and_a_damaged_checkpoint_is_told_and_st
     journal.write_text("".join(lines[: last + 1]))
     (checkpoint_of(worst, journal.parent) / "model.safetensors").write_bytes(b"damaged")
     command = [sys.executable, "-m", "search.resume", "first", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["best"] == summary["best"]
     told = [line for line in done.stderr.splitlines() if "not evaluated" in line]
@@ -329,7 +329,7 @@ def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> Non
 def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(tmp_path: Path) -> None:
     """Of one epoch each, configurations that differ in their epochs alone are the same training."""
     words = ["--space", "table3", "--algorithm", "grid", "--scheduler", "fifo", "--max-epochs", 1, "--set", "data.train_limit=200"]
-    done, summary = run_in(tmp_path, *words, "--name", "grid", timeout=580)
+    done, summary = run_in(tmp_path, *words, "--name", "grid")
     assert done.returncode == 0
     assert summary["trials"] == {"completed": 243}
     assert (summary["epochs_trained"], summary["epochs_taken_over"]) == (81, 162)
@@ -360,7 +360,7 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     journal = tmp_path / "searches" / "cut" / "journal.jsonl"
     wait_for(lambda: journal.exists() and '"event": "epoch"' in journal.read_text(), process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 130
     summary = json.loads(out.splitlines()[-1])
     assert summary["outcome"] == "interrupted"
@@ -372,7 +372,7 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Look every tenth of a second until the condition holds; fail when the process ends before."""
-    for _ in range(1200):
+    for _ in range(6000):
         if condition():
             return
         try:
@@ -380,7 +380,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         except subprocess.TimeoutExpired:
             continue
         raise AssertionError(f"ended early with {process.returncode}: {process.communicate()}")
-    raise AssertionError("waited two minutes in vain")
+    raise AssertionError("waited ten minutes in vain")
 
 
 @pytest.fixture
@@ -398,7 +398,7 @@ def mlflow_server(tmp_path: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def _answers(url: str) -> bool:
@@ -447,7 +447,7 @@ def test_the_traditional_way_is_searched_like_networks(tmp_path: Path, monkeypat
     assert state["extra"]["metrics"]["val/accuracy"] == summary["best"]["val_accuracy"]
     assert len(children_of(summary, tmp_path)) == 6
     with subprocess.Popen([sys.executable, "-m", "search.resume", "old"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as again:
-        _, err = again.communicate(timeout=120)
+        _, err = again.communicate(timeout=600)
     assert again.returncode == 0, err
     assert SearchResult.read((tmp_path / summary["journal"]).parent).trials == result.trials
 
@@ -478,6 +478,6 @@ def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_o
     assert compared["mobilenet_v3_small"]["parameters"] == 1_528_106
     assert all(row["macro_f1"] > 0 and row["ms_per_image_batch_1"] > 0 for row in compared.values())
     before = (tmp_path / summary["journal"]).read_bytes()
-    again = subprocess.run([sys.executable, "-m", "search.resume", "families"], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    again = subprocess.run([sys.executable, "-m", "search.resume", "families"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / summary["journal"]).read_bytes() == before

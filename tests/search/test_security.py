@@ -42,7 +42,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
     journal = folder / "searches" / "s" / "journal.jsonl"
     wait_for(lambda: journal.exists() and '"event": "epoch"' in journal.read_text(), process)
     addresses = listening(process.pid)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     yield folder, addresses, out, process.returncode
     token = home / ".ray" / "auth_token"
     assert not token.exists() or stat.S_IMODE(token.stat().st_mode) == 0o600
