@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from search.experiment import PLACE
+from search.experiment import PLACE, Experiment
+from search.prepare import Prepared, data_facts
+from search.provenance import provenance
 
 OLD = {"time_budget"}
 """What an earlier version's description has, and this one's has not."""
@@ -13,10 +15,20 @@ UNCHECKED = {*PLACE, *OLD, *ALLOWED, "tracking", "space_source", "settings", "ba
 MOST_SHOWN = 20
 
 
+def facts_now(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
+    """Describe a search as it would go on now, as a session's first event does."""
+    data = data_facts(experiment, prepared.dataset)
+    return {"experiment": experiment.describe(), "data": data, "weights": prepared.weights, "provenance": provenance()}
+
+
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What decides the search's course and is not what it was, a line each."""
-    plain = (json.loads(json.dumps(facts)) for facts in (before, now))
-    old, new = (dict(flat({**facts["experiment"], "data": facts["data"], **_code(facts["provenance"])})) for facts in plain)
+    plain = (json.loads(json.dumps(one)) for one in (before, now))
+    old, new = (dict(flat({**one["experiment"], "data": one["data"], "weights": one.get("weights", {}), **_code(one["provenance"])})) for one in plain)
+    for key in [key for key in {**old, **new} if key.startswith("weights.")]:
+        if key not in old or key not in new:  # an earlier version did not look, and nobody does where no trial is to begin
+            old.pop(key, None)
+            new.pop(key, None)
     differ = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in UNCHECKED and not key.startswith(("settings.", "data.root"))]
     lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
     return lines[:MOST_SHOWN] + [f"  and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
+from cluster.session import LOCAL
 from search.experiment import Experiment
 from search.gain import FEWEST
 from search.room import memory, room
@@ -29,12 +30,23 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         yield f"note: {experiment.planned_trials} trials of the {count} with which this space begins: {left} are not tried. --trials {count} tries each once."
     if experiment.min_gain and experiment.planned_trials <= FEWEST:
         yield f"note: --min-gain has no say before {FEWEST} trials have ended; {experiment.planned_trials} are planned."
+    yield from _trained_anew(experiment)
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
         yield f"warning: {found}"
     images = memory(dataset)
     if images.free < 2 * images.needed:
         yield f"warning: {images}"
+
+
+def _trained_anew(experiment: Experiment) -> Iterator[str]:
+    """Yield a line where nothing of earlier searches is used, though the user has not asked for that."""
+    if not experiment.cache:
+        return
+    if experiment.address != LOCAL:
+        yield "note: on a cluster all is trained anew, whatever earlier searches have trained."
+    elif any(config.model.pretrained for config in experiment.edges):
+        yield "note: what begins with trained weights is trained anew, whatever earlier searches have trained."
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.cli import is_whole
@@ -33,6 +33,8 @@ class Prepared:
     dataset: Dataset
     local: Resources
     notes: list[str]
+    weights: dict[str, str] = field(default_factory=dict)
+    """A digest of each file of weights with which trials are to begin, by its name."""
 
 
 def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | None = None) -> Prepared:
@@ -56,9 +58,9 @@ def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | Non
     check_storage(experiment)
     check_room(experiment, dataset, trainings)
     check_memory(dataset)
-    if begins:
-        check_weights(experiment, dataset)
-    return Prepared(experiment, dataset, local, [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)])
+    weights = check_weights(experiment, dataset) if begins else {}
+    said = [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)]
+    return Prepared(experiment, dataset, local, said, weights)
 
 
 def platform_notes() -> Iterator[str]:
@@ -67,8 +69,10 @@ def platform_notes() -> Iterator[str]:
         yield f"note: this program was tried on Linux alone; here is {system or 'another system'}"
 
 
-def check_weights(experiment: Experiment, dataset: Dataset) -> None:
+def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
     """See that the weights with which networks are to begin are there and fit; fetch those that are not, if the user has said so.
+
+    Returns a digest of each file, by its name.
 
     Raises:
         ConfigError: they do not fit, or are not there.
@@ -76,13 +80,15 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> None:
     """
     models = {config.model for config in experiment.edges if config.model.pretrained}
     first = {(model.name, model.weights, model.input_size): model for model in models}
+    digests: dict[str, str] = {}
     if first:
-        from trainables.models.weights import Absent, check  # torch
+        from trainables.models.weights import Absent, check, digest  # torch
 
         absent, missing = list[str](), list[str]()
         for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
             try:
-                check(model, dataset.image, len(dataset.classes), download=experiment.download)
+                place = check(model, dataset.image, len(dataset.classes), download=experiment.download)
+                digests[place.name] = digest(place)
             except Absent as error:
                 absent.append(str(error))
             except Unavailable as error:
@@ -91,6 +97,7 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> None:
             raise ConfigError("\n".join(absent))
         if missing:
             raise Unavailable("\n".join(missing))
+    return digests
 
 
 def wanted_resources(experiment: Experiment) -> Resources:

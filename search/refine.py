@@ -13,14 +13,13 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
-from search.changes import changes
+from search.changes import changes, facts_now
 from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
 from search.experiment import Experiment
 from search.home import home
 from search.outcome import tell
 from search.place import in_place, place_options
-from search.prepare import Prepared, data_facts, prepare
-from search.provenance import provenance
+from search.prepare import Prepared, prepare
 from search.refining import RefineDriver, next_space
 from search.result import SearchResult
 from search.runner import Act, Finished, conduct, first_line
@@ -68,7 +67,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     terms = terms_of(args, result if goes_on else None, len(result.trials))
     experiment = experiment_of(args, recorded, result, goes_on=goes_on)
     prepared = prepare(experiment, trainings=terms["rounds"] * terms["trials"])
-    found = changes(result.started, {"experiment": recorded.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
+    found = changes(result.started, facts_now(recorded, prepared))
     if found and not args.allow_change:
         raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
     console = Terminal(stderr=not args.dry_run)

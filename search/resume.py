@@ -13,7 +13,7 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
-from search.changes import changes
+from search.changes import changes, facts_now
 from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
 from search.driver import Driver
 from search.experiment import Experiment, base_of
@@ -21,8 +21,7 @@ from search.home import TRIALS, Home, home
 from search.journal import FILE_NAME
 from search.outcome import tell
 from search.place import in_place, place_options
-from search.prepare import data_facts, prepare
-from search.provenance import provenance
+from search.prepare import prepare
 from search.refining import RefineDriver
 from search.result import ENDED, NO_TIME, SearchResult
 from search.runner import Act, Finished, conduct, first_line, record
@@ -69,7 +68,7 @@ def resume(args: argparse.Namespace) -> Finished:
     check_budget(args, experiment, result)
     prepared = prepare(experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials)
     experiment = prepared.experiment
-    found = changes(result.started, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
+    found = changes(result.started, facts_now(experiment, prepared))
     if found and not args.allow_change:
         raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
     console = Terminal(stderr=True)

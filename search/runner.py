@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -155,7 +155,13 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            facts = {**session_facts(experiment, dataset), "slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began}
+            facts = {
+                **session_facts(experiment, dataset, prepared.weights),
+                "slots": at_once,
+                "packing": packing.describe(),
+                "provenance": origin,
+                "began_ms": began,
+            }
             try:
                 journal.append(act.opens, **facts, training=earlier.training, **act.facts)
             except (KeyboardInterrupt, Unwritten):
@@ -303,9 +309,10 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def session_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
+def session_facts(experiment: Experiment, dataset: Dataset, weights: Mapping[str, str] | None = None) -> dict[str, object]:
     """What the journal says of every session."""
-    return {"experiment": experiment.describe(), "data": data_facts(experiment, dataset)}
+    known = {"weights": dict(weights)} if weights else {}
+    return {"experiment": experiment.describe(), "data": data_facts(experiment, dataset), **known}
 
 
 def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:

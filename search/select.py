@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
-from search.changes import changes
+from search.changes import changes, facts_now
 from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
 from search.display import RaceDisplay
 from search.experiment import Experiment
 from search.home import home
 from search.outcome import print_selection
 from search.place import in_place, place_options
-from search.prepare import data_facts, prepare
-from search.provenance import provenance
+from search.prepare import prepare
 from search.result import TERMS, SearchResult, TrialResult, one_a_training
 from search.runner import Act, Finished, conduct, first_line, record
 from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
@@ -74,7 +73,7 @@ def select(args: argparse.Namespace) -> Finished:
         return record(experiment, result, exit_code)
     planned = len(terms["candidates"]) * terms["seeds"]
     prepared = prepare(experiment, trainings=planned)
-    refuse_changed(args, result, {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), "provenance": provenance()})
+    refuse_changed(args, result, facts_now(experiment, prepared))
     console, candidates = Terminal(stderr=True), terms["candidates"]
     if note := few_text(result, candidates, terms["top"]):
         say(console, note)

@@ -30,7 +30,18 @@ def shadows_here() -> Iterator[str]:
     if found:
         what = "a module" if len(found) == 1 else "modules"
         hides = f"{', '.join(found)} in the working directory hides {what} of that name from libraries"
-        yield f"warning: {hides}, and trials may fail by it. Rename it, or start elsewhere."
+        yield f"warning: {hides}. Trials look for libraries first, but something else may fail by it. Rename it, or start elsewhere."
+
+
+def put_libraries_first() -> None:
+    """Have this process look into the working directory last, if something there would hide a library's module.
+
+    Otherwise it stays first, where Ray puts it: on a cluster the program itself may lie there.
+    """
+    here = Path.cwd()
+    if shadows(here, sys.path):
+        own = [entry for entry in sys.path if Path(entry).resolve() == here.resolve()]
+        sys.path[:] = [*(entry for entry in sys.path if entry not in own), *own[:1]]
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, str]]:

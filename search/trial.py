@@ -15,6 +15,7 @@ import ray
 
 from cluster.spot import leaving
 from search.job import Job, beginnings_of, checkpoint_in, keep, mirror_of
+from search.shadows import put_libraries_first
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.mirror import folder_here, forget
@@ -86,6 +87,7 @@ class Process:
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
         """`gpus` is what it holds; a part of one is not exceeded."""
+        put_libraries_first()
         import trainables.process
         import trainables.run
 

@@ -52,6 +52,14 @@ def test_images_in_two_parts_are_counted(experiment: Experiment, dataset: Datase
     assert len(list(notes(experiment, dataset.sealed))) == 1
 
 
+def test_it_is_told_where_nothing_of_earlier_searches_is_used(experiment: Experiment, dataset: Dataset) -> None:
+    assert list(notes(replace(experiment, address="auto"), dataset)) == ["note: on a cluster all is trained anew, whatever earlier searches have trained."]
+    assert list(notes(replace(experiment, address="auto", cache=False), dataset)) == []
+    space = find("transfer")
+    begins = replace(experiment, algorithm="random", space_name="transfer", space=space, base=base_of(TrialConfig(), space))
+    assert "note: what begins with trained weights is trained anew, whatever earlier searches have trained." in list(notes(begins, of_size(128)))
+
+
 def test_with_folds_images_that_are_there_twice_are_counted(experiment: Experiment, dataset: Dataset) -> None:
     folded = replace(dataset, val=dataset.train, folds=5)
     assert list(notes(experiment, folded)) == []

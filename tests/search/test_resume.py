@@ -83,6 +83,13 @@ def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_n
     ]
 
 
+def test_other_weights_to_begin_with_are_a_change_where_both_are_known() -> None:
+    before = {**facts(), "weights": {"resnet18.pth": "1", "alexnet.pth": "2"}}
+    now = {**facts(), "weights": {"resnet18.pth": "3"}}
+    assert changes(before, now) == ["  weights.resnet18.pth: 1 -> 3"]
+    assert changes(facts(), now) == []  # a journal of an earlier version
+
+
 def test_many_changes_are_counted() -> None:
     lines = changes(facts(**{f"k{number}": 0 for number in range(50)}), facts())
     assert len(lines) == 21

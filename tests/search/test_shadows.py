@@ -1,10 +1,11 @@
 """Files of the user's that hide a library's module are named before the start."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from search.shadows import shadows, shadows_here
+from search.shadows import put_libraries_first, shadows, shadows_here
 
 
 @pytest.fixture
@@ -36,3 +37,13 @@ def test_the_line_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "queue.py").touch()
     (line,) = shadows_here()
     assert line.startswith("warning: queue.py in the working directory hides a module of that name from libraries")
+
+
+def test_libraries_come_first_only_where_something_hides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), "/usr/lib/somewhere"])
+    put_libraries_first()
+    assert sys.path == ["", str(tmp_path), "/usr/lib/somewhere"]
+    (tmp_path / "queue.py").touch()
+    put_libraries_first()
+    assert sys.path == ["/usr/lib/somewhere", ""]

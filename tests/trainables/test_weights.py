@@ -113,6 +113,18 @@ def test_a_users_file_may_be_safetensors_wrapped_or_a_checkpoint_of_ours(make_da
         assert torch.equal(network.net.state_dict()["features.0.0.weight"], wanted["features.0.0.weight"])
 
 
+def test_a_digest_tells_weights_apart_and_not_where_they_are(tmp_path: Path) -> None:
+    content = bytearray(np.random.default_rng(0).integers(0, 256, 5_000_000, dtype=np.uint8).tobytes())
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(content)
+    assert weights.digest(tmp_path / "one") == weights.digest(tmp_path / "other")
+    content[-1] ^= 1
+    (tmp_path / "other").write_bytes(content)
+    assert weights.digest(tmp_path / "one") != weights.digest(tmp_path / "other")
+    (tmp_path / "short").write_bytes(content[:100])
+    assert weights.digest(tmp_path / "short") != weights.digest(tmp_path / "one")
+
+
 def test_a_folder_may_hold_files_with_torchvisions_names(tmp_path: Path) -> None:
     for name in ("resnet18", "mobilenet_v3_small"):
         torch.save(models.get_model(name).state_dict(), tmp_path / MODELS[name].weights)

@@ -4,6 +4,7 @@ They lie in torch's cache, under the name that torchvision gives them, or where 
 safetensors' format, in a checkpoint of this project, or in a folder of files with torchvision's names.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -32,6 +33,8 @@ OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 """How torchvision's file of DenseNet has the names: `norm.1` for `norm1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
 POSITIONS = "encoder.pos_embedding"
+SAMPLES, BLOCK = 64, 2**16
+"""So many blocks of so many bytes tell a file of weights from another."""
 
 
 class Absent(ConfigError):
@@ -110,8 +113,8 @@ def read(place: Path) -> Weights:
     return {_plain(name): value for name, value in tensors.items()}
 
 
-def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False) -> None:
-    """See, before anything is trained, that a pre-trained model's weights are there and fit. The network is built without memory for its own.
+def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False) -> Path:
+    """See, before anything is trained, that a pre-trained model's weights are there and fit; return where. The network is built without memory for its own.
 
     Raises:
         ConfigError: they do not fit (the first difference is named), or are not there.
@@ -122,6 +125,22 @@ def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, down
         network = MODELS[model.name].build(image, classes, **model.options)
     assert isinstance(network, Family)
     fitted(network, read(place), place, model.name)
+    return place
+
+
+def digest(place: Path) -> str:
+    """Return 16 hex digits that tell weights apart: of the size and of `SAMPLES` blocks of a file, or of a checkpoint's manifest.
+
+    Not the whole file is read, which for VGG-16's 528 MB takes a second: who trains weights on changes nearly all of their bytes.
+    """
+    place = place / "manifest.json" if place.is_dir() else place
+    size, found = place.stat().st_size, hashlib.sha256()
+    found.update(str(size).encode())
+    with place.open("rb") as file:
+        for number in range(SAMPLES):
+            file.seek(number * max(0, size - BLOCK) // (SAMPLES - 1))
+            found.update(file.read(BLOCK))
+    return found.hexdigest()[:16]
 
 
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
