@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from search.experiment import PLACE, Experiment
-from search.prepare import Prepared, data_facts
+from search.prepare import Prepared, session_facts
 from search.provenance import provenance
 
 OLD = {"time_budget"}
@@ -17,8 +17,7 @@ MOST_SHOWN = 20
 
 def facts_now(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
     """Describe a search as it would go on now, as a session's first event does."""
-    data = data_facts(experiment, prepared.dataset)
-    return {"experiment": experiment.describe(), "data": data, "weights": prepared.weights, "provenance": provenance()}
+    return {**session_facts(experiment, prepared), "provenance": provenance()}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

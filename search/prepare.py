@@ -168,3 +168,9 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "fingerprint": dataset.fingerprint,
         **({"folds": dataset.folds} if dataset.folds else {}),
     }
+
+
+def session_facts(experiment: Experiment, prepared: Prepared) -> dict[str, object]:
+    """Describe the search and what it was prepared with, as the journal has it of every session."""
+    weights = {"weights": prepared.weights} if prepared.weights else {}
+    return {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), **weights}

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from search.experiment import Experiment
 from search.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.lease import FILE_NAME as LOCK_FILE
 from search.limit import limited
-from search.prepare import Prepared, data_facts, prepare, refuse_taken
+from search.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.provenance import provenance
 from search.result import ENDED, STUDY, SearchResult
 from search.runs import TITLE, new_title
@@ -155,15 +155,9 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         journal.listeners += [tracker, display]
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            facts = {
-                **session_facts(experiment, dataset, prepared.weights),
-                "slots": at_once,
-                "packing": packing.describe(),
-                "provenance": origin,
-                "began_ms": began,
-            }
+            told = {"slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began}
             try:
-                journal.append(act.opens, **facts, training=earlier.training, **act.facts)
+                journal.append(act.opens, **session_facts(experiment, prepared), **told, training=earlier.training, **act.facts)
             except (KeyboardInterrupt, Unwritten):
                 stop(signals[0], None)
             try:
@@ -307,12 +301,6 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
                 (folder / FILE_NAME).unlink(missing_ok=True)
                 (folder / LOCK_FILE).unlink(missing_ok=True)
                 folder.rmdir()
-
-
-def session_facts(experiment: Experiment, dataset: Dataset, weights: Mapping[str, str] | None = None) -> dict[str, object]:
-    """What the journal says of every session."""
-    known = {"weights": dict(weights)} if weights else {}
-    return {"experiment": experiment.describe(), "data": data_facts(experiment, dataset), **known}
 
 
 def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
