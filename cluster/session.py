@@ -3,11 +3,13 @@
 import logging
 import math
 import os
+import shutil
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from unittest.mock import patch
@@ -31,6 +33,9 @@ ENVIRONMENT = {
     "TUNE_WARN_THRESHOLD_S": "10",
 }
 """No phoning home, a token for every door, the user's working directory, and none of Tune's own state files and signal handlers."""
+
+GONE_S = 5.0
+"""How long a process that was killed may take to be gone."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """A session on this machine alone listens on 127.0.0.1 only."""
@@ -89,8 +94,42 @@ def session(address: str, *, local: Resources, dashboard: bool = False, meanwhil
         from cluster.machines import machines
 
         yield machines()
-    finally:
+    except BaseException:
+        _end(address)
+        raise
+    _end(address, tidy=True)
+
+
+def _end(address: str, *, tidy: bool = False) -> None:
+    """Disconnect; of a session of our own end every process, and, to be `tidy`, remove what it wrote on this machine's disk.
+
+    All are killed at once: nothing that they hold is needed any more, and Ray would end them one after another and give each a second.
+    """
+    import ray
+    from ray._private.node import Node
+
+    node: Any = ray._private.worker._global_node
+    in_turn = Node.kill_all_processes
+
+    def at_once(node: Node, *given: Any, **options: Any) -> None:
+        family = list[psutil.Process]()
+        for _, process in node.live_processes():
+            with suppress(psutil.Error):
+                own = psutil.Process(process.pid)
+                family += [own, *own.children(recursive=True)]
+                _end_family(own)
+        in_turn(node, *given, **options)
+        psutil.wait_procs(family, timeout=GONE_S)
+
+    folder = Path(node.get_session_dir_path()) if node is not None and address == LOCAL else None
+    with patch.object(Node, "kill_all_processes", at_once):
         ray.shutdown()
+    if tidy and folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        latest = folder.parent / "session_latest"
+        with suppress(OSError):
+            if latest.readlink() == folder:
+                latest.unlink()
 
 
 @contextmanager

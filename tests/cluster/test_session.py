@@ -32,6 +32,44 @@ with session("local", local=Resources(cpus=1), dashboard=True):
     print(len(family), oct(Path("~/.ray/auth_token").expanduser().stat().st_mode), *sorted(found))
 """
 
+ENDED = """
+import psutil
+from pathlib import Path
+from cluster.resources import Resources
+from cluster.session import session
+
+class Trial:
+    def start(self):
+        pass
+
+def run(fails):
+    global family, folder
+    with session("local", local=Resources(cpus=1)):
+        import ray
+        trial = ray.remote(Trial).options(num_cpus=0).remote()
+        ray.get(trial.start.remote())
+        family, folder = psutil.Process().children(recursive=True), Path(ray._private.worker._global_node.get_session_dir_path())
+        assert len(family) > 3 and folder.exists()
+        if fails:
+            raise RuntimeError
+
+run(False)
+print([one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], folder.exists())
+try:
+    run(True)
+except RuntimeError:
+    print([one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], folder.exists())
+    import shutil
+    shutil.rmtree(folder)
+"""
+
+
+@pytest.mark.ray
+def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_what_went_wrong() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[] False", "[] True"]
+
 
 @pytest.mark.ray
 @pytest.mark.slow
