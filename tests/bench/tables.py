@@ -1,4 +1,4 @@
-"""The README's tables of searches, measured here: `make bench`, or `python tests/bench/tables.py digits|mnist [--data-root DIR]`.
+"""The tables of searches in docs/benchmarks.md, measured here: `make bench`, or `python tests/bench/tables.py digits|mnist [--data-root DIR]`.
 
 Each row is the real command in a process of its own. Prints Markdown. `digits` takes about 8 minutes on 2 cores, `mnist` 30.
 """
