@@ -92,11 +92,15 @@ class _Operations(TorchDispatchMode):
 
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     """Multiplications, each with its addition, of one image's forward pass, in convolutions, matrix products and attention: half of what torch
-    counts as floating-point operations. Gradients are on, and attention is computed step by step: else it takes a path of its own that is not counted.
+    counts as floating-point operations. Attention is computed step by step: torch's faster paths are not counted.
     """
-    place = next(network.parameters()).device
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _Operations() as counted:
-        network(torch.zeros(1, *image, device=place))
+    place, fast = next(network.parameters()).device, torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Operations() as counted:
+            network(torch.zeros(1, *image, device=place))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return int(counted.total) // 2
 
 

@@ -223,8 +223,8 @@ def test_images_are_decoded_into_the_entry_itself(config):
         patch.setattr(folder, "load", kept)
         load(config)
     (found,) = decoded
-    assert isinstance(found.train.images, np.memmap)
-    assert Path(found.train.images.filename).name == "train-images.npy"
+    assert isinstance(found.train.images.base, np.memmap)
+    assert Path(found.train.images.base.filename).name == "train-images.npy"
     assert np.array_equal(np.load(entry() / "train-images.npy"), found.train.images)
 
 
@@ -296,6 +296,19 @@ def test_a_mapped_entry_is_in_use_until_the_images_are_gone(config):
     del dataset
     evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
     assert by_age() == []
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["decoded", "mapped"])
+def test_given_parts_are_shared_and_not_copied_into_each_process(again, tmp_path, write_images):
+    for part in ("train", "val", "test"):
+        for name in ("a", "b"):
+            write_images(tmp_path / part / name, 5)
+    config = DataConfig(name="folder", root=str(tmp_path))
+    dataset = [load(config) for _ in range(1 + again)][-1]
+    shared: list[pickle.PickleBuffer] = []
+    pickle.dumps(dataset, protocol=5, buffer_callback=shared.append)
+    size = {part.images.nbytes for part in (dataset.train, dataset.val, dataset.test)}
+    assert size <= {buffer.raw().nbytes for buffer in shared}
 
 
 def test_what_a_killed_process_left_is_removed_a_day_later(config, cache_home):

@@ -57,7 +57,8 @@ def _read(folder: Path) -> Decoded:
         parts = {}
         for name in entry["parts"]:
             images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
-            parts[name] = Part(images, np.load(folder / f"{name}-labels.npy", allow_pickle=False))
+            weakref.finalize(images, os.close, os.dup(descriptor))
+            parts[name] = Part(_plain(images), np.load(folder / f"{name}-labels.npy", allow_pickle=False))
         decoded = Decoded(
             classes=tuple(entry["classes"]),
             train=parts["train"],
@@ -71,8 +72,6 @@ def _read(folder: Path) -> Decoded:
             raise ValueError(f"{folder} is damaged")
         with suppress(OSError):
             os.utime(folder)
-        for part in parts.values():
-            weakref.finalize(part.images, os.close, os.dup(descriptor))
     finally:
         os.close(descriptor)
     return decoded
@@ -111,7 +110,12 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
     except (OSError, AttributeError):  # no room, or no such call on this system
         path.unlink(missing_ok=True)
         return in_memory(path.stem, shape)
-    return images
+    return _plain(images)
+
+
+def _plain(mapped: Images) -> Images:
+    """Return a map as a plain array over it: Ray shares those with all processes of a machine, and copies maps into each."""
+    return np.asarray(mapped)
 
 
 def _finish(new: Path, decoded: Decoded) -> None:
