@@ -91,19 +91,23 @@ def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
         if entry.name.startswith(PARTIAL):
             if time.time() - ages[entry] > ABANDONED_S:
                 shutil.rmtree(entry, ignore_errors=True)
+                sizes.pop(entry, None)
         elif sum(sizes.values()) > limit and entry != spare and _take_away(entry, name):
-            del sizes[entry]
+            sizes.pop(entry, None)
 
 
 def _take_away(entry: Path, name: str) -> bool:
     """Remove an entry, unless somebody holds it; whether it is gone."""
     try:
-        descriptor = os.open(entry / name, os.O_RDONLY)
+        descriptor = os.open(entry / name, os.O_RDWR)  # NFS locks only what may be written
+    except PermissionError:  # somebody else's
+        return False
     except OSError:  # not whole
         shutil.rmtree(entry, ignore_errors=True)
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_held(descriptor):
+            return False
         aside = entry.with_name(f"{PARTIAL}{entry.name}")
         entry.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
@@ -112,3 +116,14 @@ def _take_away(entry: Path, name: str) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def _is_held(descriptor: int) -> bool:
+    """Try to lock a file that somebody may hold. Where files cannot be locked, nobody does."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -1,5 +1,6 @@
 """The decode-once cache of `datasets.load`."""
 
+import errno
 import fcntl
 import os
 import pickle
@@ -285,6 +286,48 @@ def test_what_somebody_uses_is_not_evicted(three):
     evict(cache_folder(), 0, name=ABOUT, spare=newest)
     assert by_age() == [newest]
     assert not middle.exists()
+
+
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF])
+def test_where_files_cannot_be_locked_entries_are_evicted_all_the_same(reason, three, monkeypatch):
+    def refuse(descriptor, how):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    evict(cache_folder(), 0, name=ABOUT, spare=by_age()[2])
+    assert len(by_age()) == 1
+
+
+def test_what_locks_only_files_that_may_be_written_evicts(three, monkeypatch):
+    """As NFS does, for a lock of one's own alone."""
+    lock, refused = fcntl.flock, []
+
+    def as_nfs(descriptor, how):
+        if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            refused.append(descriptor)
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_nfs)
+    evict(cache_folder(), 0, name=ABOUT, spare=by_age()[2])
+    assert (len(by_age()), refused) == (1, [])
+
+
+@pytest.mark.parametrize("bytes_left", [-1, -600, -1200])
+def test_an_entry_larger_than_the_limit_is_not_kept_and_evicts_nothing(bytes_left, three, monkeypatch, tmp_path, write_images, loads):
+    before = by_age()
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            write_images(tmp_path / "large" / part / name, 5)
+    large = DataConfig(name="folder", root=str(tmp_path / "large"))
+    wanted = contents(load(large))
+    (entry,) = set(by_age()) - set(before)
+    monkeypatch.setenv("IMAGE_CACHE_GB", str((size_of(entry) + bytes_left) / 10**9))
+    shutil.rmtree(entry)
+    loads.clear()
+    assert contents(load(large)) == contents(load(large)) == wanted
+    assert by_age() == before
+    assert len(loads) == 2
 
 
 def test_a_mapped_entry_is_in_use_until_the_images_are_gone(config):

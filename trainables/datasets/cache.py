@@ -7,6 +7,7 @@ file gives another. What is not used for longest is removed when all entries bec
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -78,7 +79,9 @@ def _read(folder: Path) -> Decoded:
 
 
 def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
-    """Decode into a new entry. A cache that cannot be written is done without."""
+    """Decode into a new entry. A cache that cannot be written is done without, and so it is where
+    the entry alone would be larger than all may be together: no other is evicted for it.
+    """
     try:
         make_private(folder.parent)
         limit = cache_limit(folder.parent)
@@ -87,16 +90,40 @@ def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
         new = None
     if new is None:
         return make(in_memory)
+    left = limit
+
+    def allocate(title: str, shape: tuple[int, ...]) -> Images:
+        nonlocal left
+        left -= math.prod(shape)
+        return in_memory(title, shape) if left < 0 else _mapped(new / f"{title}-images.npy", shape)
+
     try:
-        decoded = make(lambda title, shape: _mapped(new / f"{title}-images.npy", shape))
-        with suppress(OSError):
-            _finish(new, decoded)
-            shutil.rmtree(folder, ignore_errors=True)
-            new.rename(folder)
-            evict(folder.parent, limit, name=ABOUT, spare=folder)
+        decoded = make(allocate)
+        if _size(decoded) <= limit:
+            with suppress(OSError):
+                _keep(decoded, new, folder, limit)
         return decoded
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _size(decoded: Decoded) -> int:
+    """Return the bytes of all images and labels."""
+    parts = (part for part in (decoded.train, decoded.val, decoded.test) if part is not None)
+    return sum(part.size + part.labels.nbytes for part in parts)
+
+
+def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
+    """Complete an entry and put it in its place, unless its files are larger than all may be.
+
+    Raises:
+        OSError: the disk is full or refuses.
+    """
+    _finish(new, decoded)
+    if sum(path.stat().st_size for path in new.iterdir()) <= limit:
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+        evict(folder.parent, limit, name=ABOUT, spare=folder)
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
