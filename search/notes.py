@@ -35,7 +35,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     if found is not None and found.free < 2 * found.needed:
         yield f"warning: {found}"
     images = memory(dataset)
-    if images.free < 2 * images.needed:
+    if not images.holds(copies=2):
         yield f"warning: {images}"
 
 

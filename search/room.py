@@ -72,13 +72,17 @@ def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None =
 
 @dataclass(frozen=True)
 class Memory:
-    """The bytes of the images that are still to be copied into the memory that all processes of a machine share, and those that are free."""
+    """The bytes of the images that are still to be copied into the memory that all processes of a machine share, and those that are free, if that is known."""
 
     needed: int
-    free: int
+    free: int | None
+
+    def holds(self, copies: int = 1) -> bool:
+        """Tell whether so many copies of the images fit, as far as is known."""
+        return self.free is None or copies * self.needed <= self.free
 
     def __str__(self) -> str:
-        sizes = f"{gigabytes(self.needed)} of memory for the processes that train, {gigabytes(self.free)} are free"
+        sizes = f"{gigabytes(self.needed)} of memory for the processes that train, {gigabytes(self.free or 0)} are free"
         return f"the images need {sizes}. Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
 
 
@@ -95,5 +99,5 @@ def check_memory(dataset: Dataset) -> None:
         NotReady: there is not enough memory.
     """
     found = memory(dataset)
-    if found.needed > found.free:
+    if not found.holds():
         raise NotReady(str(found))

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables.config import DataConfig
 from trainables.datasets import arrays, memory
 from trainables.datasets.arrays import Dataset, Decoded, Part, Selected
+from trainables.datasets.load import load, split
 from trainables.datasets.memory import free_memory, require_memory
 from trainables.errors import DataError
 
@@ -48,10 +50,24 @@ def test_a_whole_data_sets_fingerprint_needs_no_copy(large):
     assert peak(lambda: Decoded(("a", "b"), reversed_).fingerprint) < 2_500_000
 
 
+@pytest.mark.parametrize("is_test_given", [False, True])
+def test_a_given_validation_part_is_divided_among_folds_without_a_second_copy(is_test_given, large):
+    """What the folds get is one copy of the images, whichever part they are of."""
+    first, other = large.take(np.arange(0, 1000, 3)), large.take(np.arange(1, 1000, 3))
+    decoded = Decoded(("a", "b"), first, first.take(np.arange(9)) if is_test_given else None, val=other)
+    found = []
+    taken = peak(lambda: found.append(split(decoded, DataConfig(name="folder", folds=3))))
+    assert taken < 1.25 * (first.size + other.size)
+    (dataset,) = found
+    both = np.concatenate([first.images, other.images])
+    parts = [dataset.train.images] if is_test_given else [dataset.train.images, dataset.test.images]
+    assert sorted(image.tobytes() for image in np.concatenate(parts)) == sorted(image.tobytes() for image in both)
+    labels = dict(zip((image.tobytes() for image in both), np.concatenate([first.labels, other.labels]), strict=True))
+    assert [labels[image.tobytes()] for image in dataset.train.images] == dataset.train.labels.tolist()
+
+
 def test_images_that_do_not_fit_are_refused_before_they_are_decoded(monkeypatch, tmp_path, write_images):
-    from trainables.config import DataConfig
     from trainables.datasets import folder
-    from trainables.datasets.load import load
 
     for name in ("a", "b"):
         write_images(tmp_path / name, 5)
@@ -69,12 +85,35 @@ def test_what_fits_is_not_refused(monkeypatch):
         require_memory(1001, (1000, 1000, 1))
 
 
-def test_a_container_has_what_its_group_leaves(tmp_path: Path):
-    """Files in memory that nobody uses are given back."""
-    for name, text in (("current", "1000"), ("max", "1500"), ("stat", "anon 700\ninactive_file 200\nfile 300\n")):
-        (tmp_path / f"memory.{name}").write_text(text)
-    assert free_memory(tmp_path) == 700
-    (tmp_path / "memory.max").write_text("max")
-    whole = free_memory(tmp_path)
-    assert whole > 10**7
-    assert abs(free_memory(tmp_path / "none") - whole) < whole
+@pytest.mark.parametrize(
+    ("available", "used", "limit", "free"),
+    [
+        ("9 kB", "1000", "1500", 800),  # 500 are left, and 300 are files
+        ("9 kB", "1500", "1100", 0),
+        ("9 kB", "1000", "20000", 9 * 1024),
+        ("9 kB", "1000", "max", 9 * 1024),
+        ("9 kB", None, None, 9 * 1024),
+        (None, "1000", "1500", 800),
+        (None, "1000", "max", None),
+        (None, None, None, None),
+    ],
+)
+def test_what_is_free_is_what_machine_and_container_leave(available, used, limit, free, tmp_path: Path):
+    """Files in a container's memory are given back, those that were read twice as well."""
+    if available:
+        (tmp_path / "meminfo").write_text(f"MemTotal:       99 kB\nMemAvailable:   {available}\nHugetlb: 0 kB\n")
+    if used:
+        for name, text in (("current", used), ("max", limit), ("stat", "anon 700\ninactive_file 200\nactive_file 100\nfile 300\n")):
+            (tmp_path / f"memory.{name}").write_text(text)
+    assert free_memory(tmp_path / "meminfo", tmp_path) == free
+
+
+def test_this_machines_memory_is_known():
+    free = free_memory()
+    assert free is not None
+    assert 10**7 < free < 10**14
+
+
+def test_where_it_is_unknown_how_much_is_free_nothing_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: None)
+    require_memory(10**9, (1000, 1000, 3))

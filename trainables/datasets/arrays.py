@@ -97,6 +97,46 @@ class Selected(Part):
         return found
 
 
+class Joined(Part):
+    """The images of two parts, those of the other behind those of the first. They are copied only
+    into what `take` gives, or for whoever asks for all of them.
+    """
+
+    def __init__(self, first: Part, other: Part) -> None:
+        labels = np.concatenate([first.labels, other.labels])
+        for name, value in (("first", first), ("other", other), ("labels", labels)):
+            object.__setattr__(self, name, value)
+
+    first: Part
+    other: Part
+
+    @property
+    def images(self) -> Images:
+        """A copy."""
+        return self.take(np.arange(len(self))).images
+
+    def take(self, rows: Rows) -> Part:
+        """A copy that holds only these rows."""
+        made = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
+        for start in range(0, len(rows), count):
+            made[start : start + count] = self._some(rows[start : start + count])
+        return Part(made, self.labels[rows])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(count, height, width, channels)."""
+        return len(self.labels), *self.first.shape[1:]
+
+    def _some(self, rows: slice | Rows) -> Images:
+        wanted = np.arange(len(self))[rows]
+        is_first = wanted < len(self.first)
+        found = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        found[is_first] = self.first.images[wanted[is_first]]
+        found[~is_first] = self.other.images[wanted[~is_first] - len(self.first)]
+        return found
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A whole data set as its files give it; `val` and `test` are None where the files have no such part of their own."""

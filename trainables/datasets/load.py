@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Dataset, Decoded, Part
+from trainables.datasets.arrays import Dataset, Decoded, Joined, Part
 from trainables.datasets.cache import cached
 from trainables.datasets.memory import require_memory
 from trainables.datasets.registry import DATASETS
@@ -37,7 +37,7 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
     generator = np.random.default_rng(config.split_seed)
     train, val, test, remarks = decoded.train, decoded.val, decoded.test, list(decoded.remarks)
     if val is not None and config.folds is not None:
-        train, val = _joined(train, val), None
+        train, val = Joined(train, val), None
         remarks.append("note: with folds, the images of the given validation part are divided among them too.")
     rows = np.arange(len(train))
     if test is None:
@@ -55,7 +55,7 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
     if config.train_limit is not None and config.train_limit < len(rows):
         _, kept = split_off(train.labels[rows], config.train_limit, generator, left=0)
         rows = rows[kept]
-    train = train if len(rows) == len(train) else train.take(rows)
+    train = train.take(rows) if len(rows) < len(train) or isinstance(train, Joined) else train
     return Dataset(
         config.name,
         decoded.classes,
@@ -69,10 +69,6 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
         decoded.value_range,
         tuple(remarks),
     )
-
-
-def _joined(one: Part, other: Part) -> Part:
-    return Part(np.concatenate([one.images, other.images]), np.concatenate([one.labels, other.labels]))
 
 
 def _limited(val: Part, classes: tuple[str, ...], limit: int, generator: np.random.Generator) -> tuple[Part, list[str]]:

@@ -1,41 +1,50 @@
 """Whether the images of a data set fit into this machine's memory."""
 
-import os
 from pathlib import Path
 
 from trainables.errors import DataError
 
+MEMORY = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 """Linux's control groups, version 2: what a container may use."""
+RECLAIMABLE = ("active_file", "inactive_file")
+"""What of a container's memory is files, as those of the cache, which others get if they want it."""
 
 
-def free_memory(cgroup: Path = CGROUP) -> int:
-    """Return the bytes of memory that this process may still take, as far as the system says so."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def free_memory(memory: Path = MEMORY, cgroup: Path = CGROUP) -> int | None:
+    """Return the bytes of memory that this process may still take; None where no system says so."""
+    free = [found for found in (_of_machine(memory), _of_container(cgroup)) if found is not None]
+    return min(free, default=None)
+
+
+def _of_machine(memory: Path) -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        known = dict(line.split(":", 1) for line in lines)
-        free = int(known["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        pass
+        known = dict(line.split(":", 1) for line in memory.read_text().splitlines())
+        return int(known["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+
+
+def _of_container(cgroup: Path) -> int | None:
     try:
         used, limit = (int((cgroup / f"memory.{name}").read_text()) for name in ("current", "max"))
         details = (line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        reclaimable = sum(int(count) for name, count in details if name == "inactive_file")
-        return min(free, max(0, limit - used + reclaimable))
+        reclaimable = sum(int(count) for name, count in details if name in RECLAIMABLE)
+        return max(0, limit - used + reclaimable)
     except (OSError, ValueError):  # no limit: "max", or no such file
-        return free
+        return None
 
 
 def require_memory(count: int, shape: tuple[int, ...]) -> None:
-    """See that so many images of this shape, (height, width, channels), fit into memory.
+    """See that so many images of this shape, (height, width, channels), fit into memory, where it
+    is known how much of that is free.
 
     Raises:
         DataError: they do not.
     """
     height, width, channels = shape
     needed, free = count * height * width * channels, free_memory()
-    if needed > free:
+    if free is not None and needed > free:
         sizes = f"need {gigabytes(needed)} of memory, {gigabytes(free)} are free"
         remedy = "Use smaller ones (--set data.image_size=N), fewer, or a larger machine."
         raise DataError(f"{count:,} images of {width} x {height} pixels {sizes}. {remedy}")
