@@ -38,7 +38,7 @@ def tell(finished: Finished, *, as_json: bool) -> int:
     """Print what was found, as JSON too where that is wanted; return the exit code."""
     print_summary(finished, Terminal(stderr=as_json))
     if as_json:
-        summary = json_summary(finished.result, tracking=finished.tracking, home=finished.experiment.home)
+        summary = json_summary(finished.result, tracking=finished.tracking, home=finished.experiment.home, wall_s=finished.wall_s)
         sys.stdout.write(json.dumps(summary) + "\n")
     return finished.exit_code
 

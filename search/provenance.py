@@ -31,6 +31,7 @@ DECIDING = (
     "search/result.py",
     "search/selection.py",
     "search/space.py",
+    "search/timing.py",
 )
 TRAINING = DECIDING[:1]
 """The modules that decide a result, and those of them that train."""
@@ -43,6 +44,7 @@ WORKING = (
     "search/journal.py",
     "search/journal_copy.py",
     "search/lease.py",
+    "search/shadows.py",
     "search/trial.py",
 )
 """The modules that run in a worker: one that was started by other code is of no use."""

@@ -17,6 +17,8 @@ BATCH = {"metrics": 1000, "params": 100, "tags": 100}
 """What MLflow takes in one `log_batch`."""
 EXPERIMENTS = 500
 """Of how many experiments runs are looked for at once."""
+PIECE = 10_000
+"""How many events are written at once, so that progress shows."""
 
 
 TITLE = "mlflow_experiment"
@@ -104,12 +106,13 @@ class Runs:
         self.waiting: dict[str, dict[str, list[Any]]] = {}
 
     def project(self, events: list[Event]) -> None:
-        """Write these, which follow the ones before."""
+        """Write these, which follow the ones before; at first the whole journal as it is."""
         self.is_old = any(event.kind in ("resumed", "finished") for event in events)
-        for event in events:
-            self.result.apply(event)
-            self._project_event(event)
-        self._flush()
+        for first in range(0, len(events), PIECE):
+            for event in events[first : first + PIECE]:
+                self.result.apply(event)
+                self._project_event(event)
+            self._flush()
 
     def leave(self, time_ms: int) -> None:
         """Mark what still runs as cut off: nobody trains it now."""

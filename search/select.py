@@ -104,7 +104,8 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: dict[str
     Raises:
         Refused: they are not.
     """
-    before = result.selection.started if result.selection is not None else {**now, "data": result.started["data"]}
+    of_search = {"data": result.started["data"], "weights": result.started.get("weights", {})}
+    before = result.selection.started if result.selection is not None else {**now, **of_search}
     found = changes(before, now)
     if found and not args.allow_change:
         raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))

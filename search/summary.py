@@ -342,8 +342,8 @@ def taken_over_text(result: SearchResult) -> str:
     return f"not trained twice: {'; '.join(parts)}" if parts else ""
 
 
-def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) -> dict[str, Any]:
-    """What `--json` prints."""
+def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home, wall_s: float) -> dict[str, Any]:
+    """What `--json` prints; `wall_s` is the time of all sessions to their end, which the journal does not know."""
     return {
         "name": result.name,
         "outcome": result.outcome,
@@ -355,11 +355,11 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home) 
         "trials": result.counts,
         "epochs_trained": result.epochs_trained,
         "epochs_taken_over": sum(epochs for _, epochs in result.taken_over.values()),
-        "wall_s": round(result.wall_s, 3),
+        "wall_s": round(wall_s, 3),
         "train_s": round(result.train_s, 3),
         "slots": result.started["slots"],
         "slot_efficiency": round(result.slot_efficiency, 4),
-        "budget": {limit: round(share, 4) for limit, share in shares_of(result).items()},
+        "budget": {limit: round(share, 4) for limit, share in shares_of(result, wall_s).items()},
         "mlflow": tracking,
         "journal": f"{home}/{FILE_NAME}",
     }

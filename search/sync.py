@@ -10,7 +10,7 @@ from search.home import home
 from search.journal import FILE_NAME, Tail
 from search.result import SearchResult
 from search.runs import Runs
-from search.tracking import batched, troubles
+from search.tracking import troubles
 from search.tracking_uri import check_tracking, uri_of
 
 
@@ -25,8 +25,7 @@ def command(args: argparse.Namespace) -> int:
         folder = kept.opened(files=True)
         try:
             runs = Runs(uri, folder)
-            for batch in batched(Tail(folder / FILE_NAME).new()):
-                runs.project(batch)
+            runs.project(Tail(folder / FILE_NAME).new())
             runs.leave(result.now[-1].last_ms)
         except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]

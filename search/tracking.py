@@ -7,14 +7,13 @@ not written twice. So a search that was cut off, an outage and a second projecti
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from cluster.secrets import masked
 from search.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.runs import Runs
 
-PIECE = 10_000
 EVERY_S = 5.0
 """How often new events are written: what comes meanwhile makes one batch, and a trial shorter than this three requests in all."""
 RETRY_S = (1, 2, 5, 10, 20, 30)
@@ -82,8 +81,7 @@ class Tracker:
     def _project(self) -> None:
         if self.runs is None:
             self.runs, self._tail = Runs(self.uri, self.folder, on_progress=self._step), Tail(self.folder / FILE_NAME, until=self.until)
-        for batch in batched(self._tail.new()):
-            self.runs.project(batch)
+        self.runs.project(self._tail.new())
         self.experiment_id, self.parent_run_id = self.runs.experiment_id, self.runs.parent
         if self.error:
             self.error = ""
@@ -107,9 +105,3 @@ def troubles() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return MlflowException, SQLAlchemyError, OSError, ImportError
-
-
-def batched(events: list[Event]) -> Iterator[list[Event]]:
-    """A long journal in pieces, so that progress shows."""
-    for first in range(0, len(events), PIECE):
-        yield events[first : first + PIECE]

@@ -21,7 +21,7 @@ from search.cli import began_ms, process_age_s
 from search.display import Display
 from search.experiment import Experiment
 from search.journal import Event, Journal, read
-from search.outcome import print_summary
+from search.outcome import print_summary, tell
 from search.plan import Plan
 from search.report.facts import cost
 from search.result import NO_TIME, SearchResult
@@ -488,6 +488,19 @@ def test_a_summary_says_how_much_was_used(open_driver: OpenDriver, experiment: E
     assert re.search("go on .*search.resume .* --budget LIMIT", said), "a trial waits"
     assert lines(driver.result, "", "resume")[2].endswith("used 100% of 10 epochs")
     assert cost(driver.result).endswith("; of its budget 100% of 10 epochs")
+
+
+def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
+    open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = play(open_driver(changed(experiment, budget=Budget((limit("100000s"),)))))
+    tracking = {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}
+    assert tell(Finished(driver.experiment, driver.result, tracking, 0, 50_000.0), as_json=True) == 0
+    told = capsys.readouterr()
+    summary = json.loads(told.out)
+    assert "epochs in 50000 s" in told.err
+    assert "it used 50% of 100000s" in told.err
+    assert (summary["wall_s"], summary["budget"]) == (50_000.0, {"100000s": 0.5})
 
 
 def test_how_much_is_used_is_shown_while_the_search_runs(open_driver: OpenDriver, experiment: Experiment) -> None:

@@ -206,7 +206,7 @@ def test_everywhere_a_trial_is_shown_its_deviation_is(folded: Experiment, open_d
     assert text in markdown_summary(result)
     assert "100 images in 3 folds" in markdown_summary(result)
     assert any(f"val accuracy {text}, its best" in line for line in story(read(folded.folder / "journal.jsonl"), result.best.trial))
-    summary = json_summary(result, tracking={}, home=folded.home)
+    summary = json_summary(result, tracking={}, home=folded.home, wall_s=1.0)
     assert (summary["best"]["val_accuracy_std"], summary["best"]["folds"]) == (result.best.deviation, 3)
 
 

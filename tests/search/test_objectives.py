@@ -215,7 +215,7 @@ def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> 
         [names[15], "deep_cnn, layers 15", "0.9000", "1", "1.5", "0.015 M"],
         [names[5], "deep_cnn, layers 5", "0.8000", "1", "0.5", "0.005 M"],
     ]
-    summary = json_summary(result, tracking={}, home=Home(Path("s")))
+    summary = json_summary(result, tracking={}, home=Home(Path("s")), wall_s=1.0)
     quick = {"trial_id": names[5], "params": {"model.layers": 5}, "val_accuracy": 0.8, "latency": 0.5, "parameters": 5000, "outcome": "completed"}
     assert summary["front"][1] == {**quick, "checkpoint": f"s/trials/{names[5]}/epoch-0001"}
     assert "| deep_cnn, layers 5 | 0.8000 | 1 | 0.5 | 0.005 M |" in markdown_summary(result)
@@ -279,7 +279,7 @@ def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: Op
     assert front(result) == []
     assert front_table(result) == []
     assert "Pareto" not in markdown_summary(result)
-    assert json_summary(result, tracking={}, home=Home(Path("s")))["front"] == []
+    assert json_summary(result, tracking={}, home=Home(Path("s")), wall_s=1.0)["front"] == []
 
 
 @pytest.mark.promise

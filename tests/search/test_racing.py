@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.errors import Refused
 from search.budget import Budget, limit
 from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import FILE_NAME, Journal
 from search.racing import RaceDriver, number_of, training
 from search.result import SearchResult, TrialResult
-from search.select import best_few, few_text, terms_of
+from search.select import best_few, few_text, refuse_changed, terms_of
 from search.space import SearchSpace
 from tests.search.conftest import OpenDriver, Report, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
@@ -336,6 +337,16 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
     told = "note: 3 candidates, not 5: the 9 trials that count are 3 trainings (trials that differ in length or seed alone are one)"
     assert few_text(result, terms["candidates"], terms["top"]) == told
     assert few_text(result, terms["candidates"], 3) == ""
+
+
+def test_a_first_selection_compares_the_weights_with_those_of_the_search(searched: Driver) -> None:
+    args = argparse.Namespace(name="played", allow_change=False)
+    now = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")} | {"weights": {"resnet18.pth": "2"}}
+    searched.result.started["weights"] = {"resnet18.pth": "2"}
+    refuse_changed(args, searched.result, now)
+    searched.result.started["weights"] = {"resnet18.pth": "1"}
+    with pytest.raises(Refused, match=r"weights\.resnet18\.pth: 1 -> 2"):
+        refuse_changed(args, searched.result, now)
 
 
 def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:

@@ -195,7 +195,7 @@ def test_the_models_stand_side_by_side_the_best_first(compared: SearchResult) ->
     assert first["macro_f1"] == 0.5
     assert (first["ms_per_image_batch_1"], first["ms_per_image_batch_64"]) == (1.5, 1.5 / 64)
     assert (first["parameters"], first["multiply_adds"], first["bytes"], first["train_s"]) == (1234567, 7654321, 4_940_000, 0.5)
-    assert json_summary(compared, tracking={}, home=Home(Path("s")))["models"] == [first, second]
+    assert json_summary(compared, tracking={}, home=Home(Path("s")), wall_s=1.0)["models"] == [first, second]
 
 
 def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: SearchResult, experiment: Experiment) -> None:
@@ -283,7 +283,7 @@ def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
 
 
 def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
-    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, home=Home(Path("s")))
+    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, home=Home(Path("s")), wall_s=result.wall_s)
     assert summary.keys() == {
         "name",
         "outcome",

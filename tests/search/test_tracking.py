@@ -19,6 +19,7 @@ from mlflow.entities import Run, ViewType
 
 from cluster.errors import NotReady
 from cluster.secrets import masked
+from search import runs as runs_module
 from search import tracking
 from search.driver import Driver
 from search.experiment import Experiment, absolute
@@ -576,9 +577,12 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
     assert all(run.info.end_time >= run.info.start_time >= begun_ms for run in repeats)
 
 
-@pytest.mark.parametrize("is_titled", [True, False])
-def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_titles(uri: str, experiment: Experiment, tmp_path: Path, is_titled: bool) -> None:
-    """Journals of the first version do not have the experiment's title: there it is found by the search's runs."""
+@pytest.mark.parametrize(("is_titled", "piece"), [(True, runs_module.PIECE), (True, 4), (False, runs_module.PIECE)])
+def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_titles(
+    uri: str, experiment: Experiment, tmp_path: Path, is_titled: bool, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journals of the first version do not have the experiment's title: there it is found by the search's runs. A long journal is written in pieces."""
+    monkeypatch.setattr(runs_module, "PIECE", piece)
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
     link = tmp_path / "images"
