@@ -5,6 +5,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from cluster.cli import expanded
 from cluster.errors import NotReady
 
 FILE = Path(".ray/auth_token")
@@ -75,7 +76,7 @@ def token() -> str:
     """
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or token_file()).expanduser()
+    path = expanded(os.environ.get("RAY_AUTH_TOKEN_PATH") or str(token_file()))
     try:
         found = path.read_text().strip()
     except OSError:

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from cluster import account, definition, judge, lint, probe, remote, schema
-from cluster.cli import NOT_READY, USAGE, Parser, error_line, file_argument, guarded, say
+from cluster.cli import NOT_READY, USAGE, Parser, error_line, expanded, file_argument, guarded, say
 from cluster.judge import MISTAKE, Finding
 from cluster.probe import ERROR, OK, UNCHECKED
 from cluster.submit import environment_of
@@ -127,7 +127,7 @@ def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
 
 def key_problem(name: str) -> Finding | None:
     """What is wrong with the ssh key, as far as it is seen without a host: `ray up` copies it to the head, which reaches the workers with it."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not name:
         return None
     if not path.is_file():

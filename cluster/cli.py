@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -40,6 +41,13 @@ class Terminated(BaseException):
 def file_argument(parser: argparse.ArgumentParser) -> None:
     """Add FILE, which every verb takes first."""
     parser.add_argument("file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml")
+
+
+def expanded(text: str) -> Path:
+    """Return the path with `~` as a shell reads it; where there is no such user it is a folder's name."""
+    with suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
 
 
 def is_whole(text: str) -> bool:

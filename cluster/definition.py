@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from cluster.cli import expanded
 from cluster.errors import Mistake
 
 ROOT = Path(__file__).parent.parent
@@ -49,7 +50,7 @@ def read(path: Path) -> Definition:
     auth = _part(content, "auth", path)
     if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
         raise Mistake(f"{path} names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml.")
-    key = Path(str(auth["ssh_private_key"])).expanduser() if auth.get("ssh_private_key") else None
+    key = expanded(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
     made = Definition(
         path=path.absolute(),
         name=str(content["cluster_name"]),
@@ -114,7 +115,7 @@ def _check_local(made: Definition) -> None:
     elif not made.key.is_file():
         problems.append(f"the key '{made.key}' is not there. Make one: ssh-keygen -t ed25519 -N '' -f {made.key}")
     for source in (made.content.get("file_mounts") or {}).values():
-        place = Path(str(source)).expanduser()
+        place = expanded(str(source))
         if not (ROOT / place).exists() and place.name != "auth_token":
             problems.append(f"file_mounts: '{source}' is not there (paths are read from {ROOT})")
     if problems:

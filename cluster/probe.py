@@ -21,6 +21,7 @@ import urllib.error
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ MARK = "cluster-probe "
 OK, ERROR, UNCHECKED = "ok", "error", "not checked"
 TIMEOUT_S = 5
 REFUSED_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthFailure")
-PERMISSION = {"put": "s3:PutObject", "get": "s3:GetObject", "list": "s3:ListBucket", "delete": "s3:DeleteObject"}
-CANNOT = {"put": "writable", "get": "readable", "list": "listable", "delete": "deletable"}
+PERMISSION = {"PutObject": "s3:PutObject", "GetObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "DeleteObjects": "s3:DeleteObject"}
+CANNOT = {"PutObject": "writable", "GetObject": "readable", "ListObjectsV2": "listable", "DeleteObjects": "deletable"}
+"""By the operation that is refused, as boto3 names it."""
 
 Line = tuple[str, str, str]
 """Whether it is well, what was seen, and what to do."""
@@ -67,11 +69,11 @@ def ray_version() -> str | None:
 
 def token(name: str, nonce: str) -> dict[str, str] | None:
     """The mode of Ray's token file, and a digest by which two machines see whether they have the same one."""
-    path = Path(name).expanduser()
     try:
+        path = Path(name).expanduser()
         text = path.read_text().strip()
         return {"mode": f"{path.stat().st_mode & 0o777:04o}", "digest": hashlib.sha256(f"{nonce}{text}".encode()).hexdigest()}
-    except OSError:
+    except (OSError, RuntimeError):  # the other where there is no such user
         return None
 
 
@@ -174,16 +176,19 @@ def shortcoming(place: Any, taken: type[Exception]) -> str:
         place: with `put`, `get`, `listing` and `remove`, as `cluster.storage.Bucket` has them.
         taken: what `put` raises where its condition does not hold.
     """
-    name = "probe"
+    name, is_there = "probe", False
 
     def refuses(content: bytes, **condition: Any) -> bool:
+        nonlocal is_there
         try:
             place.put(content, name, **condition)
         except taken:
             return True
+        is_there = True
         return False
 
     def found() -> str:
+        nonlocal is_there
         refuses(b"first", new=True)  # it may be told so by itself, if an answer was lost; what is read decides
         if not refuses(b"second", new=True):
             return "lets two drivers overwrite each other (If-None-Match is ignored)"
@@ -201,16 +206,19 @@ def shortcoming(place: Any, taken: type[Exception]) -> str:
         if not refuses(b"third", instead_of=first.tag):
             return "lets two drivers overwrite each other (If-Match is ignored)"
         place.remove([name])
+        is_there = False
         if place.get(name) is not None:
             return "still shows what was removed"
         if name in place.listing():
             return "still lists what was removed"
         return "" if refuses(b"fourth", instead_of=second.tag) else "takes a put in place of what was removed (If-Match is ignored)"
 
-    lacking = found()
-    if lacking:
-        place.remove([name])
-    return lacking
+    try:
+        return found()
+    finally:
+        if is_there:
+            with suppress(Exception):  # what came before says more
+                place.remove([name])
 
 
 class Refused(Exception):
@@ -225,11 +233,10 @@ class Found:
 
 
 class Place:
-    """A place in a bucket, by boto3 alone and without new tries; `step` is what was asked for last."""
+    """A place in a bucket, by boto3 alone and without new tries."""
 
     def __init__(self, client: Any, failure: Any, bucket: str, prefix: str) -> None:
         self.client, self.failure, self.bucket, self.prefix = client, failure, bucket, prefix
-        self.step = "put"
 
     def put(self, content: bytes, name: str, *, new: bool = False, instead_of: str = "") -> None:
         """Store it, under a condition.
@@ -237,7 +244,6 @@ class Place:
         Raises:
             Refused: the condition does not hold.
         """
-        self.step = "put"
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of}
         try:
             self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=content, **condition)
@@ -249,7 +255,6 @@ class Place:
 
     def get(self, name: str) -> Found | None:
         """What is there."""
-        self.step = "get"
         try:
             answer = self.client.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
         except self.failure as error:
@@ -260,13 +265,11 @@ class Place:
 
     def listing(self) -> list[str]:
         """The names that are there."""
-        self.step = "list"
         listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get("Contents", [])
         return [one["Key"][len(self.prefix) + 1 :] for one in listed]
 
     def remove(self, names: list[str]) -> None:
         """Remove them, in one request, as a search does."""
-        self.step = "delete"
         keys = [{"Key": f"{self.prefix}/{name}"} for name in names]
         for refused in self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}).get("Errors", ()):
             status = 403 if refused.get("Code") == "AccessDenied" else 500
@@ -288,11 +291,10 @@ def storage(url: str) -> list[Line]:
         options = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2, "mode": "standard"})
         session = boto3.session.Session()
         client = session.client("s3", config=options, region_name=session.region_name or "us-east-1")
-        place = Place(client, ClientError, bucket, key)
-        lacking = shortcoming(place, Refused)
+        lacking = shortcoming(Place(client, ClientError, bucket, key), Refused)
     except ClientError as error:
         where = client.meta.endpoint_url
-        return [_refused_by_s3(bucket, prefix, place.step, error.response, where, is_there=_is_there(client, bucket, ClientError))]
+        return [_refused_by_s3(bucket, prefix, error.operation_name, error.response, where, is_there=_is_there(client, bucket, ClientError))]
     except (BotoCoreError, ValueError) as error:
         return [_unreachable(url, type(error).__name__, str(error))]
     if lacking:
@@ -309,7 +311,7 @@ def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
     return True
 
 
-def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any], where: str, *, is_there: bool) -> Line:
+def _refused_by_s3(bucket: str, prefix: str, operation: str, response: dict[str, Any], where: str, *, is_there: bool) -> Line:
     code, status = response["Error"].get("Code", ""), response["ResponseMetadata"].get("HTTPStatusCode")
     if code == "NoSuchBucket" or not is_there:
         return ERROR, f"bucket '{bucket}' does not exist", "Create it, or correct --storage."
@@ -318,9 +320,9 @@ def _refused_by_s3(bucket: str, prefix: str, step: str, response: dict[str, Any]
     if code in REFUSED_KEYS:
         return ERROR, f"S3 at {where} refuses the credentials ({code})", "Renew them, or set AWS_ENDPOINT_URL to where they belong."
     if status == 403:
-        place = bucket if step == "list" else "/".join(filter(None, [bucket, prefix.strip("/"), "*"]))
-        return ERROR, f"bucket '{bucket}' is not {CANNOT[step]} ({code})", f"Allow {PERMISSION[step]} on arn:aws:s3:::{place}."
-    return ERROR, f"bucket '{bucket}' is not {CANNOT[step]} ({code}, HTTP {status})", "Look at the storage's own log, and try again."
+        place = bucket if operation == "ListObjectsV2" else "/".join(filter(None, [bucket, prefix.strip("/"), "*"]))
+        return ERROR, f"bucket '{bucket}' is not {CANNOT[operation]} ({code})", f"Allow {PERMISSION[operation]} on arn:aws:s3:::{place}."
+    return ERROR, f"bucket '{bucket}' is not {CANNOT[operation]} ({code}, HTTP {status})", "Look at the storage's own log, and try again."
 
 
 def _unreachable(url: str, kind: str, text: str) -> Line:

@@ -21,6 +21,7 @@ from threading import Event, Timer
 from typing import Any
 
 from cluster import auth
+from cluster.cli import expanded
 from cluster.definition import ROOT, Definition
 from cluster.errors import Denied, NotReady
 
@@ -71,7 +72,7 @@ def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) 
     given |= {"ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ExitOnForwardFailure": "yes"}
     given |= {"ProxyCommand": login.proxy_command} if login.proxy_command else {}
     given |= {"IdentitiesOnly": "yes"} if login.key else {}
-    key = ["-i", str(Path(login.key).expanduser())] if login.key else []
+    key = ["-i", str(expanded(login.key))] if login.key else []
     return ["ssh", "-T", *(word for name, value in given.items() for word in ("-o", f"{name}={value}")), *key, *options, f"{login.user}@{host}"]
 
 

@@ -68,7 +68,8 @@ def give_keys(at: definition.Definition) -> None:
     Raises:
         NotReady: it does not take them.
     """
-    keys = shlex.quote(ssh.login_of(at).known_hosts.read_text())
+    own = ssh.login_of(at).known_hosts
+    keys = shlex.quote(own.read_text() if own.exists() else "")  # there is none where all keys are known to the whole machine, or vouched for
     done = ssh.run(at, at.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts")
     if done.returncode:
         raise NotReady(f"{at.head} takes no file ({ssh.reason(done)}). Mend that, and try again.")

@@ -28,6 +28,8 @@ class Witness:
         """`storage` is what a person calls the place where the folder is; without a folder nodes are asked for their versions alone."""
         self.folder, self.storage, self.versions = folder, storage or folder, same()
         self.asked: dict[Any, str] = {}
+        self.may_write: set[str] = set()
+        """The nodes that may have left a file."""
         self.written: dict[Path, tuple[str, float]] = {}
         """The files that nodes say they have written, by whom, and until when each is waited for here."""
         self.known = {ray.get_runtime_context().get_node_id()}
@@ -45,6 +47,7 @@ class Witness:
             return
         self.known |= new.keys()
         probe = str(self.probe) if self.folder is not None else None
+        self.may_write |= new.keys() if probe is not None else set()
         for node, address in new.items():
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             asking = ray.remote(num_cpus=0, max_retries=0)(look).options(scheduling_strategy=there)
@@ -97,8 +100,8 @@ class Witness:
         return late
 
     def end(self) -> None:
-        """Leave no file."""
-        for path in (self.probe, *self.probe.parent.glob(f"{self.probe.name}-*")):
+        """Leave no file. Each is removed by its name: what a shared folder lists may be old."""
+        for path in (self.probe, *(_of_node(self.probe, node) for node in sorted(self.may_write))):
             with suppress(OSError):  # whoever cannot delete has not written either, or has lost the storage since
                 path.unlink()
 
@@ -115,12 +118,20 @@ def answer(probe: Path, node: str, patience_s: float) -> str:
         if time.monotonic() > until:
             return BLIND
         time.sleep(LOOK_S)
-    mine = probe.with_name(f"{probe.name}-{node}")
+    mine = _of_node(probe, node)
     try:
         mine.write_text(mine.name)
     except OSError:
         return MUTE
+    if not probe.exists():  # whoever asks has ended meanwhile, and removes nothing any more
+        with suppress(OSError):
+            mine.unlink()
     return mine.name
+
+
+def _of_node(probe: Path, node: str) -> Path:
+    """Return where this node answers."""
+    return probe.with_name(f"{probe.name}-{node}")
 
 
 def _holds_its_name(path: Path) -> bool:

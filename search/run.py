@@ -180,7 +180,10 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: dict[str, A
     Raises:
         ConfigError: there is nothing, or no network is to begin with it.
     """
-    given = Path(settings["model.weights"]).expanduser() if settings.get("model.weights") else weights
+    try:
+        given = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--set model.weights: {error}.") from error
     if given is None:
         return settings
     if not given.exists():

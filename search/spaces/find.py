@@ -4,11 +4,11 @@ import hashlib
 import importlib
 import importlib.util
 import pkgutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import search.spaces
+from cluster.cli import expanded
 from search.space import SearchSpace
 from trainables.errors import ConfigError, unknown
 
@@ -37,14 +37,8 @@ def file_of(source: str) -> tuple[Path, str] | None:
     """The file and the name in it, where the space is a user's own."""
     path, colon, attribute = source.rpartition(":")
     if colon:
-        return _own(path), attribute
-    return (_own(source), "space") if source.endswith(".py") else None
-
-
-def _own(path: str) -> Path:
-    with suppress(RuntimeError):  # there is no such user: it is a folder's name
-        return Path(path).expanduser()
-    return Path(path)
+        return expanded(path), attribute
+    return (expanded(source), "space") if source.endswith(".py") else None
 
 
 def sha256_of(source: str) -> str:

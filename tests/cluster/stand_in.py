@@ -21,13 +21,20 @@ FAULTS = {
     "lists what is removed": r"still lists what was removed",
 }
 """What is wrong, and what is to be said of it."""
+REFUSALS = {
+    "may not put": ("s3:PutObject", "writable"),
+    "may not get": ("s3:GetObject", "readable"),
+    "may not list": ("s3:ListBucket", "listable"),
+    "may not delete": ("s3:DeleteObject", "deletable"),
+}
+"""What is forbidden, the permission that it needs, and how a bucket is called that allows it."""
 
 
 class Store:
     """The objects of one bucket, each with all its contents, and what is wrong."""
 
     def __init__(self, fault: str) -> None:
-        assert not fault or fault in FAULTS
+        assert not fault or fault in FAULTS or fault in REFUSALS
         self.fault = fault
         self.objects: dict[str, list[bytes]] = {}
         self.removed: set[str] = set()
@@ -102,6 +109,8 @@ def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
 
         def do(self, key: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes, str]:
             """The status, what is said, and a tag."""
+            if store.fault == f"may not {_name(self.command, query)}":
+                return 403, _error("AccessDenied"), ""
             if self.command == "PUT":
                 status = store.put(key, body, self.headers.get("If-None-Match", ""), self.headers.get("If-Match", ""))
                 refusal = {404: "NoSuchKey", 412: "PreconditionFailed"}
@@ -127,6 +136,13 @@ def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", store
         server.shutdown()
+
+
+def _name(method: str, query: dict[str, list[str]]) -> str:
+    """How a request is called in `REFUSALS`."""
+    if method == "POST" and "delete" in query:
+        return "delete"
+    return "list" if "list-type" in query else method.lower()
 
 
 def _error(code: str) -> bytes:

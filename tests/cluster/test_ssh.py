@@ -204,6 +204,14 @@ def test_the_head_is_told_which_keys_the_workers_have_shown_here(tmp_path: Path)
         assert [path.stat().st_mode & 0o777 for path in (there.parent, there)] == [0o700, 0o600]
 
 
+def test_keys_that_the_whole_machine_knows_need_no_file_of_ours(tmp_path: Path) -> None:
+    with cluster(tmp_path) as at:
+        up.check_hosts(at)
+        ssh.login_of(at).known_hosts.replace(tmp_path / "known")
+        up.give_keys(at)
+        assert (tmp_path / "head/.ray/known_hosts").read_text() == ""
+
+
 def test_a_proxy_is_used_by_every_verb(tmp_path: Path, dashboard: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The addresses in the file are only known behind it, even where this machine has the same ones."""
     monkeypatch.setattr(ssh, "_is_here", lambda host: True)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from cluster import probe
 from cluster.errors import NotReady
 from cluster.storage import Bucket, StorageError, Taken
-from tests.cluster.stand_in import FAULTS, stand_in
+from tests.cluster.stand_in import FAULTS, REFUSALS, stand_in
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://B/x", "s3://a/x", "gs://models/x", "s3://models/a?b", "s3://models/a b", "models/x"])
@@ -117,6 +118,21 @@ def test_a_service_that_has_all_of_it_is_ready_and_left_empty(monkeypatch: pytes
     with stand_in() as (endpoint, store):
         Bucket("models", "searches", endpoint).check()
         assert not store.objects
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+def test_a_check_that_may_not_do_one_thing_says_so_and_leaves_only_what_it_may_not_remove(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    permission, what = REFUSALS[fault]
+    with stand_in(fault) as (endpoint, store):
+        with pytest.raises(NotReady, match=rf"^storage 's3://models/searches' is not usable: .*; the permission {permission} is missing\. "):
+            Bucket("models", "searches", endpoint).check()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        where = "models" if permission == "s3:ListBucket" else "models/searches/*"
+        said = f"bucket 'models' is not {what} (AccessDenied)", f"Allow {permission} on arn:aws:s3:::{where}."
+        assert probe.storage("s3://models/searches") == [(probe.ERROR, *said)]
+        assert len(store.objects) == (2 if fault == "may not delete" else 0)
 
 
 def refusal(code: str, status: int) -> ClientError:

@@ -110,7 +110,9 @@ def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
         ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "named twice"),
         ({"auth": {"ssh_user": "u"}}, "ssh_private_key is missing"),
         ({"auth": {"ssh_user": "u", "ssh_private_key": "~/none"}}, "is not there. Make one: ssh-keygen"),
+        ({"auth": {"ssh_user": "u", "ssh_private_key": "~nobody-of-ours/key"}}, "the key '~nobody-of-ours/key' is not there. Make one: ssh-keygen"),
         ({"file_mounts": {"~/a": "no-such-file"}}, "'no-such-file' is not there"),
+        ({"file_mounts": {"~/a": "~nobody-of-ours/a"}}, "'~nobody-of-ours/a' is not there"),
         ({"provider": ["local"]}, "provider must be a mapping"),
     ],
 )

@@ -117,3 +117,28 @@ def test_who_only_looks_now_and_then_waits_for_nothing(tmp_path: Path, monkeypat
     late.write_text(late.name)
     one.hear()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_shared_folder_does_not_list_yet_is_removed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, "ray", Played(witness.look))
+    one = Witness(tmp_path)
+    one.ask(ADDRESSES)
+    with monkeypatch.context() as old:
+        old.setattr(Path, "glob", lambda path, pattern: iter(()))
+        one.hear(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_that_answers_after_the_end_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = tmp_path / ".probe-1"
+    probe.write_text(probe.name)
+    holds = witness._holds_its_name
+
+    def holds_and_ends(path: Path) -> bool:
+        found = holds(path)
+        probe.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(witness, "_holds_its_name", holds_and_ends)
+    witness.answer(probe, "a", 1)
+    assert list(tmp_path.iterdir()) == []

@@ -116,6 +116,7 @@ CASES: list[Case] = [
     (["--space", "transfer", "--download"], "the weights 'resnet18-f37072fd.pth' are not in '", 4),
     (["--space", "transfer", "--weights", "none.pth"], "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files", 2),
     (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
+    (["--space", "zoo", "--set", "model.weights=~nobody-of-ours/x"], "--set model.weights: no home folder is known of '~nobody-of-ours'", 2),
     (["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"], "weights to begin with, and model.pretrained=false:", 2),
     (["--space", "transfer", "--weights", "empty"], "weights of 'resnet18' not found: '", 2),
     (["--space", "table3", "--weights", "typo.yaml"], "--weights: no model of 'deep_cnn' can begin with weights. Use --space transfer or --space zoo.", 2),
