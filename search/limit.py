@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cluster.resources import MANY, Demand, Machines, slots
 from cluster.session import LOCAL
 from search.driver import Driver
-from search.experiment import Experiment
+from search.experiment import AUTO_DEVICE, Experiment
 
 if TYPE_CHECKING:
     from cluster.machines import Growth
@@ -47,18 +47,18 @@ def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") 
     return experiment.on_device(gpus=have.room(demand) >= demand.workers or will_be)
 
 
-def idle_gpus(experiment: Experiment, have: Machines, coming: "Growth | None" = None) -> Iterator[str]:
-    """A line on GPUs that a search of networks will leave idle, and how it could use them."""
+def idle_gpus(experiment: Experiment, have: Machines, coming: "Growth | None" = None, *, is_open: bool) -> Iterator[str]:
+    """A line on a cluster's GPUs that a search of networks will leave idle; where the device was left open, also how it could use them."""
     if experiment.demand.gpus or not experiment.has_networks:
         return
     use = "search.run --gpus-per-trial 1 gives each " + ("of a trial's workers one" if experiment.demand.workers > 1 else "trial one")
-    where, known = "this machine" if experiment.address == LOCAL else "the cluster", coming is not None and coming.is_known
+    known = coming is not None and coming.is_known
     count = max(have.gpus, coming.to(experiment.demand_with_gpu).gpus if coming is not None and known else 0)
     if count:
         verb = "lie" if count > 1 else "lies"
-        yield f"note: {count:g} GPU{'s' * (count > 1)} of {where} {verb} idle: this search trains on the CPU. {use}"
-    elif coming is not None and not known:
-        yield f"note: {where} has no GPU now, and does not say what machines may come: this search trains on the CPU. {use}, if any may"
+        yield f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: this search trains on the CPU" + f". {use}" * is_open
+    elif coming is not None and not known and is_open:
+        yield f"note: the cluster has no GPU now, and does not say what machines may come: this search trains on the CPU. {use}, if any may"
 
 
 @contextmanager
@@ -69,16 +69,14 @@ def limited(experiment: Experiment, have: Machines, planned: int, *, say: Callab
         NotReady: as `ClusterLimit.begin`.
     """
     if experiment.address == LOCAL:
-        for note in idle_gpus(experiment, have):
-            say(note)
         yield Limit(experiment, have, planned)
         return
     from cluster.machines import growth  # Ray, which is imported once its environment is set
     from search.cluster_limit import ClusterLimit
 
-    coming = growth()
+    coming, is_open = growth(), experiment.device == AUTO_DEVICE
     experiment = on_cluster(experiment, have, coming)
-    for note in idle_gpus(experiment, have, coming):
+    for note in idle_gpus(experiment, have, coming, is_open=is_open):
         say(note)
     limit = ClusterLimit(experiment, have, planned, say=say)
     try:

@@ -1,14 +1,15 @@
 """What a search would do and about how long it would take (`--dry-run`). Starts no Ray and records nothing."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import mean
 from typing import Any
 
 import numpy as np
 
-from cluster.resources import slots
+from cluster.resources import Resources, slots
+from cluster.session import LOCAL
 from search.budget import device_of
 from search.experiment import AUTO_DEVICE, Experiment
 from search.prepare import data_facts, prepare
@@ -48,7 +49,6 @@ class Plan:
 
     def lines(self, experiment: Experiment) -> list[str]:
         """For people."""
-        experiment = experiment.on_device(gpus=self.device != "cpu")
         stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
         times = duration(self.seconds) if not stops else durations(self.seconds, self.most_seconds)
         folds = experiment.base.data.folds
@@ -57,7 +57,7 @@ class Plan:
             f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of {' x '.join(map(str, self.data['image']))} (channels, height, width)",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
             *([f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"] if folds else []),
-            f"  {self.slots} at once on this machine ({experiment.device}), about {times}",
+            f"  {self.slots} at once on this machine ({self.device}), about {times}",
             *self._budget_lines(experiment),
             *([f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"] if experiment.fuse not in ("auto", "off") else []),
             *(f"  {note}" for note in self.notes),
@@ -66,8 +66,10 @@ class Plan:
 
     def _budget_lines(self, experiment: Experiment) -> list[str]:
         """What the budget buys, and what the search costs where a price is known."""
-        budget, epochs = experiment.budget, self.expected_epochs
-        takes = partial(budget.per_epoch, demand=experiment.demand, epoch_s=self.epoch_s, at_once=self.slots)
+        budget, epochs, demand = experiment.budget, self.expected_epochs, experiment.demand
+        if experiment.device == AUTO_DEVICE and (self.device != "cpu" or any(limit.of == "gpu" for limit in budget.limits)):
+            demand = experiment.demand_with_gpu
+        takes = partial(budget.per_epoch, demand=demand, epoch_s=self.epoch_s, at_once=self.slots)
         found = []
         if budget.limits:
             bought, limit = min((max(0.0, one.amount - START_S * (one.of == "time")) / takes(one.of), str(one)) for one in budget.limits)
@@ -78,7 +80,7 @@ class Plan:
                 found.append(f"  the budget buys all of it: {limit} would do for about {int(bought):,} epochs")
         if budget.price is not None:
             money, hours = epochs * takes("money"), epochs * takes("device") / 3600
-            found.append(f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} {device_of(experiment.demand)}-hours of training")
+            found.append(f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} {device_of(demand)}-hours of training")
         return found
 
 
@@ -91,10 +93,12 @@ def make_plan(experiment: Experiment) -> Plan:
     from trainables.estimate import epoch_seconds
 
     prepared = prepare(experiment)
-    experiment, dataset = prepared.experiment.on_device(gpus=bool(prepared.local.gpus)), prepared.dataset
-    notes = list(prepared.notes)
-    if prepared.experiment.device == AUTO_DEVICE:
+    experiment, dataset, notes = prepared.experiment, prepared.dataset, list(prepared.notes)
+    device, fitting = measured_on(experiment, prepared.local)
+    if experiment.device == AUTO_DEVICE:
         notes.append("note: a dry run does not ask the cluster: a search trains on its GPUs, if it has any")
+    elif device != experiment.device:
+        notes.append("note: a dry run does not ask the cluster: what its trials ask for is not on this machine, so that it was measured on the CPU")
     generator = np.random.default_rng(experiment.seed)
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
     costs: list[float] = []
@@ -102,18 +106,32 @@ def make_plan(experiment: Experiment) -> Plan:
     for config in configs:
         if costs and time.monotonic() - start > MEASURE_S:
             break
-        costs.append(epoch_seconds(config, dataset, device=experiment.device, threads=max(1, int(experiment.demand.cpus))))
+        costs.append(epoch_seconds(config, dataset, device=device, threads=max(1, int(experiment.demand.cpus))))
     trials = experiment.planned_trials
     known = _lengths(experiment)
     most = sum(known) if known else trials * experiment.horizon
     lengths = known or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(min(trials, MOST_SAMPLED))]
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths) * (len(known) or trials)
-    at_once = min(slots(prepared.local, experiment.demand), experiment.concurrency or 10**6, trials)
+    at_once = min(fitting, experiment.concurrency or 10**6, trials)
     epoch_s = mean(costs) / experiment.demand.workers
     each = epoch_s / at_once
     seconds, most_seconds = START_S + expected * each, START_S + most * each
     facts = data_facts(experiment, dataset)
-    return Plan(trials, most, round(expected), at_once, seconds, most_seconds, epoch_s, facts, experiment.device, tuple(notes))
+    return Plan(trials, most, round(expected), at_once, seconds, most_seconds, epoch_s, facts, device, tuple(notes))
+
+
+def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
+    """Return the device on which steps are measured here, and how many trials at once that means: what a cluster has need not be here.
+
+    Raises:
+        NotReady: not one fits on this machine, where the search is to run on it.
+    """
+    if experiment.address == LOCAL:
+        return experiment.device, slots(here, experiment.demand)
+    with_gpu = experiment.demand_with_gpu if experiment.device == AUTO_DEVICE else experiment.demand
+    if with_gpu.gpus and experiment.has_networks and (count := here.room(with_gpu) // with_gpu.workers):
+        return "cuda", count
+    return "cpu", max(1, here.room(replace(with_gpu, gpus=0)) // with_gpu.workers)
 
 
 def _lengths(experiment: Experiment) -> list[int]:

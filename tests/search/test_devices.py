@@ -15,6 +15,7 @@ from cluster.resources import Demand, Machines, Resources
 from search import cluster_limit, limit, run
 from search.experiment import Experiment
 from search.limit import Limit
+from search.plan import make_plan, measured_on
 from trainables.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,23 +90,28 @@ def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_car
 @pytest.mark.parametrize(
     ("words", "have", "growth", "said"),
     [
+        (["--device", "cpu"], [HEAD, CARD], None, "note: 1 GPU of the cluster lies idle: this search trains on the CPU"),
+        (["--device", "cpu"], [HEAD], Growth(kinds=(Kind(machine=CARD, most=3),)), "note: 3 GPUs of the cluster lie idle: this search trains on the CPU"),
+        (["--gpus-per-trial", "0", "--workers", "2"], [HEAD, CARD], None, "note: 1 GPU of the cluster lies idle: this search trains on the CPU"),
         (
-            ["--device", "cpu"],
+            ["--workers", "2"],  # there is no room for two
             [HEAD, CARD],
             None,
-            "note: 1 GPU of the cluster lies idle: this search trains on the CPU. search.run --gpus-per-trial 1 gives each trial one",
+            "note: 1 GPU of the cluster lies idle: this search trains on the CPU. search.run --gpus-per-trial 1 gives each of a trial's workers one",
         ),
-        (["--device", "cpu"], [HEAD], Growth(kinds=(Kind(machine=CARD, most=3),)), "note: 3 GPUs of the cluster lie idle"),
-        (["--gpus-per-trial", "0", "--workers", "2"], [HEAD, CARD], None, "gives each of a trial's workers one"),
-        (["--workers", "2"], [HEAD, CARD], None, "note: 1 GPU of the cluster lies idle"),  # there is no room for two
-        ([], [HEAD], Growth(is_known=False), "note: the cluster has no GPU now, and does not say what machines may come"),
+        (
+            [],
+            [HEAD],
+            Growth(is_known=False),
+            "note: the cluster has no GPU now, and does not say what machines may come: this search trains on the CPU. "
+            "search.run --gpus-per-trial 1 gives each trial one, if any may",
+        ),
     ],
 )
 def test_gpus_that_lie_idle_are_told(words: list[str], have: list[Resources], growth: Growth | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found, lines = limited([*SMOKE, *words], have, growth, monkeypatch)
     assert (found.device, found.demand.gpus) == ("cpu", 0)
-    assert len(lines) == 1
-    assert said in lines[0]
+    assert lines == [said], "advice only to who has not said what it contradicts"
 
 
 def test_baselines_leave_gpus_alone_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +119,12 @@ def test_baselines_leave_gpus_alone_without_a_word(monkeypatch: pytest.MonkeyPat
     assert (found.device, said) == ("cpu", [])
 
 
-def test_gpus_of_this_machine_that_lie_idle_are_told() -> None:
+def test_who_wants_this_machines_cpu_is_not_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
     said = list[str]()
     with limit.limited(experiment_of(["--space", "smoke", "--device", "cpu"]), Machines.of([CARD]), 9, say=said.append):
         pass
-    assert said == ["note: 1 GPU of this machine lies idle: this search trains on the CPU. search.run --gpus-per-trial 1 gives each trial one"]
+    assert said == []
+    assert limited([*SMOKE, "--device", "cpu"], [HEAD], Growth(is_known=False), monkeypatch)[1] == []
 
 
 def test_a_budget_of_gpu_hours_waits_for_what_the_cluster_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,10 +165,35 @@ def test_a_search_that_held_idle_gpus_goes_on_with_one_a_process(tmp_path: Path)
 
 
 def test_a_dry_run_of_a_cluster_says_that_it_was_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.plan import make_plan
-
     monkeypatch.chdir(tmp_path)
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100"])
     lines = make_plan(experiment).lines(experiment)
     assert any("a dry run does not ask the cluster" in line for line in lines)
     assert any("on this machine (cpu)" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "here", "measured"),
+    [
+        ([], CARD, ("cuda", 1)),
+        (["--gpus-per-trial", "0.25"], CARD, ("cuda", 4)),
+        (["--workers", "2"], CARD, ("cpu", 2)),  # the cluster has two GPUs, this machine one
+        (["--device", "cuda"], BARE, ("cpu", 4)),
+        (["--cpus-per-trial", "8"], CARD, ("cpu", 1)),
+        (["--workers", "16", "--device", "cpu"], BARE, ("cpu", 1)),
+    ],
+)
+def test_a_dry_run_of_a_cluster_needs_nothing_that_the_cluster_has(words: list[str], here: Resources, measured: tuple[str, int]) -> None:
+    assert measured_on(experiment_of([*SMOKE, *words]), here) == measured
+
+
+@pytest.mark.parametrize("words", [["--budget", "1gpu-hour"], ["--device", "cuda", "--budget", "1gpu-hour"], ["--workers", "8", "--cpus-per-trial", "64"]])
+def test_a_dry_run_of_a_cluster_is_planned_on_a_machine_without_gpus(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("trainables.estimate.epoch_seconds", lambda *given, **options: 1.0)
+    experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100", *words])
+    lines = make_plan(experiment).lines(experiment)
+    assert any("at once on this machine (cpu)" in line for line in lines)
+    assert any("the budget" in line for line in lines) == ("--budget" in words)
+    assert any("a dry run does not ask the cluster" in line for line in lines)

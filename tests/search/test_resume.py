@@ -4,17 +4,21 @@ import copy
 import json
 from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+import search.refine as refining
+import search.resume as resuming
+import search.select as selecting
 from cluster.errors import Refused
 from search.budget import Budget, limit
 from search.experiment import Experiment
 from search.journal import Journal, JournalError
 from search.lease import Held
 from search.outcome import mlflow_command
+from search.place import in_place
 from search.provenance import provenance
 from search.result import NO_TIME, SearchResult
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
@@ -156,11 +160,20 @@ def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_is_asked_for_on_the_command_line_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
-    words = "--trials 2 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved"
+    words = "--trials 2 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved --download"
     experiment = experiment_of(given(*words.split()), result)
     assert (experiment.planned_trials, experiment.concurrency, experiment.budget, experiment.hang_timeout) == (2, 1, Budget((limit("60s"),)), 5)
     assert (experiment.tracking, experiment.seed, experiment.base.data.root) == ("sqlite:///other.db", 8, "/moved")
+    assert experiment.download
+    assert not experiment_of(given(), result).download
     assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == ["  seed: 0 -> 8"]
+
+
+@pytest.mark.parametrize("verb", [resuming, selecting, refining])
+def test_who_is_told_to_fetch_weights_with_download_can(verb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = recorded(tmp_path, monkeypatch, "--trials", "1")
+    begun = Experiment.from_description("s", result.started["experiment"], tmp_path)
+    assert in_place(begun, verb.parser().parse_args(["s", "--download"]), result).download
 
 
 def test_a_login_in_the_tracking_uri_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
