@@ -4,6 +4,7 @@ The catalogue of what people and accidents put in. It has no rows for a metric, 
 storage that several hosts must share is told of where there are several hosts.
 """
 
+import resource
 import socket
 import struct
 import threading
@@ -224,8 +225,12 @@ CASES: list[Case] = [
     (["--space", "smoke", "--tracking", "http://me:hunter2@127.0.0.1:9"], "--tracking holds a password, which others see in the process list.", 2),
 ]
 
-REAL_WORDS = ("--trails", "batch_size=0", "object.yaml", "folder:large", "folder:\udcff", "/proc/none", "http://127.0.0.1:9", "cuda", "--password=hunter2")
+REAL_WORDS = ("--trails", "batch_size=0", "object.yaml", "folder:large", "folder:\udcff", "/proc/none", "--password=hunter2")
 REAL = [next(case for case in CASES if word in case[0]) for word in REAL_WORDS]
+PROMPT = [next(case for case in CASES if word in case[0]) for word in ("http://127.0.0.1:9", "cuda")]
+"""The real command too, and its time."""
+PROMPT_S = 10
+"""A machine without GPUs and an MLflow that is away are told of within it."""
 
 
 def write_images(root: Path, counts: Mapping[str, int], side: int = 8) -> None:
@@ -313,8 +318,22 @@ def test_bad_input_is_one_line_before_anything_starts(folder: Path, call: Comman
 
 @pytest.mark.parametrize(("words", "text", "code"), REAL, ids=names_of(REAL))
 def test_so_it_is_with_the_real_command(folder: Path, command: Command, words: list[str], text: str, code: int) -> None:
-    """An option, a value, a file, an image, a name that is no text, a place, a server, a machine, a credential."""
+    """An option, a value, a file, an image, a name that is no text, a place, a credential."""
     check(folder, command, words, text, code)
+
+
+@pytest.mark.parametrize(("words", "text", "code"), PROMPT, ids=names_of(PROMPT))
+def test_what_is_not_there_is_told_in_ten_seconds(folder: Path, command: Command, words: list[str], text: str, code: int) -> None:
+    """F12, F13: seconds of processor time, which do not depend on what else the machine does."""
+    before = children_s()
+    check(folder, command, words, text, code)
+    assert 0 < children_s() - before < PROMPT_S
+
+
+def children_s() -> float:
+    """Processor time of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def check(folder: Path, run: Command, words: list[str], text: str, code: int) -> None:

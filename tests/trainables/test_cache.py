@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -339,6 +340,65 @@ def test_a_mapped_entry_is_in_use_until_the_images_are_gone(config):
     del dataset
     evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
     assert by_age() == []
+
+
+def read_later(config, held, go_on, answer):
+    """Map an entry in a process of its own, and look at the images when told."""
+    dataset = load(config)
+    held.set()
+    assert go_on.wait(300)
+    answer.put(contents(dataset))
+
+
+@pytest.fixture
+def reader(tmp_path, write_images):
+    """A data set with an entry, another process that holds it, and what that process sees when asked."""
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            write_images(tmp_path / part / name, 5)
+    config = DataConfig(name="folder", root=str(tmp_path))
+    wanted = contents(load(config))
+    spawn = multiprocessing.get_context("spawn")
+    held, go_on, answer = spawn.Event(), spawn.Event(), spawn.Queue()
+    process = spawn.Process(target=read_later, args=(config, held, go_on, answer), daemon=True)
+    process.start()
+
+    def look():
+        go_on.set()
+        seen = answer.get(timeout=300)
+        process.join()
+        assert process.exitcode == 0
+        return seen
+
+    assert held.wait(300)
+    yield config, wanted, look
+    process.kill()
+    process.join()
+
+
+def test_an_entry_that_another_process_reads_is_evicted_only_after_it(reader):
+    _, wanted, look = reader
+    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
+    assert (entry() / ABOUT).exists()
+    assert look() == wanted
+    evict(cache_folder(), 0, name=ABOUT, spare=cache_folder())
+    assert by_age() == []
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["made anew", "removed"])
+def test_another_process_reads_on_when_its_entry_is_replaced(gone, reader, loads):
+    """The entry was damaged since, or somebody has emptied the cache."""
+    config, wanted, look = reader
+    if gone:
+        shutil.rmtree(cache_folder())
+    else:
+        (entry() / ABOUT).write_text("{")
+    known = None if gone else entry().stat().st_ino
+    assert contents(load(config)) == wanted
+    assert (len(loads), entry().stat().st_ino == known) == (1, False)
+    assert look() == wanted
+    assert contents(load(config)) == wanted
+    assert len(loads) == 1
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["decoded", "mapped"])
