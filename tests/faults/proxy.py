@@ -2,6 +2,8 @@
 
 import http.client
 import re
+import select
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +19,11 @@ class Proxy:
     forward      as it came, after `delay` seconds
     drop_answer  POST requests whose path matches `dropped`: passed on, and the connection closed instead of an answer, `drops` times
     refuse       the connection is closed before anything is passed on
-    black_hole   the request is taken and nothing ever happens
+    black_hole   the request is taken and nothing happens, until the mode is another: then the connection is closed
 
-    `requests` counts what came, by method and path. What `refusal` gives for a method and path, a status and a text, is answered before any
-    of that. With `same_host` requests are passed on under the name that they came with, which an S3 client signs.
+    `requests` counts what came, by method and path. `held` are the requests in the black hole whose clients still wait. What `refusal` gives
+    for a method and path, a status and a text, is answered before any of that. With `same_host` requests are passed on under the name that they
+    came with, which an S3 client signs.
     """
 
     def __init__(self, target: str, *, same_host: bool = False) -> None:
@@ -29,6 +32,7 @@ class Proxy:
         self.target, self.mode, self.delay = urlsplit(target), "forward", 0.0
         self.dropped, self.drops = "", 0
         self.requests: list[str] = []
+        self.held: list[object] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
         proxy = self
 
@@ -74,8 +78,10 @@ class Proxy:
             self.refused += 1
             return self._send(handler, refusal[0], [("Content-Type", "application/xml")], refusal[1].encode())
         if self.mode == "black_hole":
-            self._ended.wait()
-        if self.mode in ("refuse", "black_hole"):
+            self._hold(handler.connection)
+            handler.close_connection = True
+            return
+        if self.mode == "refuse":
             handler.close_connection = True
             return
         time.sleep(self.delay)
@@ -88,6 +94,14 @@ class Proxy:
             handler.close_connection = True
             return
         self._send(handler, status, headers, content)
+
+    def _hold(self, connection: socket.socket) -> None:
+        request = object()
+        self.held.append(request)
+        while self.mode == "black_hole" and not self._ended.wait(0.05):
+            if select.select([connection], [], [], 0)[0]:  # a client that waits says nothing: it has hung up
+                break
+        self.held.remove(request)
 
     def _send(self, handler: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         handler.send_response_only(status)
