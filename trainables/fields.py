@@ -4,6 +4,7 @@ A part of a configuration declares `lr: float = number(1e-3, above=0)`; `check(p
 """
 
 import dataclasses
+import functools
 import math
 import operator
 import types
@@ -28,7 +29,7 @@ def name_of(default: str | None, kind: str, known: typing.Iterable[str]) -> Any:
 
 def check(part: Any, prefix: str = "") -> None:
     """Refuse a part whose values have the wrong type, are out of their limits or are not in their registry."""
-    kinds = typing.get_type_hints(type(part))
+    kinds = _kinds(type(part))  # type: ignore[arg-type] # mypy takes a type of Any for unhashable
     for field in dataclasses.fields(part):
         value, path = getattr(part, field.name), prefix + field.name
         _check_type(path, value, kinds[field.name])
@@ -36,6 +37,12 @@ def check(part: Any, prefix: str = "") -> None:
             raise ConfigError(unknown(field.metadata["kind"], value, field.metadata["known"]))
         if value is not None:
             _check_limits(path, value, field.metadata.get("limits", {}))
+
+
+@functools.cache
+def _kinds(part: type) -> dict[str, Any]:
+    """Return the fields' types. To find them takes longer than all checks of a config, and configs are made by the thousand."""
+    return typing.get_type_hints(part)
 
 
 def _check_type(path: str, value: Any, kind: Any) -> None:
