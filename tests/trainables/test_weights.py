@@ -175,6 +175,36 @@ def first_inputs(training: Training) -> torch.Tensor:
     return given[0]
 
 
+@pytest.fixture
+def folds(own: Callable[..., tuple[Training, Path]], tmp_path: Path) -> tuple[list[Training], Path]:
+    """Two trainings with other scalings, and a checkpoint in which they are folds."""
+    both = [own(scaling=scaling)[0] for scaling in ("unit", "symmetric")]
+    state = {"epoch": 1, "folds": [training.state() for training in both]}
+    return both, checkpoint.save(tmp_path / "folds", state, {"config": both[0].config.to_dict()})
+
+
+def test_a_folds_own_file_gets_pixels_scaled_as_that_fold_had_them(folds: tuple[list[Training], Path]) -> None:
+    both, path = folds
+    for number, training in enumerate(both, 1):
+        assert weights.scaling_of(path / f"fold-{number}" / "model.safetensors", no_data) == training.state()["scaling"]
+    assert weights.scaling_of(path, no_data) == both[0].state()["scaling"]
+
+
+@pytest.mark.parametrize("text", [
+    "", "[]", "{}", '"text"', "\0", '{"folds": []}', '{"folds": 3}', '{"folds": [null, null]}', '{"folds": [{}, {}], "extra": {"config": {"data": {}}}}',
+    '{"folds": [{}, {}], "extra": {"config": {"data": {"scaling": "other"}}}}', '{"scaling": {"mean": [0.5]}}', '{"scaling": null}',
+    '{"scaling": {"mean": [0, 0], "deviation": [1, 1]}}', '{"scaling": {"mean": ["a"], "deviation": [1]}}', '{"scaling": {"mean": [NaN], "deviation": [1]}}',
+])  # fmt: skip
+def test_a_damaged_state_beside_whole_tensors_is_refused_before_any_trial(text: str, folds: tuple[list[Training], Path]) -> None:
+    _, path = folds
+    (path / "state.json").write_text(text)
+    place = path / "fold-2" / "model.safetensors"
+    with pytest.raises(ConfigError) as caught:
+        weights.check(pretrained("mobilenet_v3_small", weights=str(place)), IMAGE, 3)
+    told = f"weights '{place}' cannot be used: '{path / 'state.json'}' beside them is damaged: it does not say how pixels were scaled. "
+    assert str(caught.value) == told + "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
+
+
 def test_what_began_with_a_checkpoint_of_ours_is_scaled_so_for_good(
     own: Callable[..., tuple[Training, Path]], make_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:

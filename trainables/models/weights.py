@@ -19,7 +19,7 @@ from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainables import checkpoint
-from trainables.config import ModelConfig
+from trainables.config import SCALING_NAMES, ModelConfig
 from trainables.errors import ConfigError, Unavailable
 from trainables.models.families import IMAGENET, Family, Scaling
 from trainables.models.registry import MODELS
@@ -33,6 +33,8 @@ OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 """How torchvision's file of DenseNet has the names: `norm.1` for `norm1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
 POSITIONS = "encoder.pos_embedding"
+FOLD = re.compile("fold-([1-9][0-9]{0,8})")
+"""The folder of a fold's network in a checkpoint."""
 SAMPLES, BLOCK = 64, 2**16
 """So many blocks of so many bytes tell a file of weights from another."""
 
@@ -117,7 +119,8 @@ def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, down
     """See, before anything is trained, that a pre-trained model's weights are there and fit; return where. The network is built without memory for its own.
 
     Raises:
-        ConfigError: they do not fit (the first difference is named), or are not there.
+        ConfigError: they do not fit (the first difference is named), or are not there, or what lies
+            beside them is damaged.
         Unavailable: they are to be downloaded, and cannot be.
     """
     place = fetch(model) if download else found(model)
@@ -125,6 +128,7 @@ def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, down
         network = MODELS[model.name].build(image, classes, **model.options)
     assert isinstance(network, Family)
     fitted(network, read(place), place, model.name)
+    scaling_of(place, lambda name: IMAGENET)
     return place
 
 
@@ -164,16 +168,46 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
     """How the weights at a place want pixels: a checkpoint's as its own training had them, others as ImageNet's.
 
     Checkpoints that do not say it (of earlier versions) name the scaling alone: then `standard` is that of the data at hand.
+
+    Raises:
+        ConfigError: the checkpoint's `state.json` is damaged.
     """
     folder = next((path for path in (place, *place.parents[:2]) if (path / "state.json").exists()), None)
     if folder is None or not (place.is_dir() or (place.name == "model.safetensors" and (folder / "manifest.json").exists())):
         return IMAGENET
-    document = json.loads((folder / "state.json").read_text())
-    own = document.get("folds", [document])[0]
-    config = document["extra"].get("config", {})
-    if "scaling" in own:
-        return dict(own["scaling"])
-    return IMAGENET if config.get("model", {}).get("pretrained") or "data" not in config else scaling(config["data"]["scaling"])
+    try:
+        document = json.loads((folder / "state.json").read_text())
+        own = document["folds"][_fold_of(place) - 1] if "folds" in document else document
+        if "scaling" in own:
+            return _valid(own["scaling"])
+        config = document["extra"].get("config", {})
+        if config.get("model", {}).get("pretrained") or "data" not in config:
+            return IMAGENET
+        name = SCALING_NAMES[SCALING_NAMES.index(config["data"]["scaling"])]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        told = f"'{folder / 'state.json'}' beside them is damaged: it does not say how pixels were scaled"
+        remedy = "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
+        raise ConfigError(f"weights '{place}' cannot be used: {told}. {remedy}") from error
+    return scaling(name)
+
+
+def _fold_of(place: Path) -> int:
+    """Return which fold's network a place names, from 1: of a whole checkpoint, the first one's."""
+    found = FOLD.fullmatch(place.parent.name)
+    return int(found[1]) if found else 1
+
+
+def _valid(scaling: Any) -> Scaling:
+    """Return a scaling as a file has it.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is none.
+    """
+    for name in ("mean", "deviation"):
+        values = torch.tensor(scaling[name], dtype=torch.float32)
+        if values.shape not in ((1,), (3,)) or not values.isfinite().all():
+            raise ValueError(name)
+    return dict(scaling)
 
 
 def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:
