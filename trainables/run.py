@@ -5,6 +5,7 @@ A trial that was cut off goes on from its newest checkpoint that verifies. What 
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 
 NEWEST_KEPT = 2
 ATTEMPT = "attempt"
+LEAVINGS = re.compile(
+    rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
+    rf"|{re.escape(BROUGHT)}(?:-(?P<bringer>\d+))?"
+)
+"""What an attempt leaves half-written, with its number in all but those of earlier versions."""
 RETRY_S = (1, 2, 5, 10)
 """How long to wait before each new try to save; the last holds for all that follow."""
 
@@ -317,8 +323,11 @@ class Keeper:
             self._check_claim()
         self._write_claim()
         self.claimed = True
-        for pattern in (f".epoch-*{checkpoint.PARTIAL}", f"{BROUGHT}*"):  # earlier attempts' leavings: one that still writes there meets an OSError
-            for left in self.folder.glob(pattern):
+        for left in self.folder.glob(".*"):
+            # An earlier attempt that still writes there meets an OSError. A newer one may have begun
+            # while this one was stalled: what it writes is left alone.
+            found = LEAVINGS.fullmatch(left.name)
+            if found and int(found["attempt"] or found["bringer"] or 0) <= self.attempt:
                 shutil.rmtree(left, ignore_errors=True)
 
     def _write_claim(self) -> None:

@@ -239,6 +239,16 @@ def test_what_earlier_attempts_left_half_written_is_removed(make_config, make_da
     assert not list(tmp_path.glob(".*"))
 
 
+def test_an_old_attempt_that_was_stalled_in_its_claim_leaves_what_a_newer_one_writes(make_config, make_dataset, tmp_path):
+    """The newer attempt claimed the folder first and is writing: the old one's claim came over it."""
+    for attempt in (1, 2, 3):
+        for name in (f".epoch-0001.{attempt}.partial", f".brought-{attempt}"):
+            (tmp_path / name).mkdir()
+    (tmp_path / ".epoch-0001.partial").mkdir()
+    list(run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2))
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".brought-3", ".epoch-0001.3.partial"]
+
+
 def test_a_full_disk_is_waited_for_and_nothing_is_trained_meanwhile(make_config, make_dataset, tmp_path, monkeypatch):
     save, refusals = checkpoint.save, [OSError(28, "No space left on device"), OSError(28, "No space left on device")]
 
