@@ -6,6 +6,7 @@ from typing import Any
 from search.experiment import PLACE, Experiment
 from search.prepare import Prepared, session_facts
 from search.provenance import provenance
+from search.words import DECODED_OTHERWISE
 
 OLD = {"time_budget"}
 """What an earlier version's description has, and this one's has not."""
@@ -28,8 +29,12 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if key not in old or key not in new:  # an earlier version did not look, and nobody does where no trial is to begin
             old.pop(key, None)
             new.pop(key, None)
+    was_decoded_otherwise = old.pop("data.decoding", None) != new.pop("data.decoding", None)
     differ = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in UNCHECKED and not key.startswith(("settings.", "data.root"))]
     lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
+    if was_decoded_otherwise and "data.fingerprint" in differ:
+        told = f"{DECODED_OTHERWISE}; the images may be the same"
+        lines[differ.index("data.fingerprint")] += f" ({told}: then go on with that version, or with --allow-change)"
     return lines[:MOST_SHOWN] + [f"  and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
 
 

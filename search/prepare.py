@@ -21,6 +21,7 @@ from search.tracking_uri import check_tracking
 from search.words import verb
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
+from trainables.datasets.registry import DATASETS
 from trainables.errors import ConfigError, Unavailable
 from trainables.processors import processors
 
@@ -157,6 +158,7 @@ def check_storage(experiment: Experiment) -> None:
 
 def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
     """What the journal says of the data set."""
+    decoding = DATASETS[experiment.base.data.name].decoding
     return {
         "name": dataset.name,
         "root": str(Path(experiment.base.data.root).absolute()) if experiment.base.data.root else "",
@@ -167,6 +169,7 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
         "test": len(dataset.test) if dataset.test else 0,
         "fingerprint": dataset.fingerprint,
         **({"folds": dataset.folds} if dataset.folds else {}),
+        **({"decoding": decoding} if decoding else {}),
     }
 
 

@@ -19,7 +19,7 @@ from search.secrets import refuse, refuse_in_uri
 from search.summary import checkpoint_of, figure_text, param_text, source_text
 from search.terminal import Terminal, say
 from search.tracking_uri import check_tracking, uri_of
-from search.words import verb_for
+from search.words import DECODED_OTHERWISE, verb_for
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, printable
 
@@ -96,11 +96,16 @@ def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpo
     from trainables import export
     from trainables.checkpoint import CheckpointError
     from trainables.datasets.load import load
+    from trainables.datasets.registry import DATASETS
 
     if onnx:
         export.check_onnx(config)
     dataset = load(config.data)
-    if dataset.fingerprint != result.started["data"]["fingerprint"]:
+    data = result.started["data"]
+    if dataset.fingerprint != data["fingerprint"]:
+        if data.get("decoding") != DATASETS[config.data.name].decoding:
+            remedy = "promote with that version, or search again with this one"
+            raise Refused(f"{DECODED_OTHERWISE} '{result.name}'. The exported network could not be checked against its images; {remedy}.")
         raise Refused(f"the images of '{result.name}' have changed since the search. The exported network could not be checked against them; bring them back.")
     try:
         return export.export(config, dataset, checkpoint, target, onnx=onnx)
@@ -125,9 +130,20 @@ Searched values: {params or "none"}.
 
 Give it images as one NumPy array, uint8 (count, height, width, channels), of any height and width, grey (1 channel) or RGB (3), or grey \
 (count, height, width); or a list of images, whose sizes may differ. A single image is `image[None]`. They are made grey or colour, resized and scaled \
-inside; what is transparent becomes white.{_levels(exported)} It answers with a table, a row an image: `class`, `probability`, and \
+inside; what is transparent becomes white.{_drafts(result)}{_levels(exported)} It answers with a table, a row an image: `class`, `probability`, and \
 `probability of NAME` for each class.{_needs(exported)}"""
     return masked(printable_lines(text))
+
+
+def _drafts(result: SearchResult) -> str:
+    """Say how large photographs were read in the training, where its images were files."""
+    if result.started["data"]["name"] != "folder":
+        return ""
+    size = " x ".join(map(str, result.started["data"]["image"][1:]))
+    return (
+        " In the training, JPEGs of a million pixels or more that were to become much smaller were decoded at a"
+        f" fraction of their size, then resized to {size} (height x width): resized from their full size, some pixels differ a little."
+    )
 
 
 def _levels(exported: "Exported") -> str:

@@ -10,6 +10,8 @@ from search.home import Storage
 
 DEFAULT_STORAGE = Path("searches")
 
+DECODED_OTHERWISE = "this version decodes large JPEGs, transparent images and those of more than 8 bits differently than the version that began the search"
+
 
 def verb(name: str, experiment: Experiment) -> str:
     """The command line of another verb for this search."""

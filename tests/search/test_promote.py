@@ -29,7 +29,9 @@ from tests.conftest import Command
 from tests.search.conftest import evaluation, started_event
 from tests.test_readme import block
 from trainables.config import TrialConfig
+from trainables.datasets import registry
 from trainables.datasets.load import load
+from trainables.datasets.registry import DECODING
 from trainables.evaluate import probabilities
 from trainables.run import run_trial
 
@@ -83,6 +85,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
             "fingerprint": dataset.fingerprint,
             "name": config.data.name,
             "root": config.data.root,
+            **({"decoding": DECODING} if config.data.name == "folder" else {}),
         }
         event = started_event()
         journal.append("started", name="small", experiment=experiment.describe(), **{**event, "data": {**event["data"], **facts}})
@@ -300,15 +303,26 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
     assert "was cut off. Go on with it first: " in capsys.readouterr().err
 
 
-def test_images_that_have_changed_are_told(searched: Search, tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize(
+    ("is_decoded_otherwise", "told"),
+    [
+        (False, "the images of 'small' have changed since the search"),
+        (True, "than the version that began the search 'small'. The exported network could not be checked"),
+    ],
+)
+def test_images_that_have_changed_are_told(
+    is_decoded_otherwise: bool, told: str, searched: Search, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(5):
             Image.fromarray(np.full((9, 9), 20 * number + ord(name), dtype=np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
     searched("tree", **{"data.name": "folder", "data.root": str(tmp_path / "images"), "data.train_limit": None})
     shutil.copy(tmp_path / "images" / "a" / "0.png", tmp_path / "images" / "a" / "9.png")
+    if is_decoded_otherwise:
+        monkeypatch.setattr(registry, "DECODING", DECODING + 1)
     assert promote.main(["small"]) == 5
-    assert "the images of 'small' have changed since the search" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.promise

@@ -87,6 +87,18 @@ def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_n
     ]
 
 
+def test_pixels_that_another_version_decoded_are_no_images_that_changed() -> None:
+    before, now = facts(), facts()
+    now["data"] = {"fingerprint": "f00d", "decoding": 2}
+    assert changes(before, now) == []  # none of the images is decoded otherwise
+    now["data"] = {"fingerprint": "beef", "decoding": 2}
+    said = "this version decodes large JPEGs, transparent images and those of more than 8 bits differently than the version that began the search"
+    remedy = "the images may be the same: then go on with that version, or with --allow-change"
+    assert changes(before, now) == [f"  data.fingerprint: f00d -> beef ({said}; {remedy})"]
+    before["data"]["decoding"] = 2
+    assert changes(before, now) == ["  data.fingerprint: f00d -> beef"]
+
+
 def test_other_weights_to_begin_with_are_a_change_where_both_are_known() -> None:
     before = {**facts(), "weights": {"resnet18.pth": "1", "alexnet.pth": "2"}}
     now = {**facts(), "weights": {"resnet18.pth": "3"}}

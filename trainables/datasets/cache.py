@@ -21,9 +21,10 @@ import numpy as np
 from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, hold, make_private
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Allocate, Decoded, Images, Part, in_memory
+from trainables.datasets.registry import DECODING
 
 VERSION = 3
-"""Raised when decoding changes, so that arrays decoded before are not taken."""
+"""Raised when the files of an entry change, so that older ones are not taken."""
 ABOUT = "entry.json"
 PARTS = ("train", "val", "test")
 
@@ -38,7 +39,8 @@ def cached(config: DataConfig, files: list[Path], make: Callable[[Allocate], Dec
 
 
 def _key(config: DataConfig, files: list[Path]) -> str:
-    about = [VERSION, config.name, str(Path(config.root).resolve()), config.image_size, config.skip_bad]
+    root = str(Path(config.root).resolve())
+    about = [VERSION, DECODING, config.name, root, config.image_size, config.skip_bad]
     digest = hashlib.sha256(json.dumps(about).encode())
     for path in files:
         status = path.stat() if path.exists() else path.lstat()

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from trainables.datasets.arrays import Allocate, Decoded
 
 
+DECODING = 2
+"""Raised when files of images decode to other pixels, so that arrays decoded before are not taken.
+In a search's journal, but in those of 1, which read large JPEGs, transparent images and those of
+more than 8 bits in another way.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
     """What is known of a data set before it is loaded."""
@@ -36,6 +43,11 @@ class DatasetEntry:
         """
         loader = cast("Callable[..., Decoded]", importlib.import_module(self.module).load)
         return loader(config, download=download, **({"allocate": allocate} if self.from_folder and allocate else {}))
+
+    @property
+    def decoding(self) -> int | None:
+        """How its files become pixels, by `DECODING`; None where they are pixels already."""
+        return DECODING if self.from_folder else None
 
     def left_out(self, config: "DataConfig") -> tuple[str, ...]:
         """Return lines on what lies beside the images and is not read."""

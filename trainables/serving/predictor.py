@@ -100,8 +100,10 @@ def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
 
 
 def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
-    """Images in the form (height, width, channels) of those it was trained with, brought there as files of a data set are: onto white where they are
-    transparent, then grey or colour, then the size (bilinear).
+    """Bring images to the form (height, width, channels) of those it was trained with: onto white
+    where they are transparent, then grey or colour, then the size (bilinear). So are the files of a
+    data set, but for a JPEG of a million pixels or more that becomes much smaller: of that the
+    decoder gives a smaller image, which is then resized, and some pixels differ a little.
     """
     height, width, channels = wanted
     if images.shape[1:] == wanted:
