@@ -59,7 +59,14 @@ def check_address(address: str) -> None:
 
 
 @contextmanager
-def session(address: str, *, local: Resources, dashboard: bool = False, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Machines]:
+def session(
+    address: str,
+    *,
+    local: Resources,
+    dashboard: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
+    tidy: Callable[[], bool] = lambda: True,
+) -> Iterator[Machines]:
     """Connect, yield the machines that are there now, and disconnect (a local one is shut down).
 
     Args:
@@ -67,6 +74,7 @@ def session(address: str, *, local: Resources, dashboard: bool = False, meanwhil
         local: what a local session is given.
         dashboard: Ray Train needs it to clean up after trials on several workers.
         meanwhile: done in a thread while Ray's processes start.
+        tidy: asked at the end whether what a local session wrote, Ray's logs, is to be removed; after an exception it stays.
 
     Raises:
         NotReady: nothing answers at the address, or there is no place for a token.
@@ -97,7 +105,7 @@ def session(address: str, *, local: Resources, dashboard: bool = False, meanwhil
     except BaseException:
         _end(address)
         raise
-    _end(address, tidy=True)
+    _end(address, tidy=tidy())
 
 
 def _end(address: str, *, tidy: bool = False) -> None:

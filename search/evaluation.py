@@ -113,8 +113,9 @@ class Evaluations:
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
         asked = {worker.get_ready.remote(): worker for worker in self.workers.crew(most, started=min(most, useful))}
-        import search.evidence  # noqa: F401 - which must not run beside what is timed, and is needed next
+        from search.evidence import get_ready  # this must not run beside what is timed, and is needed next
 
+        get_ready(len(self.driver.trials))
         until = time.monotonic() + PATIENCE_S
         for found, worker in self._answers(asked, enough=lambda: bool(self.crew) and time.monotonic() > until):
             if "damaged" not in found:

@@ -5,10 +5,15 @@ from pathlib import Path
 
 from search.home import TRIALS, Home
 from search.journal import Journal
-from search.report import curves, figures, quality
+from search.report import curves, figures, importance, quality
 from search.report.page import write
 from search.result import PAGE, PICTURES, SearchResult, TrialResult
 from search.summary import TOP, checkpoint_of
+
+
+def get_ready(trials: int) -> None:
+    """Import what the pictures of so many trials take, all of it: what another thread imports just then is waited for."""
+    importance.get_ready(trials)
 
 
 def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = False) -> None:

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from rich.console import Console
 
 from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
+from cluster.resources import Machines
 from cluster.secrets import masked
 from cluster.session import LOCAL, session
 from search.budget import Budget
@@ -31,7 +32,7 @@ from search.lease import FILE_NAME as LOCK_FILE
 from search.limit import limited
 from search.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.provenance import provenance
-from search.result import ENDED, STUDY, SearchResult
+from search.result import ENDED, NO_TIME, STUDY, SearchResult
 from search.runs import TITLE, new_title
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, say
@@ -124,14 +125,13 @@ class Act:
 def conduct(prepared: Prepared, console: Console, began: int, opening: str, act: Act) -> Finished:
     """Have a search's trials trained, tested and recorded, as the act says. `began` is when the command did (`cli.began_ms`), `opening` its first line."""
     experiment, dataset = prepared.experiment, prepared.dataset
-    planned = act.planned or experiment.planned_trials
-    folder, troubles = experiment.folder, list[str]()
+    folder, troubles, planned = experiment.folder, list[str](), act.planned or experiment.planned_trials
     earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.takes_over and experiment.address == LOCAL)
     with (
         experiment.home.lease(say=partial(say, console)) as lease,
         clean_if_unused(folder),
         said(console, opening),
-        session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune) as have,
+        ray_session(prepared, tidy=lambda: went_well(driver.result, troubles)) as have,
         limited(experiment, have, planned, say=partial(say, console)) as limit,
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; the journal has why
@@ -183,6 +183,17 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
     return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began)
 
 
+def ray_session(prepared: Prepared, *, tidy: Callable[[], bool]) -> AbstractContextManager[Machines]:
+    """The session that a search asks for; `tidy` says at its end whether Ray's logs are removed."""
+    experiment = prepared.experiment
+    return session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune, tidy=tidy)
+
+
+def went_well(result: SearchResult, troubles: list[str]) -> bool:
+    """Whether nobody will look for a reason in Ray's logs."""
+    return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
+
+
 def tell_cut_off(journal: Journal, console: Console) -> None:
     """Say that the journal's last line was half-written, if it was."""
     if size := journal.cut_off:
@@ -216,11 +227,11 @@ def importing(driver: Driver, tick: Callable[[], None]) -> Callable[[], None]:
 
 
 def import_evidence(trials: int) -> None:
-    """What pictures of so many trials take."""
-    import search.evidence  # noqa: F401
-    from search.report import importance
+    """What pictures of so many trials take; in vain where this process ends meanwhile. Who needs it imports it again, and tells what is wrong."""
+    with suppress(Exception):
+        from search.evidence import get_ready
 
-    importance.get_ready(trials)
+        get_ready(trials)
 
 
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:

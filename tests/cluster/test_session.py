@@ -5,12 +5,13 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 
 from cluster.errors import NotReady
-from cluster.resources import Resources
+from cluster.resources import Machines, Resources
 from cluster.session import ENVIRONMENT, _no_orphans, check_address, session
 
 LISTENING = """
@@ -33,7 +34,9 @@ with session("local", local=Resources(cpus=1), dashboard=True):
 """
 
 ENDED = """
+import time
 import psutil
+from contextlib import suppress
 from pathlib import Path
 from cluster.resources import Resources
 from cluster.session import session
@@ -41,6 +44,17 @@ from cluster.session import session
 class Trial:
     def start(self):
         pass
+
+def lives(process):
+    with suppress(psutil.Error):  # it may end between two questions
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+def left():  # for a minute: all have been killed, and a busy machine may take its time
+    end = time.monotonic() + 60
+    while (found := list(filter(lives, family))) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
 
 def run(fails):
     global family, folder
@@ -54,11 +68,11 @@ def run(fails):
             raise RuntimeError
 
 run(False)
-print([one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], folder.exists())
+print(left(), folder.exists())
 try:
     run(True)
 except RuntimeError:
-    print([one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE], folder.exists())
+    print(left(), folder.exists())
     import shutil
     shutil.rmtree(folder)
 """
@@ -69,6 +83,25 @@ def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_w
     done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[] False", "[] True"]
+
+
+@pytest.mark.parametrize("is_tidy", [True, False])
+def test_a_session_that_came_to_its_end_keeps_its_logs_where_they_are_wanted(is_tidy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is known at its end only."""
+    import ray
+
+    from cluster import machines
+    from cluster import session as module
+
+    ended, said = list[bool](), list[bool]()
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    monkeypatch.setattr(machines, "machines", lambda: Machines.of([]))
+    monkeypatch.setattr(module, "_end", lambda address, *, tidy=False: ended.append(tidy))
+    with session("auto", local=Resources(cpus=1), tidy=lambda: said[0]):
+        said.append(is_tidy)
+    with pytest.raises(KeyError), session("auto", local=Resources(cpus=1)):
+        raise KeyError
+    assert ended == [is_tidy, False]
 
 
 @pytest.mark.ray
@@ -123,24 +156,25 @@ def start_and_break_off() -> "subprocess.Popen[bytes]":
     return child
 
 
-def fertile_ones() -> list[int]:
+def fertile_ones(mark: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get("FERTILE") == "yes" and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get("FERTILE") == mark and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
     return found
 
 
 def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its children start processes while it looks for them."""
-    monkeypatch.setenv("FERTILE", "yes")
+    mark = uuid4().hex  # the same test may run beside this one
+    monkeypatch.setenv("FERTILE", mark)
     child = start_and_break_off()
     assert child.stdout is not None
     child.stdout.close()
     child.wait()
     end = time.monotonic() + 30  # half of what one lives
-    while left := fertile_ones():
+    while left := fertile_ones(mark):
         assert time.monotonic() < end, f"{len(left)} processes live on"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.errors import NotReady
 from search import evaluation as evaluating
+from search import evidence
 from search.budget import Budget, limit
 from search.driver import Driver
 from search.evaluation import MISSING, Evaluations, evaluate_best, evaluate_trials
@@ -124,3 +125,16 @@ def test_an_interruption_ends_the_test(open_driver: OpenDriver, experiment: Expe
     assert next(ticks) == 4
     assert not driver.result.is_tested
     assert not silent.killed
+
+
+def test_all_that_the_pictures_need_is_imported_before_anything_is_timed(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what a thread has begun to import, or has yet to."""
+    done = list[object]()
+    monkeypatch.setattr(evidence, "get_ready", done.append)
+    monkeypatch.setattr(Evaluations, "_measure_costs", lambda self: done.append("timed"))
+    driver = ended(open_driver(changed(experiment, trials=3)))
+    workers: Any = SimpleNamespace(crew=lambda count, *, started: [])
+    evaluate_trials(driver, workers, slots=2, tick=lambda: None)
+    assert done == [3, "timed"]

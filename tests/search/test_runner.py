@@ -15,7 +15,8 @@ from search.evidence import draw
 from search.experiment import Experiment
 from search.journal import FILE_NAME, Journal, Unwritten
 from search.lease import Lease
-from search.runner import clean_if_unused, importing, tried
+from search.result import NO_TIME
+from search.runner import clean_if_unused, importing, tried, went_well
 from tests.search.conftest import OpenDriver, play
 
 
@@ -79,6 +80,31 @@ def test_what_the_pictures_need_is_imported_while_the_last_trials_train(monkeypa
     tick()
     assert not imported.wait(0.1)
     assert len(ticks) == 4
+
+
+def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """joblib registers itself for the end of all threads, which is refused once that has begun."""
+
+    def late(trials: int) -> None:
+        raise RuntimeError("can't register atexit after shutdown")
+
+    monkeypatch.setattr(evidence, "get_ready", late)
+    runner.import_evidence(12)
+
+
+@pytest.mark.parametrize(
+    ("troubles", "reasons", "outcome", "well"),
+    [
+        ([], {}, "completed", True),
+        ([], {NO_TIME: ["t0001"]}, "completed", True),
+        (["Ray broke off (raylet died)"], {}, "completed", False),
+        ([], {"Ray broke off (raylet died)": ["t0001"]}, "completed", False),
+        ([], {}, "lost", False),
+    ],
+)
+def test_rays_logs_are_kept_where_something_went_wrong(troubles: list[str], reasons: dict[str, list[str]], outcome: str, well: bool) -> None:
+    result: Any = SimpleNamespace(unevaluated=reasons, outcome=outcome)
+    assert went_well(result, troubles) is well
 
 
 def test_pictures_without_importances_need_no_scikit_learn() -> None:
