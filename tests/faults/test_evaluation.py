@@ -6,7 +6,10 @@ from tests.faults.conftest import OpenSearch
 from tests.faults.harness import GRID, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow(120)]
+
+HANG_S = 90
+"""A fresh worker, whose start is a process and its imports, must be ready within it too, however busy the machine is."""
 
 
 def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
@@ -17,14 +20,14 @@ def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(open_s
     faults += [{"do": "hang", "trial": "t0004"}]
     faults += [{"do": "full", "trial": trial, "epoch": epoch, "once": True} for trial, epoch in (("t0002", 2), ("t0005", 3))]
     search.plan(*faults)
-    done = search.run(*GRID, "--hang-timeout", "25").finish()
+    done = search.run(*GRID, "--hang-timeout", HANG_S).finish()
     assert done.code == 0, done.err
     assert sorted(event["trial"] for event in search.events("evaluated")) == ["t0001", *(f"t000{number}" for number in range(5, 10))]
     (failed,) = search.events("unevaluated")
     assert failed["reasons"] == {
         "its process or its node was lost": ["t0002"],
         "RuntimeError: no luck": ["t0003"],
-        "its evaluation did not end within 25 s": ["t0004"],
+        f"its evaluation did not end within {HANG_S} s": ["t0004"],
     }
     assert sum("not evaluated:" in line for line in done.err.splitlines()) == 1
     assert len(list(search.faults.glob("struck-full-*"))) == 2

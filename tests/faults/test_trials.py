@@ -13,6 +13,8 @@ from tests.faults.oracle import all_runs, assert_contract, story
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
+HANG_S = 90
+"""A worker that is started in place of a killed one must train within it too, however busy the machine is."""
 FAULTS: list[dict[str, Any]] = [
     {"do": "kill", "trial": "t0001", "epoch": 2, "once": True},
     {"do": "raise", "trial": "t0002", "epoch": 3, "message": "no such luck"},
@@ -30,7 +32,7 @@ def troubled(open_search: OpenSearch) -> tuple[Search, Done]:
     """The tiny grid; only t0009 is left in peace."""
     search = open_search()
     search.plan(*FAULTS)
-    return search, search.run(*GRID, "--hang-timeout", 25).finish()
+    return search, search.run(*GRID, "--hang-timeout", HANG_S).finish()
 
 
 @pytest.fixture(scope="module")
