@@ -1,6 +1,7 @@
 """What a person sees while a search runs: a live table on a terminal, plain lines elsewhere. Listens to the journal."""
 
 import time
+from collections.abc import Callable
 from statistics import mean
 from typing import Self
 
@@ -56,8 +57,9 @@ def news(event: Event) -> list[str]:
 class Display:
     """Shows progress on stderr between `with` and its end. `say` adds a line of news."""
 
-    def __init__(self, result: SearchResult, planned: int, console: Console) -> None:
-        self.result, self.planned = result, planned
+    def __init__(self, result: SearchResult, planned: int, console: Console, *, may_train: Callable[[], bool] = lambda: True) -> None:
+        """`may_train` says whether anything trains, or may still come to."""
+        self.result, self.planned, self.may_train = result, planned, may_train
         self.console = console
         self.start, self.before = time.monotonic(), result.epochs_trained
         self.said_at, self.draw_at = self.start, self.start
@@ -116,10 +118,10 @@ class Display:
 
     def _waits(self) -> str:
         """What happens while no trial runs."""
-        if self.result.unfinished:
-            return "waiting for a process to train in"
+        if self.may_train():
+            return "waiting for a process to train in" if self.result.unfinished else "waiting for the next trial"
         evaluated = sum(bool(trial.evaluation) for trial in self.result.trials.values())
-        return f"evaluated {evaluated} of {len(self.result.ranking)} on the validation part" if evaluated else "waiting for the next trial, or the evaluation"
+        return f"evaluated {evaluated} of {len(self.result.ranking)} on the validation part" if evaluated else "waiting for the evaluation"
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.start

@@ -20,7 +20,7 @@ from search.gain import expected_gain, values_of
 from search.journal import Event, Journal
 from search.objectives import costs_of
 from search.relatives import Relatives
-from search.result import UNFINISHED, SearchResult, TrialResult
+from search.result import FAILED, UNFINISHED, SearchResult, TrialResult
 from search.schedulers.base import NEW, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
 from search.timing import Timing
@@ -60,8 +60,9 @@ class Driver:
         slots: int = 10**6,
         clock: Callable[[], float] = time.monotonic,
         ago_s: float = 0.0,
+        start_s: float = 0.0,
     ) -> None:
-        """`ago_s` is how long ago the session's command began."""
+        """`ago_s` is how long ago the session's command began, `start_s` how long of that it took to import and to start Ray."""
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm = self._algorithm()
         self.scheduler = self._scheduler()
@@ -84,7 +85,7 @@ class Driver:
         """Trials that have come to a rung, and of whom it is not decided whether they go on at once."""
         journal.listeners.insert(0, self.result.apply)
         self.began = clock() - ago_s
-        self.timing = Timing(clock)
+        self.timing = Timing(clock, start_s=start_s, left=self._time_left)
         self.closing: tuple[str, str] | None = None
 
     def _algorithm(self) -> Algorithm:
@@ -131,27 +132,33 @@ class Driver:
 
         Params that make no valid config are a failed trial, and the next is asked for.
         """
-        if self._closed() or self._spent(len(self.active)) is not None or len(self.active) >= self.at_once:
+        if not self._has_left or self._closed() or self._spent(len(self.active)) is not None or len(self.active) >= self.at_once:
             return None
+        waiting = 0
         for trial in self.left:
-            if not self._must_wait(trial) and self._fits(trial):
+            if self._must_wait(trial):
+                waiting += 1
+            elif self._fits(trial):
                 self.left.remove(trial)
                 return self._hand_out(trial)
-        while len(self.left) < self.at_once + (0 if self.algorithm.listens else MOST_WAITING) and (trial := self._next()):
-            if not self._must_wait(trial) and self._fits(trial):
+        most = self.at_once + (0 if self.algorithm.listens else MOST_WAITING)
+        while waiting < most and (trial := self._next()):
+            must_wait = self._must_wait(trial)
+            if not must_wait and self._fits(trial):
                 return self._hand_out(trial)
             self.left.append(trial)
-        if not self.active and not all(map(self._fits, ["", *self.left])):  # time does not come back
+            waiting += must_wait
+        if not self.active and self._has_left and self.experiment.budget.time is not None:  # nobody fits, and time does not come back
             self._close_for(self.experiment.budget.time)
         return None
 
     def _next(self) -> str:
-        """A trial that goes on from its rung, or a new one if there is time; none if there is none now."""
-        choice = self.scheduler.choose(new=self._has_more and self._fits())
+        """A trial that goes on from its rung, or a new one, if there is time for it; none if there is none now."""
+        choice = self.scheduler.choose(new=self._has_more and self._fits(), fits=self._fits)
         if choice == NEW:
             if proposed := self._propose():
                 return proposed
-            choice = self.scheduler.choose(new=False)
+            choice = self.scheduler.choose(new=False, fits=self._fits)
         if choice is None:
             return ""
         self._promote(choice)
@@ -222,7 +229,12 @@ class Driver:
     @property
     def over(self) -> bool:
         """Whether there will be no further trial, not even one that must be tried again."""
-        return self._closed() or not (self.active or self.left or self._has_more or self.scheduler.choose(new=False) is not None)
+        return not (self.active or self._has_left) or self._closed()
+
+    @property
+    def _has_left(self) -> bool:
+        """Whether there is anything to train beside what is being trained; if not, no budget has ended the search."""
+        return bool(self.left) or self._has_more or self.scheduler.choose(new=False) is not None
 
     @property
     def _has_more(self) -> bool:
@@ -245,7 +257,7 @@ class Driver:
 
     def running(self, trial: str, **where: Any) -> None:
         """A trial has got its slot."""
-        self.timing.running(trial, self.clock() - self.began, self._time_left())
+        self.timing.running(trial)
         self.journal.append("running", trial=trial, attempt=self.attempt(trial), **where)
 
     def attempt(self, trial: str) -> int:
@@ -268,7 +280,7 @@ class Driver:
             self._weigh(trial, report.get("cost"))
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
-            self.timing.epoch(trial, is_first=len(self.trials[trial].epochs) == 1)
+            self.timing.epoch(self.trials[trial], epoch)
             self._hear_epoch(trial, epoch, report["metrics"]["val/accuracy"])
             stop = self._judge(trial, epoch)
         if report["outcome"] is not None:
@@ -304,8 +316,11 @@ class Driver:
             self.narrowed.add(trial)
 
     def close(self, by: str, reason: str) -> None:
-        """Start nothing more, and let no trial go on after its epoch. The first reason given stays."""
-        self.closing = self.closing or (by, reason)
+        """Start nothing more, and let no trial go on after its epoch. The first reason given stays, but that a budget is used up: what it leaves
+        to be done may still be interrupted.
+        """
+        if self.closing is None or (self.closing[0] == "budget" and by != "budget"):
+            self.closing = (by, reason)
 
     def finish(self) -> None:
         """Write the search's own outcome as the last line. A trial that never told its end has failed, unless the search was cut off."""
@@ -336,6 +351,8 @@ class Driver:
                 self.at_rung.discard(trial)
             case "promoted":
                 self._go_on(trial)
+            case "evaluated":
+                self.timing.evaluated(self.trials[trial])
             case "ended":
                 self._tell(trial)
             case "retried" if event.data["kind"] == "memory":
@@ -428,10 +445,11 @@ class Driver:
         """Close because this limit leaves nothing for another epoch."""
         kept = ""
         if limit is not None and limit is self.experiment.budget.time:
-            if not any(trial.attempt for trial in self.trials.values()):
+            left = self._time_left()
+            if not any(trial.attempt or trial.outcome in FAILED for trial in self.trials.values()):
                 kept = f": the start took {self._used():.0f} s"
-            elif (left := self._time_left()) >= 1:
-                kept = f", but for {left:.0f} s that the search's end takes"
+            elif left >= 1:
+                kept = f", but for {left:.0f} s" + (" that the search's end takes" if left <= self.timing.end_s else ", too few for another epoch")
         self.close("budget", f"the budget of {limit} is used up{kept}")
 
     def _spent(self, ahead: int) -> Limit | None:

@@ -17,6 +17,7 @@ from search.journal import FILE_NAME
 from search.notes import notes
 from search.room import check_memory, check_room
 from search.shadows import shadows_here
+from search.timing import Waiting
 from search.tracking_uri import check_tracking
 from search.words import verb
 from trainables.datasets.arrays import Dataset
@@ -36,6 +37,8 @@ class Prepared:
     notes: list[str]
     weights: dict[str, str] = field(default_factory=dict)
     """A digest of each file of weights with which trials are to begin, by its name."""
+    waiting: Waiting = field(default_factory=Waiting)
+    """How long it took to have the data, and those files."""
 
 
 def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | None = None) -> Prepared:
@@ -49,7 +52,9 @@ def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | Non
     """
     check_versions()
     local = wanted_resources(experiment)
-    dataset = load(experiment.base.data, download=experiment.download)
+    waiting = Waiting()
+    with waiting.counted():
+        dataset = load(experiment.base.data, download=experiment.download)
     experiment, left_out = experiment.fitting(dataset)
     problems = list(experiment.problems(dataset))
     if problems:
@@ -59,9 +64,10 @@ def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | Non
     check_storage(experiment)
     check_room(experiment, dataset, trainings)
     check_memory(dataset)
-    weights = check_weights(experiment, dataset) if begins else {}
+    with waiting.counted():
+        weights = check_weights(experiment, dataset) if begins else {}
     said = [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)]
-    return Prepared(experiment, dataset, local, said, weights)
+    return Prepared(experiment, dataset, local, said, weights, waiting)
 
 
 def platform_notes() -> Iterator[str]:

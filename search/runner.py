@@ -36,6 +36,7 @@ from search.result import ENDED, NO_TIME, STUDY, SearchResult
 from search.runs import TITLE, new_title
 from search.spaces.find import sha256_of
 from search.terminal import Terminal, say
+from search.timing import Waiting
 from search.tracking import PATIENCE_S, Tracker
 from search.tracking_uri import check_tracking
 from search.words import verb
@@ -124,15 +125,15 @@ class Act:
 
 def conduct(prepared: Prepared, console: Console, began: int, opening: str, act: Act) -> Finished:
     """Have a search's trials trained, tested and recorded, as the act says. `began` is when the command did (`cli.began_ms`), `opening` its first line."""
-    experiment, dataset = prepared.experiment, prepared.dataset
+    experiment, dataset, waiting = prepared.experiment, prepared.dataset, prepared.waiting
     folder, troubles, planned = experiment.folder, list[str](), act.planned or experiment.planned_trials
     earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.takes_over and experiment.address == LOCAL)
     with (
-        experiment.home.lease(say=partial(say, console)) as lease,
+        waiting.entering(experiment.home.lease(say=partial(say, console))) as lease,
         clean_if_unused(folder),
         said(console, opening),
         ray_session(prepared, tidy=lambda: went_well(driver.result, troubles)) as have,
-        limited(experiment, have, planned, say=partial(say, console)) as limit,
+        waiting.entering(limited(experiment, have, planned, say=partial(say, console))) as limit,
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; the journal has why
     ):
@@ -142,14 +143,15 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         experiment = limit.experiment  # whose device the cluster may have decided
         origin = provenance()
         workers = Workers(experiment, dataset, origin)
-        at_once, packing = staff(experiment, workers, limit, say=partial(say, console))
+        with waiting.counted():
+            at_once, packing = staff(experiment, workers, limit, say=partial(say, console))
         journal, events = experiment.home.journal(new=act.is_first)
         journal.other = lease.other
         tell_cut_off(journal, console)
-        driver = act.driver(experiment, journal, slots=at_once, ago_s=(now_ms() - began) / 1000)
+        driver = act.driver(experiment, journal, slots=at_once, **ages(began, waiting))
         driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=partial(say, console))
         driver.replay(events)
-        display = act.display(driver.result, planned, console)
+        display = act.display(driver.result, planned, console, may_train=lambda: driver.outstanding > 0)
         journal.complain = display.say
         tracker = Tracker(experiment.tracking, folder, say=display.say, until=lambda: journal.size)
         journal.listeners += [tracker, display]
@@ -192,6 +194,12 @@ def ray_session(prepared: Prepared, *, tidy: Callable[[], bool]) -> AbstractCont
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
     """Whether nobody will look for a reason in Ray's logs."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
+
+
+def ages(began: int, waiting: Waiting) -> dict[str, float]:
+    """How long ago the command began, and how long of that it did not wait, as a driver takes both."""
+    ago_s = (now_ms() - began) / 1000
+    return {"ago_s": ago_s, "start_s": max(0.0, ago_s - waiting.seconds)}
 
 
 def tell_cut_off(journal: Journal, console: Console) -> None:

@@ -20,6 +20,7 @@ A trial that waits has lost nothing: when the leaders turn out to come from furt
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 from search.objectives import Costs, in_turn
@@ -110,12 +111,12 @@ class Asha(Scheduler):
                 self.forecaster.forget(training)
         self._places = []
 
-    def choose(self, *, new: bool) -> str | None:
+    def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
         """Of the rung, or the new trials, on which the fewest epochs were spent."""
         spent = [leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True)]
         if new and spent[0] <= NEW_SHARE * sum(spent[1:]) + NEW_AHEAD * self.legs[0]:
             return NEW
-        first = {level: trial for level in range(len(self.rungs)) if (trial := self._first(level)) is not None}
+        first = {level: trial for level in range(len(self.rungs)) if (trial := self._first(level, fits)) is not None}
         if not first:
             return NEW if new else None
         return first[min(first, key=lambda level: (spent[level + 1], level))]
@@ -152,9 +153,9 @@ class Asha(Scheduler):
     def _level(self, trial: str) -> int | None:
         return next((level for level, waiting in enumerate(self.waiting) if trial in waiting), None)
 
-    def _first(self, level: int) -> str | None:
-        """The best that waits at a rung, if it stands where the best of all may."""
-        best = min(self.waiting[level], key=lambda trial: self._place(level, trial), default=None)
+    def _first(self, level: int, fits: Callable[[str], bool]) -> str | None:
+        """The best of those that wait at a rung and fit, if it stands where the best of all may."""
+        best = min(filter(fits, self.waiting[level]), key=lambda trial: self._place(level, trial), default=None)
         return best if best is not None and self._place(level, best) <= self._depth(level) else None
 
     def _place(self, level: int, trial: str) -> int:

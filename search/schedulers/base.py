@@ -4,6 +4,7 @@ Whatever it decides is a function of what it was told, in that order: a search t
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -62,8 +63,8 @@ class Scheduler(ABC):
     def end(self, trial: str, outcome: str, value: float) -> None:  # noqa: B027
         """Hear that a trial has ended: `completed`, `stopped`, `diverged` or `failed`; and its best value."""
 
-    def choose(self, *, new: bool) -> str | None:
-        """Who is to train next: a trial that waits, `NEW` if there may be a `new` one, or nobody for now."""
+    def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
+        """Who is to train next: a trial that waits, of those that a budget's time `fits`, `NEW` if there may be a `new` one, or nobody for now."""
         return NEW if new else None
 
     @property

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from search.budget import Budget, limit
 from search.display import DRAWN_SHARE, Display
 from search.experiment import Experiment
 from search.journal import Event
@@ -81,10 +82,26 @@ def test_trials_that_could_not_be_evaluated_are_told_in_one_line(experiment: Exp
 
 def test_how_far_the_evaluation_is_can_be_seen(experiment: Experiment, open_driver: OpenDriver) -> None:
     driver = play(open_driver(experiment))
-    display = Display(driver.result, 9, Console(file=io.StringIO()))
-    assert "waiting for the next trial, or the evaluation" in display._line()
+    trains = [True]
+    display = Display(driver.result, 9, Console(file=io.StringIO()), may_train=lambda: trains[0])
+    assert "waiting for the next trial" in display._line()
+    trains[0] = False
+    assert "waiting for the evaluation" in display._line()
     driver.journal.append("evaluated", trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation())
     assert "evaluated 1 of 9 on the validation part" in display._line()
+
+
+def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_search(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"),))))
+    display = Display(driver.result, 9, Console(file=io.StringIO()), may_train=lambda: driver.outstanding > 0)
+    assert driver.suggest() is not None
+    assert "waiting for a process to train in" in display._line()
+    driver.fail("t0001", "lost", "gone")
+    result = play(driver).result
+    assert [trial.outcome for trial in result.unfinished] == ["interrupted"]
+    assert "waiting for the evaluation" in display._line()
+    driver.journal.append("evaluated", trial="t0001", epoch=result.trials["t0001"].best_epoch, **evaluation())
+    assert "evaluated 1 of 1 on the validation part" in display._line()
 
 
 def test_a_failed_trial_is_told_at_once_with_its_last_line(experiment: Experiment, open_driver: OpenDriver) -> None:

@@ -130,7 +130,7 @@ def test_the_time_budget_stops_each_trial_after_its_epoch(open_driver: OpenDrive
     assert driver.result.outcome == "budget"
     assert (driver.result.epochs_trained, now[0]) == (9, 9.0), "an evaluation takes no longer than an epoch, of which the trial tells"
     assert all(trial.outcome in ("completed", "interrupted") for trial in driver.result.trials.values())
-    assert driver.result.reason == "the budget of 10s is used up, but for 1 s that the search's end takes"
+    assert driver.result.reason == "the budget of 10s is used up, but for 1 s, too few for another epoch"
 
 
 def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experiment) -> None:
