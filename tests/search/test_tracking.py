@@ -41,6 +41,10 @@ TEST = {
 }
 
 
+BUSY_S = 600
+"""How long the database of a busy machine may take, where a second tracker must not begin before the first has ended."""
+
+
 @pytest.fixture
 def uri(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -314,10 +318,10 @@ def contents(uri: str, tracker: Tracker) -> list[tuple[Any, ...]]:
 def test_to_project_again_changes_nothing(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
     search = changed(experiment, scheduler="asha")
     tracker, _ = tracked(uri, search, open_driver)
-    tracker.close()
+    tracker.close(BUSY_S)
     before = contents(uri, tracker)
     again = Tracker(uri, search.folder)
-    again.close()
+    again.close(BUSY_S)
     assert (again.error, again.parent_run_id) == ("", tracker.parent_run_id)
     assert contents(uri, again) == before
 
@@ -325,12 +329,12 @@ def test_to_project_again_changes_nothing(uri: str, experiment: Experiment, open
 def test_a_resumed_search_goes_on_in_the_same_runs(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     play(driver, train, slots=2, events=30)
-    tracker.close()
+    tracker.close(BUSY_S)
     again = reopened(driver)
     second = Tracker(uri, experiment.folder)
     again.journal.listeners.append(second)
     play(again, train, slots=2)
-    second.close()
+    second.close(BUSY_S)
     parent, children = runs(uri, second)
     assert second.parent_run_id == tracker.parent_run_id
     assert sorted(child.data.tags["search.trial"] for child in children) == sorted(again.result.trials)
@@ -345,14 +349,14 @@ def test_epochs_that_the_journal_lost_and_a_trial_told_again_are_not_doubled(uri
     """The end of the journal is gone, but MLflow had it: the same epochs come again with other times."""
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     play(driver, train, events=6)
-    tracker.close()
+    tracker.close(BUSY_S)
     lines = driver.journal.path.read_bytes().splitlines(keepends=True)
     driver.journal.path.write_bytes(b"".join(lines[:-2]))
     again = reopened(driver)
     second = Tracker(uri, experiment.folder)
     again.journal.listeners.append(second)
     play(again, train)
-    second.close()
+    second.close(BUSY_S)
     _, children = runs(uri, second)
     assert len(children) == 9
     client = MlflowClient(uri)
