@@ -1,7 +1,7 @@
 """Faults from outside. With this folder on a command's PYTHONPATH each of its processes wraps parts of `trainables` as it imports them.
 
-`FAULTS_DIR/truth.jsonl` gets a line for every epoch that was trained, before anybody else hears of it. `FAULTS_DIR/plan.json` says what
-goes wrong, and is read again at each epoch:
+`FAULTS_DIR/truth.jsonl` gets a line for every epoch that was trained, before anybody else hears of it, with FAULTS_SESSION where that is set.
+`FAULTS_DIR/plan.json` says what goes wrong, and is read again at each epoch:
 
     {"faults": [{"do": "raise", "trial": "t0002", "epoch": 3, "once": true}, ...], "played": {"epoch_s": 0.0}}
 
@@ -58,7 +58,8 @@ def due(*kinds, epoch):
 
 def tell(**facts):
     """One line of truth, on disk before this returns."""
-    line = json.dumps({"trial": NOW["trial"], "pid": os.getpid(), "time_ns": time.time_ns(), **facts}) + "\n"
+    session = {"session": os.environ["FAULTS_SESSION"]} if "FAULTS_SESSION" in os.environ else {}
+    line = json.dumps({"trial": NOW["trial"], "pid": os.getpid(), "time_ns": time.time_ns(), **session, **facts}) + "\n"
     descriptor = os.open(Path(os.environ["FAULTS_DIR"]) / "truth.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
     os.write(descriptor, line.encode())
     os.fsync(descriptor)
