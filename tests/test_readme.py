@@ -76,6 +76,8 @@ def test_a_cluster_s_command_is_understood(command: str, tmp_path: Path, monkeyp
 
 
 STACK = (ROOT / "cluster/aws/stack.yaml").read_text()
+PLACEHOLDER = r"@[A-Z_][A-Z_0-9]*@|^\|(?: *[a-z] *\|)+ *$|\b(?:TODO|FIXME|TBD)\b"
+"""What stands where a figure, a row or a sentence is to come."""
 NAMED = r"`(Region|SecurityGroup|Image|HeadProfile|WorkerProfile|Storage|KeepDeletedDays)\b"
 
 
@@ -119,6 +121,17 @@ def test_links_lead_somewhere(document: str) -> None:
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target.read_text()), link
+
+
+@pytest.mark.parametrize("document", [*PAGES, *OTHERS])
+def test_no_placeholder_is_left(document: str) -> None:
+    text = (ROOT / document).read_text()
+    assert re.findall(PLACEHOLDER, text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("text", ["in @P1@ s", "| x | y | z |", "|x|y|", "TODO: measure", "<TBD>"])
+def test_a_placeholder_is_seen(text: str) -> None:
+    assert re.search(PLACEHOLDER, text, re.MULTILINE)
 
 
 def anchors(text: str) -> set[str]:
