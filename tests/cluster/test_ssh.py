@@ -129,7 +129,7 @@ def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
         assert copy(f"{there}-none", tmp_path / "back").returncode == 23
         change_key(at, at.head)
         refused = copy(tmp_path / "file", there)
-        assert refused.returncode == 255
+        assert refused.returncode in (12, 255)  # rsync's own, where it sees the pipe end before ssh has
         assert ssh.CHANGED in refused.stderr
 
 
