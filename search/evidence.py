@@ -1,12 +1,14 @@
 """What a search leaves to look at: the answer's checkpoint, config and test, the pictures, and the page."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from search.home import TRIALS, Home
 from search.journal import Journal
-from search.report import curves, figures, importance, quality
-from search.report.page import write
+from search.report import curves, figures, importance, page
+from search.report.answer import evidence
+from search.report.figures import Picture
 from search.result import PAGE, PICTURES, SearchResult, TrialResult
 from search.summary import TOP, checkpoint_of
 
@@ -16,38 +18,73 @@ def get_ready(trials: int) -> None:
     importance.get_ready(trials)
 
 
-def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = False) -> None:
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures for which the test is not needed."""
+
+    about: tuple[object, ...]
+    """Of what they tell (`_about`)."""
+    pictures: dict[str, Picture]
+    trials: dict[str, bytes]
+    """Each shown trial's own learning curves, as a file."""
+
+
+def draw_untested(result: SearchResult, *, few: bool = False) -> Drawn:
+    """Draw all pictures but those of the answer's test, in memory; where `few` are wanted, for want of time, the other best trials' are left out."""
+    page.template()
+    about, shown = _about(result, few), _shown(result, few)
+    pictures = page.of_search(result, as_file=True) | page.of_training(result, as_file=True)
+    drawn = {trial.trial: figures.png(curves.trial_curves(trial)) for trial in shown if trial is not result.chosen or "own" not in pictures}
+    if "own" in pictures and result.chosen is not None:
+        drawn[result.chosen.trial] = pictures["own"].png
+    return Drawn(about, pictures, drawn)
+
+
+def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = False, drawn: Drawn | None = None) -> None:
     """The answer's evidence, the pictures and the page, into the search's folder; the journal says that they are worth keeping. The search's own
-    picture comes last: with it, everything is drawn. Where `few` are wanted, for want of time, the other best trials' are left out.
+    picture comes last: with it, everything is drawn. What is `drawn` already is used, if it still tells of this answer.
     """
     answer = result.chosen
     if answer is None:
         return
-    folder, checkpoint = home.folder, str(checkpoint_of(answer, Path()))
-    others = [] if few else result.ranking[:TOP]
-    shown = [answer, *(trial for trial in others if trial is not answer)]
+    folder, checkpoint, shown = home.folder, str(checkpoint_of(answer, Path())), _shown(result, few)
     home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in shown))
     journal.append("evidence", trial=answer.trial, file=checkpoint, path="checkpoint")
+    if drawn is None or drawn.about != _about(result, few):
+        drawn = draw_untested(result, few=few)
+    tested = page.of_answer(evidence(result, folder), as_file=True)
     for trial in shown:
         own = Path(TRIALS) / trial.trial / "evidence"
-        figures.save(curves.trial_curves(trial), folder / own / "curves.png")
+        figures.save(drawn.trials[trial.trial], folder / own / "curves.png")
         if trial is answer:
-            _evidence(answer, result, folder / own)
+            _evidence(answer, result, folder / own, tested)
         home.keep(str(own))
         journal.append("evidence", trial=trial.trial, file=str(own), path="")
-    write(result, folder, folder / PAGE)
-    figures.save(curves.search_curves(result), folder / PICTURES / "curves.png")
+    page.write(result, folder, folder / PAGE, drawn.pictures | tested)
+    figures.save(drawn.pictures["curves"].png, folder / PICTURES / "curves.png")
     home.keep(PAGE, PICTURES)
     journal.append("evidence", trial="", file=PAGE, path="")
     journal.append("evidence", trial="", file=PICTURES, path="")
 
 
-def _evidence(answer: TrialResult, result: SearchResult, own: Path) -> None:
+def _shown(result: SearchResult, few: bool) -> list[TrialResult]:
+    """The trials that have a picture of their own: the answer, and others that are among the best."""
+    answer = result.chosen
+    others = [] if few else result.ranking[:TOP]
+    return [*([answer] if answer is not None else []), *(trial for trial in others if trial is not answer)]
+
+
+def _about(result: SearchResult, few: bool) -> tuple[object, ...]:
+    """What decides which pictures there are, and of whom: the trials in order, and what was passed over."""
+    return (*(trial.trial for trial in _shown(result, few)), "in order", *(trial.trial for trial in result.ranking), sorted(result.passed_over))
+
+
+def _evidence(answer: TrialResult, result: SearchResult, own: Path, tested: dict[str, Picture]) -> None:
     """The answer's config, and how it did on the test part; its worker wrote that with images, which a search of an earlier version lacks."""
     test = result.chosen_test
     (own / "config.json").write_text(json.dumps(answer.config, indent=1))
     if test:
         if not (own / "test.json").exists():
             (own / "test.json").write_text(json.dumps(test, indent=1))
-        figures.save(quality.confusion(test), own / "test_confusion.png")
-        figures.save(quality.roc(test), own / "test_roc.png")
+        for name in tested.keys() & {"confusion", "roc"}:
+            figures.save(tested[name].png, own / f"test_{name}.png")

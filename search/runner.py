@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, redire
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -24,6 +23,7 @@ from cluster.session import LOCAL, session
 from search.budget import Budget
 from search.cli import SOME_FAILED, began_ms, check_versions, heed_signals, stop
 from search.display import Display
+from search.drawing import DrawingAside, importing
 from search.driver import Driver
 from search.earlier import Earlier
 from search.experiment import Experiment
@@ -154,7 +154,7 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         display = act.display(driver.result, planned, console, may_train=lambda: driver.outstanding > 0)
         journal.complain = display.say
         tracker = Tracker(experiment.tracking, folder, say=display.say, until=lambda: journal.size)
-        journal.listeners += [tracker, display]
+        journal.listeners += [tracker, display, drawing := DrawingAside(driver)]
         with display, interruptible(driver, display) as signals:
             heed_signals()
             told = {"slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began}
@@ -181,7 +181,7 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
                 workers.close()
                 journal.patient = not signals
                 with suppress(KeyboardInterrupt):
-                    wind_up(driver, tracker, troubles, hurry=bool(signals))
+                    wind_up(driver, tracker, troubles, drawing, hurry=bool(signals))
     return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began)
 
 
@@ -218,28 +218,6 @@ def said(console: Console, line: str) -> Iterator[None]:
 def import_tune() -> None:
     """Half of this second is over while Ray's processes start."""
     import search.tuning  # noqa: F401
-
-
-def importing(driver: Driver, tick: Callable[[], None]) -> Callable[[], None]:
-    """A tick that has what the pictures need imported, aside, while the last trials train: nobody waits for it then."""
-    begun = False
-
-    def tick_and_import() -> None:
-        nonlocal begun
-        tick()
-        if not begun and driver.outstanding <= driver.at_once and driver.result.epochs_trained:
-            begun = True
-            Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
-
-    return tick_and_import
-
-
-def import_evidence(trials: int) -> None:
-    """What pictures of so many trials take; in vain where this process ends meanwhile. Who needs it imports it again, and tells what is wrong."""
-    with suppress(Exception):
-        from search.evidence import get_ready
-
-        get_ready(trials)
 
 
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
@@ -279,7 +257,7 @@ def write_last_line(driver: Driver) -> None:
         driver.finish()
 
 
-def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: bool) -> None:
+def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], drawing: DrawingAside, *, hurry: bool) -> None:
     """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
     from search.evidence import draw  # matplotlib is not needed before
 
@@ -289,7 +267,7 @@ def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], *, hurry: boo
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
         if not hurry:  # a resume writes both
-            steps.callback(tried, troubles, "the pictures", partial(draw, driver.result, home, driver.journal, few=driver.is_late))
+            steps.callback(tried, troubles, "the pictures", lambda: draw(driver.result, home, driver.journal, few=driver.is_late, drawn=drawing.result()))
             steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
 
 

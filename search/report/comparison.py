@@ -11,15 +11,19 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from search.objectives import in_order, one_cost
-from search.report.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, canvas, label, styled
+from search.report.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, arranged, canvas, label, length, styled
 from search.result import SearchResult, TrialResult
 from search.summary import is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
 """Where on an axis of parallel coordinates a trial passes that does not have the parameter; its values lie from 0 to 1."""
+BESIDE = 0.04
+"""How far from an axis its values are written, the distance of two axes being 1."""
 MOST_OPTIONS, CROWDED = 20, 7
 """More values than these are not written beside an axis; with more axes, their names stand at two heights."""
 COLOURS = "cividis_r"
+Box = tuple[float, float, float, float]
+"""Left, bottom, width and height, in shares of a figure."""
 
 
 @styled
@@ -42,12 +46,36 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     for place, path, scale in zip(places, paths, scales, strict=True):
         has_missing = any(path not in trial.params for trial in trials)
         _axis(axes, place, names[path], scale, has_missing=has_missing, is_crowded=len(paths) > CROWDED, narrow=narrow)
-    axes.set(xlim=(-0.25, 1.12) if narrow else (-0.25, len(paths) - 0.55), ylim=(-len(paths) + 0.6, 0.5) if narrow else (-0.22, 1.2))
     axes.set_axis_off()
-    bar = figure.colorbar(drawn, ax=axes, orientation="horizontal" if narrow else "vertical", fraction=0.05, pad=0.02, aspect=30)
+    where = _lie(axes, len(paths)) if narrow else _stand(axes, [names[path] for path in paths], scales[-1])
+    bar = figure.colorbar(drawn, cax=figure.add_axes(where), orientation="horizontal" if narrow else "vertical")
     bar.set_label("validation accuracy" + (f" ({floor:.3f} or less: palest)" if floor > accuracies.min() else ""))
     bar.outline.set_visible(False)
     return figure
+
+
+def _lie(axes: Any, count: int) -> Box:
+    """Place so many axes that lie, above their bar of colours, whose place is returned."""
+    height = axes.figure.get_size_inches()[1]
+    axes.set(xlim=(-0.25, 1.12), ylim=(-count + 0.6, 0.5))
+    axes.set_position((0.02, 0.62 / height, 0.96, 1 - 0.66 / height))
+    return 0.04, 0.46 / height, 0.92, 0.09 / height
+
+
+def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
+    """Place axes that stand, of these names, beside their bar of colours, whose place is returned. The first one's name and the values
+    of the `last` one stand out.
+    """
+    width = axes.figure.get_size_inches()[0] - 0.95
+    before, above = (length(label(name, 24), 9.5, bold=True) / 2 for name in (names[0], names[-1]))
+    values = max(length(label(param_text(value), 18), 8.5) for value in last)
+    unit = (width - before - values) / (len(names) - 1 + BESIDE)
+    behind = max(above, values + BESIDE * unit)
+    unit = (width - before - behind) / (len(names) - 1)
+    axes.set(xlim=(-before / unit, len(names) - 1 + behind / unit), ylim=(-0.22, 1.2))
+    whole = width + 0.95
+    axes.set_position((0.05 / whole, 0.02, width / whole, 0.96))
+    return (whole - 0.8) / whole, 0.02, 0.013, 0.96
 
 
 def varied(result: SearchResult) -> list[str]:
@@ -86,7 +114,7 @@ def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has
         ("none", MISSING)
     ] * has_missing
     for text, height in texts:
-        at = (height, -place - 0.1) if narrow else (place + 0.04, height)
+        at = (height, -place - 0.1) if narrow else (place + BESIDE, height)
         how = {"ha": "center", "va": "top"} if narrow else {"ha": "left", "va": "center"}
         axes.text(*at, text, fontsize=8.5, path_effects=halo, zorder=5, **how)
     above = 1.05 + 0.07 * (is_crowded and place % 2)
@@ -105,7 +133,7 @@ def importance_bars(shares: Mapping[str, tuple[float, ...]], names: Mapping[str,
     axes.set_yticks(range(len(paths)), [label(names[path], 18) for path in paths])
     axes.set(xlim=(0, 1.02), xlabel="share of the importance")
     axes.grid(visible=False, axis="y")
-    return figure
+    return arranged(figure)
 
 
 AXES = {"latency": "milliseconds for one image", "parameters": "weights of the network"}
@@ -154,8 +182,7 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.minorticks_off()
-    figure.legend(handles=handles, loc="outside upper left", ncols=3)
-    return figure
+    return arranged(figure, handles, 3)
 
 
 def _points(trials: Sequence[TrialResult], costs: Mapping[str, float]) -> tuple[list[float], list[float]]:
@@ -181,5 +208,4 @@ def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure
     axes.grid(visible=False, axis="y")
     marks = (("o", INK, "none", "what the search saw"), ("D", STRONG, STRONG, "mean over fresh seeds, with interval"))
     handles = [Line2D([], [], color=colour, marker=mark, markerfacecolor=face, linestyle="none", label=text) for mark, colour, face, text in marks]
-    figure.legend(handles=handles, loc="outside upper left", ncols=1 if narrow else 2)
-    return figure
+    return arranged(figure, handles, 1 if narrow else 2)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from search.report.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, canvas, styled
+from search.report.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, arranged, canvas, styled
 from search.result import SearchResult, TrialResult
 from search.summary import is_baseline
 
@@ -39,8 +39,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
     low, high = lowest_shown(result), max([trial.accuracy for trial in result.ranking], default=1.0)
     axes.set(xlabel="epoch", ylabel="validation accuracy", ylim=(low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.legend(handles=handles, loc="outside upper left", ncols=2 if narrow else 4)
-    return figure
+    return arranged(figure, handles, 2 if narrow else 4)
 
 
 def lowest_shown(result: SearchResult) -> float:
@@ -84,4 +83,4 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
     accuracies.set(xlabel="epoch", ylabel="validation accuracy")
     for axes in (losses, accuracies):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
+    return arranged(figure)

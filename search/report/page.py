@@ -1,10 +1,11 @@
 """The report as one HTML file that needs nothing beside it: no network, no script, no data set."""
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from search.report import comparison, curves, facts, quality
@@ -21,15 +22,24 @@ VISIBLE_TRIALS = 100
 """The others are a click away."""
 
 
-def render(result: SearchResult, folder: Path | None = None) -> str:
+@functools.cache
+def template() -> Template:
+    """The page without what it says, compiled."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_readable, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def render(result: SearchResult, folder: Path | None = None, pictures: Mapping[str, Picture] | None = None) -> str:
     """The page's text. Everything that comes from users' files and names is escaped.
 
     Args:
         folder: the search's, for what the workers wrote beside the journal; without it, or them, the page says what is missing.
+        pictures: all of them, if they are drawn already.
     """
     shown = evidence(result, folder)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_readable, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    if pictures is None:
+        pictures = of_search(result) | of_training(result) | of_answer(shown)
+    return template().render(
         result=result,
         experiment=result.started["experiment"],
         data=result.started["data"],
@@ -53,7 +63,7 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
         text=param_text,
         count=count,
         accuracy=accuracy_text,
-        pictures=of_search(result) | of_answer(result, shown),
+        pictures=pictures,
         lowest=curves.lowest_shown(result),
         times=sorted(set(comparison.measured(result).values())),
         corner=shown.has("roc") and quality.corner(shown.found["roc"]) < 1,
@@ -64,10 +74,10 @@ def render(result: SearchResult, folder: Path | None = None) -> str:
     )
 
 
-def write(result: SearchResult, folder: Path, path: Path) -> None:
-    """Write the page of the search in this folder; a reader sees the old one or the new."""
+def write(result: SearchResult, folder: Path, path: Path, pictures: Mapping[str, Picture] | None = None) -> None:
+    """Write the page of the search in this folder, with these pictures, or with new ones; a reader sees the old one or the new."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(render(result, folder), encoding="utf-8")
+    partial.write_text(render(result, folder, pictures), encoding="utf-8")
     partial.replace(path)
 
 
@@ -76,8 +86,8 @@ def _readable(value: object) -> object:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def of_search(result: SearchResult) -> dict[str, Picture]:
-    """The pictures that compare trials, as far as there is something to compare."""
+def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
+    """The pictures that compare trials, as far as there is something to compare; the curves are wanted `as_file` too."""
     found: dict[str, Picture] = {}
     if rows := facts.finalists(result):
         found["finalists"] = picture(
@@ -91,7 +101,8 @@ def of_search(result: SearchResult) -> dict[str, Picture]:
         drawn = functools.partial(comparison.pareto, result, cost="parameters")
         found["pareto_parameters"] = picture(drawn, "Validation accuracy against the number of weights, with the Pareto front")
     if result.ranking:
-        found["curves"] = picture(functools.partial(curves.search_curves, result), "Validation accuracy by epoch, a line a trial")
+        drawn = functools.partial(curves.search_curves, result)
+        found["curves"] = picture(drawn, "Validation accuracy by epoch, a line a trial", as_file=as_file)
     if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
         found["parallel"] = picture(functools.partial(comparison.parallel, result), "Parallel coordinates: an axis a hyperparameter, a line a trial")
     if shares := importance(result):
@@ -101,15 +112,24 @@ def of_search(result: SearchResult) -> dict[str, Picture]:
     return found
 
 
-def of_answer(result: SearchResult, shown: Evidence) -> dict[str, Picture]:
-    """The pictures of the answer: its training, and how good it is."""
-    found: dict[str, Picture] = {}
+def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
+    """The picture of the answer's training, if that took several epochs."""
     answer = result.chosen
-    if answer is not None and len(answer.epochs) > 1:
-        found["own"] = picture(functools.partial(curves.trial_curves, answer), f"Loss and validation accuracy of {answer.trial} by epoch")
+    if answer is None or len(answer.epochs) < 2:
+        return {}
+    alt = f"Loss and validation accuracy of {answer.trial} by epoch"
+    return {"own": picture(functools.partial(curves.trial_curves, answer), alt, as_file=as_file)}
+
+
+def of_answer(shown: Evidence, *, as_file: bool = False) -> dict[str, Picture]:
+    """The pictures of how good the answer is; confusion matrix and ROC curves are wanted `as_file` too."""
     drawn: dict[str, tuple[str, Any, str]] = {
         "confusion": ("confusion_matrix", quality.confusion, "Confusion matrix: true classes down, guessed ones across"),
         "roc": ("roc", quality.roc, "ROC curves, one class against the rest"),
         "reliability": ("bins", quality.reliability, "Reliability diagram: how often a guess is right, by how sure it was"),
     }
-    return found | {name: picture(functools.partial(draw, shown.found), alt) for name, (needed, draw, alt) in drawn.items() if shown.has(needed)}
+    return {
+        name: picture(functools.partial(draw, shown.found), alt, as_file=as_file and name != "reliability")
+        for name, (needed, draw, alt) in drawn.items()
+        if shown.has(needed)
+    }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from search.report.figures import ANSWER, FAINT, HALF, INK, NARROW, STRONG, canvas, label, styled
+from search.report.figures import ANSWER, FAINT, HALF, INK, NARROW, STRONG, arranged, canvas, label, styled
 
 MOST_COUNTS, MOST_NAMES = 15, 30
 """With more classes than these, a cell does not show its number of images, an axis not the classes' names."""
@@ -37,7 +37,7 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
                 colour = "white" if shares[row, column] > 0.5 else INK
                 axes.text(column, row, str(count), ha="center", va="center", fontsize=min(8.5, size), color=colour)
     axes.set(xlabel="guessed class", ylabel="true class")
-    return figure
+    return arranged(figure)
 
 
 @styled
@@ -58,7 +58,7 @@ def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     axes.set(xlim=(-margin, side), ylim=(1 - side, 1 + margin), xlabel="false positive rate", ylabel="true positive rate")
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], loc="lower right", title="class (area), smallest first")
-    return figure
+    return arranged(figure)
 
 
 def corner(curves: Mapping[str, Any]) -> float:
@@ -87,4 +87,4 @@ def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     counts.set_yticks([10**power for power in range(0, int(np.log10(max(images.max(), 1))) + 1, 2)])
     counts.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     counts.yaxis.minorticks_off()
-    return figure
+    return arranged(figure)

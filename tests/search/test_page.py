@@ -2,20 +2,24 @@
 
 import base64
 import io
+import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from search.experiment import Experiment
 from search.journal import Event
+from search.report import page
+from search.report.answer import evidence
 from search.report.curves import search_curves
 from search.report.facts import failures, finalists, stops
 from search.report.importance import importance
@@ -330,6 +334,28 @@ def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
     assert "(mean ± 1.2% over 5 folds)" in found
     assert "the mean probabilities of 5 such models, one trained for each fold" in found
     assert f"{best.accuracy:.4f} ± 0.0123" in render(result)
+
+
+def crowded(figure: Figure) -> list[str]:
+    """What of a figure leaves it or lies upon something else, each with its labels, as matplotlib measures them; half a point is no matter."""
+    figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+    parts = [*figure.axes, *figure.legends]
+    boxes = [part.get_tightbbox().padded(-0.5) for part in parts]
+    wrong = [f"{part} leaves" for part, box in zip(parts, boxes, strict=True) if min(box.min) < 0 or any(box.max > figure.bbox.max)]
+    return wrong + [f"{parts[one]}, {parts[other]}" for one, other in itertools.combinations(range(len(parts)), 2) if boxes[one].overlaps(boxes[other])]
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("names", [NAMES, tuple(f"class {number}" for number in range(24))], ids=["odd", "many"])
+def test_all_labels_have_room(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], narrow: bool) -> None:
+    result = played(experiment, 30, names)
+    drawn: list[Callable[[bool], Figure]] = []
+    monkeypatch.setattr(page, "picture", lambda draw, alt, **options: drawn.append(draw))
+    shown = evidence(result, keep(result, tmp_path, names))
+    select(result)
+    pictures = page.of_search(result) | page.of_training(result) | page.of_answer(shown)
+    assert len(drawn) == len(pictures) >= 8
+    assert {name: crowded(draw(narrow)) for name, draw in zip(pictures, drawn, strict=True)} == {name: [] for name in pictures}
 
 
 @pytest.mark.browser

@@ -14,6 +14,7 @@ import search.resume as resuming
 import search.select as selecting
 from cluster.errors import Refused
 from search.budget import Budget, limit
+from search.drawing import DrawingAside
 from search.experiment import Experiment
 from search.journal import Journal, JournalError
 from search.lease import Held
@@ -277,7 +278,7 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(open_driver: Open
     driver.journal.close = lambda: None  # type: ignore[method-assign]  # the fixture does that
     tracker: Any = SimpleNamespace(close=lambda patience_s: None)
     driver.close("interrupted", "stopped by SIGTERM")
-    wind_up(driver, tracker, [], hurry=True)
+    wind_up(driver, tracker, [], DrawingAside(driver), hurry=True)
     assert [path.name for path in experiment.folder.iterdir()] == ["journal.jsonl"]
     assert driver.result.outcome == "interrupted"
 

@@ -4,20 +4,23 @@ import errno
 import subprocess
 import sys
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from search import evidence, runner
+from search import drawing, evidence
+from search.drawing import DrawingAside, importing
 from search.evidence import draw
 from search.experiment import Experiment
 from search.journal import FILE_NAME, Journal, Unwritten
+from search.journal import Event as JournalEvent
 from search.lease import Lease
 from search.result import NO_TIME
-from search.runner import clean_if_unused, importing, tried, went_well
+from search.runner import clean_if_unused, tried, went_well
 from tests.search.conftest import OpenDriver, play
+from tests.search.test_page import evaluated
 
 
 def refuse(*arguments: object) -> None:
@@ -40,6 +43,43 @@ def test_the_best_checkpoint_is_kept_also_when_no_picture_can_be_drawn(
     assert not result.is_drawn
     draw(result, experiment.home, driver.journal)
     assert result.is_drawn
+
+
+def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = play(open_driver(experiment))
+    best, result = driver.result.best, driver.result
+    assert best is not None
+    done: list[object] = []
+    whole = evidence.draw_untested
+
+    def counted(*given: Any, **named: Any) -> Any:
+        done.append(current_thread())
+        return whole(*given, **named)
+
+    monkeypatch.setattr(evidence, "draw_untested", counted)
+    aside = DrawingAside(driver)
+    driver.journal.listeners.append(aside)
+    driver.journal.append("opened", trial=best.trial, epoch=best.best_epoch, by="search.run")
+    assert aside.result() is not None
+    driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=evaluated(("a", "b")), passed_over={})
+    draw(result, experiment.home, driver.journal, drawn=aside.result())
+    assert len(done) == 1
+    assert done[0] is not current_thread()
+    folder = experiment.home.folder / "trials" / best.trial / "evidence"
+    assert {file.name for file in folder.iterdir()} >= {"curves.png", "test_confusion.png", "config.json", "test.json"}
+    result.tested["passed_over"] = {"t0001": "damaged"}  # its answer is another now
+    draw(result, experiment.home, driver.journal, drawn=aside.result())
+    assert len(done) == 2
+
+
+def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = play(open_driver(experiment))
+    monkeypatch.setattr(evidence.figures, "png", refuse)
+    aside = DrawingAside(driver)
+    aside(JournalEvent(1, 1, "opened", {}))
+    assert aside.result() is None
+    with pytest.raises(OSError, match="No space left"):
+        draw(driver.result, experiment.home, driver.journal, drawn=aside.result())
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), Unwritten("the journal cannot be written")])
@@ -66,7 +106,7 @@ def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:
 
 def test_what_the_pictures_need_is_imported_while_the_last_trials_train(monkeypatch: pytest.MonkeyPatch) -> None:
     imported, ticks = Event(), list[int]()
-    monkeypatch.setattr(runner, "import_evidence", lambda trials: imported.set() if trials == 12 else None)
+    monkeypatch.setattr(drawing, "import_evidence", lambda trials: imported.set() if trials == 12 else None)
     driver = SimpleNamespace(trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0))
     tick = importing(cast("Any", driver), lambda: ticks.append(1))
     for outstanding, epochs in ((12, 3), (2, 0)):  # many are to come; workers are still starting
@@ -89,7 +129,7 @@ def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(monkeypat
         raise RuntimeError("can't register atexit after shutdown")
 
     monkeypatch.setattr(evidence, "get_ready", late)
-    runner.import_evidence(12)
+    drawing.import_evidence(12)
 
 
 @pytest.mark.parametrize(
