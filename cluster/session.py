@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,8 +35,8 @@ ENVIRONMENT = {
 }
 """No phoning home, a token for every door, the user's working directory, and none of Tune's own state files and signal handlers."""
 
-GONE_S = 5.0
-"""How long a process that was killed may take to be gone."""
+GONE_S, DEAD_LOOK_S = 5.0, 0.01
+"""How long a process that was killed may take to die, and how often is looked."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """A session on this machine alone listens on 127.0.0.1 only."""
@@ -127,7 +128,7 @@ def _end(address: str, *, tidy: bool = False) -> None:
                 family += [own, *own.children(recursive=True)]
                 _end_family(own)
         in_turn(node, *given, **options)
-        psutil.wait_procs(family, timeout=GONE_S)
+        await_end(family, GONE_S)
 
     folder = Path(node.get_session_dir_path()) if node is not None and address == LOCAL else None
     with patch.object(Node, "kill_all_processes", at_once):
@@ -138,6 +139,24 @@ def _end(address: str, *, tidy: bool = False) -> None:
         with suppress(OSError):
             if latest.readlink() == folder:
                 latest.unlink()
+
+
+def await_end(family: list[psutil.Process], timeout_s: float) -> None:
+    """Wait until these processes are dead.
+
+    Those that are not ours stay in the table of processes until its first process looks after
+    them, in a container for seconds: they are dead all the same, and hold nothing.
+    """
+    until = time.monotonic() + timeout_s
+    while not all(map(_is_dead, family)) and time.monotonic() < until:
+        time.sleep(DEAD_LOOK_S)
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.errors import NotReady
 from cluster.resources import Machines, Resources
-from cluster.session import ENVIRONMENT, _no_orphans, check_address, session
+from cluster.session import ENVIRONMENT, _no_orphans, await_end, check_address, session
 
 LISTENING = """
 import time
@@ -83,6 +83,21 @@ def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_w
     done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[] False", "[] True"]
+
+
+def test_a_process_that_is_dead_is_not_waited_for_until_somebody_looks_after_it() -> None:
+    """The first process of a container takes seconds for that, or never does it."""
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as careless:
+        assert careless.stdout is not None
+        orphan = psutil.Process(int(careless.stdout.readline()))
+        orphan.kill()
+        began = time.monotonic()
+        await_end([orphan], 300)
+        assert time.monotonic() - began < 200
+        assert orphan.status() == psutil.STATUS_ZOMBIE
+        await_end([psutil.Process(careless.pid)], 0.05)  # lives on
+        careless.kill()
 
 
 @pytest.mark.parametrize("is_tidy", [True, False])
