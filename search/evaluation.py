@@ -73,6 +73,8 @@ class Evaluations:
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
         """Trials whose worker died once."""
+        self.remembered: dict[int, set[str]] = {}
+        """By the worker's id the trials whose best epoch it has validated and still knows."""
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
         for trial in (*first, *others):
@@ -121,6 +123,7 @@ class Evaluations:
             if "damaged" not in found:
                 self.crew.append(worker)
                 self.workers.keep(worker)
+                self.remembered[id(worker)] = set(found.get("remembered", ()))
 
     def _measure_costs(self) -> None:
         """Time each different network, one after another, while nothing else runs: trials of the same one share what is found."""
@@ -166,7 +169,7 @@ class Evaluations:
 
     def _ask(self, worker: Worker, asked: dict[Any, tuple[Worker, TrialResult]]) -> None:
         """Have it measure the next trial, if there is one."""
-        if (trial := self._next()) is not None:
+        if (trial := self._next(worker)) is not None:
             asked[worker.validate.remote(*self._about(trial))] = worker, trial
 
     @property
@@ -174,9 +177,17 @@ class Evaluations:
         """Whether a trial waits, and there is time for it."""
         return bool(self.waiting) and not self.driver.interrupted and (self.waiting[0].trial in self.first or not self.driver.out_of_time)
 
-    def _next(self) -> TrialResult | None:
-        """The next trial; None when there is none, or no time."""
-        return self.waiting.popleft() if self._has_next else None
+    def _next(self, worker: Worker | None = None) -> TrialResult | None:
+        """The next trial, one that this worker remembers before one that another does; None when there is none, or no time."""
+        if not self._has_next:
+            return None
+        if self.driver.out_of_time:  # the first of all are wanted
+            return self.waiting.popleft()
+        mine = self.remembered.get(id(worker), set())
+        others = set[str]().union(*self.remembered.values())
+        chosen = min(self.waiting, key=lambda trial: (trial.trial not in mine, trial.trial in others))
+        self.waiting.remove(chosen)
+        return chosen
 
     def _answers(self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[dict[str, Any], Asked]]:
         """What workers say as they do (`_heard`), and who or what was asked, until there is no more, or enough, or the search is interrupted. Who

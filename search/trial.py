@@ -156,9 +156,12 @@ class Process:
         return {"val": without_curves(found)}
 
     @_in_use
-    def get_ready(self) -> None:
-        """Import what an evaluation needs, while nothing is timed."""
-        import trainables.cost  # noqa: F401
+    def get_ready(self) -> dict[str, Any]:
+        """Import what an evaluation needs, while nothing is timed. The `remembered` trials are those that are evaluated here in no time."""
+        import trainables.cost
+        import trainables.remembered
+
+        return {"remembered": trainables.remembered.MEMORY.trials}
 
     @_in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
@@ -262,9 +265,12 @@ class TrialWorker(Process):
     def release(self, claim: str = "") -> None:
         """Belong to nobody, if to who says this (or to anybody, if nothing is said)."""
         if claim in ("", self._claim):
+            import trainables.remembered
+
             self._forget()
             self._claim, self._dataset, self._job, self._reports = "", None, {}, None
             self._used = time.monotonic()
+            trainables.remembered.MEMORY.forget()
             self._process.give_back_memory()
 
     def _leave_when_unused(self) -> None:

@@ -108,6 +108,12 @@ def verify(path: Path) -> tuple[str, ...]:
         raise CheckpointError(f"{path / 'manifest.json'} is damaged ({error})") from error
 
 
+def digest(path: Path) -> str:
+    """The SHA-256 of a network's weights, as the manifest has it; empty if there is none, as of a baseline or of folds."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    return str(manifest.get(FILES[0], {}).get("sha256", ""))
+
+
 def about(path: Path) -> dict[str, Any]:
     """Verify a checkpoint and read what was saved as its `extra`.
 

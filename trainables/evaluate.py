@@ -22,6 +22,7 @@ from trainables.datasets.arrays import Dataset, Images, Labels, Part, Selected
 from trainables.loop import Pixels, autocast, eval_batch, on_device, put_weights, shared_tensor
 from trainables.mistakes import confidently_wrong
 from trainables.models.registry import MODELS
+from trainables.remembered import MEMORY
 
 CURVE_POINTS = 200
 CALIBRATION_BINS = 15
@@ -142,6 +143,8 @@ def _by_network(config: TrialConfig, dataset: Dataset, parts: list[Part], path: 
 
         fitted = [state["classifier"] for state in _states(dataset, path)]  # by the features that all trials share; `classifier` makes those of new images
         return [fitting.probabilities(config, dataset, part, own) for part, own in zip(parts, fitted, strict=True)]
+    if torch.device(device).type == "cpu" and (known := MEMORY.probabilities(path, config, parts[0])) is not None:
+        return [known]
     with classifier(config, dataset, path, device=device) as saved:
         size = eval_batch(config, dataset, torch.device(device))
         return [_in_batches(network, part.images, size, device) for part, network in zip(parts, members_of(saved.module), strict=True)]

@@ -26,6 +26,7 @@ from trainables.metrics import Means
 from trainables.models.registry import MODELS
 from trainables.objective import losses
 from trainables.precision import precision_for
+from trainables.remembered import MAX_BYTES, Outputs
 from trainables.world import World
 
 DIVERGED_LOSS = 1e9
@@ -100,6 +101,10 @@ class Training:
         self._compute_in(precision)
         self.eval_batch = eval_batch(config, dataset, self.device)
         self.epoch = 0
+        self.validated: Outputs | None = None
+        """What was computed at the last validation, if by this process alone, on a CPU, and not too much to be kept."""
+        keeps = self.world.size == 1 and self.device.type == "cpu"
+        self._validation_part = dataset.val if keeps and 4 * len(dataset.val) * len(dataset.classes) <= MAX_BYTES else None
 
     def _compute_in(self, precision: str) -> None:
         """Set the precision. In float16 gradients below 6e-8 vanish, so there the loss is scaled, as far as they do not overflow."""
@@ -194,13 +199,17 @@ class Training:
     def _validate(self) -> Means:
         self.world.share_buffers(self.network)
         self.network.eval()
-        means = Means("loss", "accuracy", device=self.device)
+        means, outputs = Means("loss", "accuracy", device=self.device), list[Tensor]()
         for rows in self.world.slice(torch.arange(len(self.val), device=self.device)).split(self.eval_batch):
             images, labels = self.val.batch(rows)
             with autocast(self.precision, self.device):
                 logits = self.network(images)
             means.add(logits, labels)
+            if self._validation_part is not None:
+                outputs.append(logits)
             self.on_step()
+        if self._validation_part is not None:
+            self.validated = Outputs(self.epoch, self.config, self._validation_part, outputs)
         means.sums = self.world.sum(means.sums)
         return means
 

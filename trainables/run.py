@@ -27,6 +27,7 @@ from trainables.kinship import Beginning, Begun, begun_of, is_own_beginning
 from trainables.loop import EpochMetrics, Training
 from trainables.mirror import Mirror
 from trainables.ranking import rank
+from trainables.remembered import MEMORY
 from trainables.together import Together
 from trainables.world import World
 
@@ -291,6 +292,8 @@ class Keeper:
                 self.mirror.push(self.folder, {checkpoint.name(epoch) for epoch in wanted}, self._check_claim)
 
         yield from self._insist(trained.epoch, save)
+        if isinstance(training, Training) and (outputs := training.validated) is not None and outputs.epoch == trained.epoch == best:
+            MEMORY.keep(self.folder.name, self.folder / checkpoint.name(best), outputs)
 
     def _best_until(self, last: int) -> int:
         """The best epoch of those until this one."""

@@ -72,6 +72,17 @@ def test_when_time_is_up_those_of_whom_it_is_wanted_are_evaluated_all_the_same(o
     assert list(evaluations.waiting) == others
 
 
+def test_a_worker_is_given_first_what_it_remembers_and_last_what_another_does(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = ended(open_driver(changed(experiment, trials=4)))
+    evaluations = Evaluations(driver, NOBODY, [], driver.result.ranking, lambda: None)
+    best, second, third, fourth = driver.result.ranking
+    one, other = object(), object()
+    evaluations.remembered = {id(one): {third.trial}, id(other): {best.trial, fourth.trial}}
+    assert [evaluations._next(one) for _ in range(3)] == [third, second, best]
+    assert evaluations._next(other) is fourth
+    assert evaluations._next(other) is None
+
+
 class Silent:
     """Stands in for Ray, and for a worker in it that answers nothing but whether the checkpoint is whole."""
 
