@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,11 +11,14 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from mlflow import MlflowClient
 
 from cluster import storage
 from cluster.storage import Bucket
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 SLOW_S = 15
 """Seconds that a slow test takes when its mark gives none."""
@@ -49,6 +54,42 @@ def _shares(item: pytest.Item) -> bool:
     file = item.nodeid.partition("::")[0]
     made = item._fixtureinfo.name2fixturedefs.values()
     return any(one.scope == "module" and one.baseid == file for definitions in made for one in definitions)
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder of this name and what is in it, once for all processes that test; return it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # the process that began it failed
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def empty_database(make_once: MakeOnce) -> Path:
+    """An MLflow database without runs: to copy it saves the seconds that its migrations take."""
+
+    def fill(folder: Path) -> None:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return make_once("empty-database", fill) / "mlflow.db"
+
+
+@pytest.fixture
+def database(tmp_path: Path, empty_database: Path) -> str:
+    """The address of an MLflow database without runs in this test's folder."""
+    shutil.copy(empty_database, tmp_path)
+    return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ def test_old_checkpoints_verify_and_load() -> None:
     assert [checkpoint.load(path)["epoch"] for path in saved] == [5, 6, 3, 4]
 
 
-@pytest.mark.promise
 @pytest.mark.ray
 @pytest.mark.slow
 def test_an_old_search_is_gone_on_with(command: Command, tmp_path: Path) -> None:

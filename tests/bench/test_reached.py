@@ -46,7 +46,7 @@ def grid() -> SearchResult:
     return grid
 
 
-@pytest.mark.parametrize("options", [{}, {"algorithm": "random", "scheduler": "fifo"}])
+@pytest.mark.parametrize("options", [pytest.param({}, marks=pytest.mark.slow), {"algorithm": "random", "scheduler": "fifo"}])
 def test_a_search_is_played_on_a_grids_curves(grid: SearchResult, options: dict[str, str]) -> None:
     epochs, reached, best = played(grid, 0.85, 2430, 0, **options)
     assert reached == epochs

@@ -1,25 +1,19 @@
 """Searches and servers for the fault tests; whatever a test starts is gone when it ends."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
+from tests.conftest import MakeOnce
 from tests.faults.harness import GRID, Done, Search, Server
 
 OpenSearch = Callable[..., Search]
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs: to copy it saves the seconds that its migrations take."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +44,17 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[tuple[Search, Done]]:
+def undisturbed(make_once: MakeOnce, empty_database: Path) -> tuple[Search, Done]:
     """The tiny grid without any fault: what every disturbed one must come to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    shutil.copy(empty_database, folder)
-    search = Search(folder)
-    try:
-        yield search, search.run(*GRID).finish()
-    finally:
-        search.end()
+
+    def fill(folder: Path) -> None:
+        shutil.copy(empty_database, folder)
+        search = Search(folder)
+        try:
+            done = search.run(*GRID).finish()
+        finally:
+            search.end()
+        (folder / "done.json").write_text(json.dumps(asdict(done)))
+
+    folder = make_once("undisturbed", fill)
+    return Search(folder), Done(**json.loads((folder / "done.json").read_text()))

@@ -57,7 +57,7 @@ class Search:
         self.tracking = tracking or f"sqlite:///{folder}/mlflow.db"
         self.words = ("--tracking", tracking) if tracking else ()
         self.faults = folder / f"faults-{name}"
-        self.faults.mkdir(parents=True)
+        self.faults.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
         self.began = 0.0
 

@@ -42,7 +42,6 @@ def status(troubled: tuple[Search, Done]) -> Callable[[str], str]:
     return runs.__getitem__
 
 
-@pytest.mark.promise
 def test_a_search_with_failed_trials_ends_and_says_so(troubled: tuple[Search, Done]) -> None:
     """F6, F8, F9, F10, F26: exit 3, everything that was trained is in MLflow, at most one epoch again for each of the three killed trials."""
     search, done = troubled
@@ -53,7 +52,6 @@ def test_a_search_with_failed_trials_ends_and_says_so(troubled: tuple[Search, Do
     assert_contract(search, kills=3)
 
 
-@pytest.mark.promise
 def test_trials_that_were_helped_or_left_alone_train_as_if_nothing_had_happened(troubled: tuple[Search, Done], undisturbed: tuple[Search, Done]) -> None:
     """F8, F9, F26: the same curves, to the last digit."""
     told, expected = story(troubled[0]), story(undisturbed[0])
@@ -61,7 +59,6 @@ def test_trials_that_were_helped_or_left_alone_train_as_if_nothing_had_happened(
         assert told[trial] == expected[trial]
 
 
-@pytest.mark.promise
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on(troubled: tuple[Search, Done]) -> None:
     """F8: the trial goes on from its newest checkpoint."""
     search, _ = troubled
@@ -69,7 +66,6 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(troubled: tuple[Searc
     assert [line["epoch"] for line in search.truth() if line["trial"] == "t0001"] == [1, 2, 2, 3]
 
 
-@pytest.mark.promise
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(troubled: tuple[Search, Done]) -> None:
     """F9: epoch 2's checkpoint is cut off, so epoch 2 is trained again from epoch 1's, and the user is told."""
     search, done = troubled
@@ -77,7 +73,6 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(troubled: tuple[
     assert any("damaged" in line and "epoch-0002" in line for line in done.err.splitlines())
 
 
-@pytest.mark.promise
 def test_a_trial_that_raises_fails_with_its_traceback(troubled: tuple[Search, Done], status: Callable[[str], str], tmp_path: Path) -> None:
     """F6: not tried again, FAILED in MLflow, with the traceback beside it; its two good epochs are kept."""
     search, done = troubled
@@ -93,7 +88,6 @@ def test_a_trial_that_raises_fails_with_its_traceback(troubled: tuple[Search, Do
     assert any('File "' in text and "RuntimeError: no such luck" in text for text in texts)
 
 
-@pytest.mark.promise
 @pytest.mark.parametrize("trial", ["t0003", "t0006", "t0007"])
 def test_a_metric_that_is_no_number_ends_its_trial_at_once(trial: str, troubled: tuple[Search, Done], status: Callable[[str], str]) -> None:
     """F10: NaN, infinity and minus infinity: diverged, never best, nothing of it in MLflow's curves."""
@@ -106,7 +100,6 @@ def test_a_metric_that_is_no_number_ends_its_trial_at_once(trial: str, troubled:
     assert max(line["epoch"] for line in search.truth() if line["trial"] == trial) == faulty
 
 
-@pytest.mark.promise
 def test_a_hung_trial_is_killed_and_tried_again(troubled: tuple[Search, Done]) -> None:
     """F26: its worker was stopped (SIGSTOP)."""
     search, _ = troubled
@@ -114,7 +107,6 @@ def test_a_hung_trial_is_killed_and_tried_again(troubled: tuple[Search, Done]) -
     assert search.outcome("t0005")["outcome"] == "completed"
 
 
-@pytest.mark.promise
 def test_a_trial_without_memory_is_tried_once_more(troubled: tuple[Search, Done]) -> None:
     """F2: as when the device is out of memory: one more try, then failed of memory."""
     search, _ = troubled

@@ -149,7 +149,6 @@ def slots(search: Search) -> list[int]:
     return [event["count"] for event in search.events("slots")]
 
 
-@pytest.mark.promise
 def test_a_search_grows_with_its_cluster_and_a_lost_node_costs_no_epoch(played: Played) -> None:
     """A node joins, and a second trial runs. Another search takes its share until it is killed. The node is lost, and its trial goes on elsewhere."""
     search = played.search("grown")

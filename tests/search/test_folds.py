@@ -46,8 +46,8 @@ def folded(experiment: Experiment) -> Experiment:
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+def uri(database: str) -> str:
+    return database
 
 
 def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
@@ -240,7 +240,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder, summary
 
 
+@pytest.mark.promise
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_trial_of_five_folds_is_the_mean_of_its_five_children(real: tuple[Path, dict[str, Any]]) -> None:
     """Mean and standard deviation in MLflow, in the journal and in `--json` are those computed from the children's own points."""
     folder, summary = real
@@ -268,7 +270,9 @@ def test_a_trial_of_five_folds_is_the_mean_of_its_five_children(real: tuple[Path
     assert (summary["best"]["val_accuracy"], summary["best"]["val_accuracy_std"]) == (result.best.accuracy, result.best.deviation)
 
 
+@pytest.mark.promise
 @pytest.mark.ray
+@pytest.mark.slow
 def test_what_is_kept_of_a_trial_of_five_folds_can_be_used(real: tuple[Path, dict[str, Any]]) -> None:
     folder, summary = real
     home = (folder / summary["journal"]).parent
@@ -294,7 +298,9 @@ def test_what_is_kept_of_a_trial_of_five_folds_can_be_used(real: tuple[Path, dic
     assert parent.data.metrics["test/members_accuracy_mean"] == pytest.approx(fmean(result.test["members"]["accuracy"]))
 
 
+@pytest.mark.promise
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_search_that_is_over_is_resumed_with_no_special_words(real: tuple[Path, dict[str, Any]], command: Command) -> None:
     folder, summary = real
     done = command("search.resume", "folded", "--storage", folder / "searches", "--json")

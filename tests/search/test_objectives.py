@@ -186,6 +186,7 @@ def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
     assert len({width for width, off in proposed[20:] if off < 0.3}) >= 4, "good ones of nearly all widths"
 
 
+@pytest.mark.slow(60)
 def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
     """On known curves, seeds that nothing was designed on."""
     found = {names: [replay(sized(seed), seed, 4, objectives=names).regret for seed in (50, 51, 52, 53)] for names in (LATENCY, ("val_accuracy",))}
@@ -282,6 +283,7 @@ def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: Op
     assert json_summary(result, tracking={}, home=Home(Path("s")), wall_s=1.0)["front"] == []
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.promise
 @pytest.mark.ray
 @pytest.mark.slow

@@ -216,6 +216,7 @@ def test_a_selection_that_has_not_come_to_its_end_has_a_page(experiment: Experim
     assert "The selection has not come to its end: 1 training so far." in words(render(result))
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_of_a_hundred_classes_are_a_small_page(experiment: Experiment, tmp_path: Path) -> None:
     classes = tuple(f"class {number}" for number in range(100))
     result = played(experiment, 1000, classes)
@@ -360,7 +361,10 @@ def test_all_labels_have_room(experiment: Experiment, tmp_path: Path, monkeypatc
 
 @pytest.mark.browser
 @pytest.mark.skipif(browser() is None, reason="needs Chromium")
-@pytest.mark.parametrize(("trials", "classes"), [(1000, tuple(f"class {number}" for number in range(100))), (30, NAMES)], ids=["large", "odd"])
+@pytest.mark.parametrize(
+    ("trials", "classes"),
+    [pytest.param(1000, tuple(f"class {number}" for number in range(100)), id="large", marks=pytest.mark.slow(30)), pytest.param(30, NAMES, id="odd")],
+)
 def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(experiment: Experiment, tmp_path: Path, trials: int, classes: tuple[str, ...]) -> None:
     """It opens in under three seconds, needs no network and no scrolling to the side, and every picture is there."""
     result = played(experiment, trials, classes)

@@ -65,7 +65,7 @@ print(json.dumps([table.to_dict("split") for table in tables]))
 
 
 @pytest.fixture
-def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
+def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Search:
     """Train a small search to its end in this process and write it to MLflow."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -75,7 +75,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
         config = TrialConfig().override({"model.name": model, "epochs": 1, "data.train_limit": 300, "precision": "fp32", **base})
         space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01)}, base={"epochs": 1})
         named = Experiment(name="small", space_name="two", space=space, base=config, algorithm="grid", scheduler="fifo", storage=tmp_path / "searches")
-        experiment = replace(named, tracking=f"sqlite:///{tmp_path}/mlflow.db")
+        experiment = replace(named, tracking=database)
         journal = Journal(experiment.folder)
         driver = Driver(experiment, journal)
         dataset = load(config.data)

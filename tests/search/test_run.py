@@ -194,7 +194,7 @@ def test_a_resume_evaluates_what_was_not_and_a_damaged_checkpoint_is_told_and_st
     assert list(failed.values()) == [[worst.trial]]
 
 
-@pytest.mark.promise
+@pytest.mark.usefixtures("database")
 def test_of_several_models_the_best_of_each_is_told(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
     space.write_text(
@@ -244,13 +244,14 @@ def test_nothing_of_tunes_own_files_is_left(smoke: tuple[Path, Done]) -> None:
     assert not [path for path in home.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
 
 
+@pytest.mark.usefixtures("database")
 def test_bayes_and_asha_repeat_with_one_trial_at_a_time(smoke: tuple[Path, Done], tmp_path: Path) -> None:
     folder, (_, first) = smoke
     _, second = run_in(tmp_path, "--space", "smoke", "--name", "again", "--concurrency", 1, "--trials", 6, "--max-epochs", 3, "--set", "epochs=3")
     assert metrics_of(first, folder) == metrics_of(second, tmp_path)
 
 
-@pytest.mark.promise
+@pytest.mark.usefixtures("database")
 def test_what_an_earlier_search_has_trained_is_not_trained_again(smoke: tuple[Path, Done], tmp_path: Path) -> None:
     """The same search in the same storage: the same trials, each with checkpoints, an evaluation and a run of its own, and nothing trained."""
     folder, (_, first) = smoke
@@ -273,15 +274,7 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(smoke: tuple[Pa
     checkpoint.verify(checkpoint_of(result.ranking[0], tmp_path / "searches" / "again"))
 
 
-def test_random_and_fifo_repeat_with_two_at_a_time(tmp_path: Path) -> None:
-    words = ["--space", "smoke", "--algorithm", "random", "--scheduler", "fifo", "--concurrency", 2, "--seed", 3, "--no-cache"]
-    searches = [run_in(tmp_path, *words, "--name", name)[1] for name in ("one", "two")]
-    first, second = (metrics_of(summary, tmp_path) for summary in searches)
-    assert first == second
-    assert len({str(params) for params, _, _ in first.values()}) == 4
-
-
-@pytest.mark.promise
+@pytest.mark.usefixtures("database")
 @pytest.mark.slow(60)
 def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
     words = [
@@ -310,6 +303,7 @@ def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
     assert two["best"]["val_accuracy"] == pytest.approx(one["best"]["val_accuracy"], abs=0.01)
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.slow(120)
 def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
@@ -325,6 +319,7 @@ def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> Non
         assert max(saved) == len(trial.epochs)
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.slow(60)
 def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(tmp_path: Path) -> None:
     """Of one epoch each, configurations that differ in their epochs alone are the same training."""
@@ -341,6 +336,7 @@ def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(tmp
     assert len(children_of(summary, tmp_path)) == 243
 
 
+@pytest.mark.usefixtures("database")
 def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
     space.write_text("from search.space import *\nspace = SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, base={'model.name': 'deep_cnn', 'epochs': 2})\n")
@@ -353,7 +349,6 @@ def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path
     assert statuses == {"0.01": "FINISHED", "1000000.0": "FAILED"}
 
 
-@pytest.mark.promise
 def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search.run", "--json", "--space", "table3", "--name", "cut", "--scheduler", "fifo", "--device", "cpu"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -384,10 +379,10 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 @pytest.fixture
-def mlflow_server(tmp_path: Path) -> Iterator[str]:
+def mlflow_server(tmp_path: Path, database: str) -> Iterator[str]:
     """A real MLflow server on a free port."""
     port = free_port()
-    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", database]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     command = [sys.executable, "-m", "mlflow", *words, "--artifacts-destination", str(tmp_path / "artifacts")]
     process = subprocess.Popen(
@@ -409,7 +404,6 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.promise
 def test_a_search_is_recorded_on_a_real_server(tmp_path: Path, mlflow_server: str) -> None:
     done, summary = run_in(tmp_path, "--space", "smoke", "--name", "served", "--tracking", mlflow_server, "--trials", 3)
     assert done.returncode == 0
@@ -432,6 +426,7 @@ def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("database")
 def test_the_traditional_way_is_searched_like_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each trial is complete after its one epoch, the best is tested from its checkpoint, and a resume finds nothing left to do."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -465,6 +460,7 @@ space = SearchSpace({"model.name": Choice("mobilenet_v3_small", "svm", "alexnet"
 """
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.promise
 def test_families_and_baselines_stand_side_by_side_and_what_cannot_fit_is_left_out(tmp_path: Path) -> None:
     """AlexNet is left out of a search on images of 8 x 8 pixels, which is complete without it; a resume has nothing to do."""

@@ -48,7 +48,6 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
     assert not token.exists() or stat.S_IMODE(token.stat().st_mode) == 0o600
 
 
-@pytest.mark.promise
 def test_a_search_needs_nothing_outside_this_machine_and_listens_for_nobody_outside(observed: tuple[Path, set[str], str, int]) -> None:
     if not may_make_networks():
         pytest.skip("needs to be allowed to make a network namespace")
@@ -58,14 +57,12 @@ def test_a_search_needs_nothing_outside_this_machine_and_listens_for_nobody_outs
     assert addresses <= LOOPBACK
 
 
-@pytest.mark.promise
 def test_only_the_owner_can_read_a_search(observed: tuple[Path, set[str], str, int]) -> None:
     home = observed[0] / "searches" / "s"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     assert {stat.S_IMODE((home / name).stat().st_mode) for name in ("journal.jsonl", "lock.json")} == {0o600}
 
 
-@pytest.mark.promise
 def test_a_credential_in_the_environment_reaches_no_file_and_no_line(observed: tuple[Path, set[str], str, int]) -> None:
     folder, _, out, _ = observed
     assert PLANTED not in out

@@ -46,8 +46,8 @@ BUSY_S = 600
 
 
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+def uri(database: str) -> str:
+    return database
 
 
 def train(config: TrialConfig, epoch: int) -> dict[str, Any]:

@@ -59,7 +59,6 @@ def test_where_no_worker_finds_a_place_the_evaluation_is_given_up(ask: Ask) -> N
     assert ask("no_place")["no_place"] == {NOBODY: ["t0001"]}
 
 
-@pytest.mark.promise
 def test_a_fused_search_ends_well(tmp_path: Path) -> None:
     """The real command: every trial and epoch is there, out of two processes."""
     search = Search(tmp_path, "fused")

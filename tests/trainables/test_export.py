@@ -50,7 +50,7 @@ def test_every_model_gives_what_its_checkpoint_gives(name, exported):
         assert again.probabilities(dataset.val.images[:count]).shape == (count, 3)
 
 
-@pytest.mark.parametrize("name", [*OWN, "vit", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", [*OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit", "mobilenet_v3_small"))])
 def test_onnx_gives_what_torch_gives(name, exported):
     values = {"model.input_size": 40} if name == "mobilenet_v3_small" else {}  # which is resized inside, with antialiasing
     found, dataset, before = exported(name, onnx=True, channels=3, trained=name in OWN, **values)

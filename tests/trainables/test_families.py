@@ -43,7 +43,7 @@ def learning(network: nn.Module) -> set[str]:
 # Every family
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("vgg") else []) for name in NAMES])
 def test_it_trains_at_its_smallest_size_and_comes_out_of_a_checkpoint_as_it_went_in(name: str, make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     """One step forward and backward changes every weight; saved and loaded, it gives the same probabilities."""
     dataset = make_dataset(side=smallest(name), train=4, val=3)
