@@ -61,6 +61,10 @@ def test_only_rays_workers_are_killed() -> None:
         assert innocent.poll() is None
         assert innocent.stdin
         innocent.stdin.close()
-    with subprocess.Popen(["ray::Trainer", "-c", "input()"], executable=sys.executable, stdin=subprocess.PIPE) as worker:
+    with subprocess.Popen(
+        ["ray::Trainer", "-c", "print(flush=True); input()"], executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as worker:
+        assert worker.stdout
+        worker.stdout.readline()  # until then the system may not tell its name yet
         _kill(worker.pid)
         assert worker.wait(10) == -9
