@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -89,7 +89,7 @@ def session(
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     Thread(target=meanwhile, daemon=True).start()
     try:
-        with _no_orphans(), _own_signals():
+        with _no_orphans(), _own_signals(), _lean(address, dashboard=dashboard):
             if address == LOCAL:
                 ray.init(address=LOCAL, num_cpus=math.ceil(local.cpus), num_gpus=int(local.gpus), include_dashboard=dashboard, **quiet)
             else:
@@ -107,6 +107,13 @@ def session(
         _end(address)
         raise
     _end(address, tidy=tidy())
+
+
+def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
+    """Leave out, of a session of our own, the parts of Ray that nothing here uses."""
+    from cluster.lean import lean, needs_agents
+
+    return nullcontext() if address != LOCAL or dashboard or needs_agents() else lean()
 
 
 def _end(address: str, *, tidy: bool = False) -> None:

@@ -24,6 +24,7 @@ DOORS = {
     "ray.train": {"search/data_parallel.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
         "cluster/jobs.py",
+        "cluster/lean.py",
         "cluster/session.py",
         "cluster/spot.py",
         "cluster/machines.py",

@@ -207,3 +207,57 @@ def test_where_nothing_listens_is_not_ready() -> None:
 @pytest.mark.parametrize("address", ["local", "auto"])
 def test_a_local_session_needs_no_address(address: str) -> None:
     check_address(address)
+
+
+LEAN = """
+from cluster.resources import Resources
+from cluster.session import session
+
+with session("local", local=Resources(cpus=1)):
+    import psutil
+    import ray
+    children = psutil.Process().children(recursive=True)
+    commands = [one.cmdline() for one in children]
+    print(sorted(kind for kind, _ in ray._private.worker._global_node.live_processes()))
+    print(sum(any(word.startswith("/") and word.endswith("cluster/idle.py") for word in command) for command in commands))
+    print([command for command in commands if any("agent" in word.lower() for word in command[:4])])
+    print(ray.get(ray.remote(lambda: "trained").options(num_cpus=0).remote()))
+"""
+
+
+@pytest.mark.ray
+def test_a_local_session_starts_none_of_the_processes_that_only_a_cluster_needs() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["['gcs_server', 'raylet']", "2", "[]", "trained"]
+
+
+@pytest.mark.parametrize(
+    ("address", "dashboard", "environment", "is_lean"),
+    [("local", False, {}, True), ("local", True, {}, False), ("auto", False, {}, False), ("local", False, {"env_vars": {}}, False)],
+)
+def test_ray_is_started_whole_where_its_agents_have_something_to_do(
+    address: str, dashboard: bool, environment: dict[str, object], is_lean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials on several workers need the dashboard, and whoever starts a search with `uv run` a runtime environment."""
+    import ray._private.worker
+    from ray._private.node import Node
+
+    from cluster.session import _lean
+
+    monkeypatch.setattr(ray._private.worker, "_maybe_modify_runtime_env", lambda given, skip: environment)
+    whole = Node.start_monitor
+    with _lean(address, dashboard=dashboard):
+        assert (Node.start_monitor is not whole) == is_lean
+    assert Node.start_monitor is whole
+
+
+def test_what_stands_in_for_an_agent_ends_with_who_started_it() -> None:
+    from cluster import idle
+
+    start = f"subprocess.Popen([sys.executable, {idle.__file__!r}, str(os.getpid())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
+    script = f"import os, subprocess, sys; print({start}.pid)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(timeout=60)
+    assert not psutil.pid_exists(int(done.stdout))
