@@ -160,8 +160,9 @@ def await_end(family: list[psutil.Process], timeout_s: float) -> None:
 
 
 def _is_dead(process: psutil.Process) -> bool:
+    """Tell whether nothing of it runs: the first of its threads may end before the others."""
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
     except psutil.NoSuchProcess:
         return True
 

@@ -178,10 +178,10 @@ class Evaluations:
         return bool(self.waiting) and not self.driver.interrupted and (self.waiting[0].trial in self.first or not self.driver.out_of_time)
 
     def _next(self, worker: Worker | None = None) -> TrialResult | None:
-        """The next trial, one that this worker remembers before one that another does; None when there is none, or no time."""
+        """The next trial; for a worker, one that it remembers before one that another does. None when there is none, or no time."""
         if not self._has_next:
             return None
-        if self.driver.out_of_time:  # the first of all are wanted
+        if worker is None or self.driver.out_of_time:  # nobody's turn, or only the first of all are wanted
             return self.waiting.popleft()
         mine = self.remembered.get(id(worker), set())
         others = set[str]().union(*self.remembered.values())

@@ -32,7 +32,7 @@ class Drawn:
 def draw_untested(result: SearchResult, *, few: bool = False) -> Drawn:
     """Draw all pictures but those of the answer's test, in memory; where `few` are wanted, for want of time, the other best trials' are left out."""
     page.template()
-    about, shown = _about(result, few), _shown(result, few)
+    about, shown = _about(result), _shown(result, few)
     pictures = page.of_search(result, as_file=True) | page.of_training(result, as_file=True)
     drawn = {trial.trial: figures.png(curves.trial_curves(trial)) for trial in shown if trial is not result.chosen or "own" not in pictures}
     if "own" in pictures and result.chosen is not None:
@@ -50,7 +50,7 @@ def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = Fals
     folder, checkpoint, shown = home.folder, str(checkpoint_of(answer, Path())), _shown(result, few)
     home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in shown))
     journal.append("evidence", trial=answer.trial, file=checkpoint, path="checkpoint")
-    if drawn is None or drawn.about != _about(result, few):
+    if drawn is None or drawn.about != _about(result) or not drawn.trials.keys() >= {trial.trial for trial in shown}:
         drawn = draw_untested(result, few=few)
     tested = page.of_answer(evidence(result, folder), as_file=True)
     for trial in shown:
@@ -74,9 +74,10 @@ def _shown(result: SearchResult, few: bool) -> list[TrialResult]:
     return [*([answer] if answer is not None else []), *(trial for trial in others if trial is not answer)]
 
 
-def _about(result: SearchResult, few: bool) -> tuple[object, ...]:
-    """What decides which pictures there are, and of whom: the trials in order, and what was passed over."""
-    return (*(trial.trial for trial in _shown(result, few)), "in order", *(trial.trial for trial in result.ranking), sorted(result.passed_over))
+def _about(result: SearchResult) -> tuple[object, ...]:
+    """What decides what the pictures show: the answer, the trials in order, and what was passed over."""
+    answer = result.chosen.trial if result.chosen is not None else ""
+    return (answer, *(trial.trial for trial in result.ranking), sorted(result.passed_over))
 
 
 def _evidence(answer: TrialResult, result: SearchResult, own: Path, tested: dict[str, Picture]) -> None:

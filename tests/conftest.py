@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib import import_module
 from pathlib import Path
 
@@ -24,8 +24,8 @@ SLOW_S = 15
 """Seconds that a slow test takes when its mark gives none."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which puts the group into the test's name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # the one way to come before xdist, which puts the group into the test's name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Give each test to a group that one process runs, and begin with the slowest, so that the processes end together.
 
     A file is a group: its tests share what they start. Slow tests that share nothing are groups of their own.
@@ -47,6 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.own_markers = [mark for mark in item.own_markers if mark.name != "xdist_group"]
         item.add_marker(pytest.mark.xdist_group(groups[item]))
+    yield
+    if "PYTEST_XDIST_WORKER" in os.environ and not all("@" in item.nodeid for item in items):
+        raise pytest.UsageError("this pytest and this pytest-xdist do not keep groups of tests together: install those of constraints.txt")
 
 
 def _shares(item: pytest.Item) -> bool:

@@ -199,6 +199,7 @@ class Training:
     def _validate(self) -> Means:
         self.world.share_buffers(self.network)
         self.network.eval()
+        self.validated = None
         means, outputs = Means("loss", "accuracy", device=self.device), list[Tensor]()
         for rows in self.world.slice(torch.arange(len(self.val), device=self.device)).split(self.eval_batch):
             images, labels = self.val.batch(rows)

@@ -53,7 +53,8 @@ class Memory:
         except (OSError, ValueError):  # somebody has removed it: nobody will evaluate it
             return
         with self._lock:
-            self._kept.pop(trial, None)
+            for name in [name for name, (_, kept) in self._kept.items() if name == trial or kept.part is not outputs.part]:
+                del self._kept[name]  # a part holds its images
             self._kept[trial] = weights, outputs
             while sum(kept.size for _, kept in self._kept.values()) > MAX_BYTES:
                 self._kept.popitem(last=False)

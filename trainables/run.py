@@ -294,6 +294,7 @@ class Keeper:
         yield from self._insist(trained.epoch, save)
         if isinstance(training, Training) and (outputs := training.validated) is not None and outputs.epoch == trained.epoch == best:
             MEMORY.keep(self.folder.name, self.folder / checkpoint.name(best), outputs)
+            training.validated = None
 
     def _best_until(self, last: int) -> int:
         """The best epoch of those until this one."""

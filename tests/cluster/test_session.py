@@ -210,6 +210,7 @@ def test_a_local_session_needs_no_address(address: str) -> None:
 
 
 LEAN = """
+from contextlib import suppress
 from cluster.resources import Resources
 from cluster.session import session
 
@@ -217,10 +218,14 @@ with session("local", local=Resources(cpus=1)):
     import psutil
     import ray
     children = psutil.Process().children(recursive=True)
-    commands = [one.cmdline() for one in children]
+    commands = []
+    for one in children:
+        with suppress(psutil.Error):
+            commands.append(one.cmdline() or [""])
     print(sorted(kind for kind, _ in ray._private.worker._global_node.live_processes()))
     print(sum(any(word.startswith("/") and word.endswith("cluster/idle.py") for word in command) for command in commands))
-    print([command for command in commands if any("agent" in word.lower() for word in command[:4])])
+    agents = ("dashboard/agent.py", "agent/main.py")
+    print([command for command in commands if command[0].startswith("ray::") and "Agent" in command[0] or any(word.endswith(agents) for word in command)])
     print(ray.get(ray.remote(lambda: "trained").options(num_cpus=0).remote()))
 """
 
@@ -252,12 +257,37 @@ def test_ray_is_started_whole_where_its_agents_have_something_to_do(
     assert Node.start_monitor is whole
 
 
-def test_what_stands_in_for_an_agent_ends_with_who_started_it() -> None:
-    from cluster import idle
+STANDS_IN = """
+import sys, time
+from cluster import idle
 
-    start = f"subprocess.Popen([sys.executable, {idle.__file__!r}, str(os.getpid())], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"
-    script = f"import os, subprocess, sys; print({start}.pid)"
+sleep = time.sleep
+def first(seconds):
+    time.sleep = sleep
+    print("stands in", flush=True)
+    sleep(seconds)
+
+time.sleep = first
+idle.wait_for_parent(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("driver", ["os.getpid()", "os.getppid()"], ids=["the driver ends too", "the driver lives on"])
+def test_what_stands_in_for_an_agent_ends_with_who_started_it(driver: str) -> None:
+    from cluster.session import _is_dead, await_end
+
+    start = f"subprocess.Popen([sys.executable, '-c', {STANDS_IN!r}, str({driver})], stdout=subprocess.PIPE)"
+    script = f"import os, subprocess, sys; process = {start}; process.stdout.readline(); print(process.pid)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     with suppress(psutil.NoSuchProcess):
-        psutil.Process(int(done.stdout)).wait(timeout=60)
-    assert not psutil.pid_exists(int(done.stdout))
+        stand_in = psutil.Process(int(done.stdout))
+        await_end([stand_in], 60)
+        assert _is_dead(stand_in)
+
+
+def test_what_stands_in_for_an_agent_of_a_driver_that_is_gone_ends_at_once() -> None:
+    from cluster import idle
+
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    assert subprocess.run([sys.executable, "-I", "-S", idle.__file__, str(gone.pid)], timeout=60, check=False).returncode == 0

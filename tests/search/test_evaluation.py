@@ -83,6 +83,22 @@ def test_a_worker_is_given_first_what_it_remembers_and_last_what_another_does(op
     assert evaluations._next(other) is None
 
 
+def test_those_of_whom_an_evaluation_is_wanted_stay_the_first_when_the_costs_are_measured(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time is up before the next: what a worker remembers changes nothing."""
+    now = [0.0]
+    driver = ended(open_driver(changed(experiment, trials=4, budget=Budget((limit("60s"),))), clock=lambda: now[0]))
+    wanted, others = driver.result.ranking[:2], driver.result.ranking[2:]
+    evaluations = Evaluations(driver, NOBODY, wanted, others, lambda: None)
+    worker = object()
+    evaluations.crew, evaluations.remembered = [worker], {id(worker): {wanted[0].trial, others[0].trial}}
+    monkeypatch.setattr(evaluations, "_measure_cost", lambda key, trial: True)
+    evaluations._measure_costs()
+    now[0] = 61
+    assert [evaluations._next(worker) for _ in range(3)] == [*wanted, None]
+
+
 class Silent:
     """Stands in for Ray, and for a worker in it that answers nothing but whether the checkpoint is whole."""
 

@@ -349,6 +349,7 @@ def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path
     assert statuses == {"0.01": "FINISHED", "1000000.0": "FAILED"}
 
 
+@pytest.mark.promise
 def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search.run", "--json", "--space", "table3", "--name", "cut", "--scheduler", "fifo", "--device", "cpu"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -67,6 +67,8 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(open_driver:
     assert done[0] is not current_thread()
     folder = experiment.home.folder / "trials" / best.trial / "evidence"
     assert {file.name for file in folder.iterdir()} >= {"curves.png", "test_confusion.png", "config.json", "test.json"}
+    draw(result, experiment.home, driver.journal, few=True, drawn=aside.result())
+    assert len(done) == 1, "it has become late meanwhile, and more is drawn than is wanted"
     result.tested["passed_over"] = {"t0001": "damaged"}  # its answer is another now
     draw(result, experiment.home, driver.journal, drawn=aside.result())
     assert len(done) == 2

@@ -36,6 +36,7 @@ def accuracy(dataset: Dataset, **values: object) -> float:
     return last.values["val/accuracy"]
 
 
+@pytest.mark.slow(60)
 def test_fine_tuning_beats_training_from_scratch_at_equal_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A ResNet-18 learns the digits 0 to 4; then 60 images of the digits 5 to 9, five epochs, three seeds."""
     first = Training(TrialConfig().override(NETWORK | {"epochs": 4, "optimizer.lr": 1e-3, "data.scaling": "unit"}), digits(range(5), 10**6))
