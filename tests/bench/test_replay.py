@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from tests.bench.replay import Task, deep, halve, params_of, play
 
 
+@pytest.mark.slow
 def test_a_search_that_is_played_again_is_the_same() -> None:
     assert play(deep(0), 3, 4) == play(deep(0), 3, 4)
 

@@ -43,7 +43,7 @@ def test_conditional_parameters_exist_only_under_their_condition(name: str) -> N
     assert all(("optimizer.momentum" in params) == (params["optimizer.name"] == "sgd") for params in found)
 
 
-@pytest.mark.parametrize("name", ["bayes", "gp", "random"])
+@pytest.mark.parametrize("name", ["bayes", pytest.param("gp", marks=pytest.mark.slow), "random"])
 def test_values_lie_in_their_ranges(name: str) -> None:
     space = SearchSpace({"optimizer.lr": Float(1e-3, 1e-1, log=True), "model.dropout": Float(0.0, 0.5)})
     for params in asked(name, space, 0, 30):
@@ -66,7 +66,7 @@ def test_suggestions_of_random_do_not_depend_on_what_it_hears() -> None:
     assert asked("random", space, 3, 10) == [deaf.ask(f"t{number}") for number in range(10)]
 
 
-@pytest.mark.parametrize("name", ["bayes", "gp"])
+@pytest.mark.parametrize("name", ["bayes", pytest.param("gp", marks=pytest.mark.slow)])
 def test_bayes_learns(name: str) -> None:
     """After its random start it proposes better than chance."""
     found = asked(name, SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0, 40)

@@ -311,7 +311,7 @@ def lengths(experiment: Experiment) -> Experiment:
     return changed(experiment, space=replace(experiment.space, base={"model.name": "deep_cnn"}), base=TrialConfig())
 
 
-@pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])
+@pytest.mark.parametrize("algorithm", ["bayes", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grid", "random"))])
 def test_a_search_cut_off_between_two_lines_goes_on_as_if_it_had_not_been(open_driver: OpenDriver, lengths: Experiment, algorithm: str) -> None:
     search = changed(lengths, algorithm=algorithm, scheduler="asha", trials=9, seed=3)
     undisturbed = play(open_driver(changed(search, name="undisturbed")))

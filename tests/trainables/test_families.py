@@ -23,6 +23,7 @@ from trainables.optimizers import groups
 NAMES = OF_TORCHVISION
 PUBLISHED = sorted(name for name in NAMES if MODELS[name].weights)
 SMALL = "mobilenet_v3_small"
+LARGE = ("vgg", "alexnet", "vit")
 
 
 def build(name: str, image: tuple[int, int, int] = (3, 32, 32), classes: int = 3, *, device: str = "cpu", **options: object) -> Family:
@@ -43,7 +44,7 @@ def learning(network: nn.Module) -> set[str]:
 # Every family
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("vgg") else []) for name in NAMES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(LARGE)) for name in NAMES])
 def test_it_trains_at_its_smallest_size_and_comes_out_of_a_checkpoint_as_it_went_in(name: str, make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     """One step forward and backward changes every weight; saved and loaded, it gives the same probabilities."""
     dataset = make_dataset(side=smallest(name), train=4, val=3)

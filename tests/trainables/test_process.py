@@ -66,6 +66,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_freed_memory_is_kept_for_the_next_step():
     """Two tensors of 48 MB, more than glibc's largest threshold, are 23,000 pages a step, which come from the kernel once and not each time."""
