@@ -43,6 +43,7 @@ def draw_untested(result: SearchResult, *, few: bool = False) -> Drawn:
 def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = False, drawn: Drawn | None = None) -> None:
     """The answer's evidence, the pictures and the page, into the search's folder; the journal says that they are worth keeping. The search's own
     picture comes last: with it, everything is drawn. What is `drawn` already is used, if it still tells of this answer.
+    Where `few` are wanted, for want of time, the other best trials' are left out.
     """
     answer = result.chosen
     if answer is None:

@@ -24,7 +24,7 @@ SLOW_S = 15
 """Seconds that a slow test takes when its mark gives none."""
 
 
-@pytest.hookimpl(wrapper=True)  # the one way to come before xdist, which puts the group into the test's name
+@pytest.hookimpl(wrapper=True)  # before xdist, which puts the group into the test's name, and after it, to see that it did
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Give each test to a group that one process runs, and begin with the slowest, so that the processes end together.
 
