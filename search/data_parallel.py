@@ -1,6 +1,7 @@
 """A trial on several workers at once, through Ray Train, held by a gate between its epochs."""
 
 import asyncio
+import os
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import ray
 from search.job import Job, beginnings_of, mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
+
+
+LOOK_S = 0.1
+"""How often Ray Train asks the workers for what they report: its own two seconds would be waited for
+at the gate after each epoch."""
 
 
 class Gate:
@@ -53,6 +59,7 @@ def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", de
     each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
     scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
     trial = TrialConfig.from_dict(config["config"])
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S))  # read here and handed on
     gate = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
     with tempfile.TemporaryDirectory(prefix="train-") as own:
         trainer = build_trainer(
