@@ -163,26 +163,35 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
             except (KeyboardInterrupt, Unwritten):
                 stop(signals[0], None)
             try:
-                driver.go_on()
-                tick = importing(driver, limit.ticking(driver, workers, display.tick))
-                act.go_through(driver, dataset, workers, by=act.verb, slots=limit.at_most(at_once), tick=tick)
-            except (KeyboardInterrupt, Unwritten):
-                driver.close("interrupted", "broken off")
-            except Refused as error:
-                troubles.append(str(error))
-            except NotReady as error:
-                troubles.append(str(error))
-                driver.close("lost", str(error))
-            except BaseException:
-                driver.close("lost", "the search broke off")
-                raise
+                with closed_by_its_end(driver, troubles):
+                    driver.go_on()
+                    tick = importing(driver, limit.ticking(driver, workers, display.tick))
+                    act.go_through(driver, dataset, workers, by=act.verb, slots=limit.at_most(at_once), tick=tick)
             finally:
                 signal.alarm(0)
                 workers.close()
                 journal.patient = not signals
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, drawing, hurry=bool(signals))
+        tell_troubles(troubles, experiment, tracker)  # here: Ray, where it died, may end this process as it is left
     return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began)
+
+
+@contextmanager
+def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
+    """Close the search with whatever ends it early; keep as a trouble what the user can mend."""
+    try:
+        yield
+    except (KeyboardInterrupt, Unwritten):
+        driver.close("interrupted", "broken off")
+    except Refused as error:
+        troubles.append(str(error))
+    except NotReady as error:
+        troubles.append(str(error))
+        driver.close("lost", str(error))
+    except BaseException:
+        driver.close("lost", "the search broke off")
+        raise
 
 
 def ray_session(prepared: Prepared, *, tidy: Callable[[], bool]) -> AbstractContextManager[Machines]:
@@ -227,7 +236,18 @@ def record(experiment: Experiment, result: SearchResult, code: ExitCode | None =
     with experiment.home.lease():
         tracker = Tracker(experiment.tracking, experiment.home.opened(files=True))
         tracker.close()
-    return ended(experiment, result, tracker, [], [], code or exit_code)
+    troubles = list[str]()
+    tell_troubles(troubles, experiment, tracker)
+    return ended(experiment, result, tracker, [], troubles, code or exit_code)
+
+
+def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
+    """Say where it went wrong; what MLflow did not take is one more trouble."""
+    if tracker.error:
+        remedy = f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. Later: {verb('sync', experiment)}"
+        troubles.append(f"MLflow did not take everything ({tracker.error}). {remedy}")
+    for trouble in troubles:
+        sys.stderr.write(error_line(trouble))
 
 
 def ended(
@@ -239,12 +259,7 @@ def ended(
     code: ExitCode,
     began: int | None = None,
 ) -> Finished:
-    """What came of a search, said where it went wrong; of a session that `began` then, if there was one."""
-    if tracker.error:
-        remedy = f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. Later: {verb('sync', experiment)}"
-        troubles = [*troubles, f"MLflow did not take everything ({tracker.error}). {remedy}"]
-    for trouble in troubles:
-        sys.stderr.write(error_line(trouble))
+    """What came of a search; of a session that `began` then, if there was one."""
     where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
     is_searched = began is not None and result.now is result.sessions
     since_s = (now_ms() - result.now[-1].last_ms) / 1000 if is_searched else 0.0
