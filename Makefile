@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA_ROOT ?= data
 SECONDS ?= 600
-# The tests run in so many processes at once; each starts a Ray of its own.
+# The tests run in so many processes at once, each with a Ray of its own; the slow ones wait more than they compute.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --ignore tests/test_layers.py
+SLOW_JOBS ?= 3
+PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --ignore tests/test_layers.py
 
 .PHONY: setup run test test-all check soak bench bench-search clean
 
@@ -22,10 +23,10 @@ run: setup
 	$(BIN)/python -m search.run --space table3
 
 test: setup
-	$(PYTEST) -m '(promise or not slow) and not soak'
+	$(PYTEST) -n $(JOBS) -m '(promise or not slow) and not soak'
 
 test-all: test
-	$(PYTEST) -m 'slow and not promise and not soak'
+	$(PYTEST) -n $(SLOW_JOBS) -m 'slow and not promise and not soak'
 
 check: setup
 	$(BIN)/ruff check .

@@ -276,47 +276,25 @@ def test_what_an_earlier_search_has_trained_is_not_trained_again(smoke: tuple[Pa
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.slow(60)
-def test_two_workers_train_to_the_accuracy_of_one(tmp_path: Path) -> None:
-    words = [
-        "--space",
-        "smoke",
-        "--scheduler",
-        "fifo",
-        "--trials",
-        1,
-        "--set",
-        "data.train_limit=none",
-        "--max-epochs",
-        4,
-        "--set",
-        "epochs=4",
-        "--set",
-        "optimizer.lr=0.01",
-    ]
+def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(tmp_path: Path) -> None:
+    """They are stopped by a budget as at a rung: between two epochs, by the trial's gate."""
+    settings = ["--set", "data.train_limit=none", "--set", "epochs=4", "--set", "optimizer.lr=0.01"]
+    words = ["--space", "smoke", "--scheduler", "fifo", "--trials", 1, "--max-epochs", 4, *settings]
     _, one = run_in(tmp_path, *words, "--name", "one")
-    done, two = run_in(tmp_path, *words, "--name", "two", "--workers", 2)
+    done, cut = run_in(tmp_path, *words, "--name", "two", "--workers", 2, "--budget", "2epochs")
+    assert done.returncode == 0, done.stderr
     assert "is not trained again" not in done.stderr, "what two have trained is another training"
-    assert done.returncode == 0
+    assert (cut["outcome"], cut["epochs_trained"]) == ("budget", 2)
+    assert sorted(path.name for path in checkpoint.saved(tmp_path / "searches" / "two" / "trials" / "t0001")) == ["epoch-0001", "epoch-0002"]
+    command = [sys.executable, "-m", "search.resume", "two", "--json", "--budget", "4epochs"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    two = json.loads(done.stdout.splitlines()[-1])
+    assert two["trials"] == {"completed": 1}
     assert two["best"]["params"] == one["best"]["params"]
     assert two["epochs_trained"] == one["epochs_trained"] == 4
     assert two["models"][0]["macro_f1"] == pytest.approx(one["models"][0]["macro_f1"], abs=0.01)
     assert two["best"]["val_accuracy"] == pytest.approx(one["best"]["val_accuracy"], abs=0.01)
-
-
-@pytest.mark.usefixtures("database")
-@pytest.mark.slow(120)
-def test_a_stopped_trial_on_two_workers_trains_no_further(tmp_path: Path) -> None:
-    space = tmp_path / "space.py"
-    space.write_text(
-        "from search.space import Choice, SearchSpace\n"
-        "def space(): return SearchSpace({'optimizer.lr': Choice(0.01, 1e-3, 1e-4, 1e-6)}, base={'model.name': 'table2', 'model.width': 8, 'epochs': 2})\n"
-    )
-    _, summary = run_in(tmp_path, "--space", f"{space}:space", "--algorithm", "grid", "--seed", 1, "--workers", 2, "--name", "s")
-    result = SearchResult.read(tmp_path / "searches" / "s")
-    assert summary["trials"] == {"completed": 3, "stopped": 1}
-    for name, trial in result.trials.items():
-        saved = {int(path.name[-4:]) for path in checkpoint.saved(tmp_path / "searches" / "s" / "trials" / name)}
-        assert max(saved) == len(trial.epochs)
 
 
 @pytest.mark.usefixtures("database")
