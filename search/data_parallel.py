@@ -11,7 +11,6 @@ from search.job import Job, beginnings_of, mirror_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
-
 LOOK_S = 0.1
 """How often Ray Train asks the workers for what they report: its own two seconds would be waited for
 at the gate after each epoch."""
