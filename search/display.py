@@ -134,7 +134,8 @@ class Display:
         trials = self.result.trials.values()
         ended, about = sum(trial.ended_ms > 0 for trial in trials), self.result.started.get("experiment", {})
         if about.get("scheduler") == "asha" and self._speed():
-            usual = mean(expected_epochs(trial.config["epochs"], about["horizon"], about.get("grace")) for trial in trials if trial.config)
+            rungs = about["horizon"], about.get("grace"), about.get("sure", 0.0)
+            usual = mean(expected_epochs(trial.config["epochs"], *rungs) for trial in trials if trial.config)
             seconds = (usual * self.planned - self.result.epochs_trained) / self._speed()
         else:
             seconds = self._elapsed() / ended * (self.planned - ended) if ended else 0

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from search.algorithms.base import Algorithm
@@ -20,8 +21,8 @@ from search.gain import expected_gain, values_of
 from search.journal import Event, Journal
 from search.objectives import costs_of
 from search.relatives import Relatives
-from search.result import FAILED, UNFINISHED, SearchResult, TrialResult
-from search.schedulers.base import NEW, Scheduler, Setting, Stop
+from search.result import ENDED, FAILED, UNFINISHED, SearchResult, TrialResult
+from search.schedulers.base import NEW, Risk, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
 from search.timing import Timing
 from trainables.config import TrialConfig
@@ -87,6 +88,8 @@ class Driver:
         self.began = clock() - ago_s
         self.timing = Timing(clock, start_s=start_s, left=self._time_left)
         self.closing: tuple[str, str] | None = None
+        self.risk: Risk | None = None
+        """What was risked by stopping those that waited when it ended."""
 
     def _algorithm(self) -> Algorithm:
         """Who proposes params."""
@@ -94,7 +97,8 @@ class Driver:
 
     def _scheduler(self) -> Scheduler:
         """Who has trials wait."""
-        return SCHEDULERS[self.experiment.scheduler](Setting(self.experiment.horizon, self.experiment.space, self.experiment.grace))
+        experiment = self.experiment
+        return SCHEDULERS[experiment.scheduler](Setting(experiment.horizon, experiment.space, experiment.grace, experiment.sure))
 
     @property
     def trials(self) -> dict[str, TrialResult]:
@@ -329,11 +333,14 @@ class Driver:
                 self._end(trial, "failed", "it ended without a word", kind="lost")
         self.settle()
         by, reason = self.closing or (("gain", self.enough) if self.enough else ("completed", ""))
-        self.journal.append(self.last_word, outcome=by, reason=reason)
+        risk = {"risk": asdict(self.risk)} if self.risk is not None and by in ENDED else {}
+        self.journal.append(self.last_word, outcome=by, reason=reason, **risk)
 
     def _hear(self, event: Event) -> None:
         if event.kind == "enough":
             self._hear_enough(event)
+        elif event.kind == self.last_word and "risk" in event.data:
+            self.risk = Risk(**event.data["risk"])
         trial = event.data.get("trial", "")
         if trial not in self.trials:  # of the search itself, or of its selection
             return
@@ -365,6 +372,7 @@ class Driver:
 
     def _begin(self, trial: str, training: str) -> None:
         if self._is_scheduled(trial):
+            self.scheduler.images = self.result.started.get("data", {}).get("val", 0)
             self.scheduler.begin(trial, self.trials[trial].params, training)
 
     def _weigh(self, trial: str, measured: dict[str, Any] | None) -> None:
@@ -430,6 +438,7 @@ class Driver:
 
     def settle(self) -> None:
         """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them."""
+        self.risk = self.scheduler.risk or self.risk
         if self.closing is None:
             held = [trial for trial in self.trials.values() if trial.outcome == "held"]
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:

@@ -26,7 +26,9 @@ from trainables.models.registry import MODELS
 DEFAULT_TRIALS = 30
 MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
 """The points of a grid that a search takes without being told how many trials to start; and those that it puts in order to take some of them."""
-DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "objectives", "seed", "device")
+SURE = 0.8
+"""How sure a search is, unless it is told otherwise."""
+DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
 """What decides a search's course, and what only says where and, beside its budget, how long it runs."""
 AUTO_DEVICE = "auto"
@@ -55,6 +57,8 @@ class Experiment:
     max_epochs: int | None = None
     grace: int | None = None
     """The first rung at which trials wait for each other; None: the scheduler's own."""
+    sure: float = SURE
+    """How sure to be that the best is not among the trials that are stopped."""
     objectives: tuple[str, ...] = (ACCURACY,)
     """What is looked for: accuracy, and what is to be low beside it."""
     seed: int = 0
@@ -104,6 +108,8 @@ class Experiment:
             raise ConfigError(f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out.")
         self._check_folds()
         self.budget.check(replace(self.demand, gpus=1) if self.device == AUTO_DEVICE else self.demand)
+        if not 0 <= self.sure < 1:
+            raise ConfigError(f"--sure must be from 0, as cheap as can be, to below 1 (got {self.sure:g}).")
         if not 0 <= self.min_gain < 100:
             raise ConfigError(f"--min-gain must be from 0 to below 100 points (got {self.min_gain:g}).")
         if not 0 < self.hang_timeout <= LONGEST_S:

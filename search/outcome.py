@@ -23,6 +23,7 @@ from search.summary import (
     param_text,
     quicker_text,
     reference_rows,
+    risk_text,
     searched,
     selection_sentences,
     selection_table,
@@ -66,6 +67,8 @@ def print_summary(finished: Finished, console: Console) -> None:
     )
     if result.taken_over:
         say(console, f"  {taken_over_text(result)}")
+    if risked := risk_text(result):
+        say(console, f"  {risked}")
     if result.reason:
         say(console, f"the search ended early: {result.reason}")
     if shares := shares_of(result, finished.wall_s):

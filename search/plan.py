@@ -146,4 +146,4 @@ def _lengths(experiment: Experiment) -> list[int]:
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:
     """Epochs of a trial, if as many stop early as usual."""
-    return expected_epochs(epochs, experiment.horizon, experiment.grace) if experiment.scheduler == "asha" else epochs
+    return expected_epochs(epochs, experiment.horizon, experiment.grace, experiment.sure) if experiment.scheduler == "asha" else epochs

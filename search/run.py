@@ -16,7 +16,7 @@ from search import config_file, secrets
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
 from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, leave
-from search.experiment import AUTO_DEVICE, Experiment, base_of
+from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.home import own_path, storage
 from search.objectives import ACCURACY, COSTS, parsed
 from search.outcome import tell
@@ -70,7 +70,14 @@ def parser() -> Parser:
     how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
     how.add_argument("--trials", type=int, metavar="N", help="trials to start (default: the space's own number; the whole grid with grid)")
     how.add_argument("--max-epochs", type=int, metavar="N", help="cap of every trial's epochs")
-    how.add_argument("--grace", type=int, metavar="N", help="asha: the first rung, at which trials wait for each other (default: epoch 1)")
+    how.add_argument("--grace", type=int, metavar="N", help="asha: the first rung, at which trials wait for each other (default: a hundredth of the epochs)")
+    how.add_argument(
+        "--sure",
+        type=float,
+        default=SURE,
+        metavar="P",
+        help=f"asha: how sure to be that the best is not among the trials that are stopped, from 0 to below 1 (default: {SURE:g}); 0 is the cheapest",
+    )
     low = " and ".join(COSTS)
     how.add_argument("--objective", default=ACCURACY, metavar="NAMES", help=f"{ACCURACY}, or after commas {low} too: what is good and costs little to use")
     how.add_argument(
@@ -162,6 +169,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "trials",
                 "max_epochs",
                 "grace",
+                "sure",
                 "seed",
                 "storage",
                 "address",

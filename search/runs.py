@@ -368,6 +368,7 @@ class Runs:
             "search/train_s": result.train_s,
             "search/slot_efficiency": result.slot_efficiency,
         }
+        figures |= {"search/risk": result.risk["chance"]} if result.risk else {}
         self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
         self._wait(self.parent, tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)})
         self.wanted[self.parent] = ("FINISHED" if result.outcome in ("completed", "gain") else "KILLED", event.time_ms)

@@ -14,7 +14,7 @@ from search.cli import HelpFormatter, guarded, storage_option
 from search.home import home
 from search.refinement import refinement_facts, refinement_sentences
 from search.result import SearchResult, TrialResult
-from search.summary import deviation, figure_text, outcome_text, selection_sentences, source_text, strategy_text
+from search.summary import deviation, figure_text, outcome_text, risk_text, selection_sentences, source_text, strategy_text
 from search.terminal import Terminal, say
 from search.words import duration, going_on, last_line_of, verb_for
 from trainables.errors import printable
@@ -45,6 +45,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
         f"{result.name}: {what}, {strategy_text(experiment)}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
         f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}{used}",
+        *(f"  {text}" for text in filter(None, [risk_text(result)])),
         *(f"  {text}" for text in refinement_sentences(result)),
         *selection_lines(result, holder, go_on_selecting),
     ]
@@ -127,6 +128,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         "reason": result.reason,
         "holder": holder,
         "counts": result.counts,
+        "risk": result.risk.get("chance"),
         "trials": trials,
     }
     found |= refinement_facts(result)

@@ -18,6 +18,8 @@ from trainables.errors import printable
 from trainables.models.registry import MODELS
 
 TOP = 10
+LEAST_RISK = 0.01
+"""A smaller chance is not told in figures."""
 
 
 def param_text(value: Any) -> str:
@@ -50,6 +52,18 @@ def outcome_text(result: SearchResult) -> str:
     order = ("completed", "stopped", "diverged", "failed", "interrupted", "running", "held", "pending")
     counts = result.counts
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in order if outcome in counts) or "no trials"
+
+
+def risk_text(result: SearchResult) -> str:
+    """What was risked by stopping trials, in words; empty where nothing was, or is known."""
+    if not (chance := result.risk.get("chance", 0.0)):
+        return ""
+    stopped = sum(trial.outcome in ("stopped", "held") for trial in result.trials.values())
+    told = f"The chance that the best is among the {stopped} that were stopped is about {chance:.0%}" if chance >= LEAST_RISK else ""
+    if not told:
+        return f"That the best is among the {stopped} that were stopped is unlikely (less than {LEAST_RISK:.0%})."
+    epochs = result.risk["epochs"]
+    return f"{told}; about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it (--sure {1 - chance / 2:.2g})."
 
 
 def source_text(data: Mapping[str, Any]) -> str:
@@ -254,6 +268,8 @@ def markdown_summary(result: SearchResult) -> str:
             lines.append(f"The highest of the search, which luck had a part in: {highest} (`best/val_accuracy`).")
         else:
             lines.append(f"Best: {highest}.")
+    if risked := risk_text(result):
+        lines.append(risked)
     if told := refinement_sentences(result):
         lines += ["", *(f"- {sentence.strip()}" for sentence in told)]
     if result.selection is not None and result.selection.verdict:
@@ -353,6 +369,7 @@ def json_summary(result: SearchResult, *, tracking: dict[str, str], home: Home, 
         "front": _front(result, home),
         **refinement_facts(result),
         "trials": result.counts,
+        "risk": result.risk.get("chance"),
         "epochs_trained": result.epochs_trained,
         "epochs_taken_over": sum(epochs for _, epochs in result.taken_over.values()),
         "wall_s": round(wall_s, 3),

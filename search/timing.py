@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from search.result import TrialResult
 
-EVALUATION_SHARE, LEAVING_SHARE = 0.5, 1.0
+EVALUATION_SHARE, LEAVING_SHARE = 0.5, 1.4
 """Of the seconds of imports and Ray's start: what evaluation and test take, and what follows them."""
 MOST_SHARE = 0.5
 """Of the seconds that are left when the first trial runs, for both: most of a budget is for training."""

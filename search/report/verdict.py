@@ -7,7 +7,7 @@ from typing import Any
 from search.report.answer import cost_of
 from search.result import Opening, SearchResult, TrialResult
 from search.selection import LEVEL, of_images
-from search.summary import GONE_ON, is_baseline, ms_per_image, outcome_text, quicker_text, searched, short_names, source_text, value_text
+from search.summary import GONE_ON, is_baseline, ms_per_image, outcome_text, quicker_text, risk_text, searched, short_names, source_text, value_text
 from search.words import duration
 from trainables.errors import printable
 
@@ -49,7 +49,7 @@ def _asked(result: SearchResult) -> str:
     tell = "tells" if len(names) == 1 else "tell"
     return (
         f"Which {what} (space {experiment['space']['name']}) {tell} the {len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} search "
-        f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
+        f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)}). {risk_text(result)}".rstrip()
     )
 
 

@@ -12,6 +12,9 @@ best third at each rung). A fixed share is too few where curves separate late, a
     Trainings   Trials that differ in their number of epochs alone are one training: they stand at one place, and count once.
     Order       As many epochs go into each rung's trials as into any other's, and twice as many as into all of them into new ones, while there
                 are any: early answers, little waste.
+    Sure        When nobody else is to go on, the chances of those that wait to be the best, by their places and by their outlooks (see
+                `search.schedulers.forecast`), are added up. While the sum is more than the user wants to risk, the one with the most chance for
+                an epoch goes on. So an easy search ends soon, and a hard one trains what it needs.
 
 Where networks are to cost little too (`--objective`), the order is in turn by forecast alone and by front, and none is left behind at a rung of
 which no other is as good by forecast and costs no more.
@@ -20,11 +23,11 @@ A trial that waits has lost nothing: when the leaders turn out to come from furt
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import pairwise
 
 from search.objectives import Costs, in_turn
-from search.schedulers.base import NEW, Scheduler, Setting, Stop
+from search.schedulers.base import NEW, Risk, Scheduler, Setting, Stop
 from search.schedulers.forecast import Forecaster
 from search.space import Params
 
@@ -32,22 +35,28 @@ REDUCTION = 2
 LEADERS = 3
 """How many of a rung are its leaders."""
 LEAST = 3
+LEAST_MEAN = 1.5
+"""The mean place of the best is this at least: the few leaders that show it may have been lucky."""
 CUT_OFF = 5
 """How soon a mean place counts as one of a distribution that is cut off; 3 is exact near the middle, where it is noisy."""
 BALANCED_SHARE = 0.45
 """What part of a rung goes on at least, as long as no more epochs are spent from there to the next than on the first of all trainings."""
 NEW_SHARE, NEW_AHEAD = 2.0, 4
 """New trials get so many times the epochs of all that go on, and a few are always ahead."""
-KEPT = 0.6
-"""What part of a rung goes on, roughly, on recorded curves: for plans."""
+OUTLOOK_SHARE = 0.5
+"""How much a chance is by a trial's outlook, which is sharp, and how much by its place, which is not led astray by a forecast that is wrong."""
+FIRST_SHARE = 0.01
+"""What part of the longest trial the first rung is, at least: before, hardly anything has been learned of it."""
+KEPT, KEPT_TO_BE_SURE = 0.6, 0.1
+"""What part of a rung goes on, roughly, on recorded curves: for plans; and so much more the surer one wants to be."""
 
 
 class Asha(Scheduler):
     """Rungs from `grace`, by default 1, each twice the one before, up to the longest trial."""
 
     def __init__(self, setting: Setting) -> None:
-        self.horizon = setting.horizon
-        self.rungs = rungs_for(setting.horizon, setting.grace or 1)
+        self.horizon, self.risked = setting.horizon, 1 - setting.sure
+        self.rungs = rungs_for(setting.horizon, setting.grace or first_rung(setting.horizon))
         self.legs = [after - before for before, after in pairwise([0, *self.rungs, self.horizon])]
         self.waiting: list[dict[str, None]] = [{} for _ in self.rungs]
         """The trials at each rung; those below that are not said to be of trials are of trainings."""
@@ -68,6 +77,9 @@ class Asha(Scheduler):
         self._fronts: list[int] = []
         """The place of the last of them than which none is better."""
         self._means: list[float] = []
+        self._chances: list[dict[str, float]] = []
+        """At each rung, how likely each that has not gone on is the best of all, by its outlook alone."""
+        self._stakes: dict[str, tuple[float, int]] = {}
 
     def begin(self, trial: str, params: Params, training: str) -> None:
         """One more."""
@@ -95,6 +107,7 @@ class Asha(Scheduler):
         """It waits no more."""
         if (level := self._level(trial)) is not None:
             del self.waiting[level][trial]
+            self._stakes.pop(trial, None)
             self.gone[level].add(self.training[trial])
 
     def end(self, trial: str, outcome: str, value: float) -> None:
@@ -112,7 +125,12 @@ class Asha(Scheduler):
         self._places = []
 
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
-        """Of the rung, or the new trials, on which the fewest epochs were spent."""
+        """Of the rung, or the new trials, on which the fewest epochs were spent; if there is nobody, whoever it is too risky to stop."""
+        due = self._due(new, fits)
+        return self._risky(fits) if due is None else due
+
+    def _due(self, new: bool, fits: Callable[[str], bool]) -> str | None:
+        """Who stands where the best of all may, or a new one."""
         spent = [leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True)]
         if new and spent[0] <= NEW_SHARE * sum(spent[1:]) + NEW_AHEAD * self.legs[0]:
             return NEW
@@ -126,6 +144,41 @@ class Asha(Scheduler):
         """Those that stand where the best of all may."""
         return sum(self._place(level, trial) <= self._depth(level) for level, waiting in enumerate(self.waiting) for trial in waiting)
 
+    @property
+    def risk(self) -> Risk | None:
+        """Added up over those that wait; those with the most chance for an epoch would halve it by going on to their next rungs."""
+        stakes = self._by_training()
+        total, epochs = sum(chance for chance, _ in stakes), 0
+        left = total / 2
+        for chance, leg in sorted(stakes, key=lambda stake: stake[1] / max(stake[0], 1e-12)):
+            if left <= 0:
+                break
+            left, epochs = left - chance, epochs + leg
+        return Risk(min(1.0, total), epochs) if total else None
+
+    def _risky(self, fits: Callable[[str], bool]) -> str | None:
+        """Of those that wait, the one with the most chance for an epoch, while they have too much together."""
+        if self.risked >= 1 or self.costs or sum(chance for chance, _ in self._by_training()) <= self.risked:
+            return None
+        gain = {trial: chance / leg for trial, (chance, leg) in self._staked.items() if chance and fits(trial)}
+        return max(gain, key=gain.__getitem__, default=None)
+
+    @property
+    def _staked(self) -> dict[str, tuple[float, int]]:
+        """Of each trial that waits the chance that it is the best of all, and the epochs to its next rung."""
+        if not self._places or not self._stakes:
+            self._stakes = {
+                trial: (self._chance(level, trial), self.legs[level + 1]) for level, waiting in enumerate(self.waiting) if waiting for trial in waiting
+            }
+        return self._stakes
+
+    def _by_training(self) -> Collection[tuple[float, int]]:
+        """The same of each training once, where its chance is highest."""
+        found: dict[str, tuple[float, int]] = {}
+        for trial, stake in self._staked.items():
+            found[self.training[trial]] = max(stake, found.get(self.training[trial], stake))
+        return found.values()
+
     def why(self, trial: str) -> Stop:
         """Where it stands among those that came to its rung."""
         if (level := self._level(trial)) is None:
@@ -135,12 +188,24 @@ class Asha(Scheduler):
         if place <= depth:
             return Stop(f"{told}; others train first", rung=self.rungs[level], rivals=count)
         told = f"{told}, of which {math.floor(depth)} go on"
-        if not any(self.forecaster.values[level + 1 :]):
+        if not self._is_known(level):
             return Stop(told, rung=self.rungs[level], rivals=count)
-        mean = max(LEAST, self._means[level])
-        risk = math.exp(-(place - 1) / mean) / mean
-        reason = f"{told}; the chance that it would be {'one of the best' if self.costs else 'the best'} is at most about {100 * risk:.2g} %"
+        risk = self._chance(level, trial)
+        reason = f"{told}; the chance that it would be {'one of the best' if self.costs else 'the best'} is about {100 * risk:.2g} %"
         return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
+
+    def _is_known(self, level: int) -> bool:
+        """Whether anybody has come further, to tell what becomes of those at this rung."""
+        return any(self.forecaster.values[level + 1 :])
+
+    def _chance(self, level: int, trial: str) -> float:
+        """How likely a trial that waits there would have been the best of all; 0 where nothing is known, or where another of its training has gone on."""
+        if not self._is_known(level) or self.training[trial] in self.gone[level]:
+            return 0.0
+        further = 1 - 1 / max(LEAST_MEAN, self._means[level])
+        by_place = (1 - further) * further ** (self._place(level, trial) - 1)
+        by_outlook = self._chances[level].get(self.training[trial], 0.0) if self._chances[level] else by_place
+        return (1 - OUTLOOK_SHARE) * by_place + OUTLOOK_SHARE * by_outlook
 
     def _come(self, trial: str, epoch: int) -> None:
         """It has come so far, and its training is not at its end where that was a shorter trial's."""
@@ -165,11 +230,21 @@ class Asha(Scheduler):
     @property
     def _placed(self) -> list[dict[str, int]]:
         if not self._places:
-            ordered = [in_turn(forecasts, self.costs) for forecasts in self.forecaster.forecasts()]
+            forecasts = self.forecaster.forecasts()
+            ordered = [in_turn(those, self.costs) for those in forecasts]
             self._places = [{training: place for place, training in enumerate(trainings, 1)} for trainings, _, _ in ordered]
             self._fronts = [last for _, _, last in ordered]
             self._means = [self._mean_place(level) for level in range(len(self.rungs))]
+            self._chances, self._stakes = self._by_outlook(forecasts), {}
         return self._places
+
+    def _by_outlook(self, forecasts: list[dict[str, float]]) -> list[dict[str, float]]:
+        """At each rung, how likely those that wait there come to more than the best so far, by more than its standard error; empty where nothing is known."""
+        if self.costs:
+            return [{} for _ in self.rungs]
+        best = max((value for values in self.forecaster.values for value in values.values()), default=0.0)
+        error = standard_error(best, self.images)
+        return [outlook.chances(best + error) if outlook else {} for outlook in self.forecaster.outlooks(forecasts, error / 2)]
 
     def _depth(self, level: int) -> float:
         """How many places go on from a rung."""
@@ -201,6 +276,16 @@ def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
     return stood / max(1e-9, 1 - (stood / all_of_them) ** CUT_OFF)
 
 
+def standard_error(accuracy: float, images: int) -> float:
+    """That of an accuracy on so many images; 0 where their number is not known."""
+    return math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images) if images else 0.0
+
+
+def first_rung(horizon: int) -> int:
+    """Where trials first wait, if the longest is of so many epochs."""
+    return max(1, round(FIRST_SHARE * horizon))
+
+
 def rungs_for(horizon: int, first: int) -> list[int]:
     """`first`, twice that, and so on; the last is well below the horizon."""
     rungs = [first]
@@ -211,10 +296,10 @@ def rungs_for(horizon: int, first: int) -> list[int]:
     return rungs
 
 
-def expected_epochs(epochs: int, horizon: int, grace: int | None = None) -> float:
+def expected_epochs(epochs: int, horizon: int, grace: int | None = None, sure: float = 0.0) -> float:
     """Of a trial of so many epochs, in the mean, when each rung keeps as many as usual."""
     spent, share, last = 0.0, 1.0, 0
-    for rung in [*(rung for rung in rungs_for(horizon, grace or 1) if rung < epochs), epochs]:
+    for rung in [*(rung for rung in rungs_for(horizon, grace or first_rung(horizon)) if rung < epochs), epochs]:
         spent += share * (rung - last)
-        share, last = share * KEPT, rung
+        share, last = share * (KEPT + KEPT_TO_BE_SURE * sure), rung
     return spent

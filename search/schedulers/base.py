@@ -24,6 +24,8 @@ class Setting:
     space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
     grace: int | None = None
     """The first rung, where the user has set it."""
+    sure: float = 0.0
+    """How sure the user wants to be that the best is not among those that are stopped."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,27 @@ class Stop:
     rivals: int | None = None
     """How many trials had reached that epoch, this one included."""
     risk: float | None = None
-    """The chance, at most and as far as the curves so far tell, that this trial would have been the best."""
+    """The chance, as far as the curves so far tell, that this trial would have been the best."""
 
     def to_dict(self) -> dict[str, Any]:
         """What is known, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Risk:
+    """That the best of all is among the trials that do not go on."""
+
+    chance: float
+    epochs: int
+    """About how many more would halve it."""
+
+
 class Scheduler(ABC):
     """Decides who trains. All of these are told once each: that a trial begins, its epochs, that it goes on from a rung, that it has ended."""
+
+    images: int = 0
+    """On how many images a value rests; 0 where that is not known."""
 
     def begin(self, trial: str, params: Params, training: str) -> None:  # noqa: B027 - listening is optional
         """Hear that a trial with these params begins. Trials of one `training` differ in their number of epochs alone: it is trained once for all."""
@@ -71,6 +85,11 @@ class Scheduler(ABC):
     def ready(self) -> int:
         """How many that wait are to go on."""
         return 0
+
+    @property
+    def risk(self) -> Risk | None:
+        """What is risked if nobody goes on; None where nobody waits, or nothing is known of those that do."""
+        return None
 
     def why(self, trial: str) -> Stop:
         """Why a waiting trial does not go on."""

@@ -4,10 +4,16 @@ At a rung, a trial's forecast is its value there plus a gain. The gains of trial
 where they are now; those of the others are a line through them (over the last step's gain, or at the first rung over the value), corrected
 by what the nearest in params and value gained beyond that line. No trial is judged by its own gain, so that the places of the leaders among
 all, which tell how far to trust the forecasts, are honest.
+
+Forecasts of those that do not go on are too low: who goes on had luck as well as promise, and gains less; and curves run together towards
+their end. So an *outlook* is drawn from the forecasts: what those that went on came to, as a line over what had been forecast of them and over
+their values (both were known when it was decided who goes on, so that the choice bends no line through them), with the deviation from it, which
+widens away from where there is anybody to learn from.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +34,28 @@ SHRINK = 0.5
 VALUE_SCALE = 0.5
 """Trials whose values differ by this many standard deviations are neighbours no more."""
 STEEPEST, FLATTEST = 3.0, 0.0
+FEWEST_LINE = 4
+"""With fewer that went on from a rung, there is no outlook from there."""
+RIDGE = 0.01
+"""How much an outlook's slopes are drawn to zero, as a share of what is known of them."""
+FREEDOM = 4.0
+"""Degrees of freedom of an outlook, at least: as if so many had been learned from."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What those that wait at a rung may come to: Student's distributions, a mean and a deviation each."""
+
+    trials: list[str]
+    means: Array
+    deviations: Array
+    freedom: float
+
+    def chances(self, bar: float) -> dict[str, float]:
+        """The chance of each that it comes to more than this."""
+        from scipy.special import stdtr  # a tenth of a second, which no search needs to wait for at its start
+
+        return dict(zip(self.trials, stdtr(self.freedom, (self.means - bar) / self.deviations).tolist(), strict=True))
 
 
 class Forecaster:
@@ -59,11 +87,46 @@ class Forecaster:
         found: list[dict[str, float]] = []
         for level in reversed(range(len(self.values) - 1)):
             values = self.values[level]
-            best = sorted(values, key=values.__getitem__, reverse=True)[:MOST]
-            forecasts = self._at(level, best, to_come)
+            forecasts = self._at(level, self._foremost(level), to_come)
             found.append({trial: forecasts.get(trial, values[trial] - 1) for trial in values})
             to_come = {**forecasts, **to_come}
         return found[::-1]
+
+    def _foremost(self, level: int) -> list[str]:
+        """Those at a rung that are forecast, the best by value first."""
+        values = self.values[level]
+        return sorted(values, key=values.__getitem__, reverse=True)[:MOST]
+
+    def outlooks(self, forecasts: list[dict[str, float]], noise: float) -> list[Outlook | None]:
+        """At each rung, what those may come to that have not gone on, from these `forecasts`; None where too few have.
+
+        `noise` is the deviation with which a value is known.
+        """
+        to_come = dict(self.values[-1])
+        spread = dict.fromkeys(to_come, 0.0)
+        """The variance of what each is to come to."""
+        found: list[Outlook | None] = []
+        for level in reversed(range(len(self.values) - 1)):
+            foremost = self._foremost(level)
+            gone = [trial for trial in foremost if trial in to_come]
+            left = [trial for trial in foremost if trial not in to_come]
+            outlook = None
+            if len(gone) >= FEWEST_LINE and left:
+                line = _Line(self._known(level, gone, forecasts), np.array([to_come[trial] for trial in gone]))
+                means, variances = line.at(self._known(level, left, forecasts))
+                variances += np.mean([spread.get(trial, 0.0) for trial in gone])
+                outlook = Outlook(left, means, np.sqrt(variances + noise**2), max(FREEDOM, line.freedom))
+                spread |= zip(left, variances.tolist(), strict=True)
+            else:  # what they will gain is as uncertain as it is large
+                gain = np.mean([to_come[trial] - self.values[level][trial] for trial in gone]) if gone else 0.0
+                spread |= dict.fromkeys(left, float(gain) ** 2)
+            found.append(outlook)
+            to_come |= zip(left, outlook.means.tolist(), strict=True) if outlook else {trial: forecasts[level][trial] for trial in left}
+        return found[::-1]
+
+    def _known(self, level: int, trials: list[str], forecasts: list[dict[str, float]]) -> Array:
+        """What an outlook rests on: (trials, 2)."""
+        return np.array([[forecasts[level][trial], self.values[level][trial]] for trial in trials])
 
     def _at(self, level: int, trials: list[str], to_come: Mapping[str, float]) -> dict[str, float]:
         """The forecasts of these trials at a rung."""
@@ -88,6 +151,28 @@ class Forecaster:
         near: Array = np.exp(-0.5 * (squares / max(float(np.median(nearest)), 1e-9) + apart))
         np.fill_diagonal(near, 0.0)
         return near
+
+
+class _Line:
+    """A line through points, drawn to zero where they tell little."""
+
+    def __init__(self, known: Array, came: Array) -> None:
+        """`known` is (points, variables), `came` what each came to."""
+        self._middle, self._scale = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-6)
+        across = self._across(known)
+        drawn = np.diag([1e-6, *[RIDGE * len(came)] * known.shape[1]])
+        self._inverse = np.asarray(np.linalg.inv(across.T @ across + drawn), dtype=np.float64)
+        self._slopes: Array = self._inverse @ across.T @ came
+        self.freedom = max(1.0, len(came) - across.shape[1])
+        self._variance = float(((came - across @ self._slopes) ** 2).sum()) / self.freedom
+
+    def _across(self, known: Array) -> Array:
+        return np.column_stack([np.ones(len(known)), (known - self._middle) / self._scale])
+
+    def at(self, known: Array) -> tuple[Array, Array]:
+        """The line's means there, and the variances of single points around them."""
+        across = self._across(known)
+        return across @ self._slopes, self._variance * (1 + ((across @ self._inverse) * across).sum(axis=1)) + 1e-12
 
 
 def _line(steps: Array, gained: Array, gone: NDArray[np.bool_], flattest: float, steepest: float) -> Array:

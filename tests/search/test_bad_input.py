@@ -206,6 +206,8 @@ CASES: list[Case] = [
     (["--space", "smoke", "--concurrency", "²"], "argument --concurrency: a whole number or auto is needed (got '²').", 2),
     (["--space", "smoke", "--concurrency", "9" * 5000], "argument --concurrency: a whole number or auto is needed (got '9", 2),
     (["--space", "smoke", "--trials", "9" * 20], "--trials must be at most 1,000,000,000 (got 1e+20).", 2),
+    (["--space", "smoke", "--sure", "1"], "--sure must be from 0, as cheap as can be, to below 1 (got 1).", 2),
+    (["--space", "smoke", "--sure", "nan"], "--sure must be from 0, as cheap as can be, to below 1 (got nan).", 2),
     (["--space", "smoke", "--hang-timeout", "nan"], "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got nan).", 2),
     (["--space", "smoke", "--hang-timeout", "1e300"], "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got 1e+300).", 2),
     (["--space", "smoke", "--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5: a process trains on one GPU, or a part of it.", 2),

@@ -301,6 +301,7 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "passed_over",
         "models",
         "front",
+        "risk",
     }
     assert summary["best"].keys() == {"trial_id", "params", "val_accuracy", "test_accuracy", "epoch", "checkpoint"}
     assert summary["best"]["checkpoint"] == f"s/trials/{summary['best']['trial_id']}/epoch-{summary['best']['epoch']:04d}"

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -76,10 +78,10 @@ def test_new_trials_are_mixed_with_those_that_go_on() -> None:
     assert 0.4 < sum(chosen) / len(chosen) < 0.8
 
 
-def played(curves: dict[str, list[float]]) -> tuple[Asha, dict[str, int]]:
+def played(curves: dict[str, list[float]], *, sure: float = 0.0) -> tuple[Asha, dict[str, int]]:
     """A search among these curves, one trial after another, and how far each was trained."""
     horizon = len(next(iter(curves.values())))
-    asha, left, reached = Asha(Setting(horizon, SPACE)), list(curves), dict.fromkeys(curves, 0)
+    asha, left, reached = Asha(Setting(horizon, SPACE, sure=sure)), list(curves), dict.fromkeys(curves, 0)
     while (choice := asha.choose(new=bool(left))) is not None:
         if choice == NEW:
             choice = left.pop(0)
@@ -115,6 +117,67 @@ def test_where_the_order_is_made_late_more_go_on_for_longer() -> None:
         spent.append(sum(reached.values()) / (60 * 64))
     assert lost <= 6
     assert np.mean(spent) > 0.16
+
+
+def late_orders(orders: int) -> Iterator[dict[str, list[float]]]:
+    """Curves of sixty trials whose first eight epochs say nothing of their ends; t59 is the best."""
+    generator = np.random.default_rng(1)
+    for _ in range(orders):
+        luck = generator.random((60, 8))
+        ends = {number: [0.5 + number / 200 + epoch / 1000 for epoch in range(8, 64)] for number in range(60)}
+        yield {f"t{number}": [*(0.2 + 0.2 * luck[number]), *ends[number]] for number in generator.permutation(60)}
+
+
+def test_the_surer_one_wants_to_be_the_more_go_on_and_the_less_is_risked() -> None:
+    cheap, sure = ([played(curves, sure=sure) for curves in late_orders(10)] for sure in (0.0, 0.9))
+    behind = [np.mean([59 - max(int(trial[1:]) for trial in reached if reached[trial] == 64) for _, reached in searches]) for searches in (cheap, sure)]
+    spent = [np.mean([sum(reached.values()) / (60 * 64) for _, reached in searches]) for searches in (cheap, sure)]
+    assert behind[1] < 1 < 3 < behind[0]
+    assert spent[0] < spent[1] < 0.6
+    assert all(asha.risk is not None and asha.risk.chance <= 0.1 for asha, _ in sure)
+    risked = [asha.risk for asha, _ in cheap if asha.risk is not None]
+    assert np.mean([risk.chance for risk in risked]) > 0.2
+    assert all(risk.epochs > 0 for risk in risked)
+
+
+def test_where_the_order_is_clear_to_be_sure_costs_little() -> None:
+    curves = {f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)}
+    spent = [sum(played(curves, sure=sure)[1].values()) for sure in (0.0, 0.8)]
+    assert spent[1] < 1.25 * spent[0]
+
+
+def test_who_waits_is_expected_to_catch_up_where_curves_run_together() -> None:
+    """Forty trainings on their way to nearly one end: who is behind gains more than those that went on, and its outlook knows."""
+    forecaster, generator = Forecaster(SPACE, 2), np.random.default_rng(0)
+    starts = np.sort(generator.uniform(0.5, 0.8, 40))[::-1]
+    ends = 0.85 + 0.1 * (starts - 0.5) + generator.normal(size=40) * 0.005
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        forecaster.begin(f"t{number}", {"optimizer.lr": 0.01})
+        forecaster.hear(f"t{number}", 0, 0.3)
+        forecaster.hear(f"t{number}", 1, float(start))
+        if number < 20:
+            forecaster.hear(f"t{number}", 2, float(end))
+    forecasts = forecaster.forecasts()
+    none, outlook = forecaster.outlooks(forecasts, noise=0.001)
+    assert none is None, "nobody waits there"
+    assert outlook is not None
+    behind = [int(trial[1:]) for trial in outlook.trials]
+    assert sorted(behind) == list(range(20, 40))
+    wrong = [np.abs(ends[behind] - means).mean() for means in (outlook.means, np.array([forecasts[1][trial] for trial in outlook.trials]))]
+    assert wrong[0] < 0.01 < 0.03 < wrong[1]
+    assert np.all(np.diff(outlook.deviations[np.argsort(behind)]) > 0), "the further from those that went on, the less is known"
+    chances = outlook.chances(float(ends[:20].max()))
+    assert all(0 < chance < 0.2 for chance in chances.values())
+
+
+def test_with_too_few_that_went_on_there_is_no_outlook() -> None:
+    forecaster = Forecaster(SPACE, 1)
+    for number in range(10):
+        forecaster.begin(f"t{number}", {"optimizer.lr": 0.01})
+        forecaster.hear(f"t{number}", 0, number / 10)
+        if number > 6:
+            forecaster.hear(f"t{number}", 1, 0.9)
+    assert forecaster.outlooks(forecaster.forecasts(), noise=0.0) == [None]
 
 
 def test_neighbours_tell_what_is_to_come() -> None:
@@ -167,7 +230,7 @@ def test_why_a_trial_waits_is_told_with_its_risk() -> None:
     assert 0 <= why.risk < 0.01
     assert "place 40 of 40 at epoch 1" in why.reason
     assert asha.why("t40").reason == "place 1 of 40 at epoch 1 by forecast; others train first"
-    middle = asha.why("t20")
+    middle = asha.why("t22")
     assert middle.risk is not None
     assert middle.risk > why.risk
 

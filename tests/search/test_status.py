@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,16 @@ def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on
 
 def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver, experiment: Experiment) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
-    first, second, third = lines(result, "", "go")
+    first, second, third, fourth = lines(result, "", "go")
     assert first == "played: nine on digits, grid + asha, seed 0"
     assert second == "  completed"
     result.started["data"] |= {"name": "folder", "root": "/images/pets"}
     assert lines(result, "", "go")[0].startswith("played: nine on folder pets, ")
     assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.accuracy:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
+    assert re.fullmatch(
+        r"  The chance that the best is among the \d that were stopped is about \d+%; about \d more epochs? would halve it \(--sure 0.9\d*\)\.", fourth
+    )
     assert table(result).row_count == 9
 
 
