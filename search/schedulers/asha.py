@@ -6,15 +6,16 @@ best third at each rung). A fixed share is too few where curves separate late, a
     Forecast    What a trial will come to is its value, plus what trials like it (near in params and value) have gained since they were where it
                 is, each judged without its own gain (`search.schedulers.forecast`).
     Depth       Where did those that lead at later rungs stand, by that forecast, at this one? If on average they were among the first
-                `mu`, the chance that the best stands at place `d` is about exp(-d / mu) / mu, and the first `mu` go on. The worst `mu` over
+                `mu`, the chance that the best stands at place `d` is about (1 - q) q ** (d - 1), q = 1 - 1 / mu, and the first `mu` go on. The worst `mu` over
                 all later rungs counts, so that late crossings are seen; those that came far early, when few had come, are who shows them.
     Floors      At least `LEAST` go on from a rung, and while more epochs went into first ones than into the next leg, nearly half.
     Trainings   Trials that differ in their number of epochs alone are one training: they stand at one place, and count once.
     Order       As many epochs go into each rung's trials as into any other's, and twice as many as into all of them into new ones, while there
                 are any: early answers, little waste.
-    Sure        When nobody else is to go on, the chances of those that wait to be the best, by their places and by their outlooks (see
-                `search.schedulers.forecast`), are added up. While the sum is more than the user wants to risk, the one with the most chance for
-                an epoch goes on. So an easy search ends soon, and a hard one trains what it needs.
+    Sure        When nobody else is to go on, the chances of those that wait to be the best are added up: of each the geometric mean of that by
+                its place and that by its outlook (`search.schedulers.forecast`), which is led astray where it is far from all that went on. While
+                the sum is more than the user wants to risk, the one with the most chance for an epoch goes on. So an easy search ends soon, and a
+                hard one trains what it needs.
 
 Where networks are to cost little too (`--objective`), the order is in turn by forecast alone and by front, and none is left behind at a rung of
 which no other is as good by forecast and costs no more.
@@ -43,8 +44,6 @@ BALANCED_SHARE = 0.45
 """What part of a rung goes on at least, as long as no more epochs are spent from there to the next than on the first of all trainings."""
 NEW_SHARE, NEW_AHEAD = 2.0, 4
 """New trials get so many times the epochs of all that go on, and a few are always ahead."""
-OUTLOOK_SHARE = 0.5
-"""How much a chance is by a trial's outlook, which is sharp, and how much by its place, which is not led astray by a forecast that is wrong."""
 FIRST_SHARE = 0.01
 """What part of the longest trial the first rung is, at least: before, hardly anything has been learned of it."""
 KEPT, KEPT_TO_BE_SURE = 0.6, 0.1
@@ -205,7 +204,7 @@ class Asha(Scheduler):
         further = 1 - 1 / max(LEAST_MEAN, self._means[level])
         by_place = (1 - further) * further ** (self._place(level, trial) - 1)
         by_outlook = self._chances[level].get(self.training[trial], 0.0) if self._chances[level] else by_place
-        return (1 - OUTLOOK_SHARE) * by_place + OUTLOOK_SHARE * by_outlook
+        return math.sqrt(by_place * by_outlook)
 
     def _come(self, trial: str, epoch: int) -> None:
         """It has come so far, and its training is not at its end where that was a shorter trial's."""
