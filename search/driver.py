@@ -22,7 +22,7 @@ from search.journal import Event, Journal
 from search.objectives import costs_of
 from search.relatives import Relatives
 from search.result import ENDED, FAILED, UNFINISHED, SearchResult, TrialResult
-from search.schedulers.base import NEW, Risk, Scheduler, Setting, Stop
+from search.schedulers.base import NEW, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
 from search.timing import Timing
 from trainables.config import TrialConfig
@@ -88,8 +88,6 @@ class Driver:
         self.began = clock() - ago_s
         self.timing = Timing(clock, start_s=start_s, left=self._time_left)
         self.closing: tuple[str, str] | None = None
-        self.risk: Risk | None = None
-        """What was risked by stopping those that waited when it ended."""
 
     def _algorithm(self) -> Algorithm:
         """Who proposes params."""
@@ -333,14 +331,11 @@ class Driver:
                 self._end(trial, "failed", "it ended without a word", kind="lost")
         self.settle()
         by, reason = self.closing or (("gain", self.enough) if self.enough else ("completed", ""))
-        risk = {"risk": asdict(self.risk)} if self.risk is not None and by in ENDED else {}
-        self.journal.append(self.last_word, outcome=by, reason=reason, **risk)
+        self.journal.append(self.last_word, outcome=by, reason=reason)
 
     def _hear(self, event: Event) -> None:
         if event.kind == "enough":
             self._hear_enough(event)
-        elif event.kind == self.last_word and "risk" in event.data:
-            self.risk = Risk(**event.data["risk"])
         trial = event.data.get("trial", "")
         if trial not in self.trials:  # of the search itself, or of its selection
             return
@@ -438,7 +433,9 @@ class Driver:
 
     def settle(self) -> None:
         """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them."""
-        self.risk = self.scheduler.risk or self.risk
+        risk = self.scheduler.risk if self.closing is None or self.closing[0] in ENDED else None
+        if risk is not None and asdict(risk) != self.result.risk:
+            self.journal.append("risked", **asdict(risk))
         if self.closing is None:
             held = [trial for trial in self.trials.values() if trial.outcome == "held"]
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:

@@ -284,7 +284,7 @@ class SearchResult:
     outcome: str = "running"
     reason: str = ""
     risk: dict[str, Any] = field(default_factory=dict)
-    """At its end, the `chance` that the best of all is among the trials that were stopped, and about how many more `epochs` would halve it."""
+    """The `chance` that the best of all is among the trials that were stopped at its end, and about how many more `epochs` would halve it."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -332,9 +332,10 @@ class SearchResult:
                 self.unevaluated = event.data["reasons"]
             case "evidence" if event.data["file"] == PICTURES:
                 self.is_drawn = True
+            case "risked":
+                self.risk = dict(event.data)
             case "finished":
                 self.outcome, self.reason = RENAMED.get(event.data["outcome"], event.data["outcome"]), event.data["reason"]
-                self.risk = event.data.get("risk", {})
                 self.cut_off()
             case "refined" if self.refinement is not None:
                 self.refinement.rounds.append({name: event.data[name] for name in ("round", "known", "before", "changes")})
@@ -406,7 +407,7 @@ class SearchResult:
         self.started = {**self.started, **event.data}
         self.now = self.sessions
         self.now.append(Session.of(event))
-        self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, {}
+        self.outcome, self.reason, self.is_drawn = "running", "", False
         self.unevaluated = {}
         if (terms := event.data.get("refining")) is not None:
             if self.refinement is None or self.refinement.is_over:

@@ -49,7 +49,7 @@ def _asked(result: SearchResult) -> str:
     tell = "tells" if len(names) == 1 else "tell"
     return (
         f"Which {what} (space {experiment['space']['name']}) {tell} the {len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} search "
-        f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)}). {risk_text(result)}".rstrip()
+        f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
 
@@ -107,7 +107,7 @@ def _sure(result: SearchResult) -> str:
         text += f" And it is the highest of {len(others) + 1:,}{several} measured on the same images, which makes it optimistic;"
         later = ", once the search has ended" if result.unfinished or not (result.is_over or result.outcome == "running") else ""
         text += f" python -m search.select {result.name} tells by how much{later}."
-    return text
+    return f"{text} {risk_text(result)}".rstrip()
 
 
 def _selected(verdict: dict[str, Any], images: int) -> str:

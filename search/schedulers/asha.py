@@ -51,7 +51,7 @@ KEPT, KEPT_TO_BE_SURE = 0.6, 0.1
 
 
 class Asha(Scheduler):
-    """Rungs from `grace`, by default 1, each twice the one before, up to the longest trial."""
+    """Rungs from `grace`, by default a hundredth of the longest trial, each twice the one before, up to that."""
 
     def __init__(self, setting: Setting) -> None:
         self.horizon, self.risked = setting.horizon, 1 - setting.sure
@@ -106,8 +106,9 @@ class Asha(Scheduler):
         """It waits no more."""
         if (level := self._level(trial)) is not None:
             del self.waiting[level][trial]
-            self._stakes.pop(trial, None)
-            self.gone[level].add(self.training[trial])
+            training = self.training[trial]
+            self.gone[level].add(training)
+            self._stakes = {other: stake for other, stake in self._stakes.items() if self.training[other] != training}
 
     def end(self, trial: str, outcome: str, value: float) -> None:
         """It will not go on. One that was stopped keeps its place; one that came to nothing stands in nobody's way."""
@@ -146,7 +147,7 @@ class Asha(Scheduler):
     @property
     def risk(self) -> Risk | None:
         """Added up over those that wait; those with the most chance for an epoch would halve it by going on to their next rungs."""
-        stakes = self._by_training()
+        stakes = self._by_training() if not self.costs else ()
         total, epochs = sum(chance for chance, _ in stakes), 0
         left = total / 2
         for chance, leg in sorted(stakes, key=lambda stake: stake[1] / max(stake[0], 1e-12)):

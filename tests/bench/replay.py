@@ -117,7 +117,7 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         journal.close()
     best = int(task.reached[:, -1].argmax())
     told = {
-        "told": driver.risk.chance if driver.risk else 0.0,
+        "told": driver.result.risk.get("chance", 0.0),
         "lost": all(row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items()),
     }
     seen = {row: float(reached[row, max(driver.trials[trial].epochs) - 1]) for trial, row in trials.items()}

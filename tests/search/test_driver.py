@@ -79,6 +79,10 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDri
         if trial.outcome == "stopped":
             assert 0 <= trial.stop["risk"] < 0.2
             assert trial.stop["rung"] == max(trial.epochs)
+    (risked,) = [event.data for event in read(driver.journal.path) if event.kind == "risked"]
+    assert driver.result.risk == risked
+    assert 0 < risked["chance"] <= 1 - driver.experiment.sure
+    assert risked["epochs"] > 0
 
 
 @pytest.mark.parametrize("by", ["interrupted", "budget"])
@@ -89,6 +93,7 @@ def test_a_search_that_closes_early_holds_what_it_held(by: str, open_driver: Ope
     assert held
     driver.close(by, "because")
     driver.finish()
+    assert bool(driver.result.risk) == (by == "budget"), "an interrupted search goes on"
     assert {name for name, trial in driver.result.trials.items() if trial.outcome == "held"} == held
     again = reopened(driver)
     assert not held & set(again.left)

@@ -293,6 +293,13 @@ def test_trials_that_differ_in_their_epochs_alone_count_once() -> None:
             gone[-1].append(trial)
     assert len(gone[1]) == 3 * len(gone[0])
     assert [trial.split()[0] for trial in gone[1][::3]] == gone[0]
+    for scheduler, names in ((alone, [""]), (asha, [f" {length}" for length in (9, 18, 27)])):
+        for number in range(14, 20):
+            for name in names:
+                scheduler.on_epoch(f"t{number}{name}", 2, number / 20)
+    assert alone.risk is not None
+    assert asha.risk is not None
+    assert 0 < asha.risk.chance == pytest.approx(alone.risk.chance), "what is risked is a training"
     assert asha.why("t0 9").rivals == 20
 
 
