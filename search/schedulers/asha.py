@@ -46,7 +46,7 @@ NEW_SHARE, NEW_AHEAD = 2.0, 4
 """New trials get so many times the epochs of all that go on, and a few are always ahead."""
 FIRST_SHARE = 0.01
 """What part of the longest trial the first rung is, at least: before, hardly anything has been learned of it."""
-KEPT, KEPT_TO_BE_SURE = 0.6, 0.1
+KEPT, KEPT_TO_BE_SURE = 0.6, 0.05
 """What part of a rung goes on, roughly, on recorded curves: for plans; and so much more the surer one wants to be."""
 
 
