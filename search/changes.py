@@ -29,6 +29,8 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if key not in old or key not in new:  # an earlier version did not look, and nobody does where no trial is to begin
             old.pop(key, None)
             new.pop(key, None)
+    if "sure" in new and "sure" not in old:  # an earlier version did not ask, and began its rungs at the first epoch
+        old |= {"sure": 0.0, "grace": old.get("grace") or 1}
     was_decoded_otherwise = old.pop("data.decoding", None) != new.pop("data.decoding", None)
     differ = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in UNCHECKED and not key.startswith(("settings.", "data.root"))]
     lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]

@@ -367,7 +367,7 @@ class Driver:
 
     def _begin(self, trial: str, training: str) -> None:
         if self._is_scheduled(trial):
-            self.scheduler.images = self.result.started.get("data", {}).get("val", 0)
+            self.scheduler.images = self.result.images if self.result.started else 0
             self.scheduler.begin(trial, self.trials[trial].params, training)
 
     def _weigh(self, trial: str, measured: dict[str, Any] | None) -> None:

@@ -298,6 +298,8 @@ class Experiment:
             ConfigError: this version of the code takes it for nonsense.
         """
         plain = {key: description[key] for key in (*DECIDING, *PLACE, "sealed", "space_source", "settings", "trials", "download") if key in description}
+        if "sure" not in plain:  # of an earlier version, whose first rung was the first epoch
+            plain |= {"sure": 0.0, "grace": plain.get("grace") or 1}
         plain["objectives"] = tuple(plain.get("objectives", (ACCURACY,)))
         return cls(
             name=name,

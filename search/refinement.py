@@ -7,6 +7,7 @@ import numpy as np
 
 from search.narrowing import Observation, narrow
 from search.result import FAILED, SearchResult, TrialResult, one_a_training
+from search.selection import standard_error
 from search.space import Params, SearchSpace
 
 MOST = 2000
@@ -56,7 +57,7 @@ def noise(result: SearchResult) -> tuple[float, str]:
         return float(result.selection.verdict["expected"]["std"]), "the deviation between seeds that the selection measured"
     data = result.started["data"]
     images, value = data["train"] if data.get("folds") else data["val"], result.ranking[0].accuracy
-    return math.sqrt(value * (1 - value) / images), f"the standard error of {value:.4f} on {images:,} images"
+    return standard_error(value, images), f"the standard error of {value:.4f} on {images:,} images"
 
 
 def why_over(result: SearchResult) -> str:

@@ -407,7 +407,7 @@ class SearchResult:
         self.started = {**self.started, **event.data}
         self.now = self.sessions
         self.now.append(Session.of(event))
-        self.outcome, self.reason, self.is_drawn = "running", "", False
+        self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, {}
         self.unevaluated = {}
         if (terms := event.data.get("refining")) is not None:
             if self.refinement is None or self.refinement.is_over:

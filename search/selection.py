@@ -116,6 +116,11 @@ def expect(values: Sequence[float], candidates: int, level: float = LEVEL, *, im
     return Expected(mean, max(0.0, mean - low * error), min(1.0, mean + high * error), std, count)
 
 
+def standard_error(accuracy: float, images: int) -> float:
+    """That of an accuracy on so many images."""
+    return math.sqrt(accuracy * (1 - accuracy) / images)
+
+
 def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
     """The interval for a network's accuracy on images of this kind, from so many of them (Wilson's score interval)."""
     from scipy import stats

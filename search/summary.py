@@ -58,12 +58,13 @@ def risk_text(result: SearchResult) -> str:
     """What was risked by stopping trials, in words; empty where nothing was, or is known."""
     if not (chance := result.risk.get("chance", 0.0)):
         return ""
-    stopped = sum(trial.outcome in ("stopped", "held") for trial in result.trials.values())
-    told = f"The chance that the best is among the {stopped} that were stopped is about {chance:.0%}" if chance >= LEAST_RISK else ""
-    if not told:
+    stopped, epochs = sum(trial.outcome in ("stopped", "held") for trial in result.trials.values()), result.risk["epochs"]
+    if chance < LEAST_RISK:
         return f"That the best is among the {stopped} that were stopped is unlikely (less than {LEAST_RISK:.0%})."
-    epochs = result.risk["epochs"]
-    return f"{told}; about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it (--sure {1 - chance / 2:.2g})."
+    surer = 1 - chance / 2
+    how = f" (--sure {surer:.2g})" if surer > result.started["experiment"].get("sure", 0.0) else ""
+    more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
+    return f"The chance that the best is among the {stopped} that were stopped is about {chance:.0%}; {more}."
 
 
 def source_text(data: Mapping[str, Any]) -> str:

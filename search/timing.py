@@ -1,7 +1,7 @@
 """How long things take in a session, as far as has been seen, so that a budget of time is kept.
 
-What follows the last epoch (evaluation, test, pictures, MLflow's rest, leaving Ray) is about as much
-work as importing and starting Ray, and is slowed by the same neighbours: it is forecast from that.
+What follows the last epoch (evaluation, test, pictures, MLflow's rest, leaving Ray) is up to twice as
+much work as importing and starting Ray, and is slowed by the same neighbours: it is forecast from that.
 The next epoch of a trial is forecast from its own last one, the first of a new trial from others'.
 """
 

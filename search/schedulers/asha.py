@@ -24,12 +24,13 @@ A trial that waits has lost nothing: when the leaders turn out to come from furt
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 
 from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Risk, Scheduler, Setting, Stop
 from search.schedulers.forecast import Forecaster
+from search.selection import standard_error
 from search.space import Params
 
 REDUCTION = 2
@@ -48,6 +49,10 @@ FIRST_SHARE = 0.01
 """What part of the longest trial the first rung is, at least: before, hardly anything has been learned of it."""
 KEPT, KEPT_TO_BE_SURE = 0.6, 0.05
 """What part of a rung goes on, roughly, on recorded curves: for plans; and so much more the surer one wants to be."""
+NOISE_SHARE = 0.5
+"""How much of a value's standard error is added to its outlook's deviation, which has most of it already, so that it is never nothing."""
+Stake = tuple[float, int]
+"""A trial's chance to be the best of all, and the epochs to its next rung."""
 
 
 class Asha(Scheduler):
@@ -59,6 +64,8 @@ class Asha(Scheduler):
         self.legs = [after - before for before, after in pairwise([0, *self.rungs, self.horizon])]
         self.waiting: list[dict[str, None]] = [{} for _ in self.rungs]
         """The trials at each rung; those below that are not said to be of trials are of trainings."""
+        self.stopped: list[dict[str, None]] = [{} for _ in self.rungs]
+        """The trials that were stopped there."""
         self.forecaster = Forecaster(setting.space, len(self.rungs))
         self.training: dict[str, str] = {}
         """Of each trial."""
@@ -78,7 +85,7 @@ class Asha(Scheduler):
         self._means: list[float] = []
         self._chances: list[dict[str, float]] = []
         """At each rung, how likely each that has not gone on is the best of all, by its outlook alone."""
-        self._stakes: dict[str, tuple[float, int]] = {}
+        self._stakes: dict[str, Stake] = {}
 
     def begin(self, trial: str, params: Params, training: str) -> None:
         """One more."""
@@ -106,14 +113,15 @@ class Asha(Scheduler):
         """It waits no more."""
         if (level := self._level(trial)) is not None:
             del self.waiting[level][trial]
-            training = self.training[trial]
-            self.gone[level].add(training)
-            self._stakes = {other: stake for other, stake in self._stakes.items() if self.training[other] != training}
+            self.gone[level].add(self.training[trial])
+            self._stakes = {}
 
     def end(self, trial: str, outcome: str, value: float) -> None:
         """It will not go on. One that was stopped keeps its place; one that came to nothing stands in nobody's way."""
-        for waiting in self.waiting:
-            waiting.pop(trial, None)
+        if (level := self._level(trial)) is not None:
+            del self.waiting[level][trial]
+            if outcome == "stopped":
+                self.stopped[level][trial] = None
         training = self.training[trial]
         if outcome == "completed":
             if self.come[trial] == self.furthest[training]:
@@ -141,15 +149,17 @@ class Asha(Scheduler):
 
     @property
     def ready(self) -> int:
-        """Those that stand where the best of all may."""
-        return sum(self._place(level, trial) <= self._depth(level) for level, waiting in enumerate(self.waiting) for trial in waiting)
+        """Those that stand where the best of all may, and those with a chance while it is too risky to stop them all."""
+        risky = {trial for trial, (chance, _) in self._staked.items() if chance} if self._is_risky else set[str]()
+        due = {trial for level, waiting in enumerate(self.waiting) for trial in waiting if self._place(level, trial) <= self._depth(level)}
+        return len(risky | due)
 
     @property
     def risk(self) -> Risk | None:
-        """Added up over those that wait; those with the most chance for an epoch would halve it by going on to their next rungs."""
-        stakes = self._by_training() if not self.costs else ()
+        """Added up over those that wait or were stopped; those with the most chance for an epoch would halve it by going on to their next rungs."""
+        stakes = self._by_training({**self._stakes_of(self.waiting), **self._stakes_of(self.stopped)}) if not self.costs else ()
         total, epochs = sum(chance for chance, _ in stakes), 0
-        left = total / 2
+        left = total - min(1.0, total) / 2
         for chance, leg in sorted(stakes, key=lambda stake: stake[1] / max(stake[0], 1e-12)):
             if left <= 0:
                 break
@@ -158,24 +168,31 @@ class Asha(Scheduler):
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
         """Of those that wait, the one with the most chance for an epoch, while they have too much together."""
-        if self.risked >= 1 or self.costs or sum(chance for chance, _ in self._by_training()) <= self.risked:
+        if not self._is_risky:
             return None
         gain = {trial: chance / leg for trial, (chance, leg) in self._staked.items() if chance and fits(trial)}
         return max(gain, key=gain.__getitem__, default=None)
 
     @property
-    def _staked(self) -> dict[str, tuple[float, int]]:
-        """Of each trial that waits the chance that it is the best of all, and the epochs to its next rung."""
-        if not self._places or not self._stakes:
-            self._stakes = {
-                trial: (self._chance(level, trial), self.legs[level + 1]) for level, waiting in enumerate(self.waiting) if waiting for trial in waiting
-            }
+    def _is_risky(self) -> bool:
+        """Whether those that wait have more chance together than the user wants to risk."""
+        return self.risked < 1 and not self.costs and sum(chance for chance, _ in self._by_training(self._staked)) > self.risked
+
+    @property
+    def _staked(self) -> dict[str, Stake]:
+        """The stakes of those that wait."""
+        if self._placed and not self._stakes:
+            self._stakes = self._stakes_of(self.waiting)
         return self._stakes
 
-    def _by_training(self) -> Collection[tuple[float, int]]:
+    def _stakes_of(self, those: list[dict[str, None]]) -> dict[str, Stake]:
+        """Of each of those trials, by rung, the chance that it is the best of all, and the epochs to its next rung."""
+        return {trial: (self._chance(level, trial), self.legs[level + 1]) for level, trials in enumerate(those) for trial in trials}
+
+    def _by_training(self, stakes: Mapping[str, Stake]) -> Collection[Stake]:
         """The same of each training once, where its chance is highest."""
-        found: dict[str, tuple[float, int]] = {}
-        for trial, stake in self._staked.items():
+        found: dict[str, Stake] = {}
+        for trial, stake in stakes.items():
             found[self.training[trial]] = max(stake, found.get(self.training[trial], stake))
         return found.values()
 
@@ -202,8 +219,9 @@ class Asha(Scheduler):
         """How likely a trial that waits there would have been the best of all; 0 where nothing is known, or where another of its training has gone on."""
         if not self._is_known(level) or self.training[trial] in self.gone[level]:
             return 0.0
+        place = self._place(level, trial)
         further = 1 - 1 / max(LEAST_MEAN, self._means[level])
-        by_place = (1 - further) * further ** (self._place(level, trial) - 1)
+        by_place = (1 - further) * further ** (place - 1)
         by_outlook = self._chances[level].get(self.training[trial], 0.0) if self._chances[level] else by_place
         return math.sqrt(by_place * by_outlook)
 
@@ -243,8 +261,8 @@ class Asha(Scheduler):
         if self.costs:
             return [{} for _ in self.rungs]
         best = max((value for values in self.forecaster.values for value in values.values()), default=0.0)
-        error = standard_error(best, self.images)
-        return [outlook.chances(best + error) if outlook else {} for outlook in self.forecaster.outlooks(forecasts, error / 2)]
+        error = standard_error(best, self.images) if self.images else 0.0
+        return [outlook.chances(best + error) if outlook else {} for outlook in self.forecaster.outlooks(forecasts, NOISE_SHARE * error)]
 
     def _depth(self, level: int) -> float:
         """How many places go on from a rung."""
@@ -274,11 +292,6 @@ def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
     if not is_next or len(came) < 2 * leaders:
         return stood
     return stood / max(1e-9, 1 - (stood / all_of_them) ** CUT_OFF)
-
-
-def standard_error(accuracy: float, images: int) -> float:
-    """That of an accuracy on so many images; 0 where their number is not known."""
-    return math.sqrt(max(0.0, accuracy * (1 - accuracy)) / images) if images else 0.0
 
 
 def first_rung(horizon: int) -> int:

@@ -88,7 +88,7 @@ class Scheduler(ABC):
 
     @property
     def risk(self) -> Risk | None:
-        """What is risked if nobody goes on; None where nobody waits, or nothing is known of those that do."""
+        """What is risked if nobody goes on, with those that were stopped before; None where nothing is known of any."""
         return None
 
     def why(self, trial: str) -> Stop:

@@ -100,7 +100,7 @@ class Forecaster:
     def outlooks(self, forecasts: list[dict[str, float]], noise: float) -> list[Outlook | None]:
         """At each rung, what those may come to that have not gone on, from these `forecasts`; None where too few have.
 
-        `noise` is the deviation with which a value is known.
+        `noise` is a deviation that each has at least.
         """
         to_come = dict(self.values[-1])
         spread = dict.fromkeys(to_come, 0.0)

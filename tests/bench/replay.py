@@ -98,7 +98,7 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         experiment = replace(experiment_of(task, seed, Path(folder)), **options)
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
-        driver.result.started["data"] = {"val": task.images}
+        driver.result.started |= {"data": {"val": task.images}} if task.images else {}
         trials: dict[str, int] = {}
         ends: list[tuple[int, str]] = []
         while True:
@@ -117,7 +117,7 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         journal.close()
     best = int(task.reached[:, -1].argmax())
     told = {
-        "told": driver.result.risk.get("chance", 0.0),
+        "told": driver.result.risk.get("chance", 0.0) if len(experiment.objectives) == 1 else None,
         "lost": all(row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items()),
     }
     seen = {row: float(reached[row, max(driver.trials[trial].epochs) - 1]) for trial, row in trials.items()}

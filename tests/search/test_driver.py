@@ -1,14 +1,16 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from search.budget import Budget, limit
-from search.driver import RETRIES
+from search.driver import RETRIES, Driver
 from search.experiment import Experiment
 from search.journal import read
 from search.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
+from search.summary import risk_text
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 from trainables.models.registry import MODELS
@@ -83,6 +85,60 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDri
     assert driver.result.risk == risked
     assert 0 < risked["chance"] <= 1 - driver.experiment.sure
     assert risked["epochs"] > 0
+
+
+def in_rungs(experiment: Experiment, **values: Any) -> Experiment:
+    """Forty trials, of which some are lengths of one training, that wait for each other."""
+    domains = {"optimizer.lr": Choice(*np.geomspace(0.001, 0.1, 20).tolist()), "epochs": Choice(9, 27)}
+    space = SearchSpace(domains, base={"model.name": "deep_cnn", "epochs": 27})
+    return changed(experiment, space=space, base=TrialConfig().override(space.base), scheduler="asha", algorithm="random", trials=40, **values)
+
+
+def asked(driver: Driver) -> tuple[object, ...]:
+    """What its scheduler says, the first question such as nothing was found out for before."""
+    scheduler = driver.scheduler
+    return scheduler.risk, scheduler.choose(new=False, fits=lambda trial: False), scheduler.choose(new=False), scheduler.choose(new=True), scheduler.ready
+
+
+def test_what_a_scheduler_says_depends_on_what_it_was_told_alone(open_driver: OpenDriver, experiment: Experiment) -> None:
+    """Not on what it was asked on the way: a resumed search was asked nothing yet."""
+    driver = play(open_driver(in_rungs(experiment)), slots=3)
+    events, always = read(driver.journal.path), Driver(driver.experiment, driver.journal)
+    for number, event in enumerate(events, 1):
+        always.replay([event])
+        told = asked(always)
+        if number % 8 == 0 or event.kind in ("promoted", "stopped"):
+            never = Driver(driver.experiment, driver.journal)
+            never.replay(events[:number])
+            assert asked(never) == told, f"after event {number}, {event.kind}"
+
+
+def cut_after(driver: Driver, last: int) -> Driver:
+    """The search as it goes on when it was killed after this event."""
+    lines = driver.journal.path.read_text().splitlines(keepends=True)
+    driver.journal.path.write_text("".join(line for line, event in zip(lines, read(driver.journal.path), strict=True) if event.number <= last))
+    return play(reopened(driver))
+
+
+@pytest.mark.parametrize("epochs", range(20, 92, 4))
+def test_a_search_killed_at_its_budgets_end_tells_the_same_risk(epochs: int, open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(in_rungs(experiment, budget=Budget((limit(f"{epochs}epochs"),)))))
+    (risked,) = [event for event in read(driver.journal.path) if event.kind == "risked"]
+    again = cut_after(driver, risked.number - 1)
+    assert again.result.outcome == "budget"
+    assert again.result.risk == risked.data
+    assert ("--sure" in risk_text(again.result)) == (1 - risked.data["chance"] / 2 > 0.8), "not less sure than was asked for"
+
+
+def test_a_search_killed_while_it_stops_its_trials_tells_the_same_risk(open_driver: OpenDriver, experiment: Experiment) -> None:
+    driver = play(open_driver(in_rungs(experiment)))
+    events = read(driver.journal.path)
+    (risked,) = [event for event in events if event.kind == "risked"]
+    stopped = [event.number for event in events if event.kind == "stopped" and event.number > risked.number]
+    assert len(stopped) > 10
+    again = cut_after(driver, stopped[len(stopped) // 2])
+    assert again.result.risk == pytest.approx(risked.data)
+    assert again.result.counts == driver.result.counts
 
 
 @pytest.mark.parametrize("by", ["interrupted", "budget"])

@@ -107,6 +107,17 @@ def test_other_weights_to_begin_with_are_a_change_where_both_are_known() -> None
     assert changes(facts(), now) == []  # a journal of an earlier version
 
 
+def test_a_search_of_before_there_was_sure_goes_on_by_its_own_rule(experiment: Experiment) -> None:
+    """Trials that wait at the first epoch find their rung, however long the longest trial is."""
+    long = changed(experiment, max_epochs=None, base=experiment.base.override({"epochs": 400}), space=experiment.space.fixed({"epochs": 400}), scheduler="asha")
+    described = {name: value for name, value in long.describe().items() if name != "sure"}
+    again = Experiment.from_description("s", described, long.storage)
+    assert (again.sure, again.grace) == (0.0, 1)
+    facts = {"data": {}, "provenance": {}}
+    assert changes({"experiment": described, **facts}, {"experiment": again.describe(), **facts}) == []
+    assert Experiment.from_description("s", long.describe(), long.storage).grace is None
+
+
 def test_many_changes_are_counted() -> None:
     lines = changes(facts(**{f"k{number}": 0 for number in range(50)}), facts())
     assert len(lines) == 21

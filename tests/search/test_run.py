@@ -299,6 +299,22 @@ def test_two_workers_stop_when_told_and_train_on_to_the_accuracy_of_one(tmp_path
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.slow(60)
+def test_two_workers_wait_at_a_rung_and_go_on_when_they_are_told(tmp_path: Path) -> None:
+    """In one session: what is trained beyond the rung is trained after the trial was let through it."""
+    settings = ["--set", "model.width=8", "--set", "epochs=2", "--set", "data.train_limit=300"]
+    _, summary = run_in(tmp_path, "--space", "smoke", "--trials", 2, "--max-epochs", 2, *settings, "--workers", 2, "--name", "s")
+    home = tmp_path / "searches" / "s"
+    assert (summary["trials"], summary["epochs_trained"]) == ({"completed": 2}, 4)
+    events = read(home / "journal.jsonl")
+    assert "t0001" in {event.data["trial"] for event in events if event.kind == "held"}
+    for trial in ("t0001", "t0002"):
+        (told,) = (event.time_ms for event in events if event.kind == "promoted" and event.data["trial"] == trial)
+        first, second = sorted(checkpoint.saved(home / "trials" / trial), key=lambda path: path.name)
+        assert first.stat().st_mtime_ns // 1_000_000 <= told <= second.stat().st_mtime_ns // 1_000_000
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.slow(60)
 def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(tmp_path: Path) -> None:
     """Of one epoch each, configurations that differ in their epochs alone are the same training."""
     words = ["--space", "table3", "--algorithm", "grid", "--scheduler", "fifo", "--max-epochs", 1, "--set", "data.train_limit=200"]

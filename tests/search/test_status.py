@@ -7,6 +7,7 @@ import pytest
 from search.experiment import Experiment
 from search.journal import read
 from search.lease import Lease
+from search.report.verdict import verdict
 from search.status import lines, table, why
 from search.summary import markdown_summary
 from search.why import story
@@ -36,6 +37,11 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
     assert re.fullmatch(
         r"  The chance that the best is among the \d that were stopped is about \d+%; about \d more epochs? would halve it \(--sure 0.9\d*\)\.", fourth
     )
+    assert fourth.strip() in dict(verdict(result))["How sure"]
+    result.risk = {"chance": 0.004, "epochs": 8}
+    assert lines(result, "", "go")[3].endswith("is unlikely (less than 1%).")
+    result.risk = {}
+    assert len(lines(result, "", "go")) == 3
     assert table(result).row_count == 9
 
 

@@ -27,6 +27,7 @@ from search.journal import Journal
 from search.registry import Registry
 from search.result import SearchResult
 from search.runs import TITLE, new_title
+from search.summary import risk_text
 from search.sync import main as sync
 from search.tracking import Tracker
 from search.tracking_uri import check_tracking, sqlite_path
@@ -93,6 +94,8 @@ def test_a_search_in_mlflow_is_the_search_in_the_journal(uri: str, experiment: E
             assert child.data.metrics["best/val_accuracy"] == trial.accuracy
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["best.trial"] == result.best.trial
+    assert parent.data.metrics["search/risk"] == pytest.approx(result.risk["chance"])
+    assert risk_text(result) in parent.data.tags["mlflow.note.content"]
     assert parent.data.tags["data.fingerprint"] == "f00d"
     assert "| t0" in parent.data.tags["mlflow.note.content"]
     tags = client.get_experiment(tracker.experiment_id).tags
