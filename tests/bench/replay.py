@@ -1,75 +1,58 @@
 """What early stopping costs and loses: our own driver, algorithm and scheduler, asked as a search asks them, on learning curves that are known.
 
-    python -m tests.bench.replay                       # made-up tasks on which curves cross late, plateau in noise, or bloom late
-    python -m tests.bench.replay --curves FILE         # and recorded ones: DeepOBS's, a JSON object a line, gzipped
+    python -m tests.bench.replay                                # made-up tasks on which curves cross late, plateau in noise, or bloom late
+    python -m tests.bench.replay --curves FOLDER --out FOLDER   # and recorded ones (`tests.bench.curves`); with pictures
 
-A search is played in simulated time, an epoch a unit, `--workers` at once; all configurations of a task arrive in random order. Beside it,
-asynchronous halving that stops (Li et al. 2018; Ray Tune's `ASHAScheduler`, whose default is grace 1, reduction 4) with fixed settings. Regret is
-in points of accuracy, of the trial that is chosen (the best value seen) behind the best of the task, both by the best epoch; the cost is in epochs,
-as a share of the full grid's. Means over orders, with 95 % bootstrap intervals. Where networks differ in what they cost, regret is the mean over the
-whole grid's Pareto front of how far what was found at that cost or less lies behind.
+A search is played in simulated time, an epoch a unit, `--workers` at once; all configurations of a task arrive in random order. Beside it, the
+rules of others at several settings (`tests.bench.rules`). Regret is in points of accuracy, of the trial that is chosen (the best value seen) behind the
+best of the task, both by the best epoch; the cost is in epochs, as a share of the full grid's. Means over orders, with 95 % bootstrap intervals. Where
+networks differ in what they cost, regret is the mean over the whole grid's Pareto front of how far what was found at that cost or less lies behind.
 """
 
 import argparse
-import gzip
 import heapq
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
-from numpy.typing import NDArray
+from joblib import Parallel, delayed
+from matplotlib.axes import Axes
 
+from search.algorithms.base import Algorithm
 from search.driver import Driver
 from search.experiment import Experiment
 from search.journal import Journal
 from search.objectives import ACCURACY
-from search.space import Choice, SearchSpace
+from search.selection import standard_error
+from search.space import Params, SearchSpace
+from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded, sized
+from tests.bench.rules import Forecast, Halving, Median, Outcome, Progressive, Promoting, Rule, outcome, race
 from trainables.config import TrialConfig
 
-Floats = NDArray[np.float64]
-RECORDED = {"AdamOptimizer": ("adam", None), "GradientDescentOptimizer": ("sgd", 0.0), "MomentumOptimizer": ("sgd", 0.9)}
-IMAGES = {"svhn_wrn164": 26_032}
-"""Test images of recorded problems that have not 10,000."""
 TITLES = "| rule | regret, points | epochs | best kept | the best stopped: told, happened | time |\n|---|---|---|---|---|---|"
-SURE = (0.0, 0.8, 0.95)
-FIXED = ((1, 4), (1, 3), (3, 3), (9, 3))
-"""Grace and reduction of the rules beside ours."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """Configurations and what each comes to: `accuracies` is (configurations, epochs)."""
-
-    name: str
-    params: list[dict[str, Any]]
-    accuracies: Floats
-    costs: Floats | None = None
-    """What each costs to use, where that differs."""
-    images: int = 0
-    """On how many images each accuracy rests; 0 for exact ones."""
-
-    @property
-    def reached(self) -> Floats:
-        """The best until each epoch."""
-        best: Floats = np.fmax.accumulate(np.nan_to_num(self.accuracies), axis=1)
-        return best
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one search: points behind the best, the share of the grid's epochs, and the time until the end, in epochs."""
-
-    regret: float
-    cost: float
-    makespan: float
-    told: float | None = None
-    """The chance, by its own account, that the best of all was stopped."""
-    lost: bool = False
-    """Whether it was."""
+SURE = (0.0, 0.7, 0.8, 0.95)
+OURS = "asha"
+Kind = tuple[str, type[Rule], list[dict[str, int]] | list[dict[str, float]]]
+OTHERS: list[Kind] = [
+    (
+        "halving that stops (Ray's ASHA)",
+        Halving,
+        [{"grace": 1, "reduction": 4}, {"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}],
+    ),
+    ("asynchronous Hyperband", Halving, [{"grace": 1, "reduction": reduction, "brackets": 3} for reduction in (4, 3, 2)]),
+    ("halving that promotes", Promoting, [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}]),
+    ("halving on forecasts", Forecast, [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}]),
+    ("PASHA", Progressive, [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}]),
+    ("median stopping", Median, [{"share": 0.01}, {"share": 0.05}, {"share": 0.2}]),
+]
+"""The rules of others: what we call each, and its settings."""
+BINS = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 class Unkept(Journal):
@@ -79,14 +62,25 @@ class Unkept(Journal):
         pass
 
 
+class InOrder(Algorithm):
+    """Proposes a task's configurations in an order that the seed gives."""
+
+    def __init__(self, params: list[Params], seed: int) -> None:
+        self.left = [params[row] for row in np.random.default_rng(seed).permutation(len(params))]
+
+    def ask(self, trial: str) -> Params | None:
+        """The next."""
+        return self.left.pop() if self.left else None
+
+    def replay(self, trial: str, params: Params) -> None:
+        """It is not proposed again."""
+        self.left.remove(params)
+
+
 def experiment_of(task: Task, seed: int, storage: Path) -> Experiment:
-    """A search over a task's configurations, in an order that the seed gives."""
-    paths = {
-        path: sorted({params[path] for params in task.params if path in params}) for path in dict.fromkeys(path for params in task.params for path in params)
-    }
-    domains = {path: Choice(*values, when={"optimizer.name": "sgd"} if path == "optimizer.momentum" else None) for path, values in paths.items()}
+    """A search over a task's configurations."""
     base = {"model.name": "table2", "epochs": task.accuracies.shape[1]}
-    space = SearchSpace(domains, base=base)
+    space = SearchSpace(task.domains, base=base)
     return Experiment(name="replay", space_name=task.name, space=space, base=TrialConfig().override(base), algorithm="grid", seed=seed, storage=storage)
 
 
@@ -98,6 +92,7 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         experiment = replace(experiment_of(task, seed, Path(folder)), **options)
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
+        driver.algorithm = InOrder(task.params, seed)
         driver.result.started |= {"data": {"val": task.images}} if task.images else {}
         trials: dict[str, int] = {}
         ends: list[tuple[int, str]] = []
@@ -115,13 +110,12 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
                 heapq.heappush(ends, (now + 1, trial))
         driver.settle()
         journal.close()
-    best = int(task.reached[:, -1].argmax())
-    told = {
-        "told": driver.result.risk.get("chance", 0.0) if len(experiment.objectives) == 1 else None,
-        "lost": all(row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items()),
-    }
     seen = {row: float(reached[row, max(driver.trials[trial].epochs) - 1]) for trial, row in trials.items()}
-    return replace(outcome(task, seen, spent, now), **told)
+    found, best = outcome(task, seen, spent, now), int(reached[:, -1].argmax())
+    error = standard_error(float(reached[best, -1]), task.images) if task.images else 0.0
+    stopped = all(row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items())
+    told = driver.result.risk.get("chance", 0.0) if len(experiment.objectives) == 1 else None
+    return replace(found, told=told, lost=stopped and found.regret > 100 * error)
 
 
 def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
@@ -134,43 +128,6 @@ def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
     """What a worker says after an epoch with this validation accuracy."""
     metrics = {"train/loss": 1 - accuracy, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.1, "time/epoch_s": 1.0}
     return {"epoch": epoch, "metrics": metrics, "outcome": "completed" if is_last else None, "reason": ""}
-
-
-def halve(task: Task, seed: int, workers: int, *, grace: int, reduction: int) -> Outcome:
-    """A search with asynchronous halving that stops, as Ray Tune's: a trial goes on if it is not below the bar of those that came before. Values are
-    the best so far, as ours are; Tune itself takes those of the very epoch, which are noisier.
-    """
-    reached, horizon = task.reached, task.accuracies.shape[1]
-    rungs: dict[int, list[float]] = {}
-    while grace < horizon:
-        rungs[grace], grace = [], grace * reduction
-    order = list(np.random.default_rng(seed).permutation(len(reached)))
-    running: list[tuple[int, int, int]] = []
-    seen: dict[int, float] = {}
-    spent = now = 0
-    while order or running:
-        while order and len(running) < workers:
-            heapq.heappush(running, (now + 1, int(order.pop()), 1))
-        now, row, epoch = heapq.heappop(running)
-        spent += 1
-        value = seen[row] = float(reached[row, epoch - 1])
-        recorded = rungs.get(epoch, [])
-        bar = np.percentile(recorded, 100 * (1 - 1 / reduction)) if recorded else -np.inf
-        recorded.append(value)
-        if epoch < horizon and value >= bar:
-            heapq.heappush(running, (now + 1, row, epoch + 1))
-    return outcome(task, seen, spent, now)
-
-
-def outcome(task: Task, seen: dict[int, float], spent: int, now: int) -> Outcome:
-    """What the best by these values is worth after so many epochs; of the rows of each cost, or less, where that differs."""
-    ends = task.reached[:, -1]
-    costs = np.zeros(len(ends)) if task.costs is None else task.costs
-    behind = []
-    for bound in np.unique(costs):
-        chosen = max((row for row in seen if costs[row] <= bound), key=seen.__getitem__, default=None)
-        behind.append(ends[costs <= bound].max() - (ends[chosen] if chosen is not None else 0.0))
-    return Outcome(100 * float(np.mean(behind)), spent / task.accuracies.size, now)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -188,116 +145,100 @@ def row_of(name: str, outcomes: list[Outcome]) -> str:
     return f"| {name} | {regret:.2f} ({low:.2f} to {high:.2f}) | {100 * cost:.1f} % | {100 * kept:.0f} % | {lost} | {time:,.0f} |"
 
 
-def recorded(path: Path) -> Iterator[Task]:
-    """The tasks of a file, by problem: the runs of its most frequent seed, one of each configuration."""
-    with gzip.open(path, "rt") as file:
-        runs = [json.loads(line) for line in file]
-    for problem in sorted({run["problem"] for run in runs}):
-        mine = [run for run in runs if run["problem"] == problem]
-        seeds = [run["seed"] for run in mine]
-        first = [run for run in mine if run["seed"] == max(set(seeds), key=seeds.count)]
-        curves = np.array([[np.nan if value is None else value for value in run["test_accuracy"]] for run in first], dtype=float)[:, 1:]
-        yield Task(problem, [params_of(run) for run in first], curves, images=IMAGES.get(problem, 10_000))
+def curve(axes: Axes, name: str, found: dict[str, list[Outcome]]) -> None:
+    """Points lost over epochs spent, a line for the settings of each rule."""
+    kinds: dict[str, list[tuple[float, float]]] = {}
+    for rule, outcomes in found.items():
+        point = (100 * float(np.mean([one.cost for one in outcomes])), float(np.mean([one.regret for one in outcomes])))
+        kinds.setdefault(rule.split(",")[0], []).append(point)
+    for kind, points in kinds.items():
+        ours = kind == OURS
+        axes.plot(
+            *zip(*sorted(points), strict=True),
+            marker="o",
+            label=kind,
+            zorder=3 if ours else 2,
+            **({"lw": 2.5, "color": "black"} if ours else {"lw": 1, "ms": 4}),
+        )
+    axes.set_xscale("log")
+    axes.set_xticks([3, 5, 10, 20, 40, 80], labels=["3", "5", "10", "20", "40", "80"], minor=False)
+    axes.minorticks_off()
+    axes.set_xlim(3, 80)
+    axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_ylim(bottom=-0.01)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_title(name, fontsize="medium")
+    axes.grid(alpha=0.3)
 
 
-def params_of(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration under our names."""
-    name, momentum = RECORDED[run["optimizer"]]
-    return {"optimizer.name": name, "optimizer.lr": run["lr"]} | ({"optimizer.momentum": momentum} if momentum is not None else {})
+def draw(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
+    """What each rule loses for what it spends, on every task."""
+    figure, all_axes = plt.subplots(math.ceil(len(found) / 3), 3, figsize=(12, 3.2 * math.ceil(len(found) / 3)), layout="constrained", squeeze=False)
+    for axes, (name, outcomes) in zip(all_axes.flat, found.items(), strict=False):
+        curve(axes, name, outcomes)
+    for axes in all_axes.flat[len(found) :]:
+        axes.set_axis_off()
+    figure.supxlabel("epochs, % of the whole grid's")
+    figure.supylabel("points behind the best")
+    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
 
 
-def rates() -> tuple[list[dict[str, Any]], Floats]:
-    """Three optimizers with 36 learning rates each, and how many decades each rate is off its optimizer's best."""
-    found, off = [], []
-    for optimizer, best in zip(RECORDED, (-3.3, -1.1, -2.2), strict=True):
-        for rate in np.logspace(-5, 2, 36):
-            found.append(params_of({"optimizer": optimizer, "lr": float(rate)}))
-            off.append(np.log10(rate) - best)
-    return found, np.array(off)
+def reliable(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
+    """How often the best was lost, of the searches that told about as much: over all tasks and settings of `--sure`."""
+    ours = [one for rules in found.values() for outcomes in rules.values() for one in outcomes if one.told is not None]
+    told, lost = np.array([one.told for one in ours]), np.array([one.lost for one in ours], dtype=float)
+    bins = np.digitize(told, BINS)
+    figure, axes = plt.subplots(figsize=(4.5, 4.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="grey", lw=1, ls=":")
+    for number in np.unique(bins):
+        inside = bins == number
+        mean, low, high = interval(lost[inside].tolist())
+        axes.errorbar(told[inside].mean(), mean, [[mean - low], [high - mean]], color="black", marker="o", capsize=3)
+        axes.annotate(f" {inside.sum()}", (told[inside].mean(), mean))
+    axes.set(xlabel="told: the chance that the best was stopped", ylabel="happened", xlim=(0, 1), ylim=(-0.02, 1))
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
 
 
-def rising(time: Floats, pace: Floats, power: float) -> Floats:
-    """From 0 towards 1, (configurations, epochs)."""
-    risen: Floats = 1 - np.exp(-((np.clip(time, 0, None) / pace[:, None]) ** power))
-    return risen
-
-
-def deep(seed: int) -> Task:
-    """A deep net on many classes: small rates stay at chance for long and rise slowly, large ones never learn; 350 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([1, seed]), np.arange(1.0, 351)[None]
-    ends = 0.59 - 0.03 * off**2 + generator.normal(size=len(off)) * 0.008
-    risen = rising(time - 2.5 * 10 ** (-0.8 * off)[:, None], 18 * 10 ** (-0.55 * off), 0.9)
-    curves = 0.01 + np.clip(ends - 0.01, 0, 1)[:, None] * risen + generator.normal(size=risen.shape) * 0.004
-    curves[off > 0.7] = 0.01
-    return Task("made up: deep", params, np.clip(curves, 0, 1))
-
-
-def wide(seed: int) -> Task:
-    """A wide residual net: all learn fast, ends are within a point, early epochs are noise, and small rates lead at first; 160 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([2, seed]), np.arange(1.0, 161)[None]
-    ends = 0.954 - 0.01 * np.where(off < 0, 0.8, 1.5) * off**2 + generator.normal(size=len(off)) * 0.0015
-    noise = np.abs(generator.normal(size=(len(off), 160))) * (0.03 * 10 ** (0.5 * off))[:, None] * np.exp(-time / 50)
-    curves = 0.19 + np.clip(ends - 0.19, 0, 1)[:, None] * rising(time, 0.8 * 10 ** (-0.9 * off), 0.6) - noise
-    curves[off > 1.5] = 0.19
-    return Task("made up: wide", params, np.clip(curves, 0, 1))
-
-
-def crossing(seed: int) -> Task:
-    """The slower a configuration rises, the better it ends; 100 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([3, seed]), np.arange(1.0, 101)[None]
-    pace = 6 * 10 ** (-0.4 * np.clip(off, -2, 2))
-    ends = 0.8 + 0.02 * np.log(pace) - 0.05 * np.abs(off) + generator.normal(size=len(off)) * 0.01
-    curves = 0.1 + (ends - 0.1)[:, None] * rising(time, pace, 0.7) + generator.normal(size=(len(off), 100)) * 0.004
-    return Task("made up: crossing", params, np.clip(curves, 0, 1))
-
-
-def blooming(seed: int) -> Task:
-    """At chance until a warm-up is over, whose length says nothing of the end; 150 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([4, seed]), np.arange(1.0, 151)[None]
-    begins = np.exp(generator.uniform(np.log(0.5), np.log(12), len(off)))
-    ends = 0.5 - 0.05 * off**2 + generator.normal(size=len(off)) * 0.01
-    risen = rising(time - begins[:, None], np.exp(generator.uniform(np.log(3), np.log(12), len(off))), 0.9)
-    curves = 0.02 + np.clip(ends - 0.02, 0, 1)[:, None] * risen + np.abs(generator.normal(size=risen.shape)) * 0.001
-    return Task("made up: blooming", params, np.clip(curves, 0, 1))
-
-
-def sized(seed: int) -> Task:
-    """Networks of six widths: the wider the better they end, by less and less, and the slower they rise and are; 100 epochs."""
-    generator, time = np.random.default_rng([5, seed]), np.arange(1.0, 101)[None]
-    params = [{"optimizer.lr": float(rate), "model.width": width} for width in (4, 8, 16, 32, 64, 128) for rate in np.logspace(-5, 0, 18)]
-    widths = np.array([one["model.width"] for one in params], dtype=float)
-    off = np.log10([one["optimizer.lr"] for one in params]) + 2 + 0.3 * np.log2(widths / 16)
-    ends = 0.9 - 0.4 / np.sqrt(widths) - 0.03 * off**2 + generator.normal(size=len(off)) * 0.004
-    curves = 0.1 + np.clip(ends - 0.1, 0, 1)[:, None] * rising(time, 2 * widths**0.4 * 10 ** (-0.3 * off), 0.7) + generator.normal(size=(len(off), 100)) * 0.004
-    curves[off > 1.5] = 0.1
-    return Task("made up: sized", params, np.clip(curves, 0, 1), widths)
-
-
-MADE_UP: tuple[Callable[[int], Task], ...] = (deep, wide, crossing, blooming)
+def rules() -> dict[str, Callable[[Task, int, int], Outcome]]:
+    """Ours and the others, each at several settings, by name."""
+    found: dict[str, Callable[[Task, int, int], Outcome]] = {
+        f"{OURS}, --sure {sure:g}": lambda task, seed, workers, sure=sure: play(task, seed, workers, sure=sure) for sure in SURE
+    }
+    for title, kind, settings in OTHERS:
+        for setting in settings:
+            words = ", ".join(f"{name} {value:g}" for name, value in setting.items())
+            found[f"{title}, {words}"] = lambda task, seed, workers, kind=kind, setting=setting: race(task, seed, workers, kind, **setting)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Play all tasks and print the table."""
+    """Play all tasks, print the tables and draw the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--curves", type=Path, metavar="FILE")
+    parser.add_argument("--curves", type=Path, metavar="PLACE", help="a folder of recorded curves, or a file")
     parser.add_argument("--orders", type=int, default=20, metavar="N", help="searches of each task by each rule")
     parser.add_argument("--workers", type=int, default=4, metavar="N")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go")
     args = parser.parse_args(argv)
-    tasks: list[Callable[[int], Task]] = [*(lambda seed, task=task: task for task in (recorded(args.curves) if args.curves else ())), *MADE_UP]
-    for make in tasks:
-        name, epochs = make(0).name, make(0).accuracies.shape[1]
-        print(f"\n{name}, {epochs} epochs, {args.orders} orders, {args.workers} workers\n")
-        print(TITLES)
-        for sure in SURE:
-            print(row_of(f"ours, --sure {sure:g}", [play(make(seed), seed, args.workers, sure=sure) for seed in range(args.orders)]), flush=True)
-        for grace, reduction in FIXED:
-            stopped = [halve(make(seed), seed, args.workers, grace=grace, reduction=reduction) for seed in range(args.orders)]
-            print(row_of(f"grace {grace}, reduction {reduction}", stopped), flush=True)
+    found: dict[str, dict[str, list[Outcome]]] = {}
+    with Parallel(n_jobs=-1) as parallel:
+        for make in [*(recorded(args.curves) if args.curves else ()), always(of_grid()), *MADE_UP]:
+            task = make(0)
+            print(f"\n{task.name}, {task.accuracies.shape[1]} epochs, {args.orders} orders, {args.workers} workers\n\n{TITLES}")
+            found[task.name] = {}
+            for name, rule in rules().items():
+                found[task.name][name] = parallel(delayed(rule)(make(seed), seed, args.workers) for seed in range(args.orders))
+                print(row_of(name, found[task.name][name]), flush=True)
+            if args.out:
+                draw(found, args.out / "stopping.png")
+                reliable(found, args.out / "told.png")
     print(f"\n{sized(0).name}, 100 epochs, {args.orders} orders, {args.workers} workers: behind the Pareto front\n")
     print(TITLES)
     for title, objectives in (("ours, --objective val_accuracy,latency", (ACCURACY, "latency")), ("ours, accuracy alone", (ACCURACY,))):
         print(row_of(title, [play(sized(seed), seed, args.workers, objectives=objectives) for seed in range(100, 100 + args.orders)]), flush=True)
-    print(row_of("grace 1, reduction 4", [halve(sized(seed), seed, args.workers, grace=1, reduction=4) for seed in range(100, 100 + args.orders)]))
+    print(row_of("Halving, grace 1, reduction 4", [race(sized(seed), seed, args.workers, Halving) for seed in range(100, 100 + args.orders)]))
 
 
 if __name__ == "__main__":

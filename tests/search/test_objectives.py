@@ -19,8 +19,8 @@ from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
 from search.summary import front_table, json_summary, markdown_summary, quicker_text, strategy_text
+from tests.bench.curves import sized
 from tests.bench.replay import play as replay
-from tests.bench.replay import sized
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, Report, changed, evaluation, play, reopened, report
 from tests.search.test_run import children_of, metrics_of, run_in

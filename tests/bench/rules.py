@@ -1,0 +1,235 @@
+"""Stopping rules of others, played on curves that are known: each hears of every epoch, and says who waits and who goes on.
+
+All see the best value so far, as our own rule does; Ray Tune's classes take those of the very epoch, which are noisier.
+"""
+
+import heapq
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import count, takewhile
+
+import numpy as np
+
+from search.schedulers.forecast import Forecaster
+from search.space import SearchSpace
+from tests.bench.curves import Task
+
+NEW = -1
+"""Instead of one of those that wait: a new one."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one search: points behind the best, the share of the grid's epochs, and the time until the end, in epochs."""
+
+    regret: float
+    cost: float
+    makespan: float
+    told: float | None = None
+    """The chance, by its own account, that the best of all was stopped."""
+    lost: bool = False
+    """Whether it was, and what was chosen is worse by more than the standard error of such values."""
+
+
+class Rule(ABC):
+    """Who of a task's configurations, named by their rows, waits and who goes on."""
+
+    def __init__(self, task: Task, generator: np.random.Generator) -> None:
+        self.horizon, self.generator = task.accuracies.shape[1], generator
+
+    @abstractmethod
+    def waits(self, row: int, epoch: int, value: float) -> bool:
+        """Hear of an epoch. Whether it is to wait then."""
+
+    def choose(self, new: bool) -> int | None:
+        """One that waits, `NEW` if there is one left, or None. A rule that stops lets nobody go on that waits."""
+        return NEW if new else None
+
+
+class Halving(Rule):
+    """Asynchronous halving that stops (Li et al. 2018; `ASHAScheduler`, whose default is grace 1, reduction 4): a trial goes on if it is not below
+    the bar of those that came before. With several brackets (its `brackets`, asynchronous Hyperband) each trial is in one, by chance; of the later the
+    first rung is later.
+    """
+
+    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 4, brackets: int = 1) -> None:
+        super().__init__(task, generator)
+        self.reduction, self.brackets = reduction, brackets
+        self.rungs = [self._rungs(grace * reduction**number) for number in range(brackets)]
+        sizes = np.array([len(rungs) for rungs in self.rungs], dtype=float)
+        self.shares = np.exp(sizes - sizes.max()) / np.exp(sizes - sizes.max()).sum()
+        self.bracket: dict[int, int] = {}
+
+    def _rungs(self, grace: int) -> dict[int, list[float]]:
+        return {epoch: [] for epoch in rungs_from(grace, self.reduction, self.horizon)}
+
+    def waits(self, row: int, epoch: int, value: float) -> bool:
+        """It is below the bar."""
+        if row not in self.bracket:
+            self.bracket[row] = int(self.generator.choice(self.brackets, p=self.shares)) if self.brackets > 1 else 0
+        came = self.rungs[self.bracket[row]].get(epoch)
+        if came is None:
+            return False
+        bar = np.percentile(came, 100 * (1 - 1 / self.reduction)) if came else -np.inf
+        came.append(value)
+        return value < bar
+
+
+class Median(Rule):
+    """The median stopping rule (Golovin et al. 2017; `MedianStoppingRule`): a trial ends whose best so far is below the median of what others had in the
+    mean until then, from a `share` of the horizon on.
+    """
+
+    FEWEST = 3
+
+    def __init__(self, task: Task, generator: np.random.Generator, *, share: float) -> None:
+        super().__init__(task, generator)
+        self.grace = max(1, round(share * self.horizon))
+        self.sums: dict[int, float] = defaultdict(float)
+        self.means: dict[int, dict[int, float]] = defaultdict(dict)
+
+    def waits(self, row: int, epoch: int, value: float) -> bool:
+        """It is below the median."""
+        self.sums[row] += value
+        others = list(self.means[epoch].values())
+        self.means[epoch][row] = self.sums[row] / epoch
+        return epoch >= self.grace and len(others) >= self.FEWEST and value < np.median(others)
+
+
+class Promoting(Rule):
+    """Asynchronous halving that promotes (Li et al. 2018): of those that came to a rung the best `1 / reduction` go on, whoever of them is left."""
+
+    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3) -> None:
+        super().__init__(task, generator)
+        self.reduction, self.levels = reduction, rungs_from(grace, reduction, self.horizon)
+        self.came: list[dict[int, float]] = [{} for _ in self.levels]
+        self.gone: list[set[int]] = [set() for _ in self.levels]
+
+    @property
+    def highest(self) -> int:
+        """Those at rungs below this one may go on."""
+        return len(self.levels)
+
+    def waits(self, row: int, epoch: int, value: float) -> bool:
+        """It is at a rung."""
+        if epoch not in self.levels:
+            return False
+        self.came[self.levels.index(epoch)][row] = value
+        return True
+
+    def choose(self, new: bool) -> int | None:
+        """The best that may go on from the highest rung, or a new one."""
+        for level in reversed(range(self.highest)):
+            values = self.values(level)
+            for row in sorted(values, key=values.__getitem__, reverse=True)[: len(values) // self.reduction]:
+                if row not in self.gone[level]:
+                    self.gone[level].add(row)
+                    return row
+        return super().choose(new)
+
+    def values(self, level: int) -> dict[int, float]:
+        """By what those at a rung are compared."""
+        return self.came[level]
+
+
+class Progressive(Promoting):
+    """PASHA (Bohdal et al. 2023): as above, but no further than to the second rung, and one rung further whenever the order at the two highest is not
+    the same but for differences that the criss-crossing of curves explains.
+    """
+
+    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3) -> None:
+        super().__init__(task, generator, grace=grace, reduction=reduction)
+        self.top = min(2, len(self.levels))
+        self.curves: dict[int, list[float]] = defaultdict(list)
+
+    @property
+    def highest(self) -> int:
+        """Where trials are held now; beyond the last rung, none are."""
+        return min(self.top, len(self.levels))
+
+    def waits(self, row: int, epoch: int, value: float) -> bool:
+        """It is at a rung. At the highest now, the order is looked at."""
+        self.curves[row].append(value)
+        waits = super().waits(row, epoch, value)
+        if waits and self.top < len(self.levels) and epoch == self.levels[self.top] and not self._in_order():
+            self.top += 1
+        return waits
+
+    def _in_order(self) -> bool:
+        """Whether those at the highest rung that changed places since the one below cannot be told from whom they gave them to."""
+        above, below = self.came[self.top], self.came[self.top - 1]
+        now, before = (sorted(above, key=values.__getitem__, reverse=True) for values in (above, below))
+        noise = self._noise(now)
+        return all(abs(above[one] - above[other]) <= noise for one, other in zip(now, before, strict=True))
+
+    def _noise(self, rows: list[int]) -> float:
+        """The 90th percentile of how far apart, at the rung, those pairs are whose curves crossed and crossed back."""
+        found = []
+        for number, one in enumerate(rows):
+            for other in rows[:number]:
+                apart = np.array(list(map(float.__sub__, self.curves[one], self.curves[other])))
+                if np.count_nonzero(np.diff(np.sign(apart[apart != 0]))) >= 2:
+                    found.append(abs(apart[-1]))
+        return float(np.percentile(found, 90)) if found else 0.0
+
+
+class Forecast(Promoting):
+    """Halving that promotes, by our forecasts of the end instead of the value at the rung, with a fixed share."""
+
+    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3) -> None:
+        super().__init__(task, generator, grace=grace, reduction=reduction)
+        self.forecaster = Forecaster(SearchSpace(dict(task.domains)), len(self.levels))
+        self.params = task.params
+        self.forecasts: list[dict[str, float]] = []
+
+    def waits(self, row: int, epoch: int, value: float) -> bool:
+        """It is at a rung, or at its end, which tells of others."""
+        if epoch == 1:
+            self.forecaster.begin(str(row), self.params[row])
+        if epoch == self.horizon or epoch in self.levels:
+            self.forecaster.hear(str(row), self.levels.index(epoch) if epoch != self.horizon else len(self.levels), value)
+            self.forecasts = []
+        return super().waits(row, epoch, value)
+
+    def values(self, level: int) -> dict[int, float]:
+        """What they are forecast to come to."""
+        self.forecasts = self.forecasts or self.forecaster.forecasts()
+        return {int(row): value for row, value in self.forecasts[level].items()}
+
+
+def rungs_from(grace: int, reduction: int, horizon: int) -> list[int]:
+    """`grace`, `reduction` times that, and so on, below the horizon."""
+    return list(takewhile(lambda rung: rung < horizon, (grace * reduction**power for power in count())))
+
+
+def race(task: Task, seed: int, workers: int, kind: type[Rule], **settings: float) -> Outcome:
+    """A search by another rule: all configurations in random order, an epoch a unit of time."""
+    generator = np.random.default_rng(seed)
+    rule, reached, horizon = kind(task, generator, **settings), task.reached, task.accuracies.shape[1]
+    order = [int(row) for row in generator.permutation(len(reached))]
+    running: list[tuple[int, int]] = []
+    came: dict[int, int] = {}
+    spent = now = 0
+    while True:
+        while len(running) < workers and (chosen := rule.choose(bool(order))) is not None:
+            heapq.heappush(running, (now + 1, order.pop() if chosen == NEW else chosen))
+        if not running:
+            break
+        now, row = heapq.heappop(running)
+        spent, epoch = spent + 1, came.get(row, 0) + 1
+        came[row] = epoch
+        if not rule.waits(row, epoch, float(reached[row, epoch - 1])) and epoch < horizon:
+            heapq.heappush(running, (now + 1, row))
+    return outcome(task, {row: float(reached[row, epoch - 1]) for row, epoch in came.items()}, spent, now)
+
+
+def outcome(task: Task, seen: dict[int, float], spent: int, now: int) -> Outcome:
+    """What the best by these values is worth after so many epochs; of the rows of each cost, or less, where that differs."""
+    ends = task.reached[:, -1]
+    costs = np.zeros(len(ends)) if task.costs is None else task.costs
+    behind = []
+    for bound in np.unique(costs):
+        chosen = max((row for row in seen if costs[row] <= bound), key=seen.__getitem__, default=None)
+        behind.append(ends[costs <= bound].max() - (ends[chosen] if chosen is not None else 0.0))
+    return Outcome(100 * float(np.mean(behind)), spent / task.accuracies.size, now)
