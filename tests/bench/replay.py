@@ -180,7 +180,7 @@ def draw(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
         axes.set_axis_off()
     figure.supxlabel("epochs, % of the whole grid's")
     figure.supylabel("points behind the best")
-    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*all_axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     figure.savefig(out, dpi=110)
     plt.close(figure)
 
