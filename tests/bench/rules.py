@@ -146,7 +146,7 @@ class Progressive(Promoting):
     @property
     def highest(self) -> int:
         """Where trials are held now; beyond the last rung, none are."""
-        return min(self.top, len(self.levels))
+        return self.top
 
     def waits(self, row: int, epoch: int, value: float) -> bool:
         """It is at a rung. At the highest now, the order is looked at."""
