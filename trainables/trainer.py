@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import ObjectRef
-from ray.train import RunConfig, ScalingConfig, UserCallback
+from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from trainables.config import TrialConfig
@@ -31,7 +31,6 @@ def build_trainer(
     mirror: Mirror | None = None,
     own: str = "",
     gpus: float = 0,
-    callbacks: Sequence[UserCallback] = (),
 ) -> TorchTrainer:
     """Build a trainer that runs `config` data-parallel; the batch is shared among the workers, so the gradient is nearly that of one (each counts alike).
 
@@ -40,7 +39,7 @@ def build_trainer(
         dataset: a reference to a sealed `Dataset` in the object store.
         folder: where the checkpoints go; every node must see it, or there is a mirror.
         scaling: how many workers, with what each.
-        gate: an actor; each worker asks its `passed(number)` after each report whether to go on.
+        gate: an actor that takes the first worker's reports, and says after each whether to go on (`trainables.worker.train_loop`).
         attempt: counts how often this trial was begun.
         known: the last epoch that the search has heard of.
         beginnings: as of `run_trial`.
@@ -51,7 +50,6 @@ def build_trainer(
         mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
         own: a folder for what Ray Train writes itself, which nobody reads, where not all machines see the trials' folder.
         gpus: of each worker; of a part of one it takes no more memory than that part.
-        callbacks: of Ray Train; a search adds the one that tells Tune.
     """
     about = {"beginnings": list(beginnings), "milestones": list(milestones), "with_cost": with_cost, "download": download}
     job = {
@@ -71,5 +69,5 @@ def build_trainer(
         train_loop_config=job,
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=own or str(folder.parent.parent / "train"), callbacks=list(callbacks)),  # type: ignore[arg-type]
+        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=own or str(folder.parent.parent / "train")),
     )

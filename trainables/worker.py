@@ -10,16 +10,16 @@ from trainables.config import TrialConfig
 
 
 def train_loop(job: dict[str, Any]) -> None:
-    """Train one config in this worker and hand each report, as JSON, to Ray Train.
+    """Train one config in this worker; the first one hands each report, as JSON, to the gate.
 
-    Ray Train takes reports without an answer. So that a trial that is to be stopped trains no further epoch, each worker waits after a
-    report until `gate` lets it pass.
+    Ray Train takes reports without an answer, and when it looks for them. So that a trial that is to be stopped trains no further epoch, and
+    none waits, each worker asks `gate` after a report whether to go on.
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt`, `known`, `beginnings`,
             `milestones` and `with_cost` as `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, `download` (whether
-            weights to begin with may be fetched), and `gate`, an actor whose
-            `passed(number)` returns, when that is decided, whether to go on after this report (counted from 1).
+            weights to begin with may be fetched), and `gate`, an actor that takes `report(number, reports)`, counted from 1, and whose
+            `passed(number)` returns, when that is decided, whether to go on after it.
     """
     from trainables.mirror import folder_here, forget
     from trainables.process import prepare
@@ -37,7 +37,8 @@ def train_loop(job: dict[str, Any]) -> None:
     reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], job["attempt"], world.rank), device=device, world=world, node=node, **about)
     try:
         for number, report in enumerate(reports, 1):
-            ray.train.report({"reports": json.dumps([report.to_dict()]), "number": number})
+            if world.rank == 0:
+                ray.get(job["gate"].report.remote(number, json.dumps([report.to_dict()])))
             if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
                 return
     finally:
