@@ -47,6 +47,7 @@ bench: setup
 
 bench-search: setup
 	$(BIN)/python -m tests.bench.replay $(if $(CURVES),--curves $(CURVES))
+	$(BIN)/python -m tests.bench.sampled $(if $(CURVES),--curves $(CURVES))
 	$(BIN)/python -m tests.bench.tabular
 	$(BIN)/python -m tests.bench.reached
 

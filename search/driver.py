@@ -191,6 +191,8 @@ class Driver:
         """A new trial, which is in the journal; none when there is none now."""
         while self._has_more_now and not self._has_enough():
             trial = f"t{len(self.trials) + 1:04d}"
+            if self.algorithm.listens:
+                self.algorithm.expect({} if "epochs" in self.experiment.space.domains else self.scheduler.expected)
             params = self.algorithm.ask(trial)
             if params is None:
                 self.exhausted = True

@@ -5,9 +5,11 @@ its journal again and goes on as if it had never stopped.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 from search.objectives import Costs
+from search.schedulers.base import Expected
 from search.space import Params
 
 
@@ -33,6 +35,9 @@ class Algorithm(ABC):
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - listening is optional
         """Hear how a trial ended: `completed` and `stopped` have a value, `diverged` and `failed` have none."""
+
+    def expect(self, expected: Mapping[str, Expected]) -> None:  # noqa: B027 - listening is optional
+        """Hear, before it is asked, what those trials would come to that have not come to their end, of which that can be told now."""
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing that others could open
         """Leave in the search's folder what tools of the algorithm's own library can open. Nothing here reads it."""

@@ -7,12 +7,15 @@ ranks behind, by how far it came and its value there; one that diverged ranks la
 early is never taken for one that ended badly, nor for one that ended. A Gaussian process knows no ranks: there such a trial counts with its value and
 what others have gained since they were where it is, and one that diverged with the least of all.
 
+Where the scheduler can tell what trials would come to at their ends, all are compared there instead: one that has not ended counts with what it may
+come to, drawn anew for each proposal, so that what is uncertain counts as uncertain.
+
 Where networks are to cost little too (`--objective`), they are compared by front, those first than which none is both more accurate and cheaper,
 and in each by accuracy.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from search.algorithms.base import Algorithm
 from search.objectives import Costs, in_order
 from search.result import STUDY
+from search.schedulers.base import Expected
 from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace, Steps
 
 ENOUGH = 10
 """So many trials are compared at least, once there are so many."""
+OF_ENDS = 1
+"""What tells the draws of ends from those of params."""
 TRIES, DRAWS = 8, 1000
 """How often TPE, and then chance, is asked for what has not been proposed before."""
 MOST = 1000
@@ -74,6 +80,8 @@ class Bayes(Algorithm):
         self.space, self.seed = space, seed
         self.known: dict[str, Known] = {}
         self.proposed: set[str] = set()
+        self.expected: Mapping[str, Expected] = {}
+        """What trials would come to."""
 
     def ask(self, trial: str) -> Params | None:
         """What TPE thinks most promising beside the trials that run now; None when a space whose points can be counted is used up."""
@@ -124,7 +132,16 @@ class Bayes(Algorithm):
 
     def _told(self, known: dict[str, Known], compared: int) -> dict[str, float]:
         """The values that trials count with; others rank behind them, those of `_learned`."""
-        return _values(known, compared)
+        return self._ends(known) or _values(known, compared)
+
+    def _ends(self, known: dict[str, Known]) -> dict[str, float]:
+        """What those trials came to, or may come to; nothing while that is told of none."""
+        if not self.expected or any(trial.costs for trial in known.values()):
+            return {}
+        generator = np.random.default_rng([self.seed, len(self.known), OF_ENDS])
+        ended = {name: trial.at(trial.epochs) for name, trial in known.items() if trial.outcome == "completed"}
+        drawn = {name: self.expected[name].draw(generator) for name, trial in known.items() if name in self.expected and trial.outcome in ("", "stopped")}
+        return ended | drawn
 
     def _known(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
         """Those of these params that the space has, and from what they are drawn, under the study's names."""
@@ -158,6 +175,10 @@ class Bayes(Algorithm):
     def cost(self, trial: str, costs: Costs) -> None:
         """What its network costs."""
         self.known[trial].costs = costs
+
+    def expect(self, expected: Mapping[str, Expected]) -> None:
+        """What trials would come to."""
+        self.expected = expected
 
     def report(self, trial: str, epoch: int, value: float) -> None:
         """How good it was after this epoch."""
@@ -201,7 +222,7 @@ class Gaussian(Bayes):
         return optuna.samplers.GPSampler(seed=seed, independent_sampler=self._tpe(seed), warn_independent_sampling=False)
 
     def _told(self, known: dict[str, Known], compared: int) -> dict[str, float]:
-        values = _values(known, compared)
+        values = super()._told(known, compared)
         if not values:
             return values
         least, found = min(values.values()), dict(values)

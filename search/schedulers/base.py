@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from search.objectives import Costs
 from search.space import Params, SearchSpace
 
@@ -44,6 +46,19 @@ class Stop:
     def to_dict(self) -> dict[str, Any]:
         """What is known, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a trial would come to if it went on to its end, as far as the curves so far tell: a Student's distribution."""
+
+    mean: float
+    deviation: float
+    freedom: float
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """One of the values that it may be."""
+        return self.mean + self.deviation * float(generator.standard_t(self.freedom))
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,11 @@ class Scheduler(ABC):
     def risk(self) -> Risk | None:
         """What is risked if nobody goes on, with those that were stopped before; None where nothing is known of any."""
         return None
+
+    @property
+    def expected(self) -> dict[str, Expected]:
+        """What those trials would come to, of a search's longest, that have not come to their end; empty while that cannot be told."""
+        return {}
 
     def why(self, trial: str) -> Stop:
         """Why a waiting trial does not go on."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search.schedulers.base import Expected
 from search.space import Cases, Choice, Domain, Params, Range, SearchSpace
 
 Array = NDArray[np.float64]
@@ -56,6 +57,12 @@ class Outlook:
         from scipy.special import stdtr  # a tenth of a second, which no search needs to wait for at its start
 
         return dict(zip(self.trials, stdtr(self.freedom, (self.means - bar) / self.deviations).tolist(), strict=True))
+
+    @property
+    def expected(self) -> dict[str, Expected]:
+        """The same of each by itself."""
+        each = zip(self.trials, self.means.tolist(), self.deviations.tolist(), strict=True)
+        return {trial: Expected(mean, deviation, self.freedom) for trial, mean, deviation in each}
 
 
 class Forecaster:

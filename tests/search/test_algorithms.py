@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from search.algorithms.bayes import Bayes, Gaussian
 from search.algorithms.registry import ALGORITHMS
+from search.schedulers.base import Expected
 from search.space import Choice, Float, Params, SearchSpace
 from search.spaces.find import find
 
@@ -124,6 +125,25 @@ def test_to_a_gaussian_process_a_trial_that_was_held_is_what_it_is_to_come_to_an
     assert learned[11].value == pytest.approx(0.51)
     assert learned[12].value == pytest.approx(0.51), "0.32, and 0.2 as the others gained from there, but not better than all"
     assert learned[13].value == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("algorithm", [Bayes, Gaussian])
+def test_a_trial_that_was_stopped_counts_with_what_it_may_come_to(algorithm: type[Bayes]) -> None:
+    """Drawn anew for each proposal; one that has ended, or diverged, is what it is."""
+    model = algorithm(SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0)
+    for number, outcome in enumerate(("completed", "stopped", "", "diverged")):
+        model.ask(f"t{number}")
+        model.report(f"t{number}", 1, 0.5)
+        model.tell(f"t{number}", outcome, 0.5 if outcome == "completed" else None)
+    model.expect({f"t{number}": Expected(0.8, 0.01, 5.0) for number in range(4)})
+    first = [trial.value for trial in model._study().trials]
+    assert first == [trial.value for trial in model._study().trials], "a function of what was heard"
+    model.ask("t4")
+    then = [trial.value for trial in model._study().trials]
+    assert first[0] == then[0] == 0.5
+    assert first[1:3] == pytest.approx([0.8, 0.8], abs=0.06)
+    assert not set(first[1:3]) & set(then[1:3])
+    assert first[3] == (0.5 if algorithm is Gaussian else None)
 
 
 @pytest.mark.parametrize("there", [b"", b"torn", None])

@@ -170,6 +170,14 @@ def test_who_waits_is_expected_to_catch_up_where_curves_run_together() -> None:
     assert all(0 < chance < 0.2 for chance in chances.values())
 
 
+def test_what_is_expected_is_told_of_those_that_have_not_come_to_their_end() -> None:
+    asha, reached = played({f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)})
+    expected = asha.expected
+    assert set(expected) == {trial for trial, epochs in reached.items() if epochs < 64}
+    wrong = [one.mean - (0.563 + int(trial[1:]) / 200) for trial, one in expected.items()]
+    assert np.mean(np.abs(wrong)) < 0.01
+
+
 def test_with_too_few_that_went_on_there_is_no_outlook() -> None:
     forecaster = Forecaster(SPACE, 1)
     for number in range(10):

@@ -1,0 +1,121 @@
+"""What samplers find beside our stopping rule, on learning curves that are known: proposals are free, and each trains as the nearest training does.
+
+    python -m tests.bench.sampled --curves FOLDER
+
+Told is how far the best value seen lies behind the best of all, in points, once so many of the epochs were spent that `TRIALS` whole trainings
+would take: means over seeds, with 95 % bootstrap intervals.
+"""
+
+import argparse
+import heapq
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from search.driver import Driver
+from search.experiment import Experiment
+from search.schedulers.forecast import Forecaster
+from search.space import Choice, Float, Params, SearchSpace
+from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded
+from tests.bench.replay import Unkept, interval, report
+from trainables.config import TrialConfig
+
+TRIALS = 100
+AFTER = (0.04, 0.08, 0.12, 0.16)
+ALGORITHMS = ("random", "bayes", "gp")
+
+
+class Table:
+    """A task as a function of its parameters: its numbers are free within their range."""
+
+    def __init__(self, task: Task) -> None:
+        domains = {path: _free(choice) for path, choice in task.domains.items()}
+        self.task, self.space = task, SearchSpace(domains, base={"model.name": "table2", "epochs": task.accuracies.shape[1]})
+        self._places = Forecaster(self.space, 0)
+        self._rows = np.array([self._point(params) for params in task.params])
+
+    def row(self, params: Params) -> int:
+        """The training that is nearest."""
+        return int(((self._rows - self._point(params)) ** 2).sum(axis=1).argmin())
+
+    def _point(self, params: Params) -> Any:
+        self._places.begin("", params)
+        return self._places.points[""]
+
+
+def _free(choice: Choice) -> Choice | Float:
+    numbers = [value for value in choice.values if isinstance(value, float)]
+    if len(numbers) < len(choice.values) or len(numbers) < 5:
+        return choice
+    return Float(min(numbers), max(numbers), log=min(numbers) > 0, when=choice.when)
+
+
+def search(task: Task, algorithm: str, seed: int, workers: int, **options: Any) -> list[float]:
+    """The points behind after each share of the epochs."""
+    table, horizon = Table(task), task.accuracies.shape[1]
+    with TemporaryDirectory() as folder:
+        experiment = Experiment(
+            name="sampled",
+            space_name=task.name,
+            space=table.space,
+            base=TrialConfig().override(table.space.base),
+            algorithm=algorithm,
+            trials=TRIALS,
+            seed=seed,
+            storage=Path(folder),
+        )
+        journal = Unkept(experiment.folder)
+        driver = Driver(replace(experiment, **options), journal, slots=workers)
+        driver.result.started |= {"data": {"val": task.images}} if task.images else {}
+        seen = list(_values(driver, table))
+        journal.close()
+    best = float(task.reached[:, -1].max())
+    found = np.maximum.accumulate(seen)
+    return [100 * (best - float(found[min(len(found), round(share * TRIALS * horizon)) - 1])) for share in AFTER]
+
+
+def _values(driver: Driver, table: Table) -> Iterator[float]:
+    """What each epoch comes to, one after another."""
+    rows: dict[str, int] = {}
+    ends: list[tuple[int, str]] = []
+    now = 0
+    while True:
+        while (suggestion := driver.suggest()) is not None:
+            trial = suggestion[0]
+            rows.setdefault(trial, table.row(driver.trials[trial].params))
+            driver.running(trial)
+            heapq.heappush(ends, (now + 1, trial))
+        if not ends:
+            return
+        now, trial = heapq.heappop(ends)
+        said = report(table.task, rows[trial], max(driver.trials[trial].epochs, default=0) + 1)
+        yield float(said["metrics"]["val/accuracy"])
+        if not driver.report(trial, said):
+            heapq.heappush(ends, (now + 1, trial))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Search all tasks and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", type=Path, metavar="PLACE", help="a folder of recorded curves, or a file")
+    parser.add_argument("--seeds", type=int, default=20, metavar="N")
+    parser.add_argument("--workers", type=int, default=4, metavar="N")
+    args = parser.parse_args(argv)
+    print(f"| task | algorithm | {' | '.join(f'after {100 * share:g} %' for share in AFTER)} |\n{'|---' * (2 + len(AFTER))}|")
+    with Parallel(n_jobs=-1) as parallel:
+        for make in [*(recorded(args.curves) if args.curves else ()), always(of_grid()), *MADE_UP]:
+            for algorithm in ALGORITHMS:
+                found = np.array(parallel(delayed(search)(make(seed), algorithm, seed, args.workers) for seed in range(args.seeds)))
+                told = ["{:.2f} ({:.2f} to {:.2f})".format(*interval(column.tolist())) for column in found.T]
+                print(f"| {make(0).name} | {algorithm} | {' | '.join(told)} |", flush=True)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    main()
