@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -108,8 +109,9 @@ def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", de
         )
         fitted = Future[None]()
         Thread(target=_fit, args=(trainer, gate, fitted), daemon=True).start()
-        while (report := ray.get(gate.heard.remote())) is not None:
-            tune.report(report)
+        with suppress(ray.exceptions.RayActorError):  # the gate died: the workers end at their next report, and that is what is raised
+            while (report := ray.get(gate.heard.remote())) is not None:
+                tune.report(report)
         fitted.result()
 
 
@@ -121,4 +123,5 @@ def _fit(trainer: "TorchTrainer", gate: Any, fitted: "Future[None]") -> None:
         fitted.set_exception(error)
     else:
         fitted.set_result(None)
-    ray.get(gate.close.remote())
+    with suppress(ray.exceptions.RayActorError):
+        ray.get(gate.close.remote())

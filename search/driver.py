@@ -84,6 +84,8 @@ class Driver:
         """Why no further trial is worth while."""
         self.at_rung: set[str] = set()
         """Trials that have come to a rung, and of whom it is not decided whether they go on at once."""
+        self.lengths: set[int] = set()
+        """Of how many epochs the scheduled trials are: what those would come to that end before others is not told."""
         journal.listeners.insert(0, self.result.apply)
         self.began = clock() - ago_s
         self.timing = Timing(clock, start_s=start_s, left=self._time_left)
@@ -192,7 +194,7 @@ class Driver:
         while self._has_more_now and not self._has_enough():
             trial = f"t{len(self.trials) + 1:04d}"
             if self.algorithm.listens:
-                self.algorithm.expect({} if "epochs" in self.experiment.space.domains else self.scheduler.expected)
+                self.algorithm.expect(self.scheduler.expected if len(self.lengths) == 1 else {})
             params = self.algorithm.ask(trial)
             if params is None:
                 self.exhausted = True
@@ -371,6 +373,7 @@ class Driver:
         if self._is_scheduled(trial):
             self.scheduler.images = self.result.images if self.result.started else 0
             self.scheduler.begin(trial, self.trials[trial].params, training)
+            self.lengths.add(self.trials[trial].config["epochs"])
 
     def _weigh(self, trial: str, measured: dict[str, Any] | None) -> None:
         """Before its first epoch: what it costs to use, as it was measured first for its like."""

@@ -17,8 +17,8 @@ LOST = (
     ray.exceptions.ObjectLostError,
 )
 """The process, its node, or the node that it was to start on, is gone."""
-LEAVES = "NodeLeaves"
-"""The error, by name, of a trial that leaves its node after an epoch."""
+LEAVES = {"NodeLeaves", "PreemptionError"}
+"""The errors, by name, of a trial that leaves its node after an epoch, and of one of Ray Train's whose node is taken away with notice."""
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Ray's words when its memory monitor has killed a process."""
 PEER_GONE = re.compile(r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout|connection refused", re.IGNORECASE)
@@ -28,7 +28,7 @@ PEER_GONE = re.compile(r"connection (reset|closed) by peer|broken pipe|remote pr
 def kind_of(error: Any) -> str:
     """`moved`, `memory`, `lost` or `error`."""
     causes = list(_causes(error))
-    if any(type(cause).__name__ == LEAVES for cause in causes):
+    if any(type(cause).__name__ in LEAVES for cause in causes):
         return "moved"
     if killed_for_memory(error) or any(isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" for cause in causes):
         return "memory"

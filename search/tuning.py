@@ -145,6 +145,8 @@ class DriverCallback(Unpickled, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's process died, could not be started, or its own code raised."""
         name, error = trial.config["trial"], self.errors.pop(trial.trial_id, None)
+        if trial.config["attempt"] != self.driver.attempt(name):  # it was held, and failed on its way out: its next attempt is not to blame
+            return
         if hung := self.watch.killed.pop(name, ""):
             self.driver.fail(name, "hung", hung)
             return

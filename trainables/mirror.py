@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -38,10 +39,13 @@ def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) 
     return _copies(place, attempt) / f"rank-{rank}" / Path(place).name
 
 
-def forget(place: str, mirror: Mirror | None, attempt: int) -> None:
-    """Remove what this machine has of an attempt at a trial that is kept at `place`, if that is a copy."""
+def forget(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> None:
+    """Remove what a process of this machine has of an attempt at a trial that is kept at `place`, if that is a copy; others may still read theirs."""
     if mirror is not None:
-        shutil.rmtree(_copies(place, attempt), ignore_errors=True)
+        copies = _copies(place, attempt)
+        shutil.rmtree(copies / f"rank-{rank}", ignore_errors=True)
+        with suppress(OSError):  # others have theirs there
+            copies.rmdir()
 
 
 def _copies(place: str, attempt: int) -> Path:

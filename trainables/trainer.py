@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import ObjectRef
-from ray.train import RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from trainables.config import TrialConfig
@@ -69,5 +69,10 @@ def build_trainer(
         train_loop_config=job,
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
-        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=own or str(folder.parent.parent / "train")),
+        run_config=RunConfig(name=f"{folder.name}-{attempt}", storage_path=own or str(folder.parent.parent / "train"), failure_config=_once()),
     )
+
+
+def _once() -> FailureConfig:
+    """No second run of the workers within an attempt, whose gate has let the first epochs through: the search begins another attempt."""
+    return FailureConfig(max_preemption_failures=0)  # type: ignore[call-arg]

@@ -42,4 +42,4 @@ def train_loop(job: dict[str, Any]) -> None:
             if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
                 return
     finally:
-        forget(job["folder"], job["mirror"], job["attempt"])
+        forget(job["folder"], job["mirror"], job["attempt"], world.rank)

@@ -37,7 +37,7 @@ class Algorithm(ABC):
         """Hear how a trial ended: `completed` and `stopped` have a value, `diverged` and `failed` have none."""
 
     def expect(self, expected: Mapping[str, Expected]) -> None:  # noqa: B027 - listening is optional
-        """Hear, before it is asked, what those trials would come to that have not come to their end, of which that can be told now."""
+        """Hear, before it is asked, what trials that have not ended would come to at the horizon; nothing where that cannot be told."""
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing that others could open
         """Leave in the search's folder what tools of the algorithm's own library can open. Nothing here reads it."""

@@ -1,14 +1,14 @@
 """Bayesian search: Optuna's samplers, of parzen estimators (TPE, Bergstra et al. 2011) or of a Gaussian process, that know how far each trial came. The
 only module that imports optuna.
 
-Trials are compared where enough of them are: at the last epoch that `ENOUGH` have reached, each by its best value until then. A trial that was
-trained to its end before that counts with what it came to. One that has not come so far, because it runs, is held at a rung or was stopped,
+Where the scheduler can tell what trials that have not ended would come to, all are compared at the horizon: such a trial counts with what it may come to,
+drawn anew for each proposal, so that what is uncertain counts as uncertain; never with less than it has reached.
+
+Elsewhere trials are compared where enough of them are: at the last epoch that `ENOUGH` have reached, each by its best value until then. A trial that
+was trained to its end before that counts with what it came to. One that has not come so far, because it runs, is held at a rung or was stopped,
 ranks behind, by how far it came and its value there; one that diverged ranks last; one that failed says nothing. So a trial that was stopped
 early is never taken for one that ended badly, nor for one that ended. A Gaussian process knows no ranks: there such a trial counts with its value and
 what others have gained since they were where it is, and one that diverged with the least of all.
-
-Where the scheduler can tell what trials would come to at their ends, all are compared there instead: one that has not ended counts with what it may
-come to, drawn anew for each proposal, so that what is uncertain counts as uncertain.
 
 Where networks are to cost little too (`--objective`), they are compared by front, those first than which none is both more accurate and cheaper,
 and in each by accuracy.
@@ -35,10 +35,12 @@ from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace,
 
 ENOUGH = 10
 """So many trials are compared at least, once there are so many."""
-OF_ENDS = 1
-"""What tells the draws of ends from those of params."""
 TRIES, DRAWS = 8, 1000
 """How often TPE, and then chance, is asked for what has not been proposed before."""
+OF_ENDS = TRIES
+"""What tells the draws of ends from those of the attempts to propose."""
+HIGHEST = 1.0
+"""The highest accuracy that there is."""
 MOST = 1000
 """The model is of the last so many trials: TPE's time grows with them."""
 STATES = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "diverged": TrialState.FAIL, "failed": TrialState.FAIL, "": TrialState.RUNNING}
@@ -135,12 +137,13 @@ class Bayes(Algorithm):
         return self._ends(known) or _values(known, compared)
 
     def _ends(self, known: dict[str, Known]) -> dict[str, float]:
-        """What those trials came to, or may come to; nothing while that is told of none."""
+        """What trials came to or, drawn, may come to; nothing while that cannot be told."""
         if not self.expected or any(trial.costs for trial in known.values()):
             return {}
         generator = np.random.default_rng([self.seed, len(self.known), OF_ENDS])
         ended = {name: trial.at(trial.epochs) for name, trial in known.items() if trial.outcome == "completed"}
-        drawn = {name: self.expected[name].draw(generator) for name, trial in known.items() if name in self.expected and trial.outcome in ("", "stopped")}
+        waiting = {name: trial for name, trial in known.items() if name in self.expected and trial.values and trial.outcome in ("", "stopped")}
+        drawn = {name: self.expected[name].draw(generator, trial.at(trial.epochs), HIGHEST) for name, trial in waiting.items()}
         return ended | drawn
 
     def _known(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:

@@ -29,7 +29,7 @@ from itertools import pairwise
 
 from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
-from search.schedulers.forecast import Forecaster, Outlook
+from search.schedulers.forecast import Forecaster
 from search.selection import standard_error
 from search.space import Params
 
@@ -83,8 +83,6 @@ class Asha(Scheduler):
         self._fronts: list[int] = []
         """The place of the last of them than which none is better."""
         self._means: list[float] = []
-        self._outlooks: list[Outlook | None] = []
-        """At each rung, what those that have not gone on may come to; nothing of several objectives."""
         self._chances: list[dict[str, float]] = []
         """At each rung, how likely each that has not gone on is the best of all, by its outlook alone."""
         self._stakes: dict[str, Stake] = {}
@@ -264,15 +262,12 @@ class Asha(Scheduler):
             return [{} for _ in self.rungs]
         best = max((value for values in self.forecaster.values for value in values.values()), default=0.0)
         error = standard_error(best, self.images) if self.images else 0.0
-        self._outlooks = self.forecaster.outlooks(forecasts, NOISE_SHARE * error)
-        return [outlook.chances(best + error) if outlook else {} for outlook in self._outlooks]
+        return [outlook.chances(best + error) if outlook else {} for outlook in self.forecaster.outlooks(forecasts, NOISE_SHARE * error)]
 
     @property
     def expected(self) -> dict[str, Expected]:
-        """By the outlook from the last rung that its training has come to; of those that came to nothing, or to their end, it is not told."""
-        if not self._placed:
-            return {}
-        found = {training: one for outlook in self._outlooks if outlook is not None for training, one in outlook.expected.items()}
+        """Of each by the last rung that its training has come to; of none where networks are to cost little too."""
+        found = self.forecaster.expected() if self._placed and not self.costs else {}
         return {trial: found[training] for trial, training in self.training.items() if training in found}
 
     def _depth(self, level: int) -> float:

@@ -56,9 +56,14 @@ class Expected:
     deviation: float
     freedom: float
 
-    def draw(self, generator: np.random.Generator) -> float:
-        """One of the values that it may be."""
-        return self.mean + self.deviation * float(generator.standard_t(self.freedom))
+    def draw(self, generator: np.random.Generator, low: float, high: float) -> float:
+        """One of the values that it may be, between these."""
+        from scipy.special import stdtr, stdtrit  # a tenth of a second, which no search needs to wait for at its start
+
+        scale = max(self.deviation, 1e-9)
+        below, above = (float(stdtr(self.freedom, (bound - self.mean) / scale)) for bound in (low, high))
+        drawn = self.mean + scale * float(stdtrit(self.freedom, generator.uniform(below, above)))
+        return min(max(drawn, low), high)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Scheduler(ABC):
 
     @property
     def expected(self) -> dict[str, Expected]:
-        """What those trials would come to, of a search's longest, that have not come to their end; empty while that cannot be told."""
+        """What trials that have not ended would come to at the horizon; empty where that cannot be told."""
         return {}
 
     def why(self, trial: str) -> Stop:

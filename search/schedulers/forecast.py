@@ -58,12 +58,6 @@ class Outlook:
 
         return dict(zip(self.trials, stdtr(self.freedom, (self.means - bar) / self.deviations).tolist(), strict=True))
 
-    @property
-    def expected(self) -> dict[str, Expected]:
-        """The same of each by itself."""
-        each = zip(self.trials, self.means.tolist(), self.deviations.tolist(), strict=True)
-        return {trial: Expected(mean, deviation, self.freedom) for trial, mean, deviation in each}
-
 
 class Forecaster:
     """The values that trials came to each rung with, the last of which is their end, and the forecasts from there."""
@@ -71,6 +65,8 @@ class Forecaster:
     def __init__(self, space: SearchSpace, rungs: int) -> None:
         self.space = space
         self.values: list[dict[str, float]] = [{} for _ in range(rungs + 1)]
+        self._told: list[tuple[int, dict[str, float], float, Outlook | None]] = []
+        """Of each rung, the last one first, what `outlooks` last found: the forecasts, the mean gain of those that went on, and the outlook."""
         self.points: dict[str, Array] = {}
         """Of each trial, its params as a point; distances are between 0 and about 1 a parameter."""
 
@@ -112,6 +108,7 @@ class Forecaster:
         to_come = dict(self.values[-1])
         spread = dict.fromkeys(to_come, 0.0)
         """The variance of what each is to come to."""
+        self._told = []
         found: list[Outlook | None] = []
         for level in reversed(range(len(self.values) - 1)):
             foremost = self._foremost(level)
@@ -124,12 +121,28 @@ class Forecaster:
                 variances += np.mean([spread.get(trial, 0.0) for trial in gone])
                 outlook = Outlook(left, means, np.sqrt(variances + noise**2), max(FREEDOM, line.freedom))
                 spread |= zip(left, variances.tolist(), strict=True)
-            else:  # what they will gain is as uncertain as it is large
-                gain = np.mean([to_come[trial] - self.values[level][trial] for trial in gone]) if gone else 0.0
-                spread |= dict.fromkeys(left, float(gain) ** 2)
+            gain = float(np.mean([to_come[trial] - self.values[level][trial] for trial in gone])) if gone else 0.0
+            if outlook is None:  # what they will gain is as uncertain as it is large
+                spread |= dict.fromkeys(left, gain**2)
+            self._told.append((level, forecasts[level], gain, outlook))
             found.append(outlook)
             to_come |= zip(left, outlook.means.tolist(), strict=True) if outlook else {trial: forecasts[level][trial] for trial in left}
         return found[::-1]
+
+    def expected(self) -> dict[str, Expected]:
+        """What each that stands at a rung, and has not come to its end, would come to, by its last rung as `outlooks` last found it: its outlook, or
+        its forecast, which may be wrong by as much as the others gained. Those too many to be forecast are taken to gain what the others did.
+        """
+        found: dict[str, Expected] = {}
+        for level, forecasts, gain, outlook in self._told:
+            values, foremost = self.values[level], set(self._foremost(level))
+            means = {trial: forecasts[trial] if trial in foremost else value + gain for trial, value in values.items() if trial not in self.values[-1]}
+            told = {trial: Expected(mean, abs(gain), FREEDOM) for trial, mean in means.items()}
+            if outlook is not None:
+                each = zip(outlook.trials, outlook.means.tolist(), outlook.deviations.tolist(), strict=True)
+                told |= {trial: Expected(mean, deviation, outlook.freedom) for trial, mean, deviation in each}
+            found = told | found
+        return found
 
     def _known(self, level: int, trials: list[str], forecasts: list[dict[str, float]]) -> Array:
         """What an outlook rests on: (trials, 2)."""

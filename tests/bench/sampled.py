@@ -1,6 +1,6 @@
 """What samplers find beside our stopping rule, on learning curves that are known: proposals are free, and each trains as the nearest training does.
 
-    python -m tests.bench.sampled --curves FOLDER
+    python -m tests.bench.sampled --curves FOLDER [--algorithms random bayes gp]
 
 Told is how far the best value seen lies behind the best of all, in points, once so many of the epochs were spent that `TRIALS` whole trainings
 would take: means over seeds, with 95 % bootstrap intervals.
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
+from search.algorithms.registry import ALGORITHMS
 from search.driver import Driver
 from search.experiment import Experiment
 from search.schedulers.forecast import Forecaster
@@ -28,7 +29,6 @@ from trainables.config import TrialConfig
 
 TRIALS = 100
 AFTER = (0.04, 0.08, 0.12, 0.16)
-ALGORITHMS = ("random", "bayes", "gp")
 
 
 class Table:
@@ -104,13 +104,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Search all tasks and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, metavar="PLACE", help="a folder of recorded curves, or a file")
+    parser.add_argument(
+        "--algorithms", nargs="+", choices=ALGORITHMS, default=["random", "bayes"], metavar="NAME", help="default: random bayes; gp takes an hour"
+    )
     parser.add_argument("--seeds", type=int, default=20, metavar="N")
     parser.add_argument("--workers", type=int, default=4, metavar="N")
     args = parser.parse_args(argv)
     print(f"| task | algorithm | {' | '.join(f'after {100 * share:g} %' for share in AFTER)} |\n{'|---' * (2 + len(AFTER))}|")
     with Parallel(n_jobs=-1) as parallel:
         for make in [*(recorded(args.curves) if args.curves else ()), always(of_grid()), *MADE_UP]:
-            for algorithm in ALGORITHMS:
+            for algorithm in args.algorithms:
                 found = np.array(parallel(delayed(search)(make(seed), algorithm, seed, args.workers) for seed in range(args.seeds)))
                 told = ["{:.2f} ({:.2f} to {:.2f})".format(*interval(column.tolist())) for column in found.T]
                 print(f"| {make(0).name} | {algorithm} | {' | '.join(told)} |", flush=True)

@@ -3,6 +3,8 @@
 import ray.exceptions
 import ray.train
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import PreemptionError
+from ray.train.v2.api.preemption import PreemptionInfo
 
 from search.failures import innermost, kind_of
 from search.journal import Unwritten
@@ -42,6 +44,8 @@ def test_a_trial_whose_node_is_gone_before_its_worker_starts_is_lost() -> None:
 def test_a_trial_that_leaves_its_node_has_moved() -> None:
     error = ray.exceptions.RayTaskError("train", "a traceback", NodeLeaves("its machine is about to be taken away")).as_instanceof_cause()
     assert kind_of(error) == "moved"
+    taken = PreemptionError(PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]}))
+    assert kind_of(ray.exceptions.RayTaskError("train", "a traceback", taken).as_instanceof_cause()) == "moved"
 
 
 def test_a_connection_that_a_single_process_loses_is_an_error() -> None:
