@@ -343,6 +343,7 @@ def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path
     assert statuses == {"0.01": "FINISHED", "1000000.0": "FAILED"}
 
 
+@pytest.mark.usefixtures("database")
 @pytest.mark.promise
 def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search.run", "--json", "--space", "table3", "--name", "cut", "--scheduler", "fifo", "--device", "cpu"]
@@ -357,7 +358,12 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     assert "stopping: each trial finishes its epoch" in err
     result = SearchResult.read(journal.parent)
     assert {trial.outcome for trial in result.trials.values()} <= {"completed", "interrupted"}
-    assert "RUNNING" not in {child.info.status for child in children_of(summary, tmp_path)}
+    if "MLflow did not take everything" in err:  # which is waited for five seconds here; a busy machine may take longer, and says how to go on
+        subprocess.run([sys.executable, "-m", "search.sync", "cut"], cwd=tmp_path, check=True, capture_output=True)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()], max_results=5000)
+    assert len(runs) == 1 + len(result.trials)
+    assert "RUNNING" not in {run.info.status for run in runs}
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
