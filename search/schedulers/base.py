@@ -62,6 +62,8 @@ class Expected:
 
         scale = max(self.deviation, 1e-9)
         below, above = (float(stdtr(self.freedom, (bound - self.mean) / scale)) for bound in (low, high))
+        if below == above:  # all that it may be lies beyond them
+            return low if self.mean < low else high
         drawn = self.mean + scale * float(stdtrit(self.freedom, generator.uniform(below, above)))
         return min(max(drawn, low), high)
 

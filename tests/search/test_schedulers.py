@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search.schedulers.asha import LEAST, Asha, mean_place, rungs_for
-from search.schedulers.base import NEW, Setting
+from search.schedulers.base import NEW, Expected, Setting
 from search.schedulers.forecast import Forecaster
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, Float, SearchSpace
@@ -176,6 +176,14 @@ def test_what_is_expected_is_told_of_those_that_have_not_come_to_their_end() -> 
     assert set(expected) == {trial for trial, epochs in reached.items() if epochs < 64}
     wrong = [one.mean - (0.563 + int(trial[1:]) / 200) for trial, one in expected.items()]
     assert np.mean(np.abs(wrong)) < 0.01
+
+
+@pytest.mark.parametrize(("mean", "deviation", "about"), [(0.5, 0.0, 0.6), (0.8, 0.0, 0.8), (0.8, 0.01, 0.8), (2.0, 0.0, 0.9), (0.75, 9.0, 0.75)])
+def test_a_draw_lies_between_what_is_reached_and_what_there_is(mean: float, deviation: float, about: float) -> None:
+    generator = np.random.default_rng(0)
+    drawn = [Expected(mean, deviation, 4.0).draw(generator, 0.6, 0.9) for _ in range(200)]
+    assert all(0.6 <= one <= 0.9 for one in drawn)
+    assert np.mean(drawn) == pytest.approx(about, abs=0.015)
 
 
 def test_with_too_few_that_went_on_there_is_no_outlook() -> None:
