@@ -178,7 +178,7 @@ def test_what_is_expected_is_told_of_those_that_have_not_come_to_their_end() -> 
     assert np.mean(np.abs(wrong)) < 0.01
 
 
-@pytest.mark.parametrize(("mean", "deviation", "about"), [(0.5, 0.0, 0.6), (0.8, 0.0, 0.8), (0.8, 0.01, 0.8), (2.0, 0.0, 0.9), (0.75, 9.0, 0.75)])
+@pytest.mark.parametrize(("mean", "deviation", "about"), [(0.5, 0.0, 0.6), (0.8, 0.0, 0.8), (0.8, 0.01, 0.8), (0.75, 9.0, 0.75)])
 def test_a_draw_lies_between_what_is_reached_and_what_there_is(mean: float, deviation: float, about: float) -> None:
     generator = np.random.default_rng(0)
     drawn = [Expected(mean, deviation, 4.0).draw(generator, 0.6, 0.9) for _ in range(200)]
