@@ -126,28 +126,33 @@ def stops(search: Search) -> list[dict[str, Any]]:
 
 
 def assert_stops_explained(search: Search, *, rungs: Sequence[int] = (1, 2)) -> None:
-    """No trial went beyond a rung that was not let go on there; each that was stopped waited there; and how many had come to a rung by then is so."""
+    """No trial went beyond a rung that was not let go on there; each that was stopped waited there; and how many trainings had come to a rung by then is
+    so: trials that differ in their number of epochs alone are one.
+    """
     came: dict[int, set[str]] = {rung: set() for rung in rungs}
     waits: dict[str, int] = {}
+    training: dict[str, str] = {}
     goes_on: set[tuple[str, int]] = set()
     stopped = 0
     for event in search.events():
         trial, epoch = event.get("trial", ""), event.get("epoch", 0)
         match event["event"]:
+            case "suggested":
+                training[trial] = event["stem"]
             case "epoch":
                 assert epoch - 1 not in rungs or (trial, epoch - 1) in goes_on, event
                 if epoch in rungs:
-                    came[epoch].add(trial)
+                    came[epoch].add(training[trial])
             case "held":
                 assert event["rivals"] == len(came[event["rung"]]), event
                 waits[trial] = event["rung"]
             case "promoted":
                 rung = max(rung for rung in rungs if rung <= epoch)  # it may know of more epochs: others have trained them
-                assert trial in came[rung], event
+                assert training[trial] in came[rung], event
                 goes_on.add((trial, rung))
             case "ended" if event["outcome"] in ("diverged", "failed"):
                 for trials in came.values():
-                    trials.discard(trial)
+                    trials.discard(training[trial])
             case "stopped":
                 stopped += 1
                 assert (waits[trial], event["rivals"]) == (event["rung"], len(came[event["rung"]])), event
