@@ -138,7 +138,7 @@ def assert_stops_explained(search: Search, *, rungs: Sequence[int] = (1, 2)) -> 
         trial, epoch = event.get("trial", ""), event.get("epoch", 0)
         match event["event"]:
             case "suggested":
-                training[trial] = event["stem"]
+                training[trial] = event.get("stem", trial)
             case "epoch":
                 assert epoch - 1 not in rungs or (trial, epoch - 1) in goes_on, event
                 if epoch in rungs:
