@@ -145,9 +145,10 @@ class DriverCallback(Unpickled, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """The trial's process died, could not be started, or its own code raised."""
         name, error = trial.config["trial"], self.errors.pop(trial.trial_id, None)
+        hung = self.watch.killed.pop(name, "")
         if trial.config["attempt"] != self.driver.attempt(name):  # it was held, and failed on its way out: its next attempt is not to blame
             return
-        if hung := self.watch.killed.pop(name, ""):
+        if hung:
             self.driver.fail(name, "hung", hung)
             return
         kind = self._kind(error)

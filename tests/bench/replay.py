@@ -13,7 +13,7 @@ import argparse
 import heapq
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -87,35 +87,42 @@ def experiment_of(task: Task, seed: int, storage: Path) -> Experiment:
 def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
     """A search with our driver and its scheduler; `options` of `Experiment`."""
     rows = {json.dumps(params, sort_keys=True): row for row, params in enumerate(task.params)}
-    reached, spent, now = task.reached, 0, 0
+    reached = task.reached
     with TemporaryDirectory() as folder:
         experiment = replace(experiment_of(task, seed, Path(folder)), **options)
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
         driver.algorithm = InOrder(task.params, seed)
         driver.result.started |= {"data": {"val": task.images}} if task.images else {}
-        trials: dict[str, int] = {}
-        ends: list[tuple[int, str]] = []
-        while True:
-            while (suggestion := driver.suggest()) is not None:
-                trial = suggestion[0]
-                trials.setdefault(trial, rows[json.dumps(driver.trials[trial].params, sort_keys=True)])
-                driver.running(trial)
-                heapq.heappush(ends, (now + 1, trial))
-            if not ends:
-                break
-            now, trial = heapq.heappop(ends)
-            spent += 1
-            if not driver.report(trial, report(task, trials[trial], max(driver.trials[trial].epochs, default=0) + 1)):
-                heapq.heappush(ends, (now + 1, trial))
+        epochs = list(trained(driver, task, lambda params: rows[json.dumps(params, sort_keys=True)]))
         driver.settle()
         journal.close()
+    trials = {trial: row for _, trial, row in epochs}
     seen = {row: float(reached[row, max(driver.trials[trial].epochs) - 1]) for trial, row in trials.items()}
-    found, best = outcome(task, seen, spent, now), int(reached[:, -1].argmax())
+    found, best = outcome(task, seen, len(epochs), epochs[-1][0]), int(reached[:, -1].argmax())
     error = standard_error(float(reached[best, -1]), task.images) if task.images else 0.0
     stopped = all(row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items())
     told = driver.result.risk.get("chance", 0.0) if len(experiment.objectives) == 1 else None
     return replace(found, told=told, lost=stopped and found.regret > 100 * error)
+
+
+def trained(driver: Driver, task: Task, row_of: Callable[[Params], int]) -> Iterator[tuple[int, str, int]]:
+    """Each epoch of a search in simulated time, before the driver hears of it: when it ends, its trial, and that one's row in the task."""
+    rows: dict[str, int] = {}
+    ends: list[tuple[int, str]] = []
+    now = 0
+    while True:
+        while (suggestion := driver.suggest()) is not None:
+            trial = suggestion[0]
+            rows.setdefault(trial, row_of(driver.trials[trial].params))
+            driver.running(trial)
+            heapq.heappush(ends, (now + 1, trial))
+        if not ends:
+            return
+        now, trial = heapq.heappop(ends)
+        yield now, trial, rows[trial]
+        if not driver.report(trial, report(task, rows[trial], max(driver.trials[trial].epochs, default=0) + 1)):
+            heapq.heappush(ends, (now + 1, trial))
 
 
 def report(task: Task, row: int, epoch: int) -> dict[str, Any]:

@@ -7,9 +7,8 @@ would take: means over seeds, with 95 % bootstrap intervals.
 """
 
 import argparse
-import heapq
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,12 +19,10 @@ from joblib import Parallel, delayed
 
 from search.algorithms.registry import ALGORITHMS
 from search.driver import Driver
-from search.experiment import Experiment
 from search.schedulers.forecast import Forecaster
 from search.space import Choice, Float, Params, SearchSpace
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded
-from tests.bench.replay import Unkept, interval, report
-from trainables.config import TrialConfig
+from tests.bench.replay import Unkept, experiment_of, interval, trained
 
 TRIALS = 100
 AFTER = (0.04, 0.08, 0.12, 0.16)
@@ -56,48 +53,19 @@ def _free(choice: Choice) -> Choice | Float:
     return Float(min(numbers), max(numbers), log=min(numbers) > 0, when=choice.when)
 
 
-def search(task: Task, algorithm: str, seed: int, workers: int, **options: Any) -> list[float]:
+def search(task: Task, algorithm: str, seed: int, workers: int) -> list[float]:
     """The points behind after each share of the epochs."""
     table, horizon = Table(task), task.accuracies.shape[1]
     with TemporaryDirectory() as folder:
-        experiment = Experiment(
-            name="sampled",
-            space_name=task.name,
-            space=table.space,
-            base=TrialConfig().override(table.space.base),
-            algorithm=algorithm,
-            trials=TRIALS,
-            seed=seed,
-            storage=Path(folder),
-        )
+        experiment = replace(experiment_of(task, seed, Path(folder)), space=table.space, algorithm=algorithm, trials=TRIALS)
         journal = Unkept(experiment.folder)
-        driver = Driver(replace(experiment, **options), journal, slots=workers)
+        driver = Driver(experiment, journal, slots=workers)
         driver.result.started |= {"data": {"val": task.images}} if task.images else {}
-        seen = list(_values(driver, table))
+        seen = [float(task.reached[row, max(driver.trials[trial].epochs, default=0)]) for _, trial, row in trained(driver, task, table.row)]
         journal.close()
     best = float(task.reached[:, -1].max())
     found = np.maximum.accumulate(seen)
     return [100 * (best - float(found[min(len(found), round(share * TRIALS * horizon)) - 1])) for share in AFTER]
-
-
-def _values(driver: Driver, table: Table) -> Iterator[float]:
-    """What each epoch comes to, one after another."""
-    rows: dict[str, int] = {}
-    ends: list[tuple[int, str]] = []
-    now = 0
-    while True:
-        while (suggestion := driver.suggest()) is not None:
-            trial = suggestion[0]
-            rows.setdefault(trial, table.row(driver.trials[trial].params))
-            driver.running(trial)
-            heapq.heappush(ends, (now + 1, trial))
-        if not ends:
-            return
-        now, trial = heapq.heappop(ends)
-        said = report(table.task, rows[trial], max(driver.trials[trial].epochs, default=0) + 1)
-        yield float(said["metrics"]["val/accuracy"])
-        if not driver.report(trial, said):
-            heapq.heappush(ends, (now + 1, trial))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -85,3 +85,22 @@ def test_a_shared_workers_death_of_memory_counts_once(
     monkeypatch.setattr("search.tuning.time", SimpleNamespace(monotonic=lambda: next(now)))
     error: Any = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
     assert [callback._kind(error) for _ in range(4)] == kinds
+
+
+def test_a_late_failure_is_not_that_of_the_next_attempt(experiment: Experiment, open_driver: OpenDriver) -> None:
+    """A trial on several workers that was held winds down for seconds, in which it may have been handed out again."""
+    driver = open_driver(experiment)
+    suggested = driver.suggest()
+    assert suggested is not None
+    name = suggested[0]
+    driver.running(name)
+    driver.fail(name, "lost", "its process was lost")
+    assert driver.suggest() is not None
+    driver.running(name)
+    callback = DriverCallback(driver, {}, lambda: None, shared=False)
+    callback.watch.killed[name] = "it made no step"
+    for attempt, outcome in ((1, "running"), (2, "failed")):
+        trial: Any = SimpleNamespace(trial_id=f"{attempt}", config={"trial": name, "attempt": attempt})
+        callback.on_trial_error(0, [], trial)
+        assert driver.trials[name].outcome == outcome
+        assert not callback.watch.killed, "who was killed was the attempt that failed"
