@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from search.algorithms.base import Algorithm
@@ -128,7 +128,7 @@ class Driver:
             elif trial.outcome != "held":
                 if trial.trial in self.at_rung and trial.was_hearing:  # what is known is heard to its end
                     self._promote(trial.trial)
-                if trial.trial not in self.at_rung or self._goes_on(trial.trial):
+                if trial.trial not in self.at_rung or self._closed() or self._goes_on(trial.trial):
                     self.left.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
@@ -241,6 +241,12 @@ class Driver:
     def _has_left(self) -> bool:
         """Whether there is anything to train beside what is being trained; if not, no budget has ended the search."""
         return bool(self.left) or self._has_more or self.scheduler.choose(new=False) is not None
+
+    @property
+    def _is_more_left(self) -> bool:
+        """Whether the space has more to propose than was planned."""
+        size = self.experiment.space.size
+        return not self.exhausted and (size is None or len(self.trials) < size)
 
     @property
     def _has_more(self) -> bool:
@@ -439,8 +445,8 @@ class Driver:
     def settle(self) -> None:
         """The search has come to its end, and those that are held are stopped where they are. One that closes before may be resumed with them."""
         risk = self.scheduler.risk if self.closing is None or self.closing[0] in ENDED else None
-        if risk is not None and asdict(risk) != self.result.risk:
-            self.journal.append("risked", **asdict(risk))
+        if risk is not None and (told := asdict(risk if self._is_more_left else replace(risk, new=0.0))) != self.result.risk:
+            self.journal.append("risked", **told)
         if self.closing is None:
             held = [trial for trial in self.trials.values() if trial.outcome == "held"]
             for trial, why in [(trial, self.scheduler.why(trial.trial)) for trial in held]:

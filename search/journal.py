@@ -23,7 +23,8 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     tested     trial, epoch, test (the evaluation on the test part)
     evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
     enough     no further trial is started: reason, expected (points of validation accuracy), wanted (the same), of how many trials (ahead)
-    risked     the chance that the best is among the trials that wait when the search ends, and about how many more epochs would halve it
+    risked     the chance that the best is among the trials that wait when the search ends, about how many more epochs would halve it, and the chance
+               that as many in new trials find a better one (0 where there are none left)
     finished   outcome (completed, budget, gain, interrupted, lost), reason
     refined    a round of a refinement begins: round, the experiment with its new space, known (trials), before (their best value), changes
     settled    reason: the refinement has come to its end

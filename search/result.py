@@ -284,7 +284,8 @@ class SearchResult:
     outcome: str = "running"
     reason: str = ""
     risk: dict[str, Any] = field(default_factory=dict)
-    """The `chance` that the best of all is among the trials that were stopped at its end, and about how many more `epochs` would halve it."""
+    """The `chance` that the best of all is among the trials that were stopped at its end, about how many more `epochs` would halve it, and the chance that
+    as many in `new` trials find a better one."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:

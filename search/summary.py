@@ -64,7 +64,14 @@ def risk_text(result: SearchResult) -> str:
     surer = 1 - chance / 2
     how = f" (--sure {surer:.2g})" if surer > result.started["experiment"].get("sure", 0.0) else ""
     more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
-    return f"The chance that the best is among the {stopped} that were stopped is about {chance:.0%}; {more}."
+    told = f"The chance that the best is among the {stopped} that were stopped is about {chance:.0%}; {more}."
+    return f"{told} {_new_text(chance / 2, result.risk['new'])}" if result.risk.get("new") else told
+
+
+def _new_text(finishing: float, new: float) -> str:
+    """Whether new trials would gain more than going on with those that were stopped, by the chance of a better one that as many epochs have in each."""
+    gains = "more" if new > finishing else "less"
+    return f"New trials would gain {gains}: in as many epochs they find a better one with a chance of about {new:.0%}, those with {finishing:.0%}."
 
 
 def source_text(data: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 only module that imports optuna.
 
 Where the scheduler can tell what trials that have not ended would come to, all are compared at the horizon: such a trial counts with what it may come to,
-drawn anew for each proposal, so that what is uncertain counts as uncertain; never with less than it has reached.
+drawn anew for each proposal, so that what is uncertain counts as uncertain; never with less than it has reached. What is told so may be wrong, and what is
+never proposed is never found out: every `CHANCE_EVERY`th proposal is drawn at random, as in BOHB (Falkner et al. 2018, arXiv 1807.01774).
 
 Elsewhere trials are compared where enough of them are: at the last epoch that `ENOUGH` have reached, each by its best value until then. A trial that
 was trained to its end before that counts with what it came to. One that has not come so far, because it runs, is held at a rung or was stopped,
@@ -37,6 +38,7 @@ ENOUGH = 10
 """So many trials are compared at least, once there are so many."""
 TRIES, DRAWS = 8, 1000
 """How often TPE, and then chance, is asked for what has not been proposed before."""
+CHANCE_EVERY = 3
 OF_ENDS = TRIES
 """What tells the draws of ends from those of the attempts to propose."""
 HIGHEST = 1.0
@@ -102,8 +104,9 @@ class Bayes(Algorithm):
         self.known[trial] = Known(known, distributions, is_inside=len(known) == len(params))
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
-        """A first point of the space, if one is left; what TPE proposes; and when that is nothing new, draws."""
-        for attempt in range(TRIES):
+        """A first point of the space, if one is left; what TPE proposes, where it is its turn; and when that is nothing new, draws."""
+        by_chance = bool(self.expected) and number >= len(self.space.first) and number % CHANCE_EVERY == CHANCE_EVERY - 1
+        for attempt in range(0 if by_chance else TRIES):
             study.sampler = self._sampler(number, attempt)
             if number < len(self.space.first) and attempt == 0:
                 study.enqueue_trial(self._known(self.space.first[number])[0])

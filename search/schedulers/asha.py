@@ -10,8 +10,9 @@ best third at each rung). A fixed share is too few where curves separate late, a
                 all later rungs counts, so that late crossings are seen; those that came far early, when few had come, are who shows them.
     Floors      At least `LEAST` go on from a rung, and while more epochs went into first ones than into the next leg, nearly half.
     Trainings   Trials that differ in their number of epochs alone are one training: they stand at one place, and count once.
-    Order       As many epochs go into each rung's trials as into any other's, and twice as many as into all of them into new ones, while there
-                are any: early answers, little waste.
+    Order       Whoever has the most chance to be the best for an epoch is next. Of those that wait it is that by place, for the epochs to the next rung.
+                A new one is as likely as any before to be the best, so that for an epoch its chance is one over all epochs so far; it counts
+                `NEW_GAIN` times, for it also tells of others. So the leader of few is soon far ahead, and most epochs go into looking further.
     Sure        When nobody else is to go on, the chances of those that wait to be the best are added up: of each the geometric mean of that by
                 its place and that by its outlook (`search.schedulers.forecast`), which is led astray where it is far from all that went on. While
                 the sum is more than the user wants to risk, the one with the most chance for an epoch goes on. So an easy search ends soon, and a
@@ -43,8 +44,8 @@ CUT_OFF = 5
 """How soon a mean place counts as one of a distribution that is cut off; 3 is exact near the middle, where it is noisy."""
 BALANCED_SHARE = 0.45
 """What part of a rung goes on at least, as long as no more epochs are spent from there to the next than on the first of all trainings."""
-NEW_SHARE, NEW_AHEAD = 2.0, 4
-"""New trials get so many times the epochs of all that go on, and a few are always ahead."""
+NEW_GAIN = 2.0
+"""What a new trial's chance to be the best is worth, to that of one that waits."""
 FIRST_SHARE = 0.01
 """What part of the longest trial the first rung is, at least: before, hardly anything has been learned of it."""
 KEPT, KEPT_TO_BE_SURE = 0.6, 0.05
@@ -133,19 +134,31 @@ class Asha(Scheduler):
         self._places = []
 
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
-        """Of the rung, or the new trials, on which the fewest epochs were spent; if there is nobody, whoever it is too risky to stop."""
+        """Whoever gains most for an epoch, of those that stand where the best may and new ones; if there is nobody, whoever it is too risky to stop."""
         due = self._due(new, fits)
         return self._risky(fits) if due is None else due
 
     def _due(self, new: bool, fits: Callable[[str], bool]) -> str | None:
         """Who stands where the best of all may, or a new one."""
-        spent = [leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True)]
-        if new and spent[0] <= NEW_SHARE * sum(spent[1:]) + NEW_AHEAD * self.legs[0]:
-            return NEW
-        first = {level: trial for level in range(len(self.rungs)) if (trial := self._first(level, fits)) is not None}
-        if not first:
-            return NEW if new else None
-        return first[min(first, key=lambda level: (spent[level + 1], level))]
+        first = [(level, trial) for level in range(len(self.rungs)) if (trial := self._first(level, fits)) is not None]
+        gain = {trial: self._by_place(level, trial) / self.legs[level + 1] for level, trial in first}
+        best = max(gain, key=gain.__getitem__, default=None)
+        return NEW if new and (best is None or gain[best] < NEW_GAIN * self._news / self._spent) else best
+
+    @property
+    def _news(self) -> float:
+        """How many times as often as they would by chance those that began later were the best so far when they came to the first rung."""
+        values = list(self.forecaster.values[0].values())
+        best, records = max(values[: len(values) // 2], default=1.0), 0
+        for value in values[len(values) // 2 :]:
+            if value > best:
+                best, records = value, records + 1
+        return (1 + records) / (1 + math.log(2))
+
+    @property
+    def _spent(self) -> int:
+        """The epochs of all so far, as far as to the rungs that they were to come to."""
+        return sum(leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True))
 
     @property
     def ready(self) -> int:
@@ -164,7 +177,7 @@ class Asha(Scheduler):
             if left <= 0:
                 break
             left, epochs = left - chance, epochs + leg
-        return Risk(min(1.0, total), epochs) if total else None
+        return Risk(min(1.0, total), epochs, epochs / (self._spent + epochs)) if total else None
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
         """Of those that wait, the one with the most chance for an epoch, while they have too much together."""
@@ -219,11 +232,15 @@ class Asha(Scheduler):
         """How likely a trial that waits there would have been the best of all; 0 where nothing is known, or where another of its training has gone on."""
         if not self._is_known(level) or self.training[trial] in self.gone[level]:
             return 0.0
-        place = self._place(level, trial)
-        further = 1 - 1 / max(LEAST_MEAN, self._means[level])
-        by_place = (1 - further) * further ** (place - 1)
+        by_place = self._by_place(level, trial)
         by_outlook = self._chances[level].get(self.training[trial], 0.0) if self._chances[level] else by_place
         return math.sqrt(by_place * by_outlook)
+
+    def _by_place(self, level: int, trial: str) -> float:
+        """The same as far as its place tells."""
+        place = self._place(level, trial)
+        further = 1 - 1 / max(LEAST_MEAN, self._means[level])
+        return (1 - further) * further ** (place - 1)
 
     def _come(self, trial: str, epoch: int) -> None:
         """It has come so far, and its training is not at its end where that was a shorter trial's."""

@@ -75,6 +75,8 @@ class Risk:
     chance: float
     epochs: int
     """About how many more would halve it."""
+    new: float
+    """The chance that as many in new trials, drawn as those so far were, find a better one than all so far."""
 
 
 class Scheduler(ABC):

@@ -1,6 +1,7 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import JournalStorage
@@ -144,6 +145,28 @@ def test_a_trial_that_was_stopped_counts_with_what_it_may_come_to(algorithm: typ
     assert first[1:3] == pytest.approx([0.8, 0.8], abs=0.06)
     assert not set(first[1:3]) & set(then[1:3])
     assert first[3] == (0.5 if algorithm is Gaussian else None)
+
+
+@pytest.mark.parametrize("algorithm", [Bayes, Gaussian])
+def test_every_third_proposal_is_drawn_at_random_where_ends_are_only_expected(algorithm: type[Bayes]) -> None:
+    """All that is expected to be good is in one corner: what is proposed by it stays there, and chance goes elsewhere. Points that are given come first."""
+    space = SearchSpace({"optimizer.lr": Float(0.0, 1.0)}, first=({"optimizer.lr": 0.3},) * 3)
+    found: dict[bool, list[float]] = {}
+    for is_expected in (True, False):
+        model, found[is_expected] = algorithm(space, 0), []
+        for number in range(24):
+            model.expect({name: Expected(known.at(1), 0.001, 5.0) for name, known in model.known.items()} if is_expected else {})
+            params = model.ask(f"t{number}")
+            assert params is not None
+            rate = float(params["optimizer.lr"])
+            found[is_expected].append(rate)
+            model.report(f"t{number}", 1, 0.9 - rate)
+            model.tell(f"t{number}", "stopped" if is_expected else "completed", 0.9 - rate)
+    assert found[True][0] == found[False][0] == 0.3
+    chance = [found[True][number] for number in range(11, 24, 3)]
+    assert chance == [space.sample(np.random.default_rng([0, number]))["optimizer.lr"] for number in range(11, 24, 3)]
+    assert np.mean(chance) > 2 * np.mean([rate for number, rate in enumerate(found[True]) if number > 11 and number % 3 != 2])
+    assert np.mean(found[False][12:]) < 0.5 * np.mean(chance), "trials that have ended are believed"
 
 
 @pytest.mark.parametrize("there", [b"", b"torn", None])

@@ -120,7 +120,7 @@ def cut_after(driver: Driver, last: int) -> Driver:
     return play(reopened(driver))
 
 
-@pytest.mark.parametrize("epochs", range(20, 92, 4))
+@pytest.mark.parametrize("epochs", range(19, 92, 6))
 def test_a_search_killed_at_its_budgets_end_tells_the_same_risk(epochs: int, open_driver: OpenDriver, experiment: Experiment) -> None:
     driver = play(open_driver(in_rungs(experiment, budget=Budget((limit(f"{epochs}epochs"),)))))
     (risked,) = [event for event in read(driver.journal.path) if event.kind == "risked"]

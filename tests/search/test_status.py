@@ -38,6 +38,12 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
         r"  The chance that the best is among the \d that were stopped is about \d+%; about \d more epochs? would halve it \(--sure 0.9\d*\)\.", fourth
     )
     assert fourth.strip() in dict(verdict(result))["How sure"]
+    result.risk = {"chance": 0.2, "epochs": 8, "new": 0.04}
+    assert lines(result, "", "go")[3].endswith(
+        "New trials would gain less: in as many epochs they find a better one with a chance of about 4%, those with 10%."
+    )
+    result.risk["new"] = 0.13
+    assert "New trials would gain more: " in lines(result, "", "go")[3]
     result.risk = {"chance": 0.004, "epochs": 8}
     assert lines(result, "", "go")[3].endswith("is unlikely (less than 1%).")
     result.risk = {}
