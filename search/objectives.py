@@ -86,6 +86,8 @@ def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[li
     sooner stand before them in every front. And the place of the last of those than which none is better.
     """
     ordered, count = in_order(values, costs)
+    if not costs:
+        return ordered, count, count
     pairs = zip(sorted(values, key=values.__getitem__, reverse=True), ordered, strict=True)
     found = list(dict.fromkeys(name for pair in pairs for name in pair))
     return found, count, max((found.index(name) + 1 for name in ordered[:count]), default=0)

@@ -79,9 +79,12 @@ class Asha(Scheduler):
         self.costs: dict[str, Costs] = {}
         self.gone: list[set[str]] = [set() for _ in self.rungs]
         """Those that have gone on from each rung."""
-        self._places: list[dict[str, int]] = []
-        """At each rung, where each stands by its forecast, from 1; empty when that must be found anew, with what follows from it."""
-        self._fronts: list[int] = []
+        self._is_past = True
+        """Whether all below must be looked at anew."""
+        self._forecasts: list[dict[str, float]] = [{} for _ in self.rungs]
+        self._places: list[dict[str, int]] = [{} for _ in self.rungs]
+        """At each rung, where each stands by its forecast, from 1."""
+        self._fronts: list[int] = [0 for _ in self.rungs]
         """The place of the last of them than which none is better."""
         self._means: list[float] = []
         self._chances: list[dict[str, float]] = []
@@ -107,7 +110,7 @@ class Asha(Scheduler):
         level = self.rungs.index(epoch)
         self.forecaster.hear(self.training[trial], level, value)
         self.waiting[level][trial] = None
-        self._places = []
+        self._is_past = True
         return True
 
     def go_on(self, trial: str) -> None:
@@ -131,7 +134,7 @@ class Asha(Scheduler):
             self.hopeful[training].discard(trial)
             if not self.hopeful[training]:
                 self.forecaster.forget(training)
-        self._places = []
+        self._is_past = True
 
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
         """Whoever gains most for an epoch, of those that stand where the best may and new ones; if there is nobody, whoever it is too risky to stop."""
@@ -247,16 +250,19 @@ class Asha(Scheduler):
         training, self.come[trial] = self.training[trial], epoch
         if epoch > self.furthest.get(training, 0):
             self.furthest[training] = epoch
-            if self.forecaster.values[-1].pop(training, None) is not None:
-                self._places = []
+            self.forecaster.unhear(training, len(self.rungs))
+            self._is_past = True
 
     def _level(self, trial: str) -> int | None:
         return next((level for level, waiting in enumerate(self.waiting) if trial in waiting), None)
 
     def _first(self, level: int, fits: Callable[[str], bool]) -> str | None:
         """The best of those that wait at a rung and fit, if it stands where the best of all may."""
-        best = min(filter(fits, self.waiting[level]), key=lambda trial: self._place(level, trial), default=None)
-        return best if best is not None and self._place(level, best) <= self._depth(level) else None
+        if not self.waiting[level]:
+            return None
+        places, depth = self._placed[level], self._depth(level)
+        due = sorted((place, number, trial) for number, trial in enumerate(self.waiting[level]) if (place := places[self.training[trial]]) <= depth)
+        return next((trial for _, _, trial in due if fits(trial)), None)
 
     def _place(self, level: int, trial: str) -> int:
         """Where it stands at this rung."""
@@ -264,22 +270,24 @@ class Asha(Scheduler):
 
     @property
     def _placed(self) -> list[dict[str, int]]:
-        if not self._places:
-            forecasts = self.forecaster.forecasts()
-            ordered = [in_turn(those, self.costs) for those in forecasts]
-            self._places = [{training: place for place, training in enumerate(trainings, 1)} for trainings, _, _ in ordered]
-            self._fronts = [last for _, _, last in ordered]
+        if self._is_past:
+            self._is_past = False
+            for level, forecasts in enumerate(self.forecaster.forecasts()):
+                if forecasts is not self._forecasts[level]:
+                    ordered, _, self._fronts[level] = in_turn(forecasts, self.costs)
+                    self._places[level] = {training: place for place, training in enumerate(ordered, 1)}
+                    self._forecasts[level] = forecasts
             self._means = [self._mean_place(level) for level in range(len(self.rungs))]
-            self._chances, self._stakes = self._by_outlook(forecasts), {}
+            self._chances, self._stakes = self._by_outlook(), {}
         return self._places
 
-    def _by_outlook(self, forecasts: list[dict[str, float]]) -> list[dict[str, float]]:
+    def _by_outlook(self) -> list[dict[str, float]]:
         """At each rung, how likely those that wait there come to more than the best so far, by more than its standard error; empty where nothing is known."""
         if self.costs:
             return [{} for _ in self.rungs]
         best = max((value for values in self.forecaster.values for value in values.values()), default=0.0)
         error = standard_error(best, self.images) if self.images else 0.0
-        return [outlook.chances(best + error) if outlook else {} for outlook in self.forecaster.outlooks(forecasts, NOISE_SHARE * error)]
+        return [outlook.chances(best + error) if outlook else {} for outlook in self.forecaster.outlooks(NOISE_SHARE * error)]
 
     @property
     def expected(self) -> dict[str, Expected]:
@@ -295,10 +303,12 @@ class Asha(Scheduler):
     def _mean_place(self, level: int) -> float:
         """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst over all later rungs."""
         places, mean = self._places[level], 1.0
-        for number, later in enumerate(self.forecaster.values[level + 1 :]):
-            ordered, front, _ = in_turn({training: value for training, value in later.items() if training in places}, self.costs)
-            if ordered:
-                stood = mean_place([places[training] for training in ordered], max(LEADERS, front), is_next=number == 0)
+        for later in range(level + 1, len(self.rungs) + 1):
+            came, front = [training for training in self.forecaster.ordered(later) if training in places], 1
+            if self.costs:
+                came, front, _ = in_turn({training: self.forecaster.values[later][training] for training in came}, self.costs)
+            if came:
+                stood = mean_place([places[training] for training in came], max(LEADERS, front), is_next=later == level + 1)
                 mean = max(mean, min(stood, len(places)))
         return mean
 

@@ -59,16 +59,46 @@ class Outlook:
         return dict(zip(self.trials, stdtr(self.freedom, (self.means - bar) / self.deviations).tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class _Rung:
+    """What was found of a rung."""
+
+    foremost: list[str]
+    """Those that are forecast, the best by value first."""
+    forecasts: dict[str, float]
+    """Of these,"""
+    of_all: dict[str, float]
+    """and of all."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What `outlooks` found of a rung."""
+
+    forecasts: dict[str, float]
+    """From which."""
+    gain: float
+    """Of those that went on, in the mean."""
+    left: dict[str, tuple[float, float]]
+    """What those come to that did not, and its variance."""
+    outlook: Outlook | None
+
+
 class Forecaster:
-    """The values that trials came to each rung with, the last of which is their end, and the forecasts from there."""
+    """The values that trials came to each rung with, the last of which is their end, and the forecasts from there.
+
+    What is asked for again is found anew for those rungs alone of which, or of later ones, anything was heard since.
+    """
 
     def __init__(self, space: SearchSpace, rungs: int) -> None:
         self.space = space
         self.values: list[dict[str, float]] = [{} for _ in range(rungs + 1)]
-        self._told: list[tuple[int, dict[str, float], float, Outlook | None]] = []
-        """Of each rung, the last one first, what `outlooks` last found: the forecasts, the mean gain of those that went on, and the outlook."""
         self.points: dict[str, Array] = {}
         """Of each trial, its params as a point; distances are between 0 and about 1 a parameter."""
+        self._orders: list[list[str] | None] = [None] * (rungs + 1)
+        self._rungs: list[_Rung | None] = [None] * rungs
+        self._told: list[_Told | None] = [None] * rungs
+        self._noise = 0.0
 
     def begin(self, trial: str, params: Params) -> None:
         """A trial with these params."""
@@ -77,76 +107,100 @@ class Forecaster:
     def hear(self, trial: str, level: int, value: float) -> None:
         """It came to this rung with this value."""
         self.values[level][trial] = value
+        self._is_heard(trial, level)
+
+    def unhear(self, trial: str, level: int) -> None:
+        """It did not come to this rung."""
+        if self.values[level].pop(trial, None) is not None:
+            self._is_heard(trial, level)
 
     def forget(self, trial: str) -> None:
         """It stands in nobody's way any more."""
-        for values in self.values:
-            values.pop(trial, None)
+        for level in range(len(self.values)):
+            self.unhear(trial, level)
+
+    def _is_heard(self, trial: str, level: int) -> None:
+        """What was found of this rung and those before is of the past; and of the next one, which looks at the trial's step from here."""
+        self._orders[level] = None
+        last = level + 1 if level + 1 < len(self._rungs) and trial in self.values[level + 1] else level
+        for past in range(min(last + 1, len(self._rungs))):
+            self._rungs[past] = None
+
+    def ordered(self, level: int) -> list[str]:
+        """Those at a rung, the best by value first."""
+        if (found := self._orders[level]) is None:
+            values = self.values[level]
+            found = self._orders[level] = sorted(values, key=values.__getitem__, reverse=True)
+        return found
 
     def forecasts(self) -> list[dict[str, float]]:
         """At each rung, what each trial that came there was to come to, without what its own going on has told."""
         to_come = dict(self.values[-1])
         """What each trial is to come to, from where it is now."""
-        found: list[dict[str, float]] = []
-        for level in reversed(range(len(self.values) - 1)):
-            values = self.values[level]
-            forecasts = self._at(level, self._foremost(level), to_come)
-            found.append({trial: forecasts.get(trial, values[trial] - 1) for trial in values})
-            to_come = {**forecasts, **to_come}
-        return found[::-1]
+        for level in reversed(range(len(self._rungs))):
+            if (rung := self._rungs[level]) is None:
+                foremost, values = self.ordered(level)[:MOST], self.values[level]
+                forecasts = self._at(level, foremost, to_come)
+                of_all = {trial: forecasts.get(trial, value - 1) for trial, value in values.items()}
+                rung = self._rungs[level] = _Rung(foremost, forecasts, of_all)
+            for trial, value in rung.forecasts.items():
+                to_come.setdefault(trial, value)
+        return [rung.of_all for rung in self._rungs if rung is not None]
 
-    def _foremost(self, level: int) -> list[str]:
-        """Those at a rung that are forecast, the best by value first."""
-        values = self.values[level]
-        return sorted(values, key=values.__getitem__, reverse=True)[:MOST]
-
-    def outlooks(self, forecasts: list[dict[str, float]], noise: float) -> list[Outlook | None]:
-        """At each rung, what those may come to that have not gone on, from these `forecasts`; None where too few have.
+    def outlooks(self, noise: float) -> list[Outlook | None]:
+        """At each rung, what those may come to that have not gone on; None where too few have.
 
         `noise` is a deviation that each has at least.
         """
+        self.forecasts()
         to_come = dict(self.values[-1])
         spread = dict.fromkeys(to_come, 0.0)
         """The variance of what each is to come to."""
-        self._told = []
         found: list[Outlook | None] = []
-        for level in reversed(range(len(self.values) - 1)):
-            foremost = self._foremost(level)
-            gone = [trial for trial in foremost if trial in to_come]
-            left = [trial for trial in foremost if trial not in to_come]
-            outlook = None
-            if len(gone) >= FEWEST_LINE and left:
-                line = _Line(self._known(level, gone, forecasts), np.array([to_come[trial] for trial in gone]))
-                means, variances = line.at(self._known(level, left, forecasts))
-                variances += np.mean([spread.get(trial, 0.0) for trial in gone])
-                outlook = Outlook(left, means, np.sqrt(variances + noise**2), max(FREEDOM, line.freedom))
-                spread |= zip(left, variances.tolist(), strict=True)
-            gain = float(np.mean([to_come[trial] - self.values[level][trial] for trial in gone])) if gone else 0.0
-            if outlook is None:  # what they will gain is as uncertain as it is large
-                spread |= dict.fromkeys(left, gain**2)
-            self._told.append((level, forecasts[level], gain, outlook))
-            found.append(outlook)
-            to_come |= zip(left, outlook.means.tolist(), strict=True) if outlook else {trial: forecasts[level][trial] for trial in left}
+        for level, rung in reversed(list(enumerate(self._rungs))):
+            assert rung is not None
+            told = self._told[level]
+            if told is None or told.forecasts is not rung.of_all or noise != self._noise:
+                told = self._told[level] = self._outlook(level, rung, to_come, spread, noise)
+            for trial, (mean, variance) in told.left.items():
+                to_come[trial], spread[trial] = mean, variance
+            found.append(told.outlook)
+        self._noise = noise
         return found[::-1]
+
+    def _outlook(self, level: int, rung: _Rung, to_come: Mapping[str, float], spread: Mapping[str, float], noise: float) -> _Told:
+        """From a rung, when it is known what those that went on come to, and how surely."""
+        gone = [trial for trial in rung.foremost if trial in to_come]
+        left = [trial for trial in rung.foremost if trial not in to_come]
+        gain = float(np.mean([to_come[trial] - self.values[level][trial] for trial in gone])) if gone else 0.0
+        if len(gone) < FEWEST_LINE or not left:  # what they will gain is as uncertain as it is large
+            return _Told(rung.of_all, gain, {trial: (rung.forecasts[trial], gain**2) for trial in left}, None)
+        line = _Line(self._known(level, gone, rung), np.array([to_come[trial] for trial in gone]))
+        means, variances = line.at(self._known(level, left, rung))
+        variances += np.mean([spread.get(trial, 0.0) for trial in gone])
+        outlook = Outlook(left, means, np.sqrt(variances + noise**2), max(FREEDOM, line.freedom))
+        return _Told(rung.of_all, gain, dict(zip(left, zip(means.tolist(), variances.tolist(), strict=True), strict=True)), outlook)
 
     def expected(self) -> dict[str, Expected]:
         """What each that stands at a rung, and has not come to its end, would come to, by its last rung as `outlooks` last found it: its outlook, or
         its forecast, which may be wrong by as much as the others gained. Those too many to be forecast are taken to gain what the others did.
         """
         found: dict[str, Expected] = {}
-        for level, forecasts, gain, outlook in self._told:
-            values, foremost = self.values[level], set(self._foremost(level))
-            means = {trial: forecasts[trial] if trial in foremost else value + gain for trial, value in values.items() if trial not in self.values[-1]}
-            told = {trial: Expected(mean, abs(gain), FREEDOM) for trial, mean in means.items()}
-            if outlook is not None:
+        for level, (rung, told) in reversed(list(enumerate(zip(self._rungs, self._told, strict=True)))):
+            if rung is None or told is None:
+                continue
+            values = self.values[level]
+            means = {trial: rung.forecasts.get(trial, value + told.gain) for trial, value in values.items() if trial not in self.values[-1]}
+            here = {trial: Expected(mean, abs(told.gain), FREEDOM) for trial, mean in means.items()}
+            if (outlook := told.outlook) is not None:
                 each = zip(outlook.trials, outlook.means.tolist(), outlook.deviations.tolist(), strict=True)
-                told |= {trial: Expected(mean, deviation, outlook.freedom) for trial, mean, deviation in each}
-            found = told | found
+                here |= {trial: Expected(mean, deviation, outlook.freedom) for trial, mean, deviation in each}
+            found = here | found
         return found
 
-    def _known(self, level: int, trials: list[str], forecasts: list[dict[str, float]]) -> Array:
+    def _known(self, level: int, trials: list[str], rung: _Rung) -> Array:
         """What an outlook rests on: (trials, 2)."""
-        return np.array([[forecasts[level][trial], self.values[level][trial]] for trial in trials])
+        return np.array([[rung.forecasts[trial], self.values[level][trial]] for trial in trials])
 
     def _at(self, level: int, trials: list[str], to_come: Mapping[str, float]) -> dict[str, float]:
         """The forecasts of these trials at a rung."""
@@ -158,18 +212,19 @@ class Forecaster:
         before = self.values[level - 1] if level else {}
         steps = values - [before.get(trial, value) for trial, value in zip(trials, values, strict=True)] if level else values
         line = _line(steps, gained, gone, *((FLATTEST, STEEPEST) if level else (-1.0, 1.0)))
-        weights = self._nearness(trials, values)[:, gone]
+        weights = self._nearness(trials, values, gone)
         beyond = (weights @ (gained - line)[gone]) / (weights.sum(axis=1) + SHRINK)
         return dict(zip(trials, (values + line + beyond).tolist(), strict=True))
 
-    def _nearness(self, trials: list[str], values: Array) -> Array:
-        """Between 0 and 1 for each two trials; 0 of each with itself."""
+    def _nearness(self, trials: list[str], values: Array, gone: NDArray[np.bool_]) -> Array:
+        """Between 0 and 1 for each trial and each that has gone on; 0 of each with itself."""
         points = np.array([self.points[trial] for trial in trials])
-        squares = ((points[:, None] - points[None]) ** 2).sum(axis=2)
+        lengths = (points**2).sum(axis=1)
+        squares = np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 0)
         nearest = np.partition(squares, min(NEIGHBOUR, len(trials) - 1), axis=1)[:, min(NEIGHBOUR, len(trials) - 1)]
-        apart = ((values[:, None] - values[None]) / (VALUE_SCALE * values.std() + 1e-9)) ** 2
-        near: Array = np.exp(-0.5 * (squares / max(float(np.median(nearest)), 1e-9) + apart))
-        np.fill_diagonal(near, 0.0)
+        apart = ((values[:, None] - values[gone]) / (VALUE_SCALE * values.std() + 1e-9)) ** 2
+        near: Array = np.exp(-0.5 * (squares[:, gone] / max(float(np.median(nearest)), 1e-9) + apart))
+        near[np.flatnonzero(gone), np.arange(gone.sum())] = 0.0
         return near
 
 

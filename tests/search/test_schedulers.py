@@ -186,7 +186,7 @@ def test_who_waits_is_expected_to_catch_up_where_curves_run_together() -> None:
         if number < 20:
             forecaster.hear(f"t{number}", 2, float(end))
     forecasts = forecaster.forecasts()
-    none, outlook = forecaster.outlooks(forecasts, noise=0.001)
+    none, outlook = forecaster.outlooks(noise=0.001)
     assert none is None, "nobody waits there"
     assert outlook is not None
     behind = [int(trial[1:]) for trial in outlook.trials]
@@ -221,7 +221,7 @@ def test_with_too_few_that_went_on_there_is_no_outlook() -> None:
         forecaster.hear(f"t{number}", 0, number / 10)
         if number > 6:
             forecaster.hear(f"t{number}", 1, 0.9)
-    assert forecaster.outlooks(forecaster.forecasts(), noise=0.0) == [None]
+    assert forecaster.outlooks(noise=0.0) == [None]
 
 
 def test_neighbours_tell_what_is_to_come() -> None:
