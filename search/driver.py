@@ -244,9 +244,9 @@ class Driver:
 
     @property
     def _is_more_left(self) -> bool:
-        """Whether the space has more to propose than was planned."""
-        size = self.experiment.space.size
-        return not self.exhausted and (size is None or len(self.trials) < size)
+        """Whether the space has more than was tried."""
+        space = self.experiment.space
+        return not self.exhausted and (space.size is None or sum(space.kept(trial.params) == trial.params for trial in self.trials.values()) < space.size)
 
     @property
     def _has_more(self) -> bool:

@@ -65,13 +65,15 @@ def risk_text(result: SearchResult) -> str:
     how = f" (--sure {surer:.2g})" if surer > result.started["experiment"].get("sure", 0.0) else ""
     more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
     told = f"The chance that the best is among the {stopped} that were stopped is about {chance:.0%}; {more}."
-    return f"{told} {_new_text(chance / 2, result.risk['new'])}" if result.risk.get("new") else told
+    is_told = result.risk.get("new") and result.outcome != "gain"  # which has said what new trials would gain
+    return f"{told} {_new_text(chance / 2, result.risk['new'])}" if is_told else told
 
 
-def _new_text(finishing: float, new: float) -> str:
-    """Whether new trials would gain more than going on with those that were stopped, by the chance of a better one that as many epochs have in each."""
-    gains = "more" if new > finishing else "less"
-    return f"New trials would gain {gains}: in as many epochs they find a better one with a chance of about {new:.0%}, those with {finishing:.0%}."
+def _new_text(going_on: float, new: float) -> str:
+    """What new trials would find for as many epochs, beside those that were stopped."""
+    found, other = (f"about {chance:.0%}" if chance >= LEAST_RISK else f"less than {LEAST_RISK:.0%}" for chance in (new, going_on))
+    compared = "as much as" if found == other else "more than" if new > going_on else "less than"
+    return f"New trials would gain {compared} that: in as many epochs they find a better one with a chance of {found}, the stopped ones of {other}."
 
 
 def source_text(data: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ ENOUGH = 10
 TRIES, DRAWS = 8, 1000
 """How often TPE, and then chance, is asked for what has not been proposed before."""
 CHANCE_EVERY = 3
+"""Where ends are only expected, one proposal of so many is drawn at random."""
 OF_ENDS = TRIES
 """What tells the draws of ends from those of the attempts to propose."""
 HIGHEST = 1.0

@@ -11,8 +11,9 @@ best third at each rung). A fixed share is too few where curves separate late, a
     Floors      At least `LEAST` go on from a rung, and while more epochs went into first ones than into the next leg, nearly half.
     Trainings   Trials that differ in their number of epochs alone are one training: they stand at one place, and count once.
     Order       Whoever has the most chance to be the best for an epoch is next. Of those that wait it is that by place, for the epochs to the next rung.
-                A new one is as likely as any before to be the best, so that for an epoch its chance is one over all epochs so far; it counts
-                `NEW_GAIN` times, for it also tells of others. So the leader of few is soon far ahead, and most epochs go into looking further.
+                A new one is as likely as any before to be the best, so that for an epoch its chance is one over all epochs so far; more or less, as
+                of the later half more or fewer were the best so far than by chance; and it counts `NEW_GAIN` times, for it also tells of others. So
+                the leader of few is soon far ahead, and most epochs go into looking further.
     Sure        When nobody else is to go on, the chances of those that wait to be the best are added up: of each the geometric mean of that by
                 its place and that by its outlook (`search.schedulers.forecast`), which is led astray where it is far from all that went on. While
                 the sum is more than the user wants to risk, the one with the most chance for an epoch goes on. So an easy search ends soon, and a
@@ -80,8 +81,9 @@ class Asha(Scheduler):
         self.gone: list[set[str]] = [set() for _ in self.rungs]
         """Those that have gone on from each rung."""
         self._is_past = True
-        """Whether all below must be looked at anew."""
+        """Whether anything was heard since what is below was found."""
         self._forecasts: list[dict[str, float]] = [{} for _ in self.rungs]
+        """Of each rung those, the very objects, by which its places were found."""
         self._places: list[dict[str, int]] = [{} for _ in self.rungs]
         """At each rung, where each stands by its forecast, from 1."""
         self._fronts: list[int] = [0 for _ in self.rungs]
@@ -100,7 +102,9 @@ class Asha(Scheduler):
 
     def cost(self, trial: str, costs: Costs) -> None:
         """It is compared with others by that too."""
-        self.costs[self.training[trial]] = costs
+        if self.costs.get(training := self.training[trial]) != costs:
+            self.costs[training] = costs
+            self._forecasts, self._is_past = [{} for _ in self.rungs], True
 
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Wait at a rung."""
@@ -150,9 +154,11 @@ class Asha(Scheduler):
 
     @property
     def _news(self) -> float:
-        """How many times as often as they would by chance those that began later were the best so far when they came to the first rung."""
+        """How many times as often as by chance those of the later half that came to the first rung were the best so far: of n after half of them, that is
+        the logarithm of 2 on average. One is added to both, so that a few say little.
+        """
         values = list(self.forecaster.values[0].values())
-        best, records = max(values[: len(values) // 2], default=1.0), 0
+        best, records = max(values[: len(values) // 2], default=math.inf), 0
         for value in values[len(values) // 2 :]:
             if value > best:
                 best, records = value, records + 1
@@ -160,7 +166,7 @@ class Asha(Scheduler):
 
     @property
     def _spent(self) -> int:
-        """The epochs of all so far, as far as to the rungs that they were to come to."""
+        """The epochs of all so far; one that is on its way to a rung counts as if it were there."""
         return sum(leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True))
 
     @property
@@ -250,8 +256,7 @@ class Asha(Scheduler):
         training, self.come[trial] = self.training[trial], epoch
         if epoch > self.furthest.get(training, 0):
             self.furthest[training] = epoch
-            self.forecaster.unhear(training, len(self.rungs))
-            self._is_past = True
+            self._is_past |= self.forecaster.unhear(training, len(self.rungs))
 
     def _level(self, trial: str) -> int | None:
         return next((level for level, waiting in enumerate(self.waiting) if trial in waiting), None)

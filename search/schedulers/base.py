@@ -76,7 +76,7 @@ class Risk:
     epochs: int
     """About how many more would halve it."""
     new: float
-    """The chance that as many in new trials, drawn as those so far were, find a better one than all so far."""
+    """The chance that as many in new trials find a better one than all so far, if each is as likely as any before to be the best."""
 
 
 class Scheduler(ABC):

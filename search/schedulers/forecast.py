@@ -109,10 +109,12 @@ class Forecaster:
         self.values[level][trial] = value
         self._is_heard(trial, level)
 
-    def unhear(self, trial: str, level: int) -> None:
-        """It did not come to this rung."""
-        if self.values[level].pop(trial, None) is not None:
-            self._is_heard(trial, level)
+    def unhear(self, trial: str, level: int) -> bool:
+        """It did not come to this rung. Whether that is new."""
+        if self.values[level].pop(trial, None) is None:
+            return False
+        self._is_heard(trial, level)
+        return True
 
     def forget(self, trial: str) -> None:
         """It stands in nobody's way any more."""
@@ -182,12 +184,13 @@ class Forecaster:
         return _Told(rung.of_all, gain, dict(zip(left, zip(means.tolist(), variances.tolist(), strict=True), strict=True)), outlook)
 
     def expected(self) -> dict[str, Expected]:
-        """What each that stands at a rung, and has not come to its end, would come to, by its last rung as `outlooks` last found it: its outlook, or
-        its forecast, which may be wrong by as much as the others gained. Those too many to be forecast are taken to gain what the others did.
+        """What each that stands at a rung, and has not come to its end, would come to, by its last rung as `outlooks` found it, if nothing was heard
+        since: its outlook, or its forecast, which may be wrong by as much as the others gained. Those too many to be forecast are taken to gain what the
+        others did.
         """
         found: dict[str, Expected] = {}
         for level, (rung, told) in reversed(list(enumerate(zip(self._rungs, self._told, strict=True)))):
-            if rung is None or told is None:
+            if rung is None or told is None or told.forecasts is not rung.of_all:
                 continue
             values = self.values[level]
             means = {trial: rung.forecasts.get(trial, value + told.gain) for trial, value in values.items() if trial not in self.values[-1]}

@@ -85,6 +85,10 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDri
     assert driver.result.risk == risked
     assert 0 < risked["chance"] <= 1 - driver.experiment.sure
     assert risked["epochs"] > 0
+    assert 0 < risked["new"] < 0.5
+    grid = play(open_driver(changed(experiment, scheduler="asha")))
+    assert grid.result.risk["chance"] > 0
+    assert grid.result.risk["new"] == 0, "none are left"
 
 
 def in_rungs(experiment: Experiment, **values: Any) -> Experiment:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,9 +92,8 @@ def test_new_trials_and_those_that_wait_are_in_turn_by_their_chance_for_an_epoch
     values = np.random.default_rng(0).permutation(np.linspace(0.3, 0.9, 120)).tolist()
     order = order_of(values)
     begun = list(dict.fromkeys(order))
-    first_to_end = next(trial for trial in begun if order.count(trial) == 7)
-    last_leg = max(place for place, trial in enumerate(order) if trial == first_to_end)
-    assert len(set(order[:last_leg])) < 80, "long before all have begun, one has come to its end"
+    ends = [[place for place, trial in enumerate(order) if trial == each][-1] for each in begun if order.count(each) == 7]
+    assert len(set(order[: min(ends)])) < 80, "long before all have begun, one has come to its end"
     assert 0.5 < len(begun) / len(order) < 0.85
 
 
@@ -364,3 +364,61 @@ def test_the_end_of_a_shorter_trial_is_not_that_of_its_training() -> None:
     assert asha.forecaster.values[-1] == {}, "it is known to come further"
     asha.end("t1 2", "failed", 0.2)
     assert "t1" in asha.forecaster.values[0], "others of it may go on"
+
+
+def told_at_random(generator: np.random.Generator, rungs: int) -> Iterator[tuple[str, Any]]:
+    """What a forecaster may be told: equal values, values that are told again and with another value, and that are taken back."""
+    begun = 0
+    for kind in generator.choice(["begin", "hear", "unhear", "forget"], 150, p=[0.25, 0.65, 0.06, 0.04]):
+        if kind == "begin" or not begun:
+            yield "begin", (f"t{begun}", {"optimizer.lr": float(10 ** -generator.uniform(0, 3))})
+            begun += 1
+            continue
+        trial, level = f"t{generator.integers(begun)}", int(generator.integers(rungs + 1))
+        value = round(float(generator.random()), int(generator.choice([1, 5])))
+        yield kind, {"hear": (trial, level, value), "unhear": (trial, level), "forget": (trial,)}[kind]
+
+
+def found(forecaster: Forecaster, noise: float) -> list[Any]:
+    outlooks = forecaster.outlooks(noise)
+    plain = [one and (one.trials, one.means.tolist(), one.deviations.tolist(), one.freedom) for one in outlooks]
+    return [forecaster.forecasts(), plain, forecaster.expected(), [forecaster.ordered(level) for level in range(len(forecaster.values))]]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_forecaster_that_is_asked_on_the_way_finds_what_one_does_that_is_asked_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.schedulers.forecast.MOST", 256 if seed % 2 else 8)
+    generator, rungs = np.random.default_rng(seed), 1 + seed % 4
+    asked, told = Forecaster(SPACE, rungs), []
+    for kind, what in told_at_random(generator, rungs):
+        getattr(asked, kind)(*what)
+        told.append((kind, what))
+        if generator.random() < 0.3:
+            asked.forecasts()
+        if generator.random() < 0.3:
+            once, noise = Forecaster(SPACE, rungs), float(generator.choice([0.0, 0.01]))
+            for one, those in told:
+                getattr(once, one)(*those)
+            assert found(asked, noise) == found(once, noise)
+
+
+def test_what_a_network_costs_may_be_known_late() -> None:
+    """It could not be measured with the training's first length, but with its second: from then on it stands where it would have stood from the beginning."""
+    places = []
+    for is_asked in (True, False):
+        asha = Asha(Setting(16, SPACE))
+        for number in range(6):
+            asha.begin(f"t{number}", {"optimizer.lr": 0.01}, f"t{number}")
+            if number < 5:
+                asha.cost(f"t{number}", (5.0 + number,))
+            for epoch in (1, 2, 4):
+                asha.on_epoch(f"t{number}", epoch, 0.9 - number / 10 + epoch / 100)
+                if is_asked:
+                    asha.choose(new=False)
+                if epoch < 4:
+                    asha.go_on(f"t{number}")
+        asha.begin("longer", {"optimizer.lr": 0.01}, "t5")
+        asha.cost("longer", (1.0,))
+        places.append(asha.why("t5").reason)
+    assert places[0] == places[1]
+    assert "place 3 of 6" in places[0], "that by front, in turn with those by value"

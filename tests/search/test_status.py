@@ -9,7 +9,7 @@ from search.journal import read
 from search.lease import Lease
 from search.report.verdict import verdict
 from search.status import lines, table, why
-from search.summary import markdown_summary
+from search.summary import markdown_summary, risk_text
 from search.why import story
 from search.words import duration
 from tests.conftest import Command
@@ -38,17 +38,30 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
         r"  The chance that the best is among the \d that were stopped is about \d+%; about \d more epochs? would halve it \(--sure 0.9\d*\)\.", fourth
     )
     assert fourth.strip() in dict(verdict(result))["How sure"]
-    result.risk = {"chance": 0.2, "epochs": 8, "new": 0.04}
-    assert lines(result, "", "go")[3].endswith(
-        "New trials would gain less: in as many epochs they find a better one with a chance of about 4%, those with 10%."
-    )
-    result.risk["new"] = 0.13
-    assert "New trials would gain more: " in lines(result, "", "go")[3]
     result.risk = {"chance": 0.004, "epochs": 8}
     assert lines(result, "", "go")[3].endswith("is unlikely (less than 1%).")
     result.risk = {}
     assert len(lines(result, "", "go")) == 3
     assert table(result).row_count == 9
+
+
+@pytest.mark.parametrize(
+    ("new", "told"),
+    [
+        (0.04, "New trials would gain less than that: in as many epochs they find a better one with a chance of about 4%, the stopped ones of about 10%."),
+        (0.13, "New trials would gain more than that: in as many epochs they find a better one with a chance of about 13%, the stopped ones of about 10%."),
+        (0.101, "New trials would gain as much as that: "),
+        (0.003, "with a chance of less than 1%, the stopped ones of about 10%."),
+    ],
+)
+def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(new: float, told: str, open_driver: OpenDriver, experiment: Experiment) -> None:
+    result = play(open_driver(changed(experiment, scheduler="asha"))).result
+    result.risk = {"chance": 0.2, "epochs": 8}
+    assert "New trials" not in risk_text(result), "of an earlier version, or none are left"
+    result.risk["new"] = new
+    assert told in risk_text(result)
+    result.outcome = "gain"
+    assert "New trials" not in risk_text(result), "that was said already"
 
 
 def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(open_driver: OpenDriver, experiment: Experiment) -> None:
