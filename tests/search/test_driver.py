@@ -86,7 +86,7 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDri
     assert 0 < risked["chance"] <= 1 - driver.experiment.sure
     assert risked["epochs"] > 0
     assert 0 < risked["new"] < 0.5
-    grid = play(open_driver(changed(experiment, scheduler="asha")))
+    grid = play(open_driver(changed(experiment, name="grid", scheduler="asha")))
     assert grid.result.risk["chance"] > 0
     assert grid.result.risk["new"] == 0, "none are left"
 
