@@ -65,6 +65,8 @@ class _Rung:
 
     foremost: list[str]
     """Those that are forecast, the best by value first."""
+    known: Array
+    """From what: of each its value there, that at the rung before, and what it is to come to, or nan; (trials, 3)."""
     forecasts: dict[str, float]
     """Of these,"""
     of_all: dict[str, float]
@@ -97,6 +99,8 @@ class Forecaster:
         """Of each trial, its params as a point; distances are between 0 and about 1 a parameter."""
         self._orders: list[list[str] | None] = [None] * (rungs + 1)
         self._rungs: list[_Rung | None] = [None] * rungs
+        self._past: set[int] = set(range(rungs))
+        """The rungs of which, or of later ones, something was heard since."""
         self._told: list[_Told | None] = [None] * rungs
         self._noise = 0.0
 
@@ -125,8 +129,7 @@ class Forecaster:
         """What was found of this rung and those before is of the past; and of the next one, which looks at the trial's step from here."""
         self._orders[level] = None
         last = level + 1 if level + 1 < len(self._rungs) and trial in self.values[level + 1] else level
-        for past in range(min(last + 1, len(self._rungs))):
-            self._rungs[past] = None
+        self._past |= set(range(min(last + 1, len(self._rungs))))
 
     def ordered(self, level: int) -> list[str]:
         """Those at a rung, the best by value first."""
@@ -137,17 +140,27 @@ class Forecaster:
 
     def forecasts(self) -> list[dict[str, float]]:
         """At each rung, what each trial that came there was to come to, without what its own going on has told."""
-        to_come = dict(self.values[-1])
-        """What each trial is to come to, from where it is now."""
-        for level in reversed(range(len(self._rungs))):
-            if (rung := self._rungs[level]) is None:
-                foremost, values = self.ordered(level)[:MOST], self.values[level]
-                forecasts = self._at(level, foremost, to_come)
-                of_all = {trial: forecasts.get(trial, value - 1) for trial, value in values.items()}
-                rung = self._rungs[level] = _Rung(foremost, forecasts, of_all)
-            for trial, value in rung.forecasts.items():
-                to_come.setdefault(trial, value)
+        if self._past:
+            to_come = dict(self.values[-1])
+            """What each trial is to come to, from where it is now."""
+            for level in reversed(range(len(self._rungs))):
+                if (rung := self._rungs[level]) is None or level in self._past:
+                    rung = self._rungs[level] = self._rung(level, to_come, rung)
+                for trial, value in rung.forecasts.items():
+                    to_come.setdefault(trial, value)
+            self._past = set()
         return [rung.of_all for rung in self._rungs if rung is not None]
+
+    def _rung(self, level: int, to_come: Mapping[str, float], past: _Rung | None) -> _Rung:
+        """A rung, when it is known what those that went further are to come to; as it was in the past, as far as that rests on the same."""
+        foremost, values = self.ordered(level)[:MOST], self.values[level]
+        before = self.values[level - 1] if level else {}
+        known = np.array([[values[trial], before.get(trial, math.nan), to_come.get(trial, math.nan)] for trial in foremost]).reshape(-1, 3)
+        if past is not None and past.foremost == foremost and np.array_equal(past.known, known, equal_nan=True):
+            forecasts = past.forecasts
+        else:
+            forecasts = self._at(level, foremost, *known.T)
+        return _Rung(foremost, known, forecasts, {trial: forecasts.get(trial, value - 1) for trial, value in values.items()})
 
     def outlooks(self, noise: float) -> list[Outlook | None]:
         """At each rung, what those may come to that have not gone on; None where too few have.
@@ -190,7 +203,7 @@ class Forecaster:
         """
         found: dict[str, Expected] = {}
         for level, (rung, told) in reversed(list(enumerate(zip(self._rungs, self._told, strict=True)))):
-            if rung is None or told is None or told.forecasts is not rung.of_all:
+            if level in self._past or rung is None or told is None or told.forecasts is not rung.of_all:
                 continue
             values = self.values[level]
             means = {trial: rung.forecasts.get(trial, value + told.gain) for trial, value in values.items() if trial not in self.values[-1]}
@@ -205,28 +218,29 @@ class Forecaster:
         """What an outlook rests on: (trials, 2)."""
         return np.array([[rung.forecasts[trial], self.values[level][trial]] for trial in trials])
 
-    def _at(self, level: int, trials: list[str], to_come: Mapping[str, float]) -> dict[str, float]:
+    def _at(self, level: int, trials: list[str], values: Array, before: Array, to_come: Array) -> dict[str, float]:
         """The forecasts of these trials at a rung."""
-        values = np.array([self.values[level][trial] for trial in trials])
-        gone = np.array([trial in to_come for trial in trials], dtype=bool)
-        gained = np.array([to_come.get(trial, 0.0) for trial in trials]) - values
+        gone, gained = ~np.isnan(to_come), to_come - values
         if gone.sum() < FEWEST:
             return dict(zip(trials, (values + (gained[gone].mean() if gone.any() else 0.0)).tolist(), strict=True))
-        before = self.values[level - 1] if level else {}
-        steps = values - [before.get(trial, value) for trial, value in zip(trials, values, strict=True)] if level else values
+        steps = np.where(np.isnan(before), 0.0, values - before) if level else values
         line = _line(steps, gained, gone, *((FLATTEST, STEEPEST) if level else (-1.0, 1.0)))
         weights = self._nearness(trials, values, gone)
-        beyond = (weights @ (gained - line)[gone]) / (weights.sum(axis=1) + SHRINK)
+        beyond = (weights @ (gained - line)[gone].astype(np.float32)).astype(float) / (weights.sum(axis=1) + SHRINK)
         return dict(zip(trials, (values + line + beyond).tolist(), strict=True))
 
-    def _nearness(self, trials: list[str], values: Array, gone: NDArray[np.bool_]) -> Array:
+    def _nearness(self, trials: list[str], values: Array, gone: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Between 0 and 1 for each trial and each that has gone on; 0 of each with itself."""
-        points = np.array([self.points[trial] for trial in trials])
+        points = np.array([self.points[trial] for trial in trials], dtype=np.float32)  # half the time, for a weight
         lengths = (points**2).sum(axis=1)
-        squares = np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 0)
+        squares = points @ (-2 * points.T)
+        squares += lengths[:, None] + lengths
         nearest = np.partition(squares, min(NEIGHBOUR, len(trials) - 1), axis=1)[:, min(NEIGHBOUR, len(trials) - 1)]
-        apart = ((values[:, None] - values[gone]) / (VALUE_SCALE * values.std() + 1e-9)) ** 2
-        near: Array = np.exp(-0.5 * (squares[:, gone] / max(float(np.median(nearest)), 1e-9) + apart))
+        scaled = (values / (VALUE_SCALE * values.std() + 1e-9)).astype(np.float32)
+        near: NDArray[np.float32] = (scaled[:, None] - scaled[gone]) ** 2
+        near += squares[:, gone] / max(float(np.median(nearest)), 1e-9)
+        near *= -0.5
+        np.exp(near, out=near)
         near[np.flatnonzero(gone), np.arange(gone.sum())] = 0.0
         return near
 
