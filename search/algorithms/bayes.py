@@ -40,6 +40,8 @@ TRIES, DRAWS = 8, 1000
 """How often TPE, and then chance, is asked for what has not been proposed before."""
 CHANCE_EVERY = 3
 """Where ends are only expected, one proposal of so many is drawn at random."""
+STARTUP = 10
+"""The samplers themselves draw so many at first, whatever has been heard."""
 OF_ENDS = TRIES
 """What tells the draws of ends from those of the attempts to propose."""
 HIGHEST = 1.0
@@ -106,7 +108,7 @@ class Bayes(Algorithm):
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
         """A first point of the space, if one is left; what TPE proposes, where it is its turn; and when that is nothing new, draws."""
-        by_chance = bool(self.expected) and number >= len(self.space.first) and number % CHANCE_EVERY == CHANCE_EVERY - 1
+        by_chance = bool(self.expected) and number >= max(STARTUP, len(self.space.first)) and number % CHANCE_EVERY == CHANCE_EVERY - 1
         for attempt in range(0 if by_chance else TRIES):
             study.sampler = self._sampler(number, attempt)
             if number < len(self.space.first) and attempt == 0:

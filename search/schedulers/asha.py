@@ -19,8 +19,9 @@ best third at each rung). A fixed share is too few where curves separate late, a
                 the sum is more than the user wants to risk, the one with the most chance for an epoch goes on. So an easy search ends soon, and a
                 hard one trains what it needs.
 
-Where networks are to cost little too (`--objective`), the order is in turn by forecast alone and by front, and none is left behind at a rung of
-which no other is as good by forecast and costs no more.
+Where networks are to cost little too (`--objective`), places are in turn by forecast alone and by front, and none is left behind at a rung of
+which no other is as good by forecast and costs no more. As many epochs go into each rung's trials as into any other's, and twice as many as into all of them
+into new ones, while there are any.
 
 A trial that waits has lost nothing: when the leaders turn out to come from further behind, it goes on from its checkpoint.
 """
@@ -47,6 +48,8 @@ BALANCED_SHARE = 0.45
 """What part of a rung goes on at least, as long as no more epochs are spent from there to the next than on the first of all trainings."""
 NEW_GAIN = 2.0
 """What a new trial's chance to be the best is worth, to that of one that waits."""
+NEW_SHARE, NEW_AHEAD = 2.0, 4
+"""Where networks are to cost little too, new trials get so many times the epochs of all that go on, and a few are always ahead."""
 FIRST_SHARE = 0.01
 """What part of the longest trial the first rung is, at least: before, hardly anything has been learned of it."""
 KEPT, KEPT_TO_BE_SURE = 0.6, 0.05
@@ -147,10 +150,24 @@ class Asha(Scheduler):
 
     def _due(self, new: bool, fits: Callable[[str], bool]) -> str | None:
         """Who stands where the best of all may, or a new one."""
+        if self.costs:
+            return self._in_shares(new, fits)
         first = [(level, trial) for level in range(len(self.rungs)) if (trial := self._first(level, fits)) is not None]
         gain = {trial: self._by_place(level, trial) / self.legs[level + 1] for level, trial in first}
         best = max(gain, key=gain.__getitem__, default=None)
         return NEW if new and (best is None or gain[best] < NEW_GAIN * self._news / self._spent) else best
+
+    def _in_shares(self, new: bool, fits: Callable[[str], bool]) -> str | None:
+        """The same where networks are to cost little too, many are the best, and a chance to be one of them tells little: of the rung, or the new trials,
+        on which the fewest epochs were spent.
+        """
+        spent = self._spent_by_rung
+        if new and spent[0] <= NEW_SHARE * sum(spent[1:]) + NEW_AHEAD * self.legs[0]:
+            return NEW
+        first = {level: trial for level in range(len(self.rungs)) if (trial := self._first(level, fits)) is not None}
+        if not first:
+            return NEW if new else None
+        return first[min(first, key=lambda level: (spent[level + 1], level))]
 
     @property
     def _news(self) -> float:
@@ -167,7 +184,12 @@ class Asha(Scheduler):
     @property
     def _spent(self) -> int:
         """The epochs of all so far; one that is on its way to a rung counts as if it were there."""
-        return sum(leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True))
+        return sum(self._spent_by_rung)
+
+    @property
+    def _spent_by_rung(self) -> list[int]:
+        """The same on the way to each rung, and from the last one to the end."""
+        return [leg * count for leg, count in zip(self.legs, [len(self.hopeful), *map(len, self.gone)], strict=True)]
 
     @property
     def ready(self) -> int:
