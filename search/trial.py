@@ -301,9 +301,9 @@ class FusedWorker(Process):
         self._together.join(new_config["trial"])
         return True
 
-    def train(self, place: str) -> dict[str, Any]:
-        """Go on to the next reports of the trial at this place. What it raises ends that trial alone, unless it leaves the process unfit for
-        all: then that ends, and they are tried again elsewhere.
+    def train(self, place: str, heard: bool = True) -> dict[str, Any]:
+        """Go on to the next reports of the trial at this place, which it has `heard` of: it is called once that is so. What it raises ends that trial
+        alone, unless it leaves the process unfit for all: then that ends, and they are tried again elsewhere.
         """
         job = self._jobs[place]
         if place not in self._reports:

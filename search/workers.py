@@ -208,7 +208,7 @@ class Workers:
                 self.shared.append(self._new_shared())
             member = Member(min(self.shared, key=lambda shared: (shared.leaving, not shared.is_up, len(shared.taken))))
             try:
-                ray.get(member.reset.remote(job), timeout=START_S)
+                ray.get(member.hear(job), timeout=START_S)
             except ray.exceptions.GetTimeoutError:
                 member.worker.wait()
             except ray.exceptions.RayError:
@@ -218,7 +218,7 @@ class Workers:
             return member
         self.shared += [] if self.is_local else [self._new_shared()]
         member = Member(self.shared[-1])
-        member.reset.remote(job)
+        member.hear(job)
         return member
 
     def _new_on(self, node: str) -> Worker:
@@ -284,7 +284,13 @@ class Member:
 
     def __init__(self, worker: Shared) -> None:
         self.worker, self._name = worker, uuid4().hex
+        self._heard: list[Any] = []
         worker.taken.add(self._name)
+
+    def hear(self, job: Job) -> Any:
+        """Let it hear what to train; until it has, Ray holds back what else it is asked to train: it has several threads, which overtake each other."""
+        self._heard = [self.reset.remote(job)]
+        return self._heard[0]
 
     def leave(self) -> None:
         """Free the place."""
@@ -297,18 +303,18 @@ class Member:
             method = "stop"
         if method.startswith("_"):
             raise AttributeError(method)
-        return _At(getattr(self.worker.process, method), self._name)
+        return _At(getattr(self.worker.process, method), self._name, *(self._heard if method == "train" else ()))
 
 
 class _At:
     """A method of a shared worker, at one place."""
 
-    def __init__(self, method: Any, place: str) -> None:
-        self._method, self._place = method, place
+    def __init__(self, method: Any, *where: Any) -> None:
+        self._method, self._where = method, where
 
     def remote(self, *arguments: Any, **options: Any) -> Any:
         """Call it."""
-        return self._method.remote(self._place, *arguments, **options)
+        return self._method.remote(*self._where, *arguments, **options)
 
 
 def _node_of(placement_group: Any) -> str:

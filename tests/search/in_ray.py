@@ -1,6 +1,7 @@
 """What `test_workers` asks of real workers, in a process of its own (Ray reads its environment when it is imported): prints JSON."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,28 @@ class Asked:
             raised = type(error).__name__
         self.workers.returned(member, over=False)
         return [raised, len(self.train(self.workers.hire(other, {})))]
+
+    def slow_start(self) -> Any:
+        """The epochs of a trial that is asked to train before its worker has heard of it."""
+        from search import workers
+        from search.trial import FusedWorker
+
+        begun = self.folder / "begun"
+        os.mkfifo(begun)
+
+        class Slow(FusedWorker):
+            def reset(self, place: str, new_config: Job, storage: Any = None) -> bool:
+                begun.read_text()
+                return super().reset(place, new_config, storage)
+
+        workers.FusedWorker, workers.START_S = Slow, 0.0  # type: ignore[misc]
+        self.workers.share(2, 1)
+        member = self.workers.hire(jobs(self.folder / "slow", CONFIGS[:1])[0], {})
+        self.ray.get(member.get_current_ip_pid.remote())  # it has started, and one of its threads hears of the trial until there is something to read
+        first = member.train.remote()
+        self.ray.wait([first], timeout=1)  # it would fail, if it were not held back
+        begun.write_text("")
+        return [metrics_of(self.ray.get(first)), metrics_of(self.ray.get(member.train.remote()))]
 
     def after_the_last_trial(self) -> Any:
         """The processes that evaluate, none being there before, and the one that is asked for next."""

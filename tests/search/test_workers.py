@@ -50,6 +50,12 @@ def test_places_in_a_worker_are_filled_evenly_freed_and_filled_again_when_it_die
     assert answers["after_death"] == ["ActorDiedError", 2]
 
 
+def test_a_trial_in_a_worker_that_is_slow_to_start_trains_once_that_has_heard_of_it(ask: Ask) -> None:
+    """Nobody waits for it longer than for others, and a worker has several threads: one could train before another has heard what."""
+    answers = ask("cold", "slow_start")
+    assert answers["slow_start"] == answers["cold"][0]
+
+
 def test_a_worker_that_was_started_to_evaluate_also_tests(ask: Ask) -> None:
     evaluated, tested = ask("after_the_last_trial")["after_the_last_trial"]
     assert evaluated == tested
