@@ -70,10 +70,10 @@ def risk_text(result: SearchResult) -> str:
 
 
 def _new_text(going_on: float, new: float) -> str:
-    """What new trials would find for as many epochs, beside those that were stopped."""
+    """What as many epochs would find in new trials, beside those that were stopped: a better one, with what chance."""
     found, other = (f"about {chance:.0%}" if chance >= LEAST_RISK else f"less than {LEAST_RISK:.0%}" for chance in (new, going_on))
-    compared = "as much as" if found == other else "more than" if new > going_on else "less than"
-    return f"New trials would gain {compared} that: in as many epochs they find a better one with a chance of {found}, the stopped ones of {other}."
+    compared = "as much" if found == other else "more" if new > going_on else "less"
+    return f"New trials would gain {compared}: in as many epochs a better one with a chance of {found}, against {other}."
 
 
 def source_text(data: Mapping[str, Any]) -> str:

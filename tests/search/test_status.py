@@ -48,10 +48,10 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
 @pytest.mark.parametrize(
     ("new", "told"),
     [
-        (0.04, "New trials would gain less than that: in as many epochs they find a better one with a chance of about 4%, the stopped ones of about 10%."),
-        (0.13, "New trials would gain more than that: in as many epochs they find a better one with a chance of about 13%, the stopped ones of about 10%."),
-        (0.101, "New trials would gain as much as that: "),
-        (0.003, "with a chance of less than 1%, the stopped ones of about 10%."),
+        (0.04, "New trials would gain less: in as many epochs a better one with a chance of about 4%, against about 10%."),
+        (0.13, "New trials would gain more: in as many epochs a better one with a chance of about 13%, against about 10%."),
+        (0.101, "New trials would gain as much: "),
+        (0.003, "with a chance of less than 1%, against about 10%."),
     ],
 )
 def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(new: float, told: str, open_driver: OpenDriver, experiment: Experiment) -> None:
