@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from cluster import account, definition, judge, lint, probe, remote, schema
+from cluster import definition
 from cluster.cli import NOT_READY, USAGE, Parser, error_line, expanded, file_argument, guarded, say
-from cluster.judge import MISTAKE, Finding
-from cluster.probe import ERROR, OK, UNCHECKED
+from cluster.preflight import account, findings, lint, probe, remote, schema
+from cluster.preflight.findings import MISTAKE, Finding
+from cluster.preflight.probe import ERROR, OK, UNCHECKED
 from cluster.submit import environment_of
 
 MAX_AT_ONCE = 64
@@ -35,9 +36,9 @@ def command(args: argparse.Namespace) -> int:
     """Check, print, and say by the exit code how it is."""
     config = definition.mapping(args.file)
     about = [*about_file(args.file, config), *about_options(args)]
-    findings = judge.folded([*about, *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env))])
-    errors = [one for one in findings if one.level in (ERROR, MISTAKE)]
-    for one in findings:
+    found = findings.merge_duplicates([*about, *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env))])
+    errors = [one for one in found if one.level in (ERROR, MISTAKE)]
+    for one in found:
         if one not in errors:
             say(str(one))
     for one in errors:
@@ -90,15 +91,15 @@ def about_machines(config: Mapping[str, Any], storage: str, tracking: str, envir
     """Ask this machine, the hosts and the account at the same time, and judge what they say."""
     request = {**_request(config, storage, tracking), "environment": dict(environment)}
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
-        here = pool.submit(probe.look, {**request, "token": judge.token_paths(config)[1]})
+        here = pool.submit(probe.collect, {**request, "token": findings.token_paths(config)[1]})
         hosts = fixed_hosts(config)
         if hosts and shutil.which("ssh") is None:
-            return [Finding(ERROR, "ssh is not installed here", "Install it."), *judge.judge(config, here.result(), [])]
+            return [Finding(ERROR, "ssh is not installed here", "Install it."), *findings.judge(config, here.result(), [])]
         if hosts and (no_key := key_problem(str((config.get("auth") or {}).get("ssh_private_key") or ""))):
-            return [no_key, *judge.judge(config, here.result(), [])]
+            return [no_key, *findings.judge(config, here.result(), [])]
         if hosts:
             visits = [pool.submit(remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}) for host in hosts]
-            return list(judge.judge(config, here.result(), [one.result() for one in visits]))
+            return list(findings.judge(config, here.result(), [one.result() for one in visits]))
         return _about_cloud(config, request, here, pool)
 
 
@@ -106,15 +107,15 @@ def _about_cloud(config: Mapping[str, Any], request: Mapping[str, Any], here: "F
     provider = config.get("provider")
     kind = "kubernetes" if schema.is_kubernetes(config) else provider.get("type") if isinstance(provider, dict) else None
     if kind != "aws":
-        return [Finding(UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"), *judge.judge(config, here.result(), [])]
-    asked = pool.submit(account.look, config).result()
-    findings = [Finding(*line) for line in asked.lines]
+        return [Finding(UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"), *findings.judge(config, here.result(), [])]
+    asked = pool.submit(account.collect, config).result()
+    told = [Finding(*line) for line in asked.lines]
     if not asked.head:
-        findings.append(Finding(UNCHECKED, "the nodes (no running head is known)"))
-        return [*findings, *judge.judge(config, here.result(), [])]
+        told.append(Finding(UNCHECKED, "the nodes (no running head is known)"))
+        return [*told, *findings.judge(config, here.result(), [])]
     head = remote.visit(asked.head, _way(config), {**request, "is_head": True})
-    findings.append(Finding(UNCHECKED, "the workers (they come and go; what the head sees is checked)"))
-    return [*findings, *judge.judge(config, here.result(), [head])]
+    told.append(Finding(UNCHECKED, "the workers (they come and go; what the head sees is checked)"))
+    return [*told, *findings.judge(config, here.result(), [head])]
 
 
 def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
@@ -142,12 +143,12 @@ def key_problem(name: str) -> Finding | None:
 
 def _request(config: Mapping[str, Any], storage: str, tracking: str) -> dict[str, Any]:
     """What every machine is asked. No secret goes along."""
-    starts = " ".join(judge.commands(config, "head_start_ray_commands"))
+    starts = " ".join(findings.commands(config, "head_start_ray_commands"))
     return {
         "storage": storage if re.match("s3://[^/]", storage) else "",
         "tracking": _without_login(tracking) if is_server(tracking) else "",
         "nonce": secrets.token_hex(16),
-        "token": judge.token_paths(config)[0],
+        "token": findings.token_paths(config)[0],
         "gcs_port": _port(starts, "--port", 6379),
         "dashboard_port": _port(starts, "--dashboard-port", 8265),
     }
@@ -165,7 +166,7 @@ def _without_login(uri: str) -> str:
 
 def _way(config: Mapping[str, Any]) -> remote.Way:
     auth, docker = config.get("auth") or {}, config.get("docker") or {}
-    starts = judge.commands(config, "head_start_ray_commands")
+    starts = findings.commands(config, "head_start_ray_commands")
     before = [text for command in starts for text in ACTIVATES.findall(command)]
     before += [f'export PATH="{folder.replace("~", "$HOME", 1)}:$PATH"' for command in starts for folder in RAY_IN_A_FOLDER.findall(command)]
     return remote.Way(

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from cluster.resources import Demand
-from search.result import SearchResult
+from cluster.runtime.resources import Demand
+from search.journal.result import SearchResult
 from trainables.errors import ConfigError
 
 TIME = {"s": 1, "m": 60, "h": 3600, "d": 86_400}

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, Self
 
 from cluster.cli import LONGEST_S, is_whole
-from cluster.resources import Demand
+from cluster.runtime.resources import Demand
 from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget
-from search.home import TRIALS, Home, Storage, home
+from search.journal.store import TRIALS, Home, Storage, home
 from search.objectives import ACCURACY
 from search.objectives import check as check_objectives
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, Params, SearchSpace
+from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, unknown
-from trainables.models.registry import MODELS
 
 DEFAULT_TRIALS = 30
 MAX_GRID, MAX_SHUFFLED = 10_000, 200_000

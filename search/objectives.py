@@ -14,7 +14,7 @@ from trainables.errors import ConfigError
 
 ACCURACY = "val_accuracy"
 COSTS = {"latency": ("inference", "batch_1", "median_ms"), "parameters": ("parameters",)}
-"""What a classifier costs, lower is better, and where that stands in what `trainables.cost` measures."""
+"""What a classifier costs, lower is better, and where that stands in what `trainables.evaluation.cost` measures."""
 Costs = tuple[float, ...]
 
 

@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from search.budget import shares_of, shares_text
+from search.decisions.refinement import edges, refinement_sentences
 from search.experiment import Experiment
-from search.journal import FILE_NAME
-from search.refinement import edges, refinement_sentences
-from search.result import PAGE, SearchResult
+from search.journal.journal import FILE_NAME
+from search.journal.result import PAGE, SearchResult
+from search.phrases import going_on, program, verb
 from search.runner import Finished
-from search.summary import (
+from search.views.summary import (
     accuracy_text,
     figure_text,
     front_table,
@@ -31,8 +32,7 @@ from search.summary import (
     value_text,
     where_kept,
 )
-from search.terminal import Terminal, say
-from search.words import going_on, program, verb
+from search.views.terminal import Terminal, say
 
 
 def tell(finished: Finished, *, as_json: bool) -> int:

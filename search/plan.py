@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from cluster.resources import Resources, slots
-from cluster.session import LOCAL
+from cluster.runtime.resources import Resources, slots
+from cluster.runtime.session import LOCAL
 from search.budget import device_of
 from search.experiment import AUTO_DEVICE, Experiment
-from search.prepare import data_facts, prepare
+from search.phrases import duration, durations
+from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
-from search.summary import parts_text, source_text, strategy_text
-from search.words import duration, durations
-from trainables.kinship import stem
+from search.views.summary import parts_text, source_text, strategy_text
+from trainables.checkpoints.lineage import stem
 
 SAMPLES = 6
 MOST_SAMPLED = 1000
@@ -90,7 +90,7 @@ def make_plan(experiment: Experiment) -> Plan:
     Raises:
         ConfigError, NotReady, Unavailable: what a run would refuse.
     """
-    from trainables.estimate import epoch_seconds
+    from trainables.evaluation.estimate import epoch_seconds
 
     prepared = prepare(experiment)
     experiment, dataset, notes = prepared.experiment, prepared.dataset, list(prepared.notes)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.secrets import masked
-from search.cli import HelpFormatter, check_versions, guarded, storage_option
-from search.home import Home, Storage, home, own_path
-from search.lease import Held
-from search.registry import Registered, Registry, check_name
-from search.result import ENDED, SearchResult, TrialResult
-from search.secrets import refuse, refuse_in_uri
-from search.summary import checkpoint_of, figure_text, param_text, source_text
-from search.terminal import Terminal, say
-from search.tracking_uri import check_tracking, uri_of
-from search.words import DECODED_OTHERWISE, verb_for
+from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
+from search.cli.secrets import refuse, refuse_in_uri
+from search.journal.lease import Held
+from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
+from search.journal.store import Home, Storage, home, own_path
+from search.phrases import DECODED_OTHERWISE, verb_for
+from search.tracking.model_registry import Registered, Registry, check_name
+from search.tracking.uri import check_tracking, uri_of
+from search.views.summary import figure_text, param_text, source_text
+from search.views.terminal import Terminal, say
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, printable
 
 if TYPE_CHECKING:
-    from trainables.export import Exported
+    from trainables.export.export import Exported
 
 LONGEST_PARAMS = 1000
 
@@ -93,10 +93,10 @@ def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpo
         Refused: the images are not those of the search, the checkpoint is damaged, or what was exported computes something else.
         ConfigError, Unavailable: the data set cannot be read, or ONNX is not to be had.
     """
-    from trainables import export
-    from trainables.checkpoint import CheckpointError
+    from trainables.catalog.datasets import DATASETS
+    from trainables.checkpoints.checkpoint import CheckpointError
     from trainables.datasets.load import load
-    from trainables.datasets.registry import DATASETS
+    from trainables.export import export
 
     if onnx:
         export.check_onnx(config)
@@ -251,7 +251,7 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, promote, return the exit code (see `search.cli`)."""
+    """Read the command line, promote, return the exit code (see `search.cli.main`)."""
     parser = Parser(prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("--trial", metavar="TRIAL", help="another than the search's answer: a quicker one of the Pareto front, say")

@@ -13,19 +13,19 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
-from search.changes import changes, facts_now
-from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
+from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
+from search.cli.overrides import in_place, place_options
+from search.decisions.refinement_driver import RefineDriver, next_space
 from search.experiment import Experiment
-from search.home import home
+from search.journal.result import SearchResult
+from search.journal.store import home
 from search.outcome import tell
-from search.place import in_place, place_options
-from search.prepare import Prepared, prepare
-from search.refining import RefineDriver, next_space
-from search.result import SearchResult
+from search.phrases import verb
+from search.preflight.changes import changes, facts_now
+from search.preflight.prepare import Prepared, prepare
 from search.runner import Act, Finished, conduct, first_line
 from search.select import refuse_unfinished
-from search.terminal import Terminal, say
-from search.words import verb
+from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 
 ROUNDS, LEAST_TRIALS = 5, 6
@@ -141,7 +141,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, refine, return the exit code (see `search.cli`)."""
+    """Read the command line, refine, return the exit code (see `search.cli.main`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

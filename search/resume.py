@@ -13,22 +13,22 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
-from search.changes import changes, facts_now
-from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.driver import Driver
+from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
+from search.cli.overrides import in_place, place_options
+from search.decisions.driver import Driver
+from search.decisions.refinement_driver import RefineDriver
 from search.experiment import Experiment, base_of
-from search.home import TRIALS, Home, home
-from search.journal import FILE_NAME
+from search.journal.journal import FILE_NAME
+from search.journal.result import ENDED, NO_TIME, SearchResult
+from search.journal.store import TRIALS, Home, home
 from search.outcome import tell
-from search.place import in_place, place_options
-from search.prepare import prepare
-from search.refining import RefineDriver
-from search.result import ENDED, NO_TIME, SearchResult
+from search.phrases import verb_for
+from search.preflight.changes import changes, facts_now
+from search.preflight.prepare import prepare
 from search.runner import Act, Finished, conduct, first_line, record
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
-from search.terminal import Terminal, say
-from search.words import verb_for
+from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 
 
@@ -168,7 +168,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, resume, return the exit code (see `search.cli`)."""
+    """Read the command line, resume, return the exit code (see `search.cli.main`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cluster.cli import Parser
-from cluster.resources import Demand, local_gpus
-from cluster.session import LOCAL
-from search import config_file, secrets
+from cluster.runtime.resources import Demand, local_gpus
+from cluster.runtime.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
-from search.cli import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, leave
+from search.cli import config_file, secrets
+from search.cli.main import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, leave
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
-from search.home import own_path, storage
+from search.journal.store import own_path, storage
 from search.objectives import ACCURACY, COSTS, parsed
 from search.outcome import tell
 from search.plan import make_plan
@@ -25,13 +25,13 @@ from search.runner import run
 from search.schedulers.registry import SCHEDULERS
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, names
-from search.terminal import Terminal, say
-from search.tracking_uri import DEFAULT_TRACKING
+from search.tracking.uri import DEFAULT_TRACKING
+from search.views.terminal import Terminal, say
+from trainables.catalog.datasets import DATASETS
+from trainables.catalog.models import MODELS
 from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
-from trainables.datasets.registry import DATASETS
 from trainables.errors import ConfigError, is_text, unknown
-from trainables.models.registry import MODELS
 
 MOST_NAME, MOST_TEXT = 255, 4000
 """What the file system takes."""
@@ -268,7 +268,7 @@ def refuse_unfit_text(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, run, return the exit code (see `search.cli`)."""
+    """Read the command line, run, return the exit code (see `search.cli.main`)."""
     return guarded(lambda: command(arguments(argv)))
 
 

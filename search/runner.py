@@ -17,35 +17,35 @@ from rich.console import Console
 
 from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
-from cluster.resources import Machines
+from cluster.runtime.resources import Machines
+from cluster.runtime.session import LOCAL, session
 from cluster.secrets import masked
-from cluster.session import LOCAL, session
 from search.budget import Budget
-from search.cli import SOME_FAILED, began_ms, check_versions, heed_signals, stop
-from search.display import Display
-from search.drawing import DrawingAside, importing
-from search.driver import Driver
-from search.earlier import Earlier
+from search.cli.main import SOME_FAILED, began_ms, check_versions, heed_signals, stop
+from search.decisions.driver import Driver
+from search.decisions.earlier_searches import Earlier
+from search.decisions.timing import Waiting
+from search.execution.capacity import limited
 from search.experiment import Experiment
-from search.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
-from search.lease import FILE_NAME as LOCK_FILE
-from search.limit import limited
-from search.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
-from search.provenance import provenance
-from search.result import ENDED, NO_TIME, STUDY, SearchResult
-from search.runs import TITLE, new_title
+from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
+from search.journal.lease import FILE_NAME as LOCK_FILE
+from search.journal.provenance import provenance
+from search.journal.result import ENDED, NO_TIME, STUDY, SearchResult
+from search.phrases import verb
+from search.preflight.prepare import Prepared, data_facts, prepare, refuse_taken, session_facts
 from search.spaces.find import sha256_of
-from search.terminal import Terminal, say
-from search.timing import Waiting
-from search.tracking import PATIENCE_S, Tracker
-from search.tracking_uri import check_tracking
-from search.words import verb
+from search.tracking.runs import TITLE, new_title
+from search.tracking.tracker import PATIENCE_S, Tracker
+from search.tracking.uri import check_tracking
+from search.views.live import Display
+from search.views.page.drawing import DrawingAside, importing
+from search.views.terminal import Terminal, say
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search.workers import Workers
+    from search.execution.pool import Workers
 
 ExitCode = Callable[[SearchResult, list[int], list[str]], int]
 """Of a result, the signals that came and the troubles that were told."""
@@ -91,8 +91,8 @@ def run(experiment: Experiment) -> Finished:
 
 def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
     """A search: its trials, what each of them is worth, and the best one's test."""
-    from search.evaluation import evaluate_best, evaluate_trials  # Ray and Tune are imported once nothing can be refused any more
-    from search.tuning import tune_search
+    from search.execution.evaluation import evaluate_best, evaluate_trials  # Ray and Tune are imported once nothing can be refused any more
+    from search.execution.tune import tune_search
 
     tune_search(driver, workers, slots=slots, tick=tick)
     driver.settle()
@@ -137,8 +137,8 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         Path(os.devnull).open("w") as nowhere,
         redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; the journal has why
     ):
-        from search.packing import staff
-        from search.workers import Workers
+        from search.execution.packing import staff
+        from search.execution.pool import Workers
 
         experiment = limit.experiment  # whose device the cluster may have decided
         origin = provenance()
@@ -226,7 +226,7 @@ def said(console: Console, line: str) -> Iterator[None]:
 
 def import_tune() -> None:
     """Half of this second is over while Ray's processes start."""
-    import search.tuning  # noqa: F401
+    import search.execution.tune  # noqa: F401
 
 
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
@@ -274,7 +274,7 @@ def write_last_line(driver: Driver) -> None:
 
 def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], drawing: DrawingAside, *, hurry: bool) -> None:
     """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
-    from search.evidence import draw  # matplotlib is not needed before
+    from search.views.page.artifacts import draw  # matplotlib is not needed before
 
     home = driver.experiment.home
     with ExitStack() as steps:
@@ -370,7 +370,7 @@ def now_ms() -> int:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """What the process says at its end (see `search.cli`)."""
+    """What the process says at its end (see `search.cli.main`)."""
     if signals:
         return 128 + signals[0]
     if result.passed_over or (result.outcome in ENDED and not result.is_tested):

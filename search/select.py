@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING, Any
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
-from search.changes import changes, facts_now
-from search.cli import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.display import RaceDisplay
+from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
+from search.cli.overrides import in_place, place_options
+from search.decisions.selection import ALPHA, LEAST_SEEDS, Candidate, decide
 from search.experiment import Experiment
-from search.home import home
+from search.journal.result import TERMS, SearchResult, TrialResult, one_a_training
+from search.journal.store import home
 from search.outcome import print_selection
-from search.place import in_place, place_options
-from search.prepare import prepare
-from search.result import TERMS, SearchResult, TrialResult, one_a_training
+from search.phrases import verb
+from search.preflight.changes import changes, facts_now
+from search.preflight.prepare import prepare
 from search.runner import Act, Finished, conduct, first_line, record
-from search.selection import ALPHA, LEAST_SEEDS, Candidate, decide
-from search.summary import json_selection, ms_per_image
-from search.terminal import Terminal, say
-from search.words import verb
+from search.views.live import RaceDisplay
+from search.views.summary import json_selection, ms_per_image
+from search.views.terminal import Terminal, say
+from trainables.checkpoints.lineage import stem_of
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.kinship import stem_of
 
 if TYPE_CHECKING:
-    from search.racing import RaceDriver
-    from search.workers import Workers
+    from search.decisions.selection_driver import RaceDriver
+    from search.execution.pool import Workers
 
 TOP, SEEDS, MOST_SEEDS = 5, 5, 100
 
@@ -78,7 +78,7 @@ def select(args: argparse.Namespace) -> Finished:
     if note := few_text(result, candidates, terms["top"]):
         say(console, note)
     opening = first_line(experiment, f"{', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds")
-    from search.racing import RaceDriver
+    from search.decisions.selection_driver import RaceDriver
 
     act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code, takes_over=False)
     return conduct(prepared, console, began, opening, act)
@@ -172,8 +172,8 @@ def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: st
     Raises:
         Refused: nobody came to the race's end.
     """
-    from search.evaluation import evaluate, evaluate_chosen
-    from search.tuning import tune_search
+    from search.execution.evaluation import evaluate, evaluate_chosen
+    from search.execution.tune import tune_search
 
     tune_search(driver, workers, slots=slots, tick=tick)
     if driver.interrupted:
@@ -208,7 +208,7 @@ def known(driver: "RaceDriver") -> dict[str, Candidate]:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """What the process says at its end (see `search.cli`)."""
+    """What the process says at its end (see `search.cli.main`)."""
     if signals:
         return 128 + signals[0]
     selection = result.selection
@@ -227,7 +227,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, select, return the exit code (see `search.cli`)."""
+    """Read the command line, select, return the exit code (see `search.cli.main`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -10,13 +10,13 @@ from rich.text import Text
 
 from cluster.cli import Parser
 from search.budget import shares_of, shares_text
-from search.cli import HelpFormatter, guarded, storage_option
-from search.home import home
-from search.refinement import refinement_facts, refinement_sentences
-from search.result import SearchResult, TrialResult
-from search.summary import deviation, figure_text, outcome_text, risk_text, selection_sentences, source_text, strategy_text
-from search.terminal import Terminal, say
-from search.words import duration, going_on, last_line_of, verb_for
+from search.cli.main import HelpFormatter, guarded, storage_option
+from search.decisions.refinement import refinement_facts, refinement_sentences
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import home
+from search.phrases import duration, going_on, last_line_of, verb_for
+from search.views.summary import deviation, figure_text, outcome_text, risk_text, selection_sentences, source_text, strategy_text
+from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
 SHOWN = 40
@@ -140,7 +140,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, return the exit code (see `search.cli`)."""
+    """Read the command line, print, return the exit code (see `search.cli.main`)."""
     parser = Parser(prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("--all", action="store_true", help="show all trials, however many they are")

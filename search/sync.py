@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from cluster.cli import NOT_READY, Parser, complain
 from cluster.secrets import masked
-from search.cli import HelpFormatter, check_versions, guarded, storage_option
-from search.home import home
-from search.journal import FILE_NAME, Tail
-from search.result import SearchResult
-from search.runs import Runs
-from search.tracking import troubles
-from search.tracking_uri import check_tracking, uri_of
+from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
+from search.journal.journal import FILE_NAME, Tail
+from search.journal.result import SearchResult
+from search.journal.store import home
+from search.tracking.runs import Runs
+from search.tracking.tracker import troubles
+from search.tracking.uri import check_tracking, uri_of
 
 
 def command(args: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, return the exit code (see `search.cli`)."""
+    """Read the command line, write, return the exit code (see `search.cli.main`)."""
     parser = Parser(prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")

@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from cluster.cli import Parser
-from search.cli import HelpFormatter, guarded, storage_option
-from search.home import home
-from search.journal import FILE_NAME, Event, read
-from search.result import FAILED, SearchResult
-from search.summary import cost_text, param_text
+from search.cli.main import HelpFormatter, guarded, storage_option
+from search.journal.journal import FILE_NAME, Event, read
+from search.journal.result import FAILED, SearchResult
+from search.journal.store import home
+from search.views.summary import cost_text, param_text
 from trainables.errors import ConfigError, printable
 
 RIVALS_SHOWN = 12
@@ -114,7 +114,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, return the exit code (see `search.cli`)."""
+    """Read the command line, print, return the exit code (see `search.cli.main`)."""
     parser = Parser(prog="python -m search.why", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("trial", metavar="TRIAL", help="the trial, such as t0001")

@@ -14,8 +14,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from cluster import storage
-from cluster.storage import Bucket
+from cluster.storage.bucket import Bucket, _client
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -134,8 +133,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     with mock_aws():
-        storage._client.cache_clear()
+        _client.cache_clear()
         place = Bucket.of("s3://models/searches")
         place._client.create_bucket(Bucket=place.name)
         yield place
-    storage._client.cache_clear()
+    _client.cache_clear()

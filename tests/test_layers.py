@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -16,40 +17,46 @@ MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"tra
 
 DOORS = {
     # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
-    "boto3": {"cluster/account.py", "cluster/probe.py", "cluster/storage.py"},
-    "optuna": {"search/algorithms/bayes.py", "search/report/importance.py"},
+    "boto3": {"cluster/preflight/account.py", "cluster/preflight/probe.py", "cluster/storage/bucket.py"},
+    "optuna": {"search/algorithms/bayes.py", "search/views/page/importance.py"},
     # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
-    "mlflow": {"search/client.py", "search/runs.py", "search/tracking.py", "search/registry.py", "search/served.py"},
-    "ray.tune": {"search/data_parallel.py", "search/seats.py", "search/tuning.py"},
-    "ray.train": {"search/data_parallel.py", "trainables/worker.py", "trainables/trainer.py"},
+    "mlflow": {
+        "search/tracking/client.py",
+        "search/tracking/runs.py",
+        "search/tracking/tracker.py",
+        "search/tracking/model_registry.py",
+        "search/tracking/pyfunc_model.py",
+    },
+    "ray.tune": {"search/execution/data_parallel.py", "search/execution/tune_patches.py", "search/execution/tune.py"},
+    "ray.train": {"search/execution/data_parallel.py", "trainables/worker.py", "trainables/trainer.py"},
     "ray": {
         "cluster/jobs.py",
-        "cluster/lean.py",
-        "cluster/session.py",
-        "cluster/spot.py",
-        "cluster/machines.py",
-        "cluster/shares.py",
-        "cluster/witness.py",
-        "search/cluster_limit.py",
-        "search/data_parallel.py",
-        "search/evaluation.py",
-        "search/failures.py",
-        "search/packing.py",
-        "search/seats.py",
-        "search/trial.py",
-        "search/tuning.py",
-        "search/watch.py",
-        "search/workers.py",
+        "cluster/runtime/lean.py",
+        "cluster/runtime/session.py",
+        "cluster/runtime/spot.py",
+        "cluster/runtime/nodes.py",
+        "cluster/runtime/fair_share.py",
+        "cluster/runtime/shared_folder.py",
+        "search/execution/cluster_capacity.py",
+        "search/execution/data_parallel.py",
+        "search/execution/evaluation.py",
+        "search/execution/failures.py",
+        "search/execution/packing.py",
+        "search/execution/tune_patches.py",
+        "search/execution/worker.py",
+        "search/execution/tune.py",
+        "search/execution/hang_detector.py",
+        "search/execution/pool.py",
         "trainables/worker.py",
         "trainables/trainer.py",
     },
-    "rich": {"search/display.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/terminal.py"},
-    "jsonschema": {"cluster/schema.py"},
-    "yaml": {"cluster/definition.py", "cluster/machines.py", "search/config_file.py"},
-    "matplotlib": {f"search/report/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
-    "safetensors": {"trainables/checkpoint.py"},
+    "rich": {"search/views/live.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/views/terminal.py"},
+    "jsonschema": {"cluster/preflight/schema.py"},
+    "yaml": {"cluster/definition.py", "cluster/runtime/nodes.py", "search/cli/config_file.py"},
+    "matplotlib": {f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
+    "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
-    "onnxruntime": {"trainables/export.py"},
+    "onnxruntime": {"trainables/export/export.py"},
     "torchvision": {
         "trainables/datasets/mnist.py",
         "trainables/datasets/fashion_mnist.py",
@@ -64,15 +71,60 @@ DOORS = {
         "trainables/baselines/store.py",
         "trainables/datasets/digits.py",
         "trainables/datasets/splits.py",
-        "trainables/models/registry.py",
+        "trainables/catalog/models.py",
     },
-    "skops": {"trainables/baselines/store.py", "trainables/export.py", "trainables/serving/predictor.py"},
+    "skops": {"trainables/baselines/store.py", "trainables/export/export.py", "trainables/export/predictor.py"},
 }
 """A library and the only modules that import it."""
 
+FLOORS = {
+    "cluster": """
+        errors secrets versions
+        cli
+        auth definition
+        ssh jobs dashboard
+        preflight runtime
+        storage
+        submit down status up
+        check
+    """,
+    "trainables": """
+        errors disk processors messages catalog
+        fields caches
+        config
+        datasets
+        baselines tasks
+        checkpoints
+        models
+        training
+        fusion evaluation
+        export trial
+        worker
+        trainer
+    """,
+    "search": """
+        space statistics objectives
+        journal schedulers
+        budget algorithms
+        experiment
+        phrases spaces
+        decisions
+        views
+        tracking
+        cli views/page
+        preflight
+        execution
+        plan runner
+        outcome
+        promote report resume run select status sync why
+        refine __main__
+    """,
+}
+"""The rooms of each package, from the ground up, a floor a line: a room imports from lower floors alone. A folder is one room."""
+
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 
-RUN_BY_MLFLOW = "search/served.py"
+RUN_BY_MLFLOW = "search/tracking/pyfunc_model.py"
 """A copy of it goes with a registered model, where MLflow runs it; nothing imports it."""
 
 SIDE_EFFECTS = (ast.For, ast.While, ast.With, ast.Try, ast.Delete)
@@ -108,6 +160,50 @@ def test_packages_look_one_way_only(package: str) -> None:
     assert {name: found - MAY_IMPORT[package] for name, found in ours.items() if not found <= MAY_IMPORT[package]} == {}
 
 
+def room_of(name: str) -> tuple[str, str]:
+    """Return the package and the room of a file."""
+    package, _, rest = name.removesuffix(".py").partition("/")
+    return package, rest.rpartition("/")[0] or rest
+
+
+def floor_of(name: str) -> int:
+    package, room = room_of(name)
+    return next(number for number, floor in enumerate(FLOORS[package].strip().splitlines()) if room in floor.split())
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_stands_on_one_floor(package: str) -> None:
+    rooms = {room_of(name_of(path))[1] for path in modules(package)} - {"__init__"}
+    assert sorted(FLOORS[package].split()) == sorted(rooms)
+
+
+def test_rooms_import_from_lower_floors_alone() -> None:
+    """So there is no circle among them."""
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): name_of(path) for path in MODULES if path.name != "__init__.py"}
+    upward = [
+        f"{name_of(path)} -> {files[name]}"
+        for path in MODULES
+        if path.name != "__init__.py"
+        for name in imports(path) & files.keys()
+        if room_of(files[name])[0] == room_of(name_of(path))[0]  # between packages: see MAY_IMPORT
+        and room_of(files[name]) != room_of(name_of(path))
+        and floor_of(files[name]) >= floor_of(name_of(path))
+    ]
+    assert sorted(upward) == []
+
+
+def test_no_room_is_a_hall() -> None:
+    """No folder has more than 15 modules, beside a package's own verbs."""
+    verbs = {name_of(path) for path in MODULES if "\ndef main(" in path.read_text()}
+    counts = Counter(path.parent for path in MODULES if path.name != "__init__.py" and name_of(path) not in verbs)
+    assert {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > 15} == {}
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    for folder in {path.parent for path in MODULES}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
+
+
 def test_search_never_imports_torch() -> None:
     assert [name_of(path) for path in modules("search") if reaches(imports(path), "torch")] == []
 
@@ -127,7 +223,7 @@ def test_nothing_unpickles(package: str) -> None:
 
 
 def test_ray_is_started_in_one_place() -> None:
-    assert [name_of(path) for path in MODULES if "ray.init(" in path.read_text()] == ["cluster/session.py"]
+    assert [name_of(path) for path in MODULES if "ray.init(" in path.read_text()] == ["cluster/runtime/session.py"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -141,10 +237,12 @@ def test_importing_does_nothing(package: str) -> None:
 
 
 def test_what_mlflow_runs_is_imported_nowhere() -> None:
-    assert not [name_of(path) for path in MODULES if reaches(imports(path), "search.served")]
+    assert not [name_of(path) for path in MODULES if reaches(imports(path), "search.tracking.pyfunc_model")]
 
 
-@pytest.mark.parametrize("name", ["search/served.py", "trainables/serving/predictor.py", "trainables/baselines/features.py", "cluster/probe.py"])
+@pytest.mark.parametrize(
+    "name", ["search/tracking/pyfunc_model.py", "trainables/export/predictor.py", "trainables/baselines/features.py", "cluster/preflight/probe.py"]
+)
 def test_what_runs_without_the_project_stands_alone(name: str) -> None:
     assert not {found.split(".")[0] for found in imports(ROOT / name)} & set(PACKAGES)
 
@@ -163,7 +261,7 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
     code = (
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
         "import search.run, search.resume, search.refine, search.select, search.status, search.sync, search.why, search.promote\n"
-        "import search.report.__main__, search.__main__\n"
+        "import search.report, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in sys.modules))"
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from search.journal import FILE_NAME
-from search.result import SearchResult
+from search.journal.journal import FILE_NAME
+from search.journal.result import SearchResult
 from tests.conftest import Command
-from trainables import checkpoint
+from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 
 OLD = Path(__file__).parent / "fixtures" / "search-v1"

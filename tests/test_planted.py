@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from sklearn.tree import DecisionTreeClassifier
 
 from tests.conftest import Command
-from trainables import checkpoint
 from trainables.caches import cache_folder
+from trainables.checkpoints import checkpoint
 from trainables.config import DataConfig
 from trainables.datasets.load import load
 

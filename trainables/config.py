@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from trainables.datasets.registry import DATASETS
+from trainables.catalog.datasets import DATASETS
+from trainables.catalog.models import MODELS
 from trainables.errors import ConfigError, unknown
 from trainables.fields import check, name_of, number, parse
-from trainables.models.registry import MODELS
 
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd")
 SCHEDULE_NAMES = ("constant", "step", "plateau", "cosine")
@@ -169,7 +169,7 @@ class TrialConfig:
     batch_size: int = number(64, low=2)
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
     """`bf16` and `fp16` compute in bfloat16 or float16 under autocast, with weights and sums in float32; `auto` does where that is faster
-    (`trainables/precision.py`). In float16 the loss is scaled.
+    (`trainables/training/precision.py`). In float16 the loss is scaled.
     """
     epochs: int = number(20, low=1)
     """Of a baseline always 1: it is fitted once."""

@@ -8,9 +8,9 @@ from ray import ObjectRef
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from trainables.checkpoints.lineage import Beginning
+from trainables.checkpoints.remote import Mirror
 from trainables.config import TrialConfig
-from trainables.kinship import Beginning
-from trainables.mirror import Mirror
 from trainables.worker import train_loop
 
 

@@ -21,10 +21,10 @@ def train_loop(job: dict[str, Any]) -> None:
             weights to begin with may be fetched), and `gate`, an actor that takes `report(number, reports)`, counted from 1, and whose
             `passed(number)` returns, when that is decided, whether to go on after it.
     """
-    from trainables.mirror import folder_here, forget
-    from trainables.process import prepare
-    from trainables.run import run_trial
-    from trainables.world import Distributed
+    from trainables.checkpoints.remote import folder_here, forget
+    from trainables.training.process import prepare
+    from trainables.training.world import Distributed
+    from trainables.trial import run_trial
 
     prepare(job["threads"], job["gpus"])
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])

@@ -29,8 +29,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search.algorithms.base import Algorithm
+from search.journal.result import STUDY
 from search.objectives import Costs, in_order
-from search.result import STUDY
 from search.schedulers.base import Expected
 from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace, Steps
 

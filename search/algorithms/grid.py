@@ -8,8 +8,8 @@ import numpy as np
 
 from search.algorithms.base import Algorithm
 from search.space import Params, SearchSpace
+from trainables.checkpoints.lineage import HORIZON_FREE
 from trainables.config import OptimizerConfig
-from trainables.kinship import HORIZON_FREE
 
 EPOCHS, SCHEDULE = "epochs", "optimizer.schedule"
 

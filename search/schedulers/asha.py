@@ -33,8 +33,8 @@ from itertools import pairwise
 from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
 from search.schedulers.forecast import Forecaster
-from search.selection import standard_error
 from search.space import Params
+from search.statistics import standard_error
 
 REDUCTION = 2
 LEADERS = 3

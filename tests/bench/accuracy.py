@@ -12,10 +12,10 @@ from unittest.mock import patch
 
 from torch import nn, optim
 
-from trainables import loop, optimizers
 from trainables.config import OptimizerConfig, TrialConfig
 from trainables.datasets.load import load
-from trainables.process import prepare
+from trainables.training import loop, optimizers
+from trainables.training.process import prepare
 
 CONFIGS = {
     "table2, Adam 0.001, batch 64": {"model.name": "table2", "optimizer.lr": 1e-3, "batch_size": 64},

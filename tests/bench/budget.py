@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.budget import limit
-from search.journal import FILE_NAME, Event, read
-from search.result import SearchResult
+from search.journal.journal import FILE_NAME, Event, read
+from search.journal.result import SearchResult
 from tests.bench.commands import LONGEST_S, QUIET, scratch
 from tests.faults.harness import ROOT
 

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import psutil
 
-from cluster.session import ENVIRONMENT, LOOPBACK
+from cluster.runtime.session import ENVIRONMENT, LOOPBACK
 from tests.bench.table import Figures
 from tests.faults.harness import ROOT, wait_for
-from tests.ports import free_port
+from tests.support.ports import free_port
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded, Part
 from trainables.datasets.load import split
-from trainables.datasets.registry import DATASETS
+from trainables.datasets.sources import decode
 
 SPACE = """
 from search.space import Choice, SearchSpace
@@ -102,7 +102,7 @@ def peer(name: str, work: Work, seed: int, *words: object) -> Figures:
 
 def split_rows(work: Work, seed: int) -> dict[str, np.ndarray]:
     """The numbers of the images that our search trains on and validates with: its own split, of numbers instead of images."""
-    decoded = DATASETS["mnist"].load(DataConfig(name="mnist", root=work.data_root))
+    decoded = decode(DataConfig(name="mnist", root=work.data_root))
     numbers = Part(np.arange(len(decoded.train.labels)), decoded.train.labels)
     numbered = Decoded(decoded.classes, numbers, decoded.test)
     parts = split(numbered, DataConfig(name="mnist", train_limit=work.train, val_limit=work.val, split_seed=seed))

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from search.budget import Budget, limit
-from search.driver import Driver
+from search.decisions.driver import Driver
+from search.decisions.refinement_driver import RefineDriver
+from search.decisions.selection_driver import RaceDriver
 from search.experiment import Experiment
-from search.journal import FILE_NAME, Journal, read
-from search.racing import RaceDriver
-from search.refining import RefineDriver
-from search.result import SearchResult
+from search.journal.journal import FILE_NAME, Journal, read
+from search.journal.result import SearchResult
 from search.space import Choice, Float, SearchSpace
 from tests.search.conftest import Report, play, report, started_event
 from trainables.config import TrialConfig

@@ -14,10 +14,10 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
-from trainables.fusion import train_together
-from trainables.loop import Training
-from trainables.planner import plan
-from trainables.process import prepare
+from trainables.fusion.planner import plan
+from trainables.fusion.stack import train_together
+from trainables.training.loop import Training
+from trainables.training.process import prepare
 
 NETS = {
     "deep_cnn, width 4, 8x8": (8, {"model.name": "deep_cnn", "model.width": 4}),

@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 import optuna
 
-from search.driver import Driver
+from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.journal import FILE_NAME, Event, read
-from search.result import SearchResult
+from search.journal.journal import FILE_NAME, Event, read
+from search.journal.result import SearchResult
 from search.spaces.find import find
 from tests.bench.commands import QUIET, execute, scratch
 from tests.bench.replay import Unkept, said
 from tests.faults.harness import ROOT
+from trainables.checkpoints.lineage import stem_of
 from trainables.config import TrialConfig
-from trainables.kinship import stem_of
 
 UNFOLDED = 4860
 """Epochs of the whole grid, if each of its configurations is trained for itself."""

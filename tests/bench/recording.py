@@ -10,10 +10,10 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
-from search.client import ENVIRONMENT
-from search.journal import Event
-from search.runs import Runs
-from search.tracking import EVERY_S
+from search.journal.journal import Event
+from search.tracking.client import ENVIRONMENT
+from search.tracking.runs import Runs
+from search.tracking.tracker import EVERY_S
 from tests.bench.commands import Work, scratch, search
 from tests.bench.searches import PLAYED
 from tests.bench.table import Figures, Row, Side

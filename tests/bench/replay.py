@@ -25,12 +25,12 @@ from joblib import Parallel, delayed
 from matplotlib.axes import Axes
 
 from search.algorithms.base import Algorithm
-from search.driver import Driver
+from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.journal import Journal
+from search.journal.journal import Journal
 from search.objectives import ACCURACY
-from search.selection import standard_error
 from search.space import Params, SearchSpace
+from search.statistics import standard_error
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded, sized
 from tests.bench.rules import Forecast, Halving, Median, Outcome, Progressive, Promoting, Rule, outcome, race
 from trainables.config import TrialConfig

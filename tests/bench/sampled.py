@@ -18,7 +18,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from search.algorithms.registry import ALGORITHMS
-from search.driver import Driver
+from search.decisions.driver import Driver
 from search.schedulers.forecast import Forecaster
 from search.space import Choice, Float, Params, SearchSpace
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded

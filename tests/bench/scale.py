@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 import psutil
 
-from search.report.figures import save
+from search.views.page.figures import save
 from tests.faults.harness import ROOT, Search, Server
 from tests.faults.proxy import Proxy
 

@@ -20,14 +20,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from search.narrowing import narrow
-from search.refinement import observations
-from search.result import SearchResult, TrialResult
+from search.decisions.refinement import observations
+from search.decisions.selection import Candidate, Race, decide
+from search.decisions.space_refinement import narrow
+from search.journal.result import SearchResult, TrialResult
 from search.select import best_few
-from search.selection import Candidate, Race, decide, of_images
 from search.space import Choice, SearchSpace
+from search.statistics import of_images
+from trainables.checkpoints.lineage import stem
 from trainables.config import TrialConfig
-from trainables.kinship import stem
 
 Floats = NDArray[np.float64]
 EXACT = 10**9

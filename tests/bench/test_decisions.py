@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from search.journal import FILE_NAME
+from search.journal.journal import FILE_NAME
 from tests.bench.decisions import SCENARIOS, lines
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 from search.experiment import base_of
-from search.journal import Event
-from search.result import SearchResult, TrialResult
+from search.journal.journal import Event
+from search.journal.result import SearchResult, TrialResult
 from search.spaces.find import find
 from tests.bench.reached import cells, explained, played, played_row, stock_played, until
 from trainables.config import TrialConfig

@@ -1,7 +1,7 @@
 """One side of one figure in a fresh process with one thread: `python -m tests.bench.work step|data --side ours|stock ...`.
 
 `step` gives images a second of training steps (forward, backward, Adam). Stock is plain torch on one tensor batch, float32, channels first;
-ours is `trainables.loop.Training` on a synthetic data set, its gathering and scaling of each batch included. `data` gives microseconds an
+ours is `trainables.training.loop.Training` on a synthetic data set, its gathering and scaling of each batch included. `data` gives microseconds an
 image of making MNIST batches. Each prints one JSON line.
 """
 
@@ -20,13 +20,13 @@ from torch import nn
 from torch.nn import functional
 
 from tests.bench.peers import stock
-from trainables.augment import draw
+from trainables.catalog.models import MODELS, ModelEntry
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.loop import Training, generator_for
-from trainables.models.registry import MODELS, ModelEntry
-from trainables.process import prepare
+from trainables.training.augment import draw
+from trainables.training.loop import Training, generator_for
+from trainables.training.process import prepare
 
 CLASSES = tuple("0123456789")
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from cluster import lint
-from tests.ports import free_port
+from cluster.preflight import lint
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 FILE, STACK, PINS = ROOT / "cluster" / "cluster.yaml", ROOT / "cluster" / "aws" / "stack.yaml", ROOT / "cluster" / "requirements.txt"
@@ -147,7 +147,7 @@ def test_every_node_gets_what_the_project_needs_in_one_version_each() -> None:
 STAND_IN = """#!/bin/bash
 said=~/said."$(basename "$0")"."$1"
 { echo "$(basename "$0") $*"; env; } > "$said.new" && mv "$said.new" "$said"
-if [ "$2" = cluster.spot ]; then while [ ! -e ~/end ]; do sleep 0.1; done; touch ~/ended; fi
+if [ "$2" = cluster.runtime.spot ]; then while [ ! -e ~/end ]; do sleep 0.1; done; touch ~/ended; fi
 [ "$(basename "$0")" = cloud-init ] && echo eu-central-1 || true
 """
 """Instead of a program: it keeps its words and its environment, and as the watch it stays until it is told."""
@@ -205,7 +205,7 @@ def test_the_shell_makes_of_the_start_commands_what_is_meant(who: str, node: Pat
         with pytest.raises(subprocess.CalledProcessError):  # a second watch sees the first, and leaves
             run_as_ray_does(command.removesuffix("&"), node)
         words, environment = said(node, "python.-m")
-        assert words == "python -m cluster.spot --address=192.0.2.1:6379"
+        assert words == "python -m cluster.runtime.spot --address=192.0.2.1:6379"
         assert (environment["PWD"], environment["RAY_AUTH_MODE"]) == (str(node / "search"), "token")
         (node / "end").touch()
         wait_for(node / "ended")
@@ -269,7 +269,7 @@ def test_the_stack_opens_ssh_to_one_network_and_closes_the_bucket() -> None:
 
 @pytest.fixture(scope="module")
 def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is recorded of the stack and of one node of each kind; see tests/cluster/aws_dry_run.py."""
+    """What is recorded of the stack and of one node of each kind; see tests/support/aws_dry_run.py."""
     home = tmp_path_factory.mktemp("home")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -288,7 +288,7 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 assert time.monotonic() < end, (home / "moto.log").read_text()
                 assert server.poll() is None, (home / "moto.log").read_text()
                 time.sleep(0.1)
-        words = [sys.executable, "-m", "tests.cluster.aws_dry_run"]
+        words = [sys.executable, "-m", "tests.support.aws_dry_run"]
         done = subprocess.run(words, cwd=ROOT, env=plain | own, capture_output=True, text=True, timeout=900, check=False)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

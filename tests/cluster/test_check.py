@@ -21,14 +21,15 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from cluster import account, check, definition, judge, lint, probe, remote, schema
-from cluster.judge import Finding
-from cluster.remote import Visit, Way
-from cluster.storage import Bucket
-from tests.cluster.services import S3, mlflow_server, running, seaweedfs
-from tests.cluster.sshd import free_address, make_key, needs_sshd, ssh_host
-from tests.cluster.stand_in import FAULTS, stand_in
-from tests.ports import free_ports
+from cluster import check, definition
+from cluster.preflight import account, findings, lint, probe, remote, schema
+from cluster.preflight.findings import Finding
+from cluster.preflight.remote import Visit, Way
+from cluster.storage.bucket import Bucket
+from tests.support.ports import free_ports
+from tests.support.services import S3, mlflow_server, running, seaweedfs
+from tests.support.sshd import free_address, make_key, needs_sshd, ssh_host
+from tests.support.stand_in import FAULTS, stand_in
 
 ROOT = Path(__file__).parents[2]
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -241,7 +242,7 @@ def test_the_running_head_of_a_cloud_is_visited(place: Place, monkeypatch: pytes
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(account, "look", lambda config: account.Account([], place.head))
     config = aws_config() | {"auth": {"ssh_user": "root", "ssh_private_key": str(place.key)}}
-    found = [str(one) for one in judge.folded(check.about_machines(config, "", place.tracking, {}))]
+    found = [str(one) for one in findings.merge_duplicates(check.about_machines(config, "", place.tracking, {}))]
     assert f"ok: {place.head}: ssh lets us in." in found
     assert f"ok: here, {place.head}: MLflow answers at {place.tracking}." in found
     assert "not checked: the workers (they come and go; what the head sees is checked)." in found
@@ -609,7 +610,7 @@ def test_a_file_of_odd_forms_is_looked_at_as_far_as_it_goes(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("status", "level"), [(401, "ok"), (200, "error"), (None, "not checked")])
 def test_a_door_that_lets_anybody_in_is_an_error(status: int | None, level: str) -> None:
-    assert judge.door(status).level == level
+    assert findings.door(status).level == level
 
 
 def visited(host: str, ahead_s: float = 0, unsure_s: float = 0, **seen: Any) -> Visit:
@@ -621,35 +622,35 @@ def visited(host: str, ahead_s: float = 0, unsure_s: float = 0, **seen: Any) -> 
     [(0, 0, "ok"), (-4, 1, "ok"), (6, 0.5, "error"), (-6, 0.5, "error"), (6, 2, "ok"), (0, 30, "not checked"), (60, 30, "error")],
 )
 def test_a_slow_answer_makes_no_clock_wrong(ahead_s: float, unsure_s: float, level: str) -> None:
-    (found,) = judge.clocks([visited("a", ahead_s, unsure_s)])
+    (found,) = findings.clocks([visited("a", ahead_s, unsure_s)])
     assert found.level == level
 
 
 @pytest.mark.parametrize(("seen", "words"), [({"gpus": 2}, "ok: a: 2 GPUs seen."), ({"gpus": 0}, "ok: a: no GPU, and none asked for.")])
 def test_gpus_that_are_there(seen: dict[str, Any], words: str) -> None:
-    assert str(judge.gpus({}, visited("a", **seen), is_head=False)) == words
+    assert str(findings.gpus({}, visited("a", **seen), is_head=False)) == words
 
 
 def test_what_many_see_alike_is_one_line() -> None:
     many = [Finding(level, "seen", "", (f"h{number}",)) for number in range(30) for level in ("ok", "error")]
-    well, ill = map(str, judge.folded(many))
+    well, ill = map(str, findings.merge_duplicates(many))
     assert well == "ok: 30 machines: seen."
     assert ill == f"error: {', '.join(f'h{number}' for number in range(30))}: seen."
 
 
 def test_a_card_without_a_driver_is_an_error() -> None:
-    assert judge.gpus({}, visited("a", has_card=True), is_head=False).level == "error"
+    assert findings.gpus({}, visited("a", has_card=True), is_head=False).level == "error"
 
 
 def test_where_the_files_commands_install_ray_it_may_still_be_missing() -> None:
     here = {"python": "3.11.7", "ray": "2.60.0"}
     reached = [visited("a", ray=None, python="3.9.2")]
-    assert [one.level for one in judge.versions({"setup_commands": ["~/env/bin/pip install ray==2.60.0"]}, here, reached)] == ["not checked"]
-    assert [one.level for one in judge.versions({}, here, reached)] == ["error"]
+    assert [one.level for one in findings.versions({"setup_commands": ["~/env/bin/pip install ray==2.60.0"]}, here, reached)] == ["not checked"]
+    assert [one.level for one in findings.versions({}, here, reached)] == ["error"]
 
 
 def test_another_ray_in_the_file_than_here_is_an_error() -> None:
-    (found,) = judge.versions({"docker": {"image": "rayproject/ray:2.59.0-py311-gpu"}}, {"python": "3.11.7", "ray": "2.60.0"}, [])
+    (found,) = findings.versions({"docker": {"image": "rayproject/ray:2.59.0-py311-gpu"}}, {"python": "3.11.7", "ray": "2.60.0"}, [])
     assert str(found) == "error: the file installs Ray 2.59.0, and here is 2.60.0. Make them equal."
 
 
@@ -674,7 +675,7 @@ def test_a_file_for_kubernetes_is_held_against_the_security_list(tmp_path: Path)
 
 
 def test_the_probe_runs_on_an_older_python_so_that_it_can_say_which() -> None:
-    ast.parse((ROOT / "cluster/probe.py").read_text(), feature_version=(3, 9))
+    ast.parse((ROOT / "cluster/preflight/probe.py").read_text(), feature_version=(3, 9))
 
 
 @pytest.mark.parametrize(

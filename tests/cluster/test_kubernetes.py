@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cluster import lint
+from cluster.preflight import lint
 from search.run import parser
 
 ROOT = Path(__file__).parent.parent.parent

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.hosts import ROOT, Host, Network, needs_hosts, network
-from tests.cluster.services import S3, mlflow_server, postgres, postgres_programs, seaweedfs
+from tests.support.hosts import ROOT, Host, Network, needs_hosts, network
+from tests.support.services import S3, mlflow_server, postgres, postgres_programs, seaweedfs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.ray, pytest.mark.slow(150)]
 

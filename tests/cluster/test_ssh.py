@@ -16,9 +16,10 @@ import psutil
 import pytest
 import yaml
 
-from cluster import auth, check, definition, down, remote, ssh, status, up
+from cluster import auth, check, definition, down, ssh, status, up
 from cluster.errors import Denied, NotReady
-from tests.cluster.sshd import make_key, needs_sshd, ssh_host
+from cluster.preflight import remote
+from tests.support.sshd import make_key, needs_sshd, ssh_host
 
 GREETING = "echo Welcome; echo ssh: connect to the wiki >&2; trap 'echo; echo Goodbye' EXIT; printf 'mail: '\n"
 """Before and after every command, on both ways out, with and without the end of a line."""

@@ -26,10 +26,10 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from search.journal import FILE_NAME, Event
-from tests.cluster.services import ASK, READY_S, S3, checked, postgres, running, seaweedfs
+from search.journal.journal import FILE_NAME, Event
 from tests.conftest import Command
-from tests.ports import free_ports
+from tests.support.ports import free_ports
+from tests.support.services import ASK, READY_S, S3, checked, postgres, running, seaweedfs
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "cluster" / "tracking"

@@ -284,7 +284,7 @@ def test_the_packages_and_the_named_files_are_shipped_and_nothing_else(tmp_path:
         shipped = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert not folder.exists()
     assert {name for name in shipped if name.split("/")[0] not in submit.PACKAGES} == {"mine/space.py", "mine/helper.py", "search.yaml"}
-    assert {"search/run.py", "search/report/page.html", "trainables/run.py", "cluster/session.py"} <= shipped
+    assert {"search/run.py", "search/views/page/page.html", "trainables/trial.py", "cluster/runtime/session.py"} <= shipped
     assert not [name for name in shipped if "__pycache__" in name]
 
 

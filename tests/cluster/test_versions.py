@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster import judge
 from cluster.errors import Mistake, NotReady
 from cluster.jobs import Jobs
+from cluster.preflight import findings
+from cluster.runtime.shared_folder import Witness
 from cluster.versions import SAME, TRIED, Tried, numbers, problems, same
-from cluster.witness import Witness
 from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent.parent
@@ -134,7 +134,7 @@ def test_a_job_is_not_sent_by_a_version_that_was_never_tried(tmp_path: Path, mon
 
 
 def test_the_preflight_of_a_cluster_names_it() -> None:
-    (found,) = judge.versions({}, {"ray": "2.61.0"}, [])
+    (found,) = findings.versions({}, {"ray": "2.61.0"}, [])
     assert found.text.startswith("here: Ray 2.61.0 was never tried with this program; tried: ")
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import boto3
 
-from tests.cluster.services import S3
 from tests.faults.harness import Search
+from tests.support.services import S3
 
 
 class BucketSearch(Search):

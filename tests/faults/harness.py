@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.services import S3, seaweedfs
 from tests.faults.bucket import BucketSearch
 from tests.faults.harness import GRID, Done, Search
 from tests.faults.oracle import assert_contract, assert_same_best
 from tests.faults.proxy import Proxy
+from tests.support.services import S3, seaweedfs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

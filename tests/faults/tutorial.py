@@ -36,7 +36,7 @@ def tell(trial: str, epoch: int, accuracy: float) -> None:
 
 def train(config: dict[str, Any]) -> None:
     """One trial, with a checkpoint an epoch and a start from the newest one."""
-    from trainables.models.registry import MODELS
+    from trainables.catalog.models import MODELS
 
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from search.driver import Driver
+from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.journal import Journal
+from search.journal.journal import Journal
 from search.space import Choice, SearchSpace
 from trainables.config import TrialConfig
 

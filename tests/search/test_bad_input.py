@@ -22,7 +22,7 @@ from torchvision.models import resnet18
 
 from search.spaces.find import names
 from tests.conftest import Command
-from trainables.models.registry import MODELS
+from trainables.catalog.models import MODELS
 
 SPACES = """
 from search.space import Choice, Float, Int, SearchSpace
@@ -434,7 +434,7 @@ def test_bad_images_are_left_out_on_demand_and_told(folder: Path, call: Command)
 
 
 def test_a_gpu_that_is_not_seen_is_found_when_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cluster.resources import local_gpus
+    from cluster.runtime.resources import local_gpus
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert local_gpus() == 2

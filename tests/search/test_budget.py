@@ -14,24 +14,25 @@ import numpy as np
 import psutil
 import pytest
 
-from cluster.resources import Demand
-from search import cli, timing
+from cluster.runtime.resources import Demand
 from search.budget import Budget, Limit, limit, shares_of, shares_text
-from search.changes import changes
-from search.cli import began_ms, process_age_s
-from search.display import Display
+from search.cli import main
+from search.cli.main import began_ms, process_age_s
+from search.decisions import timing
 from search.experiment import Experiment
-from search.journal import Event, Journal, read
+from search.journal.journal import Event, Journal, read
+from search.journal.result import NO_TIME, SearchResult
 from search.outcome import print_summary, tell
 from search.plan import Plan
-from search.report.facts import cost
-from search.result import NO_TIME, SearchResult
+from search.preflight.changes import changes
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
 from search.runner import Finished
 from search.space import Choice, Float, SearchSpace
 from search.status import lines
-from search.terminal import Terminal
+from search.views.live import Display
+from search.views.page.facts import cost
+from search.views.terminal import Terminal
 from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report, started_event
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
@@ -411,7 +412,7 @@ def test_only_the_time_until_something_is_entered_is_waiting(monkeypatch: pytest
 
 def test_a_command_begins_with_its_process_where_that_is_there_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process_age_s() == pytest.approx(time.time() - psutil.Process().create_time(), abs=2.5)
-    monkeypatch.setattr(cli, "process_age_s", lambda: 1000.0)
+    monkeypatch.setattr(main, "process_age_s", lambda: 1000.0)
     assert began_ms() == pytest.approx(time.time() * 1000, abs=500_000), "it is called by another program"
     monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="search.run")))
     assert began_ms() == pytest.approx(time.time() * 1000 - 1_000_000, abs=500_000)

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import machines, submit
-from cluster.machines import Growth, Kind, of_file
-from cluster.resources import Demand, Machines, Resources
-from search import cluster_limit, limit, run
+from cluster import submit
+from cluster.runtime import nodes
+from cluster.runtime.nodes import Growth, Kind, of_file
+from cluster.runtime.resources import Demand, Machines, Resources
+from search import run
+from search.execution import capacity, cluster_capacity
+from search.execution.capacity import Limit
 from search.experiment import Experiment
-from search.limit import Limit
 from search.plan import make_plan, measured_on
 from trainables.errors import ConfigError
 
@@ -40,10 +42,10 @@ def limited(words: list[str], have: list[Resources], growth: Growth | None, monk
         def end(self) -> None:
             pass
 
-    monkeypatch.setattr(machines, "growth", lambda: growth)
-    monkeypatch.setattr(cluster_limit, "ClusterLimit", Played)
+    monkeypatch.setattr(nodes, "growth", lambda: growth)
+    monkeypatch.setattr(cluster_capacity, "ClusterLimit", Played)
     said = list[str]()
-    with limit.limited(experiment_of(words), Machines.of(have), 9, say=said.append) as found:
+    with capacity.limited(experiment_of(words), Machines.of(have), 9, say=said.append) as found:
         return found.experiment, said
 
 
@@ -121,7 +123,7 @@ def test_baselines_leave_gpus_alone_without_a_word(monkeypatch: pytest.MonkeyPat
 
 def test_who_wants_this_machines_cpu_is_not_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
     said = list[str]()
-    with limit.limited(experiment_of(["--space", "smoke", "--device", "cpu"]), Machines.of([CARD]), 9, say=said.append):
+    with capacity.limited(experiment_of(["--space", "smoke", "--device", "cpu"]), Machines.of([CARD]), 9, say=said.append):
         pass
     assert said == []
     assert limited([*SMOKE, "--device", "cpu"], [HEAD], Growth(is_known=False), monkeypatch)[1] == []
@@ -191,7 +193,7 @@ def test_a_dry_run_of_a_cluster_needs_nothing_that_the_cluster_has(words: list[s
 def test_a_dry_run_of_a_cluster_is_planned_on_a_machine_without_gpus(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("trainables.estimate.epoch_seconds", lambda *given, **options: 1.0)
+    monkeypatch.setattr("trainables.evaluation.estimate.epoch_seconds", lambda *given, **options: 1.0)
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100", *words])
     lines = make_plan(experiment).lines(experiment)
     assert any("at once on this machine (cpu)" in line for line in lines)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.resources import Demand
+from cluster.runtime.resources import Demand
 from search.budget import Budget, limit
 from search.experiment import Experiment, base_of
 from search.space import Choice, Float, Int, SearchSpace

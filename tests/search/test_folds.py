@@ -12,28 +12,28 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from search.display import Display
-from search.driver import Driver
+from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.journal import read
+from search.journal.journal import read
+from search.journal.result import SearchResult, checkpoint_of
 from search.outcome import best_table
 from search.plan import make_plan
-from search.result import SearchResult
-from search.room import room
+from search.preflight.disk import room
 from search.status import lines, table
-from search.summary import checkpoint_of, figure_text, json_summary, markdown_summary
-from search.terminal import Terminal
-from search.tracking import Tracker
+from search.tracking.tracker import Tracker
+from search.views.live import Display
+from search.views.summary import figure_text, json_summary, markdown_summary
+from search.views.terminal import Terminal
 from search.why import story
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play, reopened
 from tests.search.test_run import run_in
-from tests.search.test_tracking import contents, runs
+from tests.search.tracking.test_tracker import contents, runs
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.evaluate import evaluate, probabilities
-from trainables.folds import together
+from trainables.evaluation.evaluate import evaluate, probabilities
+from trainables.training.cross_validation import together
 
 SPREAD = (-0.02, 0.0, 0.05)
 METRICS = ("train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s")

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from search.algorithms.bayes import Bayes
-from search.driver import Driver
+from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.front import front
-from search.home import Home
-from search.journal import read
+from search.journal.journal import read
+from search.journal.pareto import front
+from search.journal.result import SearchResult
+from search.journal.store import Home
 from search.objectives import Costs, costs_of, fronts, in_order, in_turn, one_cost, parsed
-from search.result import SearchResult
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
-from search.summary import front_table, json_summary, markdown_summary, quicker_text, strategy_text
+from search.views.summary import front_table, json_summary, markdown_summary, quicker_text, strategy_text
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command
@@ -26,7 +26,7 @@ from tests.search.conftest import OpenDriver, Report, changed, evaluation, play,
 from tests.search.test_run import children_of, metrics_of, run_in
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
-from trainables.shapes import cost_key
+from trainables.fusion.shapes import cost_key
 
 LATENCY = ("val_accuracy", "latency")
 

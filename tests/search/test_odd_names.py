@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from search.result import SearchResult
+from search.journal.result import SearchResult
 from tests.conftest import Command
 
 CLASSES = ("ünï ☃ $x^$ $", "猫 [red]#?%", "<b>\x1b[2J")

@@ -18,22 +18,21 @@ from mlflow.entities.model_registry import ModelVersion
 from PIL import Image
 
 from search import promote, sync
-from search.driver import Driver
+from search.decisions.driver import Driver
 from search.experiment import Experiment
-from search.journal import Journal
-from search.lease import Lease
-from search.result import SearchResult
+from search.journal.journal import Journal
+from search.journal.lease import Lease
+from search.journal.result import SearchResult, checkpoint_of
 from search.space import Choice, SearchSpace
-from search.summary import checkpoint_of
 from tests.conftest import Command
 from tests.search.conftest import evaluation, started_event
 from tests.test_readme import block
+from trainables.catalog import datasets
+from trainables.catalog.datasets import DECODING
 from trainables.config import TrialConfig
-from trainables.datasets import registry
 from trainables.datasets.load import load
-from trainables.datasets.registry import DECODING
-from trainables.evaluate import probabilities
-from trainables.run import run_trial
+from trainables.evaluation.evaluate import probabilities
+from trainables.trial import run_trial
 
 Search = Callable[..., SearchResult]
 TEST = {**evaluation()["val"], "accuracy": 0.6875, "per_class": {}}
@@ -320,7 +319,7 @@ def test_images_that_have_changed_are_told(
     searched("tree", **{"data.name": "folder", "data.root": str(tmp_path / "images"), "data.train_limit": None})
     shutil.copy(tmp_path / "images" / "a" / "0.png", tmp_path / "images" / "a" / "9.png")
     if is_decoded_otherwise:
-        monkeypatch.setattr(registry, "DECODING", DECODING + 1)
+        monkeypatch.setattr(datasets, "DECODING", DECODING + 1)
     assert promote.main(["small"]) == 5
     assert told in capsys.readouterr().err
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from cluster.errors import Refused
+from search.decisions.space_refinement import Change
 from search.experiment import Experiment
-from search.journal import FILE_NAME, JournalError, read
-from search.narrowing import Change
+from search.journal.journal import FILE_NAME, JournalError, read
+from search.journal.result import SearchResult
 from search.refine import command as refine_command
 from search.refine import parser, refine
-from search.result import SearchResult
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play
-from tests.search.test_refining import PLANTED, peak
+from tests.search.decisions.test_refinement_driver import PLANTED, peak
 from trainables.errors import ConfigError
 
 SPACE = """

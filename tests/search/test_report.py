@@ -8,18 +8,18 @@ import pytest
 from rich.console import Console
 
 from search.experiment import Experiment
-from search.home import Home
+from search.journal.result import SearchResult, Selection, TrialResult
+from search.journal.store import Home
 from search.outcome import print_summary, side_by_side
-from search.report.__main__ import main
-from search.report.page import render
-from search.report.verdict import verdict
-from search.result import SearchResult, Selection, TrialResult
+from search.phrases import durations
+from search.report import main
 from search.runner import Finished
 from search.space import Choice, SearchSpace
-from search.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
-from search.words import durations
+from search.views.page.page import render
+from search.views.page.verdict import verdict
+from search.views.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
-from tests.search.test_page import select
+from tests.search.views.test_page import select
 from trainables.config import TrialConfig
 
 TEST = {

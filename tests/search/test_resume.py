@@ -14,20 +14,20 @@ import search.resume as resuming
 import search.select as selecting
 from cluster.errors import Refused
 from search.budget import Budget, limit
-from search.drawing import DrawingAside
+from search.cli.overrides import in_place
 from search.experiment import Experiment
-from search.journal import Journal, JournalError
-from search.lease import Held
+from search.journal.journal import Journal, JournalError
+from search.journal.lease import Held
+from search.journal.provenance import provenance
+from search.journal.result import NO_TIME, SearchResult
 from search.outcome import mlflow_command
-from search.place import in_place
-from search.provenance import provenance
-from search.result import NO_TIME, SearchResult
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
 from search.runner import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
+from search.views.page.drawing import DrawingAside
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play, reopened, started_event
 

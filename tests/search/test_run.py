@@ -20,17 +20,16 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import f1_score, roc_auc_score
 
-from search.journal import read
-from search.result import SearchResult
+from search.journal.journal import read
+from search.journal.result import SearchResult, checkpoint_of
 from search.spaces.find import find
-from search.summary import checkpoint_of
 from tests.conftest import Command
-from tests.ports import free_port
+from tests.support.ports import free_port
 from tests.test_readme import block
-from trainables import checkpoint
+from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.evaluate import probabilities
+from trainables.evaluation.evaluate import probabilities
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

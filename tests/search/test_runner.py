@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import pytest
 
-from search import drawing, evidence
-from search.drawing import DrawingAside, importing
-from search.evidence import draw
 from search.experiment import Experiment
-from search.journal import FILE_NAME, Journal, Unwritten
-from search.journal import Event as JournalEvent
-from search.lease import Lease
-from search.result import NO_TIME
+from search.journal.journal import FILE_NAME, Journal, Unwritten
+from search.journal.journal import Event as JournalEvent
+from search.journal.lease import Lease
+from search.journal.result import NO_TIME
 from search.runner import clean_if_unused, tried, went_well
+from search.views.page import artifacts, drawing
+from search.views.page.artifacts import draw
+from search.views.page.drawing import DrawingAside, importing
 from tests.search.conftest import OpenDriver, play
-from tests.search.test_page import evaluated
+from tests.search.views.test_page import evaluated
 
 
 def refuse(*arguments: object) -> None:
@@ -36,7 +36,7 @@ def test_the_best_checkpoint_is_kept_also_when_no_picture_can_be_drawn(
     heard: list[dict[str, object]] = []
     driver.journal.listeners.append(lambda event: heard.append(event.data))
     with monkeypatch.context() as patched:
-        patched.setattr(evidence.figures, "save", refuse)
+        patched.setattr(artifacts.figures, "save", refuse)
         with pytest.raises(OSError, match="No space left"):
             draw(result, experiment.home, driver.journal)
     assert heard == [{"trial": best.trial, "file": f"trials/{best.trial}/epoch-{best.best_epoch:04d}", "path": "checkpoint"}]
@@ -50,13 +50,13 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(open_driver:
     best, result = driver.result.best, driver.result
     assert best is not None
     done: list[object] = []
-    whole = evidence.draw_untested
+    whole = artifacts.draw_untested
 
     def counted(*given: Any, **named: Any) -> Any:
         done.append(current_thread())
         return whole(*given, **named)
 
-    monkeypatch.setattr(evidence, "draw_untested", counted)
+    monkeypatch.setattr(artifacts, "draw_untested", counted)
     aside = DrawingAside(driver)
     driver.journal.listeners.append(aside)
     driver.journal.append("opened", trial=best.trial, epoch=best.best_epoch, by="search.run")
@@ -76,7 +76,7 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(open_driver:
 
 def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = play(open_driver(experiment))
-    monkeypatch.setattr(evidence.figures, "png", refuse)
+    monkeypatch.setattr(artifacts.figures, "png", refuse)
     aside = DrawingAside(driver)
     aside(JournalEvent(1, 1, "opened", {}))
     assert aside.result() is None
@@ -130,7 +130,7 @@ def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(monkeypat
     def late(trials: int) -> None:
         raise RuntimeError("can't register atexit after shutdown")
 
-    monkeypatch.setattr(evidence, "get_ready", late)
+    monkeypatch.setattr(artifacts, "get_ready", late)
     drawing.import_evidence(12)
 
 
@@ -156,7 +156,7 @@ def test_pictures_without_importances_need_no_scikit_learn() -> None:
 
 LEAVES = """
 import atexit, threading
-from search.cli import leave
+from search.cli.main import leave
 leaving = threading.Event()
 atexit.register(print, "registered")
 threading.Thread(target=lambda: (leaving.wait(), print("a thread"))).start()

@@ -7,9 +7,9 @@ import pytest
 from search.algorithms.registry import ALGORITHMS
 from search.space import Cases, Choice, Domain, Float, Int, Params, SearchSpace, Steps
 from search.spaces.find import find, names
+from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
-from trainables.models.registry import MODELS
 
 CONDITIONAL = {
     "optimizer.name": Choice("adam", "sgd"),

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from search.experiment import Experiment
-from search.journal import read
-from search.lease import Lease
-from search.report.verdict import verdict
+from search.journal.journal import read
+from search.journal.lease import Lease
+from search.phrases import duration
 from search.status import lines, table, why
-from search.summary import markdown_summary, risk_text
+from search.views.page.verdict import verdict
+from search.views.summary import markdown_summary, risk_text
 from search.why import story
-from search.words import duration
 from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play, report
 

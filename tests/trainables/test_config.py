@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import trainables
+from trainables.catalog.datasets import DATASETS
+from trainables.catalog.models import MODELS
 from trainables.config import PATHS, AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, TrialConfig, parse_setting, unknown_key
-from trainables.datasets.registry import DATASETS
 from trainables.errors import ConfigError, DataError, TrainableError, Unavailable, unknown
-from trainables.models.registry import MODELS
 
 PARTS = (ModelConfig, DataConfig, AugmentConfig, OptimizerConfig, TrialConfig)
 

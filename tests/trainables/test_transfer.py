@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.catalog.models import MODELS
 from trainables.config import DataConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.loop import Training
-from trainables.models.registry import MODELS
+from trainables.training.loop import Training
 
 NETWORK = {"model.name": "resnet18", "model.input_size": 32, "optimizer.name": "adamw", "optimizer.schedule": "cosine", "batch_size": 32, "precision": "fp32"}
 EPOCHS, IMAGES = 5, 60

@@ -9,7 +9,7 @@ import ray
 
 from trainables import worker
 from trainables.config import TrialConfig
-from trainables.run import Report
+from trainables.messages import Report
 
 
 class Gate:
@@ -40,9 +40,9 @@ def test_the_first_worker_alone_reports_and_all_stop_when_told(rank: int, tmp_pa
     monkeypatch.setattr(ray, "get", lambda answer: answer)
     monkeypatch.setattr("ray.get_runtime_context", lambda: type("Context", (), {"get_node_id": staticmethod(lambda: "node")}))
     monkeypatch.setattr("ray.train.torch.get_device", lambda: "cpu")
-    monkeypatch.setattr("trainables.process.prepare", lambda threads, gpus: None)
-    monkeypatch.setattr("trainables.run.run_trial", run)
-    monkeypatch.setattr("trainables.world.Distributed", lambda device: type("World", (), {"rank": rank, "size": 2}))
+    monkeypatch.setattr("trainables.training.process.prepare", lambda threads, gpus: None)
+    monkeypatch.setattr("trainables.trial.run_trial", run)
+    monkeypatch.setattr("trainables.training.world.Distributed", lambda device: type("World", (), {"rank": rank, "size": 2}))
     about = {"attempt": 1, "known": 0, "mirror": None, "beginnings": [], "milestones": [], "with_cost": False, "download": False, "threads": 1, "gpus": 0}
     for last, epochs in ((3, [1, 2, 3]), (9, [1, 2, 3, 4, 5])):
         trained.clear()

@@ -9,7 +9,7 @@ gives a number of features that depends on the size alone:
             normalised in blocks of 2 x 2 cells (Dalal and Triggs 2005)
     lbp     4 x 4 regions of 59 shares: the uniform patterns of the 8 neighbours, and the rest (Ojala et al. 2002; Ahonen et al. 2006)
 
-Imports nothing of this project: a copy of this file goes with every promoted baseline (`trainables.export`).
+Imports nothing of this project: a copy of this file goes with every promoted baseline (`trainables.export.export`).
 """
 
 from collections.abc import Callable

@@ -19,10 +19,10 @@ from sklearn.metrics import accuracy_score, log_loss
 
 from trainables.baselines.features import Values, kinds_of, length, of_images
 from trainables.baselines.shared import features_of
+from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
-from trainables.loop import EpochMetrics
-from trainables.models.registry import MODELS
+from trainables.messages import EpochMetrics
 
 TRAIN_MEASURED = 1000
 """Of how many training images, evenly spread, `train/loss` is the mean."""

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, hold, make_private
+from trainables.catalog.datasets import DECODING
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Allocate, Decoded, Images, Part, in_memory
-from trainables.datasets.registry import DECODING
 
 VERSION = 3
 """Raised when the files of an entry change, so that older ones are not taken."""

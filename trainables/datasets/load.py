@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.catalog.datasets import DATASETS
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Decoded, Joined, Part
 from trainables.datasets.cache import cached
 from trainables.datasets.memory import require_memory
-from trainables.datasets.registry import DATASETS
+from trainables.datasets.sources import decode, files, left_out
 from trainables.datasets.splits import split_off
 from trainables.errors import ConfigError, DataError, printable
 
@@ -27,7 +28,7 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
         require_memory(sum(len(part) for part in (decoded.train, decoded.val, decoded.test) if part), decoded.train.shape[1:])
     dataset = split(decoded, config)
     _check_folds(dataset)
-    return replace(dataset, remarks=(*DATASETS[config.name].left_out(config), *dataset.remarks))
+    return replace(dataset, remarks=(*left_out(config), *dataset.remarks))
 
 
 def split(decoded: Decoded, config: DataConfig) -> Dataset:
@@ -111,15 +112,14 @@ def _check_folds(dataset: Dataset) -> None:
 
 def _decoded(config: DataConfig, *, download: bool) -> Decoded:
     """Return the whole data set, from the cache where its files are known. What is there is not downloaded again."""
-    entry = DATASETS[config.name]
     try:
-        if files := entry.files(config):
-            return cached(config, files, lambda allocate: entry.load(config, allocate=allocate))
-        return entry.load(config)
+        if found := files(config):
+            return cached(config, found, lambda allocate: decode(config, allocate=allocate))
+        return decode(config)
     except DataError:
-        if not download or entry.from_folder:
+        if not download or DATASETS[config.name].from_folder:
             raise
-        return entry.load(config, download=True)
+        return decode(config, download=True)
 
 
 def with_root(config: DataConfig, source: str, root: str) -> DataConfig:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
 
-from trainables.models.registry import MODELS
-from trainables.objective import WithAuxiliary
+from trainables.catalog.models import MODELS
+from trainables.tasks.losses import WithAuxiliary
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of each channel; all weights here were trained with these (https://docs.pytorch.org/vision/stable/models.html)."""

@@ -18,11 +18,11 @@ from torch.hub import download_url_to_file, get_dir
 from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from trainables import checkpoint
+from trainables.catalog.models import MODELS
+from trainables.checkpoints import checkpoint
 from trainables.config import SCALING_NAMES, ModelConfig
 from trainables.errors import ConfigError, Unavailable
 from trainables.models.families import IMAGENET, Family, Scaling
-from trainables.models.registry import MODELS
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")

@@ -21,8 +21,8 @@ from trainables.datasets.load import load
 
 def trainable(config: dict[str, Any], *, base: TrialConfig, dataset: Dataset) -> None:
     """One trial; its checkpoints are our own."""
-    from trainables.process import prepare
-    from trainables.run import run_trial
+    from trainables.training.process import prepare
+    from trainables.trial import run_trial
 
     prepare(1)
     folder = Path(tune.get_context().get_trial_dir()) / "ours"

@@ -1,6 +1,6 @@
 """A training that is only played: no torch, no network, curves that depend on the config alone. See `sitecustomize`.
 
-It stands for `trainables.run`, `trainables.process` and `trainables.evaluate` at once. Its checkpoint is one empty file an epoch.
+It stands for `trainables.trial`, `trainables.training.process` and `trainables.evaluation.evaluate` at once. Its checkpoint is one empty file an epoch.
 """
 
 import hashlib

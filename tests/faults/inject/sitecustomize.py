@@ -163,8 +163,13 @@ def wrap_evaluate(module):
     module.evaluate = wrapped
 
 
-WRAPPERS = {"trainables.loop": wrap_loop, "trainables.run": wrap_run, "trainables.checkpoint": wrap_checkpoint, "trainables.evaluate": wrap_evaluate}
-PLAYED = {"trainables.run", "trainables.process", "trainables.evaluate"}
+WRAPPERS = {
+    "trainables.training.loop": wrap_loop,
+    "trainables.trial": wrap_run,
+    "trainables.checkpoints.checkpoint": wrap_checkpoint,
+    "trainables.evaluation.evaluate": wrap_evaluate,
+}
+PLAYED = {"trainables.trial", "trainables.training.process", "trainables.evaluation.evaluate"}
 
 
 class Finder(importlib.abc.MetaPathFinder):

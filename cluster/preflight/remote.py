@@ -1,0 +1,138 @@
+"""Sends the probe to a host over ssh, the way `ray up` reaches it, and brings back what it saw and how far its clock is off."""
+
+import importlib.util
+import json
+import shlex
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Timer
+from typing import IO, Any
+
+from cluster import ssh
+from cluster.preflight.probe import MARK
+from cluster.ssh import Login
+
+CONNECT_S = 5
+LIMIT_S = 40
+"""For one host in all. A host that answers needs 2 to 3 s; a loaded one is to be waited for."""
+
+NOISE = ("bash: cannot set terminal process group", "bash: no job control", "Warning: Permanently added")
+"""What ssh and an interactive shell say when all is well."""
+
+REASONS = {
+    "Permission denied": ("refuses the ssh key", "Append its public key to ~/.ssh/authorized_keys of that user there, or correct auth in the file."),
+    "Connection refused": ("has its ssh port closed: the connection is refused", "Start sshd there, or correct the address."),
+    "timed out": ("does not answer", "Start it, let ssh through its firewall, or correct the address."),
+    "No route to host": ("cannot be reached: no route to it", "Correct the address, or connect to its network."),
+    "Network is unreachable": ("cannot be reached: there is no network that leads to it", "Correct the address, or connect to its network."),
+    "Could not resolve hostname": ("has a name that nobody knows", "Correct the address."),
+}
+"""What ssh says, and what that means to a user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way(Login):
+    """How all hosts of a cluster are entered, and a program is run there."""
+
+    container: str = ""
+    before: str = ""
+    """What the file's own commands do before they call Ray, such as activating an environment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """What came of one host: `problem` and `remedy`, or `seen`."""
+
+    host: str
+    seen: dict[str, Any] = field(default_factory=dict)
+    ahead_s: float = 0
+    """How far its clock is ahead of ours."""
+    unsure_s: float = 0
+    """Half of the round trip: how far `ahead_s` may be off."""
+    problem: str = ""
+    remedy: str = ""
+
+
+def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
+    """Run the probe there. Never raises for what a host does: that is its finding."""
+    source = _source()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            _command(host, way, len(source)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace", start_new_session=True
+        )
+        watchdog = Timer(LIMIT_S, ssh.end_group, [process])
+        watchdog.start()
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            return _converse(host, process.stdin, process.stdout, source, json.dumps({**request, "host": host}))
+        except (EOFError, BrokenPipeError):
+            process.wait()
+            errors.seek(0)
+            return _failed(host, way, process.returncode, errors.read().decode(errors="replace"))
+        finally:
+            watchdog.cancel()
+            ssh.end_group(process)
+            process.communicate()
+
+
+def _converse(host: str, to: IO[str], back: IO[str], source: str, request: str) -> Visit:
+    """The probe's text, then a request; its clock is read right after the request came, so the way there and back is known."""
+    to.write(source)
+    to.flush()
+    _next(back)
+    sent, start = time.time(), time.monotonic()
+    to.write(f"{request}\n")
+    to.flush()
+    clock = float(_next(back))
+    took = time.monotonic() - start
+    return Visit(host=host, ahead_s=clock - (sent + took / 2), unsure_s=took / 2, seen=_next(back))
+
+
+def _next(back: IO[str]) -> Any:
+    """The probe's next line; a shell's greeting may stand between."""
+    for line in back:
+        if line.startswith(MARK):
+            return json.loads(line.removeprefix(MARK))
+    raise EOFError
+
+
+def _source() -> str:
+    spec = importlib.util.find_spec("cluster.preflight.probe")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text()
+
+
+def _command(host: str, way: Way, length: int) -> list[str]:
+    """The verbs' own ssh, and Ray's shell without its terminal."""
+    shell = f"bash --login -c -i {shlex.quote(_in_shell(way, length))}"
+    if way.container:
+        shell = f"docker exec -i {shlex.quote(way.container)} {shell}"
+    return [*ssh.words(way, host, connect_s=CONNECT_S), shell]
+
+
+def _in_shell(way: Way, length: int) -> str:
+    """Find the Python that Ray is installed for, else any, and let it read the probe."""
+    read = f"import sys; exec(sys.stdin.read({length}))"
+    find = 'python="$(dirname "$(command -v ray || echo /none/ray)")/python"; [ -x "$python" ] || python=python3'
+    return f'source ~/.bashrc; {way.before} {find}; exec "$python" -c {shlex.quote(read)}'
+
+
+def _failed(host: str, way: Way, code: int | None, said: str) -> Visit:
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(NOISE)]
+    last = lines[-1] if lines else "it said nothing"
+    if code is not None and code < 0:
+        return Visit(host=host, problem=f"does not answer within {LIMIT_S} s", remedy="See what keeps it busy, and try again.")
+    if code != 255:
+        return Visit(host=host, problem=f"lets ssh in but cannot run Python 3 ({last})", remedy="Install Python and Ray there, on the PATH of a login shell.")
+    if ssh.CHANGED in said:
+        return Visit(host=host, problem="shows another host key than it did before", remedy=f"{way.changed(host)}.")
+    for words, (problem, remedy) in REASONS.items():
+        if words in said:
+            detail = f" {way.key or '(the default ones)'} for user {way.user}" if words == "Permission denied" else ""
+            return Visit(host=host, problem=f"{problem}{detail}", remedy=remedy)
+    return Visit(host=host, problem=f"is not reached by ssh ({last})", remedy="Try the same with ssh by hand.")

@@ -1,0 +1,25 @@
+"""A process that does nothing until its parent ends: it stands in for agents that Ray insists on
+starting and that nobody asks anything (see `cluster.runtime.lean`). Run as a file, without the program's
+own modules, so that it costs next to nothing."""
+
+import os
+import sys
+import time
+from contextlib import suppress
+
+LOOK_S = 1.0
+
+
+def wait_for_parent(driver: int) -> None:
+    """Return when the process that started this one is gone, or the driver, which may end before
+    this process has seen its parent.
+    """
+    parent = os.getppid()
+    with suppress(ProcessLookupError):
+        while os.getppid() == parent:
+            os.kill(driver, 0)
+            time.sleep(LOOK_S)
+
+
+if __name__ == "__main__":
+    wait_for_parent(int(sys.argv[1]))

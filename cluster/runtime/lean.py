@@ -1,0 +1,74 @@
+"""A Ray of this machine alone without the parts that only a cluster, or its dashboard, needs.
+
+Ray starts five Python processes beside those that train: the autoscaler's monitor, the server of
+the dashboard (without a dashboard too), the monitor that copies workers' output to the driver, and
+on each node an agent for metrics and one for runtime environments. Each takes a second or more of
+a processor, and the node is not up before its agents are. A search on one machine uses none.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import cluster.runtime.idle
+
+UNUSED = -1
+"""The port that an agent of Ray's own writes down for a service that it does not offer."""
+NOBODY = 1
+"""A port where nobody listens; Ray takes no negative one for runtime environments."""
+AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
+
+
+def needs_agents() -> bool:
+    """Tell whether processes are to run in a runtime environment, which only an agent can make."""
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+    from ray._private.worker import _maybe_modify_runtime_env
+
+    return RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ or bool(_maybe_modify_runtime_env(None, False))
+
+
+@contextmanager
+def lean() -> Iterator[None]:
+    """Have a Ray that is started meanwhile (ray 2.60) start what trains, and no more."""
+    from ray._private import services
+    from ray._private.node import Node
+
+    start = services.start_ray_process
+
+    def start_without_agents(command: list[str], kind: str, *given: Any, **options: Any) -> Any:
+        return start(without_agents(command) if kind == "raylet" else command, kind, *given, **options)
+
+    def no_server(node: Node, **options: Any) -> None:
+        node._webui_url = ""
+
+    with ExitStack() as patches:
+        for part in ("start_monitor", "start_log_monitor"):
+            patches.enter_context(patch.object(Node, part, lambda node: None))
+        patches.enter_context(patch.object(Node, "start_api_server", no_server))
+        patches.enter_context(patch.object(services, "start_ray_process", start_without_agents))
+        yield
+
+
+def without_agents(command: list[str]) -> list[str]:
+    """Return the raylet's command with idle processes for its agents, whose ports are written down
+    as they would do it: the raylet waits for those.
+    """
+    import ray._raylet
+
+    names: Any = ray._raylet
+    said = dict(word.partition("=")[::2] for word in command)
+    ports = {
+        names.METRICS_AGENT_PORT_NAME: UNUSED,
+        names.METRICS_EXPORT_PORT_NAME: UNUSED,
+        names.DASHBOARD_AGENT_LISTEN_PORT_NAME: UNUSED,
+        names.RUNTIME_ENV_AGENT_PORT_NAME: NOBODY,
+    }
+    for name, port in ports.items():
+        names.persist_port(said["--session_dir"], said["--node_id"], name, port)
+    idle = subprocess.list2cmdline([sys.executable, "-I", "-S", str(Path(cluster.runtime.idle.__file__)), str(os.getpid())])
+    return [f"{name}={idle}" if (name := word.partition("=")[0]) in AGENTS else word for word in command]

@@ -1,0 +1,216 @@
+"""A Ray session: this machine by itself, or a cluster that is already up. The only place that calls `ray.init`."""
+
+import logging
+import math
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from unittest.mock import patch
+
+import psutil
+
+from cluster import auth
+from cluster.cli import is_whole
+from cluster.errors import NotReady
+from cluster.runtime.resources import Machines, Resources
+
+LOCAL, AUTO = "local", "auto"
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_THRESHOLD_S": "10",
+}
+"""No phoning home, a token for every door, the user's working directory, and none of Tune's own state files and signal handlers."""
+
+GONE_S, DEAD_LOOK_S = 5.0, 0.01
+"""How long a process that was killed may take to die, and how often is looked."""
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""A session on this machine alone listens on 127.0.0.1 only."""
+
+
+def check_address(address: str) -> None:
+    """See whether anything listens where a cluster is said to be; Ray itself tries for minutes.
+
+    Raises:
+        NotReady: nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address in (LOCAL, AUTO):
+        return
+    if not host or not is_whole(port) or int(port) > 65535:
+        raise NotReady(f"'{address}' is no address of a Ray cluster. Use {LOCAL}, {AUTO} or HOST:PORT.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise NotReady(f"no Ray cluster at '{address}' ({error}). Use --address local, or start one with 'ray start --head'.") from error
+
+
+@contextmanager
+def session(
+    address: str,
+    *,
+    local: Resources,
+    dashboard: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
+    tidy: Callable[[], bool] = lambda: True,
+) -> Iterator[Machines]:
+    """Connect, yield the machines that are there now, and disconnect (a local one is shut down).
+
+    Args:
+        address: "local" for a session of its own on this machine, else a running cluster's address.
+        local: what a local session is given.
+        dashboard: Ray Train needs it to clean up after trials on several workers.
+        meanwhile: done in a thread while Ray's processes start.
+        tidy: asked at the end whether what a local session wrote, Ray's logs, is to be removed; after an exception it stays.
+
+    Raises:
+        NotReady: nothing answers at the address, or there is no place for a token.
+    """
+    for name, value in (ENVIRONMENT | (LOOPBACK if address == LOCAL else {})).items():
+        os.environ.setdefault(name, value)
+    if address == LOCAL:
+        _ensure_token()
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    Thread(target=meanwhile, daemon=True).start()
+    try:
+        with _no_orphans(), _own_signals(), _lean(address, dashboard=dashboard):
+            if address == LOCAL:
+                ray.init(address=LOCAL, num_cpus=math.ceil(local.cpus), num_gpus=int(local.gpus), include_dashboard=dashboard, **quiet)
+            else:
+                ray.init(address=address, **quiet)
+    except Exception as error:  # Ray raises bare ones, as when a busy machine does not start it in time
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotReady(
+            f"no Ray cluster could be reached or started at '{address}' ({reason}). Use --address local, or start one with 'ray start --head'."
+        ) from error
+    try:
+        from cluster.runtime.nodes import machines
+
+        yield machines()
+    except BaseException:
+        _end(address)
+        raise
+    _end(address, tidy=tidy())
+
+
+def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
+    """Leave out, of a session of our own, the parts of Ray that nothing here uses."""
+    from cluster.runtime.lean import lean, needs_agents
+
+    return nullcontext() if address != LOCAL or dashboard or needs_agents() else lean()
+
+
+def _end(address: str, *, tidy: bool = False) -> None:
+    """Disconnect; of a session of our own end every process, and, to be `tidy`, remove what it wrote on this machine's disk.
+
+    All are killed at once: nothing that they hold is needed any more, and Ray would end them one after another and give each a second.
+    """
+    import ray
+    from ray._private.node import Node
+
+    node: Any = ray._private.worker._global_node
+    in_turn = Node.kill_all_processes
+
+    def at_once(node: Node, *given: Any, **options: Any) -> None:
+        family = list[psutil.Process]()
+        for _, process in node.live_processes():
+            with suppress(psutil.Error):
+                own = psutil.Process(process.pid)
+                family += [own, *own.children(recursive=True)]
+                _end_family(own)
+        in_turn(node, *given, **options)
+        await_end(family, GONE_S)
+
+    folder = Path(node.get_session_dir_path()) if node is not None and address == LOCAL else None
+    with patch.object(Node, "kill_all_processes", at_once):
+        ray.shutdown()
+    if tidy and folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        latest = folder.parent / "session_latest"
+        with suppress(OSError):
+            if latest.readlink() == folder:
+                latest.unlink()
+
+
+def await_end(family: list[psutil.Process], timeout_s: float) -> None:
+    """Wait until these processes are dead.
+
+    Those that are not ours stay in the table of processes until its first process looks after
+    them, in a container for seconds: they are dead all the same, and hold nothing.
+    """
+    until = time.monotonic() + timeout_s
+    while not all(map(_is_dead, family)) and time.monotonic() < until:
+        time.sleep(DEAD_LOOK_S)
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    """Tell whether nothing of it runs: the first of its threads may end before the others."""
+    try:
+        return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
+    except psutil.NoSuchProcess:
+        return True
+
+
+@contextmanager
+def _no_orphans() -> Iterator[None]:
+    """A session that is broken off while it starts leaves none of its processes behind; Ray's agents would live on for a minute."""
+    mine = psutil.Process()
+    before = set(mine.children())
+    try:
+        yield
+    except BaseException:
+        for child in set(mine.children()) - before:
+            _end_family(child)
+        raise
+
+
+def _end_family(process: psutil.Process) -> None:
+    """Kill a process and all that it has started; it is held first, lest it start more meanwhile."""
+    with suppress(psutil.Error):
+        process.suspend()
+        for child in process.children():
+            _end_family(child)
+        process.kill()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """SIGTERM stays with whoever has it: Ray's handlers would end the process at once, with an exit code of their own."""
+    import ray._private.utils
+
+    with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
+        yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # back from Ray's native code, which prints a stack
+
+
+def dead_parts() -> list[str]:
+    """The parts of Ray that this process has started and that have died, by name. Without its control store Ray ends this process too, a
+    minute later and without a word to us.
+    """
+    import ray
+
+    node = ray._private.worker._global_node
+    return [kind for kind, _ in node.dead_processes()] if node is not None else []
+
+
+def _ensure_token() -> None:
+    """A token of this user's alone before Ray looks for one: what Ray makes is readable by all until it is closed."""
+    if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        auth.ensure()

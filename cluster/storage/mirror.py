@@ -1,0 +1,122 @@
+"""Keeps a trial's checkpoints the same on the machine that trains it and in a bucket, for whatever machine trains it next.
+
+A checkpoint is a folder. Its manifest, which holds the sums of its other files, is stored last and removed first: what has one is whole.
+"""
+
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.storage.bucket import Bucket
+
+CHECKPOINT, MANIFEST = "epoch-", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A trial's place in a bucket; plain values that may cross to other machines."""
+
+    bucket: Bucket
+    beats: Bucket
+    """Where the trial shows that it lives."""
+
+    def read(self, name: str) -> str | None:
+        """A small file's text; None if it is not there."""
+        stored = self.bucket.get(name)
+        return stored.content.decode() if stored is not None else None
+
+    def write(self, name: str, text: str) -> None:
+        """Store a small file."""
+        self.bucket.put(text.encode(), name)
+
+    def beat(self, text: str) -> None:
+        """Show that the trial lives."""
+        self.beats.put(text.encode())
+
+    def names(self) -> list[str]:
+        """The checkpoints that are there whole.
+
+        Raises:
+            StorageError: the storage refuses.
+        """
+        return list(whole(self.bucket.listing()))
+
+    def pull(self, folder: Path, *, only: str = "") -> None:
+        """Make the checkpoints here those of the bucket, or one of them, if it is named.
+
+        Raises:
+            StorageError: the storage refuses.
+        """
+        far = whole(self.bucket.listing())
+        if not only:
+            for path in folder.glob(f"{CHECKPOINT}*"):
+                if path.name not in far:
+                    remove(path)
+        for name, files in far.items():
+            if only in ("", name) and not self._is_same(folder, name, files):
+                remove(folder / name)
+                self.bucket.download(folder, [part for part in files if not is_manifest(part)])
+                self.bucket.download(folder, [f"{name}/{MANIFEST}"])
+
+    def push(self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None) -> None:
+        """Store the checkpoints that are here, and remove older ones that are not `wanted`: what is not here may still be the best.
+
+        Args:
+            folder: the trial's, here.
+            wanted: the names of those to keep.
+            still_ours: raises where another attempt has begun meanwhile; asked before anything becomes whole, or is removed.
+
+        Raises:
+            StorageError: the storage refuses; what was there is whole, or has no manifest any more.
+        """
+        listing = self.bucket.listing()
+        far = whole(listing)
+        here = {path.parent.name: path.parent for path in sorted(folder.glob(f"{CHECKPOINT}*/{MANIFEST}"))}
+        for name, path in here.items():
+            files = [file.relative_to(folder).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
+            if name in far and self._is_same(folder, name, far[name]):
+                continue
+            still_ours()
+            self._take_away([part for part in listing if part.startswith(f"{name}/")])
+            self.bucket.upload(folder, [part for part in files if not is_manifest(part)])
+            still_ours()
+            self.bucket.upload(folder, [f"{name}/{MANIFEST}"])
+        newest = max(map(_number, here), default=0)
+        old = {name for name in {part.partition("/")[0] for part in listing} if name.startswith(CHECKPOINT) and _number(name) < newest} - {*wanted, *here}
+        if old:
+            still_ours()
+            self._take_away([part for part in listing if part.partition("/")[0] in old])
+
+    def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
+        """Whether the bucket's checkpoint is the one here: its files are there, and its manifest is this one."""
+        if not all((folder / part).is_file() for part in files):
+            return False
+        stored = self.bucket.get(f"{name}/{MANIFEST}")
+        return stored is not None and stored.content == (folder / name / MANIFEST).read_bytes()
+
+    def _take_away(self, parts: list[str]) -> None:
+        self.bucket.remove([part for part in parts if is_manifest(part)])
+        self.bucket.remove([part for part in parts if not is_manifest(part)])
+
+
+def whole(listing: dict[str, str]) -> dict[str, list[str]]:
+    """The files of each checkpoint of a listing that is whole."""
+    names = {part.partition("/")[0] for part in listing if part.startswith(CHECKPOINT) and is_manifest(part)}
+    return {name: [part for part in listing if part.startswith(f"{name}/")] for name in sorted(names)}
+
+
+def is_manifest(part: str) -> bool:
+    """Whether this is a checkpoint's manifest; a fold's files lie a folder deeper."""
+    return part.count("/") == 1 and part.endswith(f"/{MANIFEST}")
+
+
+def _number(name: str) -> int:
+    number = name.removeprefix(CHECKPOINT)
+    return int(number) if number.isascii() and number.isdecimal() else 0
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint here, its manifest first."""
+    (path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,162 @@
+"""Options from a YAML file: `--config FILE` reads as if the file's options stood first on the command line.
+
+    space: table3
+    max-epochs: 5
+    set:
+      batch_size: 64
+      optimizer:
+        lr: 0.001
+
+Only text is taken from the file, and no object is made of it: no tags, no anchors, no key twice, at most 1 MB and 8 levels.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search.cli import secrets
+from trainables.config import PATHS, parse_setting
+from trainables.errors import ConfigError, unknown
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 8
+TAG_PREFIX = "tag:yaml.org,2002:"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key (with dots for the levels above it) and its value: text, None for an empty one, or the node of a list or mapping."""
+
+    line: int
+    key: str
+    value: str | yaml.Node | None
+
+    @property
+    def name(self) -> str:
+        """The key as on the command line, where `max_epochs` is `max-epochs`."""
+        return self.key if _holds_settings(self.key) else self.key.replace("_", "-")
+
+
+def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+    """The file's options as words that `parser` takes.
+
+    Raises:
+        ConfigError: with a line for each problem, which names the file and the line in it.
+    """
+    options = {name.replace("_", "-"): default for name, default in vars(parser.parse_args([])).items() if name not in ("config", "settings")}
+    found: list[str] = []
+    problems: list[str] = []
+    seen: dict[str, int] = {}
+    for entry in _entries(path):
+        try:
+            if entry.name in seen:
+                raise ConfigError(f"'{entry.key}' is given twice (first in line {seen[entry.name]}).")
+            seen[entry.name] = entry.line
+            found += _words(entry, options, parser)
+        except ConfigError as error:
+            problems.append(f"{path}:{entry.line}: {error}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
+    """One option's word, or none where its value is the default."""
+    key, value = entry.name, entry.value
+    secrets.refuse(entry.key, value if isinstance(value, str) else "")
+    if isinstance(value, yaml.MappingNode) and _holds_settings(key):
+        return []
+    if isinstance(value, yaml.SequenceNode) and isinstance(options.get(key), list):
+        values = [one.value if isinstance(one, yaml.ScalarNode) else one for one in value.value]
+        return [word for one in values for word in _words(Entry(entry.line, entry.key, one), options, parser)]
+    if isinstance(value, yaml.Node):
+        raise ConfigError(f"'{key}' takes one value.")
+    if key.startswith("set."):
+        setting = f"{key.removeprefix('set.')}={'none' if value is None else value}"
+        parse_setting(setting)
+        return [f"--set={setting}"]
+    if key not in options and key != "set":
+        raise _unknown(entry.key, options)
+    if value is None:
+        return []
+    if key == "set":
+        raise ConfigError("'set' holds keys and values, such as 'optimizer.lr: 0.001'.")
+    if options[key] is False:
+        if value not in ("true", "false"):
+            raise ConfigError(f"'{key}' must be true or false (got '{value}').")
+        return [f"--{key}"] if value == "true" else []
+    try:
+        parser.exit_on_error = False
+        parser.parse_args([f"--{key}={value}"])
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"'{key}': {error.message}.") from error
+    return [f"--{key}={value}"]
+
+
+def _unknown(key: str, options: Mapping[str, Any]) -> ConfigError:
+    same = [path for path in PATHS if key in (path, path.rpartition(".")[2])]
+    return ConfigError(f"unknown key '{key}'. Did you mean '{same[0]}' under 'set:'?" if same else unknown("key", key, {*options, "set"}))
+
+
+def _entries(path: Path) -> Iterator[Entry]:
+    text = _text(path)
+    try:
+        _refuse_tricks(path, text)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = ", ".join(filter(None, (error.context, error.problem)))
+        reason = "a tab stands here; indent with spaces" if "'\\t'" in reason else reason
+        raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: {reason}.") from error
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(f"{path}:{text.count(chr(10), 0, error.position) + 1}: a character that YAML does not allow.") from error
+    if isinstance(root, yaml.MappingNode):
+        yield from _flat(root, "")
+    elif root is not None:
+        raise ConfigError(f"{path}:1: expected keys and values, such as 'space: table3'.")
+
+
+def _flat(node: yaml.MappingNode, prefix: str) -> Iterator[Entry]:
+    """The entries of a mapping and of those under `set`."""
+    for name, value in node.value:
+        key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "?")
+        is_empty = value.tag == f"{TAG_PREFIX}null"
+        yield Entry(name.start_mark.line + 1, key, None if is_empty else value.value if isinstance(value, yaml.ScalarNode) else value)
+        if isinstance(value, yaml.MappingNode) and _holds_settings(key):
+            yield from _flat(value, f"{key}.")
+
+
+def _holds_settings(key: str) -> bool:
+    return key == "set" or key.startswith("set.")
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config file {str(path)!r} cannot be read ({getattr(error, 'strerror', error)}) (--config).") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"config file {str(path)!r} is larger than 1 MB (--config).")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config file {str(path)!r} is not UTF-8 (--config).") from error
+
+
+def _refuse_tricks(path: Path, text: str) -> None:
+    """Refuse what a plain config does not need, before anything is built of it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        where = f"{path}:{event.start_mark.line + 1 if event.start_mark else 1}"
+        if getattr(event, "anchor", None):
+            raise ConfigError(f"{where}: anchors and aliases are not allowed.")
+        if tag := getattr(event, "tag", None):
+            raise ConfigError(f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; values are plain.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{where}: more than {MAX_DEPTH} levels.")

@@ -1,0 +1,153 @@
+"""What the verbs share: errors as one line each, and the exit codes.
+
+0 all well, and MLflow has it all · 1 a mistake in this code · 2 the command, config or data is wrong, nothing started · 3 the search
+ended, some trials failed · 4 the environment is not ready or was lost, safe to try again · 5 a person must look: a damaged journal, a
+search that another driver has, or that is not what it was · 130 and 143 stopped by SIGINT and SIGTERM · 141 nobody
+reads the output any more.
+"""
+
+import argparse
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+
+from cluster.cli import BUG, NOT_READY, REFUSED, USAGE, Terminated, complain, is_whole, write_traceback
+from cluster.errors import NotReady, Refused
+from cluster.storage.bucket import StorageError
+from cluster.versions import problems
+from search.journal.journal import DamagedJournal, JournalError, TakenOver
+from search.journal.lease import Held
+from search.journal.store import storage
+from trainables.errors import ConfigError, Unavailable
+
+SOME_FAILED = 3
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default where there is one that the text does not name."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, [], False) else super()._get_help_string(action)
+
+
+_came: list[int] = []
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGINT and SIGTERM while nothing has to be brought to an end first."""
+    _came.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def began_ms() -> int:
+    """The Unix time in milliseconds at which this command began.
+
+    That is its process's start, so that Python's own and the imports' seconds count, where the
+    process is there for the command alone (`python -m search.run`, a job of Ray's too); where
+    Python calls it, it is now.
+    """
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_command = spec is not None and spec.name.startswith("search.")
+    return int((time.time() - (process_age_s() if is_command else 0)) * 1000)
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, by a clock that nobody sets."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+    except (AttributeError, IndexError, OSError, ValueError):  # not Linux
+        return max(0.0, time.time() - psutil.Process().create_time())
+
+
+def heed_signals() -> None:
+    """Stop here if a signal came that did not stop us: what a handler raises while an extension module is imported is lost there."""
+    if _came:
+        stop(_came.pop(), None)
+
+
+def storage_option(parser: argparse.ArgumentParser) -> None:
+    """Add NAME and --storage, by which every verb but `run` finds a search."""
+    parser.add_argument("name", metavar="NAME", help="the search's name")
+    parser.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where searches are kept: a folder, or s3://BUCKET/PREFIX")
+
+
+def check_versions() -> None:
+    """Refuse libraries in versions that were never tried, before any of them is used.
+
+    Raises:
+        ConfigError: with a line for each.
+    """
+    if lines := list(problems()):
+        raise ConfigError("\n".join(lines))
+
+
+AUTO_COUNT = "auto"
+
+
+def count_or_auto(text: str) -> int | str:
+    """A number, or `auto`, as an option's type."""
+    if text != AUTO_COUNT and not is_whole(text.removeprefix("-")):
+        raise argparse.ArgumentTypeError(f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')")
+    return text if text == AUTO_COUNT else int(text)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. All that is registered for its end is done; it is not taken apart first, which takes as long as the libraries are large."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
+    _came.clear()
+    before, hook = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}, sys.unraisablehook
+    sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)  # `heed_signals` has heard it
+    try:
+        code = command()
+        if sys.stdout is not None:  # as it is after `>&-`
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read our output has seen enough
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except ConfigError as error:
+        return complain(error, USAGE)
+    except (DamagedJournal, TakenOver, Held, Refused) as error:
+        return complain(error, REFUSED)
+    except JournalError as error:
+        return complain(error, USAGE)
+    except (NotReady, Unavailable) as error:
+        return complain(error, NOT_READY)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Terminated:
+        print("stopped by SIGTERM", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except StorageError as error:
+        return complain(RuntimeError(f"{error.strerror}. Mend that, or use another --storage."), NOT_READY)
+    except OSError as error:
+        return complain(RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"), NOT_READY)
+    except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
+        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"), BUG)
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,86 @@
+"""How many trials of a search may run at once. On its own machine that is a number; on a cluster it changes (`cluster_limit`)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cluster.runtime.resources import MANY, Demand, Machines, slots
+from cluster.runtime.session import LOCAL
+from search.decisions.driver import Driver
+from search.experiment import AUTO_DEVICE, Experiment
+
+if TYPE_CHECKING:
+    from cluster.runtime.nodes import Growth
+    from search.execution.pool import Workers
+
+Tick = Callable[[], None]
+
+
+class Limit:
+    """Of a search that has its machine for itself: what fits, once and for all."""
+
+    def __init__(self, experiment: Experiment, have: Machines, planned: int) -> None:
+        self.experiment, self.have = experiment, have
+        self.most = min(experiment.concurrency or MANY, planned)
+
+    def workers(self, demand: Demand) -> int:
+        """How many workers that hold this much may be there now.
+
+        Raises:
+            NotReady: not even one fits.
+        """
+        return min(slots(self.have, demand), self.most)
+
+    def at_most(self, at_once: int) -> int:
+        """How many trials there may ever be at once, when there are so many now."""
+        return at_once
+
+    def ticking(self, driver: Driver, workers: "Workers", tick: Tick) -> Tick:
+        """A tick that also looks whether the number is still right."""
+        return tick
+
+
+def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") -> Experiment:
+    """The search with its device chosen, if that was left to the cluster: GPUs where there is room for a trial that has them, or will be."""
+    demand = experiment.demand_with_gpu
+    will_be = coming is not None and coming.is_known and coming.room(demand) >= 1
+    return experiment.on_device(gpus=have.room(demand) >= demand.workers or will_be)
+
+
+def idle_gpus(experiment: Experiment, have: Machines, coming: "Growth | None" = None, *, is_open: bool) -> Iterator[str]:
+    """A line on a cluster's GPUs that a search of networks will leave idle; where the device was left open, also how it could use them."""
+    if experiment.demand.gpus or not experiment.has_networks:
+        return
+    use = "search.run --gpus-per-trial 1 gives each " + ("of a trial's workers one" if experiment.demand.workers > 1 else "trial one")
+    known = coming is not None and coming.is_known
+    count = max(have.gpus, coming.to(experiment.demand_with_gpu).gpus if coming is not None and known else 0)
+    if count:
+        verb = "lie" if count > 1 else "lies"
+        yield f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: this search trains on the CPU" + f". {use}" * is_open
+    elif coming is not None and not known and is_open:
+        yield f"note: the cluster has no GPU now, and does not say what machines may come: this search trains on the CPU. {use}, if any may"
+
+
+@contextmanager
+def limited(experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]) -> Iterator[Limit]:
+    """What limits a search, or a selection, of so many trials at most, while it runs.
+
+    Raises:
+        NotReady: as `ClusterLimit.begin`.
+    """
+    if experiment.address == LOCAL:
+        yield Limit(experiment, have, planned)
+        return
+    from cluster.runtime.nodes import growth  # Ray, which is imported once its environment is set
+    from search.execution.cluster_capacity import ClusterLimit
+
+    coming, is_open = growth(), experiment.device == AUTO_DEVICE
+    experiment = on_cluster(experiment, have, coming)
+    for note in idle_gpus(experiment, have, coming, is_open=is_open):
+        say(note)
+    limit = ClusterLimit(experiment, have, planned, say=say)
+    try:
+        limit.begin()
+        yield limit
+    finally:
+        limit.end()

@@ -1,0 +1,138 @@
+"""How many trials of a search may run at once on a cluster: what its machines have room for, and other searches leave.
+
+That changes: machines join and are lost, other searches begin and end. What may run is looked at every few seconds; what an autoscaler may still
+bring is asked for, all at once.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import ray
+
+from cluster.errors import NotReady
+from cluster.runtime.fair_share import Shares, Use, share
+from cluster.runtime.nodes import Call, growth, machines, nodes
+from cluster.runtime.resources import MANY, Demand, Machines, slots
+from cluster.runtime.shared_folder import ANSWER_S, Witness
+from search.decisions.driver import Driver
+from search.execution.capacity import Limit, Tick
+from search.execution.pool import Workers
+from search.experiment import Experiment
+
+EVERY_S, WAIT_S = 2.0, 0.5
+
+
+class ClusterLimit(Limit):
+    """Of a search on a cluster."""
+
+    def __init__(self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]) -> None:
+        super().__init__(experiment, have, planned)
+        self.say, self.growth = say, growth()
+        self.shares, self.call, self.witness = Shares(), Call(), Witness(experiment.folder if experiment.home.is_shared else None, storage=experiment.storage)
+        self.searches: list[tuple[Use, bool]] = []
+        self.looked = time.monotonic()
+        self.left = 0
+        """How many trials were to be tried again when it was looked last."""
+
+    def begin(self) -> None:
+        """Make this search known to others, wait for a first machine, and see that all machines see the storage.
+
+        Raises:
+            NotReady: no machine will come that is large enough, or one does not see the storage.
+        """
+        self._look(self.most, self.experiment.demand)
+        self._wait_for_machines()
+        self.witness.hear(ANSWER_S)
+        if len(self.searches) > 1:
+            mine = _trials(self.workers(self.experiment.demand))
+            few = slots(self.have, self.experiment.demand) < len(self.searches)
+            when = "it begins when another search gives a place back" if few else "as soon as trials of the others have ended"
+            self.say(f"note: {len(self.searches)} searches share the cluster; this one has {mine} at once, {when}")
+
+    def end(self) -> None:
+        """Leave nothing behind on the cluster."""
+        with suppress(ray.exceptions.RayError, ConnectionError):  # Ray is gone, and with it what was there
+            self.call.end()
+            self.shares.end()
+        self.witness.end()
+
+    def workers(self, demand: Demand) -> int:
+        """How many workers that hold this much may be there now: those for which there is room, less what belongs to other searches."""
+        return min(share(slots(self.have, demand), self.have, demand, self.searches), self.most)
+
+    def at_most(self, at_once: int) -> int:
+        """As many as the user allows: the cluster may grow."""
+        return self.most
+
+    def ticking(self, driver: Driver, workers: Workers, tick: Tick) -> Tick:
+        """A tick that looks at the cluster every few seconds, and when a trial is to be tried again, which may have been lost with its machine; and
+        tells the driver and the workers how many trials may run.
+        """
+
+        def tick_and_look() -> None:
+            tick()
+            lost, self.left = len(driver.left) > self.left, len(driver.left)
+            if lost or time.monotonic() - self.looked > EVERY_S:
+                self._resize(driver, workers)
+
+        return tick_and_look
+
+    def _resize(self, driver: Driver, workers: Workers) -> None:
+        """Let the search have what is its own now, and ask for what may be."""
+        self._look(math.ceil(driver.outstanding / workers.members), workers.demand)
+        self.witness.hear()
+        if not driver.outstanding:
+            return
+        count = self.workers(workers.demand) if self._is_room(workers.demand) else 1
+        if count != workers.count or workers.members > 1:
+            count = max(1, workers.resize(count))
+        at_once = min(count * workers.members, self.most)
+        if at_once != driver.slots:
+            reason = _in_words(self.have) + (f", and {len(self.searches)} searches" if len(self.searches) > 1 else "")
+            driver.resize(at_once, reason)
+            driver.journal.complain(f"note: {_trials(at_once)} at once from now on; on the cluster are {reason}")
+
+    def _look(self, wanted: int, demand: Demand) -> None:
+        """See which machines and searches there are, say what this one could use (so many workers that hold this much), and ask for what is missing."""
+        self.looked = time.monotonic()
+        self.have = machines()
+        self.shares.tell(Use(cpus=max(1, wanted) * demand.workers * demand.cpus, gpus=max(1, wanted) * demand.workers * demand.gpus))
+        self.searches = self.shares.known()
+        self.witness.ask({node: found["NodeManagerAddress"] for node, found in nodes().items()})
+        if self.growth is not None:
+            self.call.ask(min(wanted, self._possible(demand)) - share(self.have.room(demand) // demand.workers, self.have, demand, self.searches), demand)
+
+    def _possible(self, demand: Demand) -> int:
+        """How many workers this search may come to have on the largest cluster that the autoscaler makes."""
+        assert self.growth is not None
+        return share(self.growth.room(demand), self.growth.to(demand), demand, self.searches) if self.growth.is_known else MANY
+
+    def _is_room(self, demand: Demand) -> bool:
+        """Whether there is room for one trial now."""
+        return self.have.room(demand) >= demand.workers
+
+    def _wait_for_machines(self) -> None:
+        """Until one trial finds room, if an autoscaler may bring it."""
+        demand, is_told = self.experiment.demand, False
+        while not self._is_room(demand):
+            if self.growth is None:
+                slots(self.have, demand)
+            elif self.growth.room(demand) < 1:
+                largest = self.growth.to(demand)
+                there = f"the cluster's largest is {largest.cpus:g} CPUs and {largest.gpus:g} GPUs, on {len(largest.each)} machines"
+                raise NotReady(f"one trial asks for {demand.in_words}; {there}. Let its file allow more (max_workers), or use fewer --gpus-per-trial.")
+            elif not is_told:
+                self.say(f"waiting for machines: one trial asks for {demand.in_words}; the cluster has {_in_words(self.have)}, and is asked for more")
+                is_told = True
+            time.sleep(WAIT_S)
+            self._look(self.most, demand)
+
+
+def _in_words(have: Machines) -> str:
+    return f"{len(have.each)} machine{'s' * (len(have.each) != 1)} with {have.cpus:g} CPUs and {have.gpus:g} GPUs"
+
+
+def _trials(number: int) -> str:
+    return f"{number} trial{'s' * (number != 1)}"

@@ -1,0 +1,127 @@
+"""A trial on several workers at once, through Ray Train, held by a gate between its epochs."""
+
+import asyncio
+import os
+import tempfile
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from search.execution.job import Job, beginnings_of, mirror_of
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+LOOK_S = 0.1
+"""How often Ray Train looks whether the workers have ended; at its own two seconds each trial's end would wait for that."""
+
+
+class Gate:
+    """An actor between a trial's workers and the search: it hands on what the first one reports, and holds them all after each report until
+    the search has decided whether the trial goes on.
+
+    Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial instead would leave its placement group to
+    a cleaner of Ray's that does not find it when two clusters share a machine. Ray's own way for the reports (`TuneReportCallback`) waits for ever
+    where training ends while its last report has not been fetched: the thread that fetches is then to put it where only itself makes room.
+    """
+
+    def __init__(self) -> None:
+        self._reports: deque[dict[str, Any]] = deque()
+        self._decided: dict[int, bool] = {}
+        self._closed = False
+        self._news = asyncio.Condition()
+
+    async def report(self, number: int, reports: str) -> None:
+        """Hand on the report of this number."""
+        async with self._news:
+            self._reports.append({"reports": reports, "number": number})
+            self._news.notify_all()
+
+    async def heard(self) -> dict[str, Any] | None:
+        """Return the next report once there is one; None when the workers have ended and all is heard."""
+        async with self._news:
+            await self._news.wait_for(lambda: self._reports or self._closed)
+            return self._reports.popleft() if self._reports else None
+
+    async def close(self) -> None:
+        """There will be no further report."""
+        async with self._news:
+            self._closed = True
+            self._news.notify_all()
+
+    async def decide(self, number: int, go_on: bool) -> None:
+        """Let the workers pass that have given the report of this number, to go on or to stop."""
+        async with self._news:
+            self._decided[number] = go_on
+            self._news.notify_all()
+
+    async def passed(self, number: int) -> bool:
+        """Return, once it is decided, whether workers go on after this report."""
+        async with self._news:
+            await self._news.wait_for(lambda: number in self._decided)
+            return self._decided[number]
+
+
+def gate_name(job: Job) -> str:
+    """A trial's gate is found under its folder, which no other trial has, and the attempt."""
+    return f"gate {job['attempt']} {job['folder']}"
+
+
+def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", device: str, demand: dict[str, float]) -> None:
+    """Train one trial data-parallel with Ray Train, and tell Tune what its first worker reports.
+
+    `dataset` is a list of one reference: Tune hands over what a list holds as it is, and the data stay where they are for all trials.
+    """
+    from ray import tune
+    from ray.train import ScalingConfig
+
+    from trainables.trainer import build_trainer
+
+    each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
+    scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
+    trial = TrialConfig.from_dict(config["config"])
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S))  # read here and handed on
+    gate: Any = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
+    with tempfile.TemporaryDirectory(prefix="train-") as own:
+        trainer = build_trainer(
+            trial,
+            dataset[0],
+            Path(config["folder"]),
+            scaling=scaling,
+            gate=gate,
+            attempt=config["attempt"],
+            known=config["known"],
+            beginnings=beginnings_of(config),
+            milestones=config["milestones"],
+            with_cost=config["with_cost"],
+            download=config["download"],
+            threads=max(1, int(demand["cpus"])),
+            gpus=demand["gpus"] if device == "cuda" else 0,
+            mirror=mirror_of(config),
+            own=own if config["bucket"] else "",
+        )
+        fitted = Future[None]()
+        Thread(target=_fit, args=(trainer, gate, fitted), daemon=True).start()
+        with suppress(ray.exceptions.RayActorError):  # the gate died: the workers end at their next report, and that is what is raised
+            while (report := ray.get(gate.heard.remote())) is not None:
+                tune.report(report)
+        fitted.result()
+
+
+def _fit(trainer: "TorchTrainer", gate: Any, fitted: "Future[None]") -> None:
+    """Train, say how that ended, and that there will be no further report."""
+    try:
+        trainer.fit()
+    except BaseException as error:  # noqa: BLE001 - it is raised where the trial waits
+        fitted.set_exception(error)
+    else:
+        fitted.set_result(None)
+    with suppress(ray.exceptions.RayActorError):
+        ray.get(gate.close.remote())

@@ -1,0 +1,94 @@
+"""A job: what a worker needs to know of a trial, and where that trial's checkpoints are, on whatever machine the worker is.
+
+It is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a `bucket`: the place in it), `attempt` (the how
+manieth), `known` (the last epoch that the journal has), `beginnings` (trials that have trained the beginning of this one: `search`, `trial`, `epoch`,
+and where their checkpoints are), `milestones` (epochs at which others of its kind end), `with_cost` (whether to measure what it costs to use) and
+`download` (whether weights to begin with may be fetched).
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster.storage.bucket import Bucket, StorageError
+from cluster.storage.mirror import Mirror
+from search.journal.store import BEATS, TRIALS
+from trainables.checkpoints.lineage import Beginning
+from trainables.config import TrialConfig
+
+Job = dict[str, Any]
+
+WAITS = (1, 2, 5, 10, 30, 60)
+"""How long an evaluation waits for the storage before each new try."""
+
+
+def make_job(
+    trial: str,
+    config: TrialConfig,
+    place: dict[str, Any],
+    *,
+    attempt: int,
+    known: int,
+    beginnings: Sequence[dict[str, Any]] = (),
+    milestones: Sequence[int] = (),
+    with_cost: bool = False,
+    download: bool = False,
+) -> Job:
+    """What a worker needs to know of a trial; `place` as `Home.place` gives it."""
+    about = {"attempt": attempt, "known": known, "beginnings": list(beginnings), "milestones": list(milestones), "with_cost": with_cost, "download": download}
+    return {"trial": trial, "config": config.to_dict(), **place, **about}
+
+
+def beginnings_of(job: Job) -> list[Beginning]:
+    """With what a job's trial may begin."""
+    return [
+        Beginning(one["search"], one["trial"], one["folder"], one["epoch"], mirror_of(one) if one["bucket"] is not None else None) for one in job["beginnings"]
+    ]
+
+
+@contextmanager
+def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
+    """A trial's checkpoint of this epoch, brought here from where it is kept, for as long as it is used."""
+    name = f"epoch-{epoch:04d}"
+    if (mirror := mirror_of(job)) is None:
+        yield Path(job["folder"]) / name
+        return
+    with tempfile.TemporaryDirectory(prefix="checkpoint-") as folder:
+        patiently(lambda: mirror.pull(Path(folder), only=name))
+        yield Path(folder) / name
+
+
+def patiently(call: Callable[[], object]) -> None:
+    """Do it, as soon as the storage lets us."""
+    for wait in WAITS:
+        try:
+            call()
+            return
+        except StorageError:
+            time.sleep(wait)
+    call()
+
+
+def keep(job: Job, name: str, found: dict[str, Any]) -> None:
+    """Write a whole evaluation beside the trial's checkpoints."""
+    from trainables.checkpoints.checkpoint import write_whole
+
+    if (mirror := mirror_of(job)) is not None:
+        patiently(lambda: mirror.write(f"evidence/{name}", json.dumps(found)))
+        return
+    file = Path(job["folder"]) / "evidence" / name
+    file.parent.mkdir(exist_ok=True)
+    write_whole(file, json.dumps(found))
+
+
+def mirror_of(job: Job) -> Mirror | None:
+    """What keeps a job's trial in a bucket; None where it is kept in a folder that this machine sees."""
+    if job.get("bucket") is None:
+        return None
+    bucket, trial = Bucket(**job["bucket"]), Path(job["folder"]).name
+    return Mirror(bucket / TRIALS / trial, replace(bucket, quick=True) / BEATS / trial)

@@ -1,0 +1,126 @@
+"""How many trials share a worker, and how many workers a GPU: asked for, or measured before the search begins."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import ray
+
+from cluster.cli import is_whole
+from cluster.runtime.resources import Demand, Resources, slots
+from search.execution.capacity import Limit
+from search.execution.pool import Workers
+from search.experiment import Experiment
+from trainables.config import TrialConfig
+from trainables.errors import ConfigError
+from trainables.fusion.shapes import alike, shape_key
+
+SAMPLES = 64
+SHARES = (2, 4, 8)
+"""Numbers of processes that are tried on one GPU."""
+ROUNDS = {"bayes": 4, "gp": 4}
+"""How many rounds of trials at once a search should have at least: one that learns from trials must see some end."""
+PATIENCE_S = 120.0
+"""Measuring that takes longer is given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """`members` trials train as one network in a worker; `per_gpu` workers share a GPU."""
+
+    members: int = 1
+    per_gpu: int = 1
+    reason: str = ""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Images a second by kind: `plain`, `fused x8`, `processes x2`."""
+
+    def __str__(self) -> str:
+        """For people; empty where there is nothing to say."""
+        how = f"{self.members} trials a worker" if self.members > 1 else f"{self.per_gpu} workers a GPU" if self.per_gpu > 1 else "one trial a worker"
+        return f"{how}: {self.reason}" if self.reason else ""
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values, for the journal."""
+        return asdict(self)
+
+
+def staff(experiment: Experiment, workers: Workers, limit: Limit, *, say: Callable[[str], None]) -> tuple[int, Packing]:
+    """Start the workers; how many trials run at once, and how they share workers and GPUs."""
+    workers.start(limit.workers(experiment.demand))
+    packing = pack(experiment, workers, limit.have)
+    if str(packing):
+        say(f"note: {packing}")
+    if packing.per_gpu > 1:
+        workers.demand = replace(experiment.demand, gpus=experiment.demand.gpus / packing.per_gpu)
+    count = limit.workers(workers.demand)
+    workers.share(packing.members, count)
+    return min(count * packing.members, limit.most), packing
+
+
+def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
+    """Decide for a search on a machine or cluster that has this."""
+    wanted, count = experiment.fuse, slots(have, experiment.demand)
+    if is_whole(wanted):
+        return asked(experiment, int(wanted), count)
+    is_gpu = experiment.device != "cpu"
+    if wanted == "off" or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1)) or experiment.demand.workers > 1:
+        return Packing()
+    configs = sorted(sample(experiment), key=lambda config: config.model.is_baseline)  # a network first: it is what is measured
+    if configs and configs[0].model.is_baseline:
+        return Packing()
+    most = most_members(experiment, count)
+    if not configs or most < 2:
+        return Packing(reason="too few trials for more than one a worker")
+    try:
+        return measured(configs, workers, most, [number for number in SHARES if number <= most and fits(have, experiment.demand, number)] if is_gpu else [])
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        return Packing(reason=f"could not be measured ({(str(error).splitlines() or [''])[0][:200]})")
+
+
+def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
+    """As many as the user wants, as far as there are trials for it; and a word if they will seldom find their like."""
+    members = min(wanted, most_members(experiment, count))
+    reason = "as asked for"
+    if members < wanted:
+        rounds = ROUNDS.get(experiment.algorithm, 1)
+        if (experiment.concurrency or 10**6) // count <= members:
+            reason = f"--concurrency {experiment.concurrency} allows no more (asked for: {wanted})"
+        else:
+            times = f", {rounds} times over with {experiment.algorithm}" if rounds > 1 else ""
+            reason = f"{wanted} on {count} workers take {wanted * count} trials at once{times}; there are {experiment.planned_trials}"
+    if members > 1 and members * alike([shape_key(config) for config in sample(experiment)]) < 2:
+        reason += "; but few will meet one of their shape (network, batch size, optimizer), and those that do not are trained in turn"
+    return Packing(members=members, reason=reason)
+
+
+def fits(have: Resources, demand: Demand, number: int) -> bool:
+    """Whether there are processors enough for so many workers a GPU."""
+    return slots(have, replace(demand, gpus=demand.gpus / number)) == number * slots(have, demand)
+
+
+def measured(configs: list[TrialConfig], workers: Workers, most: int, numbers: list[int]) -> Packing:
+    """What workers say when they try; `numbers` of processes are tried on one GPU."""
+    rates = {number: workers.rates(configs[0], number, PATIENCE_S) for number in (1, *numbers)} if numbers else {}
+    plan = workers.plan(configs, most, rates, PATIENCE_S)
+    members = plan["members"] if plan["kind"] == "fused" else 1
+    per_gpu = plan["members"] if plan["kind"] == "processes" else 1
+    return Packing(members=members, per_gpu=per_gpu, reason=plan["reason"], measured=dict(plan["measured"]))
+
+
+def most_members(experiment: Experiment, count: int) -> int:
+    """How many trials may share one of so many workers: all workers are to be busy for some rounds, and no more trials run at once than the user wants."""
+    rounds = ROUNDS.get(experiment.algorithm, 1)
+    at_once = min(experiment.planned_trials // rounds, experiment.concurrency or 10**6)
+    return max(1, at_once // count)
+
+
+def sample(experiment: Experiment) -> list[TrialConfig]:
+    """Some of the trials that the search may start."""
+    generator, found = np.random.default_rng(experiment.seed), []
+    for _ in range(SAMPLES):
+        try:
+            found.append(experiment.config(experiment.space.sample(generator)))
+        except ConfigError:
+            continue
+    return found

@@ -1,0 +1,310 @@
+"""The append-only log of a search: the source of truth. Tune, MLflow, the live table and the report are projections of it.
+
+One JSON object a line with a checksum of its own, fsynced before anybody else hears of it, written by the driver alone:
+
+    started    the experiment, the data set's facts, versions, and the fingerprint of what else decides a training
+    resumed    a new session of the driver goes on: versions, slots, what was changed; of a refinement also its terms (refining)
+    slots      count, reason: from now on so many trials run at once
+    suggested  trial, stem (equal where trainings differ in length alone), params, config; of a training for a selection also repeat_of (the candidate) and seed
+    running    trial, attempt (from 1), the host that trains it
+    restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged; begun (search, trial, epoch): who
+               has trained its epochs until that one, if they were not known before; they follow as its own
+    epoch      trial, epoch (1-based), metrics, precision (fp32, bf16 or fp16); with folds their metrics too (folds), whose means are the trial's
+    held       trial, epoch, by, reason, and what the decision rests on: it waits at a rung
+    promoted   trial, epoch, by: it goes on from a rung
+    stopped    trial, epoch, by, reason, and what the decision rests on
+    waiting    trial, epoch, reason: its storage refuses, it tries again
+    paused     trial, reason: the search was interrupted, or its budget leaves nothing for it; a resume goes on with it
+    retried    trial, kind (moved, lost, hung, memory), reason
+    ended      trial, outcome (completed, stopped, diverged, failed), reason; of a failure also its kind
+    evaluated  trial, epoch (its best), val (the evaluation on the validation part, without the curves), cost (of using it)
+    unevaluated  reasons: for each reason why an evaluation failed or was left out, the trials
+    opened     trial, epoch, by (the verb): the test part is about to be looked at
+    tested     trial, epoch, test (the evaluation on the test part)
+    evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
+    enough     no further trial is started: reason, expected (points of validation accuracy), wanted (the same), of how many trials (ahead)
+    risked     the chance that the best is among the trials that wait when the search ends, about how many more epochs would halve it, and the chance
+               that as many in new trials find a better one (0 where there are none left)
+    finished   outcome (completed, budget, gain, interrupted, lost), reason
+    refined    a round of a refinement begins: round, the experiment with its new space, known (trials), before (their best value), changes
+    settled    reason: the refinement has come to its end
+    selecting  a session of a selection: the candidates (trials), how many seeds each gets at most, the paired tests' error rate
+    dropped    candidate, seeds (after how many), reason: it left the race
+    selected   what was chosen, and how all candidates compare (`search.decisions.selection.Verdict`)
+    concluded  the selection's outcome (completed, interrupted, lost), reason
+"""
+
+import json
+import os
+import re
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from cluster.storage.bucket import Taken
+from trainables.disk import sync
+
+FILE_NAME = "journal.jsonl"
+VERSION = 1
+SURROGATE = re.compile("[\ud800-\udfff]")
+RETRY_S = (1, 2, 5, 10)
+"""How long to wait before each new try to write; the last holds for all that follow."""
+
+
+class JournalError(RuntimeError):
+    """A journal that is not there, or is there already."""
+
+
+class TakenOver(JournalError):
+    """Another driver writes this journal now."""
+
+
+class Unwritten(JournalError):
+    """The disk refuses, and there is no time to wait."""
+
+
+class DamagedJournal(JournalError):
+    """A journal that is not as it was written; a person must look."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line. `time_ms` is Unix time; `number` counts from 1."""
+
+    number: int
+    time_ms: int
+    kind: str
+    data: dict[str, Any]
+
+    @classmethod
+    def from_line(cls, line: str) -> Self:
+        """Read one line.
+
+        Raises:
+            ValueError: it is not a whole event, or not as it was written.
+        """
+        values = json.loads(line)
+        try:
+            checksum = values.pop("crc")
+            event = cls(values.pop("n"), values.pop("time_ms"), values.pop("event"), values)
+        except (KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"not an event: {line[:80]!r}") from error
+        if checksum != _checksum(line.rpartition(', "crc"')[0]):
+            raise ValueError("its checksum is not its text's")
+        return event
+
+    def to_line(self) -> str:
+        """The line, newline included. Infinities and NaN are refused: no metric that reaches the journal is one. Half of a surrogate pair, as in a
+        file's name that is no UTF-8, is written as the replacement character.
+        """
+        text = json.dumps({"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data}, allow_nan=False, ensure_ascii=False)[:-1]
+        text = SURROGATE.sub("\ufffd", text)
+        return f'{text}, "crc": "{_checksum(text)}"}}\n'
+
+
+Listener = Callable[[Event], None]
+
+
+class Journal:
+    """Writes a journal and tells its listeners of each event once it is on disk."""
+
+    def __init__(self, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> None:
+        """Create the folder (mode 0700) and the file (0600).
+
+        Args:
+            folder: the search's.
+            complain: told, once each time, that the journal cannot be written for now, and that it can be again.
+
+        Raises:
+            JournalError: a search of this name is there already.
+        """
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        except FileExistsError:
+            raise JournalError(f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name.") from None
+        for place in (folder, folder.parent):  # a new file outlives a power cut once the folders that name it do
+            sync(place)
+        self._open(folder, descriptor, complain)
+
+    def _open(self, folder: Path, descriptor: int, complain: Callable[[str], None]) -> None:
+        self.path, self.complain = folder / FILE_NAME, complain
+        self.listeners: list[Listener] = []
+        self.other: Callable[[], str] = lambda: ""
+        """Names another driver that has the search now; asked before each try to write a line."""
+        self.copy: Callable[[bytes], None] = lambda line: None
+        """Adds a line to a copy elsewhere, where that is what counts: nobody hears of an event before it is there."""
+        self.patient = True
+        """Whether to wait for a disk that refuses; not when somebody wants to end at once."""
+        self._lock = threading.RLock()
+        self._busy = self._broken_off = False
+        self._begun = b""
+        """A line that was begun, and may not be whole."""
+        self._descriptor, self.number, self._size = descriptor, 0, 0
+        self.cut_off = 0
+        """Bytes of a last line, half-written by a crash, that were cut off when it was opened."""
+
+    @classmethod
+    def reopen(cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> tuple[Self, list[Event]]:
+        """Go on with a journal: cut off what a crash left of its last line, and give the events so far.
+
+        Raises:
+            JournalError: no such journal.
+            DamagedJournal: a line is damaged or missing.
+        """
+        events = read(folder / FILE_NAME)
+        journal = cls.__new__(cls)
+        journal._open(folder, os.open(folder / FILE_NAME, os.O_RDWR), complain)
+        journal.number = len(events)
+        content = (folder / FILE_NAME).read_bytes()
+        journal._size = content.rfind(b"\n") + 1
+        journal.cut_off = len(content) - journal._size
+        os.ftruncate(journal._descriptor, journal._size)
+        return journal, events
+
+    def append(self, kind: str, /, **data: Any) -> Event:
+        """Write an event, wait until it is on disk, tell the listeners: what they hear is what a reader will read.
+
+        A disk that is full or refuses is waited for.
+
+        Raises:
+            TakenOver: another driver has taken the search over.
+            Unwritten: the disk refuses, and `break_off` was called.
+            KeyboardInterrupt: `break_off` was called meanwhile; the event is written and told.
+        """
+        with self._lock:
+            self._busy = True
+            try:
+                event = self._append(kind, data)
+            finally:
+                self._busy = False
+            if self._broken_off:
+                self._broken_off = False
+                raise KeyboardInterrupt
+            return event
+
+    def _append(self, kind: str, data: dict[str, Any]) -> Event:
+        line = Event(self.number + 1, time.time_ns() // 1_000_000, kind, data).to_line()
+        event = Event.from_line(line)
+        self._write(line.encode())
+        self.number += 1
+        for listener in self.listeners:
+            listener(event)
+        return event
+
+    def break_off(self) -> None:
+        """For a signal's handler: raise KeyboardInterrupt, but between two events rather than inside one; wait for no disk from now on."""
+        self.patient = False
+        if not self._busy:
+            raise KeyboardInterrupt
+        self._broken_off = True
+
+    @property
+    def size(self) -> int:
+        """How many bytes of it are kept for good, where that is decided."""
+        return self._size
+
+    def _write(self, line: bytes) -> None:
+        tries = 0
+        while True:
+            try:
+                self._write_once(line)
+                break
+            except OSError as error:
+                if not self.patient:
+                    raise Unwritten(f"{self.path} cannot be written ({error.strerror})") from error
+                if tries == 0:
+                    self.complain(f"waiting: {self.path} cannot be written ({error.strerror}). The search goes on when it can be.")
+                self._pause(RETRY_S[min(tries, len(RETRY_S) - 1)])
+                tries += 1
+        self._size += len(line)
+        if tries:
+            self.complain(f"{self.path} can be written again")
+
+    def _write_once(self, line: bytes) -> None:
+        """At the end of what is known to be whole, so that a line that was begun and refused is written over, and nobody else's."""
+        if other := self.other():
+            raise TakenOver(f"{other} has taken this search over; this driver writes no more.")
+        if not self._begun.startswith(os.pread(self._descriptor, len(self._begun) + 1, self._size)):
+            raise TakenOver(f"{self.path} has lines that this driver has not written: another has taken the search over.")
+        if self._begun:
+            os.ftruncate(self._descriptor, self._size)
+        self._begun, written = line, 0
+        while written < len(line):
+            written += os.pwrite(self._descriptor, line[written:], self._size + written)
+        os.fsync(self._descriptor)
+        try:
+            self.copy(line)
+        except Taken as error:
+            raise TakenOver(f"{error}: another driver has taken this search over; this one writes no more.") from error
+        self._begun = b""
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.patient and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def read(path: Path) -> list[Event]:
+    """Every event of a journal. What stands after the last whole line was cut off by a crash, was never told to anybody, and is left out.
+
+    Raises:
+        JournalError: no such journal.
+        DamagedJournal: a line is damaged or missing.
+    """
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        if (path.parent / "trials").exists():
+            raise DamagedJournal(f"'{path.parent}' holds trials, but no {FILE_NAME}. Bring that back from a copy.") from None
+        raise JournalError(f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one.") from None
+    return list(parsed(lines, path, 1))
+
+
+def parsed(lines: list[bytes], path: Path, first: int) -> Iterator[Event]:
+    """The events of whole lines, the first of which has this number.
+
+    Raises:
+        DamagedJournal: a line is damaged or missing.
+    """
+    for number, line in enumerate(lines, first):
+        remedy = f"Bring the file back from a copy; or cut it off before that line, and a resume trains what follows it again ('head -n {number - 1}')."
+        try:
+            event = Event.from_line(line.decode())
+        except (ValueError, RecursionError) as error:
+            raise DamagedJournal(f"{path}:{number} is damaged ({error}). {remedy}") from error
+        if event.number != number:
+            raise DamagedJournal(f"{path}:{number} is damaged (event {event.number} stands where {number} should). {remedy}")
+        yield event
+
+
+class Tail:
+    """Reads a journal that is being written, from its beginning to its last whole line, as often as asked."""
+
+    def __init__(self, path: Path, *, until: Callable[[], int | None] = lambda: None) -> None:
+        """`until` tells how many bytes are known to be kept, where more may be on this disk; None: all that is there."""
+        self.path, self.until = path, until
+        self._offset, self._number = 0, 0
+
+    def new(self) -> list[Event]:
+        """The events since the last call."""
+        end = self.until()
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            *lines, _ = file.read(-1 if end is None else max(0, end - self._offset)).split(b"\n")
+        events = list(parsed(lines, self.path, self._number + 1))
+        self._offset += sum(len(line) + 1 for line in lines)
+        self._number += len(lines)
+        return events
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"

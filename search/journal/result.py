@@ -1,0 +1,629 @@
+"""What became of a search, computed from its journal's events and nothing else."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
+from search.objectives import costs_of
+from trainables.catalog.ranking import rank
+from trainables.checkpoints.lineage import stem_of
+
+FAILED = ("diverged", "failed")
+"""Outcomes that never count; the best epoch of any other trial does: its checkpoint was measured on the same images as everybody's."""
+
+UNFINISHED = ("pending", "running", "interrupted", "held")
+"""Outcomes that a resume goes on with."""
+
+PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
+"""The folder of the search's own pictures, in its folder, and the report; with the pictures, everything is drawn."""
+
+ENDED = ("completed", "budget", "gain")
+"""Outcomes of a search that has done what it was asked to: all trials, as many as its budget allows, or as are worth while."""
+
+RENAMED = {"time_budget": "budget"}
+"""What outcomes were called by version 0.1."""
+
+TERMS = ("candidates", "seeds", "alpha")
+"""What a selection's race rests on: with other terms it is another race."""
+
+NO_TIME = "no time was left"
+"""Why a trial was not evaluated that a resume with more time evaluates."""
+
+
+@dataclass
+class TrialResult:
+    """One trial, as far as the journal tells."""
+
+    trial: str
+    params: dict[str, Any]
+    config: dict[str, Any]
+    outcome: str = "pending"
+    reason: str = ""
+    kind: str = ""
+    """Of a failure: error, memory, lost or hung."""
+    attempt: int = 0
+    retries: list[str] = field(default_factory=list)
+    """The kind of each failure that was tried again."""
+    stop: dict[str, Any] = field(default_factory=dict)
+    """Of a stopped trial: by whom, and what the decision rests on."""
+    held: str = ""
+    """Why it waits at a rung."""
+    waiting: str = ""
+    """Why it makes no progress for now."""
+    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
+    folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
+    """Of a trial that was cross-validated: each fold's metrics, by epoch."""
+    costed: dict[str, Any] = field(default_factory=dict)
+    """What it costs to use, as it was measured beside other trials, where that counts."""
+    begun: list[dict[str, Any]] = field(default_factory=list)
+    """Trials that have trained epochs of this one: `search`, `trial`, and `epochs`, which those are."""
+    trainings: set[str] = field(default_factory=set)
+    """The fingerprints of what it was trained by: of more than one if code, data or machine changed on its way."""
+    started_ms: int = 0
+    ended_ms: int = 0
+    repeat_of: str = ""
+    """Of a training for a selection: the candidate, a trial of the search."""
+    stem: str = ""
+    """Equal for trials that differ in length alone: they are one training (`trainables.checkpoints.lineage`)."""
+    precision: str = ""
+    """In which its last epoch was trained: fp32, bf16 or fp16; empty where the journal does not say."""
+    evaluated: dict[str, Any] = field(default_factory=dict)
+    """The last evaluation on the validation part: `epoch`, `val` and `cost` (see `evaluation`)."""
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the highest validation accuracy, then the lowest validation loss, then the first."""
+        return max(self.epochs, key=lambda epoch: (*rank(self.epochs[epoch]), -epoch), default=None)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The metrics of the best epoch; empty before the first."""
+        return self.epochs[self.best_epoch] if self.best_epoch is not None else {}
+
+    @property
+    def accuracy(self) -> float:
+        """The best validation accuracy; NaN before the first epoch."""
+        return self.best.get("val/accuracy", math.nan)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation of the folds' accuracies at the best epoch; None without folds."""
+        return self.best.get("val/accuracy_std")
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """How good its best epoch is on the validation part (`val`) and what that costs to use (`cost`); empty before it was evaluated."""
+        return self.evaluated if self.evaluated and self.evaluated["epoch"] == self.best_epoch else {}
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What it costs to use, as `trainables.evaluation.cost` measures it with nothing beside it; empty where it was not."""
+        return dict(self.evaluation.get("cost", {}))
+
+    @property
+    def reached(self) -> int:
+        """The last epoch that it has finished; 0 before the first."""
+        return max(self.epochs, default=0)
+
+    @property
+    def train_s(self) -> float:
+        """Seconds inside training and validation steps, those of the trials with which it began included."""
+        return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
+
+    @property
+    def was_hearing(self) -> bool:
+        """Whether it began with epochs of which some are still to be heard."""
+        return bool(self.begun) and max(self.begun[-1]["epochs"], default=0) > max(self.epochs, default=0)
+
+    @property
+    def own_epochs(self) -> dict[int, dict[str, float]]:
+        """The epochs that no other trial has trained for it."""
+        if not self.begun:
+            return self.epochs
+        others = {epoch for one in self.begun for epoch in one["epochs"]}
+        return {epoch: metrics for epoch, metrics in self.epochs.items() if epoch not in others}
+
+
+@dataclass
+class Session:
+    """One driver's time with the search."""
+
+    began_ms: int
+    last_ms: int
+    slots: int
+    """How many trials may run at once now."""
+    before_ms: float = 0
+    """The time of all slots until their number changed last, which was at `since_ms`."""
+    since_ms: int | None = None
+    members: int = 1
+    """How many trials share a worker,"""
+    per_gpu: int = 1
+    """and how many workers a GPU."""
+    running: int = 0
+    """How many trials run now: since the last change of that, at `counted_ms`."""
+    counted_ms: int = 0
+    trials_ms: int = 0
+    """The time that trials ran before that, all together."""
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The session that begins with this event."""
+        data = event.data
+        packing = data.get("packing", {})
+        return cls(data["began_ms"], event.time_ms, data["slots"], members=packing.get("members", 1), per_gpu=packing.get("per_gpu", 1))
+
+    def count(self, change: int, time_ms: int) -> None:
+        """From this time on so many trials more, or fewer, run."""
+        self.trials_ms += self.running * (time_ms - self.counted_ms)
+        self.running, self.counted_ms = self.running + change, time_ms
+
+    @property
+    def trials_s(self) -> float:
+        """The time that trials have run in it, all together, in seconds."""
+        return (self.trials_ms + self.running * (self.last_ms - self.counted_ms)) / 1000
+
+    def resize(self, slots: int, time_ms: int) -> None:
+        """From this time on there are so many slots."""
+        self.before_ms, self.since_ms, self.slots = self.before_ms + self._held_ms(time_ms), time_ms, slots
+
+    @property
+    def slot_s(self) -> float:
+        """The time of all slots, in seconds."""
+        return (self.before_ms + self._held_ms(self.last_ms)) / 1000
+
+    def _held_ms(self, time_ms: int) -> float:
+        return (time_ms - (self.began_ms if self.since_ms is None else self.since_ms)) * self.slots
+
+
+def moment(time_ms: int) -> str:
+    """`2026-11-25 20:58 UTC`, of Unix time in milliseconds."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One look at the sealed test part."""
+
+    time_ms: int
+    by: str
+    """The verb: `search.run`, `search.resume` or `search.select`."""
+    trial: str
+
+    def __str__(self) -> str:
+        """`2026-11-25 20:58 UTC by search.run for t0007`."""
+        return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
+
+
+@dataclass
+class Selection:
+    """The search's best few, trained again with fresh seeds (`search.select`)."""
+
+    started: dict[str, Any]
+    """`candidates` (trials), `seeds` (how many each gets at most), `alpha` (the paired tests' error rate) and the session's facts."""
+    sessions: list[Session]
+    repeats: dict[str, TrialResult] = field(default_factory=dict)
+    """The trainings, by name, `t0007-s2`; each knows its candidate (`repeat_of`)."""
+    dropped: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Candidates that left the race early, and why: `reason`, after how many `seeds`."""
+    verdict: dict[str, Any] = field(default_factory=dict)
+    """What was chosen (see `search.decisions.selection.Verdict`); empty before."""
+    tested: dict[str, Any] = field(default_factory=dict)
+    """The last evaluation of a training of its on the test part: `trial`, `epoch` and `test`; empty before."""
+    outcome: str = "running"
+    reason: str = ""
+
+    def judge_anew(self) -> None:
+        """On other terms the race is another: who was clearly worse may not be now, and trainings that ended for that go on."""
+        self.dropped = {name: left for name, left in self.dropped.items() if "p" not in left}
+        for trial in self.repeats.values():
+            if trial.outcome == "stopped" and trial.repeat_of not in self.dropped:
+                trial.outcome, trial.reason, trial.stop, trial.ended_ms = "interrupted", "", {}, 0
+
+    @property
+    def chosen(self) -> TrialResult | None:
+        """The training whose network was chosen."""
+        return self.repeats.get(self.verdict.get("trial", ""))
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the chosen training has been."""
+        return bool(self.verdict) and self.tested.get("trial") == self.verdict["trial"]
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The chosen training's evaluation on the test part; empty before."""
+        return dict(self.tested["test"]) if self.is_tested else {}
+
+    @property
+    def train_s(self) -> float:
+        """Seconds inside training and validation steps."""
+        return sum(trial.train_s for trial in self.repeats.values())
+
+
+@dataclass
+class Refinement:
+    """The search gone on with, round by round, each in a space made from what was observed before (`search.refine`)."""
+
+    terms: dict[str, Any]
+    """`rounds` (at most) and `trials` (new ones in each)."""
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    """Of each round its number (`round`), how many trials were known (`known`), the best value of these (`before`), and the `changes` of the space."""
+    reason: str = ""
+    """Why it ended; empty before."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there will be no further round."""
+        return bool(self.reason)
+
+
+@dataclass
+class SearchResult:
+    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one."""
+
+    name: str = ""
+    started: dict[str, Any] = field(default_factory=dict)
+    sessions: list[Session] = field(default_factory=list)
+    now: list[Session] = field(default_factory=list)
+    """The sessions to the last of which events belong now: the search's, or its selection's."""
+    trials: dict[str, TrialResult] = field(default_factory=dict)
+    tested: dict[str, Any] = field(default_factory=dict)
+    openings: list[Opening] = field(default_factory=list)
+    """Every look at the test part."""
+    selection: Selection | None = None
+    refinement: Refinement | None = None
+    is_drawn: bool = False
+    """Whether the pictures and the best trial's evidence are in the search's folder."""
+    unevaluated: dict[str, list[str]] = field(default_factory=dict)
+    """The trials that the last session could not evaluate, by the reason."""
+    outcome: str = "running"
+    reason: str = ""
+    risk: dict[str, Any] = field(default_factory=dict)
+    """The `chance` that the best of all is among the trials that were stopped at its end, about how many more `epochs` would halve it, and the chance that
+    as many in `new` trials find a better one."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The result of the search in this folder, finished or not.
+
+        Raises:
+            JournalError: no search there, or its journal is damaged.
+        """
+        return cls.of(read(folder / FILE_NAME), folder)
+
+    @classmethod
+    def of(cls, events: list[Event], folder: Path) -> Self:
+        """The result that these events make.
+
+        Raises:
+            JournalError: there is not one.
+        """
+        result = cls()
+        for event in events:
+            result.apply(event)
+        if not result.started:
+            if (folder / "trials").exists():
+                raise DamagedJournal(f"the journal {folder / FILE_NAME} has no beginning, but there are trials. Bring it back from a copy.")
+            raise JournalError(f"the search at '{folder}' was cut off before it began. Start it again under another name.")
+        return result
+
+    def apply(self, event: Event) -> None:
+        """Take one event."""
+        trial = self.find(event.data.get("trial", ""))
+        match event.kind:
+            case "started":
+                self.name, self.started = event.data["name"], event.data
+                self.now = self.sessions = [Session.of(event)]
+            case "resumed":
+                self._resume(event)
+            case "slots" if self.now:
+                self.now[-1].resize(event.data["count"], event.time_ms)
+            case "suggested":
+                self._suggest(event.data)
+            case "opened":
+                self._open(event)
+            case "tested":
+                self._test(event)
+            case "unevaluated" if self.now is self.sessions:
+                self.unevaluated = event.data["reasons"]
+            case "evidence" if event.data["file"] == PICTURES:
+                self.is_drawn = True
+            case "risked":
+                self.risk = dict(event.data)
+            case "finished":
+                self.outcome, self.reason = RENAMED.get(event.data["outcome"], event.data["outcome"]), event.data["reason"]
+                self.cut_off()
+            case "refined" if self.refinement is not None:
+                self.refinement.rounds.append({name: event.data[name] for name in ("round", "known", "before", "changes")})
+                self.started = {**self.started, "experiment": event.data["experiment"]}
+            case "settled" if self.refinement is not None:
+                self.refinement.reason = event.data["reason"]
+            case "selecting":
+                self._select(event)
+            case "dropped" if self.selection is not None:
+                self.selection.dropped[event.data["candidate"]] = event.data
+            case "selected" if self.selection is not None:
+                self.selection.verdict = event.data
+            case "concluded" if self.selection is not None:
+                self.selection.outcome, self.selection.reason = event.data["outcome"], event.data["reason"]
+                self.cut_off()
+            case _ if trial is not None:
+                ran = trial.outcome == "running"
+                trial.trainings |= {self.training} if event.kind == "running" else set()
+                _apply_to_trial(trial, event)
+                if self.now and ran != (trial.outcome == "running"):
+                    self.now[-1].count(-1 if ran else 1, event.time_ms)
+        if self.now:
+            self.now[-1].last_ms = max(event.time_ms, self.now[-1].last_ms)
+
+    @property
+    def training(self) -> str:
+        """The fingerprint of what decides a training now, beside its config; empty where the journal does not say."""
+        return str(self.started.get("training", ""))
+
+    def find(self, name: str) -> TrialResult | None:
+        """A trial of the search, or a training of its selection."""
+        return self.trials.get(name) or (self.selection.repeats.get(name) if self.selection is not None else None)
+
+    def _suggest(self, data: dict[str, Any]) -> None:
+        trial = TrialResult(data["trial"], data["params"], data["config"], repeat_of=data.get("repeat_of", ""))
+        if not trial.repeat_of:  # journals of an earlier version do not tell the stem
+            trial.stem = data.get("stem") or stem_of(trial.config)
+        if not trial.repeat_of:
+            self.trials[trial.trial] = trial
+        elif self.selection is not None:
+            self.selection.repeats[trial.trial] = trial
+
+    def _select(self, event: Event) -> None:
+        """A session of a selection begins, the first or one that goes on."""
+        session = Session.of(event)
+        if self.selection is None:
+            self.selection = Selection(event.data, [session])
+        else:
+            if any(self.selection.started.get(name) != event.data.get(name) for name in TERMS):
+                self.selection.judge_anew()
+            self.selection.started = event.data
+            self.selection.sessions.append(session)
+            self.selection.outcome, self.selection.reason = "running", ""
+        self.now = self.selection.sessions
+        self.cut_off()
+
+    def _open(self, event: Event) -> None:
+        self.openings.append(Opening(event.time_ms, event.data.get("by", "search.run"), event.data["trial"]))
+
+    def _test(self, event: Event) -> None:
+        if not self.openings or self.openings[-1].trial != event.data["trial"]:  # a journal of an earlier version does not tell of openings
+            self._open(event)
+        if event.data["trial"] in self.trials:
+            self.tested = event.data
+        elif self.selection is not None:
+            self.selection.tested = event.data
+
+    def _resume(self, event: Event) -> None:
+        self.started = {**self.started, **event.data}
+        self.now = self.sessions
+        self.now.append(Session.of(event))
+        self.outcome, self.reason, self.is_drawn, self.risk = "running", "", False, {}
+        self.unevaluated = {}
+        if (terms := event.data.get("refining")) is not None:
+            if self.refinement is None or self.refinement.is_over:
+                self.refinement = Refinement(terms)
+            self.refinement.terms = terms
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """Nobody trains now what was running."""
+        repeats = self.selection.repeats if self.selection is not None else {}
+        for trial in (*self.trials.values(), *repeats.values()):
+            if trial.outcome == "running":
+                trial.outcome, trial.waiting = "interrupted", ""
+
+    @property
+    def ranking(self) -> list[TrialResult]:
+        """Trials with a best epoch, the best first; diverged and failed ones are not among them. Of equally accurate ones the first is the one that
+        costs less, where that was looked for, and then the one with less loss.
+        """
+        ranked = sorted(self._counted, key=lambda trial: rank(trial.best), reverse=True)
+        if not (wanted := self.costs_wanted):
+            return ranked
+        unknown, costs = (math.inf,) * len(wanted), {name: costs_of(wanted, cost) for name, cost in self.costs.items()}
+        return sorted(ranked, key=lambda trial: (-trial.accuracy, costs.get(trial.trial, unknown)))
+
+    @property
+    def distinct(self) -> list[TrialResult]:
+        """The ranking with one trial a training. Statistics count these: the lengths of one training are one observation."""
+        return one_a_training(self.ranking)
+
+    @property
+    def _counted(self) -> list[TrialResult]:
+        return [trial for trial in self.trials.values() if trial.outcome not in FAILED and trial.epochs]
+
+    @property
+    def costs_wanted(self) -> tuple[str, ...]:
+        """What is to be low beside a high accuracy."""
+        return tuple(self.started["experiment"].get("objectives", ())[1:]) if self.started else ()
+
+    @property
+    def costs(self) -> dict[str, dict[str, Any]]:
+        """What trials cost to use, by trial, where that is known. Where networks are to cost little, all are held against each other by what was measured
+        with nothing beside it, or, unless all were, by what was measured with their first epochs, when other training made them slower.
+        """
+        counted = self._counted
+        alone = not self.costs_wanted or all(trial.cost for trial in counted)
+        found = {trial.trial: trial.cost if alone else trial.costed or trial.cost for trial in counted}
+        return {name: cost for name, cost in found.items() if cost}
+
+    @property
+    def best_of_models(self) -> dict[str, TrialResult]:
+        """The best trial of each model whose checkpoint is not known to be damaged, by the model's name; the best model first."""
+        found: dict[str, TrialResult] = {}
+        for trial in self.ranking:
+            if trial.trial not in self.passed_over:
+                found.setdefault(trial.config["model"]["name"], trial)
+        return found
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The first of the ranking whose checkpoint is not known to be damaged."""
+        return next((trial for trial in self.ranking if trial.trial not in self.passed_over), None)
+
+    @property
+    def chosen(self) -> TrialResult | None:
+        """The training whose network is the answer: the one that a selection chose, else the best trial."""
+        chosen = self.selection.chosen if self.selection is not None else None
+        return chosen or self.best
+
+    @property
+    def chosen_test(self) -> dict[str, Any]:
+        """The evaluation of `chosen` on the test part; empty before."""
+        return self.selection.test if self.selection is not None and self.selection.chosen is not None else self.test
+
+    @property
+    def is_selection_old(self) -> bool:
+        """Whether the search has gone on since its selection: there may be others among its best."""
+        return self.selection is not None and self.now is self.sessions
+
+    @property
+    def passed_over(self) -> dict[str, str]:
+        """Better trials whose checkpoints were found damaged when they were to be tested, and how."""
+        return dict(self.tested.get("passed_over", {}))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has come to its end, so that it can be selected from; one that its budget ended may have trials that have not."""
+        return self.outcome == "budget" or (self.outcome in ENDED and not self.unfinished)
+
+    @property
+    def images(self) -> int:
+        """On how many images each trial is validated; with folds these are all that are not for the test."""
+        return max(1, int(self.started["data"]["val"]))
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the search leaves the test part closed."""
+        return bool(self.started["experiment"].get("sealed", False)) if self.started else False
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """The best trial's evaluation on the test part; empty before."""
+        return dict(self.tested["test"]) if self.tested and self.is_tested else {}
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether nothing is left to test, or to be tested by this search: where it is sealed, a selection will."""
+        best = self.best
+        if self.is_sealed and not self.tested:
+            return True
+        return (self.tested.get("trial"), self.tested.get("epoch")) == (best.trial, best.best_epoch) if best is not None else not self.ranking
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials had each outcome."""
+        return dict(Counter(trial.outcome for trial in self.trials.values()))
+
+    @property
+    def epochs_trained(self) -> int:
+        """Finished epochs of all trials; what a trial took over from another counts once, there."""
+        return sum(len(trial.own_epochs) for trial in self.trials.values())
+
+    @property
+    def taken_over(self) -> dict[str, tuple[int, int]]:
+        """How many trials began with what others had trained, and with how many epochs of it, by the search of those."""
+        found: dict[str, tuple[int, int]] = {}
+        for trial in self.trials.values():
+            for search in {one["search"]: None for one in trial.begun}:
+                epochs = len({epoch for one in trial.begun if one["search"] == search for epoch in one["epochs"]} & trial.epochs.keys())
+                trials, before = found.get(search, (0, 0))
+                found[search] = (trials + 1, before + epochs)
+        return found
+
+    @property
+    def train_s(self) -> float:
+        """Seconds inside training and validation steps, summed over all trials; what a trial took over from another counts once, there."""
+        return sum(metrics["time/epoch_s"] for trial in self.trials.values() for metrics in trial.own_epochs.values())
+
+    @property
+    def started_ms(self) -> int:
+        """When the first command began."""
+        return self.sessions[0].began_ms
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from each command's start, Ray's start included, to its last event."""
+        return sum(session.last_ms - session.began_ms for session in self.sessions) / 1000
+
+    @property
+    def slot_efficiency(self) -> float:
+        """The share of the slots' time that was training."""
+        slot_s = sum(session.slot_s for session in self.sessions)
+        return self.train_s / slot_s if slot_s else 0.0
+
+    @property
+    def failed(self) -> list[TrialResult]:
+        """Trials that diverged or failed."""
+        return [trial for trial in self.trials.values() if trial.outcome in FAILED]
+
+    @property
+    def unfinished(self) -> list[TrialResult]:
+        """Trials that have not come to their end."""
+        return [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]
+
+
+def one_a_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Of each training among these trials the one that came furthest, in the order of the trials; of several
+    that came as far the longest one. One that failed stands for its training where none did not.
+    """
+    furthest: dict[str, TrialResult] = {}
+    for trial in trials:
+        known = furthest.setdefault(trial.stem or trial.trial, trial)
+        if _length(trial) > _length(known):
+            furthest[trial.stem or trial.trial] = trial
+    return [trial for trial in trials if furthest[trial.stem or trial.trial] is trial]
+
+
+def _length(trial: TrialResult) -> tuple[bool, int, int]:
+    return trial.outcome not in FAILED, trial.reached, trial.config.get("epochs", 0)
+
+
+def _apply_to_trial(trial: TrialResult, event: Event) -> None:
+    trial.waiting = event.data["reason"] if event.kind == "waiting" else ""
+    match event.kind:
+        case "running":
+            trial.outcome, trial.attempt = "running", event.data["attempt"]
+            trial.started_ms = trial.started_ms or event.time_ms
+        case "restored" if begun := event.data.get("begun"):
+            epochs = list(range(max(trial.epochs, default=0) + 1, begun["epoch"] + 1))
+            trial.begun.append({"search": begun["search"], "trial": begun["trial"], "epochs": epochs})
+        case "epoch":
+            trial.epochs[event.data["epoch"]] = event.data["metrics"]
+            trial.folds |= {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}
+            trial.precision = event.data.get("precision", "")
+        case "costed":
+            trial.costed = event.data["cost"]
+        case "evaluated":
+            trial.evaluated = event.data
+        case "stopped":
+            trial.stop = {name: value for name, value in event.data.items() if name != "trial"}
+        case "paused":
+            trial.outcome = "interrupted"
+        case "held":
+            trial.outcome, trial.held = "held", event.data["reason"]
+        case "promoted":
+            trial.outcome, trial.held = ("running" if trial.outcome == "running" else "pending"), ""
+        case "retried":
+            trial.attempt += trial.outcome != "running"  # it died before it ran
+            trial.outcome = "pending"
+            trial.retries.append(event.data["kind"])
+        case "ended":
+            trial.outcome, trial.reason, trial.held, trial.ended_ms = event.data["outcome"], event.data["reason"], "", event.time_ms
+            trial.kind = event.data.get("kind", "")
+
+
+def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
+    """Where the checkpoint of a trial's best epoch is, in a search's folder."""
+    return folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}"

@@ -1,0 +1,242 @@
+"""Where one search is kept: a folder, or a place in a bucket of which folders here are copies.
+
+A driver writes in a folder of its own, and readers bring what they want into another: what is in the bucket is what counts. A trial's
+checkpoints never pass through the driver: each worker keeps its own in the bucket (`cluster.storage.mirror`).
+"""
+
+import argparse
+import hashlib
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from cluster.storage.bucket import AT_ONCE, SCHEME, Bucket, StorageError
+from search.journal.bucket_lease import BucketLease, holder_in, is_free
+from search.journal.bucket_log import JournalCopy
+from search.journal.journal import FILE_NAME, Event, Journal, JournalError, read
+from search.journal.lease import FILE_NAME as LOCK_FILE
+from search.journal.lease import Lease, holder_of
+from trainables.caches import cache_folder
+from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
+
+Storage = Path | Bucket
+"""Where searches are kept."""
+TRIALS, BEATS = "trials", "beats"
+Opened = tuple[Journal, list[Event]]
+
+
+def own_path(text: str) -> Path:
+    """Return the file or folder that a text names, as an option's type: `~` is the home folder, as a shell reads it that was given a chance."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        user = text.partition("/")[0]
+        raise argparse.ArgumentTypeError(f"no home folder is known of '{user[:80]}'; a folder of that name is './{user[:80]}'") from error
+
+
+def storage(text: str) -> Storage:
+    """What `--storage` names, as an option's type."""
+    if "://" not in text:
+        return own_path(text)
+    if not text.startswith(SCHEME):
+        raise argparse.ArgumentTypeError(f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')")
+    try:
+        return Bucket.of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def home(place: Storage, name: str) -> "Home":
+    """Where the search of this name is kept."""
+    return Home(place / name) if isinstance(place, Path) else BucketHome(place / name, name)
+
+
+class Home:
+    """A folder."""
+
+    is_shared: ClassVar = True
+    """Whether other machines may see that folder."""
+    beats_every_s: ClassVar = 1.0
+    beats_late_s: ClassVar = 0.0
+    """How often to look for heartbeats, and how late they may be seen."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is the driver's."""
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def opened(self, *, files: bool = False) -> Path:
+        """A folder with the journal for whoever only reads; with what it names as evidence too, if `files` are wanted."""
+        return self.folder
+
+    def read(self, part: str) -> Path:
+        """A file or folder of it, for whoever only reads."""
+        return self.folder / part
+
+    def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
+        """What its driver holds."""
+        return Lease(self.folder, say=say)
+
+    def holder(self) -> str:
+        """Who runs it now, as far as can be told; empty for nobody."""
+        return holder_of(self.folder)
+
+    def journal(self, *, new: bool) -> Opened:
+        """Its journal to write to, and the events so far. The lease is held."""
+        return (Journal(self.folder), []) if new else Journal.reopen(self.folder)
+
+    def names(self) -> list[str]:
+        """What is there already, beside a lock."""
+        return sorted(path.name for path in self.folder.iterdir() if path.name != LOCK_FILE) if self.folder.is_dir() else []
+
+    def trials(self) -> list[str]:
+        """The trials that have a folder."""
+        return sorted(path.name for path in (self.folder / TRIALS).glob("*"))
+
+    def place(self, trial: str) -> dict[str, Any]:
+        """Where a trial keeps its checkpoints, as plain values for its job; a bucket is the search's."""
+        return {"folder": str((self.folder / TRIALS / trial).absolute()), "bucket": None}
+
+    def has(self, checkpoint: str) -> bool:
+        """Whether this checkpoint, a path in the search's folder, is there."""
+        return (self.folder / checkpoint).is_dir()
+
+    def beats(self, folders: list[Path]) -> list[Beat | None]:
+        """The last heartbeat of the trial of each of these folders."""
+        return last_beats(folders)
+
+    def fetch(self, *parts: str) -> None:
+        """Bring these files or folders into the driver's folder, as far as they are there."""
+
+    def keep(self, *parts: str) -> None:
+        """Bring these files or folders of the driver's to where the search is kept."""
+
+
+class BucketHome(Home):
+    """A place in a bucket."""
+
+    is_shared: ClassVar = False
+    beats_every_s: ClassVar = TELL_S
+    beats_late_s: ClassVar = 2 * TELL_S
+
+    def __init__(self, bucket: Bucket, name: str) -> None:
+        super().__init__(copies("driven", bucket))
+        self.bucket, self.name = bucket, name
+
+    def __str__(self) -> str:
+        return str(self.bucket)
+
+    def opened(self, *, files: bool = False) -> Path:
+        """A copy for readers."""
+        self.bucket.reach()
+        folder = self._read
+        content = JournalCopy(self.bucket / FILE_NAME).read()
+        if not content and not self.names():
+            raise JournalError(f"no search at '{self}'. Check the name and --storage; 'python -m search.run' starts one.")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(folder / FILE_NAME, content)
+        if files:
+            self._fetch(folder, evidence(read(folder / FILE_NAME)))
+        return folder
+
+    def read(self, part: str) -> Path:
+        """Brought into that copy."""
+        self._fetch(self._read, [part])
+        return self._read / part
+
+    @property
+    def _read(self) -> Path:
+        return copies("read", self.bucket)
+
+    def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
+        """An object in the bucket."""
+        return BucketLease(self.bucket, self.name, say=say)
+
+    def holder(self) -> str:
+        """As the lock says."""
+        found = self.bucket.get(LOCK_FILE)
+        return f"{holder_in(found)}, if that still lives" if found is not None and not is_free(found) else ""
+
+    def journal(self, *, new: bool) -> Opened:
+        """Its copy here begins anew: what another driver, or an earlier one, has left here does not count."""
+        copy = JournalCopy(self.bucket / FILE_NAME)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        content = copy.read()
+        if new and content:
+            raise JournalError(f"a search named '{self.name}' is at '{self}' already. Use another --name.")
+        if not new:
+            _write(self.folder / FILE_NAME, content)
+        journal, events = super().journal(new=new)
+        self._fetch(self.folder, evidence(events))  # which MLflow may not have yet
+        journal.copy = copy.append
+        return journal, events
+
+    def names(self) -> list[str]:
+        """What is in the bucket."""
+        self.bucket.reach()
+        return sorted({part.partition("/")[0] for part in self.bucket.listing()} - {LOCK_FILE})
+
+    def trials(self) -> list[str]:
+        """Those in the bucket."""
+        return sorted({part.partition("/")[0] for part in (self.bucket / TRIALS).listing()})
+
+    def place(self, trial: str) -> dict[str, Any]:
+        """Where in the bucket."""
+        return {"folder": f"{self}/{TRIALS}/{trial}", "bucket": asdict(self.bucket)}
+
+    def has(self, checkpoint: str) -> bool:
+        """Whoever fetches it will see."""
+        return True
+
+    def beats(self, folders: list[Path]) -> list[Beat | None]:
+        """As the bucket has them; none while it does not answer."""
+        bucket = replace(self.bucket, quick=True)
+
+        def one(folder: Path) -> Beat | None:
+            with suppress(StorageError):
+                if (stored := bucket.get(f"{BEATS}/{folder.name}")) is not None:
+                    return beat_of(stored.content.decode())
+            return None
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(one, folders))
+
+    def fetch(self, *parts: str) -> None:
+        """From the bucket."""
+        self._fetch(self.folder, list(parts))
+
+    def keep(self, *parts: str) -> None:
+        """Into the bucket."""
+        paths = [path for part in parts for path in [self.folder / part, *(self.folder / part).rglob("*")] if path.is_file()]
+        self.bucket.upload(self.folder, [path.relative_to(self.folder).as_posix() for path in paths])
+
+    def _fetch(self, folder: Path, parts: list[str]) -> None:
+        for part in dict.fromkeys(parts):
+            if below := [f"{part}/{name}" for name in (self.bucket / part).listing()]:
+                self.bucket.download(folder, below)
+            elif self.bucket.has(part):
+                self.bucket.download(folder, [part])
+
+
+def evidence(events: list[Event]) -> list[str]:
+    """The files and folders that a journal names as worth keeping."""
+    return [event.data["file"] for event in events if event.kind == "evidence"]
+
+
+def copies(kind: str, bucket: Bucket) -> Path:
+    """Where copies of what is in a bucket are kept here."""
+    return cache_folder("storage") / kind / hashlib.sha256(repr(bucket).encode()).hexdigest()[:12] / Path(bucket.prefix).name
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -1,0 +1,103 @@
+"""Whether the storage has room for a search's checkpoints, and memory for its images."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from cluster.errors import NotReady
+from cluster.storage.bucket import Bucket
+from search.decisions.shared_trainings import Relatives
+from search.experiment import Experiment
+from trainables.catalog.models import MODELS
+from trainables.datasets.arrays import Dataset
+from trainables.datasets.memory import free_memory, gigabytes
+
+CHECKPOINTS = 3
+"""What a trial keeps: its best epoch and the newest two. Beside them, of each shorter length that is searched, the last and the best until there."""
+
+AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
+"""With so many free bytes a trial, and a fold of it, nothing is computed: torchvision's largest network keeps five thousand million."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """The bytes that a search's checkpoints need at least, with one a trial, and at most, if each model is tried as often in its largest form; and
+    those that are free.
+    """
+
+    least: int
+    needed: int
+    free: int
+    storage: Path
+
+    def __str__(self) -> str:
+        sizes = f"needs about {gigabytes(self.least)} to {gigabytes(self.needed)} for checkpoints, {gigabytes(self.free)} are free"
+        return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
+
+
+def room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> Room | None:
+    """What so many trainings (None: as many as there will be trials) need and what is free; None when there is ample room, as in a bucket."""
+    if isinstance(experiment.storage, Bucket):
+        return None
+    count = trainings or experiment.planned_trials
+    place = experiment.storage.absolute()
+    free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+    models = {config.model for config in experiment.edges}
+    ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in models) else AMPLE
+    networks = dataset.folds or 1
+    if free >= count * networks * ample:
+        return None
+    from trainables.evaluation.estimate import checkpoint_bytes
+
+    largest: dict[str, int] = {}
+    for model in models:
+        size = networks * checkpoint_bytes(model, dataset.image, len(dataset.classes), images=dataset.least_trained)
+        largest[model.name] = max(largest.get(model.name, 0), size)
+    least = round(count * mean(largest.values()))
+    milestones = max(len(Relatives(experiment).milestones(config)) for config in experiment.edges)
+    return Room(least, (CHECKPOINTS + 2 * milestones) * least, free, experiment.storage)
+
+
+def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:
+    """See whether one checkpoint a training will fit (`room`). A disk that becomes full is waited for.
+
+    Raises:
+        NotReady: they will not.
+    """
+    found = room(experiment, dataset, trainings)
+    if found is not None and found.free < found.least:
+        raise NotReady(str(found))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The bytes of the images that are still to be copied into the memory that all processes of a machine share, and those that are free, if that is known."""
+
+    needed: int
+    free: int | None
+
+    def holds(self, copies: int = 1) -> bool:
+        """Tell whether so many copies of the images fit, as far as is known."""
+        return self.free is None or copies * self.needed <= self.free
+
+    def __str__(self) -> str:
+        sizes = f"{gigabytes(self.needed)} of memory for the processes that train, {gigabytes(self.free or 0)} are free"
+        return f"the images need {sizes}. Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
+
+
+def memory(dataset: Dataset) -> Memory:
+    """Return what the images need of this machine's memory once they are loaded."""
+    parts = [dataset.train] if dataset.val is dataset.train else [dataset.train, dataset.val]
+    return Memory(sum(part.size for part in parts), free_memory())
+
+
+def check_memory(dataset: Dataset) -> None:
+    """See that the processes that train can have the images.
+
+    Raises:
+        NotReady: there is not enough memory.
+    """
+    found = memory(dataset)
+    if not found.holds():
+        raise NotReady(str(found))

@@ -1,0 +1,185 @@
+"""Everything that a search needs is checked, and refused, before any machine starts."""
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster.cli import is_whole
+from cluster.errors import NotReady
+from cluster.runtime.resources import Resources, local_gpus, slots
+from cluster.runtime.session import LOCAL, check_address
+from cluster.storage.bucket import Bucket, StorageError
+from search.cli.main import check_versions
+from search.decisions.timing import Waiting
+from search.experiment import Experiment
+from search.journal.journal import FILE_NAME
+from search.phrases import verb
+from search.preflight.disk import check_memory, check_room
+from search.preflight.shadows import shadows_here
+from search.preflight.warnings import notes
+from search.tracking.uri import check_tracking
+from trainables.catalog.datasets import DATASETS
+from trainables.datasets.arrays import Dataset
+from trainables.datasets.load import load
+from trainables.errors import ConfigError, Unavailable
+from trainables.processors import processors
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a search needs, all of it checked; `experiment` is without what cannot work with the data, of which `notes` tell."""
+
+    experiment: Experiment
+    dataset: Dataset
+    local: Resources
+    notes: list[str]
+    weights: dict[str, str] = field(default_factory=dict)
+    """A digest of each file of weights with which trials are to begin, by its name."""
+    waiting: Waiting = field(default_factory=Waiting)
+    """How long it took to have the data, and those files."""
+
+
+def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | None = None) -> Prepared:
+    """Everything that can be checked before a machine starts: data, space, storage with room for so many `trainings` (None: as many as there will be
+    trials), MLflow, cluster, devices, and, where trials are to begin, the weights with which they do.
+
+    Raises:
+        ConfigError: with a line for each problem.
+        NotReady: something outside is missing.
+        Unavailable: the data's files are.
+    """
+    check_versions()
+    local = wanted_resources(experiment)
+    waiting = Waiting()
+    with waiting.counted():
+        dataset = load(experiment.base.data, download=experiment.download)
+    experiment, left_out = experiment.fitting(dataset)
+    problems = list(experiment.problems(dataset))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    check_address(experiment.address)
+    check_tracking(experiment.tracking)
+    check_storage(experiment)
+    check_room(experiment, dataset, trainings)
+    check_memory(dataset)
+    with waiting.counted():
+        weights = check_weights(experiment, dataset) if begins else {}
+    said = [*platform_notes(), *shadows_here(), *left_out, *notes(experiment, dataset)]
+    return Prepared(experiment, dataset, local, said, weights, waiting)
+
+
+def platform_notes() -> Iterator[str]:
+    """Yield a line where no test has run."""
+    if (system := platform.system()) != "Linux":
+        yield f"note: this program was tried on Linux alone; here is {system or 'another system'}"
+
+
+def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
+    """See that the weights with which networks are to begin are there and fit; fetch those that are not, if the user has said so.
+
+    Returns a digest of each file, by its name.
+
+    Raises:
+        ConfigError: they do not fit, or are not there.
+        Unavailable: they could not be fetched.
+    """
+    models = {config.model for config in experiment.edges if config.model.pretrained}
+    first = {(model.name, model.weights, model.input_size): model for model in models}
+    digests: dict[str, str] = {}
+    if first:
+        from trainables.models.weights import Absent, check, digest  # torch
+
+        absent, missing = list[str](), list[str]()
+        for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
+            try:
+                place = check(model, dataset.image, len(dataset.classes), download=experiment.download)
+                digests[place.name] = digest(place)
+            except Absent as error:
+                absent.append(str(error))
+            except Unavailable as error:
+                missing.append(str(error))
+        if absent:
+            raise ConfigError("\n".join(absent))
+        if missing:
+            raise Unavailable("\n".join(missing))
+    return digests
+
+
+def wanted_resources(experiment: Experiment) -> Resources:
+    """What a local session needs: this machine, or more logical CPUs where the user asks for more trials at once.
+
+    Raises:
+        NotReady: not one trial fits on this machine.
+    """
+    have = Resources(cpus=processors(), gpus=local_gpus())
+    if experiment.address != LOCAL:
+        return have
+    slots(have, experiment.demand)
+    sharing = int(experiment.fuse) if is_whole(experiment.fuse) else 1
+    wanted = (experiment.concurrency or 0) // sharing * experiment.demand.cpus * experiment.demand.workers
+    return Resources(cpus=max(have.cpus, wanted), gpus=have.gpus)
+
+
+def refuse_taken(experiment: Experiment) -> None:
+    """See that no search of this name is there.
+
+    Raises:
+        ConfigError: one is.
+    """
+    home = experiment.home
+    try:
+        names, is_file = home.names(), home.folder.is_file()
+    except StorageError:
+        raise
+    except OSError:  # of a folder, of which `check_storage` tells
+        return
+    if FILE_NAME in names or is_file:
+        remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
+        raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
+    if names:
+        raise ConfigError(f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
+
+
+def check_storage(experiment: Experiment) -> None:
+    """Write where the search will be kept.
+
+    Raises:
+        NotReady: that fails.
+    """
+    if isinstance(experiment.storage, Bucket):
+        return experiment.storage.check()
+    probe = experiment.storage / f".probe-{os.getpid()}"
+    try:
+        is_new = not experiment.storage.exists()
+        experiment.storage.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+        if is_new:
+            experiment.storage.rmdir()
+    except OSError as error:
+        raise NotReady(f"storage '{experiment.storage}' is not writable ({error.strerror}). Use another --storage.") from error
+
+
+def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
+    """What the journal says of the data set."""
+    decoding = DATASETS[experiment.base.data.name].decoding
+    return {
+        "name": dataset.name,
+        "root": str(Path(experiment.base.data.root).absolute()) if experiment.base.data.root else "",
+        "classes": list(dataset.classes),
+        "image": list(dataset.image),
+        "train": len(dataset.train),
+        "val": len(dataset.val),
+        "test": len(dataset.test) if dataset.test else 0,
+        "fingerprint": dataset.fingerprint,
+        **({"folds": dataset.folds} if dataset.folds else {}),
+        **({"decoding": decoding} if decoding else {}),
+    }
+
+
+def session_facts(experiment: Experiment, prepared: Prepared) -> dict[str, object]:
+    """Describe the search and what it was prepared with, as the journal has it of every session."""
+    weights = {"weights": prepared.weights} if prepared.weights else {}
+    return {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), **weights}

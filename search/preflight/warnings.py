@@ -1,0 +1,81 @@
+"""What a user should know before a search begins, though nothing forbids it."""
+
+import hashlib
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from cluster.runtime.session import LOCAL
+from search.decisions.convergence import FEWEST
+from search.experiment import Experiment
+from search.preflight.disk import memory, room
+from trainables.catalog.models import MODELS
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Dataset, Part
+
+
+def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
+    """Lines that begin with `warning:` or `note:`."""
+    yield from dataset.remarks
+    if dataset.skipped:
+        yield f"note: {_images(dataset.skipped)} cannot be read and {'are' if dataset.skipped > 1 else 'is'} left out."
+    yield from _leaks(dataset)
+    yield from _sizes(experiment, dataset)
+    usual, data = DataConfig(), experiment.base.data
+    if idle := [name for name in ("val_fraction", "val_limit") if data.folds is not None and getattr(data, name) != getattr(usual, name)]:
+        yield f"note: with folds there is no validation part of its own: leave out {' and '.join(f'data.{name}' for name in idle)}."
+    if experiment.algorithm != "grid" and (left := len(experiment.space.first) - experiment.planned_trials) > 0:
+        count = len(experiment.space.first)
+        yield f"note: {experiment.planned_trials} trials of the {count} with which this space begins: {left} are not tried. --trials {count} tries each once."
+    if experiment.min_gain and experiment.planned_trials <= FEWEST:
+        yield f"note: --min-gain has no say before {FEWEST} trials have ended; {experiment.planned_trials} are planned."
+    yield from _trained_anew(experiment)
+    found = room(experiment, dataset)
+    if found is not None and found.free < 2 * found.needed:
+        yield f"warning: {found}"
+    images = memory(dataset)
+    if not images.holds(copies=2):
+        yield f"warning: {images}"
+
+
+def _trained_anew(experiment: Experiment) -> Iterator[str]:
+    """Yield a line where nothing of earlier searches is used, though the user has not asked for that."""
+    if not experiment.cache:
+        return
+    if experiment.address != LOCAL:
+        yield "note: on a cluster all is trained anew, whatever earlier searches have trained."
+    elif any(config.model.pretrained for config in experiment.edges):
+        yield "note: what begins with trained weights is trained anew, whatever earlier searches have trained."
+
+
+def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
+    """Images that become much larger, and their training much slower, because weights to begin with were trained on larger ones."""
+    _, height, width = dataset.image
+    models = [config.model for config in experiment.edges if config.model.pretrained and not config.model.input_size]
+    side = max((max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0)
+    if side > 2 * max(height, width):
+        yield f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as the weights want it. --set model.input_size=64 is faster."
+
+
+def _leaks(dataset: Dataset) -> Iterator[str]:
+    """Images that are, pixel by pixel, in two parts."""
+    validation = dataset.val if dataset.folds is None else None  # with folds it is the training part
+    parts = {"training": dataset.train, "validation": validation, "test": dataset.test}
+    digests = {title: list(_digests(part)) for title, part in parts.items() if part is not None}
+    for one, other in combinations(digests, 2):
+        known = set(digests[one])
+        count = sum(digest in known for digest in digests[other])
+        if count:
+            yield f"warning: {_images(count)} occur{'s' * (count == 1)} in both the {one} and the {other} part."
+    if dataset.folds is not None and (count := len(dataset.train) - len(set(digests["training"]))):
+        yield f"warning: {_images(count)} of the training part occur{'s' * (count == 1)} there before: a network may be validated on what it was trained on."
+
+
+def _digests(part: Part) -> Iterator[bytes]:
+    """One of each image: 60,000 of MNIST take 0.06 s."""
+    return (hashlib.sha256(np.ascontiguousarray(image).data).digest() for images in part.chunks() for image in images)
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'s' * (count != 1)}"

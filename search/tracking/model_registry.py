@@ -1,0 +1,149 @@
+"""MLflow's model registry. Apart from `tracking`, which projects the journal and begins again after each failure: to promote a model is an act of its
+own, asked for by a person, and done once.
+"""
+
+import re
+import tempfile
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import NotReady
+from cluster.secrets import masked
+from search.journal.result import SearchResult
+from search.journal.store import Storage
+from search.phrases import verb_for
+from search.tracking.client import client_of
+from search.tracking.runs import elsewhere, experiment_title
+from search.tracking.tracker import troubles
+from trainables.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.models import ModelSignature
+
+    from trainables.export.export import Exported
+
+ALIAS = "champion"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
+LONGEST = 5000
+"""Letters of a description, for databases that take no more."""
+SERVED = Path(__file__).with_name("served.py")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model."""
+
+    name: str
+    version: str
+    before: str
+    """The version that was the champion until now; empty if there was none."""
+
+    @property
+    def uri(self) -> str:
+        """What MLflow loads."""
+        return f"models:/{self.name}@{ALIAS}"
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError if MLflow takes no such name of a model, or `models:/NAME@champion` would not find it."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"--model may use letters, digits, '.', '_', '-' and spaces, 1 to 128 (got '{name[:80]}')")
+
+
+class Registry:
+    """The registry at a tracking URI, for one search's model."""
+
+    def __init__(self, uri: str, result: SearchResult, storage: Storage) -> None:
+        """Find the search's parent run.
+
+        Raises:
+            NotReady: MLflow is in trouble, or has no such run.
+        """
+        self.uri, self.result = uri, result
+        try:
+            self.client = client_of(uri)
+            found = self._parent()
+        except troubles() as error:
+            raise self._trouble(error) from error
+        if found is None:
+            raise NotReady(f"MLflow ({masked(uri)}) has no run of the search '{result.name}'. Write it first: {verb_for('sync', result.name, storage)}")
+        self.run = found
+
+    def _parent(self) -> "Run | None":
+        found = self._parent_in(self.client.get_experiment_by_name(experiment_title(self.result.started)))
+        return found or self._parent_in(elsewhere(self.client, self.result.started["id"]))
+
+    def _parent_in(self, experiment: Any) -> "Run | None":
+        if experiment is None:
+            return None
+        wanted = f"tags.`search.id` = '{self.result.started['id']}' and tags.`search.role` = 'search'"
+        return next(iter(self.client.search_runs([experiment.experiment_id], wanted, max_results=1)), None)
+
+    def register(self, name: str, exported: "Exported", description: str, tags: dict[str, str]) -> Registered:
+        """Try the model as MLflow loads it, store it with the search's parent run, and make it the champion of this name: last, so that whoever asks
+        for the champion has the old one or the new one, whole.
+
+        Raises:
+            NotReady: MLflow did not take it; the champion is who it was.
+        """
+        from mlflow.entities import LoggedModelOutput
+
+        try:
+            run = self.run.info
+            model = self.client.create_logged_model(run.experiment_id, name=name.replace(".", "-"), source_run_id=run.run_id, model_type="classifier")
+            with tempfile.TemporaryDirectory(prefix="promote-") as folder:
+                save(Path(folder) / "model", exported, run_id=run.run_id, model_id=model.model_id)
+                self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+            self.client.finalize_logged_model(model.model_id, "READY")
+            self.client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
+            before = self._champion(name)
+            made = self.client.create_model_version(
+                name, model.artifact_location, run.run_id, tags=tags, description=description[:LONGEST], model_id=model.model_id
+            )
+            self.client.set_registered_model_alias(name, ALIAS, str(made.version))
+        except troubles() as error:
+            raise self._trouble(error) from error
+        return Registered(name, str(made.version), before)
+
+    def _champion(self, name: str) -> str:
+        """The version that has the alias; the name is made known to the registry if it is not."""
+        if not self.client.search_registered_models(f"name = '{name}'"):
+            self.client.create_registered_model(name)
+        return str(self.client.get_registered_model(name).aliases.get(ALIAS, ""))
+
+    def _trouble(self, error: Exception) -> NotReady:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return NotReady(f"MLflow ({masked(self.uri)}) did not take the model ({masked(reason)[:300]}). Try again later; nothing was promoted.")
+
+
+def save(path: Path, exported: "Exported", **of: Any) -> None:
+    """Write MLflow's form of a model to a new folder, and see that MLflow loads it and that it classifies its example."""
+    with warnings.catch_warnings(action="ignore"):  # MLflow warns of its own code
+        from mlflow import pyfunc
+        from mlflow.models import Model
+
+        pyfunc.save_model(
+            str(path),
+            mlflow_model=Model(model_uuid=of["model_id"], **of),
+            python_model=str(SERVED),
+            artifacts={"classifier": str(exported.folder)},
+            signature=signature(exported),
+            input_example=exported.example,
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in exported.requirements],
+        )
+        pyfunc.load_model(str(path)).predict(exported.example)
+
+
+def signature(exported: "Exported") -> "ModelSignature":
+    """Return what comes out: a table. What goes in has no schema: MLflow would refuse grey images and lists of several sizes, and all else with every
+    pixel in the message; the classifier itself says in a line what it takes.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    columns: list[Any] = [ColSpec("string" if title == "class" else "double", title) for title in exported.columns]
+    return ModelSignature(outputs=Schema(columns))

@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+
+from cluster.errors import NotReady
+from cluster.runtime.resources import Demand, Resources, slots
+
+
+@pytest.mark.parametrize(
+    ("have", "demand", "fit"),
+    [
+        (Resources(cpus=2), Demand(), 2),
+        (Resources(cpus=2), Demand(cpus=0.5), 4),
+        (Resources(cpus=8), Demand(cpus=1, workers=3), 2),
+        (Resources(cpus=16, gpus=4), Demand(cpus=1, gpus=1), 4),
+        (Resources(cpus=2, gpus=4), Demand(cpus=1, gpus=1), 2),
+        (Resources(cpus=64, gpus=2), Demand(cpus=1, gpus=0.25), 8),
+        (Resources(cpus=64, gpus=2), Demand(cpus=1, gpus=0.4), 4),
+        (Resources(cpus=64, gpus=1), Demand(cpus=1, gpus=0.1), 10),  # although 1 // 0.1 is 9
+        (Resources(cpus=64, gpus=8), Demand(cpus=1, gpus=2, workers=2), 2),
+    ],
+)
+def test_as_many_trials_as_fit(have: Resources, demand: Demand, fit: int) -> None:
+    assert slots(have, demand) == fit
+
+
+@pytest.mark.parametrize(
+    ("have", "demand", "words"),
+    [
+        (Resources(cpus=2), Demand(gpus=1), "asks for 1 GPU per trial; none found. Use --device cpu"),
+        (Resources(cpus=2), Demand(cpus=3), "one trial asks for 3 CPUs and 0 GPUs; there are 2 CPUs"),
+        (Resources(cpus=8, gpus=1), Demand(gpus=1, workers=2), "2 GPUs; there are 8 CPUs and 1 GPUs"),
+    ],
+)
+def test_what_does_not_fit_is_said(have: Resources, demand: Demand, words: str) -> None:
+    with pytest.raises(NotReady, match=words):
+        slots(have, demand)
+
+
+def test_windows_is_refused_in_one_line() -> None:
+    begin = "import argparse, tempfile, traceback, pathlib, sys; sys.platform = 'win32'; import cluster.cli"
+    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: this program runs on Linux; on Windows use WSL.\n")
+
+
+def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
+    """A played macOS: without the calls that Linux alone has every verb is imported, and machines are counted. Libraries are Linux's own."""
+    begin = (
+        "import os, platform; del os.sched_getaffinity\n"
+        "import search.run as run, search.resume, search.select, search.sync, search.report\n"
+        "from search.preflight.prepare import platform_notes, wanted_resources\n"
+        "wanted_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', 'cpu'])))\n"
+        "platform.system = lambda: 'Darwin'\n"
+        "print(*platform_notes())"
+    )
+    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "note: this program was tried on Linux alone; here is Darwin\n"

@@ -1,0 +1,360 @@
+"""A selection's decisions, played without Ray: who is trained next, who leaves, what a kill between two lines changes."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.errors import Refused
+from search.budget import Budget, limit
+from search.decisions.driver import Driver
+from search.decisions.selection_driver import RaceDriver, number_of, training
+from search.experiment import Experiment
+from search.journal.journal import FILE_NAME, Journal
+from search.journal.result import SearchResult, TrialResult
+from search.select import best_few, few_text, refuse_changed, terms_of
+from search.space import SearchSpace
+from tests.search.conftest import OpenDriver, Report, changed, good_lr_wins, play, reopened, report
+from trainables.config import TrialConfig
+
+TRUE = {0.1: 0.95, 0.01: 0.94, 0.001: 0.70}
+
+
+def noisy(config: TrialConfig, epoch: int) -> Report:
+    """The learning rate decides, and a little the seed."""
+    luck = np.random.default_rng([config.seed, round(1000 * config.optimizer.lr)]).normal(0, 0.006)
+    accuracy = TRUE[config.optimizer.lr] + luck - 0.01 * (config.epochs - epoch)
+    return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
+
+
+@pytest.fixture
+def searched(experiment: Experiment, open_driver: OpenDriver) -> Driver:
+    """A search that has come to its end."""
+    return play(open_driver(experiment))
+
+
+@pytest.fixture
+def begin(searched: Driver) -> Iterator[Any]:
+    """Begins a session of the selection; again, after a kill, when called again."""
+    opened: list[Journal] = []
+
+    def make(**terms: Any) -> RaceDriver:
+        journal, events = Journal.reopen(searched.experiment.folder)
+        opened.append(journal)
+        driver = RaceDriver(searched.experiment, journal)
+        driver.replay(events)
+        candidates = [name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3]
+        facts = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")}
+        journal.append("selecting", **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms}, **facts, slots=2, began_ms=time.time_ns() // 1_000_000)
+        driver.go_on()
+        return driver
+
+    yield make
+    for journal in opened:
+        journal.close()
+
+
+def lr_of(driver: RaceDriver, candidate: str) -> float:
+    return float(driver.result.trials[candidate].params["optimizer.lr"])
+
+
+def test_names_tell_the_seeds_number() -> None:
+    assert number_of(training("t0007", 12)) == 12
+
+
+def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(begin: Any) -> None:
+    driver: RaceDriver = play(begin(), noisy)
+    worst = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.001)
+    seeds = {name: [trial.config["seed"] for trial in driver.trials.values() if trial.repeat_of == name] for name in driver.race.candidates}
+    assert driver.experiment.seed not in {seed for of_one in seeds.values() for seed in of_one}
+    assert list(driver.race.out) == [worst]
+    assert len(seeds[worst]) < 4
+    assert all(of_one == [1, 2, 3, 4] for name, of_one in seeds.items() if name != worst)
+    assert driver.result.selection is not None
+    assert driver.result.selection.outcome == "completed"
+
+
+def test_the_searchs_own_trials_stay_as_they_were(begin: Any, searched: Driver) -> None:
+    before = {name: (trial.outcome, trial.accuracy) for name, trial in searched.result.trials.items()}
+    driver = play(begin(), noisy)
+    assert {name: (trial.outcome, trial.accuracy) for name, trial in driver.result.trials.items()} == before
+    assert driver.result.best is not None
+    assert driver.result.best.trial == searched.result.best.trial  # type: ignore[union-attr]
+    assert driver.result.wall_s == pytest.approx(searched.result.wall_s, abs=0.1)
+
+
+def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
+    def train(config: TrialConfig, epoch: int) -> Report:
+        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 and config.seed == 3 else noisy(config, epoch)
+
+    driver = play(begin(), train)
+    failed = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.1)
+    assert "s3 diverged: loss is inf" in driver.race.out[failed]
+    assert failed not in driver.race.worse
+    assert training(failed, 4) not in driver.trials
+
+
+def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver) -> None:
+    """The worst trains for longer than the others: when its first two trainings are known, its third runs already."""
+
+    def worst_last(config: TrialConfig, epoch: int) -> Report:
+        return report(epoch, 0.5, "completed" if epoch == config.epochs else None) if config.epochs == 9 else noisy(config, epoch)
+
+    of = {(trial.params["optimizer.lr"], trial.params["epochs"]): name for name, trial in searched.result.trials.items()}
+    driver = play(begin(candidates=[of[0.001, 9], of[0.1, 3], of[0.01, 3]]), worst_last, slots=4)
+    assert list(driver.race.out) == [of[0.001, 9]]
+    stopped = driver.trials[training(of[0.001, 9], 3)]
+    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop["by"]) == ("stopped", True, "the race")
+
+
+@pytest.mark.parametrize("events", range(1, 60, 4))
+def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> None:
+    first = begin()
+    play(first, noisy, events=first.journal.number + events)
+    again = play(begin(), noisy)
+    assert {name: trial.outcome for name, trial in again.trials.items() if trial.repeat_of not in again.race.out} == {
+        training(name, number): "completed" for name in again.race.alive for number in (1, 2, 3, 4)
+    }
+    assert len(again.race.out) == 1
+    assert [event for event in again.trials.values() if event.outcome in ("running", "interrupted", "pending")] == []
+
+
+def test_a_kill_between_a_failure_and_what_follows_from_it_changes_nothing(begin: Any) -> None:
+    def train(config: TrialConfig, epoch: int) -> Report:
+        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 and config.seed == 3 else noisy(config, epoch)
+
+    whole = play(begin(), train)
+    path = whole.experiment.folder / FILE_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    failed = next(row for row, line in enumerate(lines) if b'"diverged"' in line)
+    path.write_bytes(b"".join(lines[: failed + 1]))
+    again = play(begin(), train)
+    assert again.race.out == whole.race.out
+    assert again.race.rounds == whole.race.rounds == 4
+
+
+def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
+    play(begin(seeds=2), noisy)
+    driver = begin(seeds=3)
+    (name, config) = driver.suggest() or ("", None)
+    assert number_of(name) == 3
+    assert config is not None
+    assert config.seed == 3
+
+
+@pytest.mark.parametrize("algorithm", ["random", "bayes"])
+def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(experiment: Experiment, open_driver: OpenDriver, algorithm: str) -> None:
+    """The selection's trainings are none of its trials: neither the algorithm nor the scheduler hears of them."""
+    seen = []
+    for with_selection in (False, True):
+        own = changed(experiment, name=f"s{with_selection}", algorithm=algorithm, scheduler="asha", trials=4)
+        driver = play(open_driver(own))
+        if with_selection:
+            journal, events = Journal.reopen(own.folder)
+            race = RaceDriver(own, journal)
+            race.replay(events)
+            journal.append("selecting", candidates=["t0001"], seeds=2, alpha=0.05, slots=2, began_ms=time.time_ns() // 1_000_000)
+            race.go_on()
+            play(race, noisy)
+            journal.close()
+        driver.experiment = changed(own, trials=7)
+        again = play(reopened(driver))
+        seen.append({name: (trial.params, trial.outcome) for name, trial in again.result.trials.items()})
+        assert (again.result.selection is not None) == with_selection
+    assert len(seen[0]) == 7
+    assert seen[0] == seen[1]
+
+
+def test_a_look_at_the_test_part_that_was_cut_off_counts_as_one(searched: Driver) -> None:
+    result, best = searched.result, searched.result.best
+    assert best is not None
+    facts = {"trial": best.trial, "epoch": best.best_epoch}
+    searched.journal.append("opened", **facts, by="search.run")
+    assert [(opening.trial, opening.by) for opening in result.openings] == [(best.trial, "search.run")]
+    assert not result.is_tested
+    searched.journal.append("opened", **facts, by="search.resume")
+    searched.journal.append("tested", **facts, test={})
+    assert [opening.by for opening in result.openings] == ["search.run", "search.resume"]
+    assert result.is_tested
+
+
+def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
+    driver = play(begin(), noisy)
+    result = SearchResult.read(driver.experiment.folder)
+    assert result.selection is not None
+    assert result.selection.repeats.keys() == driver.trials.keys()
+    assert result.selection.dropped.keys() == driver.race.out.keys()
+    assert result.chosen is result.best
+
+
+def test_other_terms_make_another_race(begin: Any, searched: Driver) -> None:
+    """Whoever was worse than a candidate that is none any more is judged anew, and its training that was stopped goes on to its end."""
+
+    def worst_last(config: TrialConfig, epoch: int) -> Report:
+        accuracy = 0.5 + 0.001 * config.seed if config.epochs == 9 else 0.9 + 0.001 * config.seed
+        return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
+
+    of = {(trial.params["optimizer.lr"], trial.params["epochs"]): name for name, trial in searched.result.trials.items()}
+    worst, leader = of[0.001, 9], of[0.1, 3]
+    first = play(begin(candidates=[worst, leader]), worst_last, slots=4)
+    assert list(first.race.out) == [worst]
+    assert "stopped" in {trial.outcome for trial in first.trials.values()}
+    alone = play(begin(candidates=[worst]), worst_last)
+    assert alone.race.alive == [worst]
+    assert {trial.outcome for trial in alone.trials.values()} == {"completed"}
+    assert alone.race.rounds == 4
+    again = play(begin(candidates=[worst, leader]), worst_last)
+    assert list(again.race.out) == [worst]
+
+
+def test_the_same_terms_leave_out_who_was_clearly_worse(begin: Any) -> None:
+    first = play(begin(), noisy)
+    again = begin()
+    assert (again.race.out, again.suggest()) == (first.race.out, None)
+
+
+def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_left(begin: Any, searched: Driver) -> None:
+    of = {trial.params["optimizer.lr"]: name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3}
+    driver: RaceDriver = begin(candidates=[of[0.001], of[0.1]], seeds=3)
+    handed = [driver.suggest() for _ in range(6)]
+    for suggestion in handed:
+        assert suggestion is not None
+        driver.running(suggestion[0])
+    driver.fail(training(of[0.001], 3), "lost", "its node was lost")
+    for suggestion in handed[:5]:
+        assert suggestion is not None
+        name, config = suggestion
+        for epoch in (1, 2, 3):
+            if name != training(of[0.001], 3):
+                driver.report(name, noisy(config, epoch))
+    assert list(driver.race.out) == [of[0.001]]
+    assert (list(driver.left), driver.trials[training(of[0.001], 3)].outcome) == ([], "stopped")
+
+
+def test_a_selection_remembers_which_trainings_ran_out_of_memory_beside_others(begin: Any) -> None:
+    driver: RaceDriver = begin()
+    (name, _) = driver.suggest() or ("", None)
+    driver.running(name)
+    driver.fail(name, "memory", "out of memory")
+    assert begin().narrowed == {name}
+
+
+def test_fresh_seeds_are_none_that_the_search_has_trained_with(experiment: Experiment, open_driver: OpenDriver) -> None:
+    """The space fixes one, or searches it."""
+    own = changed(experiment, base=experiment.base.override({"seed": 2}))
+    searched = play(open_driver(own))
+    assert {trial.config["seed"] for trial in searched.result.trials.values()} == {2}
+    journal, events = Journal.reopen(own.folder)
+    race = RaceDriver(own, journal)
+    race.replay(events)
+    journal.append("selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=time.time_ns() // 1_000_000)
+    race.go_on()
+    play(race, noisy)
+    journal.close()
+    seeds = [[trial.config["seed"] for trial in race.trials.values() if trial.repeat_of == name] for name in ("t0001", "t0002")]
+    assert seeds == [[1, 3, 4], [1, 3, 4]]
+
+
+def test_what_could_not_be_evaluated_of_a_search_that_goes_on_after_its_selection_is_known(begin: Any) -> None:
+    driver = begin()
+    driver.journal.append("unevaluated", reasons={"of the selection": ["t0001-s1"]})
+    assert driver.result.unevaluated == {}
+    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
+    driver.journal.append("unevaluated", reasons={"no time was left": ["t0002"]})
+    assert driver.result.unevaluated == {"no time was left": ["t0002"]}
+
+
+def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(begin: Any, searched: Driver) -> None:
+    args = argparse.Namespace(top=None, seeds=None, alpha=None)
+    few = [trial.trial for trial in best_few(searched.result, 2)]
+    driver = begin(candidates=list(reversed(few)))
+    assert terms_of(args, driver.result)["candidates"] == list(reversed(few))
+    driver.journal.append("resumed", slots=2, began_ms=time.time_ns() // 1_000_000)
+    assert terms_of(args, driver.result)["candidates"] == few
+
+
+def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: Driver) -> None:
+    result = searched.result
+    first, second = result.ranking[:2]
+    second.config = {**first.config, "seed": 99}
+    assert second not in best_few(result, 9)
+    assert len(best_few(result, 9)) == 8
+
+
+@pytest.fixture
+def lengths(experiment: Experiment) -> Experiment:
+    """The same nine configurations, of which those of one learning rate are lengths of one training."""
+    space = SearchSpace(experiment.space.domains, base={"model.name": "deep_cnn"})
+    return changed(experiment, space=space, base=TrialConfig().override(space.base))
+
+
+def test_trials_that_differ_in_length_alone_are_one_candidate_the_longest(lengths: Experiment, open_driver: OpenDriver) -> None:
+    result = play(open_driver(lengths)).result
+    assert [trial.params["epochs"] for trial in result.ranking[:3]] == [9, 6, 3]
+    assert [(trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)] == [(0.1, 9), (0.01, 9), (0.001, 9)]
+    assert result.distinct == best_few(result, 5)
+    assert SearchResult.read(lengths.folder).distinct == result.distinct
+
+
+def test_a_longer_trial_that_did_not_come_as_far_or_failed_does_not_stand_for_its_training(lengths: Experiment, open_driver: OpenDriver) -> None:
+    def train(config: TrialConfig, epoch: int) -> Report:
+        diverges = config.optimizer.lr == 0.1 and epoch == 8
+        return report(epoch, 0, "diverged", "loss is inf") if diverges else good_lr_wins(config, epoch)
+
+    result = play(open_driver(lengths), train).result
+    longest = next(trial for trial in result.ranking if trial.params == {"optimizer.lr": 0.01, "epochs": 9})
+    longest.outcome, longest.epochs = "stopped", {1: longest.epochs[1]}
+    assert [(trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)] == [(0.1, 6), (0.01, 6), (0.001, 9)]
+
+
+def test_a_length_and_another_seed_make_no_candidate_of_their_own(lengths: Experiment, open_driver: OpenDriver) -> None:
+    result = play(open_driver(lengths)).result
+    best = result.ranking[0]
+    again = replace(best, trial="t0099", config={**best.config, "seed": 5, "epochs": 6}, stem="another")
+    result.trials["t0099"] = again
+    assert again in result.distinct
+    assert again not in best_few(result, 9)
+
+
+def test_what_waits_at_a_rung_when_a_budget_ends_a_search_is_a_candidate(experiment: Experiment, open_driver: OpenDriver) -> None:
+    search = changed(experiment, algorithm="random", trials=9, scheduler="asha", budget=Budget((limit("11epochs"),)))
+    result = play(open_driver(search), slots=2).result
+    held = {trial.trial for trial in result.trials.values() if trial.outcome == "held"}
+    assert (result.outcome, result.is_over, bool(held)) == ("budget", True, True)
+    assert [trial.trial for trial in best_few(result, 99)] == [trial.trial for trial in result.ranking]
+
+
+def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(lengths: Experiment, searched: Driver, open_driver: OpenDriver) -> None:
+    args = argparse.Namespace(top=12, seeds=None, alpha=None)
+    terms = terms_of(args, searched.result)
+    assert few_text(searched.result, terms["candidates"], terms["top"]) == "note: 9 candidates, not 12: of the search's 9 trials no more count"
+    result = play(open_driver(changed(lengths, name="lengths"))).result
+    terms = terms_of(argparse.Namespace(top=None, seeds=None, alpha=None), result)
+    told = "note: 3 candidates, not 5: the 9 trials that count are 3 trainings (trials that differ in length or seed alone are one)"
+    assert few_text(result, terms["candidates"], terms["top"]) == told
+    assert few_text(result, terms["candidates"], 3) == ""
+
+
+def test_a_first_selection_compares_the_weights_with_those_of_the_search(searched: Driver) -> None:
+    args = argparse.Namespace(name="played", allow_change=False)
+    now = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")} | {"weights": {"resnet18.pth": "2"}}
+    searched.result.started["weights"] = {"resnet18.pth": "2"}
+    refuse_changed(args, searched.result, now)
+    searched.result.started["weights"] = {"resnet18.pth": "1"}
+    with pytest.raises(Refused, match=r"weights\.resnet18\.pth: 1 -> 2"):
+        refuse_changed(args, searched.result, now)
+
+
+def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:
+    result = SearchResult()
+    for number in range(10_000):
+        name = f"t{number:05d}"
+        config = {"model": {"name": "deep_cnn"}, "optimizer": {"name": "adam", "lr": number}}
+        result.trials[name] = TrialResult(name, {}, config, "completed", epochs={1: report(1, number / 10_000)["metrics"]}, ended_ms=1)
+    began = time.process_time()
+    assert [trial.trial for trial in best_few(result, 5)] == ["t09999", "t09998", "t09997", "t09996", "t09995"]
+    assert time.process_time() - began < 3

@@ -1,0 +1,115 @@
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+
+from cluster.storage.bucket import Bucket
+from search.execution.job import mirror_of
+from search.journal.journal import FILE_NAME, JournalError
+from search.journal.lease import FILE_NAME as LOCK_FILE
+from search.journal.store import BucketHome, home, storage
+from trainables.checkpoints.heartbeat import Heartbeat
+from trainables.checkpoints.remote import folder_here, forget
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As if on another machine: nothing of what was kept here is there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another cache"))
+
+
+@pytest.mark.parametrize("text", ["gs://models/x", "s3://", "s3://UPPER/x", "http://host/x"])
+def test_a_storage_is_a_folder_or_a_place_in_a_bucket(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        storage(text)
+
+
+def test_a_folder_is_a_folder(tmp_path: Path) -> None:
+    assert storage("searches") == Path("searches")
+    kept = home(tmp_path, "s")
+    assert (str(kept), kept.opened(), kept.names(), kept.holder()) == (f"{tmp_path}/s", tmp_path / "s", [], "")
+    assert kept.place("t0001") == {"folder": f"{tmp_path}/s/trials/t0001", "bucket": None}
+    assert mirror_of(kept.place("t0001")) is None
+
+
+def test_a_search_in_a_bucket_goes_on_from_another_machine(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept = home(bucket, "s")
+    assert str(kept) == "s3://models/searches/s"
+    with kept.lease():
+        journal, events = kept.journal(new=True)
+        assert events == []
+        journal.append("started")
+        journal.append("evidence", trial="", file="pictures", path="")
+        (kept.folder / "pictures").mkdir()
+        (kept.folder / "pictures" / "curves.png").write_text("drawn")
+        kept.keep("pictures", "never drawn")
+        journal.close()
+    elsewhere(monkeypatch, tmp_path)
+    other = home(bucket, "s")
+    assert other.folder != kept.folder
+    assert (other.opened(files=True) / "pictures" / "curves.png").read_text() == "drawn"
+    with other.lease():
+        journal, events = other.journal(new=False)
+        assert [event.kind for event in events] == ["started", "evidence"]
+        journal.append("resumed")
+        journal.close()
+    assert (home(bucket, "s").opened() / FILE_NAME).read_text().count("\n") == 3
+
+
+def test_what_a_dead_driver_has_left_here_does_not_count(bucket: Bucket) -> None:
+    kept = home(bucket, "s")
+    journal, _ = kept.journal(new=True)
+    journal.append("started")
+    journal.copy = lambda line: None  # dies between its own disk and the bucket
+    journal.append("never told")
+    journal.close()
+    again, events = kept.journal(new=False)
+    assert [event.kind for event in events] == ["started"]
+    again.close()
+
+
+def test_a_name_that_is_taken_is_not_begun_again(bucket: Bucket) -> None:
+    journal, _ = home(bucket, "s").journal(new=True)
+    journal.append("started")
+    journal.close()
+    assert home(bucket, "s").names() == [FILE_NAME]
+    with pytest.raises(JournalError, match="already"):
+        home(bucket, "s").journal(new=True)
+
+
+def test_a_search_that_is_not_there_is_told(bucket: Bucket) -> None:
+    with pytest.raises(JournalError, match=r"^no search at 's3://models/searches/none'\. Check the name and --storage"):
+        home(bucket, "none").opened()
+
+
+def test_who_runs_it_is_seen_from_anywhere(bucket: Bucket) -> None:
+    kept = home(bucket, "s")
+    with kept.lease():
+        assert kept.holder().startswith(f"process {os.getpid()} on ")
+    assert kept.holder() == ""
+    assert kept.names() == []
+    assert bucket.has(f"s/{LOCK_FILE}")
+
+
+def test_a_trial_is_trained_in_a_copy_and_its_heartbeat_is_heard(bucket: Bucket) -> None:
+    kept = home(bucket, "s")
+    assert isinstance(kept, BucketHome)
+    job = kept.place("t0001")
+    mirror = mirror_of(job)
+    folder = folder_here(job["folder"], mirror, 2)
+    assert folder.name == "t0001"
+    assert len({folder, folder_here(job["folder"], mirror, 2, rank=1), folder_here(job["folder"], mirror, 1)}) == 3
+    beat = Heartbeat(folder, attempt=2, node="n", mirror=mirror)
+    assert beat._teller is not None
+    beat._teller.join()
+    found = kept.beats([kept.folder / "trials" / "t0001", kept.folder / "trials" / "t0002"])
+    assert found[1] is None
+    assert found[0] is not None
+    assert (found[0].pid, found[0].node, found[0].attempt) == (os.getpid(), "n", 2)
+    forget(job["folder"], mirror, 2)
+    assert not folder.exists()

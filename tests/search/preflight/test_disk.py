@@ -1,0 +1,106 @@
+"""Room for checkpoints, on disks of several sizes."""
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cluster.errors import NotReady
+from search.experiment import Experiment
+from search.preflight import disk as room_module
+from search.preflight.disk import Room, check_memory, check_room, memory, room
+from search.preflight.warnings import notes
+from search.space import Choice, SearchSpace
+from tests.search.conftest import changed
+from trainables.datasets.arrays import Dataset, Part
+
+DATASET = Dataset("made", ("a", "b"), *[Part(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int64))] * 3, "f00d")
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The free bytes, as the disk tells them."""
+    disk = SimpleNamespace(free=0, asked=None)
+
+    def usage(path: Path) -> SimpleNamespace:
+        disk.asked = path
+        return disk
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return disk
+
+
+def needed(experiment: Experiment, free: SimpleNamespace) -> int:
+    found = room(experiment, DATASET)
+    assert isinstance(found, Room)
+    return found.needed
+
+
+def test_the_largest_network_counts_three_times_a_trial(experiment: Experiment, free: SimpleNamespace) -> None:
+    from trainables.evaluation.estimate import checkpoint_bytes
+
+    largest = checkpoint_bytes(experiment.config({}).model, DATASET.image, 2)
+    assert needed(experiment, free) == 9 * 3 * largest
+    assert room(experiment, DATASET).least == 9 * largest
+    assert needed(changed(experiment, trials=2), free) == 2 * 3 * largest
+
+
+def test_too_little_room_is_not_ready(experiment: Experiment, free: SimpleNamespace) -> None:
+    free.free = needed(experiment, free) // 3 - 1
+    with pytest.raises(NotReady, match=r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, or fewer --trials\."):
+        check_room(experiment, DATASET)
+    free.free += 1
+    check_room(experiment, DATASET)
+
+
+def test_ample_room_is_seen_without_building_a_network(experiment: Experiment, free: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trainables.evaluation.estimate", None)
+    free.free = 9 * 10**9
+    assert room(experiment, DATASET) is None
+
+
+def test_the_nearest_folder_that_is_there_is_asked(experiment: Experiment, free: SimpleNamespace, tmp_path: Path) -> None:
+    room(changed(experiment, storage=tmp_path / "not" / "yet"), DATASET)
+    assert free.asked == tmp_path
+
+
+def test_sizes_are_told_in_round_numbers() -> None:
+    assert "needs about 4.1 GB to 12 GB for checkpoints, 3.0 GB are free" in str(Room(4_100_000_000, 12_345_678_901, 3_000_000_000, Path("here")))
+
+
+def test_a_baseline_counts_by_the_images_whose_features_it_keeps(experiment: Experiment, free: SimpleNamespace) -> None:
+    space = SearchSpace({"model.name": Choice("svm", "tree"), "seed": Choice(1, 2)})
+    one = needed(changed(experiment, space=space), free)
+    part = Part(np.zeros((40, 8, 8, 1), np.uint8), np.zeros(40, np.int64))
+    ten = room(changed(experiment, space=space), Dataset("made", ("a", "b"), part, part, part, "f00d"))
+    assert ten is not None
+    assert ten.needed == 10 * one > 0
+
+
+def with_images(count: int) -> Dataset:
+    """So many training images of 1,000 bytes, and four more of each part, in no memory to speak of."""
+    whole = Part(np.broadcast_to(np.uint8(0), (count, 10, 100, 1)), np.arange(count) % 2)
+    four = Part(np.zeros((4, 10, 100, 1), np.uint8), np.arange(4) % 2)
+    return replace(DATASET, train=whole, val=four, test=four)
+
+
+def test_images_that_memory_cannot_hold_again_are_refused_or_told(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What trains gets them in memory that all processes share."""
+    dataset = with_images(10**6)
+    assert memory(dataset).needed == 10**9 + 4000
+    assert memory(replace(dataset, val=dataset.train, folds=3)).needed == 10**9
+    said = "the images need 1.0 GB of memory for the processes that train, {} are free. "
+    said += "Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
+    monkeypatch.setattr(room_module, "free_memory", lambda: 900_000_000)
+    with pytest.raises(NotReady) as caught:
+        check_memory(dataset)
+    assert str(caught.value) == said.format("0.9 GB")
+    small = with_images(10)
+    for free, told in ((15_000, ["warning"]), (10**9, []), (None, [])):
+        monkeypatch.setattr(room_module, "free_memory", lambda free=free: free)
+        check_memory(small)
+        assert [line.partition(":")[0] for line in notes(experiment, small) if "of memory for the processes" in line] == told

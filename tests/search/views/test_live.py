@@ -1,0 +1,114 @@
+import io
+import itertools
+import time
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from search.budget import Budget, limit
+from search.experiment import Experiment
+from search.journal.journal import Event
+from search.space import Float, SearchSpace
+from search.views.live import DRAWN_SHARE, Display
+from tests.search.conftest import OpenDriver, changed, evaluation, play
+from trainables.config import TrialConfig
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_search_is_shown_on_a_terminal_and_elsewhere(experiment: Experiment, open_driver: OpenDriver, is_terminal: bool) -> None:
+    driver = open_driver(changed(experiment, scheduler="asha"))
+    console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
+    with Display(driver.result, 9, console) as display:
+        driver.journal.listeners.append(display)
+        play(driver, slots=2)
+        display.say("news [with brackets]")
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "news [with brackets]" in printed
+    assert ("val accuracy" in printed) == is_terminal
+
+
+def test_the_table_is_drawn_again_as_the_search_goes_on_and_takes_little_of_its_time(
+    experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, clock, drawn = open_driver(experiment), 0.0, list[float]()
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    with Display(driver.result, 9, Console(file=io.StringIO(), force_terminal=True)) as display:
+
+        def draw_slowly() -> Text:
+            nonlocal clock
+            drawn.append(clock)
+            clock += 0.03
+            return Text("")
+
+        monkeypatch.setattr(display.live, "get_renderable", draw_slowly)
+        for _ in range(400):
+            display.tick()
+            clock += 0.01
+    gaps = [later - earlier for earlier, later in itertools.pairwise(drawn[:-1])]
+    assert len(gaps) == 2
+    assert min(gaps) >= 0.03 / DRAWN_SHARE
+
+
+def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to_be_expected(experiment: Experiment, open_driver: OpenDriver) -> None:
+    """Hardly a trial has ended by then: that says nothing of the time left."""
+    space = SearchSpace({"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27})
+    base = TrialConfig().override(space.base)
+    driver = open_driver(changed(experiment, space=space, base=base, scheduler="asha", algorithm="random", trials=60))
+    display = Display(driver.result, 60, Console(file=io.StringIO()))
+    assert "time left unknown" in display._line()
+    seen: list[tuple[int, str]] = []
+
+    def look(event: Event) -> None:
+        if event.kind == "epoch" and not seen and driver.result.epochs_trained == 120:
+            display.start = time.monotonic() - 10
+            seen.append((sum(trial.ended_ms > 0 for trial in driver.result.trials.values()), display._left()))
+
+    driver.journal.listeners.append(look)
+    play(driver)
+    ((ended, left),) = seen
+    truth = 10 * (driver.result.epochs_trained / 120 - 1)
+    assert ended < 6
+    assert 0.5 * truth < int(left.split()[1]) < 3 * truth
+
+
+def test_trials_that_could_not_be_evaluated_are_told_in_one_line(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = play(open_driver(experiment))
+    console = Console(file=io.StringIO(), width=200)
+    driver.journal.listeners.append(Display(driver.result, 9, console))
+    driver.journal.append("unevaluated", reasons={"it is damaged": ["t0002", "t0004"], "it is missing": ["t0001"]})
+    assert console.file.getvalue() == "not evaluated: t0002 (it is damaged) and 2 more; the journal has every reason\n"  # type: ignore[attr-defined]
+
+
+def test_how_far_the_evaluation_is_can_be_seen(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = play(open_driver(experiment))
+    trains = [True]
+    display = Display(driver.result, 9, Console(file=io.StringIO()), may_train=lambda: trains[0])
+    assert "waiting for the next trial" in display._line()
+    trains[0] = False
+    assert "waiting for the evaluation" in display._line()
+    driver.journal.append("evaluated", trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation())
+    assert "evaluated 1 of 9 on the validation part" in display._line()
+
+
+def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_search(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"),))))
+    display = Display(driver.result, 9, Console(file=io.StringIO()), may_train=lambda: driver.outstanding > 0)
+    assert driver.suggest() is not None
+    assert "waiting for a process to train in" in display._line()
+    driver.fail("t0001", "lost", "gone")
+    result = play(driver).result
+    assert [trial.outcome for trial in result.unfinished] == ["interrupted"]
+    assert "waiting for the evaluation" in display._line()
+    driver.journal.append("evaluated", trial="t0001", epoch=result.trials["t0001"].best_epoch, **evaluation())
+    assert "evaluated 1 of 1 on the validation part" in display._line()
+
+
+def test_a_failed_trial_is_told_at_once_with_its_last_line(experiment: Experiment, open_driver: OpenDriver) -> None:
+    driver = open_driver(experiment)
+    console = Console(file=io.StringIO(), width=200)
+    driver.journal.listeners.append(Display(driver.result, 9, console))
+    trial, _ = driver.suggest()  # type: ignore[misc]
+    driver.running(trial)
+    driver.fail(trial, "error", "Traceback ...\nValueError: no")
+    assert "trial t0001 failed: ValueError: no" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,0 +1,169 @@
+"""What `test_workers` asks of real workers, in a process of its own (Ray reads its environment when it is imported): prints JSON."""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster.runtime.resources import Demand, Resources
+from cluster.runtime.session import session
+from search.decisions.driver import Driver
+from search.experiment import Experiment
+from search.journal.journal import Journal
+from search.spaces.smoke import space
+from trainables.config import TrialConfig
+from trainables.datasets.load import load
+
+CONFIGS = [
+    TrialConfig().override({"optimizer.lr": lr, "model.dropout": 0.3, "epochs": 2, "data.train_limit": 300, "augment.crop": 1, "precision": precision})
+    for lr, precision in ((0.001, "fp32"), (0.01, "bf16"), (0.003, "fp32"))
+]
+EXACT = [config.override({"precision": "fp32"}) for config in CONFIGS]
+
+
+Job = dict[str, Any]
+
+
+def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
+    from search.execution.job import make_job
+
+    return [make_job(f"t{number}", config, {"folder": str(folder / f"t{number}"), "bucket": None}, attempt=1, known=0) for number, config in enumerate(configs)]
+
+
+def metrics_of(report: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in json.loads(report["reports"])[0]["metrics"].items() if name != "time/epoch_s"}
+
+
+class Asked:
+    """Each method is a question; its answer must survive JSON."""
+
+    def __init__(self, folder: Path) -> None:
+        import ray
+
+        from search.execution.pool import Workers
+
+        self.ray, self.folder = ray, folder
+        self.experiment = Experiment(name="asked", space_name="smoke", space=space(), base=CONFIGS[0], storage=folder, trials=1, hang_timeout=60)
+        self.workers = Workers(self.experiment, load(CONFIGS[0].data), {"code": "c0de"})
+
+    def fresh(self, job: Job) -> Any:
+        self.workers.start(1)
+        return self.workers.hire(job, {})
+
+    def train(self, worker: Any) -> list[dict[str, float]]:
+        return [metrics_of(self.ray.get(worker.train.remote())) for _ in range(2)]
+
+    def cold(self) -> Any:
+        """A fresh worker for each trial."""
+        return [self.train(self.fresh(job)) for job in jobs(self.folder / "cold", CONFIGS)]
+
+    def warm(self) -> Any:
+        """One worker for all, in turn."""
+        first, *others = jobs(self.folder / "warm", CONFIGS)
+        worker = self.fresh(first)
+        found = [self.train(worker)]
+        for job in others:
+            worker.reset.remote(job)
+            found.append(self.train(worker))
+        return found
+
+    def side_by_side(self) -> Any:
+        """Two workers, two trials, at the same time."""
+        pair = [self.fresh(job) for job in jobs(self.folder / "pair", CONFIGS[:2])]
+        epochs = [self.ray.get([worker.train.remote() for worker in pair]) for _ in range(2)]
+        return [[metrics_of(reports[number]) for reports in epochs] for number in range(2)]
+
+    def exact(self) -> Any:
+        """In float32, each alone."""
+        return [self.train(self.fresh(job)) for job in jobs(self.folder / "exact", EXACT)]
+
+    def fused(self) -> Any:
+        """In float32, all as one network: each one's metrics, and the number of processes."""
+        self.workers.share(3, 1)
+        members = [self.workers.hire(job, {}) for job in jobs(self.folder / "fused", EXACT)]
+        processes = len({tuple(self.ray.get(member.get_current_ip_pid.remote())) for member in members})
+        epochs = [self.ray.get([member.train.remote() for member in members]) for _ in range(2)]
+        return {"metrics": [[metrics_of(reports[number]) for reports in epochs] for number in range(3)], "processes": processes}
+
+    def places(self) -> Any:
+        """How many places are taken in each of two workers after two trials, and after one of these has been given back."""
+        self.workers.share(2, 2)
+        first, _ = (self.workers.hire(job, {}) for job in jobs(self.folder / "places", CONFIGS[:2]))
+        taken = [len(shared.taken) for shared in self.workers.shared]
+        self.workers.returned(first, over=False)
+        return [taken, sorted(len(shared.taken) for shared in self.workers.shared)]
+
+    def after_death(self) -> Any:
+        """What a member of a killed worker raises, and how many epochs the next trial trains."""
+        self.workers.share(2, 1)
+        job, other = jobs(self.folder / "death", CONFIGS[:2])
+        member = self.workers.hire(job, {})
+        self.ray.get(member.train.remote())
+        self.ray.kill(self.workers.shared[0].process)
+        try:
+            self.ray.get(member.train.remote())
+        except self.ray.exceptions.RayActorError as error:
+            raised = type(error).__name__
+        self.workers.returned(member, over=False)
+        return [raised, len(self.train(self.workers.hire(other, {})))]
+
+    def slow_start(self) -> Any:
+        """The epochs of a trial that is asked to train before its worker has heard of it."""
+        from search.execution import pool
+        from search.execution.worker import FusedWorker
+
+        begun = self.folder / "begun"
+        os.mkfifo(begun)
+
+        class Slow(FusedWorker):
+            def reset(self, place: str, new_config: Job, storage: Any = None) -> bool:
+                begun.read_text()
+                return super().reset(place, new_config, storage)
+
+        pool.FusedWorker, pool.START_S = Slow, 0.0  # type: ignore[misc]
+        self.workers.share(2, 1)
+        member = self.workers.hire(jobs(self.folder / "slow", CONFIGS[:1])[0], {})
+        self.ray.get(member.get_current_ip_pid.remote())  # it has started, and one of its threads hears of the trial until there is something to read
+        first = member.train.remote()
+        self.ray.wait([first], timeout=1)  # it would fail, if it were not held back
+        begun.write_text("")
+        return [metrics_of(self.ray.get(first)), metrics_of(self.ray.get(member.train.remote()))]
+
+    def after_the_last_trial(self) -> Any:
+        """The processes that evaluate, none being there before, and the one that is asked for next."""
+        evaluations = self.measured("next")
+        return [self.ray.get(worker.get_current_ip_pid.remote())[1] for worker in (*evaluations.crew, self.workers.for_test())]
+
+    def no_place(self) -> Any:
+        """Why a trial is not evaluated when there is no place for a worker."""
+        self.workers.demand = Demand(gpus=1)
+        return self.measured("nobody", hang_timeout=2).reasons
+
+    def measured(self, name: str, **changes: Any) -> Any:
+        """What became of the evaluations of a search with one trial."""
+        from search.execution.evaluation import Evaluations
+        from trainables.trial import run_trial
+
+        driver = Driver(experiment := replace(self.experiment, name=name, **changes), Journal(self.folder / name))
+        trial, config = driver.suggest() or ("", CONFIGS[0])
+        driver.running(trial)
+        for report in run_trial(config, load(config.data), experiment.trial_folder(trial)):
+            driver.report(trial, report.to_dict())
+        evaluations = Evaluations(driver, self.workers, driver.result.ranking, [], lambda: None)
+        evaluations.measure(1)
+        return evaluations
+
+
+def main() -> None:
+    folder, *questions = sys.argv[1:]
+    with session("local", local=Resources(cpus=4)):
+        answers = {}
+        for question in questions:
+            answers[question] = getattr(Asked(Path(folder)), question)()
+        print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()

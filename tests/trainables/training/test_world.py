@@ -1,0 +1,112 @@
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import trainables
+from trainables.training.loop import Training
+from trainables.training.world import World
+
+ONE_OF_SEVERAL = """
+import json, os, sys
+from pathlib import Path
+import numpy, torch
+from torch import distributed
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Part
+from trainables.training.loop import Training
+from trainables.training.world import Distributed
+
+folder, rank, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)
+distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+arrays = numpy.load(folder / "data.npz")
+train, val = (Part(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "val"))
+results = []
+for values in json.loads((folder / "configs.json").read_text()):
+    training = Training(TrialConfig.from_dict(values), Dataset("made", ("a", "b", "c"), train, val, None, ""), world=Distributed())
+    epochs = [epoch.values for epoch in training.epochs()]
+    weights = {name: tensor.tolist() for name, tensor in training.network.state_dict().items()}
+    results.append({"epochs": epochs, "weights": weights})
+state = Distributed().from_first({"epoch": 5 - rank, "weights": torch.full((2,), float(rank))})
+assert state["epoch"] == 5 and not state["weights"].any(), state
+print(json.dumps(results), flush=True)
+sys.stdin.read()  # until all are done
+os._exit(0)
+"""
+
+
+class Several(World):
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+
+
+def train_together(configs, dataset, folder, size):
+    """Train each config in several processes; what each process prints, without the times."""
+    arrays = {f"{name}_{kind}": getattr(getattr(dataset, name), kind) for name in ("train", "val") for kind in ("images", "labels")}
+    np.savez(folder / "data.npz", **arrays)
+    (folder / "configs.json").write_text(json.dumps([config.to_dict() for config in configs]))
+    environment = os.environ | {"PYTHONPATH": str(Path(trainables.__file__).parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for rank in range(size):
+            errors = stack.enter_context((folder / f"{rank}.errors").open("w"))
+            command = [sys.executable, "-c", ONE_OF_SEVERAL, str(folder), str(rank), str(size)]
+            processes.append(stack.enter_context(subprocess.Popen(command, env=environment, stdin=PIPE, stdout=PIPE, stderr=errors, text=True)))
+            stack.callback(processes[-1].kill)
+        lines = [process.stdout.readline() for process in processes]
+    assert all(lines), (folder / "0.errors").read_text() + (folder / "1.errors").read_text()
+    return [[{"epochs": [untimed(epoch) for epoch in result["epochs"]], "weights": result["weights"]} for result in json.loads(line)] for line in lines]
+
+
+def untimed(values):
+    return {name: value for name, value in values.items() if name != "time/epoch_s"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 7])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_shares_of_a_batch_make_it_up_and_differ_by_one_at_most(size, count):
+    rows = torch.arange(count)
+    shares = [Several(rank, size).slice(rows) for rank in range(size)]
+    assert torch.equal(torch.cat(shares), rows)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_by_itself_changes_nothing():
+    network, values = nn.Linear(1, 1), torch.tensor([1.0])
+    world = World()
+    world.share_buffers(network)
+    assert (world.rank, world.size) == (0, 1)
+    assert world.wrap(network) is network
+    assert torch.equal(world.sum(values), torch.tensor([1.0]))
+    assert world.from_first(values) is values
+
+
+def test_one_of_several_measures_its_share_alone(make_config, make_dataset):
+    class Counting(Several):
+        def sum(self, values):
+            images.append(int(values[-1]))
+            return values
+
+    images = []
+    list(Training(make_config(epochs=1), make_dataset(train=24, val=13), world=Counting(1, 2)).epochs())
+    assert images == [12, 6]
+
+
+def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
+    options, dataset = {"optimizer__name": "sgd", "optimizer__lr": 0.05}, make_dataset(train=24, val=13).sealed
+    plain, normalised = make_config(**options), make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options)
+    first, second = train_together([plain, normalised], dataset, tmp_path, 2)
+    assert first == second
+    alone = [untimed(epoch.values) for epoch in Training(plain, dataset).epochs()]
+    assert len(first[0]["epochs"]) == len(alone) == 2
+    for together, expected in zip(first[0]["epochs"], alone, strict=True):
+        assert together == pytest.approx(expected, rel=1e-4)

@@ -1,0 +1,173 @@
+"""A trial that begins with what another has trained: the other's checkpoints are brought into its folder, and it goes on from there.
+
+Brought are two checkpoints, or one that is both: the newest that is not beyond the trial's own end, and the best until there. What they are
+the beginning of is written beside them (`begun.json`) before the first of them is there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from trainables.checkpoints import checkpoint
+from trainables.checkpoints.lineage import Beginning, Begun, is_own_beginning
+from trainables.config import TrialConfig
+from trainables.disk import sync
+from trainables.errors import ConfigError
+
+BEGUN = "begun.json"
+BROUGHT = ".brought"
+"""How the name of a folder begins, beside the checkpoints, for what an attempt has brought and is not known to be whole yet."""
+
+
+def adopt(
+    beginnings: Sequence[Beginning],
+    folder: Path,
+    config: TrialConfig,
+    beat: Callable[[], None] | None = None,
+    *,
+    attempt: int = 1,
+    still_ours: Callable[[], object] = lambda: None,
+) -> tuple[Begun | None, list[str]]:
+    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes.
+
+    Args:
+        beginnings: trials that have trained the beginning of this one.
+        folder: the trial's own.
+        config: the trial.
+        beat: called before each try, which takes a while where checkpoints are large.
+        attempt: the one that brings; each has a folder of its own for what it brings.
+        still_ours: raises where a newer attempt has begun meanwhile; asked before anything is put in its place.
+
+    Returns:
+        What the trial began with, and what is wrong with longer ones, a line each; if it began with none, what is wrong with all.
+    """
+    brought = folder / f"{BROUGHT}-{attempt}"
+    own, history = _own(folder)
+    wrong: list[str] = []
+    absent: list[str] = []
+    try:
+        for epoch, beginning in _longest_first(beginnings, config, absent):
+            if epoch <= own:
+                break
+            if beat is not None:
+                beat()
+            try:
+                names = _bring(beginning, epoch, brought, config, history)
+            except checkpoint.CheckpointError as error:
+                wrong.append(f"{beginning}: {error}")
+                continue
+            except OSError as error:
+                wrong.append(f"{beginning}: {checkpoint.name(epoch)} cannot be brought here ({error.strerror or error})")
+                continue
+            begun = Begun(beginning.search, beginning.trial, epoch)
+            still_ours()
+            checkpoint.write_whole(folder / BEGUN, json.dumps(begun.to_dict()))
+            _put_in_place(brought, names, still_ours)
+            return begun, wrong
+    finally:
+        shutil.rmtree(brought, ignore_errors=True)
+    return None, absent + wrong
+
+
+def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], object]) -> None:
+    """Make what was brought the trial's own, such that it outlives a power cut."""
+    for path in brought.rglob("*"):
+        sync(path)
+    for name in names:
+        still_ours()
+        shutil.rmtree(brought.parent / name, ignore_errors=True)
+        (brought / name).rename(brought.parent / name)
+    sync(brought.parent)
+
+
+def _longest_first(beginnings: Sequence[Beginning], config: TrialConfig, absent: list[str]) -> Iterator[tuple[int, Beginning]]:
+    """The checkpoints from which the trial can go on, by epoch; `absent` gets a line for each beginning that has none."""
+    found: list[tuple[int, Beginning]] = []
+    for beginning in beginnings:
+        try:
+            epochs = [epoch for name in _names(beginning) if 0 < (epoch := _epoch(name)) <= min(config.epochs, beginning.epoch)]
+        except OSError as error:
+            absent.append(f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})")
+            continue
+        if not epochs:
+            absent.append(f"{beginning}: no checkpoint up to epoch {min(config.epochs, beginning.epoch)} is there")
+        found += [(epoch, beginning) for epoch in epochs]
+    yield from sorted(found, key=lambda one: -one[0])
+
+
+def _names(beginning: Beginning) -> list[str]:
+    if beginning.mirror is not None:
+        return beginning.mirror.names()
+    return [path.name for path in checkpoint.saved(Path(beginning.folder))]
+
+
+def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
+    """How far the trial came by itself, and the metrics of its epochs until then, as far as they can be read."""
+    paths = checkpoint.saved(folder)
+    for path in reversed(paths):
+        with suppress(checkpoint.CheckpointError, KeyError, TypeError, ValueError):
+            return _epoch(paths[-1].name), dict(checkpoint.about(path)["history"])
+    return max((_epoch(path.name) for path in paths), default=0), {}
+
+
+def _is_as_it_was(history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]) -> bool:
+    """Whether the epochs that the trial has trained itself came out the same."""
+    return all(_values(history[epoch]) == _values(metrics) for epoch, metrics in own.items() if epoch in history)
+
+
+def _values(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
+
+
+def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig, own: dict[str, dict[str, float]]) -> list[str]:
+    """Bring the checkpoint of this epoch, and the best one until then, into a place of their own; return their names, the last one last.
+
+    Raises:
+        CheckpointError: one is damaged, not there any more, or of another training.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    last = checkpoint.name(epoch)
+    _copy(beginning, last, place)
+    about = checkpoint.about(place / last)
+    try:
+        is_ours = is_own_beginning(TrialConfig.from_dict(about["config"]), epoch, config)
+        best = checkpoint.name(int(about["best_epoch"]))
+        is_as_it_was = _is_as_it_was(about["history"], own)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, ConfigError) as error:
+        raise checkpoint.CheckpointError(f"{last} is of another version ({error})") from error
+    if not is_ours:
+        raise checkpoint.CheckpointError(f"{last} is of another configuration")
+    if not is_as_it_was:
+        raise checkpoint.CheckpointError(f"{last} has other values for the first epochs than were trained here")
+    if best == last:
+        return [last]
+    _copy(beginning, best, place)
+    checkpoint.verify(place / best)
+    return [best, last]
+
+
+def _copy(beginning: Beginning, name: str, place: Path) -> None:
+    """One checkpoint. On one disk it takes no room of its own: nobody writes into a checkpoint that is there."""
+    if beginning.mirror is not None:
+        beginning.mirror.pull(place, only=name)
+        return
+    try:
+        shutil.copytree(Path(beginning.folder) / name, place / name, copy_function=_link, symlinks=True)
+    except shutil.Error as error:
+        raise OSError(str(error.args[0][0][2])) from error
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copy2(source, target)
+
+
+def _epoch(name: str) -> int:
+    number = name.removeprefix("epoch-")
+    return int(number) if number.isdecimal() and number.isascii() else 0

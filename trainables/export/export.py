@@ -1,0 +1,208 @@
+"""A checkpoint as a folder that is used without this project: from raw pixels to probabilities (`serving.predictor` reads it), checked and timed."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from trainables.checkpoints import checkpoint
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset, Images
+from trainables.errors import ConfigError, Unavailable
+from trainables.evaluation.cost import BATCHES, time_per_image
+from trainables.evaluation.evaluate import Classify, Probabilities, classifier
+from trainables.export import predictor
+from trainables.training.loop import HALVES, eval_batch
+
+TOLERANCE = 1e-4
+"""How far apart probabilities of the same network may be that are computed in two ways."""
+NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
+OF_NETWORKS = ("mlflow", "numpy", "pandas", "pillow", "torch")
+OF_BASELINES = ("mlflow", "numpy", "pandas", "pillow", "scikit-image", "scikit-learn", "scipy", "skops")
+"""What `serving.predictor` imports, as package indexes call it."""
+
+
+class Disagreement(RuntimeError):
+    """Two forms of one network that differ by more than `TOLERANCE`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was written, and how it compares with the checkpoint on the validation images."""
+
+    folder: Path
+    columns: tuple[str, ...]
+    """Of the table that it gives (`serving.predictor`)."""
+    example: Images
+    """One validation image, uint8 (1, height, width, channels)."""
+    requirements: tuple[str, ...]
+    """Packages that it needs where it is used."""
+    precision: str
+    """In which it was trained; it computes in float32, whatever that was."""
+    images: int
+    """Validation images that were compared."""
+    accuracy: float | None
+    """Of what was written, on them; None with folds, whose networks have together seen all of them."""
+    difference: float
+    """The largest between two probabilities, the checkpoint's and its."""
+    inference: dict[str, dict[str, float]]
+    """Milliseconds an image, by batch size (`cost.time_per_image`), on one thread of the CPU."""
+    value_range: tuple[float, float] | None = None
+    """The values that became 0 and 255, of images of more than 8 bits."""
+    onnx_difference: float | None = None
+    """The largest between two probabilities, the ONNX network's and its; None without ONNX."""
+    onnx_inference: dict[str, dict[str, float]] | None = None
+
+
+def check_onnx(config: TrialConfig) -> None:
+    """See whether this model can be exported to ONNX here.
+
+    Raises:
+        ConfigError: it is no network.
+        Unavailable: a package is missing.
+    """
+    if config.model.is_baseline:
+        raise ConfigError(f"'{config.model.name}' is no network: hand-made features have no ONNX form. Leave --onnx out.")
+    if missing := [name for name in NEEDED_FOR_ONNX if find_spec(name) is None]:
+        raise Unavailable(f"--onnx needs {', '.join(missing)}. Install: pip install {' '.join(NEEDED_FOR_ONNX)}")
+
+
+def export(config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, onnx: bool = False) -> Exported:
+    """Write the checkpoint at `path` as `folder` (new), with `onnx` as ONNX too, compare on all validation images and time, on the CPU.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        Disagreement: what was written gives other probabilities.
+        ConfigError, Unavailable: see `check_onnx`.
+    """
+    if onnx:
+        check_onnx(config)
+    folder.mkdir(parents=True)
+    about: dict[str, Any] = {"classes": list(dataset.classes), "image": dataset.val.images.shape[1:], "batch": eval_batch(config, dataset, torch.device("cpu"))}
+    with classifier(config, dataset, path) as saved:
+        before = _in_batches(saved.classify, dataset.val.images, about["batch"])
+        with torch.autocast("cpu", enabled=False):
+            about |= (
+                _write_baselines(config, path, folder) if saved.module is None else _write_network(saved.module, dataset, about["batch"], folder, onnx=onnx)
+            )
+    (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    shutil.copy(predictor.__file__, folder / predictor.CODE)
+    return _compared(dataset, before, folder, saved.precision)
+
+
+def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: str) -> Exported:
+    """The written forms beside the checkpoint, which gives these probabilities of the validation images, and each other."""
+    images, labels = dataset.val.images, dataset.val.labels
+    written = predictor.Classifier(folder)
+    chances = written.probabilities(images)
+    difference = largest(before, chances)
+    if precision not in HALVES:
+        _agree("the exported network", "the checkpoint", difference)
+    inference = times(written.probabilities, images)  # before onnxruntime has threads, which keep looking for work
+    found: dict[str, Any] = {}
+    if (folder / predictor.ONNX).exists():
+        others = _in_batches(in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads()), images, written.batch)
+        found = {"onnx_difference": largest(chances, others), "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), images)}
+        _agree("the ONNX network", "torch", found["onnx_difference"])
+    return Exported(
+        folder=folder,
+        columns=tuple(written.table(images[:1]).columns),
+        example=np.array(images[:1]),
+        requirements=OF_NETWORKS if (folder / predictor.NETWORK).exists() else OF_BASELINES,
+        precision=precision,
+        images=len(images),
+        accuracy=None if dataset.folds else float((chances.argmax(axis=1) == labels).mean()),
+        difference=difference,
+        inference=inference,
+        value_range=dataset.value_range,
+        **found,
+    )
+
+
+def _in_batches(classify: Classify, images: Images, size: int) -> Probabilities:
+    return np.concatenate([classify(images[first : first + size]) for first in range(0, len(images), size)])
+
+
+def times(classify: Classify, images: Images) -> dict[str, dict[str, float]]:
+    """Milliseconds an image, alone and among others, on one thread: several would wait for each other and for whatever else runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return {f"batch_{size}": time_per_image(classify, np.ascontiguousarray(images[np.arange(size) % len(images)])) for size in BATCHES}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def largest(chances: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]) -> float:
+    """The largest difference between two probabilities; NaN if one of them is."""
+    return float(np.abs(chances - others).max())
+
+
+def _agree(one: str, other: str, difference: float) -> None:
+    if not difference <= TOLERANCE:
+        raise Disagreement(
+            f"{one} and {other} differ by {difference:.2g} in a probability of a validation image (allowed: {TOLERANCE:g}). Nothing was registered."
+        )
+
+
+def _write_network(module: nn.Module, dataset: Dataset, batch: int, folder: Path, *, onnx: bool) -> dict[str, Any]:
+    """The way from pixels to probabilities as a program for any number of images, tried on a batch; nothing more is to be said of it."""
+    pixels = torch.from_numpy(np.array(dataset.val.images[:batch]))
+    with _quiet():
+        program = torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        _agree("the exported network", "the trained one", largest(module(pixels).numpy(), program.module()(pixels).numpy()))
+        program.example_inputs = None  # torch would pickle them, images of the data set, into the file
+        torch.export.save(program, folder / predictor.NETWORK)
+        if onnx:
+            path = folder / predictor.ONNX
+            torch.onnx.export(program, f=path, dynamo=True, external_data=False, input_names=["images"], output_names=["probabilities"], verbose=False)
+    return {}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What torch's exporters warn of is their own."""
+    with warnings.catch_warnings(action="ignore"):
+        yield
+
+
+def in_onnxruntime(path: Path, threads: int) -> Classify:
+    """The network at `path` in onnxruntime, on so many threads of the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def classify(images: Images) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = session.run(None, {"images": images})[0].astype(np.float64)
+        return found
+
+    return classify
+
+
+def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> dict[str, Any]:
+    """The fitted classifiers (one, or one a fold) without types of this project, and the code of their features; what `about.json` says of them."""
+    import skops.io
+
+    from trainables.baselines import features
+
+    saved = checkpoint.load(path)
+    members = []
+    for number, state in enumerate(saved.get("folds", [saved]), 1):
+        fitted, file = state["classifier"], f"classifier-{number}.skops"
+        temperature = getattr(fitted, "temperature_", None)
+        skops.io.dump(fitted if temperature is None else fitted.svc_, folder / file)
+        members.append({"file": file, "temperature": None if temperature is None else float(temperature)})
+    shutil.copy(features.__file__, folder / predictor.FEATURES)
+    return {"features": config.model.options["features"], "members": members}

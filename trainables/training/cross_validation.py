@@ -1,0 +1,65 @@
+"""A trial's cross-validation: one network a fold, trained side by side, an epoch of each in turn, so that each epoch has its mean.
+
+All begin with the same weights, drawn from the config's seed; they differ by the images that they see.
+"""
+
+from collections.abc import Callable, Iterator
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+from trainables.messages import EpochMetrics
+from trainables.training.loop import Training
+
+if TYPE_CHECKING:
+    from trainables.baselines.fitting import Fitting
+
+
+class Folds:
+    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone on from."""
+
+    def __init__(self, config: TrialConfig, dataset: Dataset, begin: "Callable[[Dataset], Training | Fitting]") -> None:
+        """`begin` makes what is to be trained, or fitted, on a fold's data."""
+        if dataset.folds is None or dataset.folds != config.data.folds:
+            raise ValueError(f"a trial of {config.data.folds} folds cannot be trained on data in {dataset.folds}")
+        self.trainings = [begin(dataset.fold(number, config.seed)) for number in range(1, dataset.folds + 1)]
+        self.config, self.device, self.precision = config, self.trainings[0].device, self.trainings[0].precision
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that all have reached."""
+        return self.trainings[-1].epoch
+
+    def epochs(self) -> Iterator[EpochMetrics]:
+        """Train from the epoch reached so far to `config.epochs`, yielding after each."""
+        while self.epoch < self.config.epochs:
+            yield self.next_epoch()
+
+    def next_epoch(self) -> EpochMetrics:
+        """Train one epoch of each fold. When one diverges, the rest is not trained any more."""
+        epoch, trained = self.epoch + 1, list[EpochMetrics]()
+        for training in self.trainings:
+            trained.append(training.next_epoch())
+            if trained[-1].diverged:
+                break
+        return together(epoch, [each.values for each in trained])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on."""
+        return {"epoch": self.epoch, "folds": [training.state() for training in self.trainings]}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for training, own in zip(self.trainings, state["folds"], strict=True):
+            training.load_state(own)
+        self.precision = self.trainings[0].precision
+
+
+def together(epoch: int, folds: list[dict[str, float]]) -> EpochMetrics:
+    """The means of the folds' metrics, their time in all, and `val/accuracy_std`, the sample standard deviation (of n - 1; 0 of one fold alone)."""
+    values = {name: fmean(each[name] for each in folds) for name in folds[0]}
+    accuracies = [each["val/accuracy"] for each in folds]
+    values["val/accuracy_std"] = stdev(accuracies) if len(folds) > 1 else 0.0
+    values["time/epoch_s"] = sum(each["time/epoch_s"] for each in folds)
+    return EpochMetrics(epoch, values, folds)
