@@ -1,4 +1,6 @@
-"""The token that opens a cluster's doors: where it lies, and that there is one which nobody else reads."""
+"""The token that opens a cluster's doors: where it lies, and that there is one which nobody else
+reads.
+"""
 
 import os
 import secrets
@@ -20,7 +22,8 @@ def token_file() -> Path:
 
 
 def ensure() -> bool:
-    """See that there is a token which only this user reads; True if it was made now. Ray would make it readable by all.
+    """See that there is a token which only this user reads; True if it was made now. Ray would make
+    it readable by all.
 
     Raises:
         NotReady: it cannot be written.
@@ -32,14 +35,20 @@ def ensure() -> bool:
         return _make(path)
     except OSError as error:
         remedy = "Set HOME to a folder that can be written."
-        raise NotReady(f"Ray keeps its token in {path}, which cannot be written ({error.strerror}). {remedy}") from error
+        raise NotReady(
+            f"Ray keeps its token in {path}, which cannot be written ({error.strerror}). {remedy}"
+        ) from error
 
 
 def _make(path: Path) -> bool:
-    """Write a token where there is none. It is whole, and private, before it has its name: of two who do so at once both have the same."""
+    """Write a token where there is none. It is whole, and private, before it has its name: of two
+    who do so at once both have the same.
+    """
     if _keep(path):
         return False
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # of mode 0600 from its first byte
+    descriptor, partial = tempfile.mkstemp(
+        prefix=f".{path.name}-", dir=path.parent
+    )  # of mode 0600 from its first byte
     try:
         with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
             file.write(secrets.token_hex(32))
@@ -82,5 +91,7 @@ def token() -> str:
     except OSError:
         found = ""
     if not found:
-        raise NotReady(f"there is no token in {path}. Start the cluster with cluster.up, or copy the file from whoever did.")
+        raise NotReady(
+            f"there is no token in {path}. Start the cluster with cluster.up, or copy the file from whoever did."
+        )
     return found

@@ -1,10 +1,12 @@
-"""Is everything ready for `ray up`, and after it for a search? `python -m cluster.check FILE`: every problem at once, a line each.
+"""Is everything ready for `ray up`, and after it for a search? `python -m cluster.check FILE`:
+every problem at once, a line each.
 
     python -m cluster.check cluster/onprem.yaml --storage s3://bucket/prefix --tracking http://mlflow.lan:5000
 
-FILE is read as `ray up` reads it. Fixed hosts (`provider: {type: local}`) are asked over ssh, all at once; machines of a cloud come and go,
-so there the account is asked, and the head where it is up. What cannot be checked is said to be so.
-Exit codes: 0 all well, 2 a mistake in the file or the command, 4 something is not ready.
+FILE is read as `ray up` reads it. Fixed hosts (`provider: {type: local}`) are asked over ssh, all
+at once; machines of a cloud come and go, so there the account is asked, and the head where it is
+up. What cannot be checked is said to be so. Exit codes: 0 all well, 2 a mistake in the file or the
+command, 4 something is not ready.
 """
 
 import argparse
@@ -36,7 +38,12 @@ def command(args: argparse.Namespace) -> int:
     """Check, print, and say by the exit code how it is."""
     config = definition.mapping(args.file)
     about = [*about_file(args.file, config), *about_options(args)]
-    found = findings.merge_duplicates([*about, *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env))])
+    found = findings.merge_duplicates(
+        [
+            *about,
+            *about_machines(sound(config), args.storage, args.tracking, environment_of(args.env)),
+        ]
+    )
     errors = [one for one in found if one.level in (ERROR, MISTAKE)]
     for one in found:
         if one not in errors:
@@ -60,11 +67,21 @@ def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def sound(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The file without what has another form than `ray up` reads, which is told of once; the rest is looked at all the same."""
-    forms: dict[str, type] = dict.fromkeys(("provider", "auth", "docker", "file_mounts", "available_node_types"), dict)
+    """The file without what has another form than `ray up` reads, which is told of once; the rest
+    is looked at all the same.
+    """
+    forms: dict[str, type] = dict.fromkeys(
+        ("provider", "auth", "docker", "file_mounts", "available_node_types"), dict
+    )
     forms |= {key: list for key in config if str(key).endswith("_commands")}
-    kept: dict[str, Any] = {key: value for key, value in config.items() if isinstance(value, forms.get(key, object))}
-    kinds = {name: kind for name, kind in kept.get("available_node_types", {}).items() if isinstance(kind, dict)}
+    kept: dict[str, Any] = {
+        key: value for key, value in config.items() if isinstance(value, forms.get(key, object))
+    }
+    kinds = {
+        name: kind
+        for name, kind in kept.get("available_node_types", {}).items()
+        if isinstance(kind, dict)
+    }
     return kept | ({"available_node_types": kinds} if kinds else {})
 
 
@@ -73,13 +90,21 @@ def about_options(options: argparse.Namespace) -> Iterator[Finding]:
     if not options.storage:
         yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
     elif not options.storage.startswith("s3://"):
-        yield Finding(UNCHECKED, f"the storage '{options.storage}' (only buckets are; a folder must be the same one on every host)")
+        yield Finding(
+            UNCHECKED,
+            f"the storage '{options.storage}' (only buckets are; a folder must be the same one on every host)",
+        )
     elif not options.storage.removeprefix("s3://").partition("/")[0]:
-        yield Finding(MISTAKE, f"--storage {options.storage} names no bucket", "Use s3://BUCKET/PREFIX.")
+        yield Finding(
+            MISTAKE, f"--storage {options.storage} names no bucket", "Use s3://BUCKET/PREFIX."
+        )
     if not options.tracking:
         yield Finding(UNCHECKED, "MLflow (no --tracking URI)")
     elif not is_server(options.tracking):
-        yield Finding(UNCHECKED, f"MLflow ('{options.tracking.partition(':')[0]}:' is not the address of a server that every machine can reach)")
+        yield Finding(
+            UNCHECKED,
+            f"MLflow ('{options.tracking.partition(':')[0]}:' is not the address of a server that every machine can reach)",
+        )
 
 
 def is_server(uri: str) -> bool:
@@ -87,27 +112,55 @@ def is_server(uri: str) -> bool:
     return uri.startswith(("http://", "https://"))
 
 
-def about_machines(config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]) -> list[Finding]:
+def about_machines(
+    config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]
+) -> list[Finding]:
     """Ask this machine, the hosts and the account at the same time, and judge what they say."""
     request = {**_request(config, storage, tracking), "environment": dict(environment)}
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
         here = pool.submit(probe.collect, {**request, "token": findings.token_paths(config)[1]})
         hosts = fixed_hosts(config)
         if hosts and shutil.which("ssh") is None:
-            return [Finding(ERROR, "ssh is not installed here", "Install it."), *findings.judge(config, here.result(), [])]
-        if hosts and (no_key := key_problem(str((config.get("auth") or {}).get("ssh_private_key") or ""))):
+            return [
+                Finding(ERROR, "ssh is not installed here", "Install it."),
+                *findings.judge(config, here.result(), []),
+            ]
+        if hosts and (
+            no_key := key_problem(str((config.get("auth") or {}).get("ssh_private_key") or ""))
+        ):
             return [no_key, *findings.judge(config, here.result(), [])]
         if hosts:
-            visits = [pool.submit(remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}) for host in hosts]
+            visits = [
+                pool.submit(
+                    remote.visit, host, _way(config), {**request, "is_head": host == hosts[0]}
+                )
+                for host in hosts
+            ]
             return list(findings.judge(config, here.result(), [one.result() for one in visits]))
         return _about_cloud(config, request, here, pool)
 
 
-def _about_cloud(config: Mapping[str, Any], request: Mapping[str, Any], here: "Future[dict[str, Any]]", pool: ThreadPoolExecutor) -> list[Finding]:
+def _about_cloud(
+    config: Mapping[str, Any],
+    request: Mapping[str, Any],
+    here: "Future[dict[str, Any]]",
+    pool: ThreadPoolExecutor,
+) -> list[Finding]:
     provider = config.get("provider")
-    kind = "kubernetes" if schema.is_kubernetes(config) else provider.get("type") if isinstance(provider, dict) else None
+    kind = (
+        "kubernetes"
+        if schema.is_kubernetes(config)
+        else provider.get("type")
+        if isinstance(provider, dict)
+        else None
+    )
     if kind != "aws":
-        return [Finding(UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"), *findings.judge(config, here.result(), [])]
+        return [
+            Finding(
+                UNCHECKED, f"the machines (those of provider '{kind}' cannot be asked from here)"
+            ),
+            *findings.judge(config, here.result(), []),
+        ]
     asked = pool.submit(account.collect, config).result()
     told = [Finding(*line) for line in asked.lines]
     if not asked.head:
@@ -121,23 +174,54 @@ def _about_cloud(config: Mapping[str, Any], request: Mapping[str, Any], here: "F
 def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
     """The head and the workers of a file that names them, each once."""
     provider = config.get("provider")
-    if not isinstance(provider, dict) or provider.get("type") != "local" or not provider.get("head_ip"):
+    if (
+        not isinstance(provider, dict)
+        or provider.get("type") != "local"
+        or not provider.get("head_ip")
+    ):
         return []
-    return list(dict.fromkeys(map(str, [provider.get("external_head_ip") or provider["head_ip"], *(provider.get("worker_ips") or [])])))
+    return list(
+        dict.fromkeys(
+            map(
+                str,
+                [
+                    provider.get("external_head_ip") or provider["head_ip"],
+                    *(provider.get("worker_ips") or []),
+                ],
+            )
+        )
+    )
 
 
 def key_problem(name: str) -> Finding | None:
-    """What is wrong with the ssh key, as far as it is seen without a host: `ray up` copies it to the head, which reaches the workers with it."""
+    """What is wrong with the ssh key, as far as it is seen without a host: `ray up` copies it to
+    the head, which reaches the workers with it.
+    """
     path = expanded(name)
     if not name:
         return None
     if not path.is_file():
         return Finding(UNCHECKED, f"the hosts (there is no key {name})")
     if path.stat().st_mode & 0o077:
-        return Finding(ERROR, f"the ssh key {name} is readable by others; ssh will not use it", f"Close it: chmod 600 {name}.")
-    opened = subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", path], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+        return Finding(
+            ERROR,
+            f"the ssh key {name} is readable by others; ssh will not use it",
+            f"Close it: chmod 600 {name}.",
+        )
+    opened = subprocess.run(
+        ["ssh-keygen", "-y", "-P", "", "-f", path],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
     if opened.returncode and "passphrase" in opened.stderr:
-        return Finding(ERROR, f"the ssh key {name} has a passphrase, and nobody is asked for it", f"Make one without: ssh-keygen -t ed25519 -N '' -f {name}-2.")
+        return Finding(
+            ERROR,
+            f"the ssh key {name} has a passphrase, and nobody is asked for it",
+            f"Make one without: ssh-keygen -t ed25519 -N '' -f {name}-2.",
+        )
     return None
 
 
@@ -168,7 +252,11 @@ def _way(config: Mapping[str, Any]) -> remote.Way:
     auth, docker = config.get("auth") or {}, config.get("docker") or {}
     starts = findings.commands(config, "head_start_ray_commands")
     before = [text for command in starts for text in ACTIVATES.findall(command)]
-    before += [f'export PATH="{folder.replace("~", "$HOME", 1)}:$PATH"' for command in starts for folder in RAY_IN_A_FOLDER.findall(command)]
+    before += [
+        f'export PATH="{folder.replace("~", "$HOME", 1)}:$PATH"'
+        for command in starts
+        for folder in RAY_IN_A_FOLDER.findall(command)
+    ]
     return remote.Way(
         cluster=str(config.get("cluster_name") or ""),
         user=str(auth.get("ssh_user") or "ubuntu"),
@@ -182,16 +270,38 @@ def _way(config: Mapping[str, Any]) -> remote.Way:
 def _rays_key(config: Mapping[str, Any]) -> str:
     """The key that `ray up` makes for AWS where the file names none."""
     region = (config.get("provider") or {}).get("region")
-    return next(map(str, sorted(Path("~/.ssh").expanduser().glob(f"ray-autoscaler_*{region}.pem"))), "") if region else ""
+    return (
+        next(
+            map(str, sorted(Path("~/.ssh").expanduser().glob(f"ray-autoscaler_*{region}.pem"))), ""
+        )
+        if region
+        else ""
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = Parser(prog="python -m cluster.check", description="Is everything ready for a cluster, and for a search on it?")
+    made = Parser(
+        prog="python -m cluster.check",
+        description="Is everything ready for a cluster, and for a search on it?",
+    )
     file_argument(made)
-    made.add_argument("--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept")
-    made.add_argument("--tracking", default=os.environ.get("MLFLOW_TRACKING_URI", ""), metavar="URI", help="MLflow's address; $MLFLOW_TRACKING_URI if set")
-    made.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="what cluster.submit will be given, such as AWS_ENDPOINT_URL=...")
+    made.add_argument(
+        "--storage", default="", metavar="s3://BUCKET/PREFIX", help="where searches will be kept"
+    )
+    made.add_argument(
+        "--tracking",
+        default=os.environ.get("MLFLOW_TRACKING_URI", ""),
+        metavar="URI",
+        help="MLflow's address; $MLFLOW_TRACKING_URI if set",
+    )
+    made.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what cluster.submit will be given, such as AWS_ENDPOINT_URL=...",
+    )
     return made
 
 

@@ -1,7 +1,8 @@
 """What the verbs share: errors as one line each, and the exit codes.
 
-0 all well · 1 a mistake in this code · 2 the command or the cluster's file is wrong, nothing was started · 4 a host, a service or the cluster is
-not ready, safe to try again · 5 a person must decide · 130 and 143 stopped by SIGINT and SIGTERM. `cluster.submit` ends with its job's own code.
+0 all well · 1 a mistake in this code · 2 the command or the cluster's file is wrong, nothing was
+started · 4 a host, a service or the cluster is not ready, safe to try again · 5 a person must
+decide · 130 and 143 stopped by SIGINT and SIGTERM. `cluster.submit` ends with its job's own code.
 """
 
 import argparse
@@ -40,18 +41,24 @@ class Terminated(BaseException):
 
 def file_argument(parser: argparse.ArgumentParser) -> None:
     """Add FILE, which every verb takes first."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml"
+    )
 
 
 def expanded(text: str) -> Path:
-    """Return the path with `~` as a shell reads it; where there is no such user it is a folder's name."""
+    """Return the path with `~` as a shell reads it; where there is no such user it is a folder's
+    name.
+    """
     with suppress(RuntimeError):
         return Path(text).expanduser()
     return Path(text)
 
 
 def is_whole(text: str) -> bool:
-    """Tell whether a text is digits alone, of a number that fits 64 bits; `str.isdigit` takes ² too, of which `int` makes nothing."""
+    """Tell whether a text is digits alone, of a number that fits 64 bits; `str.isdigit` takes ²
+    too, of which `int` makes nothing.
+    """
     return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
@@ -62,7 +69,9 @@ def seconds(text: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 < found <= LONGEST_S:
-        raise argparse.ArgumentTypeError(f"seconds are needed, above 0 and at most {LONGEST_S:,} (got '{text[:80]}')")
+        raise argparse.ArgumentTypeError(
+            f"seconds are needed, above 0 and at most {LONGEST_S:,} (got '{text[:80]}')"
+        )
     return found
 
 
@@ -73,7 +82,10 @@ def say(text: str) -> None:
 
 def error_line(text: str) -> str:
     """`error: ...` as one line without control characters or credentials."""
-    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in masked(text))
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in masked(text)
+    )
     return f"error: {shown}\n"
 
 
@@ -86,7 +98,11 @@ def complain(error: Exception, code: int) -> int:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
-    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]  # as after nohup
+    heeded = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    ]  # as after nohup
     before = {number: signal.signal(number, _terminate) for number in heeded}
     try:
         return command()
@@ -105,9 +121,17 @@ def guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     except OSError as error:
-        return complain(RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"), NOT_READY)
+        return complain(
+            RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"),
+            NOT_READY,
+        )
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
-        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"), BUG)
+        return complain(
+            RuntimeError(
+                f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"
+            ),
+            BUG,
+        )
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -118,7 +142,11 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def write_traceback() -> str:
-    """Keep what an error was raised through in a file of the system's temporary folder; return its name."""
-    with tempfile.NamedTemporaryFile("w", prefix="image-classifier-search-", suffix=".log", delete=False) as file:
+    """Keep what an error was raised through in a file of the system's temporary folder; return its
+    name.
+    """
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="image-classifier-search-", suffix=".log", delete=False
+    ) as file:
         file.write(masked(traceback.format_exc()))
     return file.name

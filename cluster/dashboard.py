@@ -1,4 +1,6 @@
-"""What the dashboard of a cluster's head tells: nodes, what is used and waited for, jobs. Read over HTTP, with the token."""
+"""What the dashboard of a cluster's head tells: nodes, what is used and waited for, jobs. Read over
+HTTP, with the token.
+"""
 
 import json
 import urllib.error
@@ -29,7 +31,9 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """A cluster at one moment; `waiting` is what was asked for and does not fit yet, with how often."""
+    """A cluster at one moment; `waiting` is what was asked for and does not fit yet, with how
+    often.
+    """
 
     nodes: tuple[Node, ...]
     waiting: tuple[tuple[str, int], ...]
@@ -45,11 +49,17 @@ def state(url: str) -> State:
     status = (_get(url, "/api/cluster_status").get("data") or {}).get("clusterStatus") or {}
     load = status.get("loadMetricsReport") or {}
     listed = _get(url, "/api/v0/nodes?detail=1")["data"]["result"]["result"]
-    return State(nodes=tuple(nodes(listed, load.get("usageByNode") or {})), waiting=tuple(waiting(load)), jobs=tuple(jobs(url)))
+    return State(
+        nodes=tuple(nodes(listed, load.get("usageByNode") or {})),
+        waiting=tuple(waiting(load)),
+        jobs=tuple(jobs(url)),
+    )
 
 
 def jobs(url: str) -> list[dict[str, Any]]:
-    """The jobs that have not ended: those that were submitted, and programs that joined the cluster by its address."""
+    """The jobs that have not ended: those that were submitted, and programs that joined the cluster
+    by its address.
+    """
     return [job for job in _get(url, "/api/jobs/") if job.get("status") not in ENDED]
 
 
@@ -62,9 +72,13 @@ def name_of(job: Mapping[str, Any]) -> str:
 
 
 def nodes(listed: list[dict[str, Any]], usage: Mapping[str, Mapping[str, Any]]) -> list[Node]:
-    """The head first. A host that came back has several entries: the living one counts, else the latest."""
+    """The head first. A host that came back has several entries: the living one counts, else the
+    latest.
+    """
     latest: dict[str, dict[str, Any]] = {}
-    for one in sorted(listed, key=lambda one: (one["state"] == "ALIVE", one.get("start_time_ms") or 0)):
+    for one in sorted(
+        listed, key=lambda one: (one["state"] == "ALIVE", one.get("start_time_ms") or 0)
+    ):
         latest[one["node_ip"]] = one
     made = [_node(one, usage.get(address) or {}) for address, one in latest.items()]
     return sorted(made, key=lambda node: (not node.head, node.address))
@@ -87,7 +101,14 @@ def waiting(load: Mapping[str, Any]) -> list[tuple[str, int]]:
     """What waits for a place, in words: single tasks and actors, and groups of them."""
     found = [(_in_words([shape]), count) for shape, count in load.get("resourceDemand") or ()]
     for group, count in load.get("pgDemand") or ():
-        found.append((_in_words([shape for shape, times in group.get("bundles") or () for _ in range(times)]), count))
+        found.append(
+            (
+                _in_words(
+                    [shape for shape, times in group.get("bundles") or () for _ in range(times)]
+                ),
+                count,
+            )
+        )
     return found
 
 
@@ -97,21 +118,31 @@ def _in_words(shapes: list[dict[str, Any]]) -> str:
 
 
 def _get(url: str, path: str) -> Any:
-    request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {auth.token()}"})
+    request = urllib.request.Request(
+        url + path, headers={"Authorization": f"Bearer {auth.token()}"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise Denied("the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.") from error
-        raise Denied(f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment.") from error
+            raise Denied(
+                "the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it."
+            ) from error
+        raise Denied(
+            f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment."
+        ) from error
     except TimeoutError as error:
         raise _slow() from error
     except (OSError, ValueError) as error:
         if isinstance(getattr(error, "reason", None), TimeoutError):
             raise _slow() from error
-        raise NotReady(f"no dashboard answers on the head ({getattr(error, 'reason', error)}). Start the cluster with: python -m cluster.up FILE") from error
+        raise NotReady(
+            f"no dashboard answers on the head ({getattr(error, 'reason', error)}). Start the cluster with: python -m cluster.up FILE"
+        ) from error
 
 
 def _slow() -> Denied:
-    return Denied(f"the cluster's dashboard did not answer within {TIMEOUT_S:g} s. It is there and busy: try again in a moment.")
+    return Denied(
+        f"the cluster's dashboard did not answer within {TIMEOUT_S:g} s. It is there and busy: try again in a moment."
+    )

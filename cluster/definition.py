@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What the verbs need to know of a file. A cloud's file names no hosts; there Ray itself finds them."""
+    """What the verbs need to know of a file. A cloud's file names no hosts; there Ray itself finds
+    them.
+    """
 
     path: Path
     name: str
@@ -49,7 +51,9 @@ def read(path: Path) -> Definition:
     provider = _part(content, "provider", path)
     auth = _part(content, "auth", path)
     if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
-        raise Mistake(f"{path} names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml.")
+        raise Mistake(
+            f"{path} names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml."
+        )
     key = expanded(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
     made = Definition(
         path=path.absolute(),
@@ -77,11 +81,15 @@ def mapping(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise Mistake(f"{path} cannot be read ({error.strerror}). Name a cluster's file, such as cluster/onprem.yaml.") from error
+        raise Mistake(
+            f"{path} cannot be read ({error.strerror}). Name a cluster's file, such as cluster/onprem.yaml."
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Mistake(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):
-        raise Mistake(f"{path} holds no mapping. Name a cluster's file, such as cluster/onprem.yaml.")
+        raise Mistake(
+            f"{path} holds no mapping. Name a cluster's file, such as cluster/onprem.yaml."
+        )
     return content
 
 
@@ -98,7 +106,11 @@ def _least_workers(content: dict[str, Any]) -> int:
         workers = len(content["provider"].get("worker_ips") or ())
         return min(workers, int(content.get("min_workers", workers)))
     kinds = content.get("available_node_types") or {}
-    return sum(int(kind.get("min_workers", 0)) for name, kind in kinds.items() if name != content.get("head_node_type"))
+    return sum(
+        int(kind.get("min_workers", 0))
+        for name, kind in kinds.items()
+        if name != content.get("head_node_type")
+    )
 
 
 def _check_local(made: Definition) -> None:
@@ -111,9 +123,13 @@ def _check_local(made: Definition) -> None:
     if made.head in made.workers or len(set(made.workers)) < len(made.workers):
         problems.append("a host is named twice")
     if made.key is None:
-        problems.append("auth: ssh_private_key is missing; the head needs a key without a passphrase to start the workers")
+        problems.append(
+            "auth: ssh_private_key is missing; the head needs a key without a passphrase to start the workers"
+        )
     elif not made.key.is_file():
-        problems.append(f"the key '{made.key}' is not there. Make one: ssh-keygen -t ed25519 -N '' -f {made.key}")
+        problems.append(
+            f"the key '{made.key}' is not there. Make one: ssh-keygen -t ed25519 -N '' -f {made.key}"
+        )
     for source in (made.content.get("file_mounts") or {}).values():
         place = expanded(str(source))
         if not (ROOT / place).exists() and place.name != "auth_token":

@@ -39,13 +39,16 @@ def give_back(at: definition.Definition) -> None:
     """
     done = ray_down(at, CLOUD_S)
     if done.returncode:
-        raise NotReady(f"'ray down' failed ({ssh.last_words(done.stdout)}). Machines may still run and cost: try again, and look at your cloud's console.")
+        raise NotReady(
+            f"'ray down' failed ({ssh.last_words(done.stdout)}). Machines may still run and cost: try again, and look at your cloud's console."
+        )
     ssh.login_of(at).known_hosts.unlink(missing_ok=True)  # another machine may get the address
     say("all machines were given back")
 
 
 def stop_hosts(at: definition.Definition) -> None:
-    """Fixed hosts: `ray down` stops Ray on the head at most, and says nothing of the rest. So each host is asked, and asked again whether it is so.
+    """Fixed hosts: `ray down` stops Ray on the head at most, and says nothing of the rest. So each
+    host is asked, and asked again whether it is so.
 
     Raises:
         NotReady: Ray may still run somewhere.
@@ -60,9 +63,13 @@ def stop_hosts(at: definition.Definition) -> None:
         if found.stdout.strip() == "no":
             say(f"  {host}  Ray is stopped")
         elif found.stdout.strip() == "yes":
-            problems.append(f"Ray still runs on {host}. Try again, or stop it there: {stop_command(at.content, 'worker')} --force")
+            problems.append(
+                f"Ray still runs on {host}. Try again, or stop it there: {stop_command(at.content, 'worker')} --force"
+            )
         else:
-            problems.append(f"{host} cannot be asked ({ssh.reason(found)}); Ray may still run there. Try again once it is.")
+            problems.append(
+                f"{host} cannot be asked ({ssh.reason(found)}); Ray may still run there. Try again once it is."
+            )
     if problems:
         raise NotReady("\n".join(problems))
 
@@ -70,7 +77,10 @@ def stop_hosts(at: definition.Definition) -> None:
 def stop_command(content: dict[str, Any], kind: str) -> str:
     """How Ray is stopped on a host: as the file does it before it starts Ray there."""
     commands = content.get(f"{kind}_start_ray_commands") or []
-    return next((str(one) for one in commands if "ray stop" in str(one) and "ray start" not in str(one)), "ray stop")
+    return next(
+        (str(one) for one in commands if "ray stop" in str(one) and "ray start" not in str(one)),
+        "ray stop",
+    )
 
 
 def ray_down(at: definition.Definition, timeout_s: float) -> "subprocess.CompletedProcess[str]":

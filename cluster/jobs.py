@@ -13,7 +13,9 @@ from cluster.errors import Mistake, NotReady
 from cluster.versions import TRIED, problems
 
 STOP_WAIT_S = 60
-"""How long a job that is asked to stop may take, before Ray kills it; its own three seconds are too few for a search to pause."""
+"""How long a job that is asked to stop may take, before Ray kills it; its own three seconds are too
+few for a search to pause.
+"""
 
 
 class Jobs:
@@ -34,17 +36,29 @@ class Jobs:
         from ray.job_submission import JobSubmissionClient
 
         self._client: Any = _heard(lambda: JobSubmissionClient(url))
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging"):
+        for name in (
+            "ray.dashboard.modules.dashboard_sdk",
+            "ray.dashboard.modules.job.sdk",
+            "ray._private.runtime_env.packaging",
+        ):
             logging.getLogger(name).setLevel(logging.ERROR)
 
     def submit(self, entrypoint: str, folder: Path, environment: dict[str, str]) -> str:
         """Ship the folder and start the command in it, on the head; the job's id."""
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **environment}
         environment_of_job = {"working_dir": str(folder), "env_vars": variables}
-        return str(_heard(lambda: self._client.submit_job(entrypoint=entrypoint, runtime_env=environment_of_job)))
+        return str(
+            _heard(
+                lambda: self._client.submit_job(
+                    entrypoint=entrypoint, runtime_env=environment_of_job
+                )
+            )
+        )
 
     def follow(self, job: str, write: Callable[[str], None]) -> None:
-        """Hand on what the job prints and has not been seen yet, until it ends or the connection does."""
+        """Hand on what the job prints and has not been seen yet, until it ends or the connection
+        does.
+        """
 
         from aiohttp import ClientError
 
@@ -57,11 +71,15 @@ class Jobs:
                     self.seen = max(self.seen, passed)
                     write(new)
 
-        with suppress(RuntimeError, OSError, ValueError, ClientError):  # the connection broke; the caller looks whether the job has ended
+        with suppress(
+            RuntimeError, OSError, ValueError, ClientError
+        ):  # the connection broke; the caller looks whether the job has ended
             asyncio.run(read())
 
     def ended(self, job: str) -> tuple[str, int | None, str] | None:
-        """How the job ended: its status, its exit code if it came so far, and a word on why not. None while it runs."""
+        """How the job ended: its status, its exit code if it came so far, and a word on why not.
+        None while it runs.
+        """
         info = _heard(lambda: self._client.get_job_info(job))
         status = str(info.status.value)
         if status not in ("SUCCEEDED", "FAILED", "STOPPED"):
@@ -83,4 +101,6 @@ def _heard(ask: Callable[[], Any]) -> Any:
         return ask()
     except (OSError, RuntimeError, ValueError) as error:  # requests' own errors are OSErrors
         said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise NotReady(f"the cluster's jobs cannot be reached ({said}). See: python -m cluster.status FILE") from error
+        raise NotReady(
+            f"the cluster's jobs cannot be reached ({said}). See: python -m cluster.status FILE"
+        ) from error

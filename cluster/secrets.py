@@ -2,11 +2,17 @@
 
 import re
 
-KEY = re.compile(r"passw(or)?d|(?<![a-z])pwd(?![a-z])|secret|(api|access|private)[_-]?key|credential|(?<![a-z])token(?![a-z])", re.IGNORECASE)
+KEY = re.compile(
+    r"passw(or)?d|(?<![a-z])pwd(?![a-z])|secret|(api|access|private)[_-]?key|credential|(?<![a-z])token(?![a-z])",
+    re.IGNORECASE,
+)
 """Found in the names of keys that hold credentials."""
 
 PASSWORD_IN_URI = re.compile(r"(?<=://)[^@\s]*:[^@\s]*(?=@)")
-ASSIGNED = re.compile(r"(?<![a-z])((?:passw(?:or)?d|pwd|secret|token|credential|(?:api|access|private)[_-]?key)s?=)[^\s&]+", re.IGNORECASE)
+ASSIGNED = re.compile(
+    r"(?<![a-z])((?:passw(?:or)?d|pwd|secret|token|credential|(?:api|access|private)[_-]?key)s?=)[^\s&]+",
+    re.IGNORECASE,
+)
 TOKENS = re.compile(
     r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # Amazon
     r"|\bgh[pousr]_\w{36}|\bgithub_pat_\w{22}|\bglpat-[\w-]{20}"  # GitHub, GitLab

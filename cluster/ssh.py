@@ -1,7 +1,9 @@
-"""The way to a cluster's hosts: commands by ssh, and a tunnel to the dashboard, which listens on the head's 127.0.0.1 only.
+"""The way to a cluster's hosts: commands by ssh, and a tunnel to the dashboard, which listens on
+the head's 127.0.0.1 only.
 
-A host's key is kept when it is first seen, in a file of the cluster's, and another one is refused from then on. What a host's shell says by
-itself, before or after what was asked, is left out; a host that never comes to an end is not waited for.
+A host's key is kept when it is first seen, in a file of the cluster's, and another one is refused
+from then on. What a host's shell says by itself, before or after what was asked, is left out; a
+host that never comes to an end is not waited for.
 """
 
 import os
@@ -51,7 +53,9 @@ class Login:
     @property
     def known_hosts(self) -> Path:
         """The keys that its hosts have shown, beside the token."""
-        return auth.token_file().with_name(f"known_hosts-{re.sub(r'[^A-Za-z0-9._-]', '_', self.cluster)}")
+        return auth.token_file().with_name(
+            f"known_hosts-{re.sub(r'[^A-Za-z0-9._-]', '_', self.cluster)}"
+        )
 
     def changed(self, host: str) -> str:
         """What to do about a host that shows another key."""
@@ -60,7 +64,9 @@ class Login:
 
 def login_of(at: Definition) -> Login:
     """As a cluster's file says."""
-    return Login(user=at.user, key=str(at.key or ""), proxy_command=at.proxy_command, cluster=at.name)
+    return Login(
+        user=at.user, key=str(at.key or ""), proxy_command=at.proxy_command, cluster=at.name
+    )
 
 
 def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) -> list[str]:
@@ -68,19 +74,40 @@ def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) 
     login.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
     known_hosts = str(login.known_hosts).replace("%", "%%")
     given = {"BatchMode": "yes", "ConnectTimeout": f"{connect_s:g}", "LogLevel": "ERROR"}
-    given |= {"StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no", "UserKnownHostsFile": f'"{known_hosts}"'}
+    given |= {
+        "StrictHostKeyChecking": "accept-new",
+        "HashKnownHosts": "no",
+        "UserKnownHostsFile": f'"{known_hosts}"',
+    }
     given |= {"ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ExitOnForwardFailure": "yes"}
     given |= {"ProxyCommand": login.proxy_command} if login.proxy_command else {}
     given |= {"IdentitiesOnly": "yes"} if login.key else {}
     key = ["-i", str(expanded(login.key))] if login.key else []
-    return ["ssh", "-T", *(word for name, value in given.items() for word in ("-o", f"{name}={value}")), *key, *options, f"{login.user}@{host}"]
+    return [
+        "ssh",
+        "-T",
+        *(word for name, value in given.items() for word in ("-o", f"{name}={value}")),
+        *key,
+        *options,
+        f"{login.user}@{host}",
+    ]
 
 
-def run(at: Definition, host: str, command: str, timeout_s: float = 60) -> "subprocess.CompletedProcess[str]":
-    """Run a command on a host, in bash; 255 means that the host was not reached or did not run it, whatever the reason."""
+def run(
+    at: Definition, host: str, command: str, timeout_s: float = 60
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command on a host, in bash; 255 means that the host was not reached or did not run it,
+    whatever the reason.
+    """
     pipe, asked = subprocess.PIPE, words(login_of(at), host)
     with subprocess.Popen(
-        [*asked, marked(command)], stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True
+        [*asked, marked(command)],
+        stdin=subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     ) as process:
         try:
             said, complaint = process.communicate(timeout=timeout_s)
@@ -93,7 +120,9 @@ def run(at: Definition, host: str, command: str, timeout_s: float = 60) -> "subp
         return subprocess.CompletedProcess(asked, 255, "", told(login_of(at), host, complaint))
     if f"{BEGINS}\n" not in said:
         heard = " ".join((complaint or said).split())[-200:] or "nothing"
-        return subprocess.CompletedProcess(asked, 255, "", f"its shell ran nothing of what was asked, and said: {heard}")
+        return subprocess.CompletedProcess(
+            asked, 255, "", f"its shell ran nothing of what was asked, and said: {heard}"
+        )
     return subprocess.CompletedProcess(asked, code, between(said), between(complaint))
 
 
@@ -118,26 +147,43 @@ def end_group(process: "subprocess.Popen[Any]") -> None:
 
 def told(login: Login, host: str, said: str) -> str:
     """What ssh said, and what to do where a host shows another key."""
-    return f"it shows another host key than before. {login.changed(host)}" if CHANGED in said else said
+    return (
+        f"it shows another host key than before. {login.changed(host)}" if CHANGED in said else said
+    )
 
 
-def run_on(at: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60) -> dict[str, "subprocess.CompletedProcess[str]"]:
+def run_on(
+    at: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60
+) -> dict[str, "subprocess.CompletedProcess[str]"]:
     """The same command on several hosts at once."""
     if not hosts:
         return {}
     with ThreadPoolExecutor(max_workers=min(32, len(hosts))) as pool:
-        return dict(zip(hosts, pool.map(lambda host: run(at, host, command, timeout_s), hosts), strict=True))
+        return dict(
+            zip(hosts, pool.map(lambda host: run(at, host, command, timeout_s), hosts), strict=True)
+        )
 
 
 def reason(done: "subprocess.CompletedProcess[str]") -> str:
     """What ssh, or the command, said last."""
-    return ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[
+        -1
+    ]
 
 
 def ray_environment(at: Definition) -> dict[str, str]:
-    """What Ray's own commands run with: a token, no phoning home, our way to call ssh, and the autoscaler that starts a fixed host's workers."""
-    fixed = {"RAY_UP_enable_autoscaler_v2": "0", "AUTOSCALER_NODE_START_WAIT_S": "120"} if at.local else {}
-    own = {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "CLUSTER_KNOWN_HOSTS": str(login_of(at).known_hosts)}
+    """What Ray's own commands run with: a token, no phoning home, our way to call ssh, and the
+    autoscaler that starts a fixed host's workers.
+    """
+    fixed = (
+        {"RAY_UP_enable_autoscaler_v2": "0", "AUTOSCALER_NODE_START_WAIT_S": "120"}
+        if at.local
+        else {}
+    )
+    own = {
+        "PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "CLUSTER_KNOWN_HOSTS": str(login_of(at).known_hosts),
+    }
     return {**os.environ, **own, "RAY_USAGE_STATS_ENABLED": "0", **auth.MODE, **fixed}
 
 
@@ -158,15 +204,27 @@ def tunnel(at: Definition) -> Iterator[str]:
 
 @contextmanager
 def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
-    """By ssh. The far end waits for our end of the pipe to close, so that the tunnel ends with this process, however that ends.
+    """By ssh. The far end waits for our end of the pipe to close, so that the tunnel ends with this
+    process, however that ends.
 
     Raises:
         Denied: the head is not reached, or opens nothing.
     """
     ask = shlex.quote(f"printf '\\n%s\\n' {BEGINS}; exec cat")
-    command = [*words(login_of(at), at.head, "-L", f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}"), f"bash -c {ask}"]
+    command = [
+        *words(login_of(at), at.head, "-L", f"127.0.0.1:{port}:127.0.0.1:{DASHBOARD_PORT}"),
+        f"bash -c {ask}",
+    ]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, errors="replace", start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
         late = Event()
 
         def give_up() -> None:
@@ -180,8 +238,14 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
             assert process.stderr is not None
             if BEGINS not in map(str.strip, process.stdout):
                 end_group(process)
-                said = f"no answer within {OPEN_S:g} s" if late.is_set() else told(login_of(at), at.head, process.stderr.read()).strip() or "no answer"
-                raise Denied(f"the head {at.head} is not reached by ssh as {at.user} ({last_words(said)}). Try: ssh -i {at.key} {at.user}@{at.head}")
+                said = (
+                    f"no answer within {OPEN_S:g} s"
+                    if late.is_set()
+                    else told(login_of(at), at.head, process.stderr.read()).strip() or "no answer"
+                )
+                raise Denied(
+                    f"the head {at.head} is not reached by ssh as {at.user} ({last_words(said)}). Try: ssh -i {at.key} {at.user}@{at.head}"
+                )
             watchdog.cancel()
             yield
         finally:
@@ -192,7 +256,15 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
 @contextmanager
 def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
     """By Ray, which knows a cloud's head and its key."""
-    command = [*RAY, "dashboard", "--port", str(port), "--remote-port", str(DASHBOARD_PORT), str(at.path)]
+    command = [
+        *RAY,
+        "dashboard",
+        "--port",
+        str(port),
+        "--remote-port",
+        str(DASHBOARD_PORT),
+        str(at.path),
+    ]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -207,8 +279,14 @@ def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
         end = time.monotonic() + 120
         while not _listens(port):
             if process.poll() is not None or time.monotonic() > end:
-                said = "" if process.poll() is None or process.stdout is None else process.stdout.read()
-                raise NotReady(f"the head of '{at.name}' is not reached ({last_words(said)}). Is the cluster up? Start it with: python -m cluster.up {at.path}")
+                said = (
+                    ""
+                    if process.poll() is None or process.stdout is None
+                    else process.stdout.read()
+                )
+                raise NotReady(
+                    f"the head of '{at.name}' is not reached ({last_words(said)}). Is the cluster up? Start it with: python -m cluster.up {at.path}"
+                )
             time.sleep(0.2)
         yield
     finally:

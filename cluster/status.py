@@ -29,17 +29,22 @@ def lines(at: definition.Definition, now: State) -> list[str]:
     missing = [host for host in at.workers if host not in {node.address for node in now.nodes}]
     living = [node for node in now.nodes if node.alive and not node.head]
     said = [
-        f"{at.name}: {len(living)} worker{'s' * (len(living) != 1)} alive" + (f", at least {at.least_workers} wanted" if len(living) < at.least_workers else "")
+        f"{at.name}: {len(living)} worker{'s' * (len(living) != 1)} alive"
+        + (f", at least {at.least_workers} wanted" if len(living) < at.least_workers else "")
     ]
     said += [_node(node) for node in now.nodes]
     said += [f"  worker {host}  never joined" for host in missing]
-    said += [f"waiting for a place: {count} x {what}" for what, count in now.waiting] or ["nothing waits for a place"]
+    said += [f"waiting for a place: {count} x {what}" for what, count in now.waiting] or [
+        "nothing waits for a place"
+    ]
     return said + ([_job(job) for job in now.jobs] or ["no job runs"])
 
 
 def _node(node: Node) -> str:
     gpus = f", {node.used_gpus:g} of {node.gpus:g} GPUs" if node.gpus else ""
-    doing = f"alive  {node.used_cpus:g} of {node.cpus:g} CPUs{gpus} in use" if node.alive else "dead"
+    doing = (
+        f"alive  {node.used_cpus:g} of {node.cpus:g} CPUs{gpus} in use" if node.alive else "dead"
+    )
     return f"  {'head  ' if node.head else 'worker'} {node.address}  {doing}"
 
 

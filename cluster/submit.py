@@ -1,6 +1,7 @@
 """python -m cluster.submit FILE -- python -m search.run ...: run a command on a cluster's head, with this code, and follow it to its end.
 
-What is shipped: the three packages, the files that the command names, and Python files beside them. The exit code is the command's own.
+What is shipped: the three packages, the files that the command names, and Python files beside them.
+The exit code is the command's own.
 """
 
 import argparse
@@ -54,10 +55,14 @@ def followed(jobs: Jobs, job: str) -> int | None:
         jobs.follow(job, write)
         return exit_code(jobs, job)
     except KeyboardInterrupt:
-        say("\nasking the job to stop. A search pauses within some 12 s and can be resumed; Ctrl-C again leaves it to itself.")
+        say(
+            "\nasking the job to stop. A search pauses within some 12 s and can be resumed; Ctrl-C again leaves it to itself."
+        )
         jobs.stop(job)
         jobs.follow(job, write)
-        say("stopped. A search goes on with: python -m cluster.submit FILE -- python -m search.resume NAME --storage ...")
+        say(
+            "stopped. A search goes on with: python -m cluster.submit FILE -- python -m search.resume NAME --storage ..."
+        )
         return INTERRUPTED
 
 
@@ -81,13 +86,19 @@ def reconnected(at: Definition, job: str, seen: int) -> int:
             except NotReady:
                 time.sleep(5)
     except KeyboardInterrupt:
-        say(f"job {job} was not reached, and may go on. See: python -m cluster.status {ssh.relative_to_here(at.path)}")
+        say(
+            f"job {job} was not reached, and may go on. See: python -m cluster.status {ssh.relative_to_here(at.path)}"
+        )
         return INTERRUPTED
-    raise NotReady(f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. See: python -m cluster.status {at.path}")
+    raise NotReady(
+        f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. See: python -m cluster.status {at.path}"
+    )
 
 
 def exit_code(jobs: Jobs, job: str) -> int | None:
-    """The command's own code; Ray has none for a job that was stopped, or that did not come to its start. None if the job goes on."""
+    """The command's own code; Ray has none for a job that was stopped, or that did not come to its
+    start. None if the job goes on.
+    """
     end = time.monotonic() + 10
     try:
         while (ended := jobs.ended(job)) is None:  # the last words come a moment before the end
@@ -104,7 +115,10 @@ def exit_code(jobs: Jobs, job: str) -> int | None:
     if status == "STOPPED":
         say("the job was stopped")
         return STOPPED
-    return complain(NotReady(f"the job did not come to its start or was lost: {' '.join(why.split())[:1000]}"), NOT_READY)
+    return complain(
+        NotReady(f"the job did not come to its start or was lost: {' '.join(why.split())[:1000]}"),
+        NOT_READY,
+    )
 
 
 def write(text: str) -> None:
@@ -125,7 +139,9 @@ def environment_of(given: Sequence[str]) -> dict[str, str]:
         if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise Mistake(f"--env takes NAME=VALUE (got '{masked(name)}').")
         if KEY.search(name) or masked(value) != value:
-            raise Mistake(f"--env {name} looks like a credential, which all who see the jobs would read. Put it on the hosts: ~/.aws/credentials, or a role.")
+            raise Mistake(
+                f"--env {name} looks like a credential, which all who see the jobs would read. Put it on the hosts: ~/.aws/credentials, or a role."
+            )
         found[name] = value
     return found
 
@@ -134,10 +150,13 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
     """The command as it is run there: a search joins the running cluster.
 
     Raises:
-        Mistake: it holds a credential, or a search's results would be lost with the folder that it runs in.
+        Mistake: it holds a credential, or a search's results would be lost with the folder that it
+            runs in.
     """
     if not words:
-        raise Mistake("there is no command. Write it after --: cluster.submit FILE -- python -m search.run --space table3 ...")
+        raise Mistake(
+            "there is no command. Write it after --: cluster.submit FILE -- python -m search.run --space table3 ..."
+        )
     if any(masked(word) != word for word in words):
         raise Mistake(
             "the command holds what looks like a credential, which all who see the jobs would read. Put it on the hosts, or into MLflow's login file."
@@ -149,16 +168,28 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
     storage = options.get("storage")
     if storage is None or not is_kept(storage):
         got = f"got '{storage}'" if storage else "none is given"
-        raise Mistake(f"--storage must outlive the job ({got}). Use --storage s3://BUCKET/PREFIX, or the absolute path of a folder that all hosts share.")
+        raise Mistake(
+            f"--storage must outlive the job ({got}). Use --storage s3://BUCKET/PREFIX, or the absolute path of a folder that all hosts share."
+        )
     tracking = options.get("tracking") or environment.get("MLFLOW_TRACKING_URI")
-    if (tracking is None and module == "search.run") or (tracking is not None and not is_kept_tracking(tracking)):
+    if (tracking is None and module == "search.run") or (
+        tracking is not None and not is_kept_tracking(tracking)
+    ):
         got = f"got '{tracking}'" if tracking else "none is given"
-        raise Mistake(f"--tracking must outlive the job ({got}). Use --tracking http://HOST:5000, a server that the head reaches.")
-    return [*words, "--address", "auto"] if module in TAKE_ADDRESS and "address" not in options else list(words)
+        raise Mistake(
+            f"--tracking must outlive the job ({got}). Use --tracking http://HOST:5000, a server that the head reaches."
+        )
+    return (
+        [*words, "--address", "auto"]
+        if module in TAKE_ADDRESS and "address" not in options
+        else list(words)
+    )
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:
-    """The options of a command that matter here, those of its `--config` file included; what the command itself says wins."""
+    """The options of a command that matter here, those of its `--config` file included; what the
+    command itself says wins.
+    """
     found: dict[str, str] = {}
     for number, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -171,7 +202,11 @@ def _of_config(name: str) -> dict[str, str]:
     """What a config file says; a wrong one is the search's to refuse."""
     with suppress(Mistake):
         content = definition.mapping(Path(name))
-        return {key: str(content[key]) for key in ("storage", "tracking", "address") if content.get(key) is not None}
+        return {
+            key: str(content[key])
+            for key in ("storage", "tracking", "address")
+            if content.get(key) is not None
+        }
     return {}
 
 
@@ -187,7 +222,8 @@ def is_kept_tracking(uri: str) -> bool:
 
 @contextmanager
 def shipped(words: Sequence[str]) -> Iterator[Path]:
-    """A folder with what the job needs, and nothing else: no results, no data, no environment, no secrets that lie about.
+    """A folder with what the job needs, and nothing else: no results, no data, no environment, no
+    secrets that lie about.
 
     Raises:
         Mistake: the command names a folder or a large file by a relative path.
@@ -213,22 +249,40 @@ def named_files(words: Sequence[str]) -> list[Path]:
     found = []
     for word in words:
         value = word.partition("=")[2] if word.startswith("--") else word
-        path = Path(value.removeprefix("folder:") if value.startswith("folder:") else value.rpartition(":")[0] or value)
+        path = Path(
+            value.removeprefix("folder:")
+            if value.startswith("folder:")
+            else value.rpartition(":")[0] or value
+        )
         if not value or path.is_absolute() or not path.exists() or str(path) in (".", *PACKAGES):
             continue
-        if path.is_dir() and "/" not in value and not value.startswith("folder:"):  # a name that happens to be a folder's too
+        if (
+            path.is_dir() and "/" not in value and not value.startswith("folder:")
+        ):  # a name that happens to be a folder's too
             continue
         if path.is_dir() or path.stat().st_size > LARGEST_FILE or ".." in path.parts:
-            raise Mistake(f"'{path}' is not shipped: it is a folder, large, or not below this one. Put it where all hosts see it, and give its absolute path.")
+            raise Mistake(
+                f"'{path}' is not shipped: it is a folder, large, or not below this one. Put it where all hosts see it, and give its absolute path."
+            )
         found.append(path)
     return found
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = Parser(prog="python -m cluster.submit", description=__doc__, usage="python -m cluster.submit FILE [options] -- COMMAND ...")
+    made = Parser(
+        prog="python -m cluster.submit",
+        description=__doc__,
+        usage="python -m cluster.submit FILE [options] -- COMMAND ...",
+    )
     file_argument(made)
-    made.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set for the job and its workers; no credentials")
+    made.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set for the job and its workers; no credentials",
+    )
     made.add_argument("--no-wait", action="store_true", help="print the job's id and leave at once")
     return made
 

@@ -28,7 +28,9 @@ def command(args: argparse.Namespace) -> int:
     began = time.monotonic()
     at = definition.read(args.file)
     if auth.ensure():
-        say(f"made a token, {auth.token_file()}: whoever has it can use the cluster, so keep it to yourself")
+        say(
+            f"made a token, {auth.token_file()}: whoever has it can use the cluster, so keep it to yourself"
+        )
     if at.local:
         check_hosts(at)
         give_keys(at)
@@ -39,7 +41,9 @@ def command(args: argparse.Namespace) -> int:
         wait_for_workers(at, url, args.timeout)
     say(f"'{at.name}' is up after {time.monotonic() - began:.0f} s")
     shown = ssh.relative_to_here(at.path)
-    say(f"a search:    python -m cluster.submit {shown} -- python -m search.run --space table3 --storage s3://BUCKET/PREFIX --tracking http://HOST:5000")
+    say(
+        f"a search:    python -m cluster.submit {shown} -- python -m search.run --space table3 --storage s3://BUCKET/PREFIX --tracking http://HOST:5000"
+    )
     say(f"what it does: python -m cluster.status {shown}")
     say(f"its end:      python -m cluster.down {shown}")
     return 0
@@ -53,11 +57,21 @@ def check_hosts(at: definition.Definition) -> None:
     """
     say(f"asking {len(at.hosts)} hosts for ssh and rsync")
     done = ssh.run_on(at, at.hosts, "command -v rsync >/dev/null || echo missing")
-    problems = {host: f"{host} is not reached by ssh as {at.user} with {at.key} ({ssh.reason(one)})." for host, one in done.items() if one.returncode}
-    problems |= {host: f"{host} has no rsync. Install it there." for host, one in done.items() if not one.returncode and one.stdout.strip()}
+    problems = {
+        host: f"{host} is not reached by ssh as {at.user} with {at.key} ({ssh.reason(one)})."
+        for host, one in done.items()
+        if one.returncode
+    }
+    problems |= {
+        host: f"{host} has no rsync. Install it there."
+        for host, one in done.items()
+        if not one.returncode and one.stdout.strip()
+    }
     if at.head in problems or len(at.workers) - len(problems) < at.least_workers:
         hint = "A cluster starts without some of its workers if the file says so: min_workers."
-        raise NotReady("\n".join([*problems.values(), *([hint] if at.head not in problems else [])]))
+        raise NotReady(
+            "\n".join([*problems.values(), *([hint] if at.head not in problems else [])])
+        )
     for problem in problems.values():
         say(f"  {problem} It may join later.")
 
@@ -69,8 +83,12 @@ def give_keys(at: definition.Definition) -> None:
         NotReady: it does not take them.
     """
     own = ssh.login_of(at).known_hosts
-    keys = shlex.quote(own.read_text() if own.exists() else "")  # there is none where all keys are known to the whole machine, or vouched for
-    done = ssh.run(at, at.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts")
+    keys = shlex.quote(
+        own.read_text() if own.exists() else ""
+    )  # there is none where all keys are known to the whole machine, or vouched for
+    done = ssh.run(
+        at, at.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts"
+    )
     if done.returncode:
         raise NotReady(f"{at.head} takes no file ({ssh.reason(done)}). Mend that, and try again.")
 
@@ -90,7 +108,9 @@ def refuse_to_interrupt(at: definition.Definition) -> None:
     except NotReady:  # no cluster yet
         return
     if running:
-        raise Refused(f"'{at.name}' is up and runs {', '.join(running)}; to start it again would end that. Wait for its end, or use --restart.")
+        raise Refused(
+            f"'{at.name}' is up and runs {', '.join(running)}; to start it again would end that. Wait for its end, or use --restart."
+        )
 
 
 def ray_up(at: definition.Definition) -> None:
@@ -104,7 +124,13 @@ def ray_up(at: definition.Definition) -> None:
     last = ""
     with tempfile.NamedTemporaryFile("w", prefix="cluster-up-", suffix=".log", delete=False) as log:
         with subprocess.Popen(
-            words, cwd=definition.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            words,
+            cwd=definition.ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -154,16 +180,32 @@ def wait_for_workers(at: definition.Definition, url: str, timeout_s: float) -> N
             missing = [host for host in at.workers if host not in seen]
             named = f": {', '.join(missing)}" if missing else ""
             look = f"ray exec {at.path} 'tail -n 50 /tmp/ray/session_latest/logs/monitor.*'"
-            raise NotReady(f"{len(alive)} of {at.least_workers} workers are there after {timeout_s:g} s; missing{named}. To see why: {look}")
+            raise NotReady(
+                f"{len(alive)} of {at.least_workers} workers are there after {timeout_s:g} s; missing{named}. To see why: {look}"
+            )
         time.sleep(POLL_S)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = Parser(prog="python -m cluster.up", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made = Parser(
+        prog="python -m cluster.up",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     file_argument(made)
-    made.add_argument("--timeout", type=seconds, default=1800, metavar="SECONDS", help="how long the workers may take")
-    made.add_argument("--restart", action="store_true", help="start a running cluster again, though that ends the jobs that run on it")
+    made.add_argument(
+        "--timeout",
+        type=seconds,
+        default=1800,
+        metavar="SECONDS",
+        help="how long the workers may take",
+    )
+    made.add_argument(
+        "--restart",
+        action="store_true",
+        help="start a running cluster again, though that ends the jobs that run on it",
+    )
     return made
 
 

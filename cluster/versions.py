@@ -1,7 +1,8 @@
-"""The versions of libraries that this program was tried with: of those whose inner parts it uses, or whose files it reads.
+"""The versions of libraries that this program was tried with: of those whose inner parts it uses,
+or whose files it reads.
 
-Such parts change without notice. `pyproject.toml` gives pip the same bounds; here they are held against what is installed, without importing
-any of it.
+Such parts change without notice. `pyproject.toml` gives pip the same bounds; here they are held
+against what is installed, without importing any of it.
 """
 
 import re
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 SAME = ("torch", "torchvision", "scikit-learn", "scikit-image", "skops", "numpy")
-"""Libraries that must be one version on all nodes of a cluster, or its trials could not be compared."""
+"""Libraries that must be one version on all nodes of a cluster, or its trials could not be
+compared.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,12 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, found[0].split("."))) if found else ()
 
 
-def problems(libraries: Mapping[str, Tried] = TRIED, installed: Callable[[str], str] = version) -> Iterator[str]:
-    """Yield a line for each library that is missing, or was never tried in the version that is installed."""
+def problems(
+    libraries: Mapping[str, Tried] = TRIED, installed: Callable[[str], str] = version
+) -> Iterator[str]:
+    """Yield a line for each library that is missing, or was never tried in the version that is
+    installed.
+    """
     for name, tried in libraries.items():
         try:
             found = installed(name)
@@ -70,7 +77,9 @@ def _remedy(name: str, tried: Tried) -> str:
 
 
 def same() -> dict[str, str]:
-    """Return this machine's versions of the libraries that all nodes of a cluster must share; which build it is (`+cpu`) is left out."""
+    """Return this machine's versions of the libraries that all nodes of a cluster must share; which
+    build it is (`+cpu`) is left out.
+    """
     found = {}
     for name in SAME:
         try:

@@ -1,1 +1,3 @@
-"""Asks the questions and joins everything: spaces, algorithms, schedulers, the journal, MLflow, reports."""
+"""Asks the questions and joins everything: spaces, algorithms, schedulers, the journal, MLflow,
+reports.
+"""

@@ -22,7 +22,11 @@ def command(words: list[str]) -> int:
     """Print the verbs; refuse words."""
     if words and not words[0].startswith("-"):
         known = [verb.split()[0] for verb in VERBS]
-        hint = f"'search {words[0]}' is no command. Use python -m search.{words[0]}." if words[0] in known else unknown("verb", words[0], known)
+        hint = (
+            f"'search {words[0]}' is no command. Use python -m search.{words[0]}."
+            if words[0] in known
+            else unknown("verb", words[0], known)
+        )
         raise ConfigError(hint)
     print("Which network, trained how, is best for my images?\n")
     for verb, meaning in VERBS.items():

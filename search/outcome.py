@@ -39,7 +39,12 @@ def tell(finished: Finished, *, as_json: bool) -> int:
     """Print what was found, as JSON too where that is wanted; return the exit code."""
     print_summary(finished, Terminal(stderr=as_json))
     if as_json:
-        summary = json_summary(finished.result, tracking=finished.tracking, home=finished.experiment.home, wall_s=finished.wall_s)
+        summary = json_summary(
+            finished.result,
+            tracking=finished.tracking,
+            home=finished.experiment.home,
+            wall_s=finished.wall_s,
+        )
         sys.stdout.write(json.dumps(summary) + "\n")
     return finished.exit_code
 
@@ -48,13 +53,19 @@ def failures(result: SearchResult) -> dict[str, list[str]]:
     """Trials that diverged or failed, by what became of them."""
     found: dict[str, list[str]] = {}
     for trial in result.failed:
-        found.setdefault(f"failed ({trial.kind})" if trial.kind else trial.outcome, []).append(trial.trial)
+        found.setdefault(f"failed ({trial.kind})" if trial.kind else trial.outcome, []).append(
+            trial.trial
+        )
     return found
 
 
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
     """What to say of a search without a result, and where the reasons are."""
-    why = f"{verb('why', experiment)} {result.failed[0].trial}" if result.failed else f"{verb('status', experiment)} --all"
+    why = (
+        f"{verb('why', experiment)} {result.failed[0].trial}"
+        if result.failed
+        else f"{verb('status', experiment)} --all"
+    )
     return f"no trial counts. Why: {why}"
 
 
@@ -76,7 +87,10 @@ def print_summary(finished: Finished, console: Console) -> None:
     for kind, trials in failures(result).items():
         say(console, f"  {kind}: {', '.join(trials[:10])}{' ...' * (len(trials) > 10)}")
     for name, reason in result.passed_over.items():
-        say(console, f"  passed over: {name} ({figure_text(result.trials[name])}), whose checkpoint is lost: {reason}")
+        say(
+            console,
+            f"  passed over: {name} ({figure_text(result.trials[name])}), whose checkpoint is lost: {reason}",
+        )
     if result.best:
         console.print(best_table(result))
     else:
@@ -95,14 +109,32 @@ def print_summary(finished: Finished, console: Console) -> None:
             say(console, quicker)
     for sentence in refinement_sentences(result, verb("refine", experiment)):
         say(console, sentence)
-    best = [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")] if result.best is not None else []
+    best = (
+        [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")]
+        if result.best is not None
+        else []
+    )
     found = [*best, *chosen_line(experiment, result)]
-    steps = [*found, ("journal", f"{experiment.home}/{FILE_NAME}"), ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking))]
+    steps = [
+        *found,
+        ("journal", f"{experiment.home}/{FILE_NAME}"),
+        ("page", page(experiment)),
+        ("MLflow", mlflow_command(finished.tracking)),
+    ]
     if result.best is not None:
-        steps += [(name, verb(name, experiment)) for name in ("select", "promote") if name != "select" or result.is_over]
+        steps += [
+            (name, verb(name, experiment))
+            for name in ("select", "promote")
+            if name != "select" or result.is_over
+        ]
     if result.refinement is None and result.is_over and len(experiment.objectives) == 1:
-        steps += [("edge", f"{flag}: {verb('refine', experiment)} looks beyond it") for flag in edges(result, experiment.space)]
-    if result.unfinished or (len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")):
+        steps += [
+            ("edge", f"{flag}: {verb('refine', experiment)} looks beyond it")
+            for flag in edges(result, experiment.space)
+        ]
+    if result.unfinished or (
+        len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")
+    ):
         steps.insert(0, ("go on", going_on(verb("resume", experiment), result.outcome)))
     for title, text in steps:
         say(console, f"  {title:<8} {text}")
@@ -122,7 +154,10 @@ def print_selection(finished: Finished, console: Console) -> None:
         soft_wrap=True,
     )
     if selection.outcome != "completed":
-        say(console, f"the selection ended early: {selection.reason}; go on with: {verb('select', experiment)}")
+        say(
+            console,
+            f"the selection ended early: {selection.reason}; go on with: {verb('select', experiment)}",
+        )
     if selection.verdict:
         console.print(side_by_side(selection_table(selection.verdict)))
         console.print()
@@ -130,33 +165,63 @@ def print_selection(finished: Finished, console: Console) -> None:
         say(console, sentence)
     opened = [("opened", f"the test part, {opening}") for opening in result.openings]
     onwards = [("promote", verb("promote", experiment))] if selection.chosen is not None else []
-    for title, text in [*chosen_line(experiment, result), *opened, ("page", page(experiment)), ("MLflow", mlflow_command(finished.tracking)), *onwards]:
+    for title, text in [
+        *chosen_line(experiment, result),
+        *opened,
+        ("page", page(experiment)),
+        ("MLflow", mlflow_command(finished.tracking)),
+        *onwards,
+    ]:
         say(console, f"  {title:<8} {text}")
 
 
 def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
     """What a selection chose, and its checkpoint; empty before."""
     chosen = result.selection.chosen if result.selection is not None else None
-    return [("chosen", f"{chosen.trial}, {where_kept(chosen, experiment.home)}")] if chosen is not None else []
+    return (
+        [("chosen", f"{chosen.trial}, {where_kept(chosen, experiment.home)}")]
+        if chosen is not None
+        else []
+    )
 
 
 def page(experiment: Experiment) -> str:
     """Where the report is, if it is there, and how it is made anew."""
     command = verb("report", experiment)
-    return f"{experiment.home}/{PAGE}   anew: {command}" if (experiment.folder / PAGE).exists() else command
+    return (
+        f"{experiment.home}/{PAGE}   anew: {command}"
+        if (experiment.folder / PAGE).exists()
+        else command
+    )
 
 
 def best_table(result: SearchResult) -> Table:
-    """The best configuration, and the reference beside it where the space names one: a line a parameter."""
+    """The best configuration, and the reference beside it where the space names one: a line a
+    parameter.
+    """
     rows = reference_rows(result)
     table = Table(box=None, pad_edge=False)
     for title in ("", *(title for title, _, _ in rows)):
         table.add_column(title, justify="right" if title else "left")
     for path in searched(result):
         if any(path in params for _, params, _ in rows):
-            table.add_row(path, *(value_text(trial, path) if trial and trial is result.best else param_text(params.get(path, "")) for _, params, trial in rows))
+            table.add_row(
+                path,
+                *(
+                    value_text(trial, path)
+                    if trial and trial is result.best
+                    else param_text(params.get(path, ""))
+                    for _, params, trial in rows
+                ),
+            )
     table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
-    tested = f"{result.test['accuracy']:.4f}" if result.test else "sealed" if result.is_sealed and not result.openings else ""
+    tested = (
+        f"{result.test['accuracy']:.4f}"
+        if result.test
+        else "sealed"
+        if result.is_sealed and not result.openings
+        else ""
+    )
     tests = (tested if trial is result.best else "" for _, _, trial in rows)
     table.add_row("test accuracy", *tests)
     return table
@@ -166,7 +231,9 @@ def side_by_side(rows: list[list[str]]) -> Table:
     """The first row's titles over the others: names to the left, numbers to the right."""
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
-        table.add_column(title.replace(" ", "\n"), justify="left" if column < 2 else "right", no_wrap=True)
+        table.add_column(
+            title.replace(" ", "\n"), justify="left" if column < 2 else "right", no_wrap=True
+        )
     for row in rows[1:]:
         table.add_row(*row)
     return table
@@ -174,7 +241,10 @@ def side_by_side(rows: list[list[str]]) -> Table:
 
 def mlflow_command(tracking: dict[str, str]) -> str:
     """How to look at the runs."""
-    uri, page = tracking["tracking_uri"], f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}"
+    uri, page = (
+        tracking["tracking_uri"],
+        f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}",
+    )
     if not tracking["parent_run_id"]:
         return f"{uri} has nothing of it yet"
     if uri.startswith("http"):

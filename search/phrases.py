@@ -49,7 +49,9 @@ def last_line_of(reason: str, unknown: str = "") -> str:
 
 
 def program(name: str) -> str:
-    """How a program of this Python's environment is called from here: by its name where that finds it, else by its path."""
+    """How a program of this Python's environment is called from here: by its name where that finds
+    it, else by its path.
+    """
     path = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(path) or not path.exists():
         return name

@@ -1,4 +1,6 @@
-"""What a search would do and about how long it would take (`--dry-run`). Starts no Ray and records nothing."""
+"""What a search would do and about how long it would take (`--dry-run`). Starts no Ray and records
+nothing.
+"""
 
 import time
 from dataclasses import dataclass, replace
@@ -16,10 +18,10 @@ from search.phrases import duration, durations
 from search.preflight.prepare import data_facts, prepare
 from search.schedulers.asha import expected_epochs
 from search.views.summary import parts_text, source_text, strategy_text
-from trainables.checkpoints.lineage import stem
+from trainables.checkpoints.lineage import training_key
 
 SAMPLES = 6
-MOST_SAMPLED = 1000
+MAX_SAMPLED = 1000
 MEASURE_S = 10
 """After this many seconds no further configuration is measured."""
 START_S = 8
@@ -28,7 +30,9 @@ START_S = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a search. Times are extrapolated from a few measured steps of sampled configurations."""
+    """The plan of a search. Times are extrapolated from a few measured steps of sampled
+    configurations.
+    """
 
     trials: int
     epochs: int
@@ -49,17 +53,31 @@ class Plan:
 
     def lines(self, experiment: Experiment) -> list[str]:
         """For people."""
-        stops = "" if self.expected_epochs == self.epochs else f", about {self.expected_epochs:,} if each rung keeps its share"
+        stops = (
+            ""
+            if self.expected_epochs == self.epochs
+            else f", about {self.expected_epochs:,} if each rung keeps its share"
+        )
         times = duration(self.seconds) if not stops else durations(self.seconds, self.most_seconds)
         folds = experiment.base.data.folds
         return [
             f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, {strategy_text(experiment.describe())}",
             f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of {' x '.join(map(str, self.data['image']))} (channels, height, width)",
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
-            *([f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"] if folds else []),
+            *(
+                [
+                    f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"
+                ]
+                if folds
+                else []
+            ),
             f"  {self.slots} at once on this machine ({self.device}), about {times}",
             *self._budget_lines(experiment),
-            *([f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"] if experiment.fuse not in ("auto", "off") else []),
+            *(
+                [f"  with --fuse {experiment.fuse} more run at once, and those of one shape faster"]
+                if experiment.fuse not in ("auto", "off")
+                else []
+            ),
             *(f"  {note}" for note in self.notes),
             "  nothing was started",
         ]
@@ -67,20 +85,31 @@ class Plan:
     def _budget_lines(self, experiment: Experiment) -> list[str]:
         """What the budget buys, and what the search costs where a price is known."""
         budget, epochs, demand = experiment.budget, self.expected_epochs, experiment.demand
-        if experiment.device == AUTO_DEVICE and (self.device != "cpu" or any(limit.of == "gpu" for limit in budget.limits)):
+        if experiment.device == AUTO_DEVICE and (
+            self.device != "cpu" or any(limit.of == "gpu" for limit in budget.limits)
+        ):
             demand = experiment.demand_with_gpu
         takes = partial(budget.per_epoch, demand=demand, epoch_s=self.epoch_s, at_once=self.slots)
         found = []
         if budget.limits:
-            bought, limit = min((max(0.0, one.amount - START_S * (one.of == "time")) / takes(one.of), str(one)) for one in budget.limits)
+            bought, limit = min(
+                (max(0.0, one.amount - START_S * (one.of == "time")) / takes(one.of), str(one))
+                for one in budget.limits
+            )
             if bought < epochs:
                 epochs, trials = int(bought), int(bought * self.trials / self.expected_epochs)
-                found.append(f"  the budget of {limit} buys about {epochs:,} of {self.expected_epochs:,} epochs ({trials:,} of {self.trials:,} configurations)")
+                found.append(
+                    f"  the budget of {limit} buys about {epochs:,} of {self.expected_epochs:,} epochs ({trials:,} of {self.trials:,} configurations)"
+                )
             else:
-                found.append(f"  the budget buys all of it: {limit} would do for about {int(bought):,} epochs")
+                found.append(
+                    f"  the budget buys all of it: {limit} would do for about {int(bought):,} epochs"
+                )
         if budget.price is not None:
             money, hours = epochs * takes("money"), epochs * takes("device") / 3600
-            found.append(f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} {device_of(demand)}-hours of training")
+            found.append(
+                f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} {device_of(demand)}-hours of training"
+            )
         return found
 
 
@@ -96,9 +125,13 @@ def make_plan(experiment: Experiment) -> Plan:
     experiment, dataset, notes = prepared.experiment, prepared.dataset, list(prepared.notes)
     device, fitting = measured_on(experiment, prepared.local)
     if experiment.device == AUTO_DEVICE:
-        notes.append("note: a dry run does not ask the cluster: a search trains on its GPUs, if it has any")
+        notes.append(
+            "note: a dry run does not ask the cluster: a search trains on its GPUs, if it has any"
+        )
     elif device != experiment.device:
-        notes.append("note: a dry run does not ask the cluster: what its trials ask for is not on this machine, so that it was measured on the CPU")
+        notes.append(
+            "note: a dry run does not ask the cluster: what its trials ask for is not on this machine, so that it was measured on the CPU"
+        )
     generator = np.random.default_rng(experiment.seed)
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
     costs: list[float] = []
@@ -106,22 +139,43 @@ def make_plan(experiment: Experiment) -> Plan:
     for config in configs:
         if costs and time.monotonic() - start > MEASURE_S:
             break
-        costs.append(epoch_seconds(config, dataset, device=device, threads=max(1, int(experiment.demand.cpus))))
+        costs.append(
+            epoch_seconds(
+                config, dataset, device=device, threads=max(1, int(experiment.demand.cpus))
+            )
+        )
     trials = experiment.planned_trials
     known = _lengths(experiment)
     most = sum(known) if known else trials * experiment.horizon
-    lengths = known or [experiment.config(experiment.space.sample(generator)).epochs for _ in range(min(trials, MOST_SAMPLED))]
-    expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths) * (len(known) or trials)
+    lengths = known or [
+        experiment.config(experiment.space.sample(generator)).epochs
+        for _ in range(min(trials, MAX_SAMPLED))
+    ]
+    expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths) * (
+        len(known) or trials
+    )
     at_once = min(fitting, experiment.concurrency or 10**6, trials)
     epoch_s = mean(costs) / experiment.demand.workers
     each = epoch_s / at_once
     seconds, most_seconds = START_S + expected * each, START_S + most * each
     facts = data_facts(experiment, dataset)
-    return Plan(trials, most, round(expected), at_once, seconds, most_seconds, epoch_s, facts, device, tuple(notes))
+    return Plan(
+        trials,
+        most,
+        round(expected),
+        at_once,
+        seconds,
+        most_seconds,
+        epoch_s,
+        facts,
+        device,
+        tuple(notes),
+    )
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
-    """Return the device on which steps are measured here, and how many trials at once that means: what a cluster has need not be here.
+    """Return the device on which steps are measured here, and how many trials at once that means:
+    what a cluster has need not be here.
 
     Raises:
         NotReady: not one fits on this machine, where the search is to run on it.
@@ -129,21 +183,31 @@ def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
     if experiment.address == LOCAL:
         return experiment.device, slots(here, experiment.demand)
     with_gpu = experiment.demand_with_gpu if experiment.device == AUTO_DEVICE else experiment.demand
-    if with_gpu.gpus and experiment.has_networks and (count := here.room(with_gpu) // with_gpu.workers):
+    if (
+        with_gpu.gpus
+        and experiment.has_networks
+        and (count := here.room(with_gpu) // with_gpu.workers)
+    ):
         return "cuda", count
     return "cpu", max(1, here.room(replace(with_gpu, gpus=0)) // with_gpu.workers)
 
 
 def _lengths(experiment: Experiment) -> list[int]:
-    """The epochs of every training, where it is known which trials there will be: in a whole grid. Trials that differ in length alone are one."""
+    """The epochs of every training, where it is known which trials there will be: in a whole grid.
+    Trials that differ in length alone are one.
+    """
     if experiment.algorithm != "grid" or experiment.planned_trials != experiment.space.size:
         return []
     longest: dict[str, int] = {}
     for config in map(experiment.config, experiment.space.points()):
-        longest[stem(config)] = max(config.epochs, longest.get(stem(config), 0))
+        longest[training_key(config)] = max(config.epochs, longest.get(training_key(config), 0))
     return list(longest.values())
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:
     """Epochs of a trial, if as many stop early as usual."""
-    return expected_epochs(epochs, experiment.horizon, experiment.grace, experiment.sure) if experiment.scheduler == "asha" else epochs
+    return (
+        expected_epochs(epochs, experiment.horizon, experiment.grace, experiment.sure)
+        if experiment.scheduler == "asha"
+        else epochs
+    )

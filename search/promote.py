@@ -42,11 +42,23 @@ def command(args: argparse.Namespace) -> int:
     check_versions()
     check_tracking(uri)
     registry = Registry(uri, result, args.storage)
-    say(Terminal(stderr=True), f"exporting {chosen.trial} and comparing what it says of the validation images")
+    say(
+        Terminal(stderr=True),
+        f"exporting {chosen.trial} and comparing what it says of the validation images",
+    )
     with tempfile.TemporaryDirectory(prefix="promote-") as temporary:
         config = config_of(chosen, args.data_root or Path(result.started["data"]["root"]))
-        exported = exported_from(result, chosen.trial, config, kept.read(str(checkpoint_of(chosen, Path()))), Path(temporary) / "classifier", onnx=args.onnx)
-        registered = registry.register(name, exported, description(result, chosen, exported), tags(result, chosen))
+        exported = exported_from(
+            result,
+            chosen.trial,
+            config,
+            kept.read(str(checkpoint_of(chosen, Path()))),
+            Path(temporary) / "classifier",
+            onnx=args.onnx,
+        )
+        registered = registry.register(
+            name, exported, description(result, chosen, exported), tags(result, chosen)
+        )
     console = Terminal()
     for line in lines(result, chosen, exported, registered, uri):
         say(console, line)
@@ -55,8 +67,11 @@ def command(args: argparse.Namespace) -> int:
     return 0
 
 
-def answer(result: SearchResult, kept: Home, storage: Storage, trial: str | None = None) -> TrialResult:
-    """The trial whose network is promoted, by default the search's answer, of a search that has ended, also one that was interrupted.
+def answer(
+    result: SearchResult, kept: Home, storage: Storage, trial: str | None = None
+) -> TrialResult:
+    """The trial whose network is promoted, by default the search's answer, of a search that has
+    ended, also one that was interrupted.
 
     Raises:
         Held: a driver has the search.
@@ -65,14 +80,22 @@ def answer(result: SearchResult, kept: Home, storage: Storage, trial: str | None
     """
     if holder := kept.holder():
         dead = verb_for("resume", result.name, storage)
-        raise Held(f"the search '{result.name}' is being run by {holder}. Wait for its end, or stop it first; if it lives no more: {dead}")
+        raise Held(
+            f"the search '{result.name}' is being run by {holder}. Wait for its end, or stop it first; if it lives no more: {dead}"
+        )
     if result.outcome == "running":
-        raise Refused(f"the search '{result.name}' was cut off. Go on with it first: {verb_for('resume', result.name, storage)}")
+        raise Refused(
+            f"the search '{result.name}' was cut off. Go on with it first: {verb_for('resume', result.name, storage)}"
+        )
     if result.selection is not None and result.selection.outcome == "running":
-        raise Refused(f"the selection of the search '{result.name}' was cut off. Go on with it first: {verb_for('select', result.name, storage)}")
+        raise Refused(
+            f"the selection of the search '{result.name}' was cut off. Go on with it first: {verb_for('select', result.name, storage)}"
+        )
     if trial is not None and trial not in {known.trial for known in result.ranking}:
         remedy = f"See {verb_for('status', result.name, storage)} --all"
-        raise ConfigError(f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}")
+        raise ConfigError(
+            f"--trial '{trial[:80]}': '{result.name}' has no such trial with a result. {remedy}"
+        )
     if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
             f"the search '{result.name}' has no trial with a result, so there is nothing to promote. See {verb_for('status', result.name, storage)}"
@@ -81,16 +104,27 @@ def answer(result: SearchResult, kept: Home, storage: Storage, trial: str | None
 
 
 def config_of(chosen: TrialResult, data_root: Path) -> TrialConfig:
-    """The trial's config, with its data where they are now: where the last session had them, unless something else is said."""
+    """The trial's config, with its data where they are now: where the last session had them, unless
+    something else is said.
+    """
     config = TrialConfig.from_dict(chosen.config)
     return config.override({"data.root": str(data_root.absolute())}) if config.data.root else config
 
 
-def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpoint: Path, target: Path, *, onnx: bool) -> "Exported":
+def exported_from(
+    result: SearchResult,
+    trial: str,
+    config: TrialConfig,
+    checkpoint: Path,
+    target: Path,
+    *,
+    onnx: bool,
+) -> "Exported":
     """The trial's network, written to `target`, and compared on the data set it was trained on.
 
     Raises:
-        Refused: the images are not those of the search, the checkpoint is damaged, or what was exported computes something else.
+        Refused: the images are not those of the search, the checkpoint is damaged, or what was
+            exported computes something else.
         ConfigError, Unavailable: the data set cannot be read, or ONNX is not to be had.
     """
     from trainables.catalog.datasets import DATASETS
@@ -105,8 +139,12 @@ def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpo
     if dataset.fingerprint != data["fingerprint"]:
         if data.get("decoding") != DATASETS[config.data.name].decoding:
             remedy = "promote with that version, or search again with this one"
-            raise Refused(f"{DECODED_OTHERWISE} '{result.name}'. The exported network could not be checked against its images; {remedy}.")
-        raise Refused(f"the images of '{result.name}' have changed since the search. The exported network could not be checked against them; bring them back.")
+            raise Refused(
+                f"{DECODED_OTHERWISE} '{result.name}'. The exported network could not be checked against its images; {remedy}."
+            )
+        raise Refused(
+            f"the images of '{result.name}' have changed since the search. The exported network could not be checked against them; bring them back."
+        )
     try:
         return export.export(config, dataset, checkpoint, target, onnx=onnx)
     except (CheckpointError, export.Disagreement) as error:
@@ -116,9 +154,15 @@ def exported_from(result: SearchResult, trial: str, config: TrialConfig, checkpo
 def description(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
     """What the registry says of the model, in Markdown."""
     data, config = result.started["data"], chosen.config
-    params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[:LONGEST_PARAMS]
-    rows = "\n".join(f"| {title} | {text} |" for title, text in figures(result, chosen, exported).items())
-    where = f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
+    params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[
+        :LONGEST_PARAMS
+    ]
+    rows = "\n".join(
+        f"| {title} | {text} |" for title, text in figures(result, chosen, exported).items()
+    )
+    where = (
+        f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
+    )
     text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{source_text(data)}** \
 ({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
 
@@ -155,7 +199,11 @@ def _levels(exported: "Exported") -> str:
 
 
 def _needs(exported: "Exported") -> str:
-    return "" if is_network(exported) else " It is no network: to load it needs scikit-image, scikit-learn and skops."
+    return (
+        ""
+        if is_network(exported)
+        else " It is no network: to load it needs scikit-image, scikit-learn and skops."
+    )
 
 
 def is_network(exported: "Exported") -> bool:
@@ -171,22 +219,40 @@ def printable_lines(text: str) -> str:
 def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> dict[str, str]:
     """Title to text."""
     where = "selection" if chosen.repeat_of else "search"
-    measured = "" if exported.accuracy is None else f" in the {where}; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
+    measured = (
+        ""
+        if exported.accuracy is None
+        else f" in the {where}; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
+    )
     found = {"validation accuracy": figure_text(chosen) + measured}
     if folds := chosen.config["data"].get("folds"):
-        found["committee"] = f"probabilities are the mean of {folds} models, one trained for each fold"
+        found["committee"] = (
+            f"probabilities are the mean of {folds} models, one trained for each fold"
+        )
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
     test = on_test_part(result, chosen)
-    found["test accuracy"] = f"{test['accuracy']:.4f} on {test['images']:,} images" if test else "the test part was not opened for it"
+    found["test accuracy"] = (
+        f"{test['accuracy']:.4f} on {test['images']:,} images"
+        if test
+        else "the test part was not opened for it"
+    )
     if not is_network(exported):
-        return found | {"time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"}
-    found["torch"] = f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU"
+        return found | {
+            "time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"
+        }
+    found["torch"] = (
+        f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU"
+    )
     if exported.onnx_inference is not None:
         beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
         found["ONNX"] = f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; {beside}"
     is_half = exported.precision in ("bf16", "fp16")
-    trained = f" (it was trained in {exported.precision}: probabilities differ from that by at most {exported.difference:.2g})" if is_half else ""
+    trained = (
+        f" (it was trained in {exported.precision}: probabilities differ from that by at most {exported.difference:.2g})"
+        if is_half
+        else ""
+    )
     return found | {"pixels": f"float32{trained}"}
 
 
@@ -194,22 +260,25 @@ def on_test_part(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
     """The evaluation of this training on the test part; empty where that was not opened for it."""
     if chosen is result.chosen:
         return result.chosen_test
-    was_tested = (result.tested.get("trial"), result.tested.get("epoch")) == (chosen.trial, chosen.best_epoch)
+    was_tested = (result.tested.get("trial"), result.tested.get("epoch")) == (
+        chosen.trial,
+        chosen.best_epoch,
+    )
     return dict(result.tested["test"]) if was_tested else {}
 
 
 def not_complete(result: SearchResult, chosen: TrialResult) -> str:
     """A sentence about a search that did not come to its end."""
     best = ": this is the best so far" if chosen is result.chosen else ""
-    return "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}){best}."
+    return (
+        "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}){best}."
+    )
 
 
 def expected_text(verdict: dict[str, Any]) -> str:
     """`0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
     expected = verdict["expected"]
-    return (
-        f"{expected['mean']:.4f}, {100 * verdict['level']:g} % interval {expected['low']:.4f} to {expected['high']:.4f}, from {expected['seeds']} fresh seeds"
-    )
+    return f"{expected['mean']:.4f}, {100 * verdict['level']:g} % interval {expected['low']:.4f} to {expected['high']:.4f}, from {expected['seeds']} fresh seeds"
 
 
 def _times(inference: dict[str, dict[str, float]]) -> str:
@@ -220,12 +289,24 @@ def _times(inference: dict[str, dict[str, float]]) -> str:
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
     """By which programs find where a version comes from."""
-    return {"search.name": result.name, "search.id": result.started["id"], "search.trial": chosen.trial}
+    return {
+        "search.name": result.name,
+        "search.id": result.started["id"],
+        "search.trial": chosen.trial,
+    }
 
 
-def lines(result: SearchResult, chosen: TrialResult, exported: "Exported", registered: Registered, uri: str) -> list[str]:
+def lines(
+    result: SearchResult,
+    chosen: TrialResult,
+    exported: "Exported",
+    registered: Registered,
+    uri: str,
+) -> list[str]:
     """What was done, for people."""
-    was = f"; version {registered.before}, the champion until now, stays" if registered.before else ""
+    was = (
+        f"; version {registered.before}, the champion until now, stays" if registered.before else ""
+    )
     now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, chosen)}"
     return [
         f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: {now}",
@@ -252,14 +333,37 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, promote, return the exit code (see `search.cli.main`)."""
-    parser = Parser(prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter)
+    parser = Parser(
+        prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter
+    )
     storage_option(parser)
-    parser.add_argument("--trial", metavar="TRIAL", help="another than the search's answer: a quicker one of the Pareto front, say")
-    parser.add_argument("--onnx", action="store_true", help="also as ONNX, checked on the validation images and timed in onnxruntime")
-    parser.add_argument("--model", metavar="REGISTERED_NAME", help="the model's name in the registry (default: the search's)")
-    parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")
-    parser.add_argument("--data-root", type=own_path, metavar="DIR", help="where the data lies now (default: as the search)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on the last line")
+    parser.add_argument(
+        "--trial",
+        metavar="TRIAL",
+        help="another than the search's answer: a quicker one of the Pareto front, say",
+    )
+    parser.add_argument(
+        "--onnx",
+        action="store_true",
+        help="also as ONNX, checked on the validation images and timed in onnxruntime",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="REGISTERED_NAME",
+        help="the model's name in the registry (default: the search's)",
+    )
+    parser.add_argument(
+        "--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)"
+    )
+    parser.add_argument(
+        "--data-root",
+        type=own_path,
+        metavar="DIR",
+        help="where the data lies now (default: as the search)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on the last line"
+    )
     args = parser.parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -1,8 +1,9 @@
 """python -m search.refine NAME: go on with a search that has come to its end, in rounds, each in a space made from what was observed so far.
 
-Where a parameter's effect is clear, its range is narrowed to what is around the best, or new values are put between the old ones; where the best lies at an
-edge, the range is widened beyond it, and that is said. It ends with the first round whose gain is within noise. All trials are the search's own. A
-refinement that was cut off goes on when it is called again, or with search.resume.
+Where a parameter's effect is clear, its range is narrowed to what is around the best, or new values
+are put between the old ones; where the best lies at an edge, the range is widened beyond it, and
+that is said. It ends with the first round whose gain is within noise. All trials are the search's
+own. A refinement that was cut off goes on when it is called again, or with search.resume.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
 from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.cli.overrides import in_place, place_options
+from search.cli.overrides import apply_overrides, place_options
 from search.decisions.refinement_driver import RefineDriver, next_space
 from search.experiment import Experiment
 from search.journal.result import SearchResult
@@ -23,27 +24,49 @@ from search.outcome import tell
 from search.phrases import verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import Prepared, prepare
-from search.runner import Act, Finished, conduct, first_line
+from search.runner import Finished, SessionPlan, first_line, run_session
 from search.select import refuse_unfinished
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 
-ROUNDS, LEAST_TRIALS = 5, 6
-ENOUGH = 2
+ROUNDS, MIN_TRIALS = 5, 6
+MIN_TRIALS = 2
 """Trials that count, with fewer of which nothing can be compared."""
 
 
 def parser() -> Parser:
     """The command line."""
-    made = Parser(prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter)
+    made = Parser(
+        prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter
+    )
     storage_option(made)
-    made.add_argument("--trials", type=int, metavar="N", help=f"new trials a round (default: as before, else a third of the search's, at least {LEAST_TRIALS})")
-    made.add_argument("--rounds", type=int, metavar="N", help=f"rounds at most (default: as before, else {ROUNDS})")
+    made.add_argument(
+        "--trials",
+        type=int,
+        metavar="N",
+        help=f"new trials a round (default: as before, else a third of the search's, at least {MIN_TRIALS})",
+    )
+    made.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"rounds at most (default: as before, else {ROUNDS})",
+    )
     budget_options(made, "none", of="what may be used from now on", gain=False)
-    made.add_argument("--allow-change", action="store_true", help="go on although the data, the code or a library has changed")
+    made.add_argument(
+        "--allow-change",
+        action="store_true",
+        help="go on although the data, the code or a library has changed",
+    )
     place_options(made, "as the search")
-    made.add_argument("--dry-run", action="store_true", help="print what the next round would change; start nothing")
-    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what the next round would change; start nothing",
+    )
+    made.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
     return made
 
 
@@ -59,7 +82,11 @@ def refine(args: argparse.Namespace) -> Finished | None:
     began = began_ms()
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
-    recorded = in_place(Experiment.from_description(args.name, result.started["experiment"], args.storage), args, result)
+    recorded = apply_overrides(
+        Experiment.from_description(args.name, result.started["experiment"], args.storage),
+        args,
+        result,
+    )
     goes_on = result.refinement is not None and not (result.refinement.is_over and result.is_over)
     if not goes_on:
         refuse_unfinished(recorded, result)
@@ -69,16 +96,38 @@ def refine(args: argparse.Namespace) -> Finished | None:
     prepared = prepare(experiment, trainings=terms["rounds"] * terms["trials"])
     found = changes(result.started, facts_now(recorded, prepared))
     if found and not args.allow_change:
-        raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
+        raise Refused(
+            "\n".join(
+                [
+                    f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:",
+                    *found,
+                ]
+            )
+        )
     console = Terminal(stderr=not args.dry_run)
     if args.dry_run:
         for line in plan(prepared, result, terms):
             say(console, line)
         return None
-    opening = first_line(prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}")
-    is_settled = goes_on and result.refinement is not None and result.refinement.is_over  # cut off between its end and the search's
+    opening = first_line(
+        prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}"
+    )
+    is_settled = (
+        goes_on and result.refinement is not None and result.refinement.is_over
+    )  # cut off between its end and the search's
     facts: dict[str, object] = {"changes": found, **({} if is_settled else {"refining": terms})}
-    return conduct(prepared, console, began, opening, Act("search.refine", "resumed", facts, driver=partial(RefineDriver, dataset=prepared.dataset)))
+    return run_session(
+        prepared,
+        console,
+        began,
+        opening,
+        SessionPlan(
+            "search.refine",
+            "resumed",
+            facts,
+            driver=partial(RefineDriver, dataset=prepared.dataset),
+        ),
+    )
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:
@@ -89,41 +138,65 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
     """
     if len(experiment.objectives) > 1:
         remedy = "Start another search with a space of your own."
-        raise Refused(f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: a refinement would be of accuracy alone. {remedy}")
+        raise Refused(
+            f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: a refinement would be of accuracy alone. {remedy}"
+        )
     if not experiment.space.domains:
         raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")
-    if len(result.distinct) < ENOUGH:
-        remedy = f"More: {verb('resume', experiment)} --trials {len(result.trials) + LEAST_TRIALS}"
-        lengths = " (those that differ in length alone are one)" if len(result.ranking) >= ENOUGH else ""
-        raise Refused(f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: there is nothing to compare. {remedy}")
+    if len(result.distinct) < MIN_TRIALS:
+        remedy = f"More: {verb('resume', experiment)} --trials {len(result.trials) + MIN_TRIALS}"
+        lengths = (
+            " (those that differ in length alone are one)"
+            if len(result.ranking) >= MIN_TRIALS
+            else ""
+        )
+        raise Refused(
+            f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: there is nothing to compare. {remedy}"
+        )
 
 
 def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> dict[str, int]:
-    """How many rounds at most, and how many new trials in each; as before in a refinement that was begun.
+    """How many rounds at most, and how many new trials in each; as before in a refinement that was
+    begun.
 
     Raises:
         ConfigError: nonsense.
     """
-    usual = {"rounds": ROUNDS, "trials": max(LEAST_TRIALS, round(known / 3))}
+    usual = {"rounds": ROUNDS, "trials": max(MIN_TRIALS, round(known / 3))}
     before = begun.refinement.terms if begun is not None and begun.refinement is not None else usual
-    terms = {name: before[name] if (value := getattr(args, name)) is None else value for name in usual}
+    terms = {
+        name: before[name] if (value := getattr(args, name)) is None else value for name in usual
+    }
     for name, value in terms.items():
         if value < 1:
             raise ConfigError(f"--{name} must be >= 1 (got {value}).")
     return terms
 
 
-def experiment_of(args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool) -> Experiment:
-    """The search as it goes on: with the sampler that learns, and a budget of its own; what is used up is no longer a limit."""
-    experiment = replace(recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)), min_gain=0.0)
+def experiment_of(
+    args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool
+) -> Experiment:
+    """The search as it goes on: with the sampler that learns, and a budget of its own; what is used
+    up is no longer a limit.
+    """
+    experiment = replace(
+        recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),
+        min_gain=0.0,
+    )
     if args.budget:
         return replace(experiment, budget=experiment.budget.from_now(result, experiment.demand))
-    return experiment if goes_on and result.outcome != "budget" else replace(experiment, budget=replace(experiment.budget, limits=()))
+    return (
+        experiment
+        if goes_on and result.outcome != "budget"
+        else replace(experiment, budget=replace(experiment.budget, limits=()))
+    )
 
 
 def terms_text(terms: dict[str, int]) -> str:
     """In words."""
-    return f"up to {terms['rounds']} round{'s' * (terms['rounds'] != 1)} of {terms['trials']} trials"
+    return (
+        f"up to {terms['rounds']} round{'s' * (terms['rounds'] != 1)} of {terms['trials']} trials"
+    )
 
 
 def plan(prepared: Prepared, result: SearchResult, terms: dict[str, int]) -> list[str]:

@@ -11,18 +11,29 @@ from trainables.errors import ConfigError, printable
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page beside the journal and say where."""
-    parser = Parser(prog="python -m search.report", description=__doc__, formatter_class=HelpFormatter)
+    parser = Parser(
+        prog="python -m search.report", description=__doc__, formatter_class=HelpFormatter
+    )
     storage_option(parser)
-    parser.add_argument("--out", type=own_path, metavar="FILE", help="where to write the page (default: report.html in the search's folder, or its copy here)")
+    parser.add_argument(
+        "--out",
+        type=own_path,
+        metavar="FILE",
+        help="where to write the page (default: report.html in the search's folder, or its copy here)",
+    )
     args = parser.parse_args(argv)
     return guarded(lambda: _write(home(args.storage, args.name), args.out))
 
 
 def _write(kept: Home, out: Path | None) -> int:
-    from search.views.page.page import write  # matplotlib, and what sets environment variables as it is imported
+    from search.views.page.page import (
+        write,
+    )  # matplotlib, and what sets environment variables as it is imported
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        problem = "is a folder" if out.is_dir() else f"is to be in '{out.parent}', which is no folder"
+        problem = (
+            "is a folder" if out.is_dir() else f"is to be in '{out.parent}', which is no folder"
+        )
         raise ConfigError(f"--out '{out}' {problem}. Name a file in a folder that is there.")
     folder = kept.opened(files=True)
     path = out or folder / PAGE

@@ -1,7 +1,8 @@
 """python -m search.resume NAME: go on with a search that was cut off, from its journal and its trials' checkpoints.
 
-Nothing that was finished is lost or done again. Without a change of space, seed, data, code or libraries the search comes to the same
-end as if it had never been cut off; with one it is refused, unless --allow-change says that this is meant.
+Nothing that was finished is lost or done again. Without a change of space, seed, data, code or
+libraries the search comes to the same end as if it had never been cut off; with one it is refused,
+unless --allow-change says that this is meant.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
 from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.cli.overrides import in_place, place_options
+from search.cli.overrides import apply_overrides, place_options
 from search.decisions.driver import Driver
 from search.decisions.refinement_driver import RefineDriver
 from search.experiment import Experiment, base_of
@@ -25,7 +26,7 @@ from search.outcome import tell
 from search.phrases import verb_for
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
-from search.runner import Act, Finished, conduct, first_line, record
+from search.runner import Finished, SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
 from search.views.terminal import Terminal, say
@@ -34,16 +35,31 @@ from trainables.errors import ConfigError
 
 def parser() -> Parser:
     """The command line."""
-    made = Parser(prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter)
+    made = Parser(
+        prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter
+    )
     storage_option(made)
-    made.add_argument("--allow-change", action="store_true", help="go on although the space, the data, the code or a library has changed")
-    made.add_argument("--trials", type=int, metavar="N", help="as many trials in all (default: as before)")
+    made.add_argument(
+        "--allow-change",
+        action="store_true",
+        help="go on although the space, the data, the code or a library has changed",
+    )
+    made.add_argument(
+        "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
+    )
     budget_options(made, "as before")
     place_options(made, "as before")
     made.add_argument("--fuse", metavar="N", help="as of search.run (default: as before)")
     made.add_argument("--space", metavar="NAME", help="another space (default: as before)")
-    made.add_argument("--seed", type=int, metavar="N", help="another seed for what is suggested from now on (default: as before)")
-    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    made.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="another seed for what is suggested from now on (default: as before)",
+    )
+    made.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
     return made
 
 
@@ -63,40 +79,74 @@ def resume(args: argparse.Namespace) -> Finished:
     check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
     if is_done(result, experiment, args):
-        say(Terminal(stderr=True), f"{args.name}: the search has come to its end; nothing is left to do")
+        say(
+            Terminal(stderr=True),
+            f"{args.name}: the search has come to its end; nothing is left to do",
+        )
         return record(experiment, result)
     check_budget(args, experiment, result)
-    prepared = prepare(experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials)
+    prepared = prepare(
+        experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials
+    )
     experiment = prepared.experiment
     found = changes(result.started, facts_now(experiment, prepared))
     if found and not args.allow_change:
-        raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
+        raise Refused(
+            "\n".join(
+                [
+                    f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:",
+                    *found,
+                ]
+            )
+        )
     console = Terminal(stderr=True)
-    driver = partial(RefineDriver, dataset=prepared.dataset) if result.refinement is not None else Driver
+    driver = (
+        partial(RefineDriver, dataset=prepared.dataset) if result.refinement is not None else Driver
+    )
     done = sum(trial.ended_ms > 0 for trial in result.trials.values())
     held = sum(trial.outcome == "held" for trial in result.trials.values())
     waits = f", {held} wait at a rung" if held else ""
     cut_off = len(result.unfinished) - held
-    opening = first_line(experiment, f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where they were cut off{waits}")
+    opening = first_line(
+        experiment,
+        f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where they were cut off{waits}",
+    )
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return conduct(prepared, console, began, opening, Act("search.resume", "resumed", {"changes": found, **space_file}, driver=driver))
+    return run_session(
+        prepared,
+        console,
+        began,
+        opening,
+        SessionPlan("search.resume", "resumed", {"changes": found, **space_file}, driver=driver),
+    )
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """The search as the journal describes it and the space as it is now, with what the command line changes."""
+    """The search as the journal describes it and the space as it is now, with what the command line
+    changes.
+    """
     experiment = Experiment.from_description(args.name, result.started["experiment"], args.storage)
     space = space_of(args, experiment, result)
     if args.trials is not None and result.refinement is not None:
         raise ConfigError(
             f"--trials: '{args.name}' has been refined; how many trials each round has is for {verb_for('refine', args.name, args.storage)} --trials N."
         )
-    given = {name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None}
-    changed = replace(experiment, space=space, space_source=args.space or experiment.space_source, base=base_of(experiment.base, space), **given)
-    return in_place(changed, args, result)
+    given = {
+        name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
+    }
+    changed = replace(
+        experiment,
+        space=space,
+        space_source=args.space or experiment.space_source,
+        base=base_of(experiment.base, space),
+        **given,
+    )
+    return apply_overrides(changed, args, result)
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
-    """The space as it is now. A user's own file is run only where the command line names it: a journal says what to go on with, not what to run.
+    """The space as it is now. A user's own file is run only where the command line names it: a
+    journal says what to go on with, not what to run.
 
     Raises:
         Refused: the file has changed.
@@ -120,7 +170,8 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
 
 
 def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
-    """A trial's folder is made after its line in the journal: one without a line means that the journal's end is missing.
+    """A trial's folder is made after its line in the journal: one without a line means that the
+    journal's end is missing.
 
     Raises:
         Refused: there is such a folder.
@@ -128,38 +179,71 @@ def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
     lost = [name for name in trials if name.startswith("t") and result.find(name) is None]
     if lost:
         remedy = f"Bring the file back from a copy; or remove {', '.join(lost)} there to train what was lost again."
-        raise Refused(f"the end of '{kept}/{FILE_NAME}' is missing: '{kept}/{TRIALS}' has {lost[0]}, the journal does not. {remedy}")
+        raise Refused(
+            f"the end of '{kept}/{FILE_NAME}' is missing: '{kept}/{TRIALS}' has {lost[0]}, the journal does not. {remedy}"
+        )
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
     """Whether nothing is left to train, to evaluate, to test or to draw."""
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     more = result.unfinished or len(result.trials) < (args.trials or 0)
-    more = more or (used_up and (args.budget or args.price)) or (result.outcome == "gain" and args.min_gain is not None)
-    return result.outcome in ENDED and result.is_tested and not result.passed_over and (result.is_drawn or not result.best) and not more
+    more = (
+        more
+        or (used_up and (args.budget or args.price))
+        or (result.outcome == "gain" and args.min_gain is not None)
+    )
+    return (
+        result.outcome in ENDED
+        and result.is_tested
+        and not result.passed_over
+        and (result.is_drawn or not result.best)
+        and not more
+    )
 
 
 def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
-    """See that there is something left of the budget of a search that it has ended, and of which nothing but training is left.
+    """See that there is something left of the budget of a search that it has ended, and of which
+    nothing but training is left.
 
     Raises:
         ConfigError: it is used up.
     """
-    is_whole = result.outcome == "budget" and result.is_tested and result.is_drawn and not result.passed_over
-    is_whole = is_whole and not result.unevaluated.keys() - {NO_TIME}  # for which there is none now either
+    is_whole = (
+        result.outcome == "budget"
+        and result.is_tested
+        and result.is_drawn
+        and not result.passed_over
+    )
+    is_whole = is_whole and not result.unevaluated.keys() - {
+        NO_TIME
+    }  # for which there is none now either
     if is_whole and (limit := used_up(experiment, result)) is not None:
         used = shares_text(experiment.budget.shares(result, experiment.demand))
         more = f"{verb_for('resume', args.name, args.storage)} --budget LIMIT"
-        raise ConfigError(f"the budget of {limit} is used up: all sessions together used {used}. With a larger one it goes on: {more}")
+        raise ConfigError(
+            f"the budget of {limit} is used up: all sessions together used {used}. With a larger one it goes on: {more}"
+        )
 
 
 def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
-    """The limit, of those of today, that leaves nothing for further epochs of a search which its budget has ended; None if each leaves something."""
-    if (limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)) is not None:
+    """The limit, of those of today, that leaves nothing for further epochs of a search which its
+    budget has ended; None if each leaves something.
+    """
+    if (
+        limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)
+    ) is not None:
         return limit
     before, now = Budget.of(result.started["experiment"]), experiment.budget.time
     ended_by = before.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0) or before.time
-    return now if now is not None and ended_by is not None and ended_by.of == "time" and now.amount <= ended_by.amount else None
+    return (
+        now
+        if now is not None
+        and ended_by is not None
+        and ended_by.of == "time"
+        and now.amount <= ended_by.amount
+        else None
+    )
 
 
 def command(args: argparse.Namespace) -> int:

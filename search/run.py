@@ -33,7 +33,7 @@ from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_s
 from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
 
-MOST_NAME, MOST_TEXT = 255, 4000
+MAX_NAME, MAX_TEXT = 255, 4000
 """What the file system takes."""
 
 
@@ -42,15 +42,39 @@ def parser() -> Parser:
     made = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
     what = made.add_argument_group("what is searched")
     made.add_argument(
-        "--config", type=own_path, metavar="FILE", help="a YAML file of these options, and of settings under 'set:'; what is said here wins over it"
+        "--config",
+        type=own_path,
+        metavar="FILE",
+        help="a YAML file of these options, and of settings under 'set:'; what is said here wins over it",
     )
-    what.add_argument("--space", metavar="NAME", help=f"{', '.join(names())}, or your own: file.py:NAME, a SearchSpace or a function that returns one")
     what.add_argument(
-        "--data", default="digits", metavar="DATA", help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)"
+        "--space",
+        metavar="NAME",
+        help=f"{', '.join(names())}, or your own: file.py:NAME, a SearchSpace or a function that returns one",
     )
-    what.add_argument("--data-root", type=own_path, default=Path("data"), metavar="DIR", help="where torchvision's data sets lie")
-    what.add_argument("--download", action="store_true", help="fetch the data set, and weights to begin with, if they are not there")
-    what.add_argument("--skip-bad", action="store_true", help="leave unreadable images out, rather than refuse the folder")
+    what.add_argument(
+        "--data",
+        default="digits",
+        metavar="DATA",
+        help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)",
+    )
+    what.add_argument(
+        "--data-root",
+        type=own_path,
+        default=Path("data"),
+        metavar="DIR",
+        help="where torchvision's data sets lie",
+    )
+    what.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch the data set, and weights to begin with, if they are not there",
+    )
+    what.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave unreadable images out, rather than refuse the folder",
+    )
     what.add_argument(
         "--weights",
         type=own_path,
@@ -68,9 +92,19 @@ def parser() -> Parser:
     how = made.add_argument_group("how")
     how.add_argument("--algorithm", default="bayes", metavar="NAME", help=", ".join(ALGORITHMS))
     how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
-    how.add_argument("--trials", type=int, metavar="N", help="trials to start (default: the space's own number; the whole grid with grid)")
+    how.add_argument(
+        "--trials",
+        type=int,
+        metavar="N",
+        help="trials to start (default: the space's own number; the whole grid with grid)",
+    )
     how.add_argument("--max-epochs", type=int, metavar="N", help="cap of every trial's epochs")
-    how.add_argument("--grace", type=int, metavar="N", help="asha: the first rung, at which trials wait for each other (default: a hundredth of the epochs)")
+    how.add_argument(
+        "--grace",
+        type=int,
+        metavar="N",
+        help="asha: the first rung, at which trials wait for each other (default: a hundredth of the epochs)",
+    )
     how.add_argument(
         "--sure",
         type=float,
@@ -79,33 +113,81 @@ def parser() -> Parser:
         help=f"asha: how sure to be that the best is not among the trials that are stopped, from 0 to below 1 (default: {SURE:g}); 0 is the cheapest",
     )
     low = " and ".join(COSTS)
-    how.add_argument("--objective", default=ACCURACY, metavar="NAMES", help=f"{ACCURACY}, or after commas {low} too: what is good and costs little to use")
+    how.add_argument(
+        "--objective",
+        default=ACCURACY,
+        metavar="NAMES",
+        help=f"{ACCURACY}, or after commas {low} too: what is good and costs little to use",
+    )
     how.add_argument(
         "--precision",
         choices=PRECISION_NAMES,
         metavar="NAME",
         help=f"{', '.join(PRECISION_NAMES)}; auto is the fastest here",
     )
-    how.add_argument("--folds", type=int, metavar="K", help="cross-validate: a trial is K networks, each validated on a fold that it has not seen")
-    how.add_argument("--seed", type=int, default=0, metavar="N", help="fixes suggestions, splits, weights and batch order")
-    how.add_argument("--sealed", action="store_true", help="leave the test part closed at the search's end: search.select opens it")
+    how.add_argument(
+        "--folds",
+        type=int,
+        metavar="K",
+        help="cross-validate: a trial is K networks, each validated on a fold that it has not seen",
+    )
+    how.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="fixes suggestions, splits, weights and batch order",
+    )
+    how.add_argument(
+        "--sealed",
+        action="store_true",
+        help="leave the test part closed at the search's end: search.select opens it",
+    )
     budget_options(how)
     where_options(made)
-    made.add_argument("--dry-run", action="store_true", help="print the plan and an estimate of the time; start nothing")
-    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan and an estimate of the time; start nothing",
+    )
+    made.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
     return made
 
 
 def where_options(made: Parser) -> None:
     """Add those that say where a search runs and is kept."""
     where = made.add_argument_group("where")
-    where.add_argument("--name", metavar="NAME", help="the search's name (default: from space, data and time)")
-    where.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where everything is kept: a folder, or s3://BUCKET/PREFIX")
-    where.add_argument("--no-cache", action="store_true", help="train anew what an earlier search in the same storage has trained alike")
-    where.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})")
-    where.add_argument("--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster")
     where.add_argument(
-        "--concurrency", type=count_or_auto, default=AUTO_COUNT, metavar="N", help="trials at once; auto: one a processor (--cpus-per-trial), or a GPU"
+        "--name", metavar="NAME", help="the search's name (default: from space, data and time)"
+    )
+    where.add_argument(
+        "--storage",
+        type=storage,
+        default=Path("searches"),
+        metavar="PLACE",
+        help="where everything is kept: a folder, or s3://BUCKET/PREFIX",
+    )
+    where.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="train anew what an earlier search in the same storage has trained alike",
+    )
+    where.add_argument(
+        "--tracking",
+        metavar="URI",
+        help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})",
+    )
+    where.add_argument(
+        "--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster"
+    )
+    where.add_argument(
+        "--concurrency",
+        type=count_or_auto,
+        default=AUTO_COUNT,
+        metavar="N",
+        help="trials at once; auto: one a processor (--cpus-per-trial), or a GPU",
     )
     where.add_argument(
         "--fuse",
@@ -113,12 +195,38 @@ def where_options(made: Parser) -> None:
         metavar="N",
         help="trials of one shape that a worker trains as one network: 2 to 64, off, measure (try what is fastest), or auto: measure on a GPU, else off",
     )
-    where.add_argument("--cpus-per-trial", type=float, default=1, metavar="X", help="CPUs of each worker of a trial")
-    where.add_argument("--gpus-per-trial", type=float, metavar="X", help="GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)")
-    where.add_argument("--workers", type=int, default=1, metavar="N", help="processes that train one trial together")
-    where.add_argument("--hang-timeout", type=float, default=600, metavar="SECONDS", help="a trial that makes no step for so long is killed and tried again")
     where.add_argument(
-        "--device", default="auto", choices=("cpu", "cuda", "auto"), help="auto: a GPU for each worker of a trial if this machine, or the cluster, has any"
+        "--cpus-per-trial",
+        type=float,
+        default=1,
+        metavar="X",
+        help="CPUs of each worker of a trial",
+    )
+    where.add_argument(
+        "--gpus-per-trial",
+        type=float,
+        metavar="X",
+        help="GPUs of each worker of a trial; a fraction shares one (default: 1 on cuda, else 0)",
+    )
+    where.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that train one trial together",
+    )
+    where.add_argument(
+        "--hang-timeout",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="a trial that makes no step for so long is killed and tried again",
+    )
+    where.add_argument(
+        "--device",
+        default="auto",
+        choices=("cpu", "cuda", "auto"),
+        help="auto: a GPU for each worker of a trial if this machine, or the cluster, has any",
     )
 
 
@@ -134,20 +242,37 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     if args.data == "folder:":
         raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
     if source not in DATASETS or (source != "folder" and ":" in args.data):
-        raise ConfigError(unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
+        raise ConfigError(
+            unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"})
+        )
     settings = dict(parse_setting(text) for text in args.settings)
-    for option, path, value in (("--precision", "precision", args.precision), ("--folds", "data.folds", args.folds)):
+    for option, path, value in (
+        ("--precision", "precision", args.precision),
+        ("--folds", "data.folds", args.folds),
+    ):
         if value is not None and settings.setdefault(path, value) != value:
-            raise ConfigError(f"{option} {value} and --set {path}={settings[path]}: leave one of them out.")
+            raise ConfigError(
+                f"{option} {value} and --set {path}={settings[path]}: leave one of them out."
+            )
     space = find(args.space)
     settings = with_weights(args.weights, space, settings)
     space = space.fixed(settings)
-    base = TrialConfig().override({"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad})
-    base = base_of(replace(base, data=with_root(base.data, args.data, "" if source == "digits" else str(args.data_root))), space)
+    base = TrialConfig().override(
+        {"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad}
+    )
+    base = base_of(
+        replace(
+            base,
+            data=with_root(base.data, args.data, "" if source == "digits" else str(args.data_root)),
+        ),
+        space,
+    )
     device, gpus = device_and_gpus(args)
     space_name = Path(args.space.partition(":")[0]).stem
     return Experiment(
-        name=args.name if args.name is not None else f"{space_name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
+        name=args.name
+        if args.name is not None
+        else f"{space_name}-{source}-{time.strftime('%Y%m%d-%H%M%S')}",
         space_name=space_name,
         space=space,
         base=base,
@@ -182,8 +307,11 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     )
 
 
-def with_weights(weights: Path | None, space: SearchSpace, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, and what `--weights` means: where weights are found, and that networks begin with them unless that is searched.
+def with_weights(
+    weights: Path | None, space: SearchSpace, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The settings, and what `--weights` means: where weights are found, and that networks begin
+    with them unless that is searched.
 
     Raises:
         ConfigError: there is nothing, or no network is to begin with it.
@@ -195,13 +323,27 @@ def with_weights(weights: Path | None, space: SearchSpace, settings: dict[str, A
     if given is None:
         return settings
     if not given.exists():
-        raise ConfigError(f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files with torchvision's names.")
-    names = space.domains["model.name"].values if "model.name" in space.domains else [space.base.get("model.name", ModelConfig().name)]
-    if not any("pretrained" in MODELS[name].options for name in [settings.get("model.name"), *(names or ())] if name in MODELS):
-        raise ConfigError(f"--weights: no model of '{', '.join(names or ())}' can begin with weights. Use --space transfer or --space zoo.")
+        raise ConfigError(
+            f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files with torchvision's names."
+        )
+    names = (
+        space.domains["model.name"].values
+        if "model.name" in space.domains
+        else [space.base.get("model.name", ModelConfig().name)]
+    )
+    if not any(
+        "pretrained" in MODELS[name].options
+        for name in [settings.get("model.name"), *(names or ())]
+        if name in MODELS
+    ):
+        raise ConfigError(
+            f"--weights: no model of '{', '.join(names or ())}' can begin with weights. Use --space transfer or --space zoo."
+        )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:
-        raise ConfigError("weights to begin with, and model.pretrained=false: leave one of them out.")
+        raise ConfigError(
+            "weights to begin with, and model.pretrained=false: leave one of them out."
+        )
     return {**begins, **settings, "model.weights": str(given.absolute())}
 
 
@@ -212,16 +354,26 @@ def absolute_source(space: str) -> str:
 
 
 def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
-    """The device of every trial, and the GPUs of each of its workers; `AUTO_DEVICE` and none where the cluster is to be asked."""
+    """The device of every trial, and the GPUs of each of its workers; `AUTO_DEVICE` and none where
+    the cluster is to be asked.
+    """
     if args.device == "cpu" and args.gpus_per_trial:
-        raise ConfigError(f"--gpus-per-trial {args.gpus_per_trial:g} with --device cpu. Use --device cuda, or leave --gpus-per-trial out.")
+        raise ConfigError(
+            f"--gpus-per-trial {args.gpus_per_trial:g} with --device cpu. Use --device cuda, or leave --gpus-per-trial out."
+        )
     device = args.device
     if device == "auto":
         if args.gpus_per_trial is None and args.address != LOCAL:
             return AUTO_DEVICE, 0.0
-        device = "cuda" if args.gpus_per_trial or (args.gpus_per_trial is None and local_gpus()) else "cpu"
+        device = (
+            "cuda"
+            if args.gpus_per_trial or (args.gpus_per_trial is None and local_gpus())
+            else "cpu"
+        )
     if device == "cuda" and args.gpus_per_trial == 0:
-        raise ConfigError("--gpus-per-trial 0 with --device cuda. A fraction such as 0.25 lets trials share a GPU.")
+        raise ConfigError(
+            "--gpus-per-trial 0 with --device cuda. A fraction such as 0.25 lets trials share a GPU."
+        )
     return device, (args.gpus_per_trial or 1.0) if device == "cuda" else 0.0
 
 
@@ -255,13 +407,19 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def refuse_unfit_text(args: argparse.Namespace) -> None:
-    """Refuse what must not be written down, which is credentials, and what is no text or longer than a file's name can be."""
-    named = [(f"--{name.replace('_', '-')}", str(value)) for name, value in vars(args).items() if isinstance(value, str | Path)]
+    """Refuse what must not be written down, which is credentials, and what is no text or longer
+    than a file's name can be.
+    """
+    named = [
+        (f"--{name.replace('_', '-')}", str(value))
+        for name, value in vars(args).items()
+        if isinstance(value, str | Path)
+    ]
     for name, text in [*named, *((text.partition("=")[0], text) for text in args.settings)]:
         if not is_text(text):
             raise ConfigError(f"{name} is not UTF-8 (got {text!r}).")
-        if len(text) > MOST_TEXT or any(len(part.encode()) > MOST_NAME for part in text.split("/")):
-            raise ConfigError(f"{name} is too long (limit {MOST_NAME} bytes a name).")
+        if len(text) > MAX_TEXT or any(len(part.encode()) > MAX_NAME for part in text.split("/")):
+            raise ConfigError(f"{name} is too long (limit {MAX_NAME} bytes a name).")
         if name == "--tracking":
             secrets.refuse_in_uri(text)
         secrets.refuse(name, text)

@@ -57,8 +57,9 @@ HURRY_S = 5.0
 
 @dataclass(frozen=True)
 class Finished:
-    """A search that came to its end: what was searched, its result, where MLflow has it, the exit code that tells the truth, and the seconds that all of
-    its sessions took, with what followed the journal's last event.
+    """A search that came to its end: what was searched, its result, where MLflow has it, the exit
+    code that tells the truth, and the seconds that all of its sessions took, with what followed the
+    journal's last event.
     """
 
     experiment: Experiment
@@ -83,15 +84,37 @@ def run(experiment: Experiment) -> Finished:
         say(console, line)
     experiment = prepared.experiment
     if (limit := experiment.budget.time) is not None and now_ms() - began > limit.amount * 1000:
-        raise ConfigError(f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed before anything is started. Use more.")
+        raise ConfigError(
+            f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed before anything is started. Use more."
+        )
     bounds = in_folds(experiment.base) + within(experiment.budget)
-    opening = first_line(experiment, f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}")
-    return conduct(prepared, console, began, opening, Act("search.run", "started", first_facts(experiment, prepared.dataset)))
+    opening = first_line(
+        experiment,
+        f"{experiment.planned_trials} trials of up to {experiment.horizon} epochs{bounds}",
+    )
+    return run_session(
+        prepared,
+        console,
+        began,
+        opening,
+        SessionPlan("search.run", "started", first_facts(experiment, prepared.dataset)),
+    )
 
 
-def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
+def search_through(
+    driver: Driver,
+    dataset: Dataset,
+    workers: "Workers",
+    *,
+    by: str,
+    slots: int,
+    tick: Callable[[], None],
+) -> None:
     """A search: its trials, what each of them is worth, and the best one's test."""
-    from search.execution.evaluation import evaluate_best, evaluate_trials  # Ray and Tune are imported once nothing can be refused any more
+    from search.execution.evaluation import (
+        evaluate_best,
+        evaluate_trials,
+    )  # Ray and Tune are imported once nothing can be refused any more
     from search.execution.tune import tune_search
 
     tune_search(driver, workers, slots=slots, tick=tick)
@@ -101,8 +124,10 @@ def search_through(driver: Driver, dataset: Dataset, workers: "Workers", *, by: 
 
 
 @dataclass(frozen=True)
-class Act:
-    """What a session does, from its first event on: a search from its beginning or from where it was cut off, or a selection."""
+class SessionPlan:
+    """What a session does, from its first event on: a search from its beginning or from where it
+    was cut off, or a selection.
+    """
 
     verb: str
     opens: str
@@ -123,11 +148,23 @@ class Act:
         return self.opens == "started"
 
 
-def conduct(prepared: Prepared, console: Console, began: int, opening: str, act: Act) -> Finished:
-    """Have a search's trials trained, tested and recorded, as the act says. `began` is when the command did (`cli.began_ms`), `opening` its first line."""
+def run_session(
+    prepared: Prepared, console: Console, began: int, opening: str, act: SessionPlan
+) -> Finished:
+    """Have a search's trials trained, tested and recorded, as the act says. `began` is when the
+    command did (`cli.began_ms`), `opening` its first line.
+    """
     experiment, dataset, waiting = prepared.experiment, prepared.dataset, prepared.waiting
-    folder, troubles, planned = experiment.folder, list[str](), act.planned or experiment.planned_trials
-    earlier = Earlier(experiment, dataset, wanted=experiment.cache and act.takes_over and experiment.address == LOCAL)
+    folder, troubles, planned = (
+        experiment.folder,
+        list[str](),
+        act.planned or experiment.planned_trials,
+    )
+    earlier = Earlier(
+        experiment,
+        dataset,
+        wanted=experiment.cache and act.takes_over and experiment.address == LOCAL,
+    )
     with (
         waiting.entering(experiment.home.lease(say=partial(say, console))) as lease,
         clean_if_unused(folder),
@@ -135,7 +172,9 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         ray_session(prepared, tidy=lambda: went_well(driver.result, troubles)) as have,
         waiting.entering(limited(experiment, have, planned, say=partial(say, console))) as limit,
         Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(nowhere),  # where Ray tells, in paragraphs, of each process that died; the journal has why
+        redirect_stdout(
+            nowhere
+        ),  # where Ray tells, in paragraphs, of each process that died; the journal has why
     ):
         from search.execution.packing import staff
         from search.execution.pool import Workers
@@ -149,32 +188,58 @@ def conduct(prepared: Prepared, console: Console, began: int, opening: str, act:
         journal.other = lease.other
         tell_cut_off(journal, console)
         driver = act.driver(experiment, journal, slots=at_once, **ages(began, waiting))
-        driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=partial(say, console))
+        driver.relatives.earlier = earlier.told(
+            fused=packing.members > 1, say=partial(say, console)
+        )
         driver.replay(events)
-        display = act.display(driver.result, planned, console, may_train=lambda: driver.outstanding > 0)
+        display = act.display(
+            driver.result, planned, console, may_train=lambda: driver.outstanding > 0
+        )
         journal.complain = display.say
         tracker = Tracker(experiment.tracking, folder, say=display.say, until=lambda: journal.size)
         journal.listeners += [tracker, display, drawing := DrawingAside(driver)]
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            told = {"slots": at_once, "packing": packing.describe(), "provenance": origin, "began_ms": began}
+            told = {
+                "slots": at_once,
+                "packing": packing.describe(),
+                "provenance": origin,
+                "began_ms": began,
+            }
             try:
-                journal.append(act.opens, **session_facts(experiment, prepared), **told, training=earlier.training, **act.facts)
+                journal.append(
+                    act.opens,
+                    **session_facts(experiment, prepared),
+                    **told,
+                    training=earlier.training,
+                    **act.facts,
+                )
             except (KeyboardInterrupt, Unwritten):
                 stop(signals[0], None)
             try:
                 with closed_by_its_end(driver, troubles):
                     driver.go_on()
                     tick = importing(driver, limit.ticking(driver, workers, display.tick))
-                    act.go_through(driver, dataset, workers, by=act.verb, slots=limit.at_most(at_once), tick=tick)
+                    act.go_through(
+                        driver,
+                        dataset,
+                        workers,
+                        by=act.verb,
+                        slots=limit.at_most(at_once),
+                        tick=tick,
+                    )
             finally:
                 signal.alarm(0)
                 workers.close()
                 journal.patient = not signals
                 with suppress(KeyboardInterrupt):
                     wind_up(driver, tracker, troubles, drawing, hurry=bool(signals))
-        tell_troubles(troubles, experiment, tracker)  # here: Ray, where it died, may end this process as it is left
-    return ended(experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began)
+        tell_troubles(
+            troubles, experiment, tracker
+        )  # here: Ray, where it died, may end this process as it is left
+    return ended(
+        experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began
+    )
 
 
 @contextmanager
@@ -194,10 +259,18 @@ def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
         raise
 
 
-def ray_session(prepared: Prepared, *, tidy: Callable[[], bool]) -> AbstractContextManager[Machines]:
+def ray_session(
+    prepared: Prepared, *, tidy: Callable[[], bool]
+) -> AbstractContextManager[Machines]:
     """The session that a search asks for; `tidy` says at its end whether Ray's logs are removed."""
     experiment = prepared.experiment
-    return session(experiment.address, local=prepared.local, dashboard=experiment.demand.workers > 1, meanwhile=import_tune, tidy=tidy)
+    return session(
+        experiment.address,
+        local=prepared.local,
+        dashboard=experiment.demand.workers > 1,
+        meanwhile=import_tune,
+        tidy=tidy,
+    )
 
 
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
@@ -214,7 +287,10 @@ def ages(began: int, waiting: Waiting) -> dict[str, float]:
 def tell_cut_off(journal: Journal, console: Console) -> None:
     """Say that the journal's last line was half-written, if it was."""
     if size := journal.cut_off:
-        say(console, f"note: the journal's last line was half-written ({size} bytes); it was cut off. What it told had not been acted on.")
+        say(
+            console,
+            f"note: the journal's last line was half-written ({size} bytes); it was cut off. What it told had not been acted on.",
+        )
 
 
 @contextmanager
@@ -260,20 +336,32 @@ def ended(
     began: int | None = None,
 ) -> Finished:
     """What came of a search; of a session that `began` then, if there was one."""
-    where = {"tracking_uri": masked(experiment.tracking), "experiment_id": tracker.experiment_id, "parent_run_id": tracker.parent_run_id}
+    where = {
+        "tracking_uri": masked(experiment.tracking),
+        "experiment_id": tracker.experiment_id,
+        "parent_run_id": tracker.parent_run_id,
+    }
     is_searched = began is not None and result.now is result.sessions
     since_s = (now_ms() - result.now[-1].last_ms) / 1000 if is_searched else 0.0
-    return Finished(experiment, result, where, code(result, signals, troubles), result.wall_s + since_s)
+    return Finished(
+        experiment, result, where, code(result, signals, troubles), result.wall_s + since_s
+    )
 
 
 def write_last_line(driver: Driver) -> None:
-    """The search's own outcome. Without it, for want of a disk that takes it, the search counts as cut off, which is true as well."""
+    """The search's own outcome. Without it, for want of a disk that takes it, the search counts as
+    cut off, which is true as well.
+    """
     with suppress(JournalError):
         driver.finish()
 
 
-def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], drawing: DrawingAside, *, hurry: bool) -> None:
-    """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that fails does not keep the others from being done."""
+def wind_up(
+    driver: Driver, tracker: Tracker, troubles: list[str], drawing: DrawingAside, *, hurry: bool
+) -> None:
+    """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that
+    fails does not keep the others from being done.
+    """
     from search.views.page.artifacts import draw  # matplotlib is not needed before
 
     home = driver.experiment.home
@@ -282,7 +370,14 @@ def wind_up(driver: Driver, tracker: Tracker, troubles: list[str], drawing: Draw
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
         if not hurry:  # a resume writes both
-            steps.callback(tried, troubles, "the pictures", lambda: draw(driver.result, home, driver.journal, few=driver.is_late, drawn=drawing.result()))
+            steps.callback(
+                tried,
+                troubles,
+                "the pictures",
+                lambda: draw(
+                    driver.result, home, driver.journal, few=driver.is_late, drawn=drawing.result()
+                ),
+            )
             steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
 
 
@@ -324,8 +419,8 @@ def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 @contextmanager
 def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
-    """A first Ctrl-C or SIGTERM lets each trial finish its epoch; a second one breaks off, and so does time, after SIGTERM: who sends it
-    kills soon after. Yields the signals that came.
+    """A first Ctrl-C or SIGTERM lets each trial finish its epoch; a second one breaks off, and so
+    does time, after SIGTERM: who sends it kills soon after. Yields the signals that came.
     """
     came: list[int] = []
 
@@ -338,9 +433,14 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
         if number == signal.SIGTERM:
             signal.alarm(TERM_GRACE_S)
-        display.say("stopping: each trial finishes its epoch (Ctrl-C again breaks off); a resume goes on from there")
+        display.say(
+            "stopping: each trial finishes its epoch (Ctrl-C again breaks off); a resume goes on from there"
+        )
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {
+        number: signal.signal(number, handle)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    }
     try:
         yield came
     finally:

@@ -1,7 +1,8 @@
 """python -m search.select NAME: train a search's best few again with fresh seeds, compare them, choose one, and open the sealed test part for it.
 
-The value that a search found its best trial with is too high: the best of many was lucky. This says what to expect, and of whom. A selection that
-was cut off goes on when it is called again; with other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
+The value that a search found its best trial with is too high: the best of many was lucky. This says
+what to expect, and of whom. A selection that was cut off goes on when it is called again; with
+other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
 """
 
 import argparse
@@ -15,8 +16,8 @@ from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
 from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.cli.overrides import in_place, place_options
-from search.decisions.selection import ALPHA, LEAST_SEEDS, Candidate, decide
+from search.cli.overrides import apply_overrides, place_options
+from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.experiment import Experiment
 from search.journal.result import TERMS, SearchResult, TrialResult, one_a_training
 from search.journal.store import home
@@ -24,11 +25,11 @@ from search.outcome import print_selection
 from search.phrases import verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
-from search.runner import Act, Finished, conduct, first_line, record
+from search.runner import Finished, SessionPlan, first_line, record, run_session
 from search.views.live import RaceDisplay
 from search.views.summary import json_selection, ms_per_image
 from search.views.terminal import Terminal, say
-from trainables.checkpoints.lineage import stem_of
+from trainables.checkpoints.lineage import training_key_of
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
@@ -36,19 +37,42 @@ if TYPE_CHECKING:
     from search.decisions.selection_driver import RaceDriver
     from search.execution.pool import Workers
 
-TOP, SEEDS, MOST_SEEDS = 5, 5, 100
+TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 
 def parser() -> Parser:
     """The command line."""
-    made = Parser(prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter)
+    made = Parser(
+        prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter
+    )
     storage_option(made)
-    made.add_argument("--top", type=int, metavar="N", help=f"how many of the best trials are candidates (default: as before, else {TOP})")
-    made.add_argument("--seeds", type=int, metavar="N", help=f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})")
-    made.add_argument("--alpha", type=float, metavar="P", help=f"error rate of all comparisons together (default: as before, else {ALPHA})")
-    made.add_argument("--allow-change", action="store_true", help="go on although the data, the code or a library has changed")
+    made.add_argument(
+        "--top",
+        type=int,
+        metavar="N",
+        help=f"how many of the best trials are candidates (default: as before, else {TOP})",
+    )
+    made.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help=f"fresh seeds for each that stays in the race (default: as before, else {SEEDS})",
+    )
+    made.add_argument(
+        "--alpha",
+        type=float,
+        metavar="P",
+        help=f"error rate of all comparisons together (default: as before, else {ALPHA})",
+    )
+    made.add_argument(
+        "--allow-change",
+        action="store_true",
+        help="go on although the data, the code or a library has changed",
+    )
     place_options(made, "as the search")
-    made.add_argument("--json", action="store_true", help="print the result as one JSON object, the last line")
+    made.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
     return made
 
 
@@ -65,11 +89,14 @@ def select(args: argparse.Namespace) -> Finished:
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
     recorded = Experiment.from_description(args.name, result.started["experiment"], args.storage)
-    experiment = in_place(replace(recorded, budget=Budget(), fuse="off"), args, result)
+    experiment = apply_overrides(replace(recorded, budget=Budget(), fuse="off"), args, result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
     if is_done(result, terms):
-        say(Terminal(stderr=True), f"{args.name}: chosen before, among the same candidates with the same seeds; nothing is left to do")
+        say(
+            Terminal(stderr=True),
+            f"{args.name}: chosen before, among the same candidates with the same seeds; nothing is left to do",
+        )
         return record(experiment, result, exit_code)
     planned = len(terms["candidates"]) * terms["seeds"]
     prepared = prepare(experiment, trainings=planned)
@@ -77,11 +104,23 @@ def select(args: argparse.Namespace) -> Finished:
     console, candidates = Terminal(stderr=True), terms["candidates"]
     if note := few_text(result, candidates, terms["top"]):
         say(console, note)
-    opening = first_line(experiment, f"{', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds")
+    opening = first_line(
+        experiment, f"{', '.join(candidates)}, each with up to {terms['seeds']} fresh seeds"
+    )
     from search.decisions.selection_driver import RaceDriver
 
-    act = Act("search.select", "selecting", terms, planned, RaceDriver, RaceDisplay, choose, exit_code, takes_over=False)
-    return conduct(prepared, console, began, opening, act)
+    act = SessionPlan(
+        "search.select",
+        "selecting",
+        terms,
+        planned,
+        RaceDriver,
+        RaceDisplay,
+        choose,
+        exit_code,
+        takes_over=False,
+    )
+    return run_session(prepared, console, began, opening, act)
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
@@ -92,10 +131,18 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
     """
     if not result.is_over:
         holder = experiment.home.holder()
-        remedy = f"{holder} runs it now: {verb('status', experiment)}" if holder else f"Go on with it first: {verb('resume', experiment)}"
-        raise Refused(f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}")
+        remedy = (
+            f"{holder} runs it now: {verb('status', experiment)}"
+            if holder
+            else f"Go on with it first: {verb('resume', experiment)}"
+        )
+        raise Refused(
+            f"the search '{experiment.name}' has not come to its end ({result.outcome}). {remedy}"
+        )
     if not result.ranking:
-        raise Refused(f"no trial of '{experiment.name}' counts: there is nothing to choose among. The reasons: {verb('status', experiment)}")
+        raise Refused(
+            f"no trial of '{experiment.name}' counts: there is nothing to choose among. The reasons: {verb('status', experiment)}"
+        )
 
 
 def refuse_changed(args: argparse.Namespace, result: SearchResult, now: dict[str, Any]) -> None:
@@ -108,7 +155,14 @@ def refuse_changed(args: argparse.Namespace, result: SearchResult, now: dict[str
     before = result.selection.started if result.selection is not None else {**now, **of_search}
     found = changes(before, now)
     if found and not args.allow_change:
-        raise Refused("\n".join([f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:", *found]))
+        raise Refused(
+            "\n".join(
+                [
+                    f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:",
+                    *found,
+                ]
+            )
+        )
 
 
 def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
@@ -123,26 +177,35 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
     alpha = before.get("alpha", ALPHA) if alpha is None else alpha
     if top is not None and top < 1:
         raise ConfigError(f"--top must be >= 1 (got {top}).")
-    if not LEAST_SEEDS <= seeds <= MOST_SEEDS:
-        raise ConfigError(f"--seeds must be {LEAST_SEEDS} to {MOST_SEEDS} (got {seeds}): one alone says nothing of chance.")
+    if not MIN_SEEDS <= seeds <= MAX_SEEDS:
+        raise ConfigError(
+            f"--seeds must be {MIN_SEEDS} to {MAX_SEEDS} (got {seeds}): one alone says nothing of chance."
+        )
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
     few = top or before.get("top") or (len(before["candidates"]) if before else TOP)
-    candidates = before["candidates"] if before and top is None and not result.is_selection_old else [trial.trial for trial in best_few(result, few)]
+    candidates = (
+        before["candidates"]
+        if before and top is None and not result.is_selection_old
+        else [trial.trial for trial in best_few(result, few)]
+    )
     return {"candidates": candidates, "seeds": seeds, "alpha": alpha, "top": few}
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
     """Choose the candidates: the best trials, one a training.
 
-    Trials that differ in length or seed alone are one training, for which the one that came furthest stands. A budget may have ended the search while
-    trials waited at a rung, or were cut off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
+    Trials that differ in length or seed alone are one training, for which the one that came
+    furthest stands. A budget may have ended the search while trials waited at a rung, or were cut
+    off in mid-training: they count as well. A trial whose checkpoint was found damaged does not.
     """
     found: dict[str, TrialResult] = {}
-    for trial in one_a_training([trial for trial in result.ranking if trial.trial not in result.passed_over]):
+    for trial in one_a_training(
+        [trial for trial in result.ranking if trial.trial not in result.passed_over]
+    ):
         if len(found) == count:
             break
-        found.setdefault(stem_of({**trial.config, "seed": 0}) or trial.trial, trial)
+        found.setdefault(training_key_of({**trial.config, "seed": 0}) or trial.trial, trial)
     return list(found.values())
 
 
@@ -166,7 +229,15 @@ def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:
     return all(selection.started[name] == terms[name] for name in TERMS)
 
 
-def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: str, slots: int, tick: Callable[[], None]) -> None:
+def choose(
+    driver: "RaceDriver",
+    dataset: Dataset,
+    workers: "Workers",
+    *,
+    by: str,
+    slots: int,
+    tick: Callable[[], None],
+) -> None:
     """The race, what its survivors are worth and take, the verdict, and the test.
 
     Raises:
@@ -179,21 +250,30 @@ def choose(driver: "RaceDriver", dataset: Dataset, workers: "Workers", *, by: st
     if driver.interrupted:
         return
     if not driver.race.alive:
-        raise Refused(f"no candidate is left: {'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}")
+        raise Refused(
+            f"no candidate is left: {'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}"
+        )
     evaluate(driver, workers, list(driver.best.values()), [], slots=driver.slots, tick=tick)
     say_chosen(driver)
     evaluate_chosen(driver, dataset, workers, tick=tick)
 
 
 def say_chosen(driver: "RaceDriver") -> None:
-    """Write the verdict to the journal, unless it is there, or the selection was interrupted before all was measured that it rests on."""
+    """Write the verdict to the journal, unless it is there, or the selection was interrupted before
+    all was measured that it rests on.
+    """
     verdict = decide(driver.race, known(driver)).to_dict()
-    if not driver.interrupted and {**driver.selection.verdict, "trial": verdict["trial"]} != json.loads(json.dumps(verdict)):
+    if not driver.interrupted and {
+        **driver.selection.verdict,
+        "trial": verdict["trial"],
+    } != json.loads(json.dumps(verdict)):
         driver.journal.append("selected", **verdict)
 
 
 def known(driver: "RaceDriver") -> dict[str, Candidate]:
-    """What is known of each candidate beside the race; the time an image takes was measured now, one after another."""
+    """What is known of each candidate beside the race; the time an image takes was measured now,
+    one after another.
+    """
     best, found = driver.best, {}
     for name in driver.race.candidates:
         trial = driver.result.trials[name]
@@ -222,7 +302,14 @@ def command(args: argparse.Namespace) -> int:
     finished = select(args)
     print_selection(finished, Terminal(stderr=args.json))
     if args.json:
-        sys.stdout.write(json.dumps(json_selection(finished.result, tracking=finished.tracking, home=finished.experiment.home)) + "\n")
+        sys.stdout.write(
+            json.dumps(
+                json_selection(
+                    finished.result, tracking=finished.tracking, home=finished.experiment.home
+                )
+            )
+            + "\n"
+        )
     return finished.exit_code
 
 

@@ -9,8 +9,9 @@
         base={"model.name": "mnist_cnn", "epochs": 10},
     )
 
-Bounds are inclusive. Nonsense is refused at birth with a `ConfigError`. A domain with `when` exists only in trials where the other
-parameters have those values (one, or a tuple of several); `Cases` gives a parameter other domains under other values.
+Bounds are inclusive. Nonsense is refused at birth with a `ConfigError`. A domain with `when` exists
+only in trials where the other parameters have those values (one, or a tuple of several); `Cases`
+gives a parameter other domains under other values.
 """
 
 import itertools
@@ -29,13 +30,17 @@ from trainables.errors import ConfigError
 PER_TRIAL_DATA = {"data.scaling"}
 """What a trial may have of its own about the data; the rest is decoded and split once for all."""
 
-MOST_PROBED = 100
-MAX_EDGES = MOST_PROBED**2
+MAX_PROBED = 100
+MAX_EDGES = MAX_PROBED**2
 MAX_WHOLE, MAX_STEPS = 10**18, 10**15
-"""The largest whole number and the most steps that a range may have: beyond them 64 bits do not tell neighbours apart."""
+"""The largest whole number and the most steps that a range may have: beyond them 64 bits do not
+tell neighbours apart.
+"""
 
 State = tuple[tuple[str, int], ...]
-"""The parameters on which others depend, each with its value's place among those that conditions name, or `UNNAMED`."""
+"""The parameters on which others depend, each with its value's place among those that conditions
+name, or `UNNAMED`.
+"""
 UNNAMED, OTHER = -1, object()
 
 Params = dict[str, Any]
@@ -71,7 +76,7 @@ class Domain(ABC):
     @property
     def probes(self) -> Sequence[Any]:
         """The values to try before a search: all of them where they are few, else the extremes."""
-        values = self.values if self.count is not None and self.count <= MOST_PROBED else None
+        values = self.values if self.count is not None and self.count <= MAX_PROBED else None
         return values if values is not None else self.extremes
 
     @abstractmethod
@@ -92,8 +97,13 @@ class Domain(ABC):
         return set(self.when)
 
     def under(self, params: Params) -> "Domain | None":
-        """The domain beside these values of other parameters; None where the parameter is not there."""
-        is_there = all(params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,)) for path, wanted in self.when.items())
+        """The domain beside these values of other parameters; None where the parameter is not
+        there.
+        """
+        is_there = all(
+            params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,))
+            for path, wanted in self.when.items()
+        )
         return self if is_there else None
 
 
@@ -116,9 +126,13 @@ class Range(Domain):
         if self.log and self.low <= 0:
             raise ConfigError(f"log range needs low > 0 (got {self.low}).")
         if self.step is not None and (self.step <= 0 or self.log):
-            raise ConfigError(f"step must be > 0 and without log (got step={self.step}, log={self.log}).")
+            raise ConfigError(
+                f"step must be > 0 and without log (got step={self.step}, log={self.log})."
+            )
         if self.count is not None and self.count > MAX_STEPS:
-            raise ConfigError(f"step {self.step} makes more than 10^15 values of {self.low} to {self.high}. Use a larger one, or none.")
+            raise ConfigError(
+                f"step {self.step} makes more than 10^15 values of {self.low} to {self.high}. Use a larger one, or none."
+            )
 
     @property
     def extremes(self) -> tuple[Any, ...]:
@@ -131,7 +145,11 @@ class Range(Domain):
         if self.step is None:
             return None
         steps = (self.high - self.low) / self.step
-        return math.floor(steps + max(1e-9, 1e-12 * steps)) + 1 if math.isfinite(steps) else MAX_STEPS + 1
+        return (
+            math.floor(steps + max(1e-9, 1e-12 * steps)) + 1
+            if math.isfinite(steps)
+            else MAX_STEPS + 1
+        )
 
     @property
     def values(self) -> Sequence[Any] | None:
@@ -175,10 +193,18 @@ class Steps(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         numbers = range(self._count)[index]
-        return [self._at(number) for number in numbers] if isinstance(index, slice) else self._at(numbers)
+        return (
+            [self._at(number) for number in numbers]
+            if isinstance(index, slice)
+            else self._at(numbers)
+        )
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, int | float) and self._of.holds(value) and self.nearest(value) == value
+        return (
+            isinstance(value, int | float)
+            and self._of.holds(value)
+            and self.nearest(value) == value
+        )
 
     def nearest(self, value: float) -> Any:
         """Return the value that is nearest to this one; of two the lower."""
@@ -281,12 +307,22 @@ class Choice(Domain):
 
 @dataclass(frozen=True, init=False)
 class Cases(Domain):
-    """One parameter that has other domains under other values: the first that exists is its own, and none if none does."""
+    """One parameter that has other domains under other values: the first that exists is its own,
+    and none if none does.
+    """
 
     cases: tuple[Domain, ...]
 
     def __init__(self, *cases: Domain) -> None:
-        object.__setattr__(self, "cases", tuple(inner for case in cases for inner in (case.cases if isinstance(case, Cases) else (case,))))
+        object.__setattr__(
+            self,
+            "cases",
+            tuple(
+                inner
+                for case in cases
+                for inner in (case.cases if isinstance(case, Cases) else (case,))
+            ),
+        )
         object.__setattr__(self, "when", {})
 
     @property
@@ -319,7 +355,11 @@ class Cases(Domain):
     def values(self) -> Sequence[Any] | None:
         """Those of all cases."""
         each = [case.values for case in self.cases]
-        return None if any(values is None for values in each) else list(dict.fromkeys(value for values in each for value in values or ()))
+        return (
+            None
+            if any(values is None for values in each)
+            else list(dict.fromkeys(value for values in each for value in values or ()))
+        )
 
     @property
     def extremes(self) -> tuple[Any, ...]:
@@ -339,9 +379,10 @@ class Cases(Domain):
 class SearchSpace:
     """What is searched (`domains`), and what every trial has beside it (`base`, by dotted path).
 
-    `trials` is how many a search starts when the user does not say; None leaves it to the search. `reference` is a known
-    configuration to set beside the best one found, such as a paper's, and `reference_title` what it is called. `first` are points, whole or
-    in part, with which a random or Bayesian search begins.
+    `trials` is how many a search starts when the user does not say; None leaves it to the search.
+    `reference` is a known configuration to set beside the best one found, such as a paper's, and
+    `reference_title` what it is called. `first` are points, whole or in part, with which a random
+    or Bayesian search begins.
     """
 
     domains: Mapping[str, Domain]
@@ -359,29 +400,44 @@ class SearchSpace:
             if path not in PATHS:
                 raise unknown_key(path)
             if path.startswith("data.") and path not in PER_TRIAL_DATA:
-                raise ConfigError(f"{path} is the same for all trials of a search, which share one copy of the data; set it with --set or in the base.")
+                raise ConfigError(
+                    f"{path} is the same for all trials of a search, which share one copy of the data; set it with --set or in the base."
+                )
             try:
                 domain.refuse_nonsense()
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
             for parent in domain.parents:
                 if parent not in (*list(self.domains)[:position], *self.base):
-                    raise ConfigError(f"{path}: 'when' names '{parent}', which must be searched before it or set in the base.")
+                    raise ConfigError(
+                        f"{path}: 'when' names '{parent}', which must be searched before it or set in the base."
+                    )
         for params in self.first:
             for path in params.keys() - self.domains.keys():
                 raise ConfigError(f"a first point sets '{path}', which is not searched.")
             for path in params.keys() - self.kept(params).keys():
-                raise ConfigError(f"a first point sets {path}={params[path]}, which its domain does not hold beside the point's other values.")
+                raise ConfigError(
+                    f"a first point sets {path}={params[path]}, which its domain does not hold beside the point's other values."
+                )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
         """A copy in which these paths are set and no longer searched."""
         kept = {path: domain for path, domain in self.domains.items() if path not in values}
         fixed = replace(self, domains=kept, base={**self.base, **values}, first=())
         left = [fixed.kept(params) for params in self.first]
-        return replace(fixed, first=tuple(params for number, params in enumerate(left) if params and params not in left[:number]))
+        return replace(
+            fixed,
+            first=tuple(
+                params
+                for number, params in enumerate(left)
+                if params and params not in left[:number]
+            ),
+        )
 
     def kept(self, params: Params) -> Params:
-        """Those of these values that are searched, and that their domains hold beside the others; where it is open on what a domain depends, any does."""
+        """Those of these values that are searched, and that their domains hold beside the others;
+        where it is open on what a domain depends, any does.
+        """
         kept: Params = {}
         for path, whole in self.domains.items():
             known = {**self.base, **kept}
@@ -394,38 +450,56 @@ class SearchSpace:
         """A copy in which a `Choice` has these no more."""
         choice = self.domains[path]
         assert isinstance(choice, Choice)
-        left = Choice(*(option for option in choice.options if option not in values), when=choice.when)
+        left = Choice(
+            *(option for option in choice.options if option not in values), when=choice.when
+        )
         first = tuple(params for params in self.first if params.get(path) not in values)
         return replace(self, domains={**self.domains, path: left}, first=first)
 
     def under(self, path: str, params: Params) -> Domain | None:
-        """A parameter's domain beside the others' values (searched or of the base); None where it is not there."""
+        """A parameter's domain beside the others' values (searched or of the base); None where it
+        is not there.
+        """
         return self.domains[path].under({**self.base, **params})
 
     @property
     def _combinations(self) -> float:
-        """The number of points if nothing were conditional, or more; infinite when a range has no step."""
-        return math.prod(math.inf if domain.count is None else domain.count for domain in self.domains.values())
+        """The number of points if nothing were conditional, or more; infinite when a range has no
+        step.
+        """
+        return math.prod(
+            math.inf if domain.count is None else domain.count for domain in self.domains.values()
+        )
 
     @cached_property
     def size(self) -> int | None:
         """The number of grid points; None when a range has no step.
 
-        They are counted and not listed, as there may be more than anybody can list: parameter by parameter, in how many ways one comes to each
-        state of those on which later ones depend. Of such a parent's values all that no condition names are one state.
+        They are counted and not listed, as there may be more than anybody can list: parameter by
+        parameter, in how many ways one comes to each state of those on which later ones depend. Of
+        such a parent's values all that no condition names are one state.
         """
         if any(domain.count is None for domain in self.domains.values()):
             return None
         named = self._named
-        last = {parent: place for place, domain in enumerate(self.domains.values()) for parent in domain.parents}
+        last = {
+            parent: place
+            for place, domain in enumerate(self.domains.values())
+            for parent in domain.parents
+        }
         states: dict[State, int] = {(): 1}
         for place, path in enumerate(self.domains):
             reached: dict[State, int] = {}
             for state, ways in states.items():
-                known = {parent: named[parent][number] if number != UNNAMED else OTHER for parent, number in state}
+                known = {
+                    parent: named[parent][number] if number != UNNAMED else OTHER
+                    for parent, number in state
+                }
                 domain = self.under(path, known)
                 kept = tuple(one for one in state if last[one[0]] > place)
-                for number, count in _ways(domain, named.get(path, [])) if domain is not None else [(UNNAMED, 1)]:
+                for number, count in (
+                    _ways(domain, named.get(path, [])) if domain is not None else [(UNNAMED, 1)]
+                ):
                     is_needed = domain is not None and last.get(path, -1) > place
                     after = (*kept, (path, number)) if is_needed else kept
                     reached[after] = reached.get(after, 0) + ways * count
@@ -440,7 +514,11 @@ class SearchSpace:
             for case in whole.cases if isinstance(whole, Cases) else (whole,):
                 for parent, wanted in case.when.items():
                     values = named.setdefault(parent, [])
-                    values += [one for one in (wanted if isinstance(wanted, tuple) else (wanted,)) if one not in values]
+                    values += [
+                        one
+                        for one in (wanted if isinstance(wanted, tuple) else (wanted,))
+                        if one not in values
+                    ]
         return named
 
     def points(self) -> Iterator[Params]:
@@ -451,7 +529,9 @@ class SearchSpace:
         """
         for path, domain in self.domains.items():
             if domain.count is None:
-                raise ConfigError(f"grid needs values that can be counted; '{path}' is a range. Use Choice(...) or step=..., or --algorithm random.")
+                raise ConfigError(
+                    f"grid needs values that can be counted; '{path}' is a range. Use Choice(...) or step=..., or --algorithm random."
+                )
         yield from self._points({}, list(self.domains))
 
     def _points(self, params: Params, rest: list[str]) -> Iterator[Params]:
@@ -483,7 +563,9 @@ class SearchSpace:
         return {path: whole[path] for path in self.domains if path in whole}
 
     def edges(self) -> Iterator[Params]:
-        """Points for checks before the start: all where they are few, else such that every probe of every domain is among them."""
+        """Points for checks before the start: all where they are few, else such that every probe of
+        every domain is among them.
+        """
         if self._combinations <= MAX_EDGES:
             yield from self.points()
             return
@@ -500,17 +582,27 @@ class SearchSpace:
                 yield params
 
     def _parents_probes(self, most: int) -> dict[str, list[Sequence[Any]]]:
-        """The probes of each parameter on which others depend, in groups that are tried in turn: each by itself, or, where that makes more
-        than so many combinations, together those that no condition tells apart.
+        """The probes of each parameter on which others depend, in groups that are tried in turn:
+        each by itself, or, where that makes more than so many combinations, together those that no
+        condition tells apart.
         """
-        named, parents = self._named, {parent for domain in self.domains.values() for parent in domain.parents}
-        found: dict[str, list[Sequence[Any]]] = {path: [[probe] for probe in self.domains[path].probes] for path in parents if path in self.domains}
+        named, parents = (
+            self._named,
+            {parent for domain in self.domains.values() for parent in domain.parents},
+        )
+        found: dict[str, list[Sequence[Any]]] = {
+            path: [[probe] for probe in self.domains[path].probes]
+            for path in parents
+            if path in self.domains
+        }
         for path in sorted(found, key=lambda path: -len(found[path])):
             if math.prod(map(len, found.values())) <= most:
                 break
             groups: dict[int, list[Any]] = {}
             for (probe,) in found[path]:
-                groups.setdefault(named[path].index(probe) if probe in named[path] else UNNAMED, []).append(probe)
+                groups.setdefault(
+                    named[path].index(probe) if probe in named[path] else UNNAMED, []
+                ).append(probe)
             found[path] = list(groups.values())
         return found
 
@@ -529,11 +621,20 @@ class SearchSpace:
     def from_description(cls, description: Mapping[str, Any]) -> Self:
         """The space that `describe` described."""
         domains = {path: _domain(dict(values)) for path, values in description["domains"].items()}
-        return cls(domains, **{name: description[name] for name in ("base", "trials", "reference", "reference_title", "first") if name in description})
+        return cls(
+            domains,
+            **{
+                name: description[name]
+                for name in ("base", "trials", "reference", "reference_title", "first")
+                if name in description
+            },
+        )
 
 
 def _ways(domain: Domain, named: list[Any]) -> Iterator[tuple[int, int]]:
-    """Yield how many of a domain's values equal each of these that conditions name, by its place, and how many equal none."""
+    """Yield how many of a domain's values equal each of these that conditions name, by its place,
+    and how many equal none.
+    """
     each = [domain.times(value) for value in named]
     yield from ((number, count) for number, count in enumerate(each) if count)
     if left := (domain.count or 0) - sum(each):
@@ -544,7 +645,10 @@ def _domain(values: dict[str, Any]) -> Domain:
     if values["kind"] == Cases.__name__:
         return Cases(*(_domain(dict(case)) for case in values["cases"]))
     kind = {domain.__name__: domain for domain in (Float, Int, Choice)}[values.pop("kind")]
-    when = {path: tuple(wanted) if isinstance(wanted, list) else wanted for path, wanted in values.pop("when", {}).items()}
+    when = {
+        path: tuple(wanted) if isinstance(wanted, list) else wanted
+        for path, wanted in values.pop("when", {}).items()
+    }
     return kind(*values.pop("options", ()), **values, when=when)
 
 
@@ -553,9 +657,20 @@ def _described(domain: Domain) -> dict[str, Any]:
     if isinstance(domain, Cases):
         return {"kind": Cases.__name__, "cases": [_described(case) for case in domain.cases]}
     unset: tuple[Any, ...] = (None, False)
-    given = {name: _plain(value) for name, value in vars(domain).items() if not any(value is empty for empty in unset) and value != {}}
+    given = {
+        name: _plain(value)
+        for name, value in vars(domain).items()
+        if not any(value is empty for empty in unset) and value != {}
+    }
     return {"kind": type(domain).__name__, **given}
 
 
 def _plain(value: Any) -> Any:
-    return {path: list(wanted) if isinstance(wanted, tuple) else wanted for path, wanted in value.items()} if isinstance(value, Mapping) else value
+    return (
+        {
+            path: list(wanted) if isinstance(wanted, tuple) else wanted
+            for path, wanted in value.items()
+        }
+        if isinstance(value, Mapping)
+        else value
+    )

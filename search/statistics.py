@@ -23,14 +23,17 @@ class Comparison:
     error: float
     """The standard error of that."""
     p: float
-    """How probable a difference as large is between equals (one-sided), times the number of comparisons, or by the pair's own differences alone, times the
-    number of looks at the pair, whichever is more: at most 1.
+    """How probable a difference as large is between equals (one-sided), times the number of
+    comparisons, or by the pair's own differences alone, times the number of looks at the pair,
+    whichever is more: at most 1.
     """
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a candidate's accuracy is to be expected to be: a mean over seeds, and an interval for it."""
+    """What a candidate's accuracy is to be expected to be: a mean over seeds, and an interval for
+    it.
+    """
 
     mean: float
     low: float
@@ -40,7 +43,9 @@ class Expected:
     seeds: int
 
 
-def compare(scores: NDArray[np.float64], comparisons: int, looks: int, *, images: int) -> tuple[int, list[Comparison]]:
+def compare(
+    scores: NDArray[np.float64], comparisons: int, looks: int, *, images: int
+) -> tuple[int, list[Comparison]]:
     """Find who leads, and compare each candidate with the leader.
 
     Args:
@@ -58,14 +63,17 @@ def compare(scores: NDArray[np.float64], comparisons: int, looks: int, *, images
     means, own = differences.mean(axis=1), differences.var(axis=1, ddof=1)
     rounding = 2 * rounding_variance(images)
     errors, alone = (np.sqrt((one + rounding) / seeds) for one in (np.maximum(pooled, own), own))
-    p = np.maximum(comparisons * stdtr(freedom, -means / errors), looks * stdtr(seeds - 1, -means / alone))
+    p = np.maximum(
+        comparisons * stdtr(freedom, -means / errors), looks * stdtr(seeds - 1, -means / alone)
+    )
     p = np.where(means > 0, np.minimum(1, p), 1)
     found = [Comparison(*map(float, one)) for one in zip(means, errors, p, strict=True)]
     return leader, found
 
 
 def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
-    """Estimate the variance of a difference from all candidates together; and its degrees of freedom.
+    """Estimate the variance of a difference from all candidates together; and its degrees of
+    freedom.
 
     Of candidates with the same course over the seeds, whatever their means, one counts.
     """
@@ -81,8 +89,12 @@ def rounding_variance(images: int) -> float:
     return 1 / (12 * images**2)
 
 
-def expect(values: Sequence[float], candidates: int, level: float = LEVEL, *, images: int) -> Expected:
-    """The expected value of the one chosen among so many candidates, from its accuracies with at least two fresh seeds on so many images."""
+def expect(
+    values: Sequence[float], candidates: int, level: float = LEVEL, *, images: int
+) -> Expected:
+    """The expected value of the one chosen among so many candidates, from its accuracies with at
+    least two fresh seeds on so many images.
+    """
     from scipy.special import stdtrit
 
     count, mean, std = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
@@ -97,7 +109,9 @@ def standard_error(accuracy: float, images: int) -> float:
 
 
 def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """The interval for a network's accuracy on images of this kind, from so many of them (Wilson's score interval)."""
+    """The interval for a network's accuracy on images of this kind, from so many of them (Wilson's
+    score interval).
+    """
     from scipy import stats
 
     found = stats.binomtest(round(accuracy * images), images).proportion_ci(level, method="wilson")

@@ -15,7 +15,15 @@ from search.decisions.refinement import refinement_facts, refinement_sentences
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import home
 from search.phrases import duration, going_on, last_line_of, verb_for
-from search.views.summary import deviation, figure_text, outcome_text, risk_text, selection_sentences, source_text, strategy_text
+from search.views.summary import (
+    deviation,
+    figure_text,
+    outcome_text,
+    risk_text,
+    selection_sentences,
+    source_text,
+    strategy_text,
+)
 from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
@@ -30,7 +38,11 @@ def state(result: SearchResult, holder: str, go_on: str) -> str:
     if result.outcome == "running":
         ago = max(0, time.time() - result.sessions[-1].last_ms / 1000)
         return f"cut off {duration(ago)} ago; go on with: {go_on}"
-    unfinished = f"; go on with: {going_on(go_on, result.outcome)}" if result.unfinished or result.outcome in ("interrupted", "lost") else ""
+    unfinished = (
+        f"; go on with: {going_on(go_on, result.outcome)}"
+        if result.unfinished or result.outcome in ("interrupted", "lost")
+        else ""
+    )
     return result.outcome + (f" ({result.reason})" if result.reason else "") + unfinished
 
 
@@ -57,7 +69,13 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     if selection is None:
         return []
     runs = bool(holder) and result.now is selection.sessions
-    stands = f"running now ({holder})" if runs else "cut off" if selection.outcome == "running" else selection.outcome
+    stands = (
+        f"running now ({holder})"
+        if runs
+        else "cut off"
+        if selection.outcome == "running"
+        else selection.outcome
+    )
     ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
     count = len(selection.started["candidates"])
     begun = f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} training{'s' * (ended != 1)} ended"
@@ -69,17 +87,35 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
 
 
 def table(result: SearchResult, shown: int = SHOWN) -> Table:
-    """A line a trial: the last ones, the best, and every one that has not ended but for those that are held at a rung, which may be most."""
+    """A line a trial: the last ones, the best, and every one that has not ended but for those that
+    are held at a rung, which may be most.
+    """
     made = Table(box=None, pad_edge=False)
-    for title, justify in (("trial", "left"), ("outcome", "left"), ("epochs", "right"), ("val accuracy", "right"), ("why", "left")):
+    for title, justify in (
+        ("trial", "left"),
+        ("outcome", "left"),
+        ("epochs", "right"),
+        ("val accuracy", "right"),
+        ("why", "left"),
+    ):
         made.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     trials, best = list(result.trials.values()), result.best
-    wanted = [trial for trial in trials[:-shown] if trial is best or not (trial.ended_ms or trial.outcome == "held")] + trials[-shown:]
+    wanted = [
+        trial
+        for trial in trials[:-shown]
+        if trial is best or not (trial.ended_ms or trial.outcome == "held")
+    ] + trials[-shown:]
     if more := len(trials) - len(wanted):
         made.caption = f"{more} more trials: --all"
     for trial in wanted:
         accuracy = figure_text(trial) if trial.epochs else ""
-        made.add_row(trial.trial, trial.outcome, f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}", accuracy, Text(printable(why(trial))))
+        made.add_row(
+            trial.trial,
+            trial.outcome,
+            f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}",
+            accuracy,
+            Text(printable(why(trial))),
+        )
     return made
 
 
@@ -87,7 +123,9 @@ def why(trial: TrialResult) -> str:
     """Why a trial is where it is, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
     said = trial.waiting or trial.held or last_line_of(trial.reason)
-    return "; ".join(text for text in (f"waiting: {said}" if trial.waiting else said, again) if text)
+    return "; ".join(
+        text for text in (f"waiting: {said}" if trial.waiting else said, again) if text
+    )
 
 
 def command(args: argparse.Namespace) -> int:
@@ -100,7 +138,9 @@ def command(args: argparse.Namespace) -> int:
         print(json.dumps(as_json(result, holder)))
         return 0
     console = Terminal()
-    for line in lines(result, holder, *(verb_for(verb, args.name, args.storage) for verb in ("resume", "select"))):
+    for line in lines(
+        result, holder, *(verb_for(verb, args.name, args.storage) for verb in ("resume", "select"))
+    ):
         say(console, line)
     if result.trials:
         console.print(table(result, len(result.trials) if args.all else SHOWN), markup=False)
@@ -136,12 +176,22 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
         return found
     trainings = {name: training.outcome for name, training in selection.repeats.items()}
     chosen = {key: selection.verdict.get(key) for key in ("candidate", "trial")}
-    return {**found, "selection": {"outcome": selection.outcome, "reason": selection.reason, "trainings": trainings, **chosen}}
+    return {
+        **found,
+        "selection": {
+            "outcome": selection.outcome,
+            "reason": selection.reason,
+            "trainings": trainings,
+            **chosen,
+        },
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, print, return the exit code (see `search.cli.main`)."""
-    parser = Parser(prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter)
+    parser = Parser(
+        prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter
+    )
     storage_option(parser)
     parser.add_argument("--all", action="store_true", help="show all trials, however many they are")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -29,16 +29,27 @@ def command(args: argparse.Namespace) -> int:
             runs.leave(result.now[-1].last_ms)
         except troubles() as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            return complain(RuntimeError(f"MLflow did not take everything ({masked(reason)}). Try again later; {kept}/{FILE_NAME} has it all."), NOT_READY)
-    print(f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} epochs ({masked(uri)})")
+            return complain(
+                RuntimeError(
+                    f"MLflow did not take everything ({masked(reason)}). Try again later; {kept}/{FILE_NAME} has it all."
+                ),
+                NOT_READY,
+            )
+    print(
+        f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} epochs ({masked(uri)})"
+    )
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line, write, return the exit code (see `search.cli.main`)."""
-    parser = Parser(prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter)
+    parser = Parser(
+        prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter
+    )
     storage_option(parser)
-    parser.add_argument("--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)")
+    parser.add_argument(
+        "--tracking", metavar="URI", help="MLflow's tracking URI (default: the search's own)"
+    )
     args = parser.parse_args(argv)
     return guarded(lambda: command(args))
 

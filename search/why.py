@@ -35,13 +35,21 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "restored":
             yield from (f"a checkpoint could not be used: {line}" for line in data["damaged"])
             begun = data.get("begun")
-            trained = f", until which {begun['trial']} of '{begun['search']}' had trained it (epoch {begun['epoch']})" if begun else ""
+            trained = (
+                f", until which {begun['trial']} of '{begun['search']}' had trained it (epoch {begun['epoch']})"
+                if begun
+                else ""
+            )
             yield f"went on after epoch {data['epoch']}{trained}" if data["epoch"] else "began anew"
         case "epoch":
             metrics = data["metrics"]
             best = ", its best" if trial.best_epoch == data["epoch"] else ""
             accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
-            folds = f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)" if data.get("folds") else ""
+            folds = (
+                f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)"
+                if data.get("folds")
+                else ""
+            )
             yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
         case "costed":
             yield f"its network: {cost_text(data['cost'])}"
@@ -63,7 +71,11 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
             yield f"kept: {data['file']}"
         case "ended":
             kind = f" ({data['kind']})" if data.get("kind") else ""
-            yield f"{data['outcome']}{kind}" + (f": {data['reason'].strip()}" if data["reason"] and data["outcome"] != "stopped" else "")
+            yield f"{data['outcome']}{kind}" + (
+                f": {data['reason'].strip()}"
+                if data["reason"] and data["outcome"] != "stopped"
+                else ""
+            )
         case "opened":
             yield f"the test part was opened for it by {data['by']}"
         case "tested":
@@ -82,16 +94,27 @@ def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
 
 
 def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
-    """Who had come to this rung by then, the best first: what they had shown, not what is forecast of them."""
+    """Who had come to this rung by then, the best first: what they had shown, not what is forecast
+    of them.
+    """
     rung = event.data.get("rung")
     if rung is None:
         return
-    there = {name: trial for name, trial in result.trials.items() if rung in trial.epochs and trial.outcome not in FAILED}
+    there = {
+        name: trial
+        for name, trial in result.trials.items()
+        if rung in trial.epochs and trial.outcome not in FAILED
+    }
     yield "  those who had come there, by accuracy until then:"
-    best = {name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung) for name, trial in there.items()}
+    best = {
+        name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung)
+        for name, trial in there.items()
+    }
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.data["trial"]:
-            yield f"  {place:>3}. {name} {best[name]:.4f}" + ("  <- this one" if name == event.data["trial"] else "")
+            yield f"  {place:>3}. {name} {best[name]:.4f}" + (
+                "  <- this one" if name == event.data["trial"] else ""
+            )
 
 
 def _since(result: SearchResult, event: Event) -> str:
@@ -106,7 +129,10 @@ def command(args: argparse.Namespace) -> int:
     result = SearchResult.of(events, folder)
     if result.find(args.trial) is None:
         names = list(result.trials)
-        raise ConfigError(f"no trial '{args.trial}' in {args.name}" + (f", which has {names[0]} to {names[-1]}." if names else ", which has none yet."))
+        raise ConfigError(
+            f"no trial '{args.trial}' in {args.name}"
+            + (f", which has {names[0]} to {names[-1]}." if names else ", which has none yet.")
+        )
     print(f"{args.trial} of {args.name}")
     for line in story(events, args.trial):
         print(printable(line))

@@ -23,11 +23,15 @@ SLOW_S = 15
 """Seconds that a slow test takes when its mark gives none."""
 
 
-@pytest.hookimpl(wrapper=True)  # before xdist, which puts the group into the test's name, and after it, to see that it did
+@pytest.hookimpl(
+    wrapper=True
+)  # before xdist, which puts the group into the test's name, and after it, to see that it did
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Give each test to a group that one process runs, and begin with the slowest, so that the processes end together.
+    """Give each test to a group that one process runs, and begin with the slowest, so that the
+    processes end together.
 
-    A file is a group: its tests share what they start. Slow tests that share nothing are groups of their own.
+    A file is a group: its tests share what they start. Slow tests that share nothing are groups of
+    their own.
     """
     weights: Counter[str] = Counter()
     groups: dict[pytest.Item, str] = {}
@@ -48,14 +52,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
         item.add_marker(pytest.mark.xdist_group(groups[item]))
     yield
     if "PYTEST_XDIST_WORKER" in os.environ and not all("@" in item.nodeid for item in items):
-        raise pytest.UsageError("this pytest and this pytest-xdist do not keep groups of tests together: install those of constraints.txt")
+        raise pytest.UsageError(
+            "this pytest and this pytest-xdist do not keep groups of tests together: install those of constraints.txt"
+        )
 
 
 def _shares(item: pytest.Item) -> bool:
     """Whether a test uses something that its file makes once for several."""
     file = item.nodeid.partition("::")[0]
     made = item._fixtureinfo.name2fixturedefs.values()
-    return any(one.scope == "module" and one.baseid == file for definitions in made for one in definitions)
+    return any(
+        one.scope == "module" and one.baseid == file for definitions in made for one in definitions
+    )
 
 
 @pytest.fixture(scope="session")
@@ -96,17 +104,25 @@ def database(tmp_path: Path, empty_database: Path) -> str:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run `python -m MODULE ...` in a folder of its own, as a user would, and return what it printed and its exit code."""
+    """Run `python -m MODULE ...` in a folder of its own, as a user would, and return what it
+    printed and its exit code.
+    """
 
-    def run(module: str, *arguments: object, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def run(
+        module: str, *arguments: object, timeout: float = 900
+    ) -> subprocess.CompletedProcess[str]:
         words = [sys.executable, "-m", module, *map(str, arguments)]
-        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
+        return subprocess.run(
+            words, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False
+        )
 
     return run
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
     """As `command`, in this process: for what ends before any process would be started."""
 
     def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -125,10 +141,16 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """An empty place in a bucket that moto plays, for tests that look at how it is used and not at a service."""
+    """An empty place in a bucket that moto plays, for tests that look at how it is used and not at
+    a service.
+    """
     from moto import mock_aws
 
-    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1"}.items():
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": "us-east-1",
+    }.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)

@@ -13,13 +13,23 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("search", "trainables", "cluster")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-MAY_IMPORT = {"search": {"search", "trainables", "cluster"}, "trainables": {"trainables"}, "cluster": {"cluster"}}
+MAY_IMPORT = {
+    "search": {"search", "trainables", "cluster"},
+    "trainables": {"trainables"},
+    "cluster": {"cluster"},
+}
 
 DOORS = {
-    # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest may not be; the account, what AWS allows.
-    "boto3": {"cluster/preflight/account.py", "cluster/preflight/probe.py", "cluster/storage/bucket.py"},
+    # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest
+    # may not be; the account, what AWS allows.
+    "boto3": {
+        "cluster/preflight/account.py",
+        "cluster/preflight/probe.py",
+        "cluster/storage/bucket.py",
+    },
     "optuna": {"search/algorithms/bayes.py", "search/views/page/importance.py"},
-    # Writing has two doors: what is told of a search is a projection of its journal, a model is registered once, because a person asked for it.
+    # Writing has two doors: what is told of a search is a projection of its journal, a model is
+    # registered once, because a person asked for it.
     "mlflow": {
         "search/tracking/client.py",
         "search/tracking/runs.py",
@@ -27,8 +37,16 @@ DOORS = {
         "search/tracking/model_registry.py",
         "search/tracking/pyfunc_model.py",
     },
-    "ray.tune": {"search/execution/data_parallel.py", "search/execution/tune_patches.py", "search/execution/tune.py"},
-    "ray.train": {"search/execution/data_parallel.py", "trainables/worker.py", "trainables/trainer.py"},
+    "ray.tune": {
+        "search/execution/data_parallel.py",
+        "search/execution/tune_patches.py",
+        "search/execution/tune.py",
+    },
+    "ray.train": {
+        "search/execution/data_parallel.py",
+        "trainables/worker.py",
+        "trainables/trainer.py",
+    },
     "ray": {
         "cluster/jobs.py",
         "cluster/runtime/lean.py",
@@ -50,10 +68,18 @@ DOORS = {
         "trainables/worker.py",
         "trainables/trainer.py",
     },
-    "rich": {"search/views/live.py", "search/outcome.py", "search/runner.py", "search/status.py", "search/views/terminal.py"},
+    "rich": {
+        "search/views/live.py",
+        "search/outcome.py",
+        "search/runner.py",
+        "search/status.py",
+        "search/views/terminal.py",
+    },
     "jsonschema": {"cluster/preflight/schema.py"},
     "yaml": {"cluster/definition.py", "cluster/runtime/nodes.py", "search/cli/config_file.py"},
-    "matplotlib": {f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures", "quality")},
+    "matplotlib": {
+        f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures", "quality")
+    },
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
     "onnxruntime": {"trainables/export/export.py"},
@@ -73,7 +99,11 @@ DOORS = {
         "trainables/datasets/splits.py",
         "trainables/catalog/models.py",
     },
-    "skops": {"trainables/baselines/store.py", "trainables/export/export.py", "trainables/export/predictor.py"},
+    "skops": {
+        "trainables/baselines/store.py",
+        "trainables/export/export.py",
+        "trainables/export/predictor.py",
+    },
 }
 """A library and the only modules that import it."""
 
@@ -120,7 +150,9 @@ FLOORS = {
         refine __main__
     """,
 }
-"""The rooms of each package, from the ground up, a floor a line: a room imports from lower floors alone. A folder is one room."""
+"""The rooms of each package, from the ground up, a floor a line: a room imports from lower floors
+alone. A folder is one room.
+"""
 
 FORBIDDEN = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 
@@ -156,8 +188,15 @@ def modules(package: str) -> list[Path]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_look_one_way_only(package: str) -> None:
-    ours = {name_of(path): {name.split(".")[0] for name in imports(path)} & set(PACKAGES) for path in modules(package)}
-    assert {name: found - MAY_IMPORT[package] for name, found in ours.items() if not found <= MAY_IMPORT[package]} == {}
+    ours = {
+        name_of(path): {name.split(".")[0] for name in imports(path)} & set(PACKAGES)
+        for path in modules(package)
+    }
+    assert {
+        name: found - MAY_IMPORT[package]
+        for name, found in ours.items()
+        if not found <= MAY_IMPORT[package]
+    } == {}
 
 
 def room_of(name: str) -> tuple[str, str]:
@@ -168,7 +207,11 @@ def room_of(name: str) -> tuple[str, str]:
 
 def floor_of(name: str) -> int:
     package, room = room_of(name)
-    return next(number for number, floor in enumerate(FLOORS[package].strip().splitlines()) if room in floor.split())
+    return next(
+        number
+        for number, floor in enumerate(FLOORS[package].strip().splitlines())
+        if room in floor.split()
+    )
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -179,7 +222,11 @@ def test_every_room_stands_on_one_floor(package: str) -> None:
 
 def test_rooms_import_from_lower_floors_alone() -> None:
     """So there is no circle among them."""
-    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): name_of(path) for path in MODULES if path.name != "__init__.py"}
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): name_of(path)
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
     upward = [
         f"{name_of(path)} -> {files[name]}"
         for path in MODULES
@@ -195,8 +242,12 @@ def test_rooms_import_from_lower_floors_alone() -> None:
 def test_no_room_is_a_hall() -> None:
     """No folder has more than 15 modules, beside a package's own verbs."""
     verbs = {name_of(path) for path in MODULES if "\ndef main(" in path.read_text()}
-    counts = Counter(path.parent for path in MODULES if path.name != "__init__.py" and name_of(path) not in verbs)
-    assert {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > 15} == {}
+    counts = Counter(
+        path.parent for path in MODULES if path.name != "__init__.py" and name_of(path) not in verbs
+    )
+    assert {
+        str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > 15
+    } == {}
 
 
 def test_every_room_says_what_it_is_for() -> None:
@@ -215,33 +266,57 @@ def test_each_library_has_one_door(library: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_nothing_unpickles(package: str) -> None:
-    assert [name_of(path) for path in modules(package) if {name.split(".")[0] for name in imports(path)} & FORBIDDEN] == []
+    assert [
+        name_of(path)
+        for path in modules(package)
+        if {name.split(".")[0] for name in imports(path)} & FORBIDDEN
+    ] == []
     texts = {name_of(path): path.read_text() for path in modules(package)}
     loads = {name: text.count("torch.load") for name, text in texts.items()}
-    assert {name for name, count in loads.items() if count} == ({"trainables/models/weights.py"} if package == "trainables" else set())
-    assert {name: texts[name].count("weights_only=True") for name in texts if loads[name]} == {name: 1 for name in texts if loads[name]}
+    assert {name for name, count in loads.items() if count} == (
+        {"trainables/models/weights.py"} if package == "trainables" else set()
+    )
+    assert {name: texts[name].count("weights_only=True") for name in texts if loads[name]} == {
+        name: 1 for name in texts if loads[name]
+    }
 
 
 def test_ray_is_started_in_one_place() -> None:
-    assert [name_of(path) for path in MODULES if "ray.init(" in path.read_text()] == ["cluster/runtime/session.py"]
+    assert [name_of(path) for path in MODULES if "ray.init(" in path.read_text()] == [
+        "cluster/runtime/session.py"
+    ]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_does_nothing(package: str) -> None:
-    """At a module's top stand definitions, imports and constants; loops, files and bare calls belong into functions."""
+    """At a module's top stand definitions, imports and constants; loops, files and bare calls
+    belong into functions.
+    """
     for path in modules(package):
         for node in ast.parse(path.read_text()).body:
             where = f"{name_of(path)}, line {node.lineno}"
             assert not isinstance(node, SIDE_EFFECTS), where
-            assert not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and name_of(path) != RUN_BY_MLFLOW), where
+            assert not (
+                isinstance(node, ast.Expr)
+                and isinstance(node.value, ast.Call)
+                and name_of(path) != RUN_BY_MLFLOW
+            ), where
 
 
 def test_what_mlflow_runs_is_imported_nowhere() -> None:
-    assert not [name_of(path) for path in MODULES if reaches(imports(path), "search.tracking.pyfunc_model")]
+    assert not [
+        name_of(path) for path in MODULES if reaches(imports(path), "search.tracking.pyfunc_model")
+    ]
 
 
 @pytest.mark.parametrize(
-    "name", ["search/tracking/pyfunc_model.py", "trainables/export/predictor.py", "trainables/baselines/features.py", "cluster/preflight/probe.py"]
+    "name",
+    [
+        "search/tracking/pyfunc_model.py",
+        "trainables/export/predictor.py",
+        "trainables/baselines/features.py",
+        "cluster/preflight/probe.py",
+    ],
 )
 def test_what_runs_without_the_project_stands_alone(name: str) -> None:
     assert not {found.split(".")[0] for found in imports(ROOT / name)} & set(PACKAGES)
@@ -257,7 +332,9 @@ def test_package_files_hold_a_docstring_only(package: str) -> None:
 
 
 def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
-    """In a fresh process: no torch, ray or mlflow loaded, no environment variable set, no folder made."""
+    """In a fresh process: no torch, ray or mlflow loaded, no environment variable set, no folder
+    made.
+    """
     code = (
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
         "import search.run, search.resume, search.refine, search.select, search.status, search.sync, search.why, search.promote\n"
@@ -265,7 +342,9 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
         "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.stderr == ""
     assert done.stdout.strip() == ""
 

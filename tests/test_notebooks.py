@@ -15,7 +15,12 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
     book = nbformat.read(path, as_version=4)
-    NotebookClient(book, timeout=900, resources={"metadata": {"path": str(tmp_path)}}, kernel_name=_own_kernel(tmp_path)).execute()
+    NotebookClient(
+        book,
+        timeout=900,
+        resources={"metadata": {"path": str(tmp_path)}},
+        kernel_name=_own_kernel(tmp_path),
+    ).execute()
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not [output for output in outputs if output.output_type == "error"]
@@ -23,5 +28,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
 
 def _own_kernel(folder: Path) -> str:
     """The name of the kernel; this Python's own, whatever kernels the machine has installed."""
-    assert Path(sys.prefix, "share", "jupyter", "kernels", "python3").is_dir(), "ipykernel is not installed in this environment"
+    assert Path(sys.prefix, "share", "jupyter", "kernels", "python3").is_dir(), (
+        "ipykernel is not installed in this environment"
+    )
     return "python3"

@@ -1,4 +1,5 @@
-"""What version 0.1 wrote is read by every later one: `fixtures/search-v1` is a search whose driver was killed in its second of three trials.
+"""What version 0.1 wrote is read by every later one: `fixtures/search-v1` is a search whose driver
+was killed in its second of three trials.
 
 A change of format brings a new fixture beside this one, never a change of it.
 """
@@ -20,7 +21,10 @@ OLD = Path(__file__).parent / "fixtures" / "search-v1"
 def test_an_old_journal_tells_its_search() -> None:
     result = SearchResult.read(OLD)
     assert (result.name, result.outcome, result.started["version"]) == ("v1", "running", 1)
-    assert {name: (trial.outcome, len(trial.epochs)) for name, trial in result.trials.items()} == {"t0001": ("completed", 6), "t0002": ("running", 3)}
+    assert {name: (trial.outcome, len(trial.epochs)) for name, trial in result.trials.items()} == {
+        "t0001": ("completed", 6),
+        "t0002": ("running", 3),
+    }
     assert result.best is not None
     assert result.best.accuracy == pytest.approx(0.5042, abs=1e-4)
     for trial in result.trials.values():
@@ -28,7 +32,9 @@ def test_an_old_journal_tells_its_search() -> None:
 
 
 def test_old_checkpoints_verify_and_load() -> None:
-    saved = [path for trial in ("t0001", "t0002") for path in checkpoint.saved(OLD / "trials" / trial)]
+    saved = [
+        path for trial in ("t0001", "t0002") for path in checkpoint.saved(OLD / "trials" / trial)
+    ]
     assert [checkpoint.load(path)["epoch"] for path in saved] == [5, 6, 3, 4]
 
 
@@ -42,5 +48,12 @@ def test_an_old_search_is_gone_on_with(command: Command, tmp_path: Path) -> None
     again = SearchResult.read(tmp_path / "searches" / "v1")
     assert {trial.outcome for trial in again.trials.values()} == {"completed"}
     assert [len(trial.epochs) for trial in again.trials.values()] == [6, 6, 6]
-    assert again.trials["t0002"].epochs[4] == checkpoint.load(OLD / "trials" / "t0002" / "epoch-0004")["extra"]["metrics"]
-    assert (tmp_path / "searches" / "v1" / FILE_NAME).read_bytes().startswith((OLD / FILE_NAME).read_bytes())
+    assert (
+        again.trials["t0002"].epochs[4]
+        == checkpoint.load(OLD / "trials" / "t0002" / "epoch-0004")["extra"]["metrics"]
+    )
+    assert (
+        (tmp_path / "searches" / "v1" / FILE_NAME)
+        .read_bytes()
+        .startswith((OLD / FILE_NAME).read_bytes())
+    )

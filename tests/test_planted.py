@@ -1,4 +1,6 @@
-"""Who can write the storage or the cache can change results; a pickle that is planted there is refused and never run."""
+"""Who can write the storage or the cache can change results; a pickle that is planted there is
+refused and never run.
+"""
 
 import hashlib
 import json
@@ -44,16 +46,34 @@ def forms(trap: Path, folder: Path) -> dict[str, bytes]:
     """The pickle by itself, as torch saves it, and as numpy does."""
     torch.save(Planted(trap), folder / "planted.pt")
     np.save(folder / "planted.npy", np.array([Planted(trap)], dtype=object), allow_pickle=True)
-    return {"pickle": pickle.dumps(Planted(trap)), **{path.suffix: path.read_bytes() for path in (folder / "planted.pt", folder / "planted.npy")}}
+    return {
+        "pickle": pickle.dumps(Planted(trap)),
+        **{
+            path.suffix: path.read_bytes()
+            for path in (folder / "planted.pt", folder / "planted.npy")
+        },
+    }
 
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy"])
-@pytest.mark.parametrize("file", [*checkpoint.FILES, "fold-1/model.safetensors", "fold-1/optimizer.safetensors"])
-def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, file: str, form: str) -> None:
+@pytest.mark.parametrize(
+    "file", [*checkpoint.FILES, "fold-1/model.safetensors", "fold-1/optimizer.safetensors"]
+)
+def test_a_checkpoint_that_is_a_pickle_is_refused(
+    tmp_path: Path, trap: Path, file: str, form: str
+) -> None:
     """Also when the manifest vouches for it."""
     tensors = {"weight": torch.zeros(3)}
-    state = {"epoch": 1, "model": tensors, "optimizer": {"state": {0: tensors}, "param_groups": []}, "schedule": {}, "precision": "fp32"}
-    path = checkpoint.save(tmp_path / "trial", {"epoch": 1, "folds": [state, state]} if "/" in file else state, {})
+    state = {
+        "epoch": 1,
+        "model": tensors,
+        "optimizer": {"state": {0: tensors}, "param_groups": []},
+        "schedule": {},
+        "precision": "fp32",
+    }
+    path = checkpoint.save(
+        tmp_path / "trial", {"epoch": 1, "folds": [state, state]} if "/" in file else state, {}
+    )
     content = forms(trap, tmp_path)[form]
     (path / file).write_bytes(content)
     manifest = json.loads((path / "manifest.json").read_text())
@@ -65,14 +85,21 @@ def test_a_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, fi
 
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy", "a member"])
-def test_a_baselines_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, form: str) -> None:
-    """Also when the manifest vouches for it, and when the pickle is an array in the classifier's file."""
+def test_a_baselines_checkpoint_that_is_a_pickle_is_refused(
+    tmp_path: Path, trap: Path, form: str
+) -> None:
+    """Also when the manifest vouches for it, and when the pickle is an array in the classifier's
+    file.
+    """
     classifier = DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])
     path = checkpoint.save(tmp_path / "trial", {"epoch": 1, "classifier": classifier}, {})
     file, planted = path / checkpoint.CLASSIFIER, forms(trap, tmp_path)
     if form == "a member":
         with zipfile.ZipFile(file) as archive:
-            members = {name: planted[".npy"] if name.endswith(".npy") else archive.read(name) for name in archive.namelist()}
+            members = {
+                name: planted[".npy"] if name.endswith(".npy") else archive.read(name)
+                for name in archive.namelist()
+            }
         with zipfile.ZipFile(file, "w") as archive:
             for name, content in members.items():
                 archive.writestr(name, content)
@@ -88,7 +115,9 @@ def test_a_baselines_checkpoint_that_is_a_pickle_is_refused(tmp_path: Path, trap
 
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy"])
-def test_a_cache_entry_that_is_a_pickle_is_decoded_anew(tmp_path: Path, trap: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_entry_that_is_a_pickle_is_decoded_anew(
+    tmp_path: Path, trap: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -103,9 +132,13 @@ def test_a_cache_entry_that_is_a_pickle_is_decoded_anew(tmp_path: Path, trap: Pa
 
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy"])
-def test_a_journal_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, form: str, command: Command) -> None:
+def test_a_journal_that_is_a_pickle_is_refused(
+    tmp_path: Path, trap: Path, form: str, command: Command
+) -> None:
     (tmp_path / "searches" / "planted").mkdir(parents=True)
-    (tmp_path / "searches" / "planted" / "journal.jsonl").write_bytes(forms(trap, tmp_path)[form] + b"\n")
+    (tmp_path / "searches" / "planted" / "journal.jsonl").write_bytes(
+        forms(trap, tmp_path)[form] + b"\n"
+    )
     done = command("search.report", "planted")
     assert done.returncode == 5
     assert done.stderr.startswith("error: searches/planted/journal.jsonl:1 is damaged")
@@ -115,11 +148,16 @@ def test_a_journal_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, form:
 
 
 @pytest.mark.parametrize("form", ["pickle", ".pt", ".npy"])
-def test_an_image_or_a_config_that_is_a_pickle_is_refused(tmp_path: Path, trap: Path, form: str, command: Command) -> None:
+def test_an_image_or_a_config_that_is_a_pickle_is_refused(
+    tmp_path: Path, trap: Path, form: str, command: Command
+) -> None:
     for name in ("a.yaml", "images/a/0.png", "images/b/0.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(forms(trap, tmp_path)[form])
-    for words, text in ((["--config", "a.yaml"], "error: config file 'a.yaml' is not UTF-8"), (["--data", "folder:images"], "error: 2 unreadable images")):
+    for words, text in (
+        (["--config", "a.yaml"], "error: config file 'a.yaml' is not UTF-8"),
+        (["--data", "folder:images"], "error: 2 unreadable images"),
+    ):
         done = command("search.run", "--space", "smoke", *words)
         assert done.returncode == 2
         assert done.stderr.startswith(text)

@@ -1,4 +1,6 @@
-"""Test that the README and the pages of docs/ are true: commands are understood, links lead somewhere, code runs."""
+"""Test that the README and the pages of docs/ are true: commands are understood, links lead
+somewhere, code runs.
+"""
 
 import ast
 import importlib
@@ -13,9 +15,19 @@ from search.space import SearchSpace
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
 OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "cluster/tracking/README.md"]
-COMMANDS = sorted({line.strip().partition("  #")[0].strip() for text in PAGES.values() for line in text.splitlines() if line.startswith("    python -m ")})
+COMMANDS = sorted(
+    {
+        line.strip().partition("  #")[0].strip()
+        for text in PAGES.values()
+        for line in text.splitlines()
+        if line.startswith("    python -m ")
+    }
+)
 CLUSTERS = [command for command in COMMANDS if command.startswith("python -m cluster.")]
 RUNS = [command for command in COMMANDS if command.startswith("python -m search.run")]
 VERBS = [command for command in COMMANDS if command not in CLUSTERS and command not in RUNS]
@@ -30,7 +42,9 @@ def test_the_readme_names_every_page() -> None:
 
 
 @pytest.mark.parametrize("command", RUNS)
-def test_a_run_describes_an_experiment(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_describes_an_experiment(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_space.py").write_text(block("python", "SearchSpace("))
     (tmp_path / "my_search.yaml").write_text(block("yaml"))
@@ -51,7 +65,10 @@ def test_a_verb_understands_its_words(command: str, monkeypatch: pytest.MonkeyPa
 def test_enough_commands_are_checked() -> None:
     assert len(RUNS) >= 20
     verbs = {command.split()[2] for command in VERBS}
-    assert verbs >= {f"search.{v}" for v in ["select", "refine", "promote", "report", "resume", "status", "sync", "why"]}
+    assert verbs >= {
+        f"search.{v}"
+        for v in ["select", "refine", "promote", "report", "resume", "status", "sync", "why"]
+    }
 
 
 def test_a_cluster_is_ten_commands_away() -> None:
@@ -63,7 +80,9 @@ def test_a_cluster_is_ten_commands_away() -> None:
 
 
 @pytest.mark.parametrize("command", CLUSTERS)
-def test_a_cluster_s_command_is_understood(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_s_command_is_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outer, _, inner = command.partition(" -- ")
     words = shlex.split(outer)[2:]
     module = importlib.import_module(words[0])
@@ -143,7 +162,9 @@ def anchors(text: str) -> set[str]:
 TEXTS = "\n".join([*PAGES.values(), (ROOT / "CONTRIBUTING.md").read_text()])
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"^    make ([\w-]+)", TEXTS, re.MULTILINE))))
+@pytest.mark.parametrize(
+    "target", sorted(set(re.findall(r"^    make ([\w-]+)", TEXTS, re.MULTILINE)))
+)
 def test_make_targets_exist(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

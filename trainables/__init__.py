@@ -1,1 +1,3 @@
-"""Trains one configuration of an image classifier: config, data, models, loop, checkpoints. Knows nothing of searches."""
+"""Trains one configuration of an image classifier: config, data, models, loop, checkpoints. Knows
+nothing of searches.
+"""

@@ -1,6 +1,7 @@
 """One training, fully described: which network, on what data, trained how. No torch here.
 
-A search names its hyperparameters by dotted paths into `TrialConfig`: "optimizer.lr", "model.filter_size", "epochs".
+A search names its hyperparameters by dotted paths into `TrialConfig`: "optimizer.lr",
+"model.filter_size", "epochs".
 """
 
 import dataclasses
@@ -35,19 +36,29 @@ class ModelConfig:
     patch: int | None = number(None, low=1, high=64)
     """Pixels of the side of a transformer's patches."""
     pretrained: bool | None = None
-    """Begin with weights that were trained on other images; pixels are then scaled as those weights want it, whatever `data.scaling` says."""
+    """Begin with weights that were trained on other images; pixels are then scaled as those weights
+    want it, whatever `data.scaling` says.
+    """
     weights: str | None = None
     """Where such weights lie (see `models/weights.py`), if not in torch's cache."""
     freeze: str | None = name_of(None, "model.freeze", FREEZE_NAMES)
-    """What of a network stays as it begins: `nothing`, `all_but_last_stage` (and the head), or `backbone`, all but the head."""
+    """What of a network stays as it begins: `nothing`, `all_but_last_stage` (and the head), or
+    `backbone`, all but the head.
+    """
     input_size: int | None = number(None, low=1, high=4096)
-    """Resize images to this inside the network. None: to what pre-trained weights want; else not at all."""
+    """Resize images to this inside the network. None: to what pre-trained weights want; else not at
+    all.
+    """
     features: str | None = name_of(None, "kind of features", FEATURE_NAMES)
-    """Of a baseline: what is made of an image (`trainables/baselines/features.py`); `all` joins them."""
+    """Of a baseline: what is made of an image (`trainables/baselines/features.py`); `all` joins
+    them.
+    """
     c: float | None = number(None, above=0)
     """`svm`: what an image on the wrong side costs."""
     gamma: float | None = number(None, above=0)
-    """`svm`: how fast likeness fades with distance, in multiples of scikit-learn's `scale`, which allows for the features' number and spread."""
+    """`svm`: how fast likeness fades with distance, in multiples of scikit-learn's `scale`, which
+    allows for the features' number and spread.
+    """
     neighbours: int | None = number(None, low=1)
     """`knn`: how many of the nearest images vote."""
     tree_depth: int | None = number(None, low=1)
@@ -56,28 +67,45 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check(self, "model.")
         allowed = MODELS[self.name].options
-        given = {name: value for name, value in dataclasses.asdict(self).items() if name != "name" and value is not None}
+        given = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name != "name" and value is not None
+        }
         for option in [option for option in given if option not in allowed]:
-            raise ConfigError(f"model '{self.name}' has no option '{option}'. It takes: {', '.join(allowed)}.")
+            raise ConfigError(
+                f"model '{self.name}' has no option '{option}'. It takes: {', '.join(allowed)}."
+            )
         if self.filter_size is not None and self.filter_size % 2 == 0:
-            raise ConfigError(f"model.filter_size must be odd, so that the filter has a centre (got {self.filter_size}).")
+            raise ConfigError(
+                f"model.filter_size must be odd, so that the filter has a centre (got {self.filter_size})."
+            )
         if self.freeze not in (None, "nothing") and not self.pretrained:
-            raise ConfigError(f"model.freeze={self.freeze} freezes weights that have learnt nothing. Set model.pretrained=true, or leave it out.")
+            raise ConfigError(
+                f"model.freeze={self.freeze} freezes weights that have learnt nothing. Set model.pretrained=true, or leave it out."
+            )
 
     @property
     def is_baseline(self) -> bool:
-        """Whether this is no network, but features made by hand and a classifier that is fitted once."""
+        """Whether this is no network, but features made by hand and a classifier that is fitted
+        once.
+        """
         return MODELS[self.name].kind == "baseline"
 
     @property
     def options(self) -> dict[str, Any]:
         """The keyword arguments of the model's builder: what was given, else the model's defaults."""
-        return {option: default if getattr(self, option) is None else getattr(self, option) for option, default in MODELS[self.name].options.items()}
+        return {
+            option: default if getattr(self, option) is None else getattr(self, option)
+            for option, default in MODELS[self.name].options.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The images and how they are split and scaled. Fractions are of the images that are not a given test part."""
+    """The images and how they are split and scaled. Fractions are of the images that are not a
+    given test part.
+    """
 
     name: str = name_of("digits", "data set", DATASETS)
     root: str = ""
@@ -91,8 +119,9 @@ class DataConfig:
     test_fraction: float = number(0.2, above=0, below=1)
     split_seed: int = number(0, low=0)
     folds: int | None = number(None, low=2, high=20)
-    """Cross-validate: each trial trains so many networks, each on all but one fold of the images that are not the test part, and is measured on
-    the fold left out. There is no validation part of its own then.
+    """Cross-validate: each trial trains so many networks, each on all but one fold of the images
+    that are not the test part, and is measured on the fold left out. There is no validation part of
+    its own then.
     """
 
     def __post_init__(self) -> None:
@@ -156,7 +185,8 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Everything that decides a training's result. Two equal configs train to equal metrics on one machine's CPU.
+    """Everything that decides a training's result. Two equal configs train to equal metrics on one
+    machine's CPU.
 
     Raises:
         ConfigError: at birth, when a value is nonsense.
@@ -168,8 +198,9 @@ class TrialConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: int = number(64, low=2)
     precision: str = name_of("auto", "precision", PRECISION_NAMES)
-    """`bf16` and `fp16` compute in bfloat16 or float16 under autocast, with weights and sums in float32; `auto` does where that is faster
-    (`trainables/training/precision.py`). In float16 the loss is scaled.
+    """`bf16` and `fp16` compute in bfloat16 or float16 under autocast, with weights and sums in
+    float32; `auto` does where that is faster (`trainables/training/precision.py`). In float16 the
+    loss is scaled.
     """
     epochs: int = number(20, low=1)
     """Of a baseline always 1: it is fitted once."""
@@ -180,17 +211,25 @@ class TrialConfig:
         if self.model.is_baseline:
             object.__setattr__(self, "epochs", 1)
         if self.augment.flip and not DATASETS[self.data.name].flip:
-            raise ConfigError(f"augment.flip: a mirrored image of '{self.data.name}' means something else. Leave it off.")
-        if self.optimizer.backbone_lr is not None and (not self.model.pretrained or self.model.freeze == "backbone"):
-            raise ConfigError("optimizer.backbone_lr is for a backbone that is pre-trained and learns: set model.pretrained=true and no model.freeze=backbone.")
+            raise ConfigError(
+                f"augment.flip: a mirrored image of '{self.data.name}' means something else. Leave it off."
+            )
+        if self.optimizer.backbone_lr is not None and (
+            not self.model.pretrained or self.model.freeze == "backbone"
+        ):
+            raise ConfigError(
+                "optimizer.backbone_lr is for a backbone that is pre-trained and learns: set model.pretrained=true and no model.freeze=backbone."
+            )
 
     def override(self, values: Mapping[str, Any]) -> Self:
-        """A copy with the values at these dotted paths: `override({"optimizer.lr": 0.1, "epochs": 3})`.
+        """A copy with the values at these dotted paths: `override({"optimizer.lr": 0.1, "epochs":
+        3})`.
 
         All values of a part are set together, so that they are checked as one.
 
         Raises:
-            ConfigError: an unknown path (the nearest known one is suggested) or a value that does not fit.
+            ConfigError: an unknown path (the nearest known one is suggested) or a value that does
+                not fit.
         """
         for path in values:
             if path not in PATHS:
@@ -219,7 +258,12 @@ class TrialConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
-        flat = {f"{key}.{name}": inner for key, value in values.items() if isinstance(value, Mapping) for name, inner in value.items()}
+        flat = {
+            f"{key}.{name}": inner
+            for key, value in values.items()
+            if isinstance(value, Mapping)
+            for name, inner in value.items()
+        }
         flat |= {key: value for key, value in values.items() if not isinstance(value, Mapping)}
         return cls().override(flat)
 
@@ -227,7 +271,11 @@ class TrialConfig:
 def _paths(cls: type, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(cls).items():
-        found |= _paths(kind, f"{name}.") if isinstance(kind, type) and dataclasses.is_dataclass(kind) else {prefix + name: kind}
+        found |= (
+            _paths(kind, f"{name}.")
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+            else {prefix + name: kind}
+        )
     return found
 
 
@@ -241,7 +289,9 @@ def unknown_key(path: str) -> ConfigError:
     listed = [known for known in PATHS if known.rpartition(".")[0] == part]
     same = [known for known in PATHS if known.rpartition(".")[2] == last]
     if same:
-        return ConfigError(f"unknown key '{path}'. Known: {', '.join(sorted(listed) or sorted(PATHS))}. Did you mean '{same[0]}'?")
+        return ConfigError(
+            f"unknown key '{path}'. Known: {', '.join(sorted(listed) or sorted(PATHS))}. Did you mean '{same[0]}'?"
+        )
     return ConfigError(unknown("key", path, PATHS, listed=listed))
 
 

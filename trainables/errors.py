@@ -15,7 +15,9 @@ class TrainableError(Exception):
 
 
 class ConfigError(TrainableError, ValueError):
-    """A configuration that cannot be trained; the text says what came, what is allowed and what to do."""
+    """A configuration that cannot be trained; the text says what came, what is allowed and what to
+    do.
+    """
 
 
 class DataError(ConfigError):
@@ -27,7 +29,8 @@ class Unavailable(TrainableError, RuntimeError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str] = ()) -> str:
-    """Say which names exist, and the nearest one: `unknown space 'tabel3'. Known: smoke, table3. Did you mean 'table3'?`
+    """Say which names exist, and the nearest one: `unknown space 'tabel3'. Known: smoke, table3.
+    Did you mean 'table3'?`
 
     `listed` are the known names worth printing, where there are many.
     """
@@ -38,8 +41,17 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str]
 
 
 def printable(text: str) -> str:
-    """The text as it may reach a terminal or a page: control characters, of files' names for example, stand there as `\\x1b`."""
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    """The text as it may reach a terminal or a page: control characters, of files' names for
+    example, stand there as `\\x1b`.
+    """
+    return (
+        text
+        if text.isprintable()
+        else "".join(
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+            for letter in text
+        )
+    )
 
 
 def is_text(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Dataclass fields that carry their own limits, and the one check that reads them.
 
-A part of a configuration declares `lr: float = number(1e-3, above=0)`; `check(part)` refuses what is outside.
+A part of a configuration declares `lr: float = number(1e-3, above=0)`; `check(part)` refuses what
+is outside.
 """
 
 import dataclasses
@@ -16,10 +17,20 @@ from trainables.errors import ConfigError, unknown
 HOLDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 
-def number(default: float | None, *, low: float | None = None, high: float | None = None, above: float | None = None, below: float | None = None) -> Any:
+def number(
+    default: float | None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
     """A number with inclusive (`low`, `high`) or exclusive (`above`, `below`) limits."""
     limits = {">=": low, ">": above, "<=": high, "<": below}
-    return dataclasses.field(default=default, metadata={"limits": {sign: value for sign, value in limits.items() if value is not None}})
+    return dataclasses.field(
+        default=default,
+        metadata={"limits": {sign: value for sign, value in limits.items() if value is not None}},
+    )
 
 
 def name_of(default: str | None, kind: str, known: typing.Iterable[str]) -> Any:
@@ -28,7 +39,9 @@ def name_of(default: str | None, kind: str, known: typing.Iterable[str]) -> Any:
 
 
 def check(part: Any, prefix: str = "") -> None:
-    """Refuse a part whose values have the wrong type, are out of their limits or are not in their registry."""
+    """Refuse a part whose values have the wrong type, are out of their limits or are not in their
+    registry.
+    """
     kinds = _kinds(type(part))  # type: ignore[arg-type] # mypy takes a type of Any for unhashable
     for field in dataclasses.fields(part):
         value, path = getattr(part, field.name), prefix + field.name
@@ -41,7 +54,9 @@ def check(part: Any, prefix: str = "") -> None:
 
 @functools.cache
 def _kinds(part: type) -> dict[str, Any]:
-    """Return the fields' types. To find them takes longer than all checks of a config, and configs are made by the thousand."""
+    """Return the fields' types. To find them takes longer than all checks of a config, and configs
+    are made by the thousand.
+    """
     return typing.get_type_hints(part)
 
 
@@ -65,7 +80,13 @@ def _check_limits(path: str, value: Any, limits: dict[str, float]) -> None:
 
 def describe(kind: Any) -> str:
     """A type in words: `a whole number or none`."""
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "none"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        bool: "true or false",
+        types.NoneType: "none",
+    }
     parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     return " or ".join(words.get(part, getattr(part, "__name__", str(part))) for part in parts)
 

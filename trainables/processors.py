@@ -4,12 +4,15 @@ import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Linux's control groups, which say how many microseconds of processor time there are in each period of so many microseconds."""
+"""Linux's control groups, which say how many microseconds of processor time there are in each
+period of so many microseconds.
+"""
 
 
 def processors(cgroup: Path = CGROUP) -> int:
-    """The processors that this process may run on, or fewer where a container is given less time than that: one worker for each is fastest, and
-    more than there is time for only get into each other's way.
+    """The processors that this process may run on, or fewer where a container is given less time
+    than that: one worker for each is fastest, and more than there is time for only get into each
+    other's way.
     """
     has_affinity = hasattr(os, "sched_getaffinity")  # Linux alone
     allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

@@ -1,7 +1,9 @@
-"""One trial from its config to its reports: the loop, its checkpoints, and how it ended. Every way to run a trial goes through here.
+"""One trial from its config to its reports: the loop, its checkpoints, and how it ended. Every way
+to run a trial goes through here.
 
-A trial that was cut off goes on from its newest checkpoint that verifies. What stands in a trial's folder beside its checkpoints:
-`attempt`, the number of the attempt that may write there, and `heartbeat`, touched at every step by the process that trains.
+A trial that was cut off goes on from its newest checkpoint that verifies. What stands in a trial's
+folder beside its checkpoints: `attempt`, the number of the attempt that may write there, and
+`heartbeat`, touched at every step by the process that trains.
 """
 
 import json
@@ -19,14 +21,14 @@ import torch
 from trainables.catalog.ranking import rank
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.heartbeat import Heartbeat
-from trainables.checkpoints.lineage import Beginning, Begun, begun_of, is_own_beginning
+from trainables.checkpoints.lineage import WarmStart, WarmStartSource, begun_of, is_own_beginning
 from trainables.checkpoints.remembered import MEMORY
 from trainables.checkpoints.remote import Mirror
-from trainables.checkpoints.warm_start import BEGUN, BROUGHT, adopt
+from trainables.checkpoints.warm_start import BEGUN, BROUGHT, import_checkpoints
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.fusion.rounds import Together
+from trainables.fusion.rounds import FusionRounds
 from trainables.messages import EpochMetrics, Report
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
@@ -62,18 +64,21 @@ def run_trial(
     attempt: int = 1,
     known: int = 0,
     node: str = "",
-    together: Together | None = None,
+    together: FusionRounds | None = None,
     mirror: Mirror | None = None,
-    beginnings: Sequence[Beginning] = (),
+    beginnings: Sequence[WarmStartSource] = (),
     milestones: Sequence[int] = (),
     with_cost: bool = False,
 ) -> Iterator[Report]:
-    """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on disk before the report is out.
+    """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on
+    disk before the report is out.
 
-    An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved and has no metrics.
-    A baseline is fitted, on the CPU, in what counts as its one epoch. With folds, all of this is of one network, or classifier, a fold.
-    Kept are the checkpoint of the best epoch and the newest two, and of each milestone its own and the best until there. With several processes
-    each yields; the first one saves, and decides from which checkpoint all go on. A disk that is full or refuses is waited for.
+    An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved
+    and has no metrics. A baseline is fitted, on the CPU, in what counts as its one epoch. With
+    folds, all of this is of one network, or classifier, a fold. Kept are the checkpoint of the best
+    epoch and the newest two, and of each milestone its own and the best until there. With several
+    processes each yields; the first one saves, and decides from which checkpoint all go on. A disk
+    that is full or refuses is waited for.
 
     Args:
         config: the trial.
@@ -82,12 +87,17 @@ def run_trial(
         device: "cpu", "cuda", "cuda:1" ...
         world: the processes that train it together.
         attempt: counts, from 1, how often this trial was begun.
-        known: the last epoch that whoever listens has heard of; later ones that an earlier attempt has trained are reported again.
+        known: the last epoch that whoever listens has heard of; later ones that an earlier attempt
+            has trained are reported again.
         node: an identifier of this machine, for who watches the heartbeat.
-        together: where other threads of this process train other trials; this one has joined under its folder's name.
-        mirror: where the checkpoints are kept, if `folder` is only this machine's: they are there before the report is out.
-        beginnings: trials that have trained the beginning of this one, which then goes on from there; one that is damaged is passed over.
-        milestones: epochs at which other trials of this config end, which are to find there what they need.
+        together: where other threads of this process train other trials; this one has joined under
+            its folder's name.
+        mirror: where the checkpoints are kept, if `folder` is only this machine's: they are there
+            before the report is out.
+        beginnings: trials that have trained the beginning of this one, which then goes on from
+            there; one that is damaged is passed over.
+        milestones: epochs at which other trials of this config end, which are to find there what
+            they need.
         with_cost: measure too what it costs to use.
 
     Raises:
@@ -95,7 +105,7 @@ def run_trial(
     """
     world = world or World()
     beat = Heartbeat(folder, attempt=attempt, node=node, mirror=mirror) if world.rank == 0 else None
-    keeper = Keeper(folder, config, world, attempt, beat, mirror, milestones)
+    keeper = TrialCheckpoints(folder, config, world, attempt, beat, mirror, milestones)
     if device != "cpu" and together is None:
         torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
     training = _begin(config, dataset, device, world, beat)
@@ -104,15 +114,33 @@ def run_trial(
         training.load_state(state)
     unheard = [epoch for epoch in keeper.history if epoch > known or epoch == config.epochs]
     if keeper.found or beginnings:
-        yield Report(training.epoch, restored=keeper.damaged, begun=keeper.news(training.epoch, known), more=bool(unheard))
+        yield Report(
+            training.epoch,
+            restored=keeper.damaged,
+            begun=keeper.news(training.epoch, known),
+            more=bool(unheard),
+        )
     reports = _reports(training, keeper, unheard, _epochs(training, together, folder.name))
-    yield from _with_cost(reports, training, dataset, folder, device) if with_cost and world.rank == 0 else reports
+    yield from (
+        _with_cost(reports, training, dataset, folder, device)
+        if with_cost and world.rank == 0
+        else reports
+    )
 
 
-def _reports(training: "Trained", keeper: "Keeper", unheard: list[int], epochs: Iterator[EpochMetrics]) -> Iterator[Report]:
+def _reports(
+    training: "Trained",
+    keeper: "TrialCheckpoints",
+    unheard: list[int],
+    epochs: Iterator[EpochMetrics],
+) -> Iterator[Report]:
     """Those of the epochs that are known, and of those that are trained now and saved."""
     for epoch in unheard:
-        yield _told(EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])), training, more=epoch != unheard[-1])
+        yield _told(
+            EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])),
+            training,
+            more=epoch != unheard[-1],
+        )
     for trained in epochs:
         if trained.diverged:
             yield Report(trained.epoch, outcome="diverged", reason=trained.diverged)
@@ -124,17 +152,33 @@ def _reports(training: "Trained", keeper: "Keeper", unheard: list[int], epochs: 
 def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> Report:
     """An epoch's report; the last one ends the trial."""
     outcome = "completed" if trained.epoch == training.config.epochs else None
-    return Report(trained.epoch, trained.values, outcome=outcome, precision=training.precision, folds=trained.folds, more=more)
+    return Report(
+        trained.epoch,
+        trained.values,
+        outcome=outcome,
+        precision=training.precision,
+        folds=trained.folds,
+        more=more,
+    )
 
 
-def _with_cost(reports: Iterator[Report], training: "Trained", dataset: Dataset, folder: Path, device: str) -> Iterator[Report]:
-    """The first epoch's report with what the classifier costs to use, as it is saved now, or why that cannot be measured: training goes on without it."""
+def _with_cost(
+    reports: Iterator[Report], training: "Trained", dataset: Dataset, folder: Path, device: str
+) -> Iterator[Report]:
+    """The first epoch's report with what the classifier costs to use, as it is saved now, or why
+    that cannot be measured: training goes on without it.
+    """
     from trainables.evaluation.cost import cost  # most trials need it not
 
     for report in reports:
         if report.metrics:
             try:
-                measured = cost(training.config, dataset, folder / checkpoint.name(training.epoch), device=device)
+                measured = cost(
+                    training.config,
+                    dataset,
+                    folder / checkpoint.name(training.epoch),
+                    device=device,
+                )
             except Exception as error:  # noqa: BLE001 - of a network of anybody's; the trial is trained all the same
                 measured = {"unknown": f"{type(error).__name__}: {error}"}
             yield replace(report, cost=measured)
@@ -143,23 +187,33 @@ def _with_cost(reports: Iterator[Report], training: "Trained", dataset: Dataset,
     yield from reports
 
 
-def _begin(config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None) -> "Trained":
+def _begin(
+    config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None
+) -> "Trained":
     """What is to be trained, or fitted: with folds, one of it for each."""
     if config.data.folds is not None or dataset.folds is not None:
-        return Folds(config, dataset, partial(_begin_one, config, device=device, world=world, beat=beat))
+        return Folds(
+            config, dataset, partial(_begin_one, config, device=device, world=world, beat=beat)
+        )
     return _begin_one(config, dataset, device=device, world=world, beat=beat)
 
 
-def _begin_one(config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None) -> "Training | Fitting":
+def _begin_one(
+    config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None
+) -> "Training | Fitting":
     """One network, or one classifier."""
     if not config.model.is_baseline:
         return Training(config, dataset, device=device, world=world, on_step=beat)
-    from trainables.baselines.fitting import Fitting  # scikit-image and scikit-learn take a second, which networks need not wait
+    from trainables.baselines.fitting import (
+        Fitting,
+    )  # scikit-image and scikit-learn take a second, which networks need not wait
 
     return Fitting(config, dataset, on_step=beat)
 
 
-def _epochs(training: "Trained", together: Together | None, trial: str) -> Iterator[EpochMetrics]:
+def _epochs(
+    training: "Trained", together: FusionRounds | None, trial: str
+) -> Iterator[EpochMetrics]:
     """The epochs that are left, in the company of others if there are any."""
     if together is not None and isinstance(training, Training):
         return together.epochs(trial, training)
@@ -168,34 +222,57 @@ def _epochs(training: "Trained", together: Together | None, trial: str) -> Itera
     return training.epochs()
 
 
-class Keeper:
+class TrialCheckpoints:
     """Saves one attempt's checkpoints and finds those of earlier ones."""
 
     def __init__(
-        self, folder: Path, config: TrialConfig, world: World, attempt: int, beat: Heartbeat | None, mirror: Mirror | None, milestones: Sequence[int] = ()
+        self,
+        folder: Path,
+        config: TrialConfig,
+        world: World,
+        attempt: int,
+        beat: Heartbeat | None,
+        mirror: Mirror | None,
+        milestones: Sequence[int] = (),
     ) -> None:
-        self.folder, self.config, self.world, self.attempt, self.beat, self.mirror = folder, config, world, attempt, beat, mirror
+        self.folder, self.config, self.world, self.attempt, self.beat, self.mirror = (
+            folder,
+            config,
+            world,
+            attempt,
+            beat,
+            mirror,
+        )
         self.milestones = milestones
         self.history: dict[int, dict[str, float]] = {}
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.found, self.damaged = False, list[str]()
         self.unfit = set[int]()
         """Epochs whose checkpoints were there when this attempt began, and cannot be gone on with."""
-        self.begun: Begun | None = None
+        self.begun: WarmStart | None = None
         self.claimed = False
 
-    def claim(self, beginnings: Sequence[Beginning]) -> Iterator[Report]:
-        """Make this the attempt that may write here, and bring here what earlier ones have kept, or the longest of these where that is longer."""
+    def claim(self, beginnings: Sequence[WarmStartSource]) -> Iterator[Report]:
+        """Make this the attempt that may write here, and bring here what earlier ones have kept, or
+        the longest of these where that is longer.
+        """
         yield from self._insist(0, self._claim)
         if self.mirror is not None:
             yield from self._insist(0, partial(self.mirror.pull, self.folder))
         if beginnings or self.attempt > 1:
             yield from self._insist(0, partial(self._adopt, beginnings))
 
-    def _adopt(self, beginnings: Sequence[Beginning]) -> None:
+    def _adopt(self, beginnings: Sequence[WarmStartSource]) -> None:
         self._check_claim()
         is_known = bool(checkpoint.saved(self.folder))
-        begun, wrong = adopt(beginnings, self.folder, self.config, self.beat, attempt=self.attempt, still_ours=self._check_claim)
+        begun, wrong = import_checkpoints(
+            beginnings,
+            self.folder,
+            self.config,
+            self.beat,
+            attempt=self.attempt,
+            still_ours=self._check_claim,
+        )
         self.damaged += [line for line in wrong if line not in self.damaged]
         if self.mirror is None:
             self.begun = begun or (begun_of(_text(self.folder / BEGUN)) if is_known else None)
@@ -204,24 +281,33 @@ class Keeper:
             self._check_claim()
             self.mirror.write(BEGUN, json.dumps(begun.to_dict()))
         if beginnings:
-            self.mirror.push(self.folder, {path.name for path in checkpoint.saved(self.folder)}, self._check_claim)
+            self.mirror.push(
+                self.folder,
+                {path.name for path in checkpoint.saved(self.folder)},
+                self._check_claim,
+            )
         self.begun = begun or (begun_of(self.mirror.read(BEGUN)) if is_known else None)
 
     def news(self, epoch: int, known: int) -> dict[str, Any] | None:
-        """With what a trial that goes on after this epoch has begun, if whoever knows of its epochs until `known` has not heard of that."""
+        """With what a trial that goes on after this epoch has begun, if whoever knows of its epochs
+        until `known` has not heard of that.
+        """
         if self.begun is None or min(epoch, self.begun.epoch) <= known:
             return None
         return {**self.begun.to_dict(), "epoch": min(epoch, self.begun.epoch)}
 
     def restore(self) -> dict[str, Any] | None:
-        """Return the state to go on from, of the newest checkpoint of this config that verifies; None to begin anew.
+        """Return the state to go on from, of the newest checkpoint of this config that verifies;
+        None to begin anew.
 
-        The first process alone reads it, and every one gets what that has found: would each look for itself, one whose disk fails or lags
-        would go on from another epoch than the others.
+        The first process alone reads it, and every one gets what that has found: would each look
+        for itself, one whose disk fails or lags would go on from another epoch than the others.
         """
         state = self._newest_whole() if self.world.rank == 0 else None
         found = (state, self.history, self.folds, self.found, self.damaged, self.begun)
-        state, self.history, self.folds, self.found, self.damaged, self.begun = self.world.from_first(found)
+        state, self.history, self.folds, self.found, self.damaged, self.begun = (
+            self.world.from_first(found)
+        )
         return state
 
     def _newest_whole(self) -> dict[str, Any] | None:
@@ -229,9 +315,17 @@ class Keeper:
             self.found = True
             try:
                 state = checkpoint.load(path)
-                if is_own_beginning(TrialConfig.from_dict(state["extra"].get("config", {})), state["epoch"], self.config):
-                    self.history = {int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()}
-                    self.folds = {int(epoch): each for epoch, each in state["extra"].get("folds", {}).items()}
+                if is_own_beginning(
+                    TrialConfig.from_dict(state["extra"].get("config", {})),
+                    state["epoch"],
+                    self.config,
+                ):
+                    self.history = {
+                        int(epoch): metrics for epoch, metrics in state["extra"]["history"].items()
+                    }
+                    self.folds = {
+                        int(epoch): each for epoch, each in state["extra"].get("folds", {}).items()
+                    }
                     return state
                 self.damaged.append(f"{path.name} is of another configuration")
             except (checkpoint.CheckpointError, ConfigError) as error:
@@ -244,33 +338,64 @@ class Keeper:
         self.history[trained.epoch] = trained.values
         self.folds |= {trained.epoch: trained.folds} if trained.folds else {}
         best = self._best_until(trained.epoch)
-        extra = {"metrics": trained.values, "best_epoch": best, "history": self.history, "config": self.config.to_dict()}
+        extra = {
+            "metrics": trained.values,
+            "best_epoch": best,
+            "history": self.history,
+            "config": self.config.to_dict(),
+        }
         extra |= {"folds": self.folds} if self.folds else {}
 
         def save() -> None:
             self._check_claim()
-            checkpoint.save(self.folder, training.state(), extra, attempt=self.attempt, still_ours=self._check_claim)
+            checkpoint.save(
+                self.folder,
+                training.state(),
+                extra,
+                attempt=self.attempt,
+                still_ours=self._check_claim,
+            )
             self.unfit.discard(trained.epoch)
             passed = [milestone for milestone in self.milestones if milestone <= trained.epoch]
-            wanted = {best, *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1), *passed, *map(self._best_until, passed)}
+            wanted = {
+                best,
+                *range(trained.epoch - NEWEST_KEPT + 1, trained.epoch + 1),
+                *passed,
+                *map(self._best_until, passed),
+            }
             # never what is newer and whole: another attempt has written it
-            checkpoint.remove(self.folder, ({*range(trained.epoch)} | self.unfit) - wanted, still_ours=self._check_claim)
+            checkpoint.remove(
+                self.folder,
+                ({*range(trained.epoch)} | self.unfit) - wanted,
+                still_ours=self._check_claim,
+            )
             if self.mirror is not None:
                 if self.beat is not None:
                     self.beat()
-                self.mirror.push(self.folder, {checkpoint.name(epoch) for epoch in wanted}, self._check_claim)
+                self.mirror.push(
+                    self.folder, {checkpoint.name(epoch) for epoch in wanted}, self._check_claim
+                )
 
         yield from self._insist(trained.epoch, save)
-        if isinstance(training, Training) and (outputs := training.validated) is not None and outputs.epoch == trained.epoch == best:
+        if (
+            isinstance(training, Training)
+            and (outputs := training.validated) is not None
+            and outputs.epoch == trained.epoch == best
+        ):
             MEMORY.keep(self.folder.name, self.folder / checkpoint.name(best), outputs)
             training.validated = None
 
     def _best_until(self, last: int) -> int:
         """The best epoch of those until this one."""
-        return max((epoch for epoch in self.history if epoch <= last), key=lambda epoch: (*rank(self.history[epoch]), -epoch))
+        return max(
+            (epoch for epoch in self.history if epoch <= last),
+            key=lambda epoch: (*rank(self.history[epoch]), -epoch),
+        )
 
     def _insist(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:
-        """Have the first process write until it succeeds, all of them reporting alike while it does not. To wait is to live."""
+        """Have the first process write until it succeeds, all of them reporting alike while it does
+        not. To wait is to live.
+        """
         tries = 0
         while refused := self._refused(write):
             if self.beat is not None:
@@ -310,10 +435,18 @@ class Keeper:
             checkpoint.write_whole(self.folder / ATTEMPT, str(self.attempt))
 
     def _check_claim(self) -> None:
-        """See that no newer attempt writes here. An older one that was stalled in its own claim may have put that over ours: it is put right."""
-        holder = (self.folder / ATTEMPT).read_text() if self.mirror is None else self.mirror.read(ATTEMPT) or ""
+        """See that no newer attempt writes here. An older one that was stalled in its own claim may
+        have put that over ours: it is put right.
+        """
+        holder = (
+            (self.folder / ATTEMPT).read_text()
+            if self.mirror is None
+            else self.mirror.read(ATTEMPT) or ""
+        )
         if holder.isascii() and holder.isdecimal() and int(holder) > self.attempt:
-            raise Superseded(f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more")
+            raise Superseded(
+                f"attempt {holder} of this trial has begun; attempt {self.attempt} writes no more"
+            )
         if holder != str(self.attempt) and self.claimed:
             self._write_claim()
 

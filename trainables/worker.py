@@ -1,4 +1,6 @@
-"""What each Ray Train worker runs: the same trial as everywhere, in a process group with its fellows."""
+"""What each Ray Train worker runs: the same trial as everywhere, in a process group with its
+fellows.
+"""
 
 import json
 from typing import Any
@@ -12,14 +14,17 @@ from trainables.config import TrialConfig
 def train_loop(job: dict[str, Any]) -> None:
     """Train one config in this worker; the first one hands each report, as JSON, to the gate.
 
-    Ray Train takes reports without an answer, and when it looks for them. So that a trial that is to be stopped trains no further epoch, and
-    none waits, each worker asks `gate` after a report whether to go on.
+    Ray Train takes reports without an answer, and when it looks for them. So that a trial that is
+    to be stopped trains no further epoch, and none waits, each worker asks `gate` after a report
+    whether to go on.
 
     Args:
-        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`), `folder`, `attempt`, `known`, `beginnings`,
-            `milestones` and `with_cost` as `run_trial` takes them, `threads` and `gpus` as `prepare` does, `mirror`, `download` (whether
-            weights to begin with may be fetched), and `gate`, an actor that takes `report(number, reports)`, counted from 1, and whose
-            `passed(number)` returns, when that is decided, whether to go on after it.
+        job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`),
+            `folder`, `attempt`, `known`, `beginnings`, `milestones` and `with_cost` as `run_trial`
+            takes them, `threads` and `gpus` as `prepare` does, `mirror`, `download` (whether
+            weights to begin with may be fetched), and `gate`, an actor that takes `report(number,
+            reports)`, counted from 1, and whose `passed(number)` returns, when that is decided,
+            whether to go on after it.
     """
     from trainables.checkpoints.remote import folder_here, forget
     from trainables.training.process import prepare
@@ -33,8 +38,22 @@ def train_loop(job: dict[str, Any]) -> None:
 
         fetch(config.model)
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
-    world, about = Distributed(device), {name: job[name] for name in ("attempt", "known", "mirror", "beginnings", "milestones", "with_cost")}
-    reports = run_trial(config, dataset, folder_here(job["folder"], job["mirror"], job["attempt"], world.rank), device=device, world=world, node=node, **about)
+    world, about = (
+        Distributed(device),
+        {
+            name: job[name]
+            for name in ("attempt", "known", "mirror", "beginnings", "milestones", "with_cost")
+        },
+    )
+    reports = run_trial(
+        config,
+        dataset,
+        folder_here(job["folder"], job["mirror"], job["attempt"], world.rank),
+        device=device,
+        world=world,
+        node=node,
+        **about,
+    )
     try:
         for number, report in enumerate(reports, 1):
             if world.rank == 0:

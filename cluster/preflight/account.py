@@ -1,4 +1,6 @@
-"""What an AWS account says of a cluster's file: who asks, whether the instance types are there, how many vCPUs it may start, and the head that runs."""
+"""What an AWS account says of a cluster's file: who asks, whether the instance types are there, how
+many vCPUs it may start, and the head that runs.
+"""
 
 import math
 import re
@@ -18,7 +20,9 @@ QUOTAS = {
     ("P", False): "L-417A185B",
     ("P", True): "L-7212CCBC",
 }
-"""EC2's limits on running vCPUs, by family and by whether they are spot ones. A new account has 0 for GPUs."""
+"""EC2's limits on running vCPUs, by family and by whether they are spot ones. A new account has 0
+for GPUs.
+"""
 
 FAMILIES = {"g": "G and VT", "vt": "G and VT", "p": "P", **dict.fromkeys("acdhimrtz", "standard")}
 
@@ -40,7 +44,14 @@ def collect(config: Mapping[str, Any]) -> Account:
     except (BotoCoreError, ClientError) as error:
         return Account([_unasked("the AWS account, its quotas and a running head", error)])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return Account([_unasked("the AWS account, its quotas and a running head", f"the file lacks what it takes to ask: {error}")])
+        return Account(
+            [
+                _unasked(
+                    "the AWS account, its quotas and a running head",
+                    f"the file lacks what it takes to ask: {error}",
+                )
+            ]
+        )
 
 
 def _look(config: Mapping[str, Any]) -> Account:
@@ -48,7 +59,12 @@ def _look(config: Mapping[str, Any]) -> Account:
     from botocore.config import Config
     from botocore.exceptions import ClientError
 
-    options = Config(region_name=config["provider"].get("region"), connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
+    options = Config(
+        region_name=config["provider"].get("region"),
+        connect_timeout=5,
+        read_timeout=20,
+        retries={"total_max_attempts": 2},
+    )
     who = boto3.client("sts", config=options).get_caller_identity()
     lines: list[Line] = [(OK, f"AWS knows us as {who['Arn']}", "")]
     ec2 = boto3.client("ec2", config=options)
@@ -59,8 +75,20 @@ def _look(config: Mapping[str, Any]) -> Account:
     except ClientError as error:
         if error.response["Error"]["Code"] == "InvalidInstanceType":
             remedy = f"Name types that {config['provider'].get('region')} has."
-            return Account([*lines, (MISTAKE, f"available_node_types: {error.response['Error']['Message'].rstrip('.')}", remedy)], head)
-        return Account([*lines, _unasked("the instance types, quotas and a running head", error)], head)
+            return Account(
+                [
+                    *lines,
+                    (
+                        MISTAKE,
+                        f"available_node_types: {error.response['Error']['Message'].rstrip('.')}",
+                        remedy,
+                    ),
+                ],
+                head,
+            )
+        return Account(
+            [*lines, _unasked("the instance types, quotas and a running head", error)], head
+        )
     lines += needed(config, ec2, boto3.client("iam", config=options))
     quotas = boto3.client("service-quotas", config=options)
     for (family, is_spot), wanted in demand(config, sizes).items():
@@ -79,14 +107,24 @@ def _unasked(what: str, error: object) -> Line:
 
 
 def needed(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
-    """Whether what `cluster/aws/stack.yaml` made and the file names is there, and lets in no more than ssh from one network."""
+    """Whether what `cluster/aws/stack.yaml` made and the file names is there, and lets in no more
+    than ssh from one network.
+    """
     nodes = [kind["node_config"] for kind in config["available_node_types"].values()]
     profiles = {str((node.get("IamInstanceProfile") or {}).get("Name") or "") for node in nodes}
     groups = {str(group) for node in nodes for group in node.get("SecurityGroupIds") or ()}
     images = {str(node.get("ImageId") or "") for node in nodes}
     asked = {
-        "instance profile": (profiles, "HeadProfile and WorkerProfile", lambda name: iam.get_instance_profile(InstanceProfileName=name)),
-        "security group": (groups, "SecurityGroup", lambda name: ec2.describe_security_groups(GroupIds=[name])["SecurityGroups"]),
+        "instance profile": (
+            profiles,
+            "HeadProfile and WorkerProfile",
+            lambda name: iam.get_instance_profile(InstanceProfileName=name),
+        ),
+        "security group": (
+            groups,
+            "SecurityGroup",
+            lambda name: ec2.describe_security_groups(GroupIds=[name])["SecurityGroups"],
+        ),
         "image": (images, "Image", lambda name: ec2.describe_images(ImageIds=[name])["Images"]),
     }
     for what, (names, output, ask) in asked.items():
@@ -111,7 +149,11 @@ def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iter
         remedy = f"Make the stack (cluster/aws/stack.yaml), and put its {output} into the file: they bear the stack's name."
         yield ERROR, f"there is no {what} '{name}' in this account and region", remedy
         return
-    open_doors = lint.open_doors(found[0]["IpPermissions"], f"security group {name}") if what == "security group" else []
+    open_doors = (
+        lint.open_doors(found[0]["IpPermissions"], f"security group {name}")
+        if what == "security group"
+        else []
+    )
     yield from ((ERROR, *door.rstrip(".").split(". ", 1)) for door in open_doors)  # type: ignore[misc]
     if not open_doors:
         yield OK, f"the {what} '{name}' is there", ""
@@ -119,19 +161,36 @@ def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iter
 
 def running_head(ec2: Any, name: str) -> str:
     """The public address of the cluster's head, or nothing."""
-    filters = {"tag:ray-cluster-name": [name], "tag:ray-node-type": ["head"], "instance-state-name": ["running"]}
-    found = ec2.describe_instances(Filters=[{"Name": key, "Values": values} for key, values in filters.items()])
-    addresses = [one.get("PublicIpAddress") for group in found["Reservations"] for one in group["Instances"]]
+    filters = {
+        "tag:ray-cluster-name": [name],
+        "tag:ray-node-type": ["head"],
+        "instance-state-name": ["running"],
+    }
+    found = ec2.describe_instances(
+        Filters=[{"Name": key, "Values": values} for key, values in filters.items()]
+    )
+    addresses = [
+        one.get("PublicIpAddress") for group in found["Reservations"] for one in group["Instances"]
+    ]
     return next(filter(None, addresses), "")
 
 
 def vcpus(ec2: Any, config: Mapping[str, Any]) -> dict[str, int]:
-    """The vCPUs of every instance type in the file; EC2 refuses the request where it does not know one."""
-    names = sorted({kind["node_config"]["InstanceType"] for kind in config["available_node_types"].values()})
-    return {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] for one in ec2.describe_instance_types(InstanceTypes=names)["InstanceTypes"]}
+    """The vCPUs of every instance type in the file; EC2 refuses the request where it does not know
+    one.
+    """
+    names = sorted(
+        {kind["node_config"]["InstanceType"] for kind in config["available_node_types"].values()}
+    )
+    return {
+        one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"]
+        for one in ec2.describe_instance_types(InstanceTypes=names)["InstanceTypes"]
+    }
 
 
-def demand(config: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[tuple[str, bool], list[int]]:
+def demand(
+    config: Mapping[str, Any], sizes: Mapping[str, int]
+) -> dict[tuple[str, bool], list[int]]:
     """For each quota the vCPUs of every machine that the file may start under it."""
     wanted: dict[tuple[str, bool], list[int]] = {}
     for name, kind in config["available_node_types"].items():
@@ -140,7 +199,11 @@ def demand(config: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[tuple[st
         if family is None:
             continue
         is_spot = kind["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot"
-        count = 1 if name == config.get("head_node_type") else int(kind.get("max_workers", config.get("max_workers", 2)))
+        count = (
+            1
+            if name == config.get("head_node_type")
+            else int(kind.get("max_workers", config.get("max_workers", 2)))
+        )
         wanted.setdefault((family, is_spot), []).extend([sizes[instance]] * count)
     return {quota: sizes for quota, sizes in wanted.items() if sizes}
 
@@ -151,11 +214,21 @@ def quota_name(family: str, is_spot: bool) -> str:
 
 
 def judge(family: str, is_spot: bool, allowed: float, wanted: list[int]) -> Line:
-    """Whether the account may start all, some or none of the machines; what runs already is not counted."""
+    """Whether the account may start all, some or none of the machines; what runs already is not
+    counted.
+    """
     name = quota_name(family, is_spot)
     if allowed < min(wanted):
         remedy = f"Ask for more under Service Quotas, EC2, {QUOTAS[family, is_spot]}."
-        return ERROR, f"the quota for {name} is {allowed:g} vCPUs and one machine has {min(wanted)}: none would start", remedy
+        return (
+            ERROR,
+            f"the quota for {name} is {allowed:g} vCPUs and one machine has {min(wanted)}: none would start",
+            remedy,
+        )
     if allowed < sum(wanted):
-        return OK, f"the quota for {name} is {allowed:g} vCPUs: {math.floor(allowed / max(wanted))} of the {len(wanted)} machines may run at once", ""
+        return (
+            OK,
+            f"the quota for {name} is {allowed:g} vCPUs: {math.floor(allowed / max(wanted))} of the {len(wanted)} machines may run at once",
+            "",
+        )
     return OK, f"the quota for {name} is {allowed:g} vCPUs; the file may use {sum(wanted)}", ""

@@ -1,4 +1,6 @@
-"""From what was seen on each machine to what is said of the cluster: findings, equal ones as one line."""
+"""From what was seen on each machine to what is said of the cluster: findings, equal ones as one
+line.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +36,11 @@ class Finding:
     @property
     def text(self) -> str:
         """Where, what, and what to do."""
-        names = f"{len(self.places)} machines" if self.level == OK and len(self.places) > MAX_NAMED else ", ".join(self.places)
+        names = (
+            f"{len(self.places)} machines"
+            if self.level == OK and len(self.places) > MAX_NAMED
+            else ", ".join(self.places)
+        )
         where = f"{names}: " if names else ""
         return f"{where}{self.what.rstrip('.')}{f'. {self.remedy}' if self.remedy else '.'}"
 
@@ -48,7 +54,17 @@ def merge_duplicates(findings: Iterable[Finding]) -> list[Finding]:
     for one in findings:
         key = one.level, one.what, one.remedy
         before = found.get(key)
-        found[key] = replace(one, places=(*before.places, *(place for place in one.places if place not in before.places))) if before else one
+        found[key] = (
+            replace(
+                one,
+                places=(
+                    *before.places,
+                    *(place for place in one.places if place not in before.places),
+                ),
+            )
+            if before
+            else one
+        )
     return list(found.values())
 
 
@@ -56,10 +72,22 @@ def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Ite
     """Everything about machines, ours included; the first visit is the head's."""
     reached = [one for one in visits if one.seen]
     for one in visits:
-        yield Finding(OK, "ssh lets us in", "", (one.host,)) if one.seen else Finding(ERROR, one.problem, one.remedy, (one.host,))
+        yield (
+            Finding(OK, "ssh lets us in", "", (one.host,))
+            if one.seen
+            else Finding(ERROR, one.problem, one.remedy, (one.host,))
+        )
     if not here["rsync"] or not all(one.seen["rsync"] for one in reached):
-        lacking = [*([] if here["rsync"] else [HERE]), *(one.host for one in reached if not one.seen["rsync"])]
-        yield Finding(ERROR, "rsync is not installed, which ray up copies files with", "Install it.", tuple(lacking))
+        lacking = [
+            *([] if here["rsync"] else [HERE]),
+            *(one.host for one in reached if not one.seen["rsync"]),
+        ]
+        yield Finding(
+            ERROR,
+            "rsync is not installed, which ray up copies files with",
+            "Install it.",
+            tuple(lacking),
+        )
     yield from versions(config, here, reached)
     yield from clocks(reached)
     for one in reached:
@@ -71,33 +99,67 @@ def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Ite
 
 
 def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) -> Iterator[Finding]:
-    """Ray refuses a node whose Python or Ray is not exactly the head's. Ours may have another Python: jobs go to the head as files."""
-    pins = {first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)} - {here["ray"]}
+    """Ray refuses a node whose Python or Ray is not exactly the head's. Ours may have another
+    Python: jobs go to the head as files.
+    """
+    pins = {
+        first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)
+    } - {here["ray"]}
     if pins:
-        yield Finding(ERROR, f"the file installs Ray {', '.join(sorted(pins))}, and here is {here['ray']}", "Make them equal.")
+        yield Finding(
+            ERROR,
+            f"the file installs Ray {', '.join(sorted(pins))}, and here is {here['ray']}",
+            "Make them equal.",
+        )
     if here["ray"] is not None and not (tried := TRIED["ray"]).holds(here["ray"]):
         what = f"Ray {here['ray']} was never tried with this program; tried: {tried}"
         yield Finding(ERROR, what, f"Install it: pip install 'ray{tried.bounds}'.", (HERE,))
     bare = tuple(one.host for one in reached if one.seen["ray"] is None)
-    if bare and any(INSTALLS.search(str(command)) for command in commands(config, "setup_commands", "head_setup_commands", "worker_setup_commands")):
-        yield Finding(UNCHECKED, "the version of Ray (none there yet; the file's set-up commands install it)", "", bare)
+    if bare and any(
+        INSTALLS.search(str(command))
+        for command in commands(
+            config, "setup_commands", "head_setup_commands", "worker_setup_commands"
+        )
+    ):
+        yield Finding(
+            UNCHECKED,
+            "the version of Ray (none there yet; the file's set-up commands install it)",
+            "",
+            bare,
+        )
     elif bare:
-        yield Finding(ERROR, "Ray is not installed, or not on the PATH of a login shell", f"Install it: pip install 'ray[default]=={here['ray']}'.", bare)
+        yield Finding(
+            ERROR,
+            "Ray is not installed, or not on the PATH of a login shell",
+            f"Install it: pip install 'ray[default]=={here['ray']}'.",
+            bare,
+        )
     comparable = [one for one in reached if one.host not in bare]
     for name, key in (("Python", "python"), ("Ray", "ray")):
         places: dict[str, list[str]] = {here[key]: [HERE]} if key == "ray" else {}
         for one in comparable:
             places.setdefault(one.seen[key], []).append(one.host)
         if len(places) > 1:
-            groups = "; ".join(f"{version} on {', '.join(hosts)}".replace("on here", "here") for version, hosts in places.items())
+            groups = "; ".join(
+                f"{version} on {', '.join(hosts)}".replace("on here", "here")
+                for version, hosts in places.items()
+            )
             first = next(iter(places))
-            yield Finding(ERROR, f"the versions of {name} differ: {groups}", f"Install {name} {first} everywhere, or another one everywhere and here.")
+            yield Finding(
+                ERROR,
+                f"the versions of {name} differ: {groups}",
+                f"Install {name} {first} everywhere, or another one everywhere and here.",
+            )
         elif comparable:
-            yield Finding(OK, f"{name} {next(iter(places))}", "", tuple(next(iter(places.values()))))
+            yield Finding(
+                OK, f"{name} {next(iter(places))}", "", tuple(next(iter(places.values())))
+            )
 
 
 def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
-    """A clock is only called wrong where it is so even if the whole round trip went into one direction."""
+    """A clock is only called wrong where it is so even if the whole round trip went into one
+    direction.
+    """
     for one in reached:
         off = abs(one.ahead_s)
         if off - one.unsure_s > MAX_AHEAD_S:
@@ -105,9 +167,13 @@ def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
             what = f"the clock is {off:.0f} s {direction} this machine's (at most {MAX_AHEAD_S} s are well)"
             yield Finding(ERROR, what, "Set both by NTP: timedatectl set-ntp true.", (one.host,))
         elif one.unsure_s > MAX_AHEAD_S:
-            yield Finding(UNCHECKED, f"the clock (an answer takes {2 * one.unsure_s:.0f} s)", "", (one.host,))
+            yield Finding(
+                UNCHECKED, f"the clock (an answer takes {2 * one.unsure_s:.0f} s)", "", (one.host,)
+            )
         else:
-            yield Finding(OK, f"the clock is within {MAX_AHEAD_S} s of this machine's", "", (one.host,))
+            yield Finding(
+                OK, f"the clock is within {MAX_AHEAD_S} s of this machine's", "", (one.host,)
+            )
 
 
 def gpus(config: Mapping[str, Any], one: Visit, *, is_head: bool) -> Finding:
@@ -115,10 +181,25 @@ def gpus(config: Mapping[str, Any], one: Visit, *, is_head: bool) -> Finding:
     count, source, wanted = one.seen["gpus"], *wanted_gpus(config, is_head=is_head)
     if wanted > (count or 0):
         what = f"{count or 'no'} GPU seen, and {source} says {wanted:g}"
-        return Finding(ERROR, what, "Install NVIDIA's driver until 'nvidia-smi -L' lists them, or correct the file.", (one.host,))
+        return Finding(
+            ERROR,
+            what,
+            "Install NVIDIA's driver until 'nvidia-smi -L' lists them, or correct the file.",
+            (one.host,),
+        )
     if count is None and one.seen["has_card"]:
-        return Finding(ERROR, "an NVIDIA card is there, but no driver: nvidia-smi is missing or does not answer", "Install the driver.", (one.host,))
-    return Finding(OK, f"{count} GPU{'s' * (count > 1)} seen" if count else "no GPU, and none asked for", "", (one.host,))
+        return Finding(
+            ERROR,
+            "an NVIDIA card is there, but no driver: nvidia-smi is missing or does not answer",
+            "Install the driver.",
+            (one.host,),
+        )
+    return Finding(
+        OK,
+        f"{count} GPU{'s' * (count > 1)} seen" if count else "no GPU, and none asked for",
+        "",
+        (one.host,),
+    )
 
 
 def wanted_gpus(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float]:
@@ -144,8 +225,18 @@ def tokens(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> It
         yield Finding(UNCHECKED, "whether the cluster asks for its token (it is not up)")
         return
     for one in visits:
-        if one.seen and here["token"] and one.seen["token"] and one.seen["token"]["digest"] != here["token"]["digest"]:
-            yield Finding(ERROR, "Ray's token is another one than here", "Run ray up again, which copies it.", (one.host,))
+        if (
+            one.seen
+            and here["token"]
+            and one.seen["token"]
+            and one.seen["token"]["digest"] != here["token"]["digest"]
+        ):
+            yield Finding(
+                ERROR,
+                "Ray's token is another one than here",
+                "Run ray up again, which copies it.",
+                (one.host,),
+            )
         elif one.seen:
             yield token(one.seen["token"], there, one.host)
     yield door(head["door"])
@@ -161,7 +252,12 @@ def token(found: Mapping[str, str] | None, path: str, place: str) -> Finding:
         )
         return Finding(ERROR, f"no Ray token at {path}", remedy, (place,))
     if int(found["mode"], 8) & 0o077:
-        return Finding(ERROR, f"Ray's token {path} is readable by others (mode {found['mode']})", f"Close it: chmod 600 {path}.", (place,))
+        return Finding(
+            ERROR,
+            f"Ray's token {path} is readable by others (mode {found['mode']})",
+            f"Close it: chmod 600 {path}.",
+            (place,),
+        )
     return Finding(OK, f"Ray's token {path} is there, for its owner alone", "", (place,))
 
 
@@ -170,21 +266,36 @@ def door(status: int | None) -> Finding:
     if status in (401, 403):
         return Finding(OK, "the cluster refuses whoever has no token")
     if status is None:
-        return Finding(UNCHECKED, "whether the cluster asks for its token (its dashboard does not answer on the head)")
+        return Finding(
+            UNCHECKED,
+            "whether the cluster asks for its token (its dashboard does not answer on the head)",
+        )
     remedy = "Put 'export RAY_AUTH_MODE=token;' before every 'ray start' in the file, and run ray up again."
-    return Finding(ERROR, f"the cluster takes jobs from anybody: no token is asked for (HTTP {status})", remedy)
+    return Finding(
+        ERROR, f"the cluster takes jobs from anybody: no token is asked for (HTTP {status})", remedy
+    )
 
 
 def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
     """Where the token lies on the hosts, and here."""
     mounts = config.get("file_mounts") or {}
-    return next(((str(there), str(local)) for there, local in mounts.items() if str(there).endswith("auth_token")), ("~/.ray/auth_token",) * 2)
+    return next(
+        (
+            (str(there), str(local))
+            for there, local in mounts.items()
+            if str(there).endswith("auth_token")
+        ),
+        ("~/.ray/auth_token",) * 2,
+    )
 
 
 def _texts(config: Mapping[str, Any]) -> list[str]:
     """Where the file says what is installed."""
     docker = config.get("docker") or {}
-    return [*commands(config, *(name for name in COMMANDS if name in config)), *(str(value) for key, value in docker.items() if str(key).endswith("image"))]
+    return [
+        *commands(config, *(name for name in COMMANDS if name in config)),
+        *(str(value) for key, value in docker.items() if str(key).endswith("image")),
+    ]
 
 
 def commands(config: Mapping[str, Any], *names: str) -> list[str]:

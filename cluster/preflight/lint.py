@@ -1,7 +1,9 @@
-"""What is unsafe in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob for Kubernetes. Reads the parsed file and nothing else.
+"""What is unsafe in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob for Kubernetes.
+Reads the parsed file and nothing else.
 
-Most rules stand against a default of Ray's: ssh open to the whole internet, full rights over EC2 and S3 for the head, a nightly build
-of Ray on every node, machines that are stopped instead of given back.
+Most rules stand against a default of Ray's: ssh open to the whole internet, full rights over EC2
+and S3 for the head, a nightly build of Ray on every node, machines that are stopped instead of
+given back.
 """
 
 import re
@@ -20,7 +22,9 @@ SECRETS = {
     "an AWS access key": re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY"),
     "a password in an address": re.compile(r"://[^/\s:@]+:[^/\s@$]+@"),
-    "a secret": re.compile(r"(?i)\b\w*(secret|password|passwd|auth_token|secret_access_key)\w*\s*[=:]\s*['\"]?[^\s'\"$~/;{}()]{8,}"),
+    "a secret": re.compile(
+        r"(?i)\b\w*(secret|password|passwd|auth_token|secret_access_key)\w*\s*[=:]\s*['\"]?[^\s'\"$~/;{}()]{8,}"
+    ),
 }
 PIP_INSTALL = re.compile(r"\bpip3? install\s+([^;&|]+)")
 RAY_PIN = re.compile(r"\bray(?:\[[\w,]*\])?==([\w.]+)|rayproject/ray:([\d.]+)")
@@ -39,21 +43,40 @@ def problems(config: Config) -> list[str]:
     """What is wrong, a line each: what came, and what to do. Nothing where all is well."""
     if str(config.get("apiVersion", "")).startswith("ray.io/"):
         return [*_open_networks(config), *_secrets(config), *_kubernetes(config)]
-    found = [*_open_networks(config), *_secrets(config), *_start_commands(config), *_token_file(config), *_versions(config)]
+    found = [
+        *_open_networks(config),
+        *_secrets(config),
+        *_start_commands(config),
+        *_token_file(config),
+        *_versions(config),
+    ]
     return found + (list(_aws(config)) if _at(config, "provider", "type") == "aws" else [])
 
 
 def open_doors(permissions: list[Any], where: str) -> list[str]:
-    """What a security group's inbound rules, in EC2's form, let in from outside beyond ssh from one network."""
+    """What a security group's inbound rules, in EC2's form, let in from outside beyond ssh from one
+    network.
+    """
     found = []
     for rule in permissions:
-        sources = [_at(each, "CidrIp") or _at(each, "CidrIpv6") for each in [*_listed(_at(rule, "IpRanges")), *_listed(_at(rule, "Ipv6Ranges"))]]
-        ssh = (_at(rule, "IpProtocol"), _at(rule, "FromPort"), _at(rule, "ToPort")) == ("tcp", 22, 22)
+        sources = [
+            _at(each, "CidrIp") or _at(each, "CidrIpv6")
+            for each in [*_listed(_at(rule, "IpRanges")), *_listed(_at(rule, "Ipv6Ranges"))]
+        ]
+        ssh = (_at(rule, "IpProtocol"), _at(rule, "FromPort"), _at(rule, "ToPort")) == (
+            "tcp",
+            22,
+            22,
+        )
         if everywhere := sorted(EVERYWHERE & set(map(str, sources))):
-            found.append(f"{where} lets in the whole internet ({', '.join(everywhere)}). Allow one network, such as 203.0.113.7/32.")
+            found.append(
+                f"{where} lets in the whole internet ({', '.join(everywhere)}). Allow one network, such as 203.0.113.7/32."
+            )
         elif sources and not ssh:
             port = _at(rule, "FromPort") or "any"
-            found.append(f"{where} opens more than ssh (port {port}) to {', '.join(map(str, sources))}. Reach the cluster through ssh.")
+            found.append(
+                f"{where} opens more than ssh (port {port}) to {', '.join(map(str, sources))}. Reach the cluster through ssh."
+            )
     return found
 
 
@@ -87,7 +110,9 @@ def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
 def _open_networks(config: Config) -> Iterator[str]:
     for where, text in _strings(config):
         for network in sorted(EVERYWHERE):
-            if network in text and not where.startswith("provider.security_group."):  # its rules are looked at as a whole
+            if network in text and not where.startswith(
+                "provider.security_group."
+            ):  # its rules are looked at as a whole
                 yield f"{where} lets in the whole internet ({network}). Allow one network, such as 203.0.113.7/32."
 
 
@@ -113,9 +138,15 @@ def _start_commands(config: Config) -> Iterator[str]:
         starts = [command for command in commands if "ray start" in command]
         if not starts:
             yield f"{name} starts no Ray. Without it Ray's own commands are taken, which ask for no token: copy them from cluster/cluster.yaml."
-        earlier = [each for part in ("setup_commands", f"{who}_setup_commands") for each in _commands(config, part)]
+        earlier = [
+            each
+            for part in ("setup_commands", f"{who}_setup_commands")
+            for each in _commands(config, part)
+        ]
         for command in starts:
-            yield from _start_command(command, name, [*earlier, *commands[: commands.index(command)]])
+            yield from _start_command(
+                command, name, [*earlier, *commands[: commands.index(command)]]
+            )
 
 
 def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]:
@@ -127,7 +158,11 @@ def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]
     host = re.search(r"--dashboard-host[= ]['\"]?([^\s'\";]+)", options)
     if host and host[1] not in LOOPBACK:
         yield f"{name} opens the dashboard on {host[1]}. Use --dashboard-host=127.0.0.1, and reach it through ssh ('ray dashboard FILE')."
-    if "--head" in options and "--disable-usage-stats" not in options and "RAY_USAGE_STATS_ENABLED=0" not in before:
+    if (
+        "--head" in options
+        and "--disable-usage-stats" not in options
+        and "RAY_USAGE_STATS_ENABLED=0" not in before
+    ):
         yield f"{name} lets Ray report its use to its makers. Add --disable-usage-stats to 'ray start --head'."
 
 
@@ -140,7 +175,9 @@ def _versions(config: Config) -> Iterator[str]:
     for name in COMMANDS:
         for command in _commands(config, name):
             yield from _unpinned(command, name)
-    pins = {first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)}
+    pins = {
+        first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)
+    }
     if len(pins) > 1:
         yield f"the nodes get different versions of Ray ({', '.join(sorted(pins))}). Name one version everywhere: they would refuse each other."
     for where, text in _strings(config.get("docker"), "docker"):
@@ -159,7 +196,9 @@ def _unpinned(command: str, name: str) -> Iterator[str]:
 
 def _floating(image: str) -> bool:
     tag = image.rpartition("/")[2].partition(":")[2]
-    return "@sha256:" not in image and (not tag or any(word in tag for word in ("latest", "nightly")))
+    return "@sha256:" not in image and (
+        not tag or any(word in tag for word in ("latest", "nightly"))
+    )
 
 
 def _aws(config: Config) -> Iterator[str]:
@@ -168,7 +207,10 @@ def _aws(config: Config) -> Iterator[str]:
         yield "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, whose disks cost money. Set it to false."
     if "setup_commands" not in config:
         yield "setup_commands is missing: Ray's own would install its nightly build for another Python. Copy them from cluster/cluster.yaml."
-    yield from open_doors(_listed(_at(config, "provider", "security_group", "IpPermissions")), "provider.security_group")
+    yield from open_doors(
+        _listed(_at(config, "provider", "security_group", "IpPermissions")),
+        "provider.security_group",
+    )
     said: dict[str, list[str]] = {}
     for name, node_type in types.items():
         for problem in _aws_node(_named(_at(node_type, "node_config"))):
@@ -220,11 +262,16 @@ def _kubernetes(config: Config) -> Iterator[str]:
         yield f"headGroupSpec.serviceType {kind} can be reached from outside. Use ClusterIP, and 'kubectl port-forward'."
     if str(_at(head, "rayStartParams", "num-cpus")) != "0":
         yield 'headGroupSpec: trials would run on the head. Set rayStartParams: {num-cpus: "0"}.'
-    for where, group in [("headGroupSpec", head), *((str(_at(group, "groupName")), group) for group in workers)]:
+    for where, group in [
+        ("headGroupSpec", head),
+        *((str(_at(group, "groupName")), group) for group in workers),
+    ]:
         yield from _pod(_named(_at(group, "template", "spec")), where)
     if submitter := _at(config, "spec", "submitterPodTemplate", "spec"):
         yield from _pod(_named(submitter), "submitterPodTemplate")
-    versions = {first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)} | {str(_at(cluster, "rayVersion"))}
+    versions = {
+        first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)
+    } | {str(_at(cluster, "rayVersion"))}
     if len(versions) > 1:
         yield f"the images and rayVersion name different versions of Ray ({', '.join(sorted(versions))}). Name one everywhere."
 
@@ -233,8 +280,15 @@ def _pod(pod: Config, where: str) -> Iterator[str]:
     if pod.get("hostNetwork"):
         yield f"{where} uses the host's network, past every network policy. Leave out hostNetwork."
     for container in [*_listed(pod.get("initContainers")), *_listed(pod.get("containers"))]:
-        context = {**_named(pod.get("securityContext")), **_named(_at(container, "securityContext"))}
-        if context.get("runAsNonRoot") is not True or context.get("privileged") or context.get("allowPrivilegeEscalation") is not False:
+        context = {
+            **_named(pod.get("securityContext")),
+            **_named(_at(container, "securityContext")),
+        }
+        if (
+            context.get("runAsNonRoot") is not True
+            or context.get("privileged")
+            or context.get("allowPrivilegeEscalation") is not False
+        ):
             yield f"{where} may run as root. Set securityContext: {{runAsNonRoot: true}} and, in the container, {{allowPrivilegeEscalation: false}}."
         if _floating(image := str(_at(container, "image") or "")):
             yield f"{where}: the image '{image}' is not pinned. Name a version."

@@ -1,7 +1,9 @@
-"""What one machine sees of what a cluster needs. `cluster.check` runs it here, and sends its text to every host over ssh.
+"""What one machine sees of what a cluster needs. `cluster.check` runs it here, and sends its text
+to every host over ssh.
 
-It must stand alone: the standard library and boto3, and no syntax that Python 3.9 lacks, as a host with the wrong Python is to say so itself.
-A host prints three lines that begin with MARK: that it is ready, its clock right after a request came, and its answer.
+It must stand alone: the standard library and boto3, and no syntax that Python 3.9 lacks, as a host
+with the wrong Python is to say so itself. A host prints three lines that begin with MARK: that it
+is ready, its clock right after a request came, and its answer.
 """
 
 from __future__ import annotations
@@ -29,9 +31,26 @@ from typing import Any
 MARK = "cluster-probe "
 OK, ERROR, UNCHECKED = "ok", "error", "not checked"
 TIMEOUT_S = 5
-REFUSED_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthFailure")
-PERMISSION = {"PutObject": "s3:PutObject", "GetObject": "s3:GetObject", "ListObjectsV2": "s3:ListBucket", "DeleteObjects": "s3:DeleteObject"}
-CANNOT = {"PutObject": "writable", "GetObject": "readable", "ListObjectsV2": "listable", "DeleteObjects": "deletable"}
+REFUSED_KEYS = (
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "AuthFailure",
+)
+PERMISSION = {
+    "PutObject": "s3:PutObject",
+    "GetObject": "s3:GetObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "DeleteObjects": "s3:DeleteObject",
+}
+CANNOT = {
+    "PutObject": "writable",
+    "GetObject": "readable",
+    "ListObjectsV2": "listable",
+    "DeleteObjects": "deletable",
+}
 """By the operation that is refused, as boto3 names it."""
 
 Line = tuple[str, str, str]
@@ -43,15 +62,24 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
     os.environ.update(request["environment"])
     with ThreadPoolExecutor() as pool:
         lines = [pool.submit(storage, request["storage"])] if request.get("storage") else []
-        lines += [pool.submit(mlflow, request["tracking"], needs_login=bool(request.get("is_head")))] if request.get("tracking") else []
+        lines += (
+            [pool.submit(mlflow, request["tracking"], needs_login=bool(request.get("is_head")))]
+            if request.get("tracking")
+            else []
+        )
         cards = pool.submit(gpus)
-        door = pool.submit(dashboard, request["host"], request["dashboard_port"]) if request.get("is_head") else None
+        door = (
+            pool.submit(dashboard, request["host"], request["dashboard_port"])
+            if request.get("is_head")
+            else None
+        )
         return {
             "python": platform.python_version(),
             "ray": ray_version(),
             "rsync": shutil.which("rsync") is not None,
             "token": token(request["token"], request["nonce"]),
-            "is_up": bool(request.get("is_head")) and any(listens(host, request["gcs_port"]) for host in (request["host"], "127.0.0.1")),
+            "is_up": bool(request.get("is_head"))
+            and any(listens(host, request["gcs_port"]) for host in (request["host"], "127.0.0.1")),
             "gpus": cards.result(),
             "has_card": has_card(),
             "door": door.result() if door else None,
@@ -68,11 +96,16 @@ def ray_version() -> str | None:
 
 
 def token(name: str, nonce: str) -> dict[str, str] | None:
-    """The mode of Ray's token file, and a digest by which two machines see whether they have the same one."""
+    """The mode of Ray's token file, and a digest by which two machines see whether they have the
+    same one.
+    """
     try:
         path = Path(name).expanduser()
         text = path.read_text().strip()
-        return {"mode": f"{path.stat().st_mode & 0o777:04o}", "digest": hashlib.sha256(f"{nonce}{text}".encode()).hexdigest()}
+        return {
+            "mode": f"{path.stat().st_mode & 0o777:04o}",
+            "digest": hashlib.sha256(f"{nonce}{text}".encode()).hexdigest(),
+        }
     except (OSError, RuntimeError):  # the other where there is no such user
         return None
 
@@ -82,7 +115,9 @@ def gpus() -> int | None:
     if shutil.which("nvidia-smi") is None:
         return None
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
@@ -92,7 +127,9 @@ def has_card() -> bool:
     """Whether an NVIDIA display or compute card sits on the bus, driver or not."""
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
-            if (device / "vendor").read_text().strip() == "0x10de" and (device / "class").read_text().startswith("0x03"):
+            if (device / "vendor").read_text().strip() == "0x10de" and (
+                device / "class"
+            ).read_text().startswith("0x03"):
                 return True
         except OSError:
             continue
@@ -109,7 +146,9 @@ def listens(host: str, port: int) -> bool:
 
 
 def dashboard(host: str, port: int) -> int | None:
-    """What the door for jobs answers to someone without a token: 401 where tokens are asked for, 200 where anybody may run code."""
+    """What the door for jobs answers to someone without a token: 401 where tokens are asked for,
+    200 where anybody may run code.
+    """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for name in ("127.0.0.1", host):
         try:
@@ -123,30 +162,46 @@ def dashboard(host: str, port: int) -> int | None:
 
 
 def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
-    """Ask MLflow for an experiment as a client does: unlike its health page, that door looks at the Host header and the login.
+    """Ask MLflow for an experiment as a client does: unlike its health page, that door looks at the
+    Host header and the login.
 
     `needs_login`: on the head, whose driver writes to it.
     """
     host, login = uri.partition("://")[2].partition("/")[0], mlflow_login()
-    request = urllib.request.Request(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1")
+    request = urllib.request.Request(
+        f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1"
+    )
     if login:
         request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             json.load(answer)
     except urllib.error.HTTPError as error:
-        return [_refused_by_mlflow(uri, host, error, has_login=bool(login), needs_login=needs_login)]
+        return [
+            _refused_by_mlflow(uri, host, error, has_login=bool(login), needs_login=needs_login)
+        ]
     except ValueError:
         return [(ERROR, f"what answers at {uri} is not MLflow", "Correct --tracking.")]
     except OSError as error:
         reason = getattr(error, "reason", error)
-        return [(ERROR, f"MLflow is not reachable at {uri} ({reason})", "Start it, open its port to the cluster's network, or correct --tracking.")]
+        return [
+            (
+                ERROR,
+                f"MLflow is not reachable at {uri} ({reason})",
+                "Start it, open its port to the cluster's network, or correct --tracking.",
+            )
+        ]
     return [(OK, f"MLflow answers at {uri}", "")]
 
 
 def mlflow_login() -> str:
-    """This machine's user and password for MLflow, where MLflow's client looks for them; nothing if there are none."""
-    user, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    """This machine's user and password for MLflow, where MLflow's client looks for them; nothing if
+    there are none.
+    """
+    user, password = (
+        os.environ.get("MLFLOW_TRACKING_USERNAME"),
+        os.environ.get("MLFLOW_TRACKING_PASSWORD"),
+    )
     if user and password:
         return f"{user}:{password}"
     file = configparser.ConfigParser(interpolation=None)
@@ -157,23 +212,46 @@ def mlflow_login() -> str:
         return ""
 
 
-def _refused_by_mlflow(uri: str, host: str, error: urllib.error.HTTPError, *, has_login: bool, needs_login: bool) -> Line:
+def _refused_by_mlflow(
+    uri: str, host: str, error: urllib.error.HTTPError, *, has_login: bool, needs_login: bool
+) -> Line:
     text = error.read(200).decode(errors="replace")
     if error.code == 403 and "host header" in text.lower():
-        return ERROR, f"MLflow at {uri} refuses the Host header '{host}' (HTTP 403)", f"Start it with --allowed-hosts '{host}', or name it as it is allowed."
+        return (
+            ERROR,
+            f"MLflow at {uri} refuses the Host header '{host}' (HTTP 403)",
+            f"Start it with --allowed-hosts '{host}', or name it as it is allowed.",
+        )
     if error.code == 401 and not has_login:
-        what, remedy = f"MLflow at {uri} asks for a login", "Put it into ~/.mlflow/credentials of the head, mode 0600."
-        return (ERROR, f"{what}, and there is none", remedy) if needs_login else (OK, f"{what}, which only the head needs", "")
+        what, remedy = (
+            f"MLflow at {uri} asks for a login",
+            "Put it into ~/.mlflow/credentials of the head, mode 0600.",
+        )
+        return (
+            (ERROR, f"{what}, and there is none", remedy)
+            if needs_login
+            else (OK, f"{what}, which only the head needs", "")
+        )
     if error.code in (401, 403):
-        return ERROR, f"MLflow at {uri} refuses the login (HTTP {error.code})", "Correct ~/.mlflow/credentials, or MLFLOW_TRACKING_USERNAME and _PASSWORD."
-    return ERROR, f"what answers at {uri} is not MLflow, or is ill (HTTP {error.code})", "Correct --tracking, or look at the server's log."
+        return (
+            ERROR,
+            f"MLflow at {uri} refuses the login (HTTP {error.code})",
+            "Correct ~/.mlflow/credentials, or MLFLOW_TRACKING_USERNAME and _PASSWORD.",
+        )
+    return (
+        ERROR,
+        f"what answers at {uri} is not MLflow, or is ill (HTTP {error.code})",
+        "Correct --tracking, or look at the server's log.",
+    )
 
 
 def shortcoming(place: Any, taken: type[Exception]) -> str:
-    """What a place in a bucket lacks of all that a search's lock and journal rely on; nothing if it has it. Each thing is tried by itself.
+    """What a place in a bucket lacks of all that a search's lock and journal rely on; nothing if it
+    has it. Each thing is tried by itself.
 
     Args:
-        place: with `put`, `get`, `listing` and `remove`, as `cluster.storage.bucket.Bucket` has them.
+        place: with `put`, `get`, `listing` and `remove`, as `cluster.storage.bucket.Bucket` has
+            them.
         taken: what `put` raises where its condition does not hold.
     """
     name, is_there = "probe", False
@@ -189,7 +267,9 @@ def shortcoming(place: Any, taken: type[Exception]) -> str:
 
     def found() -> str:
         nonlocal is_there
-        refuses(b"first", new=True)  # it may be told so by itself, if an answer was lost; what is read decides
+        refuses(
+            b"first", new=True
+        )  # it may be told so by itself, if an answer was lost; what is read decides
         if not refuses(b"second", new=True):
             return "lets two drivers overwrite each other (If-None-Match is ignored)"
         first = place.get(name)
@@ -200,7 +280,11 @@ def shortcoming(place: Any, taken: type[Exception]) -> str:
         is_refused = refuses(b"second", instead_of=first.tag)
         second = place.get(name)
         if second is None or second.content != b"second":
-            return "refuses a put in place of what it shows (If-Match)" if is_refused else "does not show at once what was written in place of something"
+            return (
+                "refuses a put in place of what it shows (If-Match)"
+                if is_refused
+                else "does not show at once what was written in place of something"
+            )
         if second.tag == first.tag:
             return "gives different contents the same tag"
         if not refuses(b"third", instead_of=first.tag):
@@ -211,7 +295,11 @@ def shortcoming(place: Any, taken: type[Exception]) -> str:
             return "still shows what was removed"
         if name in place.listing():
             return "still lists what was removed"
-        return "" if refuses(b"fourth", instead_of=second.tag) else "takes a put in place of what was removed (If-Match is ignored)"
+        return (
+            ""
+            if refuses(b"fourth", instead_of=second.tag)
+            else "takes a put in place of what was removed (If-Match is ignored)"
+        )
 
     try:
         return found()
@@ -246,9 +334,14 @@ class Place:
         """
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of}
         try:
-            self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=content, **condition)
+            self.client.put_object(
+                Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=content, **condition
+            )
         except self.failure as error:
-            status, code = error.response["ResponseMetadata"].get("HTTPStatusCode"), error.response["Error"].get("Code")
+            status, code = (
+                error.response["ResponseMetadata"].get("HTTPStatusCode"),
+                error.response["Error"].get("Code"),
+            )
             if status in (409, 412) or (instead_of and code in ("NoSuchKey", "404", "NotFound")):
                 raise Refused from error
             raise
@@ -265,15 +358,21 @@ class Place:
 
     def listing(self) -> list[str]:
         """The names that are there."""
-        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get("Contents", [])
+        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get(
+            "Contents", []
+        )
         return [one["Key"][len(self.prefix) + 1 :] for one in listed]
 
     def remove(self, names: list[str]) -> None:
         """Remove them, in one request, as a search does."""
         keys = [{"Key": f"{self.prefix}/{name}"} for name in names]
-        for refused in self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}).get("Errors", ()):
+        for refused in self.client.delete_objects(
+            Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}
+        ).get("Errors", ()):
             status = 403 if refused.get("Code") == "AccessDenied" else 500
-            raise self.failure({"Error": refused, "ResponseMetadata": {"HTTPStatusCode": status}}, "DeleteObjects")
+            raise self.failure(
+                {"Error": refused, "ResponseMetadata": {"HTTPStatusCode": status}}, "DeleteObjects"
+            )
 
 
 def storage(url: str) -> list[Line]:
@@ -286,24 +385,57 @@ def storage(url: str) -> list[Line]:
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
         is_bare = ray_version() is None  # nothing of ours is there yet, which is said elsewhere
-        return [(UNCHECKED, "the bucket (boto3 is not there yet)", "") if is_bare else (ERROR, "boto3 is not installed", "Install it: pip install boto3.")]
+        return [
+            (UNCHECKED, "the bucket (boto3 is not there yet)", "")
+            if is_bare
+            else (ERROR, "boto3 is not installed", "Install it: pip install boto3.")
+        ]
     try:
-        options = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2, "mode": "standard"})
+        options = Config(
+            connect_timeout=TIMEOUT_S,
+            read_timeout=TIMEOUT_S,
+            retries={"total_max_attempts": 2, "mode": "standard"},
+        )
         session = boto3.session.Session()
-        client = session.client("s3", config=options, region_name=session.region_name or "us-east-1")
+        client = session.client(
+            "s3", config=options, region_name=session.region_name or "us-east-1"
+        )
         lacking = shortcoming(Place(client, ClientError, bucket, key), Refused)
     except ClientError as error:
         where = client.meta.endpoint_url
-        return [_refused_by_s3(bucket, prefix, error.operation_name, error.response, where, is_there=_is_there(client, bucket, ClientError))]
+        return [
+            _refused_by_s3(
+                bucket,
+                prefix,
+                error.operation_name,
+                error.response,
+                where,
+                is_there=_is_there(client, bucket, ClientError),
+            )
+        ]
     except (BotoCoreError, ValueError) as error:
         return [_unreachable(url, type(error).__name__, str(error))]
     if lacking:
-        return [(ERROR, f"bucket '{bucket}' {lacking}", "Two drivers could take one search, or lose what they wrote: use another storage.")]
-    return [(OK, f"bucket '{bucket}' is writable, readable and deletable, and refuses a second conditional put", "")]
+        return [
+            (
+                ERROR,
+                f"bucket '{bucket}' {lacking}",
+                "Two drivers could take one search, or lose what they wrote: use another storage.",
+            )
+        ]
+    return [
+        (
+            OK,
+            f"bucket '{bucket}' is writable, readable and deletable, and refuses a second conditional put",
+            "",
+        )
+    ]
 
 
 def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
-    """Whether a bucket of this name is known: to someone who may not write there, some servers only say that it is forbidden."""
+    """Whether a bucket of this name is known: to someone who may not write there, some servers only
+    say that it is forbidden.
+    """
     try:
         client.head_bucket(Bucket=bucket)
     except failure as error:
@@ -311,24 +443,59 @@ def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
     return True
 
 
-def _refused_by_s3(bucket: str, prefix: str, operation: str, response: dict[str, Any], where: str, *, is_there: bool) -> Line:
-    code, status = response["Error"].get("Code", ""), response["ResponseMetadata"].get("HTTPStatusCode")
+def _refused_by_s3(
+    bucket: str,
+    prefix: str,
+    operation: str,
+    response: dict[str, Any],
+    where: str,
+    *,
+    is_there: bool,
+) -> Line:
+    code, status = (
+        response["Error"].get("Code", ""),
+        response["ResponseMetadata"].get("HTTPStatusCode"),
+    )
     if code == "NoSuchBucket" or not is_there:
         return ERROR, f"bucket '{bucket}' does not exist", "Create it, or correct --storage."
     if code == "RequestTimeTooSkewed":
         return ERROR, f"S3 at {where} refuses the machine's clock", "Set it by NTP."
     if code in REFUSED_KEYS:
-        return ERROR, f"S3 at {where} refuses the credentials ({code})", "Renew them, or set AWS_ENDPOINT_URL to where they belong."
+        return (
+            ERROR,
+            f"S3 at {where} refuses the credentials ({code})",
+            "Renew them, or set AWS_ENDPOINT_URL to where they belong.",
+        )
     if status == 403:
-        place = bucket if operation == "ListObjectsV2" else "/".join(filter(None, [bucket, prefix.strip("/"), "*"]))
-        return ERROR, f"bucket '{bucket}' is not {CANNOT[operation]} ({code})", f"Allow {PERMISSION[operation]} on arn:aws:s3:::{place}."
-    return ERROR, f"bucket '{bucket}' is not {CANNOT[operation]} ({code}, HTTP {status})", "Look at the storage's own log, and try again."
+        place = (
+            bucket
+            if operation == "ListObjectsV2"
+            else "/".join(filter(None, [bucket, prefix.strip("/"), "*"]))
+        )
+        return (
+            ERROR,
+            f"bucket '{bucket}' is not {CANNOT[operation]} ({code})",
+            f"Allow {PERMISSION[operation]} on arn:aws:s3:::{place}.",
+        )
+    return (
+        ERROR,
+        f"bucket '{bucket}' is not {CANNOT[operation]} ({code}, HTTP {status})",
+        "Look at the storage's own log, and try again.",
+    )
 
 
 def _unreachable(url: str, kind: str, text: str) -> Line:
     if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"):
-        return ERROR, f"no AWS credentials for {url}", "Give the machine an instance profile, or the user ~/.aws/credentials."
-    return ERROR, f"S3 is not reachable for {url} ({text.rstrip('.')})", "Correct AWS_ENDPOINT_URL, or open the way to it."
+        return (
+            ERROR,
+            f"no AWS credentials for {url}",
+            "Give the machine an instance profile, or the user ~/.aws/credentials.",
+        )
+    return (
+        ERROR,
+        f"S3 is not reachable for {url} ({text.rstrip('.')})",
+        "Correct AWS_ENDPOINT_URL, or open the way to it.",
+    )
 
 
 def _say(what: Any) -> None:

@@ -1,4 +1,6 @@
-"""Sends the probe to a host over ssh, the way `ray up` reaches it, and brings back what it saw and how far its clock is off."""
+"""Sends the probe to a host over ssh, the way `ray up` reaches it, and brings back what it saw and
+how far its clock is off.
+"""
 
 import importlib.util
 import json
@@ -19,15 +21,34 @@ CONNECT_S = 5
 LIMIT_S = 40
 """For one host in all. A host that answers needs 2 to 3 s; a loaded one is to be waited for."""
 
-NOISE = ("bash: cannot set terminal process group", "bash: no job control", "Warning: Permanently added")
+NOISE = (
+    "bash: cannot set terminal process group",
+    "bash: no job control",
+    "Warning: Permanently added",
+)
 """What ssh and an interactive shell say when all is well."""
 
 REASONS = {
-    "Permission denied": ("refuses the ssh key", "Append its public key to ~/.ssh/authorized_keys of that user there, or correct auth in the file."),
-    "Connection refused": ("has its ssh port closed: the connection is refused", "Start sshd there, or correct the address."),
-    "timed out": ("does not answer", "Start it, let ssh through its firewall, or correct the address."),
-    "No route to host": ("cannot be reached: no route to it", "Correct the address, or connect to its network."),
-    "Network is unreachable": ("cannot be reached: there is no network that leads to it", "Correct the address, or connect to its network."),
+    "Permission denied": (
+        "refuses the ssh key",
+        "Append its public key to ~/.ssh/authorized_keys of that user there, or correct auth in the file.",
+    ),
+    "Connection refused": (
+        "has its ssh port closed: the connection is refused",
+        "Start sshd there, or correct the address.",
+    ),
+    "timed out": (
+        "does not answer",
+        "Start it, let ssh through its firewall, or correct the address.",
+    ),
+    "No route to host": (
+        "cannot be reached: no route to it",
+        "Correct the address, or connect to its network.",
+    ),
+    "Network is unreachable": (
+        "cannot be reached: there is no network that leads to it",
+        "Correct the address, or connect to its network.",
+    ),
     "Could not resolve hostname": ("has a name that nobody knows", "Correct the address."),
 }
 """What ssh says, and what that means to a user."""
@@ -61,14 +82,22 @@ def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
     source = _source()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            _command(host, way, len(source)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace", start_new_session=True
+            _command(host, way, len(source)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         )
         watchdog = Timer(LIMIT_S, ssh.end_group, [process])
         watchdog.start()
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            return _converse(host, process.stdin, process.stdout, source, json.dumps({**request, "host": host}))
+            return _converse(
+                host, process.stdin, process.stdout, source, json.dumps({**request, "host": host})
+            )
         except (EOFError, BrokenPipeError):
             process.wait()
             errors.seek(0)
@@ -80,7 +109,9 @@ def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
 
 
 def _converse(host: str, to: IO[str], back: IO[str], source: str, request: str) -> Visit:
-    """The probe's text, then a request; its clock is read right after the request came, so the way there and back is known."""
+    """The probe's text, then a request; its clock is read right after the request came, so the way
+    there and back is known.
+    """
     to.write(source)
     to.flush()
     _next(back)
@@ -123,16 +154,38 @@ def _in_shell(way: Way, length: int) -> str:
 
 
 def _failed(host: str, way: Way, code: int | None, said: str) -> Visit:
-    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(NOISE)]
+    lines = [
+        line.strip() for line in said.splitlines() if line.strip() and not line.startswith(NOISE)
+    ]
     last = lines[-1] if lines else "it said nothing"
     if code is not None and code < 0:
-        return Visit(host=host, problem=f"does not answer within {LIMIT_S} s", remedy="See what keeps it busy, and try again.")
+        return Visit(
+            host=host,
+            problem=f"does not answer within {LIMIT_S} s",
+            remedy="See what keeps it busy, and try again.",
+        )
     if code != 255:
-        return Visit(host=host, problem=f"lets ssh in but cannot run Python 3 ({last})", remedy="Install Python and Ray there, on the PATH of a login shell.")
+        return Visit(
+            host=host,
+            problem=f"lets ssh in but cannot run Python 3 ({last})",
+            remedy="Install Python and Ray there, on the PATH of a login shell.",
+        )
     if ssh.CHANGED in said:
-        return Visit(host=host, problem="shows another host key than it did before", remedy=f"{way.changed(host)}.")
+        return Visit(
+            host=host,
+            problem="shows another host key than it did before",
+            remedy=f"{way.changed(host)}.",
+        )
     for words, (problem, remedy) in REASONS.items():
         if words in said:
-            detail = f" {way.key or '(the default ones)'} for user {way.user}" if words == "Permission denied" else ""
+            detail = (
+                f" {way.key or '(the default ones)'} for user {way.user}"
+                if words == "Permission denied"
+                else ""
+            )
             return Visit(host=host, problem=f"{problem}{detail}", remedy=remedy)
-    return Visit(host=host, problem=f"is not reached by ssh ({last})", remedy="Try the same with ssh by hand.")
+    return Visit(
+        host=host,
+        problem=f"is not reached by ssh ({last})",
+        remedy="Try the same with ssh by hand.",
+    )

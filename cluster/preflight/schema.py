@@ -1,4 +1,6 @@
-"""A cluster's file held against Ray's own schema, and against the rules that Ray only tells of when it has begun."""
+"""A cluster's file held against Ray's own schema, and against the rules that Ray only tells of when
+it has begun.
+"""
 
 import importlib.util
 import json
@@ -22,10 +24,20 @@ def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
     package = importlib.util.find_spec("ray")
     assert package is not None
     assert package.origin is not None
-    schema = json.loads((Path(package.origin).parent / "autoscaler" / "ray-schema.json").read_text())
-    is_local = isinstance(config.get("provider"), dict) and config["provider"].get("type") == "local"
-    errors = sorted(jsonschema.Draft7Validator(schema).iter_errors(_prepared(config, is_local=is_local)), key=lambda error: error.json_path)
-    found = [f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: {error.message[:300]}." for error in errors]
+    schema = json.loads(
+        (Path(package.origin).parent / "autoscaler" / "ray-schema.json").read_text()
+    )
+    is_local = (
+        isinstance(config.get("provider"), dict) and config["provider"].get("type") == "local"
+    )
+    errors = sorted(
+        jsonschema.Draft7Validator(schema).iter_errors(_prepared(config, is_local=is_local)),
+        key=lambda error: error.json_path,
+    )
+    found = [
+        f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: {error.message[:300]}."
+        for error in errors
+    ]
     if found:
         return found
     found = list(_fixed(config) if is_local else _typed(config))
@@ -40,8 +52,16 @@ def _prepared(config: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
     """The file as Ray's schema sees it: `ray up` takes away and fills in before it looks."""
     kinds = config.get("available_node_types")
     if is_local or not isinstance(kinds, dict):
-        return {key: value for key, value in config.items() if not (is_local and key == "min_workers")}
-    return {**config, "available_node_types": {name: {"resources": {}, **kind} if isinstance(kind, dict) else kind for name, kind in kinds.items()}}
+        return {
+            key: value for key, value in config.items() if not (is_local and key == "min_workers")
+        }
+    return {
+        **config,
+        "available_node_types": {
+            name: {"resources": {}, **kind} if isinstance(kind, dict) else kind
+            for name, kind in kinds.items()
+        },
+    }
 
 
 def _fixed(config: Mapping[str, Any]) -> Iterator[str]:
@@ -59,6 +79,9 @@ def _typed(config: Mapping[str, Any]) -> Iterator[str]:
         return
     if head not in kinds:
         yield f"head_node_type is '{head}'. It must be one of available_node_types: {', '.join(kinds)}."
-    least, most = sum(kind.get("min_workers", 0) for kind in kinds.values()), config.get("max_workers", 2)
+    least, most = (
+        sum(kind.get("min_workers", 0) for kind in kinds.values()),
+        config.get("max_workers", 2),
+    )
     if least > most:
         yield f"max_workers is {most}, and the node types' min_workers add up to {least}. Raise it."

@@ -1,7 +1,8 @@
 """Several searches on one cluster: which there are, and how many of its places each may take.
 
-Each leaves a line in the cluster's own store (Ray's GCS) under the number that Ray has given its driver. The line of a driver that has ended,
-or was killed, or whose machine is lost, counts no more: Ray knows.
+Each leaves a line in the cluster's own store (Ray's GCS) under the number that Ray has given its
+driver. The line of a driver that has ended, or was killed, or whose machine is lost, counts no
+more: Ray knows.
 """
 
 import json
@@ -12,7 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_get,
+    _internal_kv_list,
+    _internal_kv_put,
+)
 
 from cluster.runtime.resources import Demand, Resources
 
@@ -28,7 +34,9 @@ class Use:
     gpus: float = 0
 
     def part_of(self, have: Resources, demand: Demand) -> float:
-        """Which part that is of what such a demand needs most: of the GPUs, or of the CPUs where it needs no GPU."""
+        """Which part that is of what such a demand needs most: of the GPUs, or of the CPUs where it
+        needs no GPU.
+        """
         return _part(self.gpus, have.gpus) if demand.gpus else _part(self.cpus, have.cpus)
 
 
@@ -42,13 +50,21 @@ class Shares:
     def tell(self, use: Use) -> None:
         """Let the others know what this search could use."""
         if use != self.told:
-            _internal_kv_put(self.key, json.dumps(asdict(use)).encode(), overwrite=True, namespace=NAMESPACE)
+            _internal_kv_put(
+                self.key, json.dumps(asdict(use)).encode(), overwrite=True, namespace=NAMESPACE
+            )
             self.told = use
 
     def known(self) -> list[tuple[Use, bool]]:
-        """What each search that lives could use, the oldest first, and whether it is this one. What those that ended left is removed."""
+        """What each search that lives could use, the oldest first, and whether it is this one. What
+        those that ended left is removed.
+        """
         found = sorted(_internal_kv_list(PREFIX.encode(), namespace=NAMESPACE))
-        ended = {_key(job["JobID"]) for job in ray._private.state.jobs() if job["IsDead"]} if found != [self.key] else set()
+        ended = (
+            {_key(job["JobID"]) for job in ray._private.state.jobs() if job["IsDead"]}
+            if found != [self.key]
+            else set()
+        )
         lines: list[tuple[Use, bool]] = []
         for key in found:
             if key in ended:
@@ -64,8 +80,9 @@ class Shares:
 
 
 def fair(total: int, most: Sequence[int], mine: int) -> int:
-    """How many of so many places the search at position `mine` may take, at least one: all get the same, but nobody more than it can use (`most`),
-    and what does not divide goes to the first, which are the oldest.
+    """How many of so many places the search at position `mine` may take, at least one: all get the
+    same, but nobody more than it can use (`most`), and what does not divide goes to the first,
+    which are the oldest.
     """
     given, left = [0] * len(most), total
     while left > 0 and (hungry := [one for one in range(len(most)) if given[one] < most[one]]):
@@ -77,8 +94,13 @@ def fair(total: int, most: Sequence[int], mine: int) -> int:
 
 
 def share(total: int, have: Resources, demand: Demand, searches: Sequence[tuple[Use, bool]]) -> int:
-    """How many of the `total` places that trials of this demand find on such machines are this search's: the others leave what they cannot use."""
-    most = [total if is_mine else math.ceil(use.part_of(have, demand) * total) for use, is_mine in searches]
+    """How many of the `total` places that trials of this demand find on such machines are this
+    search's: the others leave what they cannot use.
+    """
+    most = [
+        total if is_mine else math.ceil(use.part_of(have, demand) * total)
+        for use, is_mine in searches
+    ]
     mine = next((number for number, (_, is_mine) in enumerate(searches) if is_mine), None)
     return total if mine is None else min(total, fair(total, most, mine))
 

@@ -1,6 +1,7 @@
 """A process that does nothing until its parent ends: it stands in for agents that Ray insists on
-starting and that nobody asks anything (see `cluster.runtime.lean`). Run as a file, without the program's
-own modules, so that it costs next to nothing."""
+starting and that nobody asks anything (see `cluster.runtime.lean`). Run as a file, without the
+program's own modules, so that it costs next to nothing.
+"""
 
 import os
 import sys

@@ -41,7 +41,9 @@ def lean() -> Iterator[None]:
     start = services.start_ray_process
 
     def start_without_agents(command: list[str], kind: str, *given: Any, **options: Any) -> Any:
-        return start(without_agents(command) if kind == "raylet" else command, kind, *given, **options)
+        return start(
+            without_agents(command) if kind == "raylet" else command, kind, *given, **options
+        )
 
     def no_server(node: Node, **options: Any) -> None:
         node._webui_url = ""
@@ -70,5 +72,9 @@ def without_agents(command: list[str]) -> list[str]:
     }
     for name, port in ports.items():
         names.persist_port(said["--session_dir"], said["--node_id"], name, port)
-    idle = subprocess.list2cmdline([sys.executable, "-I", "-S", str(Path(cluster.runtime.idle.__file__)), str(os.getpid())])
-    return [f"{name}={idle}" if (name := word.partition("=")[0]) in AGENTS else word for word in command]
+    idle = subprocess.list2cmdline(
+        [sys.executable, "-I", "-S", str(Path(cluster.runtime.idle.__file__)), str(os.getpid())]
+    )
+    return [
+        f"{name}={idle}" if (name := word.partition("=")[0]) in AGENTS else word for word in command
+    ]

@@ -1,4 +1,6 @@
-"""The machines of a cluster that is up: those that are there, and those that its autoscaler may still bring."""
+"""The machines of a cluster that is up: those that are there, and those that its autoscaler may
+still bring.
+"""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +9,12 @@ from typing import Any
 
 import ray
 import yaml
-from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from cluster.runtime.resources import MANY, Demand, Machines, Resources
 from cluster.runtime.spot import leaving
@@ -16,16 +23,20 @@ HEAD = "node:__internal_head__"
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"
 """Where `ray up` leaves the cluster's file, on its head."""
 KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
-"""Where KubeRay leaves the command that started this node of Ray; the autoscaler stands beside a head without a monitor of its own."""
+"""Where KubeRay leaves the command that started this node of Ray; the autoscaler stands beside a
+head without a monitor of its own.
+"""
 NOTHING = Resources(cpus=0)
-MOST_CALLED = 200
+MAX_CALLED = 200
 """Places that are asked for at a time."""
 
 
 def nodes() -> dict[str, dict[str, Any]]:
     """The nodes that live and are not about to leave, as Ray describes them, by id."""
     gone = leaving()
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in gone}
+    return {
+        node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in gone
+    }
 
 
 def machines() -> Machines:
@@ -43,7 +54,9 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """What a cluster may grow to: beside its head so many of each kind, and no more than `most` in all."""
+    """What a cluster may grow to: beside its head so many of each kind, and no more than `most` in
+    all.
+    """
 
     head: Resources = NOTHING
     kinds: tuple[Kind, ...] = ()
@@ -55,7 +68,7 @@ class Growth:
         """The largest cluster for trials that ask for this: the kinds with the most room first."""
         found, left = [self.head], self.most
         for kind in sorted(self.kinds, key=lambda kind: kind.machine.room(demand), reverse=True):
-            count = min(kind.most, left, MOST_CALLED)
+            count = min(kind.most, left, MAX_CALLED)
             found, left = found + [kind.machine] * count, left - count
         return Machines.of(found)
 
@@ -65,11 +78,21 @@ class Growth:
 
 
 def growth() -> Growth | None:
-    """What an autoscaler may make of this cluster; None where there is none. A cluster may say so itself; `ray up` leaves its file on the head."""
+    """What an autoscaler may make of this cluster; None where there is none. A cluster may say so
+    itself; `ray up` leaves its file on the head.
+    """
     told = ray._private.state.state.get_cluster_config()
     if told is not None and told.node_group_configs:
         groups = told.node_group_configs
-        return Growth(kinds=tuple(Kind(machine=_resources(group.resources), most=MANY if group.max_count < 0 else group.max_count) for group in groups))
+        return Growth(
+            kinds=tuple(
+                Kind(
+                    machine=_resources(group.resources),
+                    most=MANY if group.max_count < 0 else group.max_count,
+                )
+                for group in groups
+            )
+        )
     path = Path(BOOTSTRAP).expanduser()
     if _is_head() and path.exists():
         config = yaml.safe_load(path.read_text())
@@ -78,8 +101,13 @@ def growth() -> Growth | None:
 
 
 def is_fixed(config: dict[str, Any]) -> bool:
-    """Whether a cluster's file names all machines that there will ever be: they are started whether anybody asks or not."""
-    return all(kind.get("min_workers", 0) >= kind.get("max_workers", 0) for kind in config["available_node_types"].values())
+    """Whether a cluster's file names all machines that there will ever be: they are started whether
+    anybody asks or not.
+    """
+    return all(
+        kind.get("min_workers", 0) >= kind.get("max_workers", 0)
+        for kind in config["available_node_types"].values()
+    )
 
 
 def of_file(config: dict[str, Any]) -> Growth:
@@ -89,7 +117,12 @@ def of_file(config: dict[str, Any]) -> Growth:
     have = {name: _resources(kind.get("resources") or {}) for name, kind in types.items()}
     is_known = all(kind.get("resources") for name, kind in types.items() if most[name])
     kinds = tuple(Kind(machine=have[name], most=most[name]) for name in types)
-    return Growth(head=have.get(head, NOTHING), kinds=kinds, most=int(config.get("max_workers", MANY)), is_known=is_known)
+    return Growth(
+        head=have.get(head, NOTHING),
+        kinds=kinds,
+        most=int(config.get("max_workers", MANY)),
+        is_known=is_known,
+    )
 
 
 def _resources(of_ray: Any) -> Resources:
@@ -101,9 +134,10 @@ def _is_head() -> bool:
     return here is not None and HEAD in here["Resources"]
 
 
-class Call:
-    """Asks an autoscaler for room, all at once: by placement groups that nobody will use. They end with this process, however that ends; a request
-    by Ray's `request_resources` would stay, and keep machines running.
+class CapacityRequest:
+    """Asks an autoscaler for room, all at once: by placement groups that nobody will use. They end
+    with this process, however that ends; a request by Ray's `request_resources` would stay, and
+    keep machines running.
     """
 
     def __init__(self) -> None:
@@ -111,17 +145,25 @@ class Call:
         self.demand = Demand()
 
     def ask(self, count: int, demand: Demand) -> None:
-        """Ask for so many trials' places from now on. One that has come to be is left to whoever needs it."""
+        """Ask for so many trials' places from now on. One that has come to be is left to whoever
+        needs it.
+        """
         if demand != self.demand:
             self.end()
             self.demand = demand
-        for place in [place for place in self.places if placement_group_table(place).get("state") == "CREATED"]:
+        for place in [
+            place for place in self.places if placement_group_table(place).get("state") == "CREATED"
+        ]:
             self._let_go(place)
-        wanted = max(0, min(count, MOST_CALLED))
+        wanted = max(0, min(count, MAX_CALLED))
         for place in self.places[wanted:]:
             self._let_go(place)
-        each = {name: amount for name, amount in (("CPU", demand.cpus), ("GPU", demand.gpus)) if amount}
-        self.places += [placement_group([each] * demand.workers) for _ in range(wanted - len(self.places))]
+        each = {
+            name: amount for name, amount in (("CPU", demand.cpus), ("GPU", demand.gpus)) if amount
+        }
+        self.places += [
+            placement_group([each] * demand.workers) for _ in range(wanted - len(self.places))
+        ]
 
     def end(self) -> None:
         """Ask for nothing any more."""

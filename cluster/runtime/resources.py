@@ -50,7 +50,9 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Machines(Resources):
-    """Those of a cluster. A process needs room on one of them: it cannot have half its CPUs here and half there."""
+    """Those of a cluster. A process needs room on one of them: it cannot have half its CPUs here
+    and half there.
+    """
 
     each: tuple[Resources, ...] = ()
 
@@ -58,12 +60,20 @@ class Machines(Resources):
     def of(cls, each: Iterable[Resources]) -> Self:
         """These, and what they have together."""
         known = tuple(each)
-        return cls(cpus=sum(machine.cpus for machine in known), gpus=sum(machine.gpus for machine in known), each=known)
+        return cls(
+            cpus=sum(machine.cpus for machine in known),
+            gpus=sum(machine.gpus for machine in known),
+            each=known,
+        )
 
     @property
     def where(self) -> str:
         """What a person should know who sees room for a process, but on no machine by itself."""
-        return f", on {len(self.each)} machines, and a process needs room on one" if len(self.each) > 1 else ""
+        return (
+            f", on {len(self.each)} machines, and a process needs room on one"
+            if len(self.each) > 1
+            else ""
+        )
 
     def room(self, demand: Demand) -> int:
         """How many processes fit, machine by machine."""
@@ -83,9 +93,13 @@ def local_gpus() -> int:
     if shutil.which("nvidia-smi") is None:
         return 0
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False)
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=False
+        )
     except subprocess.TimeoutExpired as error:
-        raise NotReady("nvidia-smi does not answer. Mend the driver, or use --device cpu.") from error
+        raise NotReady(
+            "nvidia-smi does not answer. Mend the driver, or use --device cpu."
+        ) from error
     return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
 
 
@@ -96,9 +110,13 @@ def slots(have: Resources, demand: Demand) -> int:
         NotReady: not even one fits.
     """
     if demand.gpus and not have.gpus:
-        raise NotReady(f"the search asks for {demand.gpus:g} GPU per trial; none found. Use --device cpu.")
+        raise NotReady(
+            f"the search asks for {demand.gpus:g} GPU per trial; none found. Use --device cpu."
+        )
     fits = have.room(demand) // demand.workers
     if fits < 1:
         there = f"there are {have.cpus:g} CPUs and {have.gpus:g} GPUs" + have.where
-        raise NotReady(f"one trial asks for {demand.in_words}; {there}. Use fewer --workers, --cpus-per-trial or --gpus-per-trial.")
+        raise NotReady(
+            f"one trial asks for {demand.in_words}; {there}. Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
+        )
     return fits

@@ -1,4 +1,6 @@
-"""A Ray session: this machine by itself, or a cluster that is already up. The only place that calls `ray.init`."""
+"""A Ray session: this machine by itself, or a cluster that is already up. The only place that calls
+`ray.init`.
+"""
 
 import logging
 import math
@@ -33,7 +35,9 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-"""No phoning home, a token for every door, the user's working directory, and none of Tune's own state files and signal handlers."""
+"""No phoning home, a token for every door, the user's working directory, and none of Tune's own
+state files and signal handlers.
+"""
 
 GONE_S, DEAD_LOOK_S = 5.0, 0.01
 """How long a process that was killed may take to die, and how often is looked."""
@@ -52,11 +56,15 @@ def check_address(address: str) -> None:
     if address in (LOCAL, AUTO):
         return
     if not host or not is_whole(port) or int(port) > 65535:
-        raise NotReady(f"'{address}' is no address of a Ray cluster. Use {LOCAL}, {AUTO} or HOST:PORT.")
+        raise NotReady(
+            f"'{address}' is no address of a Ray cluster. Use {LOCAL}, {AUTO} or HOST:PORT."
+        )
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
-        raise NotReady(f"no Ray cluster at '{address}' ({error}). Use --address local, or start one with 'ray start --head'.") from error
+        raise NotReady(
+            f"no Ray cluster at '{address}' ({error}). Use --address local, or start one with 'ray start --head'."
+        ) from error
 
 
 @contextmanager
@@ -75,7 +83,8 @@ def session(
         local: what a local session is given.
         dashboard: Ray Train needs it to clean up after trials on several workers.
         meanwhile: done in a thread while Ray's processes start.
-        tidy: asked at the end whether what a local session wrote, Ray's logs, is to be removed; after an exception it stays.
+        tidy: asked at the end whether what a local session wrote, Ray's logs, is to be removed;
+            after an exception it stays.
 
     Raises:
         NotReady: nothing answers at the address, or there is no place for a token.
@@ -91,10 +100,18 @@ def session(
     try:
         with _no_orphans(), _own_signals(), _lean(address, dashboard=dashboard):
             if address == LOCAL:
-                ray.init(address=LOCAL, num_cpus=math.ceil(local.cpus), num_gpus=int(local.gpus), include_dashboard=dashboard, **quiet)
+                ray.init(
+                    address=LOCAL,
+                    num_cpus=math.ceil(local.cpus),
+                    num_gpus=int(local.gpus),
+                    include_dashboard=dashboard,
+                    **quiet,
+                )
             else:
                 ray.init(address=address, **quiet)
-    except Exception as error:  # Ray raises bare ones, as when a busy machine does not start it in time
+    except (
+        Exception
+    ) as error:  # Ray raises bare ones, as when a busy machine does not start it in time
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
             f"no Ray cluster could be reached or started at '{address}' ({reason}). Use --address local, or start one with 'ray start --head'."
@@ -117,9 +134,11 @@ def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
 
 
 def _end(address: str, *, tidy: bool = False) -> None:
-    """Disconnect; of a session of our own end every process, and, to be `tidy`, remove what it wrote on this machine's disk.
+    """Disconnect; of a session of our own end every process, and, to be `tidy`, remove what it
+    wrote on this machine's disk.
 
-    All are killed at once: nothing that they hold is needed any more, and Ray would end them one after another and give each a second.
+    All are killed at once: nothing that they hold is needed any more, and Ray would end them one
+    after another and give each a second.
     """
     import ray
     from ray._private.node import Node
@@ -162,14 +181,18 @@ def await_end(family: list[psutil.Process], timeout_s: float) -> None:
 def _is_dead(process: psutil.Process) -> bool:
     """Tell whether nothing of it runs: the first of its threads may end before the others."""
     try:
-        return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
+        return not process.is_running() or (
+            process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        )
     except psutil.NoSuchProcess:
         return True
 
 
 @contextmanager
 def _no_orphans() -> Iterator[None]:
-    """A session that is broken off while it starts leaves none of its processes behind; Ray's agents would live on for a minute."""
+    """A session that is broken off while it starts leaves none of its processes behind; Ray's
+    agents would live on for a minute.
+    """
     mine = psutil.Process()
     before = set(mine.children())
     try:
@@ -191,18 +214,22 @@ def _end_family(process: psutil.Process) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """SIGTERM stays with whoever has it: Ray's handlers would end the process at once, with an exit code of their own."""
+    """SIGTERM stays with whoever has it: Ray's handlers would end the process at once, with an exit
+    code of their own.
+    """
     import ray._private.utils
 
     with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
         yield
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # back from Ray's native code, which prints a stack
+        signal.signal(
+            signal.SIGTERM, signal.getsignal(signal.SIGTERM)
+        )  # back from Ray's native code, which prints a stack
 
 
 def dead_parts() -> list[str]:
-    """The parts of Ray that this process has started and that have died, by name. Without its control store Ray ends this process too, a
-    minute later and without a word to us.
+    """The parts of Ray that this process has started and that have died, by name. Without its
+    control store Ray ends this process too, a minute later and without a word to us.
     """
     import ray
 
@@ -211,6 +238,12 @@ def dead_parts() -> list[str]:
 
 
 def _ensure_token() -> None:
-    """A token of this user's alone before Ray looks for one: what Ray makes is readable by all until it is closed."""
-    if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
+    """A token of this user's alone before Ray looks for one: what Ray makes is readable by all
+    until it is closed.
+    """
+    if (
+        os.environ["RAY_AUTH_MODE"] == "token"
+        and not os.environ.get("RAY_AUTH_TOKEN")
+        and not os.environ.get("RAY_AUTH_TOKEN_PATH")
+    ):
         auth.ensure()

@@ -1,5 +1,6 @@
-"""Whether all nodes of a cluster are fit for a search: each is asked for the versions of its libraries, and whether it shares a folder, where a file
-is written for it, and it answers by a file of its own, as trials will.
+"""Whether all nodes of a cluster are fit for a search: each is asked for the versions of its
+libraries, and whether it shares a folder, where a file is written for it, and it answers by a file
+of its own, as trials will.
 """
 
 import time
@@ -21,22 +22,28 @@ BLIND, MUTE = "blind", "mute"
 """What a node says that does not see the file, or may not write beside it."""
 
 
-class Witness:
+class SharedFolderCheck:
     """Asks each node once; nothing is asked of a single one."""
 
     def __init__(self, folder: Path | None, *, storage: object = None) -> None:
-        """`storage` is what a person calls the place where the folder is; without a folder nodes are asked for their versions alone."""
+        """`storage` is what a person calls the place where the folder is; without a folder nodes
+        are asked for their versions alone.
+        """
         self.folder, self.storage, self.versions = folder, storage or folder, same()
         self.asked: dict[Any, str] = {}
         self.may_write: set[str] = set()
         """The nodes that may have left a file."""
         self.written: dict[Path, tuple[str, float]] = {}
-        """The files that nodes say they have written, by whom, and until when each is waited for here."""
+        """The files that nodes say they have written, by whom, and until when each is waited for
+        here.
+        """
         self.known = {ray.get_runtime_context().get_node_id()}
         self.probe = (folder or Path()).absolute() / f".probe-{uuid4().hex}"
 
     def ask(self, addresses: dict[str, str]) -> None:
-        """Ask those of these nodes (id to address) that have not been; later, if the storage takes no file now."""
+        """Ask those of these nodes (id to address) that have not been; later, if the storage takes
+        no file now.
+        """
         new = {node: address for node, address in addresses.items() if node not in self.known}
         if not new:
             return
@@ -57,15 +64,26 @@ class Witness:
         """What they say, as far as they have.
 
         Raises:
-            NotReady: one of them does not share the folder, or has other versions than this machine.
+            NotReady: one of them does not share the folder, or has other versions than this
+                machine.
         """
         if not self.asked and not self.written:
             return
-        answered = ray.wait(list(self.asked), num_returns=len(self.asked), timeout=timeout_s)[0] if self.asked else []
+        answered = (
+            ray.wait(list(self.asked), num_returns=len(self.asked), timeout=timeout_s)[0]
+            if self.asked
+            else []
+        )
         told = [(self.asked.pop(answer), *_said(answer)) for answer in answered]
         blind = sorted({address for address, said, _ in told if said == BLIND})
-        self.written |= {self.probe.with_name(said): (address, time.monotonic() + SEEN_S) for address, said, _ in told if said not in ("", BLIND, MUTE)}
-        mute = sorted({address for address, said, _ in told if said == MUTE} | self._late(wait=timeout_s > 0))
+        self.written |= {
+            self.probe.with_name(said): (address, time.monotonic() + SEEN_S)
+            for address, said, _ in told
+            if said not in ("", BLIND, MUTE)
+        }
+        mute = sorted(
+            {address for address, said, _ in told if said == MUTE} | self._late(wait=timeout_s > 0)
+        )
         others = sorted(
             {
                 f"{address} has {name} {found}, and here is {self.versions[name]}"
@@ -78,15 +96,21 @@ class Witness:
             self.end()
         remedy = "A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all nodes mount under this path."
         if blind:
-            raise NotReady(f"storage '{self.storage}' is not shared: node {', '.join(blind)} does not see it. {remedy}")
+            raise NotReady(
+                f"storage '{self.storage}' is not shared: node {', '.join(blind)} does not see it. {remedy}"
+            )
         if mute:
-            raise NotReady(f"storage '{self.storage}' is not shared: what node {', '.join(mute)} writes there is not seen here. {remedy}")
+            raise NotReady(
+                f"storage '{self.storage}' is not shared: what node {', '.join(mute)} writes there is not seen here. {remedy}"
+            )
         if others:
             remedy = "Install cluster/requirements.txt on all of them."
             raise NotReady(f"the nodes of the cluster differ: {'; '.join(others)}. {remedy}")
 
     def _late(self, *, wait: bool) -> set[str]:
-        """Look for what nodes have written; the addresses of those that have been waited for long enough."""
+        """Look for what nodes have written; the addresses of those that have been waited for long
+        enough.
+        """
         late = set[str]()
         while self.written:
             for path, (address, until) in list(self.written.items()):
@@ -102,7 +126,9 @@ class Witness:
     def end(self) -> None:
         """Leave no file. Each is removed by its name: what a shared folder lists may be old."""
         for path in (self.probe, *(_of_node(self.probe, node) for node in sorted(self.may_write))):
-            with suppress(OSError):  # whoever cannot delete has not written either, or has lost the storage since
+            with suppress(
+                OSError
+            ):  # whoever cannot delete has not written either, or has lost the storage since
                 path.unlink()
 
 

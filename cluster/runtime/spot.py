@@ -1,8 +1,11 @@
-"""A spot machine that is about to be taken away says so to Ray: `python -m cluster.runtime.spot` runs beside Ray on every worker of AWS.
+"""A spot machine that is about to be taken away says so to Ray: `python -m cluster.runtime.spot`
+runs beside Ray on every worker of AWS.
 
-The machine's metadata service announces the end two minutes before. Ray is told to drain the node until then: nothing new is placed on it, what
-runs goes on, and `leaving()` shows it to whoever wants to move work away in time. Ray itself moves nothing, and does nothing at the deadline.
-A node that is idle while it drains leaves the cluster by itself. On Kubernetes Ray does the same when a pod is told to end.
+The machine's metadata service announces the end two minutes before. Ray is told to drain the node
+until then: nothing new is placed on it, what runs goes on, and `leaving()` shows it to whoever
+wants to move work away in time. Ray itself moves nothing, and does nothing at the deadline. A node
+that is idle while it drains leaves the cluster by itself. On Kubernetes Ray does the same when a
+pod is told to end.
 """
 
 import argparse
@@ -34,17 +37,25 @@ class Notice:
 
 
 def metadata(path: str, *, imds: str = IMDS) -> str | None:
-    """Ask the machine's metadata service, with a token of its own as version 2 wants it; None where it has nothing at that path.
+    """Ask the machine's metadata service, with a token of its own as version 2 wants it; None where
+    it has nothing at that path.
 
     Raises:
         OSError: it does not answer, or refuses.
     """
     asking = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    wanted = urllib.request.Request(f"{imds}/latest/api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)})
+    wanted = urllib.request.Request(
+        f"{imds}/latest/api/token",
+        method="PUT",
+        headers={"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_S)},
+    )
     with asking.open(wanted, timeout=TIMEOUT_S) as answer:
         token = answer.read().decode()
     try:
-        with asking.open(urllib.request.Request(imds + path, headers={"X-aws-ec2-metadata-token": token}), timeout=TIMEOUT_S) as answer:
+        with asking.open(
+            urllib.request.Request(imds + path, headers={"X-aws-ec2-metadata-token": token}),
+            timeout=TIMEOUT_S,
+        ) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         if error.code == 404:
@@ -64,7 +75,9 @@ def notice(*, imds: str = IMDS) -> Notice | None:
         return None
     try:
         said = json.loads(told)
-        return Notice(action=str(said["action"]), time=datetime.fromisoformat(said["time"]).timestamp())
+        return Notice(
+            action=str(said["action"]), time=datetime.fromisoformat(said["time"]).timestamp()
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the spot notice is not understood: {told[:200]!r}") from error
 
@@ -81,9 +94,13 @@ def drain(address: str, instance: str, until: Notice) -> str:
     node = _node_of(store, instance)
     reason = autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION  # type: ignore[attr-defined]
     try:
-        accepted, why = store.drain_node(node, reason, f"spot notice: {until.action}", int(until.time * 1000), timeout=TIMEOUT_S)
+        accepted, why = store.drain_node(
+            node, reason, f"spot notice: {until.action}", int(until.time * 1000), timeout=TIMEOUT_S
+        )
     except RuntimeError as error:
-        raise NotReady(f"Ray at {address} could not be told of the spot notice ({error})") from error
+        raise NotReady(
+            f"Ray at {address} could not be told of the spot notice ({error})"
+        ) from error
     if not accepted:
         raise NotReady(f"Ray does not let go of this node ({why})")
     return node
@@ -114,16 +131,24 @@ def _node_of(store: Any, instance: str) -> str:
 
 
 def leaving() -> dict[str, float]:
-    """The nodes that are drained and when they end, in seconds since 1970 (0 where that is not said), by id; for a process that has joined Ray."""
+    """The nodes that are drained and when they end, in seconds since 1970 (0 where that is not
+    said), by id; for a process that has joined Ray.
+    """
     import ray
 
-    return {node: deadline / 1000 for node, deadline in ray._private.state.state.get_draining_nodes().items()}
+    return {
+        node: deadline / 1000
+        for node, deadline in ray._private.state.state.get_draining_nodes().items()
+    }
 
 
-def watch(address: str, *, imds: str = IMDS, poll_s: float = POLL_S, say: Callable[[str], None] = print) -> str:
+def watch(
+    address: str, *, imds: str = IMDS, poll_s: float = POLL_S, say: Callable[[str], None] = print
+) -> str:
     """Wait for a notice, however long, and pass it on; returns the drained node's id.
 
-    A Ray that does not answer at that moment is asked again until the machine's end, and a metadata service that fails for `PATIENCE_S`.
+    A Ray that does not answer at that moment is asked again until the machine's end, and a metadata
+    service that fails for `PATIENCE_S`.
 
     Raises:
         NotReady: the metadata service, or after a notice Ray, did not answer in all that time.
@@ -138,12 +163,16 @@ def watch(address: str, *, imds: str = IMDS, poll_s: float = POLL_S, say: Callab
                 return _drain_in_time(address, str(instance), told, poll_s, say)
         except (OSError, ValueError) as error:
             if time.monotonic() - heard > PATIENCE_S:
-                raise NotReady(f"the metadata service at {imds} does not answer ({error}). Is this a machine of AWS?") from error
+                raise NotReady(
+                    f"the metadata service at {imds} does not answer ({error}). Is this a machine of AWS?"
+                ) from error
             say(f"the metadata service did not answer ({error}); asked again")
         time.sleep(poll_s)
 
 
-def _drain_in_time(address: str, instance: str, until: Notice, poll_s: float, say: Callable[[str], None]) -> str:
+def _drain_in_time(
+    address: str, instance: str, until: Notice, poll_s: float, say: Callable[[str], None]
+) -> str:
     while True:
         try:
             node = drain(address, instance, until)
@@ -159,13 +188,37 @@ def _drain_in_time(address: str, instance: str, until: Notice, poll_s: float, sa
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m cluster.runtime.spot", description="Tell Ray when this spot machine is about to be taken away.")
-    parser.add_argument("--address", required=True, metavar="HOST:PORT", help="Ray's head, as 'ray start --address' has it")
-    parser.add_argument("--metadata", default=IMDS, metavar="URL", help="the machine's metadata service (%(default)s)")
-    parser.add_argument("--poll", type=seconds, default=POLL_S, metavar="SECONDS", help="how often it is asked (%(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.runtime.spot",
+        description="Tell Ray when this spot machine is about to be taken away.",
+    )
+    parser.add_argument(
+        "--address",
+        required=True,
+        metavar="HOST:PORT",
+        help="Ray's head, as 'ray start --address' has it",
+    )
+    parser.add_argument(
+        "--metadata",
+        default=IMDS,
+        metavar="URL",
+        help="the machine's metadata service (%(default)s)",
+    )
+    parser.add_argument(
+        "--poll",
+        type=seconds,
+        default=POLL_S,
+        metavar="SECONDS",
+        help="how often it is asked (%(default)s)",
+    )
     options = parser.parse_args(arguments)
     try:
-        watch(options.address, imds=options.metadata, poll_s=options.poll, say=lambda line: print(line, flush=True))
+        watch(
+            options.address,
+            imds=options.metadata,
+            poll_s=options.poll,
+            say=lambda line: print(line, flush=True),
+        )
     except NotReady as error:
         print(f"error: {error}", file=sys.stderr)
         return NOT_READY

@@ -1,8 +1,9 @@
 """A place in an S3 bucket, or in what speaks S3's language: where searches are kept.
 
-Credentials are found as boto3 finds them (environment, `~/.aws`, an instance's profile), on each machine for itself: none is sent.
-What a service refuses for a moment (503, time-outs, a lost connection) is tried again for some ten seconds, by boto3 and beyond it; what it
-still refuses then, or refuses for good, is a `StorageError` that says which permission or setting is missing.
+Credentials are found as boto3 finds them (environment, `~/.aws`, an instance's profile), on each
+machine for itself: none is sent. What a service refuses for a moment (503, time-outs, a lost
+connection) is tried again for some ten seconds, by boto3 and beyond it; what it still refuses then,
+or refuses for good, is a `StorageError` that says which permission or setting is missing.
 """
 
 import errno
@@ -29,7 +30,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 TRIES, CONNECT_S, READ_S = 5, 5, 30
 QUICK_TRIES, QUICK_S = 2, 5
 WAITS = (0.2, 0.5, 1, 2, 4)
-"""How long to wait before each new try of our own: boto3 soon gives up a connection that is refused (botocore 1.44)."""
+"""How long to wait before each new try of our own: boto3 soon gives up a connection that is refused
+(botocore 1.44).
+"""
 AT_ONCE = 8
 """Files that one call moves at a time."""
 PERMISSIONS = {
@@ -72,7 +75,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, or a prefix in it, as plain values that may cross to other machines; `bucket / "part"` is the place below."""
+    """A bucket, or a prefix in it, as plain values that may cross to other machines; `bucket /
+    "part"` is the place below.
+    """
 
     name: str
     prefix: str = ""
@@ -84,13 +89,18 @@ class Bucket:
 
     @classmethod
     def of(cls, uri: str) -> Self:
-        """The place that `s3://bucket/prefix` names; the service is AWS's, or what `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` says.
+        """The place that `s3://bucket/prefix` names; the service is AWS's, or what
+        `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` says.
 
         Raises:
             ValueError: the URI names no bucket.
         """
         name, _, prefix = uri.removeprefix(SCHEME).partition("/")
-        if not uri.startswith(SCHEME) or not NAME.fullmatch(name) or not re.fullmatch(r"[A-Za-z0-9!_.*'()/-]*", prefix):
+        if (
+            not uri.startswith(SCHEME)
+            or not NAME.fullmatch(name)
+            or not re.fullmatch(r"[A-Za-z0-9!_.*'()/-]*", prefix)
+        ):
             raise ValueError(f"'{uri}' names no place in a bucket. Write s3://BUCKET/PREFIX")
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         try:
@@ -99,7 +109,12 @@ class Bucket:
             known = False
         if not known:
             raise ValueError(f"AWS_ENDPOINT_URL '{endpoint}' is no address. Write http://HOST:PORT")
-        return cls(name, prefix.strip("/"), endpoint, os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
+        return cls(
+            name,
+            prefix.strip("/"),
+            endpoint,
+            os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
+        )
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.name}/{self.prefix}".rstrip("/")
@@ -122,12 +137,17 @@ class Bucket:
     def has(self, part: str = "") -> bool:
         """Whether something is stored under exactly this name."""
         try:
-            self._asked("head_object", lambda: self._client.head_object(Bucket=self.name, Key=(self / part).prefix))
+            self._asked(
+                "head_object",
+                lambda: self._client.head_object(Bucket=self.name, Key=(self / part).prefix),
+            )
             return True
         except FileNotFoundError:
             return False
 
-    def put(self, content: bytes, part: str = "", *, new: bool = False, instead_of: str = "") -> str:
+    def put(
+        self, content: bytes, part: str = "", *, new: bool = False, instead_of: str = ""
+    ) -> str:
         """Store it here, or below, and return its tag.
 
         Args:
@@ -137,11 +157,17 @@ class Bucket:
             instead_of: only if what is there has this tag.
 
         Raises:
-            Taken: something else is there. It may be this very content, if an answer was lost on its way.
+            Taken: something else is there. It may be this very content, if an answer was lost on
+                its way.
         """
         condition = {"IfNoneMatch": "*"} if new else {"IfMatch": instead_of} if instead_of else {}
         try:
-            answer = self._asked("put_object", lambda: self._client.put_object(Bucket=self.name, Key=(self / part).prefix, Body=content, **condition))
+            answer = self._asked(
+                "put_object",
+                lambda: self._client.put_object(
+                    Bucket=self.name, Key=(self / part).prefix, Body=content, **condition
+                ),
+            )
         except FileNotFoundError as error:
             raise Taken(f"somebody has removed {self / part}") from error
         return str(answer["ETag"])
@@ -151,8 +177,14 @@ class Bucket:
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> dict[str, str]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=start)
-            return {one["Key"].removeprefix(start): one["ETag"] for page in pages for one in page.get("Contents", ())}
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=start
+            )
+            return {
+                one["Key"].removeprefix(start): one["ETag"]
+                for page in pages
+                for one in page.get("Contents", ())
+            }
 
         return self._asked("list_objects_v2", ask)
 
@@ -161,8 +193,14 @@ class Bucket:
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> list[str]:
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=start, Delimiter="/")
-            return [one["Prefix"].removeprefix(start).rstrip("/") for page in pages for one in page.get("CommonPrefixes", ())]
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.name, Prefix=start, Delimiter="/"
+            )
+            return [
+                one["Prefix"].removeprefix(start).rstrip("/")
+                for page in pages
+                for one in page.get("CommonPrefixes", ())
+            ]
 
         return self._asked("list_objects_v2", ask)
 
@@ -170,20 +208,35 @@ class Bucket:
         """Remove what is stored under these names."""
         for first in range(0, len(parts), 1000):
             keys = [{"Key": (self / part).prefix} for part in parts[first : first + 1000]]
-            answer = self._asked("delete_objects", partial(self._client.delete_objects, Bucket=self.name, Delete={"Objects": keys, "Quiet": True}))
+            answer = self._asked(
+                "delete_objects",
+                partial(
+                    self._client.delete_objects,
+                    Bucket=self.name,
+                    Delete={"Objects": keys, "Quiet": True},
+                ),
+            )
             if refused := answer.get("Errors"):
-                raise StorageError(f"{self}: {refused[0].get('Code', 'an error')} on removing {refused[0].get('Key')} (s3:DeleteObject)")
+                raise StorageError(
+                    f"{self}: {refused[0].get('Code', 'an error')} on removing {refused[0].get('Key')} (s3:DeleteObject)"
+                )
 
     def upload(self, folder: Path, parts: list[str]) -> None:
         """Store files of a folder under the same names."""
 
         def one(part: str) -> None:
-            self._asked("upload_file", lambda: self._client.upload_file(str(folder / part), self.name, (self / part).prefix))
+            self._asked(
+                "upload_file",
+                lambda: self._client.upload_file(
+                    str(folder / part), self.name, (self / part).prefix
+                ),
+            )
 
         _at_once(one, parts)
 
     def download(self, folder: Path, parts: list[str]) -> None:
-        """Bring what is stored under these names into a folder. A reader there sees each file whole, the old or the new.
+        """Bring what is stored under these names into a folder. A reader there sees each file
+        whole, the old or the new.
 
         Raises:
             FileNotFoundError: something is not there.
@@ -191,12 +244,17 @@ class Bucket:
 
         def one(part: str) -> None:
             if Path(part).is_absolute() or ".." in Path(part).parts:
-                raise StorageError(f"{self}: '{part[:200]}' leads out of its folder; remove it from the bucket")
+                raise StorageError(
+                    f"{self}: '{part[:200]}' leads out of its folder; remove it from the bucket"
+                )
             path = folder / part
             path.parent.mkdir(parents=True, exist_ok=True)
             half = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
             try:
-                self._asked("download_file", lambda: self._client.download_file(self.name, (self / part).prefix, str(half)))
+                self._asked(
+                    "download_file",
+                    lambda: self._client.download_file(self.name, (self / part).prefix, str(half)),
+                )
                 half.replace(path)
             finally:
                 half.unlink(missing_ok=True)
@@ -212,12 +270,15 @@ class Bucket:
         try:
             lacking = shortcoming(self / f".probe-{uuid4().hex}", Taken)
         except StorageError as error:
-            raise NotReady(f"storage '{self}' is not usable: {error.strerror}. Mend that, or use another --storage.") from error
+            raise NotReady(
+                f"storage '{self}' is not usable: {error.strerror}. Mend that, or use another --storage."
+            ) from error
         if lacking:
             raise NotReady(f"storage '{self}' {lacking}. Use another service, or a folder.")
 
     def reach(self) -> None:
-        """See whether the service listens at all, where it is one's own: boto3 would try for half a minute.
+        """See whether the service listens at all, where it is one's own: boto3 would try for half a
+        minute.
 
         Raises:
             StorageError: it does not.
@@ -226,7 +287,10 @@ class Bucket:
             return
         parts = urlsplit(self.endpoint)
         try:
-            socket.create_connection((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), timeout=CONNECT_S).close()
+            socket.create_connection(
+                (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)),
+                timeout=CONNECT_S,
+            ).close()
         except OSError as error:
             raise StorageError(f"{self}: nothing answers at {self.endpoint} ({error})") from error
 
@@ -259,9 +323,15 @@ class Bucket:
 
         try:
             yield
-        except boto3.exceptions.Boto3Error as error:  # of `upload_file`, which says only that it failed
+        except (
+            boto3.exceptions.Boto3Error
+        ) as error:  # of `upload_file`, which says only that it failed
             cause = error.__cause__ or error.__context__
-            told = self._told(cause, call) if isinstance(cause, botocore.exceptions.ClientError) else StorageError(f"{self}: {error}", passing=True)
+            told = (
+                self._told(cause, call)
+                if isinstance(cause, botocore.exceptions.ClientError)
+                else StorageError(f"{self}: {error}", passing=True)
+            )
             raise told from error
         except botocore.exceptions.ClientError as error:
             raise self._told(error, call) from error
@@ -274,7 +344,10 @@ class Bucket:
 
     def _told(self, error: Any, call: str) -> Exception:
         """What a service's refusal means."""
-        code, status = str(error.response.get("Error", {}).get("Code", "")), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        code, status = (
+            str(error.response.get("Error", {}).get("Code", "")),
+            error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
+        )
         if code in TAKEN or status == 412:
             return Taken(f"somebody else has written to {self}")
         if code == "NoSuchBucket":
@@ -290,7 +363,9 @@ class Bucket:
         if code == "RequestTimeTooSkewed":
             return StorageError(f"{self}: this machine's clock is off ({code}); set it")
         if status == 403:
-            return StorageError(f"{self}: access denied (403 {code}); the permission {PERMISSIONS[call]} is missing")
+            return StorageError(
+                f"{self}: access denied (403 {code}); the permission {PERMISSIONS[call]} is missing"
+            )
         return StorageError(f"{self}: HTTP {status} {code}", passing=status >= 500 or status == 429)
 
 
@@ -313,7 +388,12 @@ def _client(endpoint: str, region: str, quick: bool) -> Any:
 
     tries, read_s = (QUICK_TRIES, QUICK_S) if quick else (TRIES, READ_S)
     retries = {"mode": "standard", "total_max_attempts": tries}
-    config = Config(retries=retries, connect_timeout=CONNECT_S, read_timeout=read_s, max_pool_connections=2 * AT_ONCE)
+    config = Config(
+        retries=retries,
+        connect_timeout=CONNECT_S,
+        read_timeout=read_s,
+        max_pool_connections=2 * AT_ONCE,
+    )
     session = boto3.session.Session()
     region = region or session.region_name or "us-east-1"
     return session.client("s3", endpoint_url=endpoint or None, region_name=region, config=config)

@@ -1,6 +1,8 @@
-"""Keeps a trial's checkpoints the same on the machine that trains it and in a bucket, for whatever machine trains it next.
+"""Keeps a trial's checkpoints the same on the machine that trains it and in a bucket, for whatever
+machine trains it next.
 
-A checkpoint is a folder. Its manifest, which holds the sums of its other files, is stored last and removed first: what has one is whole.
+A checkpoint is a folder. Its manifest, which holds the sums of its other files, is stored last and
+removed first: what has one is whole.
 """
 
 import shutil
@@ -59,22 +61,33 @@ class Mirror:
                 self.bucket.download(folder, [part for part in files if not is_manifest(part)])
                 self.bucket.download(folder, [f"{name}/{MANIFEST}"])
 
-    def push(self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None) -> None:
-        """Store the checkpoints that are here, and remove older ones that are not `wanted`: what is not here may still be the best.
+    def push(
+        self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None
+    ) -> None:
+        """Store the checkpoints that are here, and remove older ones that are not `wanted`: what is
+        not here may still be the best.
 
         Args:
             folder: the trial's, here.
             wanted: the names of those to keep.
-            still_ours: raises where another attempt has begun meanwhile; asked before anything becomes whole, or is removed.
+            still_ours: raises where another attempt has begun meanwhile; asked before anything
+                becomes whole, or is removed.
 
         Raises:
             StorageError: the storage refuses; what was there is whole, or has no manifest any more.
         """
         listing = self.bucket.listing()
         far = whole(listing)
-        here = {path.parent.name: path.parent for path in sorted(folder.glob(f"{CHECKPOINT}*/{MANIFEST}"))}
+        here = {
+            path.parent.name: path.parent
+            for path in sorted(folder.glob(f"{CHECKPOINT}*/{MANIFEST}"))
+        }
         for name, path in here.items():
-            files = [file.relative_to(folder).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
+            files = [
+                file.relative_to(folder).as_posix()
+                for file in sorted(path.rglob("*"))
+                if file.is_file()
+            ]
             if name in far and self._is_same(folder, name, far[name]):
                 continue
             still_ours()
@@ -83,13 +96,19 @@ class Mirror:
             still_ours()
             self.bucket.upload(folder, [f"{name}/{MANIFEST}"])
         newest = max(map(_number, here), default=0)
-        old = {name for name in {part.partition("/")[0] for part in listing} if name.startswith(CHECKPOINT) and _number(name) < newest} - {*wanted, *here}
+        old = {
+            name
+            for name in {part.partition("/")[0] for part in listing}
+            if name.startswith(CHECKPOINT) and _number(name) < newest
+        } - {*wanted, *here}
         if old:
             still_ours()
             self._take_away([part for part in listing if part.partition("/")[0] in old])
 
     def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
-        """Whether the bucket's checkpoint is the one here: its files are there, and its manifest is this one."""
+        """Whether the bucket's checkpoint is the one here: its files are there, and its manifest is
+        this one.
+        """
         if not all((folder / part).is_file() for part in files):
             return False
         stored = self.bucket.get(f"{name}/{MANIFEST}")
@@ -102,8 +121,14 @@ class Mirror:
 
 def whole(listing: dict[str, str]) -> dict[str, list[str]]:
     """The files of each checkpoint of a listing that is whole."""
-    names = {part.partition("/")[0] for part in listing if part.startswith(CHECKPOINT) and is_manifest(part)}
-    return {name: [part for part in listing if part.startswith(f"{name}/")] for name in sorted(names)}
+    names = {
+        part.partition("/")[0]
+        for part in listing
+        if part.startswith(CHECKPOINT) and is_manifest(part)
+    }
+    return {
+        name: [part for part in listing if part.startswith(f"{name}/")] for name in sorted(names)
+    }
 
 
 def is_manifest(part: str) -> bool:

@@ -1,7 +1,8 @@
-"""Every point of the space exactly once, in an order shuffled by the seed, so that a search cut short has seen all regions.
+"""Every point of the space exactly once, in an order shuffled by the seed, so that a search cut
+short has seen all regions.
 
-Points that differ in their epochs alone follow each other, the shortest first: if the learning rate does not depend on how many there will be, each
-is the beginning of the next.
+Points that differ in their epochs alone follow each other, the shortest first: if the learning rate
+does not depend on how many there will be, each is the beginning of the next.
 """
 
 import numpy as np
@@ -22,7 +23,9 @@ class Grid(Algorithm):
         families: dict[str, list[Params]] = {}
         for row in np.random.default_rng(seed).permutation(len(points)):
             families.setdefault(family(points[row], space), []).append(points[row])
-        self.left = [point for members in families.values() for point in sorted(members, key=length)][::-1]
+        self.left = [
+            point for members in families.values() for point in sorted(members, key=length)
+        ][::-1]
 
     def ask(self, trial: str) -> Params | None:
         """The next point; None after the last."""
@@ -39,7 +42,13 @@ class Grid(Algorithm):
 def family(point: Params, space: SearchSpace) -> str:
     """Equal for points that differ in their epochs alone, where these are one training."""
     schedule = point.get(SCHEDULE, space.base.get(SCHEDULE, OptimizerConfig().schedule))
-    return repr({path: value for path, value in point.items() if path != EPOCHS or schedule not in HORIZON_FREE})
+    return repr(
+        {
+            path: value
+            for path, value in point.items()
+            if path != EPOCHS or schedule not in HORIZON_FREE
+        }
+    )
 
 
 def length(point: Params) -> int:

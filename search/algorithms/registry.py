@@ -8,5 +8,10 @@ from search.algorithms.grid import Grid
 from search.algorithms.random import Random
 from search.space import SearchSpace
 
-ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {"bayes": Bayes, "gp": Gaussian, "grid": Grid, "random": Random}
+ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {
+    "bayes": Bayes,
+    "gp": Gaussian,
+    "grid": Grid,
+    "random": Random,
+}
 """Name to what makes an algorithm from a space and a seed."""

@@ -1,4 +1,5 @@
-"""Options from a YAML file: `--config FILE` reads as if the file's options stood first on the command line.
+"""Options from a YAML file: `--config FILE` reads as if the file's options stood first on the
+command line.
 
     space: table3
     max-epochs: 5
@@ -7,7 +8,8 @@
       optimizer:
         lr: 0.001
 
-Only text is taken from the file, and no object is made of it: no tags, no anchors, no key twice, at most 1 MB and 8 levels.
+Only text is taken from the file, and no object is made of it: no tags, no anchors, no key twice, at
+most 1 MB and 8 levels.
 """
 
 import argparse
@@ -29,7 +31,9 @@ TAG_PREFIX = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Entry:
-    """A key (with dots for the levels above it) and its value: text, None for an empty one, or the node of a list or mapping."""
+    """A key (with dots for the levels above it) and its value: text, None for an empty one, or the
+    node of a list or mapping.
+    """
 
     line: int
     key: str
@@ -47,14 +51,20 @@ def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     Raises:
         ConfigError: with a line for each problem, which names the file and the line in it.
     """
-    options = {name.replace("_", "-"): default for name, default in vars(parser.parse_args([])).items() if name not in ("config", "settings")}
+    options = {
+        name.replace("_", "-"): default
+        for name, default in vars(parser.parse_args([])).items()
+        if name not in ("config", "settings")
+    }
     found: list[str] = []
     problems: list[str] = []
     seen: dict[str, int] = {}
     for entry in _entries(path):
         try:
             if entry.name in seen:
-                raise ConfigError(f"'{entry.key}' is given twice (first in line {seen[entry.name]}).")
+                raise ConfigError(
+                    f"'{entry.key}' is given twice (first in line {seen[entry.name]})."
+                )
             seen[entry.name] = entry.line
             found += _words(entry, options, parser)
         except ConfigError as error:
@@ -72,7 +82,11 @@ def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentPa
         return []
     if isinstance(value, yaml.SequenceNode) and isinstance(options.get(key), list):
         values = [one.value if isinstance(one, yaml.ScalarNode) else one for one in value.value]
-        return [word for one in values for word in _words(Entry(entry.line, entry.key, one), options, parser)]
+        return [
+            word
+            for one in values
+            for word in _words(Entry(entry.line, entry.key, one), options, parser)
+        ]
     if isinstance(value, yaml.Node):
         raise ConfigError(f"'{key}' takes one value.")
     if key.startswith("set."):
@@ -99,7 +113,11 @@ def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentPa
 
 def _unknown(key: str, options: Mapping[str, Any]) -> ConfigError:
     same = [path for path in PATHS if key in (path, path.rpartition(".")[2])]
-    return ConfigError(f"unknown key '{key}'. Did you mean '{same[0]}' under 'set:'?" if same else unknown("key", key, {*options, "set"}))
+    return ConfigError(
+        f"unknown key '{key}'. Did you mean '{same[0]}' under 'set:'?"
+        if same
+        else unknown("key", key, {*options, "set"})
+    )
 
 
 def _entries(path: Path) -> Iterator[Entry]:
@@ -113,7 +131,9 @@ def _entries(path: Path) -> Iterator[Entry]:
         reason = "a tab stands here; indent with spaces" if "'\\t'" in reason else reason
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: {reason}.") from error
     except yaml.reader.ReaderError as error:
-        raise ConfigError(f"{path}:{text.count(chr(10), 0, error.position) + 1}: a character that YAML does not allow.") from error
+        raise ConfigError(
+            f"{path}:{text.count(chr(10), 0, error.position) + 1}: a character that YAML does not allow."
+        ) from error
     if isinstance(root, yaml.MappingNode):
         yield from _flat(root, "")
     elif root is not None:
@@ -125,7 +145,11 @@ def _flat(node: yaml.MappingNode, prefix: str) -> Iterator[Entry]:
     for name, value in node.value:
         key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "?")
         is_empty = value.tag == f"{TAG_PREFIX}null"
-        yield Entry(name.start_mark.line + 1, key, None if is_empty else value.value if isinstance(value, yaml.ScalarNode) else value)
+        yield Entry(
+            name.start_mark.line + 1,
+            key,
+            None if is_empty else value.value if isinstance(value, yaml.ScalarNode) else value,
+        )
         if isinstance(value, yaml.MappingNode) and _holds_settings(key):
             yield from _flat(value, f"{key}.")
 
@@ -139,7 +163,9 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"config file {str(path)!r} cannot be read ({getattr(error, 'strerror', error)}) (--config).") from error
+        raise ConfigError(
+            f"config file {str(path)!r} cannot be read ({getattr(error, 'strerror', error)}) (--config)."
+        ) from error
     if len(content) > MAX_BYTES:
         raise ConfigError(f"config file {str(path)!r} is larger than 1 MB (--config).")
     try:
@@ -156,7 +182,11 @@ def _refuse_tricks(path: Path, text: str) -> None:
         if getattr(event, "anchor", None):
             raise ConfigError(f"{where}: anchors and aliases are not allowed.")
         if tag := getattr(event, "tag", None):
-            raise ConfigError(f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; values are plain.")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            raise ConfigError(
+                f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; values are plain."
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         if depth > MAX_DEPTH:
             raise ConfigError(f"{where}: more than {MAX_DEPTH} levels.")

@@ -1,9 +1,10 @@
 """What the verbs share: errors as one line each, and the exit codes.
 
-0 all well, and MLflow has it all · 1 a mistake in this code · 2 the command, config or data is wrong, nothing started · 3 the search
-ended, some trials failed · 4 the environment is not ready or was lost, safe to try again · 5 a person must look: a damaged journal, a
-search that another driver has, or that is not what it was · 130 and 143 stopped by SIGINT and SIGTERM · 141 nobody
-reads the output any more.
+0 all well, and MLflow has it all · 1 a mistake in this code · 2 the command, config or data is
+wrong, nothing started · 3 the search ended, some trials failed · 4 the environment is not ready or
+was lost, safe to try again · 5 a person must look: a damaged journal, a search that another driver
+has, or that is not what it was · 130 and 143 stopped by SIGINT and SIGTERM · 141 nobody reads the
+output any more.
 """
 
 import argparse
@@ -21,7 +22,16 @@ from typing import NoReturn
 
 import psutil
 
-from cluster.cli import BUG, NOT_READY, REFUSED, USAGE, Terminated, complain, is_whole, write_traceback
+from cluster.cli import (
+    BUG,
+    NOT_READY,
+    REFUSED,
+    USAGE,
+    Terminated,
+    complain,
+    is_whole,
+    write_traceback,
+)
 from cluster.errors import NotReady, Refused
 from cluster.storage.bucket import StorageError
 from cluster.versions import problems
@@ -37,7 +47,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows a default where there is one that the text does not name."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, [], False) else super()._get_help_string(action)
+        return (
+            action.help if action.default in (None, [], False) else super()._get_help_string(action)
+        )
 
 
 _came: list[int] = []
@@ -72,7 +84,9 @@ def process_age_s() -> float:
 
 
 def heed_signals() -> None:
-    """Stop here if a signal came that did not stop us: what a handler raises while an extension module is imported is lost there."""
+    """Stop here if a signal came that did not stop us: what a handler raises while an extension
+    module is imported is lost there.
+    """
     if _came:
         stop(_came.pop(), None)
 
@@ -80,7 +94,13 @@ def heed_signals() -> None:
 def storage_option(parser: argparse.ArgumentParser) -> None:
     """Add NAME and --storage, by which every verb but `run` finds a search."""
     parser.add_argument("name", metavar="NAME", help="the search's name")
-    parser.add_argument("--storage", type=storage, default=Path("searches"), metavar="PLACE", help="where searches are kept: a folder, or s3://BUCKET/PREFIX")
+    parser.add_argument(
+        "--storage",
+        type=storage,
+        default=Path("searches"),
+        metavar="PLACE",
+        help="where searches are kept: a folder, or s3://BUCKET/PREFIX",
+    )
 
 
 def check_versions() -> None:
@@ -99,12 +119,16 @@ AUTO_COUNT = "auto"
 def count_or_auto(text: str) -> int | str:
     """A number, or `auto`, as an option's type."""
     if text != AUTO_COUNT and not is_whole(text.removeprefix("-")):
-        raise argparse.ArgumentTypeError(f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')")
+        raise argparse.ArgumentTypeError(
+            f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')"
+        )
     return text if text == AUTO_COUNT else int(text)
 
 
 def leave(code: int) -> NoReturn:
-    """End this process. All that is registered for its end is done; it is not taken apart first, which takes as long as the libraries are large."""
+    """End this process. All that is registered for its end is done; it is not taken apart first,
+    which takes as long as the libraries are large.
+    """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -116,8 +140,13 @@ def leave(code: int) -> NoReturn:
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
     _came.clear()
-    before, hook = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}, sys.unraisablehook
-    sys.unraisablehook = lambda lost: None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)  # `heed_signals` has heard it
+    before, hook = (
+        {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)},
+        sys.unraisablehook,
+    )
+    sys.unraisablehook = lambda lost: (
+        None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)
+    )  # `heed_signals` has heard it
     try:
         code = command()
         if sys.stdout is not None:  # as it is after `>&-`
@@ -142,11 +171,21 @@ def guarded(command: Callable[[], int]) -> int:
         print("stopped by SIGTERM", file=sys.stderr)
         return 128 + signal.SIGTERM
     except StorageError as error:
-        return complain(RuntimeError(f"{error.strerror}. Mend that, or use another --storage."), NOT_READY)
+        return complain(
+            RuntimeError(f"{error.strerror}. Mend that, or use another --storage."), NOT_READY
+        )
     except OSError as error:
-        return complain(RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"), NOT_READY)
+        return complain(
+            RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"),
+            NOT_READY,
+        )
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
-        return complain(RuntimeError(f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"), BUG)
+        return complain(
+            RuntimeError(
+                f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"
+            ),
+            BUG,
+        )
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():

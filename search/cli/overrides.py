@@ -14,22 +14,54 @@ from search.tracking.uri import uri_of
 
 def place_options(parser: argparse.ArgumentParser, before: str) -> None:
     """Add them; `before` says what holds where they are left out."""
-    parser.add_argument("--concurrency", type=count_or_auto, metavar="N", help=f"trainings at once, or auto (default: {before})")
-    parser.add_argument("--hang-timeout", type=float, metavar="SECONDS", help=f"as of search.run (default: {before})")
-    parser.add_argument("--address", metavar="ADDRESS", help=f"local, or a running Ray cluster (default: {before})")
-    parser.add_argument("--tracking", metavar="URI", help=f"MLflow's tracking URI (default: {before})")
-    parser.add_argument("--download", action="store_true", help="fetch the data set, and weights to begin with, if they are not there")
-    parser.add_argument("--data-root", type=own_path, metavar="DIR", help=f"where the data lies now (default: {before})")
+    parser.add_argument(
+        "--concurrency",
+        type=count_or_auto,
+        metavar="N",
+        help=f"trainings at once, or auto (default: {before})",
+    )
+    parser.add_argument(
+        "--hang-timeout",
+        type=float,
+        metavar="SECONDS",
+        help=f"as of search.run (default: {before})",
+    )
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help=f"local, or a running Ray cluster (default: {before})"
+    )
+    parser.add_argument(
+        "--tracking", metavar="URI", help=f"MLflow's tracking URI (default: {before})"
+    )
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch the data set, and weights to begin with, if they are not there",
+    )
+    parser.add_argument(
+        "--data-root",
+        type=own_path,
+        metavar="DIR",
+        help=f"where the data lies now (default: {before})",
+    )
 
 
-def in_place(experiment: Experiment, args: argparse.Namespace, result: SearchResult) -> Experiment:
+def apply_overrides(
+    experiment: Experiment, args: argparse.Namespace, result: SearchResult
+) -> Experiment:
     """The experiment where these arguments say, as far as they say it."""
     base = experiment.base
     if args.data_root is not None:
         base = base.override({"data.root": str(args.data_root.absolute())})
-    given: dict[str, Any] = {name: value for name in PLACE if (value := getattr(args, name, None)) is not None}
+    given: dict[str, Any] = {
+        name: value for name in PLACE if (value := getattr(args, name, None)) is not None
+    }
     given |= {"concurrency": None} if args.concurrency == AUTO_COUNT else {}
     given |= {"download": True} if args.download else {}
     price = getattr(args, "price", None)
-    budget = Budget(tuple(getattr(args, "budget", ())) or experiment.budget.limits, experiment.budget.price if price is None else price)
-    return replace(experiment, base=base, budget=budget, tracking=uri_of(result, args.tracking), **given)
+    budget = Budget(
+        tuple(getattr(args, "budget", ())) or experiment.budget.limits,
+        experiment.budget.price if price is None else price,
+    )
+    return replace(
+        experiment, base=base, budget=budget, tracking=uri_of(result, args.tracking), **given
+    )

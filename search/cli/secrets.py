@@ -1,17 +1,22 @@
-"""Credentials belong neither into commands nor into configs nor into records: what looks like one is refused and never repeated."""
+"""Credentials belong neither into commands nor into configs nor into records: what looks like one
+is refused and never repeated.
+"""
 
 from cluster.secrets import KEY, masked
 from trainables.errors import ConfigError
 
 
 def refuse(name: str, text: str) -> None:
-    """Refuse a value, and the key or option that it is given for, if either looks like a credential.
+    """Refuse a value, and the key or option that it is given for, if either looks like a
+    credential.
 
     Raises:
         ConfigError: it does; the error names the key and not the value.
     """
     if KEY.search(name) or masked(text) != text:
-        raise ConfigError(f"'{masked(name)}' looks like a credential; not logged. Use an environment variable.")
+        raise ConfigError(
+            f"'{masked(name)}' looks like a credential; not logged. Use an environment variable."
+        )
 
 
 def refuse_in_uri(uri: str) -> None:
@@ -22,4 +27,6 @@ def refuse_in_uri(uri: str) -> None:
     """
     if masked(uri) != uri:
         remedy = "Put the URI into MLFLOW_TRACKING_URI and leave --tracking out."
-        raise ConfigError(f"--tracking holds a password, which others see in the process list. {remedy}")
+        raise ConfigError(
+            f"--tracking holds a password, which others see in the process list. {remedy}"
+        )

@@ -1,18 +1,22 @@
 """What further trials may be expected to gain, by the theory of records.
 
-Of `m` trials and one more, each is as likely to be the best: a new trial beats the best so far with chance 1 / (m + 1). By how much is told by the
-best tenth: their mean excess over the next is the scale of an exponential tail, an upper estimate where values are bounded, as accuracies are. Of `n`
-new trials a binomial number lie beyond the best, and the largest of j such excesses is scale * (1 + 1/2 + ... + 1/j) on average, so that
+Of `m` trials and one more, each is as likely to be the best: a new trial beats the best so far with
+chance 1 / (m + 1). By how much is told by the best tenth: their mean excess over the next is the
+scale of an exponential tail, an upper estimate where values are bounded, as accuracies are. Of `n`
+new trials a binomial number lie beyond the best, and the largest of j such excesses is scale * (1 +
+1/2 + ... + 1/j) on average, so that
 
     gain = scale * sum over j = 1..n of (1 - (1 - 1 / (m + 1)) ** j) / j
 
-Only the later half of the trials counts here, for an algorithm that learns proposes others late than early. As it may still be getting better, the
-rest is expected to gain as much at least as the later half did over the first, for each time that the number of trials doubles. A region of good
+Only the later half of the trials counts here, for an algorithm that learns proposes others late
+than early. As it may still be getting better, the rest is expected to gain as much at least as the
+later half did over the first, for each time that the number of trials doubles. A region of good
 configurations that no trial has met is not foreseen.
 
-Played 150 times each on nine kinds of made-up values and, with ASHA's stops and without, on the recorded curves of two networks: with 0.1 points asked
-for, searches in random order lost 0.00 to 0.06 points on average by stopping, at 57 % to 100 % of what was planned; with 0.3 points 0.00 to 0.17, at
-30 % to 98 %. TPE, 60 times on a noisy bowl, lost 0.13 and 0.27, at 77 % and 56 %.
+Played 150 times each on nine kinds of made-up values and, with ASHA's stops and without, on the
+recorded curves of two networks: with 0.1 points asked for, searches in random order lost 0.00 to
+0.06 points on average by stopping, at 57 % to 100 % of what was planned; with 0.3 points 0.00 to
+0.17, at 30 % to 98 %. TPE, 60 times on a noisy bowl, lost 0.13 and 0.27, at 77 % and 56 %.
 """
 
 import math
@@ -20,28 +24,32 @@ from collections.abc import Sequence
 
 from search.journal.result import FAILED, SearchResult, one_a_training
 
-FEWEST = 20
+MIN_TRIALS = 20
 """Trials that must have ended before anything is expected."""
-TOP_SHARE, FEWEST_TOP = 10, 5
+TOP_SHARE, MIN_TOP = 10, 5
 """The tail is one in so many, and at least so many."""
 
 
 def expected_gain(values: Sequence[float], ahead: int) -> float:
-    """What so many new trials are expected to gain over the best of all, in the unit of the values, which are those of the trials so far in order (a
-    failed one has minus infinity), one a training. Infinite while there are too few. The new ones are taken for trainings of their own, of which more is
-    to be expected than of new lengths of known ones.
+    """What so many new trials are expected to gain over the best of all, in the unit of the values,
+    which are those of the trials so far in order (a failed one has minus infinity), one a training.
+    Infinite while there are too few. The new ones are taken for trainings of their own, of which
+    more is to be expected than of new lengths of known ones.
     """
     count = len(values)
-    if count < FEWEST or max(values[: count // 2]) == -math.inf:
+    if count < MIN_TRIALS or max(values[: count // 2]) == -math.inf:
         return math.inf
     gained = max(values) - max(values[: count // 2])
-    return max(by_records(values[-max(FEWEST, count // 2) :], ahead), gained * math.log2((count + ahead) / count))
+    return max(
+        by_records(values[-max(MIN_TRIALS, count // 2) :], ahead),
+        gained * math.log2((count + ahead) / count),
+    )
 
 
 def by_records(values: Sequence[float], ahead: int) -> float:
     """The same, if all trials are alike."""
     ordered = sorted(values, reverse=True)
-    top = max(FEWEST_TOP, len(ordered) // TOP_SHARE)
+    top = max(MIN_TOP, len(ordered) // TOP_SHARE)
     if ordered[top] == -math.inf:
         return math.inf
     scale = sum(ordered[:top]) / top - ordered[top]
@@ -53,6 +61,14 @@ def by_records(values: Sequence[float], ahead: int) -> float:
 
 
 def values_of(result: SearchResult) -> list[float]:
-    """What the trials that do not run now have come to, in the order of their suggestion, one a training: lengths of one are no luck of their own."""
-    ended = [trial for trial in result.trials.values() if trial.outcome not in ("pending", "running") and (trial.epochs or trial.outcome in FAILED)]
-    return [-math.inf if trial.outcome in FAILED else trial.accuracy for trial in one_a_training(ended)]
+    """What the trials that do not run now have come to, in the order of their suggestion, one a
+    training: lengths of one are no luck of their own.
+    """
+    ended = [
+        trial
+        for trial in result.trials.values()
+        if trial.outcome not in ("pending", "running") and (trial.epochs or trial.outcome in FAILED)
+    ]
+    return [
+        -math.inf if trial.outcome in FAILED else trial.accuracy for trial in one_a_training(ended)
+    ]

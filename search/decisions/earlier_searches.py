@@ -1,6 +1,8 @@
-"""What other searches of the same storage have trained, of the same code and data on the same kind of machine, by their journals.
+"""What other searches of the same storage have trained, of the same code and data on the same kind
+of machine, by their journals.
 
-It is read aside while Ray starts, and not judged here: whether a checkpoint is there and whole is seen by the worker that goes on from it.
+It is read aside while Ray starts, and not judged here: whether a checkpoint is there and whole is
+seen by the worker that goes on from it.
 """
 
 import re
@@ -19,18 +21,20 @@ from search.journal.bucket_log import FIRST, JournalCopy
 from search.journal.journal import FILE_NAME, DamagedJournal
 from search.journal.provenance import training_fingerprint
 from search.journal.store import Storage, home
-from trainables.checkpoints.lineage import stem
+from trainables.checkpoints.lineage import training_key
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
-MOST_S = 20.0
+MAX_S = 20.0
 """When reading takes longer, what was read until then must do."""
-MOST_POINTS = 1000
+MAX_POINTS = 1000
 """Of a space with more, it is not looked whether earlier trials are of it before that is said."""
 FUSED = "-fused"
-MOST_FIRST_LINE = 2**20
+MAX_FIRST_LINE = 2**20
 
-SUGGESTED = re.compile(rb'"event": "suggested", "trial": "([A-Za-z0-9-]+)", "stem": "([0-9a-f]{16})"')
+SUGGESTED = re.compile(
+    rb'"event": "suggested", "trial": "([A-Za-z0-9-]+)", "stem": "([0-9a-f]{16})"'
+)
 EPOCH = re.compile(rb'"event": "epoch", "trial": "([A-Za-z0-9-]+)", "epoch": (\d+)')
 SESSION = re.compile(rb'"event": "(?:started|resumed|selecting)".*')
 """Of whole lines: a quotation mark inside a text has a backslash before it."""
@@ -44,20 +48,34 @@ class Earlier:
         """Begin to read, if that is wanted."""
         self.experiment = experiment
         self.training = training_of(experiment, dataset)
-        """The fingerprint of what decides a training beside its config; in the journals that are read it is the same."""
+        """The fingerprint of what decides a training beside its config; in the journals that are
+        read it is the same.
+        """
         self.trouble = ""
         self._kinds: dict[str, str] = {}
         """By search, whose trials were fused or not."""
         self._trials: dict[str, list[tuple[str, str, int]]] = {}
-        self._thread = Thread(target=self._read, args=[self.training.encode() if wanted else b""], daemon=True)
+        self._thread = Thread(
+            target=self._read, args=[self.training.encode() if wanted else b""], daemon=True
+        )
         self._thread.start()
 
-    def of(self, stem: str, length: int, most: int) -> list[dict[str, Any]]:
-        """As `relatives.Known`."""
+    def of(self, training: str, length: int, most: int) -> list[dict[str, Any]]:
+        """As `shared_trainings.Known`."""
         self._thread.join()
-        found = [one for one in self._trials.get(stem, ()) if self._kinds[one[0]] == self.training]
+        found = [
+            one for one in self._trials.get(training, ()) if self._kinds[one[0]] == self.training
+        ]
         nearest = sorted(found, key=lambda one: nearness(one[2], length))[:most]
-        return [{"search": name, "trial": trial, "epoch": epoch, **home(self.experiment.storage, name).place(trial)} for name, trial, epoch in nearest]
+        return [
+            {
+                "search": name,
+                "trial": trial,
+                "epoch": epoch,
+                **home(self.experiment.storage, name).place(trial),
+            }
+            for name, trial, epoch in nearest
+        ]
 
     @property
     def searches(self) -> list[str]:
@@ -66,30 +84,38 @@ class Earlier:
         return [name for name, kind in self._kinds.items() if kind == self.training]
 
     def told(self, *, fused: bool, say: Callable[[str], None]) -> Self:
-        """Once it is known whether trials are fused, which is rounded in another way: this, and a line for people if there is something to say."""
+        """Once it is known whether trials are fused, which is rounded in another way: this, and a
+        line for people if there is something to say.
+        """
         self.training += FUSED * fused
         if (searches := self.searches) and self._may_match():
             named = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
-            say(f"note: what was trained before with this code, data and kind of machine is not trained again ({named}); --no-cache trains it anew")
+            say(
+                f"note: what was trained before with this code, data and kind of machine is not trained again ({named}); --no-cache trains it anew"
+            )
         if self.trouble:
-            say(f"note: earlier searches could not be looked at ({self.trouble}); what they have trained may be trained again")
+            say(
+                f"note: earlier searches could not be looked at ({self.trouble}); what they have trained may be trained again"
+            )
         return self
 
     def _may_match(self) -> bool:
-        """Whether what was trained may be of this search's trials; where they are too many to be looked through, it may."""
+        """Whether what was trained may be of this search's trials; where they are too many to be
+        looked through, it may.
+        """
         size = self.experiment.space.size
-        if size is None or size > MOST_POINTS:
+        if size is None or size > MAX_POINTS:
             return True
         for params in self.experiment.space.points():
             with suppress(ConfigError):  # params that make no trial
-                if self.of(stem(self.experiment.config(params)), 1, 1):
+                if self.of(training_key(self.experiment.config(params)), 1, 1):
                     return True
         return False
 
     def _read(self, training: bytes) -> None:
         if not training:
             return
-        until = time.monotonic() + MOST_S
+        until = time.monotonic() + MAX_S
         try:
             for name, content in _journals(self.experiment.storage, self.experiment.name, training):
                 self._take(name, content)
@@ -100,33 +126,57 @@ class Earlier:
 
     def _take(self, name: str, content: bytes) -> None:
         """A journal's trials, if all of it was done by what would do it now."""
-        kinds = {found[1].decode() if (found := TRAINING.search(session)) else "" for session in SESSION.findall(content)}
+        kinds = {
+            found[1].decode() if (found := TRAINING.search(session)) else ""
+            for session in SESSION.findall(content)
+        }
         if len(kinds) != 1 or "" in kinds:
             return
         reached = {trial: int(epoch) for trial, epoch in EPOCH.findall(content)}
-        trials = [(trial, training) for trial, training in SUGGESTED.findall(content) if reached.get(trial)]
+        trials = [
+            (trial, training)
+            for trial, training in SUGGESTED.findall(content)
+            if reached.get(trial)
+        ]
         for trial, training in trials:
-            self._trials.setdefault(training.decode(), []).append((name, trial.decode(), reached[trial]))
+            self._trials.setdefault(training.decode(), []).append(
+                (name, trial.decode(), reached[trial])
+            )
         self._kinds |= {name: kinds.pop()} if trials else {}
 
 
 def training_of(experiment: Experiment, dataset: Dataset) -> str:
     """The fingerprint of what decides how a config is trained, but for whether trials are fused."""
     demand = experiment.demand
-    return training_fingerprint(data=dataset.fingerprint, device=experiment.device, threads=max(1, int(demand.cpus)), workers=demand.workers)
+    return training_fingerprint(
+        data=dataset.fingerprint,
+        device=experiment.device,
+        threads=max(1, int(demand.cpus)),
+        workers=demand.workers,
+    )
 
 
 def _journals(storage: Storage, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
-    """The journals of other searches whose first line has this, the newest first where that is known."""
-    return _in_bucket(storage, own, training) if isinstance(storage, Bucket) else _in_folder(storage, own, training)
+    """The journals of other searches whose first line has this, the newest first where that is
+    known.
+    """
+    return (
+        _in_bucket(storage, own, training)
+        if isinstance(storage, Bucket)
+        else _in_folder(storage, own, training)
+    )
 
 
 def _in_folder(storage: Path, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
-    found = [path for path in storage.glob(f"*/{FILE_NAME}") if path.parent.name != own and NAME.fullmatch(path.parent.name) and path.is_file()]
+    found = [
+        path
+        for path in storage.glob(f"*/{FILE_NAME}")
+        if path.parent.name != own and NAME.fullmatch(path.parent.name) and path.is_file()
+    ]
     for path in sorted(found, key=_changed, reverse=True):
         try:
             with path.open("rb") as file:
-                if training in file.readline(MOST_FIRST_LINE):
+                if training in file.readline(MAX_FIRST_LINE):
                     file.seek(0)
                     yield path.parent.name, file.read()
         except OSError:  # somebody else's, or gone since
@@ -154,4 +204,8 @@ def _in_bucket(bucket: Bucket, own: str, training: bytes) -> Iterator[tuple[str,
             return b""
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from ((name, content) for name, content in zip(names, pool.map(read, names), strict=True) if content)
+        yield from (
+            (name, content)
+            for name, content in zip(names, pool.map(read, names), strict=True)
+            if content
+        )

@@ -1,4 +1,6 @@
-"""What a refinement rests on and comes to: how trials are compared, how large a gain chance alone makes, and its story in words."""
+"""What a refinement rests on and comes to: how trials are compared, how large a gain chance alone
+makes, and its story in words.
+"""
 
 import math
 from typing import Any
@@ -10,21 +12,28 @@ from search.journal.result import FAILED, SearchResult, TrialResult, one_a_train
 from search.space import Params, SearchSpace
 from search.statistics import standard_error
 
-MOST = 2000
+MAX_TRAININGS = 2000
 """Of more trainings the last are compared."""
 
 
 def observations(result: SearchResult) -> list[Observation]:
-    """The trainings that tell something of their params, each with the share of the others that it is better than.
+    """The trainings that tell something of their params, each with the share of the others that it
+    is better than.
 
-    Trials that differ in length alone are one training, and so one observation: the one that came furthest. Were each counted, an effect would seem clear
-    that one training has by chance, since its lengths have it too.
+    Trials that differ in length alone are one training, and so one observation: the one that came
+    furthest. Were each counted, an effect would seem clear that one training has by chance, since
+    its lengths have it too.
 
-    Two that came to their end are compared by their best values, others by their best up to the epoch that both have reached: a stopped trial is never
-    held against epochs that it was not given. One that diverged is worse than all that did not; one that failed tells nothing.
+    Two that came to their end are compared by their best values, others by their best up to the
+    epoch that both have reached: a stopped trial is never held against epochs that it was not
+    given. One that diverged is worse than all that did not; one that failed tells nothing.
     """
-    heard = [trial for trial in result.trials.values() if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)]
-    known = one_a_training(heard)[-MOST:]
+    heard = [
+        trial
+        for trial in result.trials.values()
+        if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)
+    ]
+    known = one_a_training(heard)[-MAX_TRAININGS:]
     if len(known) < 2:
         return [Observation(effective(trial), 0.5) for trial in known]
     longest = max((max(trial.epochs, default=0) for trial in known), default=0)
@@ -32,29 +41,50 @@ def observations(result: SearchResult) -> list[Observation]:
     """By epoch; a trial that diverged stays at -1."""
     for row, trial in enumerate(known):
         if trial.outcome != "diverged":
-            values = [trial.epochs[epoch]["val/accuracy"] if epoch in trial.epochs else -1.0 for epoch in range(1, longest + 1)]
+            values = [
+                trial.epochs[epoch]["val/accuracy"] if epoch in trial.epochs else -1.0
+                for epoch in range(1, longest + 1)
+            ]
             best[row, 1:] = np.maximum.accumulate(values)
-    lengths = np.array([longest if trial.outcome == "diverged" else max(trial.epochs) for trial in known])
-    whole, rows = np.array([trial.outcome in ("completed", "diverged") for trial in known]), np.arange(len(known))
+    lengths = np.array(
+        [longest if trial.outcome == "diverged" else max(trial.epochs) for trial in known]
+    )
+    whole, rows = (
+        np.array([trial.outcome in ("completed", "diverged") for trial in known]),
+        np.arange(len(known)),
+    )
     found = []
     for row, trial in enumerate(known):
         common = np.where(whole & whole[row], longest, np.minimum(lengths, lengths[row]))
         mine, others = best[row, common], best[rows, common]
-        found.append(Observation(effective(trial), float(((mine > others).sum() + 0.5 * ((mine == others).sum() - 1)) / (len(known) - 1))))
+        found.append(
+            Observation(
+                effective(trial),
+                float(
+                    ((mine > others).sum() + 0.5 * ((mine == others).sum() - 1)) / (len(known) - 1)
+                ),
+            )
+        )
     return found
 
 
 def effective(trial: TrialResult) -> Params:
     """Its params as it was trained with them: with the epochs that --max-epochs left."""
-    return {**trial.params, "epochs": trial.config["epochs"]} if "epochs" in trial.params and trial.config else trial.params
+    return (
+        {**trial.params, "epochs": trial.config["epochs"]}
+        if "epochs" in trial.params and trial.config
+        else trial.params
+    )
 
 
 def noise(result: SearchResult) -> tuple[float, str]:
-    """How much of a gain may be chance, and what says so: the deviation between seeds that a selection has measured, else the standard error of the
-    best value on so many images.
+    """How much of a gain may be chance, and what says so: the deviation between seeds that a
+    selection has measured, else the standard error of the best value on so many images.
     """
     if result.selection is not None and result.selection.verdict:
-        return float(result.selection.verdict["expected"]["std"]), "the deviation between seeds that the selection measured"
+        return float(
+            result.selection.verdict["expected"]["std"]
+        ), "the deviation between seeds that the selection measured"
     data = result.started["data"]
     images, value = data["train"] if data.get("folds") else data["val"], result.ranking[0].accuracy
     return standard_error(value, images), f"the standard error of {value:.4f} on {images:,} images"
@@ -66,7 +96,11 @@ def why_over(result: SearchResult) -> str:
     if refinement is None or not refinement.rounds:
         return ""
     last = refinement.rounds[-1]
-    number, gain, (chance, what) = last["round"], result.ranking[0].accuracy - last["before"], noise(result)
+    number, gain, (chance, what) = (
+        last["round"],
+        result.ranking[0].accuracy - last["before"],
+        noise(result),
+    )
     if len(result.trials) == last["known"]:
         return f"round {number} had nothing new to try"
     if gain <= chance:
@@ -80,22 +114,38 @@ def gains(result: SearchResult) -> list[tuple[dict[str, Any], int, float]]:
     """Each round with its new trials and the best value after it."""
     refinement = result.refinement
     rounds = refinement.rounds if refinement is not None else []
-    ends = [(after["known"], after["before"]) for after in rounds[1:]] + [(len(result.trials), result.ranking[0].accuracy if result.ranking else math.nan)]
-    return [(one, known - one["known"], value) for one, (known, value) in zip(rounds, ends, strict=False)]
+    ends = [(after["known"], after["before"]) for after in rounds[1:]] + [
+        (len(result.trials), result.ranking[0].accuracy if result.ranking else math.nan)
+    ]
+    return [
+        (one, known - one["known"], value)
+        for one, (known, value) in zip(rounds, ends, strict=False)
+    ]
 
 
 def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
-    """What a search's refinement came to, in words; empty before. `go_on` is how it goes on where it has not come to its end."""
+    """What a search's refinement came to, in words; empty before. `go_on` is how it goes on where
+    it has not come to its end.
+    """
     refinement = result.refinement
     if refinement is None:
         return []
     found = []
     for one, count, value in gains(result):
-        found.append(f"Refinement, round {one['round']}: {count} trials, best {one['before']:.4f} -> {value:.4f}.")
-        found += [f"  {change['text']}" for change in one["changes"] if change["kind"] in ("widened", "edge")]
+        found.append(
+            f"Refinement, round {one['round']}: {count} trials, best {one['before']:.4f} -> {value:.4f}."
+        )
+        found += [
+            f"  {change['text']}"
+            for change in one["changes"]
+            if change["kind"] in ("widened", "edge")
+        ]
     if refinement.reason:
         return [*found, f"The refinement has ended: {refinement.reason}."]
-    return [*found, "The refinement has not come to its end" + (f"; go on with: {go_on}" if go_on else ".")]
+    return [
+        *found,
+        "The refinement has not come to its end" + (f"; go on with: {go_on}" if go_on else "."),
+    ]
 
 
 def edges(result: SearchResult, space: SearchSpace) -> list[str]:
@@ -111,5 +161,21 @@ def refinement_facts(result: SearchResult) -> dict[str, Any]:
     refinement = result.refinement
     if refinement is None:
         return {}
-    rounds = [{"round": one["round"], "trials": count, "before": one["before"], "after": end, "changes": one["changes"]} for one, count, end in gains(result)]
-    return {"refinement": {"terms": refinement.terms, "rounds": rounds, "is_over": refinement.is_over, "reason": refinement.reason}}
+    rounds = [
+        {
+            "round": one["round"],
+            "trials": count,
+            "before": one["before"],
+            "after": end,
+            "changes": one["changes"],
+        }
+        for one, count, end in gains(result)
+    ]
+    return {
+        "refinement": {
+            "terms": refinement.terms,
+            "rounds": rounds,
+            "is_over": refinement.is_over,
+            "reason": refinement.reason,
+        }
+    }

@@ -1,4 +1,6 @@
-"""The decisions of a refinement: when a round ends, whether another follows, and in which space. See `search.decisions.space_refinement`."""
+"""The decisions of a refinement: when a round ends, whether another follows, and in which space.
+See `search.decisions.space_refinement`.
+"""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,15 +17,31 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
 
-def next_space(experiment: Experiment, dataset: Dataset | None, result: SearchResult) -> tuple[SearchSpace, list[Change]]:
+def next_space(
+    experiment: Experiment, dataset: Dataset | None, result: SearchResult
+) -> tuple[SearchSpace, list[Change]]:
     """What is to be looked at after this, and how it differs."""
-    return narrow(experiment.space, observations(result), effective(result.ranking[0]), partial(refusal, experiment, dataset))
+    return narrow(
+        experiment.space,
+        observations(result),
+        effective(result.ranking[0]),
+        partial(refusal, experiment, dataset),
+    )
 
 
 class RefineDriver(Driver):
-    """Answers for a search and its refinement: once a round's trials have ended, it makes the next space, or says why there is none."""
+    """Answers for a search and its refinement: once a round's trials have ended, it makes the next
+    space, or says why there is none.
+    """
 
-    def __init__(self, experiment: Experiment, journal: Journal, *, dataset: Dataset | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        journal: Journal,
+        *,
+        dataset: Dataset | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(experiment, journal, **options)
         self.dataset = dataset
 
@@ -40,7 +58,11 @@ class RefineDriver(Driver):
     @property
     def _has_more_now(self) -> bool:
         """Whether this round has, or before the first the search."""
-        return not self.exhausted and len(self.trials) < self._wanted if self.refinement.rounds else super()._has_more
+        return (
+            not self.exhausted and len(self.trials) < self._wanted
+            if self.refinement.rounds
+            else super()._has_more
+        )
 
     @property
     def _wanted(self) -> int:
@@ -62,29 +84,49 @@ class RefineDriver(Driver):
     @property
     def _is_round_over(self) -> bool:
         """Whether nothing trains, and nothing that waits will."""
-        return not (self.active or self.left) and self.scheduler.choose(new=False) is None
+        return not (self.active or self.pending) and self.scheduler.choose(new=False) is None
 
     def _begin_round(self) -> bool:
-        """Make the next space, and hear everything again for it; False when there will be no further round."""
+        """Make the next space, and hear everything again for it; False when there will be no
+        further round.
+        """
         if self.refinement.is_over:
             return False
         if reason := why_over(self.result):
             self.journal.append("settled", reason=reason)
             return False
         best, known = self.result.ranking[0], len(self.trials)
-        before = replace(self.experiment, algorithm="bayes", trials=known + self.refinement.terms["trials"])
+        before = replace(
+            self.experiment, algorithm="bayes", trials=known + self.refinement.terms["trials"]
+        )
         try:
             space, changes = next_space(self.experiment, self.dataset, self.result)
             experiment = replace(before, space=space)
-        except ConfigError as error:  # values that are allowed beside the best trial's may not be beside each other
-            experiment, changes = before, [Change("", "refused", f"nothing, since what was to be makes no space: {error}")]
-        facts = {"known": known, "before": best.accuracy, "changes": [asdict(change) for change in changes]}
-        self.journal.append("refined", round=len(self.refinement.rounds) + 1, experiment=experiment.describe(), **facts)
+        except (
+            ConfigError
+        ) as error:  # values that are allowed beside the best trial's may not be beside each other
+            experiment, changes = (
+                before,
+                [Change("", "refused", f"nothing, since what was to be makes no space: {error}")],
+            )
+        facts = {
+            "known": known,
+            "before": best.accuracy,
+            "changes": [asdict(change) for change in changes],
+        }
+        self.journal.append(
+            "refined",
+            round=len(self.refinement.rounds) + 1,
+            experiment=experiment.describe(),
+            **facts,
+        )
         self._begin_again(experiment)
         return True
 
     def _begin_again(self, experiment: Experiment) -> None:
-        """Decide from now on as a driver that is opened with this experiment: what a resume in the midst of the round would do."""
+        """Decide from now on as a driver that is opened with this experiment: what a resume in the
+        midst of the round would do.
+        """
         result, self.experiment, self.exhausted = self.result, experiment, False
         self.algorithm, self.scheduler = self._algorithm(), self._scheduler()
         self.relatives = self.relatives.within(experiment)
@@ -96,11 +138,17 @@ class RefineDriver(Driver):
 
 
 def refusal(experiment: Experiment, dataset: Dataset | None, params: Params, path: str) -> str:
-    """Why these params make no trial with these data, or one with another value of this path; empty if they do."""
+    """Why these params make no trial with these data, or one with another value of this path; empty
+    if they do.
+    """
     try:
         config = experiment.config(params)
     except ConfigError as error:
         return str(error)
     if config.value(path) != params[path]:
         return f"it would be {config.value(path)} all the same"
-    return next(fit_problems(config, dataset, experiment.demand.workers), "") if dataset is not None else ""
+    return (
+        next(fit_problems(config, dataset, experiment.demand.workers), "")
+        if dataset is not None
+        else ""
+    )

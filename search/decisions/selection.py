@@ -1,24 +1,33 @@
-"""The choice among a search's best few: each is trained again with fresh seeds, the clearly worse leave early, and the rest are compared in pairs.
+"""The choice among a search's best few: each is trained again with fresh seeds, the clearly worse
+leave early, and the rest are compared in pairs.
 
-The best of many trials owes part of its place to luck, and so does the value that it was found with. What is said here rests on fresh
-seeds alone, the same ones for all candidates, so that two of them differ by what they are.
+The best of many trials owes part of its place to luck, and so does the value that it was found
+with. What is said here rests on fresh seeds alone, the same ones for all candidates, so that two of
+them differ by what they are.
 
-- A race: after each seed that all candidates have (from the second on) the leader is compared with every other one. Who is behind in a paired t-test
-  leaves. The test's variance is that of the pair's differences or, if larger, the one pooled over all candidates (a two-way layout,
-  candidates and seeds): of two or three differences alone it would be a matter of chance. The error rate is shared among all comparisons
-  that there may be (Bonferroni), each candidate with each as the leader, for who leads is seen in the same seeds: so it holds for the whole race.
-  Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
-- What is pooled: candidates that rise and fall alike from seed to seed tell of luck once. Trainings of which one is the beginning of the other do,
-  and baselines, which no seed changes; were each counted, the variance would seem smaller and better known than it is.
-- Candidates need not owe the same to luck. So the pair's own differences, with none pooled, must tell them apart as well, at the whole error rate for
-  all looks at this pair: whoever the others are, two equals are told apart no more often than that.
-- Accuracies are whole numbers of images. That differences are equal does not tell that there is no luck: rounding to an image is part of each
-  variance, a twelfth of an image squared for each accuracy.
-- Ties: who is left, and behind the leader by less than half a standard error of the difference, counts as its equal; among equals the one that
-  takes the least time for an image is chosen, if it is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives away
-  more than one seed's deviation too often when there are five candidates: `tests/bench/selection.py`.)
-- The expected value: the mean over the seeds. Its interval (Student's t) allows for the choice: the one chosen among several was
-  lucky rather than unlucky, so its lower end is that of a simultaneous interval for all candidates.
+- A race: after each seed that all candidates have (from the second on) the leader is compared with
+  every other one. Who is behind in a paired t-test leaves. The test's variance is that of the
+  pair's differences or, if larger, the one pooled over all candidates (a two-way layout, candidates
+  and seeds): of two or three differences alone it would be a matter of chance. The error rate is
+  shared among all comparisons that there may be (Bonferroni), each candidate with each as the
+  leader, for who leads is seen in the same seeds: so it holds for the whole race. Racing: Maron and
+  Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+- What is pooled: candidates that rise and fall alike from seed to seed tell of luck once. Trainings
+  of which one is the beginning of the other do, and baselines, which no seed changes; were each
+  counted, the variance would seem smaller and better known than it is.
+- Candidates need not owe the same to luck. So the pair's own differences, with none pooled, must
+  tell them apart as well, at the whole error rate for all looks at this pair: whoever the others
+  are, two equals are told apart no more often than that.
+- Accuracies are whole numbers of images. That differences are equal does not tell that there is no
+  luck: rounding to an image is part of each variance, a twelfth of an image squared for each
+  accuracy.
+- Ties: who is left, and behind the leader by less than half a standard error of the difference,
+  counts as its equal; among equals the one that takes the least time for an image is chosen, if it
+  is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives away more
+  than one seed's deviation too often when there are five candidates: `tests/bench/selection.py`.)
+- The expected value: the mean over the seeds. Its interval (Student's t) allows for the choice: the
+  one chosen among several was lucky rather than unlucky, so its lower end is that of a simultaneous
+  interval for all candidates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,13 +46,15 @@ TIE = 0.5
 """Standard errors of a difference."""
 FASTER = 0.9
 """Of an equal's time an image: who takes more is not faster."""
-LEAST_SEEDS = 2
+MIN_SEEDS = 2
 
 
 class Race:
     """Candidates, and their accuracies by the seed's number (from 1)."""
 
-    def __init__(self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA, *, images: int) -> None:
+    def __init__(
+        self, candidates: Sequence[str], seeds: int, alpha: float = ALPHA, *, images: int
+    ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
         """On how many each accuracy is measured."""
@@ -60,17 +71,21 @@ class Race:
 
     @cached_property
     def comparisons(self) -> int:
-        """How many there may be: every candidate with every other as the leader, after each seed from the second on."""
+        """How many there may be: every candidate with every other as the leader, after each seed
+        from the second on.
+        """
         return max(1, len(self.candidates) * (len(self.candidates) - 1) // 2 * self.looks)
 
     @property
     def looks(self) -> int:
         """How many of these are of one pair: either may lead, after each seed from the second on."""
-        return 2 * (self.seeds - LEAST_SEEDS + 1)
+        return 2 * (self.seeds - MIN_SEEDS + 1)
 
     def compare(self, candidates: Sequence[str], rounds: int) -> tuple[int, list[Comparison]]:
         """Compare these candidates by their first seeds, as `compare` does."""
-        return compare(self.table(candidates, rounds), self.comparisons, self.looks, images=self.images)
+        return compare(
+            self.table(candidates, rounds), self.comparisons, self.looks, images=self.images
+        )
 
     @property
     def rounds(self) -> int:
@@ -78,20 +93,31 @@ class Race:
         return min((self._run(candidate) for candidate in self.alive), default=0)
 
     def _run(self, candidate: str) -> int:
-        missing = (number for number in range(1, self.seeds + 1) if number not in self.scores[candidate])
+        missing = (
+            number for number in range(1, self.seeds + 1) if number not in self.scores[candidate]
+        )
         return next(missing, self.seeds + 1) - 1
 
     def behind(self) -> dict[str, tuple[str, Comparison]]:
         """Who is clearly worse now, than whom, and how that was seen."""
         alive, rounds = self.alive, self.rounds
-        if rounds < LEAST_SEEDS or len(alive) < 2:
+        if rounds < MIN_SEEDS or len(alive) < 2:
             return {}
         leader, compared = self.compare(alive, rounds)
-        return {name: (alive[leader], pair) for name, pair in zip(alive, compared, strict=True) if pair.p < self.alpha}
+        return {
+            name: (alive[leader], pair)
+            for name, pair in zip(alive, compared, strict=True)
+            if pair.p < self.alpha
+        }
 
     def table(self, candidates: Sequence[str], rounds: int) -> NDArray[np.float64]:
         """Accuracies with the first seeds, (candidates, rounds)."""
-        return np.array([[self.scores[candidate][number] for number in range(1, rounds + 1)] for candidate in candidates])
+        return np.array(
+            [
+                [self.scores[candidate][number] for number in range(1, rounds + 1)]
+                for candidate in candidates
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +136,9 @@ class Row:
     """The leader's mean less its own, over the seeds of both; of one that left, as it was then."""
     p: float | None
     state: str
-    """`chosen`, `tied` (as good as the leader), `behind` (not clearly, but by more than a tie allows), `dropped` (clearly worse) or `failed`."""
+    """`chosen`, `tied` (as good as the leader), `behind` (not clearly, but by more than a tie
+    allows), `dropped` (clearly worse) or `failed`.
+    """
     reason: str
     ms_per_image: float | None
 
@@ -148,19 +176,32 @@ class Candidate:
 
 
 def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
-    """The verdict of a race that is over: all who are alive have all seeds, and somebody is alive; `known` has every candidate."""
+    """The verdict of a race that is over: all who are alive have all seeds, and somebody is alive;
+    `known` has every candidate.
+    """
     alive, compared = race.alive, [Comparison(0.0, 0.0, 1.0)]
     if len(alive) > 1:
         leader, compared = race.compare(alive, race.seeds)
     pairs = dict(zip(alive, compared, strict=True))
     first = alive[leader] if len(alive) > 1 else alive[0]
-    tied = [name for name in alive if name == first or pairs[name].difference <= TIE * pairs[name].error]
+    tied = [
+        name for name in alive if name == first or pairs[name].difference <= TIE * pairs[name].error
+    ]
     chosen = fastest(first, tied, {name: known[name].ms_per_image for name in tied})
     states = {**dict.fromkeys(alive, "behind"), **dict.fromkeys(tied, "tied"), chosen: "chosen"}
-    rows = [_row(race, name, known[name], states.get(name, ""), pairs.get(name) or race.worse.get(name)) for name in race.candidates]
-    rows.sort(key=lambda row: (row.candidate != chosen, row.candidate not in alive, -(row.mean or 0.0)))
-    expected = expect(list(race.table([chosen], race.seeds)[0]), len(race.candidates), images=race.images)
-    return Verdict(chosen, known[chosen].best, first, expected, known[chosen].search_value, rows, race.alpha)
+    rows = [
+        _row(race, name, known[name], states.get(name, ""), pairs.get(name) or race.worse.get(name))
+        for name in race.candidates
+    ]
+    rows.sort(
+        key=lambda row: (row.candidate != chosen, row.candidate not in alive, -(row.mean or 0.0))
+    )
+    expected = expect(
+        list(race.table([chosen], race.seeds)[0]), len(race.candidates), images=race.images
+    )
+    return Verdict(
+        chosen, known[chosen].best, first, expected, known[chosen].search_value, rows, race.alpha
+    )
 
 
 def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison | None) -> Row:

@@ -1,8 +1,11 @@
-"""From what was observed in a search space, the space to look in next: narrower where a parameter's effect is clear, wider where the best lies at an edge.
+"""From what was observed in a search space, the space to look in next: narrower where a parameter's
+effect is clear, wider where the best lies at an edge.
 
-A parameter's effect is what a quadratic (of options without an order: their means) explains of the trials' scores. It is clear when so much is seldom
-explained of scores that are dealt out anew by chance, all parameters taken together; the clearest is found first, and the next in what it leaves. Without
-a clear effect nothing is narrowed. Options are left out but never the last two: what is left out does not come back, as a range's end may.
+A parameter's effect is what a quadratic (of options without an order: their means) explains of the
+trials' scores. It is clear when so much is seldom explained of scores that are dealt out anew by
+chance, all parameters taken together; the clearest is found first, and the next in what it leaves.
+Without a clear effect nothing is narrowed. Options are left out but never the last two: what is
+left out does not come back, as a range's end may.
 """
 
 import math
@@ -16,23 +19,25 @@ from numpy.typing import NDArray
 
 from search.space import Cases, Choice, Domain, Float, Int, Params, Range, SearchSpace
 
-LEAST = 5
+MIN_TRIALS = 5
 """Trials of which fewer say nothing."""
 CLEAR, LIKELY = 0.05, 0.1
-"""How seldom chance alone would do as well: to narrow a range, which loses what is outside, and to widen it, which does not."""
+"""How seldom chance alone would do as well: to narrow a range, which loses what is outside, and to
+widen it, which does not.
+"""
 EDGE, TOWARDS = 0.1, 0.25
 """The share of a range that is its edge, and that is on the way to it."""
 NARROWEST = 0.25
 """The least share of a range that is left of it."""
-BEST_SHARE, LEAST_BEST = 0.25, 3
+BEST_SHARE, MIN_BEST = 0.25, 3
 """How many of the trials are called the best few."""
 MARGIN = 0.1
 """The share of a range that stays on either side of the best few."""
-WIDER, MOST_HALVED = 0.5, 6
+WIDER, MAX_HALVED = 0.5, 6
 """By what share of its width a range is widened, and how often that is halved until it is allowed."""
 GEOMETRIC = 5
 """Two options are taken for a geometric row from this ratio on."""
-DEALT, MOST_DEALT = 999, 2_000_000
+DEALT, MAX_DEALT = 999, 2_000_000
 """How often scores are dealt out anew, and how many of them at most."""
 
 Array = NDArray[np.float64]
@@ -52,8 +57,9 @@ class Change:
 
     path: str
     kind: str
-    """`narrowed`, `finer` (new numbers between the old), `dropped` (options); of an edge at which the best lies `widened`, `edge` (it cannot be), or
-    `doubtful` (it is not clear that it gets better there); of all that stay as they are `unclear`, or `kept` for another reason.
+    """`narrowed`, `finer` (new numbers between the old), `dropped` (options); of an edge at which
+    the best lies `widened`, `edge` (it cannot be), or `doubtful` (it is not clear that it gets
+    better there); of all that stay as they are `unclear`, or `kept` for another reason.
     """
     text: str
     flag: str = ""
@@ -63,7 +69,9 @@ class Change:
 
 
 Refusal = Callable[[Params, str], str]
-"""Why params make no trial, or another than they say, for their value of this path; empty if they do."""
+"""Why params make no trial, or another than they say, for their value of this path; empty if they
+do.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,15 +89,23 @@ class Effect:
 class Factor:
     """One domain of a parameter, with the observations that have it and lie in it."""
 
-    def __init__(self, space: SearchSpace, path: str, domain: Domain, observed: Sequence[Observation]) -> None:
+    def __init__(
+        self, space: SearchSpace, path: str, domain: Domain, observed: Sequence[Observation]
+    ) -> None:
         self.path, self.domain = path, domain
         is_parent = any(path in other.parents for other in space.domains.values())
         self.scale = scale_of(domain) if not (is_parent and isinstance(domain, Choice)) else None
-        self.label = path if space.domains[path] is domain else f"{path} ({', '.join(f'{key} {_listed(value)}' for key, value in domain.when.items())})"
+        self.label = (
+            path
+            if space.domains[path] is domain
+            else f"{path} ({', '.join(f'{key} {_listed(value)}' for key, value in domain.when.items())})"
+        )
         held = [
             (row, one.params[path])
             for row, one in enumerate(observed)
-            if path in one.params and space.under(path, one.params) is domain and domain.holds(one.params[path])
+            if path in one.params
+            and space.under(path, one.params) is domain
+            and domain.holds(one.params[path])
         ]
         self.rows = np.array([row for row, _ in held], dtype=int)
         self.values = [value for _, value in held]
@@ -112,7 +128,9 @@ class Factor:
         """Columns that a fit weighs: a quadratic, or one for each option."""
         if self.scale is None:
             return np.equal.outer(places, np.arange(len(self.options))).astype(float)
-        return np.stack([places, places**2], axis=1)[:, : max(1, len(set(np.round(self.places, 6))) - 1)]
+        return np.stack([places, places**2], axis=1)[
+            :, : max(1, len(set(np.round(self.places, 6))) - 1)
+        ]
 
     @property
     def tried(self) -> Array:
@@ -121,7 +139,7 @@ class Factor:
 
     def best_few(self) -> Array:
         """The places of the best observations, the best first."""
-        count = max(LEAST_BEST, math.ceil(BEST_SHARE * len(self.rows)))
+        count = max(MIN_BEST, math.ceil(BEST_SHARE * len(self.rows)))
         return self.places[np.argsort(-self.scores, kind="stable")[:count]]
 
 
@@ -135,7 +153,9 @@ class Scale:
 
     def place(self, value: float) -> float:
         """Where a number lies: 0 at the low end, 1 at the high one."""
-        low, high, value = (math.log(number) if self.log else number for number in (self.low, self.high, value))
+        low, high, value = (
+            math.log(number) if self.log else number for number in (self.low, self.high, value)
+        )
         return (value - low) / (high - low)
 
     def at(self, place: float) -> float:
@@ -150,7 +170,9 @@ def scale_of(domain: Domain) -> Scale | None:
     if isinstance(domain, Range):
         return Scale(domain.low, domain.high, domain.log) if domain.low < domain.high else None
     options = domain.options if isinstance(domain, Choice) else ()
-    if len(options) < 2 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in options):
+    if len(options) < 2 or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in options
+    ):
         return None
     return Scale(min(options), max(options), is_geometric(sorted(options)))
 
@@ -165,7 +187,12 @@ def is_geometric(numbers: Sequence[float]) -> bool:
     return bool(np.std(ratios) / np.mean(ratios) < np.std(gaps) / np.mean(gaps))
 
 
-def narrow(space: SearchSpace, observed: Sequence[Observation], best: Params, refusal: Refusal = lambda params, path: "") -> tuple[SearchSpace, list[Change]]:
+def narrow(
+    space: SearchSpace,
+    observed: Sequence[Observation],
+    best: Params,
+    refusal: Refusal = lambda params, path: "",
+) -> tuple[SearchSpace, list[Change]]:
     """The space to look in next, and a word on each parameter that changed or lies at an edge.
 
     Args:
@@ -177,16 +204,30 @@ def narrow(space: SearchSpace, observed: Sequence[Observation], best: Params, re
     changed: dict[tuple[str, int], Domain] = {}
     changes: list[Change] = []
     kept: dict[bool, list[str]] = {False: [], True: []}
-    for factor, effect in zip(factors, effects(factors, [one.score for one in observed]), strict=True):
-        has_best = factor.path in best and space.under(factor.path, best) is factor.domain and factor.domain.holds(best[factor.path])
+    for factor, effect in zip(
+        factors, effects(factors, [one.score for one in observed]), strict=True
+    ):
+        has_best = (
+            factor.path in best
+            and space.under(factor.path, best) is factor.domain
+            and factor.domain.holds(best[factor.path])
+        )
         domain, found = revised(factor, effect, best if has_best else None, refusal)
         changed[factor.path, id(factor.domain)] = domain
         changes += found
         kept[effect.is_clear] += [] if found else [factor.label]
     for is_clear, labels in kept.items():
         if labels:
-            why = "with a clear effect, but nothing to leave out" if is_clear else "for want of a clear effect"
-            changes.append(Change("", "kept" if is_clear else "unclear", f"as before, {why}: {', '.join(labels)}"))
+            why = (
+                "with a clear effect, but nothing to leave out"
+                if is_clear
+                else "for want of a clear effect"
+            )
+            changes.append(
+                Change(
+                    "", "kept" if is_clear else "unclear", f"as before, {why}: {', '.join(labels)}"
+                )
+            )
     domains = {path: _with(path, domain, changed) for path, domain in space.domains.items()}
     return replace(space, domains=domains, first=()), changes
 
@@ -194,7 +235,12 @@ def narrow(space: SearchSpace, observed: Sequence[Observation], best: Params, re
 def _factors(space: SearchSpace, path: str, observed: Sequence[Observation]) -> list[Factor]:
     domain = space.domains[path]
     cases = domain.cases if isinstance(domain, Cases) else (domain,)
-    return [factor for case in cases if len((factor := Factor(space, path, case, observed)).rows) and (factor.scale or _is_choice(case))]
+    return [
+        factor
+        for case in cases
+        if len((factor := Factor(space, path, case, observed)).rows)
+        and (factor.scale or _is_choice(case))
+    ]
 
 
 def _is_choice(domain: Domain) -> bool:
@@ -209,11 +255,17 @@ def _with(path: str, domain: Domain, changed: dict[tuple[str, int], Domain]) -> 
 
 
 def effects(factors: Sequence[Factor], scores: Sequence[float]) -> list[Effect]:
-    """What each parameter does: the clearest first, the next in what it leaves of the scores, until none is clear."""
+    """What each parameter does: the clearest first, the next in what it leaves of the scores, until
+    none is clear.
+    """
     left, generator = np.array(scores, dtype=float), np.random.default_rng(0)
     found: dict[int, Effect] = {}
     while True:
-        rest = {number: _effect(factors[number], left, generator) for number in range(len(factors)) if number not in found}
+        rest = {
+            number: _effect(factors[number], left, generator)
+            for number in range(len(factors))
+            if number not in found
+        }
         clear = [number for number, effect in rest.items() if effect.p * len(rest) <= CLEAR]
         if not clear:
             return [found.get(number) or rest[number] for number in range(len(factors))]
@@ -229,32 +281,48 @@ def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Ef
     basis, sizes, _ = np.linalg.svd(design - design.mean(axis=0), full_matrices=False)
     basis, total, count = basis[:, sizes > 1e-6], float(mine @ mine), len(mine)
     freedom = count - basis.shape[1] - 1
-    if count < LEAST or not basis.shape[1] or freedom < 1 or total < 1e-9:
+    if count < MIN_TRIALS or not basis.shape[1] or freedom < 1 or total < 1e-9:
         return Effect(1.0)
     explained = float(((mine @ basis) ** 2).sum()) / total
-    times = min(DEALT, MOST_DEALT // count)
-    dealt = ((generator.permuted(np.tile(mine, (times, 1)), axis=1) @ basis) ** 2).sum(axis=1) / total
+    times = min(DEALT, MAX_DEALT // count)
+    dealt = ((generator.permuted(np.tile(mine, (times, 1)), axis=1) @ basis) ** 2).sum(
+        axis=1
+    ) / total
     fit = _fitted(factor, scores, factor.tried)
     best = float(factor.tried[int(fit.argmax())])
-    share = max(0.0, 1 - (1 - explained) * (count - 1) / freedom) * min(1.0, float(mine.var() / max(1e-12, factor.scores.var())))
-    return Effect((1 + int((dealt >= explained - 1e-9).sum())) / (times + 1), share=share, best=best)
+    share = max(0.0, 1 - (1 - explained) * (count - 1) / freedom) * min(
+        1.0, float(mine.var() / max(1e-12, factor.scores.var()))
+    )
+    return Effect(
+        (1 + int((dealt >= explained - 1e-9).sum())) / (times + 1), share=share, best=best
+    )
 
 
 def _fitted(factor: Factor, scores: Array, places: Array) -> Array:
     """What the fit to a parameter's observations says at these places."""
     mine, ones = scores[factor.rows], np.ones((len(factor.rows), 1))
     weights, *_ = np.linalg.lstsq(np.hstack([ones, factor.design(factor.places)]), mine, rcond=None)
-    return np.asarray(np.hstack([np.ones((len(places), 1)), factor.design(places)]) @ weights, dtype=float)
+    return np.asarray(
+        np.hstack([np.ones((len(places), 1)), factor.design(places)]) @ weights, dtype=float
+    )
 
 
-def revised(factor: Factor, effect: Effect, best: Params | None, refusal: Refusal) -> tuple[Domain, list[Change]]:
+def revised(
+    factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
+) -> tuple[Domain, list[Change]]:
     """One domain as it is to be next; `best` is None where the best trial does not have it."""
     if isinstance(factor.domain, Range):
         return _range(factor, effect, best, refusal)
-    return _numbers(factor, effect, best, refusal) if factor.scale is not None else _options(factor, effect, best)
+    return (
+        _numbers(factor, effect, best, refusal)
+        if factor.scale is not None
+        else _options(factor, effect, best)
+    )
 
 
-def _range(factor: Factor, effect: Effect, best: Params | None, refusal: Refusal) -> tuple[Domain, list[Change]]:
+def _range(
+    factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
+) -> tuple[Domain, list[Change]]:
     """A range: a window where the effect is clear, and wider at an edge at which the best lies."""
     domain, scale, path = factor.domain, factor.scale, factor.path
     assert isinstance(domain, Range)
@@ -264,28 +332,51 @@ def _range(factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
     side = _edge(top, effect) if top is not None else 0
     if effect.is_clear:
         first, last = _window(factor, effect, top, side)
-        low, high = _within(domain, scale.at(first) if first > 0 else low, scale.at(last) if last < 1 else high)
+        low, high = _within(
+            domain, scale.at(first) if first > 0 else low, scale.at(last) if last < 1 else high
+        )
     narrower = replace(domain, low=low, high=high)
     is_narrower = (low, high) != (domain.low, domain.high)
     p = f"its effect is clear, p {effect.p:.2g}"
     if not side or best is None or top is None:
-        return narrower, [Change(path, "narrowed", f"{factor.label}: {before} becomes {_span(narrower)}, around the best ({p})")] if is_narrower else []
+        return narrower, [
+            Change(
+                path,
+                "narrowed",
+                f"{factor.label}: {before} becomes {_span(narrower)}, around the best ({p})",
+            )
+        ] if is_narrower else []
     end = domain.high if side > 0 else domain.low
     where = "at" if abs(top - (side > 0)) <= EDGE else "near"
     flag = f"{factor.label}: the best, {_shown(best[path])}, is {where} the edge of {before}"
     if effect.p > LIKELY or abs(effect.best - (side > 0)) > TOWARDS:
         now = f"; {_span(narrower)} from now on ({p})" if is_narrower else ""
-        return narrower, [Change(path, "doubtful", f"{flag}: not widened, for it is not clear that it gets better there{now}", flag)]
+        return narrower, [
+            Change(
+                path,
+                "doubtful",
+                f"{flag}: not widened, for it is not clear that it gets better there{now}",
+                flag,
+            )
+        ]
     new, reason = _widened(domain, scale, side, lambda value: refusal({**best, path: value}, path))
     wider = replace(narrower, high=new) if side > 0 else replace(narrower, low=new)
     now = f"; {_span(wider)} from now on ({p})" if is_narrower else ""
     if new == end:
-        return wider, [Change(path, "edge", f"{flag}, and cannot be widened: {reason}{now}", flag, effect.is_clear)]
-    return wider, [Change(path, "widened", f"{flag}: widened to {_shown(new)}{now}", flag, effect.is_clear)]
+        return wider, [
+            Change(
+                path, "edge", f"{flag}, and cannot be widened: {reason}{now}", flag, effect.is_clear
+            )
+        ]
+    return wider, [
+        Change(path, "widened", f"{flag}: widened to {_shown(new)}{now}", flag, effect.is_clear)
+    ]
 
 
 def _edge(place: float, effect: Effect) -> int:
-    """At which end the best lies: -1, 1, or 0 for neither. A clear effect that is best at the end itself needs it only to be on the way there."""
+    """At which end the best lies: -1, 1, or 0 for neither. A clear effect that is best at the end
+    itself needs it only to be on the way there.
+    """
     for side in (-1, 1):
         away = place if side < 0 else 1 - place
         at = effect.best if side < 0 else 1 - effect.best
@@ -295,22 +386,28 @@ def _edge(place: float, effect: Effect) -> int:
 
 
 def _window(factor: Factor, effect: Effect, top: float | None, side: int) -> tuple[float, float]:
-    """The part of a range around its best few and the fit's highest place: the more depends on it, the narrower. An edge at which the best lies is not
-    cut off.
+    """The part of a range around its best few and the fit's highest place: the more depends on it,
+    the narrower. An edge at which the best lies is not cut off.
     """
     few = factor.best_few()
     ends = (few[0] if top is None else top, effect.best, *np.quantile(few, (MARGIN, 1 - MARGIN)))
     low, high = min(ends) - MARGIN, max(ends) + MARGIN
     if (short := max(NARROWEST, 1 - math.sqrt(effect.share)) - (high - low)) > 0:
         low, high = low - short / 2, high + short / 2
-    low, high = low - max(0.0, high - 1), high - min(0.0, low)  # what would lie outside is given to the other end
+    low, high = (
+        low - max(0.0, high - 1),
+        high - min(0.0, low),
+    )  # what would lie outside is given to the other end
     return (0.0 if side < 0 else max(0.0, low)), (1.0 if side > 0 else min(1.0, high))
 
 
 def _within(domain: Range, low: float, high: float) -> tuple[float, float]:
     """Bounds that the range may have, no further out than its own."""
     if domain.step is not None:
-        first, last = math.floor((low - domain.low) / domain.step + 1e-9), math.ceil((high - domain.low) / domain.step - 1e-9)
+        first, last = (
+            math.floor((low - domain.low) / domain.step + 1e-9),
+            math.ceil((high - domain.low) / domain.step - 1e-9),
+        )
         low, high = (domain.low + number * domain.step for number in (first, last))
     if isinstance(domain, Int):
         low, high = math.floor(low + 1e-9), math.ceil(high - 1e-9)
@@ -321,17 +418,25 @@ def _within(domain: Range, low: float, high: float) -> tuple[float, float]:
 
 def _rounded(domain: Domain, value: float) -> float:
     """A number as people write it."""
-    return round(value) if isinstance(domain, Int) else float(f"{value:.3g}" if isinstance(domain, Float) and domain.step is None else f"{value:.12g}")
+    return (
+        round(value)
+        if isinstance(domain, Int)
+        else float(
+            f"{value:.3g}" if isinstance(domain, Float) and domain.step is None else f"{value:.12g}"
+        )
+    )
 
 
-def _widened(domain: Range, scale: Scale, side: int, refused: Callable[[Any], str]) -> tuple[float, str]:
+def _widened(
+    domain: Range, scale: Scale, side: int, refused: Callable[[Any], str]
+) -> tuple[float, str]:
     """A new end, as far out as is allowed; the old one with the reason if nothing is."""
     end, reason = (domain.high if side > 0 else domain.low), ""
     width = WIDER
     if scale.log:
         whole = math.log(scale.high / scale.low)
         width = min(max(WIDER, 1 / whole), math.log(10) / whole)
-    for halved in range(MOST_HALVED):
+    for halved in range(MAX_HALVED):
         value = scale.at((side > 0) + side * width / 2**halved)
         if domain.step is not None:
             value = end + side * domain.step * max(1, round(abs(value - end) / domain.step))
@@ -344,34 +449,60 @@ def _widened(domain: Range, scale: Scale, side: int, refused: Callable[[Any], st
     return end, reason.rstrip(".") or "there is no number beside it"
 
 
-def _numbers(factor: Factor, effect: Effect, best: Params | None, refusal: Refusal) -> tuple[Domain, list[Change]]:
-    """Options that are numbers: new ones between the best and its neighbours, and one beyond where the best is the first or last."""
+def _numbers(
+    factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
+) -> tuple[Domain, list[Change]]:
+    """Options that are numbers: new ones between the best and its neighbours, and one beyond where
+    the best is the first or last.
+    """
     path, scale, row = factor.path, factor.scale, sorted(factor.options)
     assert scale is not None
     assert isinstance(factor.domain, Choice)
     fits = min(range(len(row)), key=lambda number: abs(scale.place(row[number]) - effect.best))
     top = row.index(best[path]) if best is not None and best[path] in row else fits
-    side = 0 if best is None or effect.p > LIKELY or row[fits] != best[path] else (top == len(row) - 1) - (top == 0)
+    side = (
+        0
+        if best is None or effect.p > LIKELY or row[fits] != best[path]
+        else (top == len(row) - 1) - (top == 0)
+    )
     new, tried = list(row), best if best is not None else {}
     if effect.is_clear:
-        new = _finer(row, min(fits, top), max(fits, top), scale.log, lambda value: not refusal({**tried, path: value}, path))
+        new = _finer(
+            row,
+            min(fits, top),
+            max(fits, top),
+            scale.log,
+            lambda value: not refusal({**tried, path: value}, path),
+        )
     is_finer, p = new != row, f"its effect is clear, p {effect.p:.2g}"
     if not side or best is None:
         text = f"{factor.label}: {_listed(row)} becomes {_listed(new)}, around the best ({p})"
         return _choice(factor, new), [Change(path, "finer", text)] if is_finer else []
-    beyond, reason = _beyond(row, top, side, scale.log, lambda value: refusal({**best, path: value}, path))
+    beyond, reason = _beyond(
+        row, top, side, scale.log, lambda value: refusal({**best, path: value}, path)
+    )
     new = sorted({*new, *([beyond] if beyond is not None else [])})
     flag = f"{factor.label}: the best, {_shown(row[top])}, is at the edge of {_listed(row)}"
     now = f"; {_listed(new)} from now on ({p})" if is_finer else ""
     if beyond is None:
-        return _choice(factor, new), [Change(path, "edge", f"{flag}, and cannot be widened: {reason}{now}", flag, effect.is_clear)]
-    return _choice(factor, new), [Change(path, "widened", f"{flag}: widened to {_shown(beyond)}{now}", flag, effect.is_clear)]
+        return _choice(factor, new), [
+            Change(
+                path, "edge", f"{flag}, and cannot be widened: {reason}{now}", flag, effect.is_clear
+            )
+        ]
+    return _choice(factor, new), [
+        Change(path, "widened", f"{flag}: widened to {_shown(beyond)}{now}", flag, effect.is_clear)
+    ]
 
 
-def _beyond(row: list[Any], top: int, side: int, log: bool, refused: Callable[[Any], str]) -> tuple[Any, str]:
-    """A number beyond the first or last option, as far as the one before it, or less far where that is refused; None, with the reason, if all are."""
+def _beyond(
+    row: list[Any], top: int, side: int, log: bool, refused: Callable[[Any], str]
+) -> tuple[Any, str]:
+    """A number beyond the first or last option, as far as the one before it, or less far where that
+    is refused; None, with the reason, if all are.
+    """
     reason = ""
-    for halved in range(MOST_HALVED // 2):
+    for halved in range(MAX_HALVED // 2):
         value = _between(row[top], row[top - side], log, -1 / 2**halved)
         if value in row:
             break
@@ -381,10 +512,18 @@ def _beyond(row: list[Any], top: int, side: int, log: bool, refused: Callable[[A
     return None, reason.rstrip(".") or "there is no number beside it"
 
 
-def _finer(row: list[Any], first: int, last: int, log: bool, is_allowed: Callable[[Any], bool]) -> list[Any]:
-    """The options from `first` to `last`, with one between each two and on either side; where none may be between, the neighbour itself."""
+def _finer(
+    row: list[Any], first: int, last: int, log: bool, is_allowed: Callable[[Any], bool]
+) -> list[Any]:
+    """The options from `first` to `last`, with one between each two and on either side; where none
+    may be between, the neighbour itself.
+    """
     found = row[first : last + 1]
-    for one, other in zip(range(max(0, first - 1), min(last + 1, len(row) - 1)), range(max(1, first), min(last + 2, len(row))), strict=True):
+    for one, other in zip(
+        range(max(0, first - 1), min(last + 1, len(row) - 1)),
+        range(max(1, first), min(last + 2, len(row))),
+        strict=True,
+    ):
         middle = _between(row[one], row[other], log)
         if middle not in row and is_allowed(middle):
             found.append(middle)
@@ -394,30 +533,58 @@ def _finer(row: list[Any], first: int, last: int, log: bool, is_allowed: Callabl
 
 
 def _between(one: Any, other: Any, log: bool, part: float = 0.5) -> Any:
-    """A number part of the way from one to another, whole where they are; -1 is as far on the other side. It has two digits, or as many as it takes."""
-    value = math.exp(math.log(one) + part * math.log(other / one)) if log else one + part * (other - one)
+    """A number part of the way from one to another, whole where they are; -1 is as far on the other
+    side. It has two digits, or as many as it takes.
+    """
+    value = (
+        math.exp(math.log(one) + part * math.log(other / one))
+        if log
+        else one + part * (other - one)
+    )
     if isinstance(one, int) and isinstance(other, int):
         return round(value)
     rounded = (float(f"{value:.{digits}g}") for digits in range(2, 17))
-    return next((number for number in rounded if number not in (one, other) and (number > one) == (value > one) and (number > other) == (value > other)), value)
+    return next(
+        (
+            number
+            for number in rounded
+            if number not in (one, other)
+            and (number > one) == (value > one)
+            and (number > other) == (value > other)
+        ),
+        value,
+    )
 
 
 def _choice(factor: Factor, options: Sequence[Any]) -> Choice:
     return Choice(*options, when=factor.domain.when)
 
 
-def _options(factor: Factor, effect: Effect, best_trial: Params | None) -> tuple[Domain, list[Change]]:
-    """Options without an order: those that are clearly worse are left out, but never the last two, or the best trial's."""
+def _options(
+    factor: Factor, effect: Effect, best_trial: Params | None
+) -> tuple[Domain, list[Change]]:
+    """Options without an order: those that are clearly worse are left out, but never the last two,
+    or the best trial's.
+    """
     if not effect.is_clear:
         return factor.domain, []
     few = set(factor.best_few().astype(int))
-    few |= {factor.options.index(best_trial[factor.path])} if best_trial is not None and best_trial[factor.path] in factor.options else set()
+    few |= (
+        {factor.options.index(best_trial[factor.path])}
+        if best_trial is not None and best_trial[factor.path] in factor.options
+        else set()
+    )
     best, generator = int(effect.best), np.random.default_rng(0)
-    means = {number: float(factor.scores[factor.places == number].mean()) for number in set(factor.places.astype(int))}
+    means = {
+        number: float(factor.scores[factor.places == number].mean())
+        for number in set(factor.places.astype(int))
+    }
     worse = [
         number
         for number in sorted(means, key=lambda number: means[number])
-        if number != best and number not in few and _is_worse(factor, number, best, CLEAR / max(1, len(means) - 1), generator)
+        if number != best
+        and number not in few
+        and _is_worse(factor, number, best, CLEAR / max(1, len(means) - 1), generator)
     ][: max(0, len(factor.options) - 2)]
     if not worse:
         return factor.domain, []
@@ -427,10 +594,14 @@ def _options(factor: Factor, effect: Effect, best_trial: Params | None) -> tuple
     return _choice(factor, left), [Change(factor.path, "dropped", text)]
 
 
-def _is_worse(factor: Factor, number: int, best: int, level: float, generator: np.random.Generator) -> bool:
-    """Whether an option's scores are so much below the best one's as chance alone seldom makes them."""
+def _is_worse(
+    factor: Factor, number: int, best: int, level: float, generator: np.random.Generator
+) -> bool:
+    """Whether an option's scores are so much below the best one's as chance alone seldom makes
+    them.
+    """
     mine, other = factor.scores[factor.places == number], factor.scores[factor.places == best]
-    if min(len(mine), len(other)) < LEAST_BEST:
+    if min(len(mine), len(other)) < MIN_BEST:
         return False
     both, seen = np.concatenate([mine, other]), other.mean() - mine.mean()
     dealt = generator.permuted(np.tile(both, (DEALT, 1)), axis=1)

@@ -1,8 +1,9 @@
 """How long things take in a session, as far as has been seen, so that a budget of time is kept.
 
-What follows the last epoch (evaluation, test, pictures, MLflow's rest, leaving Ray) is up to twice as
-much work as importing and starting Ray, and is slowed by the same neighbours: it is forecast from that.
-The next epoch of a trial is forecast from its own last one, the first of a new trial from others'.
+What follows the last epoch (evaluation, test, pictures, MLflow's rest, leaving Ray) is up to twice
+as much work as importing and starting Ray, and is slowed by the same neighbours: it is forecast
+from that. The next epoch of a trial is forecast from its own last one, the first of a new trial
+from others'.
 """
 
 import time
@@ -14,8 +15,10 @@ from search.journal.result import TrialResult
 
 EVALUATION_SHARE, LEAVING_SHARE = 0.5, 1.4
 """Of the seconds of imports and Ray's start: what evaluation and test take, and what follows them."""
-MOST_SHARE = 0.5
-"""Of the seconds that are left when the first trial runs, for both: most of a budget is for training."""
+MAX_SHARE = 0.5
+"""Of the seconds that are left when the first trial runs, for both: most of a budget is for
+training.
+"""
 SOONER = 0.8
 """The share of first epochs that ended sooner than is expected of a new trial's."""
 
@@ -23,7 +26,9 @@ Entered = TypeVar("Entered")
 
 
 class Waiting:
-    """The seconds of a session's start in which it waited: for data, for machines, for another driver."""
+    """The seconds of a session's start in which it waited: for data, for machines, for another
+    driver.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -49,11 +54,13 @@ class Waiting:
 class Timing:
     """Hears what happens in a session.
 
-    `clock` counts seconds from anywhere, `left` says how many the budget leaves, and `start_s` is how
-    long it took to import and to start Ray.
+    `clock` counts seconds from anywhere, `left` says how many the budget leaves, and `start_s` is
+    how long it took to import and to start Ray.
     """
 
-    def __init__(self, clock: Callable[[], float], *, left: Callable[[], float], start_s: float = 0.0) -> None:
+    def __init__(
+        self, clock: Callable[[], float], *, left: Callable[[], float], start_s: float = 0.0
+    ) -> None:
         self.clock, self.left, self.start_s = clock, left, start_s
         self._most_s: float | None = None
         """The most that is kept for the session's end, once a trial has run."""
@@ -73,12 +80,17 @@ class Timing:
         self._since[trial] = self.clock()
 
     def epoch(self, trial: TrialResult, epoch: int) -> None:
-        """Hear that a trial has told of an epoch in this session; one that another trained for it was told in no time."""
+        """Hear that a trial has told of an epoch in this session; one that another trained for it
+        was told in no time.
+        """
         now = self.clock()
         took = now - self._since.get(trial.trial, now)
         if len(trial.epochs) == 1 and epoch in trial.own_epochs:
             self._firsts.append(took)
-        self._since[trial.trial], self._last[trial.trial] = now, max(took, trial.epochs[epoch]["time/epoch_s"])
+        self._since[trial.trial], self._last[trial.trial] = (
+            now,
+            max(took, trial.epochs[epoch]["time/epoch_s"]),
+        )
 
     def hear(self, trial: TrialResult, epoch: int) -> None:
         """Hear of an epoch, of this session or an earlier one."""
@@ -101,8 +113,10 @@ class Timing:
 
     @property
     def most_s(self) -> float:
-        """The most seconds that are kept for the session's end; what is left changes until a trial runs."""
-        return max(0.0, MOST_SHARE * self.left()) if self._most_s is None else self._most_s
+        """The most seconds that are kept for the session's end; what is left changes until a trial
+        runs.
+        """
+        return max(0.0, MAX_SHARE * self.left()) if self._most_s is None else self._most_s
 
     @property
     def end_s(self) -> float:

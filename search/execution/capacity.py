@@ -1,4 +1,6 @@
-"""How many trials of a search may run at once. On its own machine that is a number; on a cluster it changes (`cluster_limit`)."""
+"""How many trials of a search may run at once. On its own machine that is a number; on a cluster it
+changes (`cluster_limit`).
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,28 +43,43 @@ class Limit:
 
 
 def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") -> Experiment:
-    """The search with its device chosen, if that was left to the cluster: GPUs where there is room for a trial that has them, or will be."""
+    """The search with its device chosen, if that was left to the cluster: GPUs where there is room
+    for a trial that has them, or will be.
+    """
     demand = experiment.demand_with_gpu
     will_be = coming is not None and coming.is_known and coming.room(demand) >= 1
     return experiment.on_device(gpus=have.room(demand) >= demand.workers or will_be)
 
 
-def idle_gpus(experiment: Experiment, have: Machines, coming: "Growth | None" = None, *, is_open: bool) -> Iterator[str]:
-    """A line on a cluster's GPUs that a search of networks will leave idle; where the device was left open, also how it could use them."""
+def idle_gpus(
+    experiment: Experiment, have: Machines, coming: "Growth | None" = None, *, is_open: bool
+) -> Iterator[str]:
+    """A line on a cluster's GPUs that a search of networks will leave idle; where the device was
+    left open, also how it could use them.
+    """
     if experiment.demand.gpus or not experiment.has_networks:
         return
-    use = "search.run --gpus-per-trial 1 gives each " + ("of a trial's workers one" if experiment.demand.workers > 1 else "trial one")
+    use = "search.run --gpus-per-trial 1 gives each " + (
+        "of a trial's workers one" if experiment.demand.workers > 1 else "trial one"
+    )
     known = coming is not None and coming.is_known
-    count = max(have.gpus, coming.to(experiment.demand_with_gpu).gpus if coming is not None and known else 0)
+    count = max(
+        have.gpus, coming.to(experiment.demand_with_gpu).gpus if coming is not None and known else 0
+    )
     if count:
         verb = "lie" if count > 1 else "lies"
-        yield f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: this search trains on the CPU" + f". {use}" * is_open
+        yield (
+            f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: this search trains on the CPU"
+            + f". {use}" * is_open
+        )
     elif coming is not None and not known and is_open:
         yield f"note: the cluster has no GPU now, and does not say what machines may come: this search trains on the CPU. {use}, if any may"
 
 
 @contextmanager
-def limited(experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]) -> Iterator[Limit]:
+def limited(
+    experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
+) -> Iterator[Limit]:
     """What limits a search, or a selection, of so many trials at most, while it runs.
 
     Raises:

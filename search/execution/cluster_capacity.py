@@ -1,7 +1,8 @@
-"""How many trials of a search may run at once on a cluster: what its machines have room for, and other searches leave.
+"""How many trials of a search may run at once on a cluster: what its machines have room for, and
+other searches leave.
 
-That changes: machines join and are lost, other searches begin and end. What may run is looked at every few seconds; what an autoscaler may still
-bring is asked for, all at once.
+That changes: machines join and are lost, other searches begin and end. What may run is looked at
+every few seconds; what an autoscaler may still bring is asked for, all at once.
 """
 
 import math
@@ -13,9 +14,9 @@ import ray
 
 from cluster.errors import NotReady
 from cluster.runtime.fair_share import Shares, Use, share
-from cluster.runtime.nodes import Call, growth, machines, nodes
+from cluster.runtime.nodes import CapacityRequest, growth, machines, nodes
 from cluster.runtime.resources import MANY, Demand, Machines, slots
-from cluster.runtime.shared_folder import ANSWER_S, Witness
+from cluster.runtime.shared_folder import ANSWER_S, SharedFolderCheck
 from search.decisions.driver import Driver
 from search.execution.capacity import Limit, Tick
 from search.execution.pool import Workers
@@ -27,17 +28,26 @@ EVERY_S, WAIT_S = 2.0, 0.5
 class ClusterLimit(Limit):
     """Of a search on a cluster."""
 
-    def __init__(self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
+    ) -> None:
         super().__init__(experiment, have, planned)
         self.say, self.growth = say, growth()
-        self.shares, self.call, self.witness = Shares(), Call(), Witness(experiment.folder if experiment.home.is_shared else None, storage=experiment.storage)
+        self.shares, self.call, self.witness = (
+            Shares(),
+            CapacityRequest(),
+            SharedFolderCheck(
+                experiment.folder if experiment.home.is_shared else None, storage=experiment.storage
+            ),
+        )
         self.searches: list[tuple[Use, bool]] = []
         self.looked = time.monotonic()
         self.left = 0
         """How many trials were to be tried again when it was looked last."""
 
     def begin(self) -> None:
-        """Make this search known to others, wait for a first machine, and see that all machines see the storage.
+        """Make this search known to others, wait for a first machine, and see that all machines see
+        the storage.
 
         Raises:
             NotReady: no machine will come that is large enough, or one does not see the storage.
@@ -48,18 +58,28 @@ class ClusterLimit(Limit):
         if len(self.searches) > 1:
             mine = _trials(self.workers(self.experiment.demand))
             few = slots(self.have, self.experiment.demand) < len(self.searches)
-            when = "it begins when another search gives a place back" if few else "as soon as trials of the others have ended"
-            self.say(f"note: {len(self.searches)} searches share the cluster; this one has {mine} at once, {when}")
+            when = (
+                "it begins when another search gives a place back"
+                if few
+                else "as soon as trials of the others have ended"
+            )
+            self.say(
+                f"note: {len(self.searches)} searches share the cluster; this one has {mine} at once, {when}"
+            )
 
     def end(self) -> None:
         """Leave nothing behind on the cluster."""
-        with suppress(ray.exceptions.RayError, ConnectionError):  # Ray is gone, and with it what was there
+        with suppress(
+            ray.exceptions.RayError, ConnectionError
+        ):  # Ray is gone, and with it what was there
             self.call.end()
             self.shares.end()
         self.witness.end()
 
     def workers(self, demand: Demand) -> int:
-        """How many workers that hold this much may be there now: those for which there is room, less what belongs to other searches."""
+        """How many workers that hold this much may be there now: those for which there is room,
+        less what belongs to other searches.
+        """
         return min(share(slots(self.have, demand), self.have, demand, self.searches), self.most)
 
     def at_most(self, at_once: int) -> int:
@@ -67,13 +87,14 @@ class ClusterLimit(Limit):
         return self.most
 
     def ticking(self, driver: Driver, workers: Workers, tick: Tick) -> Tick:
-        """A tick that looks at the cluster every few seconds, and when a trial is to be tried again, which may have been lost with its machine; and
-        tells the driver and the workers how many trials may run.
+        """A tick that looks at the cluster every few seconds, and when a trial is to be tried
+        again, which may have been lost with its machine; and tells the driver and the workers how
+        many trials may run.
         """
 
         def tick_and_look() -> None:
             tick()
-            lost, self.left = len(driver.left) > self.left, len(driver.left)
+            lost, self.left = len(driver.pending) > self.left, len(driver.pending)
             if lost or time.monotonic() - self.looked > EVERY_S:
                 self._resize(driver, workers)
 
@@ -90,24 +111,45 @@ class ClusterLimit(Limit):
             count = max(1, workers.resize(count))
         at_once = min(count * workers.members, self.most)
         if at_once != driver.slots:
-            reason = _in_words(self.have) + (f", and {len(self.searches)} searches" if len(self.searches) > 1 else "")
+            reason = _in_words(self.have) + (
+                f", and {len(self.searches)} searches" if len(self.searches) > 1 else ""
+            )
             driver.resize(at_once, reason)
-            driver.journal.complain(f"note: {_trials(at_once)} at once from now on; on the cluster are {reason}")
+            driver.journal.complain(
+                f"note: {_trials(at_once)} at once from now on; on the cluster are {reason}"
+            )
 
     def _look(self, wanted: int, demand: Demand) -> None:
-        """See which machines and searches there are, say what this one could use (so many workers that hold this much), and ask for what is missing."""
+        """See which machines and searches there are, say what this one could use (so many workers
+        that hold this much), and ask for what is missing.
+        """
         self.looked = time.monotonic()
         self.have = machines()
-        self.shares.tell(Use(cpus=max(1, wanted) * demand.workers * demand.cpus, gpus=max(1, wanted) * demand.workers * demand.gpus))
+        self.shares.tell(
+            Use(
+                cpus=max(1, wanted) * demand.workers * demand.cpus,
+                gpus=max(1, wanted) * demand.workers * demand.gpus,
+            )
+        )
         self.searches = self.shares.known()
         self.witness.ask({node: found["NodeManagerAddress"] for node, found in nodes().items()})
         if self.growth is not None:
-            self.call.ask(min(wanted, self._possible(demand)) - share(self.have.room(demand) // demand.workers, self.have, demand, self.searches), demand)
+            self.call.ask(
+                min(wanted, self._possible(demand))
+                - share(self.have.room(demand) // demand.workers, self.have, demand, self.searches),
+                demand,
+            )
 
     def _possible(self, demand: Demand) -> int:
-        """How many workers this search may come to have on the largest cluster that the autoscaler makes."""
+        """How many workers this search may come to have on the largest cluster that the autoscaler
+        makes.
+        """
         assert self.growth is not None
-        return share(self.growth.room(demand), self.growth.to(demand), demand, self.searches) if self.growth.is_known else MANY
+        return (
+            share(self.growth.room(demand), self.growth.to(demand), demand, self.searches)
+            if self.growth.is_known
+            else MANY
+        )
 
     def _is_room(self, demand: Demand) -> bool:
         """Whether there is room for one trial now."""
@@ -122,9 +164,13 @@ class ClusterLimit(Limit):
             elif self.growth.room(demand) < 1:
                 largest = self.growth.to(demand)
                 there = f"the cluster's largest is {largest.cpus:g} CPUs and {largest.gpus:g} GPUs, on {len(largest.each)} machines"
-                raise NotReady(f"one trial asks for {demand.in_words}; {there}. Let its file allow more (max_workers), or use fewer --gpus-per-trial.")
+                raise NotReady(
+                    f"one trial asks for {demand.in_words}; {there}. Let its file allow more (max_workers), or use fewer --gpus-per-trial."
+                )
             elif not is_told:
-                self.say(f"waiting for machines: one trial asks for {demand.in_words}; the cluster has {_in_words(self.have)}, and is asked for more")
+                self.say(
+                    f"waiting for machines: one trial asks for {demand.in_words}; the cluster has {_in_words(self.have)}, and is asked for more"
+                )
                 is_told = True
             time.sleep(WAIT_S)
             self._look(self.most, demand)

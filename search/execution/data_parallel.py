@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 LOOK_S = 0.1
-"""How often Ray Train looks whether the workers have ended; at its own two seconds each trial's end would wait for that."""
+"""How often Ray Train looks whether the workers have ended; at its own two seconds each trial's end
+would wait for that.
+"""
 
 
 class Gate:
-    """An actor between a trial's workers and the search: it hands on what the first one reports, and holds them all after each report until
-    the search has decided whether the trial goes on.
+    """An actor between a trial's workers and the search: it hands on what the first one reports,
+    and holds them all after each report until the search has decided whether the trial goes on.
 
-    Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial instead would leave its placement group to
-    a cleaner of Ray's that does not find it when two clusters share a machine. Ray's own way for the reports (`TuneReportCallback`) waits for ever
-    where training ends while its last report has not been fetched: the thread that fetches is then to put it where only itself makes room.
+    Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial
+    instead would leave its placement group to a cleaner of Ray's that does not find it when two
+    clusters share a machine. Ray's own way for the reports (`TuneReportCallback`) waits for ever
+    where training ends while its last report has not been fetched: the thread that fetches is then
+    to put it where only itself makes room.
     """
 
     def __init__(self) -> None:
@@ -45,7 +49,9 @@ class Gate:
             self._news.notify_all()
 
     async def heard(self) -> dict[str, Any] | None:
-        """Return the next report once there is one; None when the workers have ended and all is heard."""
+        """Return the next report once there is one; None when the workers have ended and all is
+        heard.
+        """
         async with self._news:
             await self._news.wait_for(lambda: self._reports or self._closed)
             return self._reports.popleft() if self._reports else None
@@ -74,10 +80,13 @@ def gate_name(job: Job) -> str:
     return f"gate {job['attempt']} {job['folder']}"
 
 
-def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", device: str, demand: dict[str, float]) -> None:
+def train_on_workers(
+    config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", device: str, demand: dict[str, float]
+) -> None:
     """Train one trial data-parallel with Ray Train, and tell Tune what its first worker reports.
 
-    `dataset` is a list of one reference: Tune hands over what a list holds as it is, and the data stay where they are for all trials.
+    `dataset` is a list of one reference: Tune hands over what a list holds as it is, and the data
+    stay where they are for all trials.
     """
     from ray import tune
     from ray.train import ScalingConfig
@@ -85,9 +94,13 @@ def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", de
     from trainables.trainer import build_trainer
 
     each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
-    scaling = ScalingConfig(num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each)
+    scaling = ScalingConfig(
+        num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each
+    )
     trial = TrialConfig.from_dict(config["config"])
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S))  # read here and handed on
+    os.environ.setdefault(
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S)
+    )  # read here and handed on
     gate: Any = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
     with tempfile.TemporaryDirectory(prefix="train-") as own:
         trainer = build_trainer(
@@ -109,7 +122,9 @@ def train_on_workers(config: Job, *, dataset: "list[ray.ObjectRef[Dataset]]", de
         )
         fitted = Future[None]()
         Thread(target=_fit, args=(trainer, gate, fitted), daemon=True).start()
-        with suppress(ray.exceptions.RayActorError):  # the gate died: the workers end at their next report, and that is what is raised
+        with suppress(
+            ray.exceptions.RayActorError
+        ):  # the gate died: the workers end at their next report, and that is what is raised
             while (report := ray.get(gate.heard.remote())) is not None:
                 tune.report(report)
         fitted.result()

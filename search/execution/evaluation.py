@@ -1,4 +1,6 @@
-"""What is measured once the last trial has ended: finished trials on the validation part, then the best one on the test part."""
+"""What is measured once the last trial has ended: finished trials on the validation part, then the
+best one on the test part.
+"""
 
 import time
 from collections import deque
@@ -29,7 +31,10 @@ READY_S, PATIENCE_S = 3.0, 30.0
 """How long a process takes to start, and how long is waited for others once one has."""
 SELECT = "search.select"
 HUNG = "its evaluation did not end within {:g} s"
-MISSING, NOBODY = "the checkpoint of its best epoch is missing", "no process lives that could evaluate it"
+MISSING, NOBODY = (
+    "the checkpoint of its best epoch is missing",
+    "no process lives that could evaluate it",
+)
 
 
 class Hung(RuntimeError):
@@ -37,17 +42,35 @@ class Hung(RuntimeError):
 
 
 def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Measure each finished trial that is not yet: its best epoch on the validation part, at most `slots` at once, and what that costs to use.
-    Each answer goes to the journal as it comes. Once time is up, only the best trial of each model is measured.
+    """Measure each finished trial that is not yet: its best epoch on the validation part, at most
+    `slots` at once, and what that costs to use. Each answer goes to the journal as it comes. Once
+    time is up, only the best trial of each model is measured.
 
     A trial that cannot be is told, and hinders nobody.
     """
     first = list(driver.result.best_of_models.values())
-    evaluate(driver, workers, first, [trial for trial in driver.result.ranking if trial not in first], slots=slots, tick=tick)
+    evaluate(
+        driver,
+        workers,
+        first,
+        [trial for trial in driver.result.ranking if trial not in first],
+        slots=slots,
+        tick=tick,
+    )
 
 
-def evaluate(driver: Driver, workers: Workers, first: list[TrialResult], others: list[TrialResult], *, slots: int, tick: Tick) -> None:
-    """Measure those of these trials that are not measured yet, also those that wait for a resume; the `first` of them even if time is up."""
+def evaluate(
+    driver: Driver,
+    workers: Workers,
+    first: list[TrialResult],
+    others: list[TrialResult],
+    *,
+    slots: int,
+    tick: Tick,
+) -> None:
+    """Measure those of these trials that are not measured yet, also those that wait for a resume;
+    the `first` of them even if time is up.
+    """
     if driver.interrupted:
         return
     evaluations = Evaluations(driver, workers, first, others, tick)
@@ -62,7 +85,14 @@ def evaluate(driver: Driver, workers: Workers, first: list[TrialResult], others:
 class Evaluations:
     """Finished trials that wait for their evaluation, and workers that are ready for it."""
 
-    def __init__(self, driver: Driver, workers: Workers, first: list[TrialResult], others: list[TrialResult], tick: Tick) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        workers: Workers,
+        first: list[TrialResult],
+        others: list[TrialResult],
+        tick: Tick,
+    ) -> None:
         self.driver, self.workers, self.tick = driver, workers, tick
         self.reasons: dict[str, list[str]] = {}
         """The trials that could not be evaluated, by the reason."""
@@ -82,7 +112,9 @@ class Evaluations:
             self._line_up(trial)
 
     def _line_up(self, trial: TrialResult) -> None:
-        """Have it wait, if it can be evaluated: after a change of code, what once was a config may be none."""
+        """Have it wait, if it can be evaluated: after a change of code, what once was a config may
+        be none.
+        """
         if not self.driver.experiment.home.has(str(checkpoint_of(trial, Path()))):
             self._refuse(trial, MISSING)
             return
@@ -108,24 +140,33 @@ class Evaluations:
             self._refuse(self.waiting.popleft(), reason)
 
     def _get_ready(self, slots: int) -> None:
-        """Have workers import what an evaluation needs, before anything is timed. More than one is started for it only where the trials are long enough
-        for that to pay.
+        """Have workers import what an evaluation needs, before anything is timed. More than one is
+        started for it only where the trials are long enough for that to pay.
         """
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
-        asked = {worker.get_ready.remote(): worker for worker in self.workers.crew(most, started=min(most, useful))}
-        from search.views.page.artifacts import get_ready  # this must not run beside what is timed, and is needed next
+        asked = {
+            worker.get_ready.remote(): worker
+            for worker in self.workers.crew(most, started=min(most, useful))
+        }
+        from search.views.page.artifacts import (
+            get_ready,
+        )  # this must not run beside what is timed, and is needed next
 
         get_ready(len(self.driver.trials))
         until = time.monotonic() + PATIENCE_S
-        for found, worker in self._answers(asked, enough=lambda: bool(self.crew) and time.monotonic() > until):
+        for found, worker in self._answers(
+            asked, enough=lambda: bool(self.crew) and time.monotonic() > until
+        ):
             if "damaged" not in found:
                 self.crew.append(worker)
                 self.workers.keep(worker)
                 self.remembered[id(worker)] = set(found.get("remembered", ()))
 
     def _measure_costs(self) -> None:
-        """Time each different network, one after another, while nothing else runs: trials of the same one share what is found."""
+        """Time each different network, one after another, while nothing else runs: trials of the
+        same one share what is found.
+        """
         measured: list[TrialResult] = []
         while self.crew and (trial := self._next()) is not None:
             key = self.keys[trial.trial]
@@ -152,15 +193,21 @@ class Evaluations:
             if "damaged" in found:
                 self._fail(trial, worker, found)
             else:
-                self.driver.journal.append("evaluated", trial=trial.trial, epoch=trial.best_epoch, val=found["val"], cost=self.costs[self.keys[trial.trial]])
+                self.driver.journal.append(
+                    "evaluated",
+                    trial=trial.trial,
+                    epoch=trial.best_epoch,
+                    val=found["val"],
+                    cost=self.costs[self.keys[trial.trial]],
+                )
             if (free := self._free(worker, asked)) is not None:
                 self._ask(free, asked)
         if not self.crew:
             self.give_up(NOBODY)
 
     def _free(self, worker: Worker, asked: dict[Any, Any]) -> Worker | None:
-        """Who takes the next trial after this worker's answer: itself. If it is gone, those that still work go on; once nobody does, the one that
-        was got ready in its place.
+        """Who takes the next trial after this worker's answer: itself. If it is gone, those that
+        still work go on; once nobody does, the one that was got ready in its place.
         """
         if worker in self.crew:
             return worker
@@ -174,23 +221,36 @@ class Evaluations:
     @property
     def _has_next(self) -> bool:
         """Whether a trial waits, and there is time for it."""
-        return bool(self.waiting) and not self.driver.interrupted and (self.waiting[0].trial in self.first or not self.driver.out_of_time)
+        return (
+            bool(self.waiting)
+            and not self.driver.interrupted
+            and (self.waiting[0].trial in self.first or not self.driver.out_of_time)
+        )
 
     def _next(self, worker: Worker | None = None) -> TrialResult | None:
-        """The next trial; for a worker, one that it remembers before one that another does. None when there is none, or no time."""
+        """The next trial; for a worker, one that it remembers before one that another does. None
+        when there is none, or no time.
+        """
         if not self._has_next:
             return None
-        if worker is None or self.driver.out_of_time:  # nobody's turn, or only the first of all are wanted
+        if (
+            worker is None or self.driver.out_of_time
+        ):  # nobody's turn, or only the first of all are wanted
             return self.waiting.popleft()
         mine = self.remembered.get(id(worker), set())
         others = set[str]().union(*self.remembered.values())
-        chosen = min(self.waiting, key=lambda trial: (trial.trial not in mine, trial.trial in others))
+        chosen = min(
+            self.waiting, key=lambda trial: (trial.trial not in mine, trial.trial in others)
+        )
         self.waiting.remove(chosen)
         return chosen
 
-    def _answers(self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False) -> Iterator[tuple[dict[str, Any], Asked]]:
-        """What workers say as they do (`_heard`), and who or what was asked, until there is no more, or enough, or the search is interrupted. Who
-        says nothing for as long as a trial may make no step is `hung`.
+    def _answers(
+        self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[dict[str, Any], Asked]]:
+        """What workers say as they do (`_heard`), and who or what was asked, until there is no
+        more, or enough, or the search is interrupted. Who says nothing for as long as a trial may
+        make no step is `hung`.
         """
         since: dict[Any, float] = {}
         limit = self.driver.experiment.hang_timeout
@@ -201,12 +261,16 @@ class Evaluations:
             for answer in answered:
                 yield _heard(answer), asked.pop(answer)
             for answer in silent:
-                if time.monotonic() - since[answer] > limit and not ray.wait([answer], timeout=0)[0]:
+                if (
+                    time.monotonic() - since[answer] > limit
+                    and not ray.wait([answer], timeout=0)[0]
+                ):
                     yield {"damaged": HUNG.format(limit), "hung": True}, asked.pop(answer)
 
     def _fail(self, trial: TrialResult, worker: Worker, found: dict[str, Any]) -> None:
-        """The evaluation failed. If the worker died, the trial is tried once more, for it may not have been at fault; one that hangs is given up
-        with its trial. If that was the last worker, another is got ready.
+        """The evaluation failed. If the worker died, the trial is tried once more, for it may not
+        have been at fault; one that hangs is given up with its trial. If that was the last worker,
+        another is got ready.
         """
         if not found.get("died") or trial.trial in self.lost:
             self._refuse(trial, found["damaged"])
@@ -219,7 +283,11 @@ class Evaluations:
             self.crew.remove(worker)
         if not self.crew and self.waiting:
             fresh = self.workers.for_test()
-            self.crew += [fresh for found, _ in self._answers({fresh.get_ready.remote(): fresh}) if "damaged" not in found]
+            self.crew += [
+                fresh
+                for found, _ in self._answers({fresh.get_ready.remote(): fresh})
+                if "damaged" not in found
+            ]
 
     def _about(self, trial: TrialResult) -> tuple[Job, Any, int]:
         """What a worker needs to know."""
@@ -244,9 +312,12 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
     return {"config": trial.config, **experiment.home.place(trial.trial)}
 
 
-def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str, tick: Tick) -> None:
-    """Open the test part for the best trial, once, in a worker, and write the evaluation to the journal; `by` is the verb that asks for it. A trial
-    whose checkpoint is damaged is passed over for the next best; a resume looks again whether it still is. Sealed, it stays closed.
+def evaluate_best(
+    driver: Driver, dataset: Dataset, workers: Workers, *, by: str, tick: Tick
+) -> None:
+    """Open the test part for the best trial, once, in a worker, and write the evaluation to the
+    journal; `by` is the verb that asks for it. A trial whose checkpoint is damaged is passed over
+    for the next best; a resume looks again whether it still is. Sealed, it stays closed.
 
     Raises:
         NotReady: the evaluation failed; the trials' own results are not touched by that.
@@ -262,16 +333,25 @@ def evaluate_best(driver: Driver, dataset: Dataset, workers: Workers, *, by: str
         if (answer := _test(driver, trial, dataset, workers, tick, by=by)) is None:
             return
         if "test" in answer:
-            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"], passed_over=passed_over)
+            driver.journal.append(
+                "tested",
+                trial=trial.trial,
+                epoch=trial.best_epoch,
+                test=answer["test"],
+                passed_over=passed_over,
+            )
             return
         passed_over[trial.trial] = answer["damaged"]
     if passed_over:
         first = next(iter(passed_over.values()))
-        raise Refused(f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.home}/trials' back from a copy.")
+        raise Refused(
+            f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.home}/trials' back from a copy."
+        )
 
 
 def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
-    """Open the test part for the training that was chosen. If its checkpoint is damaged, the next best of the same candidate takes its place.
+    """Open the test part for the training that was chosen. If its checkpoint is damaged, the next
+    best of the same candidate takes its place.
 
     Raises:
         NotReady: the evaluation failed.
@@ -287,10 +367,16 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
         if "test" in answer:
             if trial is not selection.chosen:
                 driver.journal.append("selected", **{**selection.verdict, "trial": trial.trial})
-            driver.journal.append("tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"])
+            driver.journal.append(
+                "tested", trial=trial.trial, epoch=trial.best_epoch, test=answer["test"]
+            )
             return
-        driver.journal.complain(f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}")
-    raise Refused(f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.home}/trials' back from a copy.")
+        driver.journal.complain(
+            f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}"
+        )
+    raise Refused(
+        f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.home}/trials' back from a copy."
+    )
 
 
 def _awaited(driver: Driver, worker: Worker, answer: Any, tick: Tick) -> Any:
@@ -310,9 +396,12 @@ def _awaited(driver: Driver, worker: Worker, answer: Any, tick: Tick) -> Any:
     return ray.get(answer)
 
 
-def _test(driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str) -> dict[str, Any] | None:
-    """What a worker's evaluation says of a trial's best epoch, whose checkpoint must be whole; None if the search is interrupted meanwhile. That the
-    test part is opened is in the journal before it is.
+def _test(
+    driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str
+) -> dict[str, Any] | None:
+    """What a worker's evaluation says of a trial's best epoch, whose checkpoint must be whole; None
+    if the search is interrupted meanwhile. That the test part is opened is in the journal before it
+    is.
     """
     job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
     try:
@@ -320,10 +409,16 @@ def _test(driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers
         damage = _awaited(driver, worker, worker.damage.remote(job, epoch), tick)
         if damage is None or damage:
             return {"damaged": damage} if damage else None
-        for opening in driver.result.openings:  # each look makes the next figure a little less than new
+        for (
+            opening
+        ) in driver.result.openings:  # each look makes the next figure a little less than new
             driver.journal.complain(f"note: the test part was opened before: {opening}")
         driver.journal.append("opened", trial=trial.trial, epoch=epoch, by=by)
-        found: dict[str, Any] | None = _awaited(driver, worker, worker.evaluate.remote(job, dataset, epoch), tick)
+        found: dict[str, Any] | None = _awaited(
+            driver, worker, worker.evaluate.remote(job, dataset, epoch), tick
+        )
         return found
     except (ray.exceptions.RayError, Hung) as error:
-        raise NotReady(f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}") from error
+        raise NotReady(
+            f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}"
+        ) from error

@@ -1,4 +1,6 @@
-"""Which kind of failure ended a trial's process: what Ray says of it, in the words of `driver.RETRIES`."""
+"""Which kind of failure ended a trial's process: what Ray says of it, in the words of
+`driver.RETRIES`.
+"""
 
 import re
 from collections.abc import Iterator
@@ -18,10 +20,15 @@ LOST = (
 )
 """The process, its node, or the node that it was to start on, is gone."""
 LEAVES = {"NodeLeaves", "PreemptionError"}
-"""The errors, by name, of a trial that leaves its node after an epoch, and of one of Ray Train's whose node is taken away with notice."""
+"""The errors, by name, of a trial that leaves its node after an epoch, and of one of Ray Train's
+whose node is taken away with notice.
+"""
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Ray's words when its memory monitor has killed a process."""
-PEER_GONE = re.compile(r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout|connection refused", re.IGNORECASE)
+PEER_GONE = re.compile(
+    r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout|connection refused",
+    re.IGNORECASE,
+)
 """What gloo and NCCL say in the workers that are left when one of them has died."""
 
 
@@ -30,17 +37,35 @@ def kind_of(error: Any) -> str:
     causes = list(_causes(error))
     if any(type(cause).__name__ in LEAVES for cause in causes):
         return "moved"
-    if killed_for_memory(error) or any(isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError" for cause in causes):
+    if killed_for_memory(error) or any(
+        isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
+        for cause in causes
+    ):
         return "memory"
-    if any(isinstance(cause, LOST) and not getattr(cause, "actor_init_failed", False) for cause in causes):
+    if any(
+        isinstance(cause, LOST) and not getattr(cause, "actor_init_failed", False)
+        for cause in causes
+    ):
         return "lost"
-    workers = [failure for cause in causes for failure in getattr(cause, "worker_failures", {}).values()]
-    return "lost" if workers and all(PEER_GONE.search(str(failure)) for failure in workers) else "error"
+    workers = [
+        failure for cause in causes for failure in getattr(cause, "worker_failures", {}).values()
+    ]
+    return (
+        "lost"
+        if workers and all(PEER_GONE.search(str(failure)) for failure in workers)
+        else "error"
+    )
 
 
 def killed_for_memory(error: Any) -> bool:
-    """Whether Ray's memory monitor did it. Its message lists the command lines of the machine's largest processes: not for others to read."""
-    return any(isinstance(cause, ray.exceptions.RayError) and any(words in str(cause)[:2000] for words in KILLED_FOR_MEMORY) for cause in _causes(error))
+    """Whether Ray's memory monitor did it. Its message lists the command lines of the machine's
+    largest processes: not for others to read.
+    """
+    return any(
+        isinstance(cause, ray.exceptions.RayError)
+        and any(words in str(cause)[:2000] for words in KILLED_FOR_MEMORY)
+        for cause in _causes(error)
+    )
 
 
 def last_line(error: Any) -> str:
@@ -59,8 +84,13 @@ def reason_of(error: Any, kind: str) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """What began a chain of exceptions: Tune wraps what its callbacks raise in its own. What the journal raised is its last word."""
-    while not isinstance(error, JournalError) and (earlier := error.__cause__ or error.__context__) is not None:
+    """What began a chain of exceptions: Tune wraps what its callbacks raise in its own. What the
+    journal raised is its last word.
+    """
+    while (
+        not isinstance(error, JournalError)
+        and (earlier := error.__cause__ or error.__context__) is not None
+    ):
         error = earlier
     return error
 
@@ -68,7 +98,11 @@ def innermost(error: BaseException) -> BaseException:
 def _causes(error: Any) -> Iterator[Any]:
     """The error, what caused it, and what happened to each worker of a group."""
     yield error
-    for inner in (getattr(error, "cause", None), getattr(error, "__cause__", None), getattr(error, "health_check_failure", None)):
+    for inner in (
+        getattr(error, "cause", None),
+        getattr(error, "__cause__", None),
+        getattr(error, "health_check_failure", None),
+    ):
         if isinstance(inner, BaseException) and inner is not error:
             yield from _causes(inner)
     for inner in getattr(error, "worker_failures", {}).values():

@@ -1,4 +1,6 @@
-"""Watches over running trials: one whose process makes no step for too long is killed, and so comes to be tried again."""
+"""Watches over running trials: one whose process makes no step for too long is killed, and so comes
+to be tried again.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,11 +15,15 @@ from trainables.checkpoints.heartbeat import Beat, last_beats
 
 EVERY_S = 1.0
 HELD_UP_S = 9.0
-"""With a look so much later than it was due we were held up ourselves, and trials that report to us with us."""
+"""With a look so much later than it was due we were held up ourselves, and trials that report to us
+with us.
+"""
 
 
 class Watch:
-    """Look as often as you like. Clocks of other machines do not matter: what counts is how long a heartbeat stays the same."""
+    """Look as often as you like. Clocks of other machines do not matter: what counts is how long a
+    heartbeat stays the same.
+    """
 
     def __init__(
         self,
@@ -28,8 +34,16 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         kill: Callable[[int, str], None] | None = None,
     ) -> None:
-        """`beats` gives the last heartbeat of the trial of each of these folders; it is asked every so many seconds."""
-        self.timeout_s, self.beats, self.every_s, self.clock, self.kill = timeout_s, beats, every_s, clock, kill or kill_process
+        """`beats` gives the last heartbeat of the trial of each of these folders; it is asked every
+        so many seconds.
+        """
+        self.timeout_s, self.beats, self.every_s, self.clock, self.kill = (
+            timeout_s,
+            beats,
+            every_s,
+            clock,
+            kill or kill_process,
+        )
         self.killed: dict[str, str] = {}
         """Why each trial was killed whose end has not come yet."""
         self._seen: dict[Path, tuple[Beat, float]] = {}
@@ -42,8 +56,14 @@ class Watch:
             return
         self._looked = self.clock()
         unseen = gap if gap > HELD_UP_S + self.every_s else 0.0
-        self._seen = {folder: (beat, since + unseen) for folder, (beat, since) in self._seen.items() if folder in attempts}
-        for (folder, attempt), beat in zip(attempts.items(), self.beats(list(attempts)), strict=True):
+        self._seen = {
+            folder: (beat, since + unseen)
+            for folder, (beat, since) in self._seen.items()
+            if folder in attempts
+        }
+        for (folder, attempt), beat in zip(
+            attempts.items(), self.beats(list(attempts)), strict=True
+        ):
             if beat is None:  # nothing is known of it now: its time begins anew
                 self._seen.pop(folder, None)
                 continue
@@ -67,7 +87,9 @@ def kill_process(pid: int, node: str) -> None:
 
 
 def _kill(pid: int) -> None:
-    """Kill one of Ray's workers and nobody else: the number comes from a file, and may have passed to another process since."""
+    """Kill one of Ray's workers and nobody else: the number comes from a file, and may have passed
+    to another process since.
+    """
     with suppress(psutil.Error, ValueError):
         process = psutil.Process(pid)
         if "".join(process.cmdline()[:1]).startswith("ray::"):

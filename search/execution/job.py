@@ -1,9 +1,12 @@
-"""A job: what a worker needs to know of a trial, and where that trial's checkpoints are, on whatever machine the worker is.
+"""A job: what a worker needs to know of a trial, and where that trial's checkpoints are, on
+whatever machine the worker is.
 
-It is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a `bucket`: the place in it), `attempt` (the how
-manieth), `known` (the last epoch that the journal has), `beginnings` (trials that have trained the beginning of this one: `search`, `trial`, `epoch`,
-and where their checkpoints are), `milestones` (epochs at which others of its kind end), `with_cost` (whether to measure what it costs to use) and
-`download` (whether weights to begin with may be fetched).
+It is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a
+`bucket`: the place in it), `attempt` (the how manieth), `known` (the last epoch that the journal
+has), `beginnings` (trials that have trained the beginning of this one: `search`, `trial`, `epoch`,
+and where their checkpoints are), `milestones` (epochs at which others of its kind end), `with_cost`
+(whether to measure what it costs to use) and `download` (whether weights to begin with may be
+fetched).
 """
 
 import json
@@ -18,7 +21,7 @@ from typing import Any
 from cluster.storage.bucket import Bucket, StorageError
 from cluster.storage.mirror import Mirror
 from search.journal.store import BEATS, TRIALS
-from trainables.checkpoints.lineage import Beginning
+from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
 
 Job = dict[str, Any]
@@ -40,20 +43,36 @@ def make_job(
     download: bool = False,
 ) -> Job:
     """What a worker needs to know of a trial; `place` as `Home.place` gives it."""
-    about = {"attempt": attempt, "known": known, "beginnings": list(beginnings), "milestones": list(milestones), "with_cost": with_cost, "download": download}
+    about = {
+        "attempt": attempt,
+        "known": known,
+        "beginnings": list(beginnings),
+        "milestones": list(milestones),
+        "with_cost": with_cost,
+        "download": download,
+    }
     return {"trial": trial, "config": config.to_dict(), **place, **about}
 
 
-def beginnings_of(job: Job) -> list[Beginning]:
+def beginnings_of(job: Job) -> list[WarmStartSource]:
     """With what a job's trial may begin."""
     return [
-        Beginning(one["search"], one["trial"], one["folder"], one["epoch"], mirror_of(one) if one["bucket"] is not None else None) for one in job["beginnings"]
+        WarmStartSource(
+            one["search"],
+            one["trial"],
+            one["folder"],
+            one["epoch"],
+            mirror_of(one) if one["bucket"] is not None else None,
+        )
+        for one in job["beginnings"]
     ]
 
 
 @contextmanager
 def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
-    """A trial's checkpoint of this epoch, brought here from where it is kept, for as long as it is used."""
+    """A trial's checkpoint of this epoch, brought here from where it is kept, for as long as it is
+    used.
+    """
     name = f"epoch-{epoch:04d}"
     if (mirror := mirror_of(job)) is None:
         yield Path(job["folder"]) / name
@@ -87,7 +106,9 @@ def keep(job: Job, name: str, found: dict[str, Any]) -> None:
 
 
 def mirror_of(job: Job) -> Mirror | None:
-    """What keeps a job's trial in a bucket; None where it is kept in a folder that this machine sees."""
+    """What keeps a job's trial in a bucket; None where it is kept in a folder that this machine
+    sees.
+    """
     if job.get("bucket") is None:
         return None
     bucket, trial = Bucket(**job["bucket"]), Path(job["folder"]).name

@@ -1,4 +1,6 @@
-"""How many trials share a worker, and how many workers a GPU: asked for, or measured before the search begins."""
+"""How many trials share a worker, and how many workers a GPU: asked for, or measured before the
+search begins.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -14,13 +16,15 @@ from search.execution.pool import Workers
 from search.experiment import Experiment
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
-from trainables.fusion.shapes import alike, shape_key
+from trainables.fusion.shapes import same_shape_fraction, shape_key
 
 SAMPLES = 64
 SHARES = (2, 4, 8)
 """Numbers of processes that are tried on one GPU."""
 ROUNDS = {"bayes": 4, "gp": 4}
-"""How many rounds of trials at once a search should have at least: one that learns from trials must see some end."""
+"""How many rounds of trials at once a search should have at least: one that learns from trials must
+see some end.
+"""
 PATIENCE_S = 120.0
 """Measuring that takes longer is given up."""
 
@@ -37,7 +41,13 @@ class Packing:
 
     def __str__(self) -> str:
         """For people; empty where there is nothing to say."""
-        how = f"{self.members} trials a worker" if self.members > 1 else f"{self.per_gpu} workers a GPU" if self.per_gpu > 1 else "one trial a worker"
+        how = (
+            f"{self.members} trials a worker"
+            if self.members > 1
+            else f"{self.per_gpu} workers a GPU"
+            if self.per_gpu > 1
+            else "one trial a worker"
+        )
         return f"{how}: {self.reason}" if self.reason else ""
 
     def describe(self) -> dict[str, Any]:
@@ -45,7 +55,9 @@ class Packing:
         return asdict(self)
 
 
-def staff(experiment: Experiment, workers: Workers, limit: Limit, *, say: Callable[[str], None]) -> tuple[int, Packing]:
+def staff(
+    experiment: Experiment, workers: Workers, limit: Limit, *, say: Callable[[str], None]
+) -> tuple[int, Packing]:
     """Start the workers; how many trials run at once, and how they share workers and GPUs."""
     workers.start(limit.workers(experiment.demand))
     packing = pack(experiment, workers, limit.have)
@@ -64,22 +76,43 @@ def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
     if is_whole(wanted):
         return asked(experiment, int(wanted), count)
     is_gpu = experiment.device != "cpu"
-    if wanted == "off" or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1)) or experiment.demand.workers > 1:
+    if (
+        wanted == "off"
+        or (wanted == "auto" and not (is_gpu and experiment.demand.gpus == 1))
+        or experiment.demand.workers > 1
+    ):
         return Packing()
-    configs = sorted(sample(experiment), key=lambda config: config.model.is_baseline)  # a network first: it is what is measured
+    configs = sorted(
+        sample(experiment), key=lambda config: config.model.is_baseline
+    )  # a network first: it is what is measured
     if configs and configs[0].model.is_baseline:
         return Packing()
     most = most_members(experiment, count)
     if not configs or most < 2:
         return Packing(reason="too few trials for more than one a worker")
     try:
-        return measured(configs, workers, most, [number for number in SHARES if number <= most and fits(have, experiment.demand, number)] if is_gpu else [])
+        return measured(
+            configs,
+            workers,
+            most,
+            [
+                number
+                for number in SHARES
+                if number <= most and fits(have, experiment.demand, number)
+            ]
+            if is_gpu
+            else [],
+        )
     except (ray.exceptions.RayError, TimeoutError) as error:
-        return Packing(reason=f"could not be measured ({(str(error).splitlines() or [''])[0][:200]})")
+        return Packing(
+            reason=f"could not be measured ({(str(error).splitlines() or [''])[0][:200]})"
+        )
 
 
 def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
-    """As many as the user wants, as far as there are trials for it; and a word if they will seldom find their like."""
+    """As many as the user wants, as far as there are trials for it; and a word if they will seldom
+    find their like.
+    """
     members = min(wanted, most_members(experiment, count))
     reason = "as asked for"
     if members < wanted:
@@ -89,7 +122,10 @@ def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
         else:
             times = f", {rounds} times over with {experiment.algorithm}" if rounds > 1 else ""
             reason = f"{wanted} on {count} workers take {wanted * count} trials at once{times}; there are {experiment.planned_trials}"
-    if members > 1 and members * alike([shape_key(config) for config in sample(experiment)]) < 2:
+    if (
+        members > 1
+        and members * same_shape_fraction([shape_key(config) for config in sample(experiment)]) < 2
+    ):
         reason += "; but few will meet one of their shape (network, batch size, optimizer), and those that do not are trained in turn"
     return Packing(members=members, reason=reason)
 
@@ -99,17 +135,27 @@ def fits(have: Resources, demand: Demand, number: int) -> bool:
     return slots(have, replace(demand, gpus=demand.gpus / number)) == number * slots(have, demand)
 
 
-def measured(configs: list[TrialConfig], workers: Workers, most: int, numbers: list[int]) -> Packing:
+def measured(
+    configs: list[TrialConfig], workers: Workers, most: int, numbers: list[int]
+) -> Packing:
     """What workers say when they try; `numbers` of processes are tried on one GPU."""
-    rates = {number: workers.rates(configs[0], number, PATIENCE_S) for number in (1, *numbers)} if numbers else {}
+    rates = (
+        {number: workers.rates(configs[0], number, PATIENCE_S) for number in (1, *numbers)}
+        if numbers
+        else {}
+    )
     plan = workers.plan(configs, most, rates, PATIENCE_S)
     members = plan["members"] if plan["kind"] == "fused" else 1
     per_gpu = plan["members"] if plan["kind"] == "processes" else 1
-    return Packing(members=members, per_gpu=per_gpu, reason=plan["reason"], measured=dict(plan["measured"]))
+    return Packing(
+        members=members, per_gpu=per_gpu, reason=plan["reason"], measured=dict(plan["measured"])
+    )
 
 
 def most_members(experiment: Experiment, count: int) -> int:
-    """How many trials may share one of so many workers: all workers are to be busy for some rounds, and no more trials run at once than the user wants."""
+    """How many trials may share one of so many workers: all workers are to be busy for some rounds,
+    and no more trials run at once than the user wants.
+    """
     rounds = ROUNDS.get(experiment.algorithm, 1)
     at_once = min(experiment.planned_trials // rounds, experiment.concurrency or 10**6)
     return max(1, at_once // count)

@@ -1,8 +1,11 @@
-"""The processes that train: started early, handed to Tune for one trial after another, kept for the test and the next search.
+"""The processes that train: started early, handed to Tune for one trial after another, kept for the
+test and the next search.
 
-Tune would start them itself, each in an environment of its own and with Tune inside: two seconds later, and for one search alone. Here it
-is handed workers (`hire`) that have imported torch while Tune was still being imported, and gives them back (`returned`). On a cluster
-that stays up, workers on CPUs outlive the search by five minutes, and the next search of the same user and code takes them over.
+Tune would start them itself, each in an environment of its own and with Tune inside: two seconds
+later, and for one search alone. Here it is handed workers (`hire`) that have imported torch while
+Tune was still being imported, and gives them back (`returned`). On a cluster that stays up, workers
+on CPUs outlive the search by five minutes, and the next search of the same user and code takes them
+over.
 """
 
 import hashlib
@@ -15,7 +18,10 @@ from uuid import uuid4
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from cluster.runtime.session import LOCAL
 from search.execution.job import Job
@@ -27,7 +33,9 @@ from trainables.datasets.arrays import Dataset
 
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
-"""How long a worker of an earlier search may take to say that it is free: one that trains cannot answer."""
+"""How long a worker of an earlier search may take to say that it is free: one that trains cannot
+answer.
+"""
 ALIVE_S, START_S = 10.0, 20.0
 SPARE_THREADS = 4
 """Of a worker that trials share, beside one for each of them: for what is asked meanwhile."""
@@ -39,12 +47,26 @@ Worker = Any
 class Workers:
     """The workers of one search."""
 
-    def __init__(self, experiment: Experiment, dataset: Dataset, provenance: dict[str, str]) -> None:
+    def __init__(
+        self, experiment: Experiment, dataset: Dataset, provenance: dict[str, str]
+    ) -> None:
         """`provenance` tells workers of other code or versions apart."""
-        self.device, self.demand, self.part = experiment.device, experiment.demand, experiment.demand.gpus
+        self.device, self.demand, self.part = (
+            experiment.device,
+            experiment.demand,
+            experiment.demand.gpus,
+        )
         self.is_local = experiment.address == LOCAL
         self.stay = not self.is_local and self.device == "cpu"
-        what = [{name: value for name, value in provenance.items() if name not in ("host", "git.commit")}, working_fingerprint(), self.threads]
+        what = [
+            {
+                name: value
+                for name, value in provenance.items()
+                if name not in ("host", "git.commit")
+            },
+            working_fingerprint(),
+            self.threads,
+        ]
         self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self.dataset = ray.put(dataset.sealed)
         self.members = 1
@@ -57,7 +79,9 @@ class Workers:
         """Those that were started after the last trial, and got ready."""
         self.claimed: list[Worker] = []
         self.free: dict[str, list[Worker]] | None = None
-        """Workers of an earlier search on the cluster that are ours now, by node; None before they were looked for."""
+        """Workers of an earlier search on the cluster that are ours now, by node; None before they
+        were looked for.
+        """
         self.count = 0
 
     @property
@@ -74,7 +98,8 @@ class Workers:
     def hire(self, job: Job, options: dict[str, Any]) -> Worker:
         """A worker with this trial to train, where Tune has reserved what `options` ask for.
 
-        On CPUs a worker holds no resources of its own, since it outlives a reservation; on GPUs Ray shows a process the cards that it holds.
+        On CPUs a worker holds no resources of its own, since it outlives a reservation; on GPUs Ray
+        shows a process the cards that it holds.
         """
         if self.members > 1:
             return self._place(job)
@@ -90,8 +115,8 @@ class Workers:
         return worker
 
     def returned(self, worker: Worker, *, over: bool) -> None:
-        """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with its last handle, or here. Who leads a trial of
-        several workers is Tune's own affair.
+        """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with
+        its last handle, or here. Who leads a trial of several workers is Tune's own affair.
         """
         if isinstance(worker, Member):
             worker.leave()
@@ -105,28 +130,46 @@ class Workers:
                 ray.kill(worker)
 
     def for_test(self) -> Worker:
-        """A worker for what comes after the last trial: one that has trained, if there is one that lives."""
+        """A worker for what comes after the last trial: one that has trained, if there is one that
+        lives.
+        """
         for worker in self._living():
             return worker
         self.kept_on.append(self._new_for_test())
         return self.kept_on[-1]
 
     def crew(self, count: int, *, started: int) -> list[Worker]:
-        """At most so many workers for what comes after the last trial, at least one. On GPUs most of them are `started` for it now, which are not to
-        be more than this, and some may find no place: `keep` those that do.
+        """At most so many workers for what comes after the last trial, at least one. On GPUs most
+        of them are `started` for it now, which are not to be more than this, and some may find no
+        place: `keep` those that do.
         """
         living = list(islice(self._living(), count))
-        more = started - len(living) if not living or (self.device != "cpu" and self.members == 1) else 0
+        more = (
+            started - len(living)
+            if not living or (self.device != "cpu" and self.members == 1)
+            else 0
+        )
         return living + [self._new_for_test() for _ in range(more)]
 
     def keep(self, worker: Worker) -> None:
         """Of a crew's worker that is ready: for what else comes after the last trial."""
-        if worker not in (*self.kept_on, *self.kept, *self.idle, *(shared.process for shared in self.shared)):
+        if worker not in (
+            *self.kept_on,
+            *self.kept,
+            *self.idle,
+            *(shared.process for shared in self.shared),
+        ):
             self.kept_on.append(worker)
 
     def _living(self) -> Iterator[Worker]:
-        """Workers that live and have nothing to train any more; on a GPU those that trials had to themselves ended with their reservations."""
-        for worker in [*self.kept_on, *(shared.process for shared in self.shared), *(self.kept + self.idle if self.device == "cpu" else [])]:
+        """Workers that live and have nothing to train any more; on a GPU those that trials had to
+        themselves ended with their reservations.
+        """
+        for worker in [
+            *self.kept_on,
+            *(shared.process for shared in self.shared),
+            *(self.kept + self.idle if self.device == "cpu" else []),
+        ]:
             with suppress(ray.exceptions.RayError):
                 ray.get(worker.get_current_ip_pid.remote(), timeout=ALIVE_S)
                 yield worker
@@ -142,13 +185,16 @@ class Workers:
             self.shared = [self._new_shared() for _ in range(count)]
 
     def resize(self, count: int) -> int:
-        """From now on there are this many workers; how many of them are up. Of those that trials share the fullest stay; the others take no more
-        trials, and end when they are empty, or at once if they have found no place to start in: their trials are tried again.
+        """From now on there are this many workers; how many of them are up. Of those that trials
+        share the fullest stay; the others take no more trials, and end when they are empty, or at
+        once if they have found no place to start in: their trials are tried again.
         """
         self.count = count
         if self.members == 1:
             return count
-        for number, shared in enumerate(sorted(self.shared, key=lambda shared: (not shared.is_up, -len(shared.taken)))):
+        for number, shared in enumerate(
+            sorted(self.shared, key=lambda shared: (not shared.is_up, -len(shared.taken)))
+        ):
             shared.leaving = number >= count
         for _ in range(count - len(self.shared)):
             self.shared.append(self._new_shared())
@@ -158,15 +204,34 @@ class Workers:
 
     def _end_leaving(self) -> None:
         """End those that are to leave and train nothing."""
-        for shared in [shared for shared in self.shared if shared.leaving and not (shared.taken and shared.is_up)]:
+        for shared in [
+            shared
+            for shared in self.shared
+            if shared.leaving and not (shared.taken and shared.is_up)
+        ]:
             self.shared.remove(shared)
             with suppress(ray.exceptions.RayError):
                 ray.kill(shared.process)
 
-    def plan(self, configs: list[TrialConfig], trials: int, processes: dict[int, float], patience_s: float) -> dict[str, Any]:
+    def plan(
+        self,
+        configs: list[TrialConfig],
+        trials: int,
+        processes: dict[int, float],
+        patience_s: float,
+    ) -> dict[str, Any]:
         """What a worker's planner says (`TrialWorker.plan`)."""
-        worker = self.idle[0] if self.idle else self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
-        answer = worker.plan.remote([config.to_dict() for config in configs], self.dataset, trials=trials, processes=processes)
+        worker = (
+            self.idle[0]
+            if self.idle
+            else self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
+        )
+        answer = worker.plan.remote(
+            [config.to_dict() for config in configs],
+            self.dataset,
+            trials=trials,
+            processes=processes,
+        )
         found: dict[str, Any] = ray.get(answer, timeout=patience_s)
         return found
 
@@ -175,9 +240,19 @@ class Workers:
         card = placement_group([{"GPU": self.demand.gpus}])
         try:
             where = PlacementGroupSchedulingStrategy(card)
-            beside = [self._new(num_cpus=0, num_gpus=self.demand.gpus / count, scheduling_strategy=where) for _ in range(count)]
+            beside = [
+                self._new(num_cpus=0, num_gpus=self.demand.gpus / count, scheduling_strategy=where)
+                for _ in range(count)
+            ]
             ray.get([worker.get_current_ip_pid.remote() for worker in beside], timeout=patience_s)
-            return float(sum(ray.get([worker.rate.remote(config.to_dict(), self.dataset) for worker in beside], timeout=patience_s)))
+            return float(
+                sum(
+                    ray.get(
+                        [worker.rate.remote(config.to_dict(), self.dataset) for worker in beside],
+                        timeout=patience_s,
+                    )
+                )
+            )
         finally:
             remove_placement_group(card)
 
@@ -193,20 +268,37 @@ class Workers:
         return {"device": self.device, "threads": self.threads, "moves": not self.is_local}
 
     def _new(self, **options: Any) -> Worker:
-        return ray.remote(TrialWorker).options(**options).remote(**self._about, gpus=self.part if options.get("num_gpus") else 0)
+        return (
+            ray.remote(TrialWorker)
+            .options(**options)
+            .remote(**self._about, gpus=self.part if options.get("num_gpus") else 0)
+        )
 
     def _new_shared(self) -> "Shared":
-        process = ray.remote(FusedWorker).options(num_cpus=self.demand.cpus, num_gpus=self.demand.gpus, max_concurrency=self.members + SPARE_THREADS)
+        process = ray.remote(FusedWorker).options(
+            num_cpus=self.demand.cpus,
+            num_gpus=self.demand.gpus,
+            max_concurrency=self.members + SPARE_THREADS,
+        )
         return Shared(process.remote(**self._about, dataset=self.dataset, gpus=self.part))
 
     def _place(self, job: Job) -> "Member":
-        """A place in the worker with the most room, which has heard of the job (it has several threads). One that has died is replaced, on a cluster
-        only if there is no room in another, since there may be no place for it; if the new one dies too, or none can start yet, Tune will see.
+        """A place in the worker with the most room, which has heard of the job (it has several
+        threads). One that has died is replaced, on a cluster only if there is no room in another,
+        since there may be no place for it; if the new one dies too, or none can start yet, Tune
+        will see.
         """
         for _ in range(2 if self.is_local else 2 + len(self.shared)):
-            if not self.is_local and not any(len(shared.taken) < self.members for shared in self.shared if not shared.leaving):
+            if not self.is_local and not any(
+                len(shared.taken) < self.members for shared in self.shared if not shared.leaving
+            ):
                 self.shared.append(self._new_shared())
-            member = Member(min(self.shared, key=lambda shared: (shared.leaving, not shared.is_up, len(shared.taken))))
+            member = Member(
+                min(
+                    self.shared,
+                    key=lambda shared: (shared.leaving, not shared.is_up, len(shared.taken)),
+                )
+            )
             try:
                 ray.get(member.hear(job), timeout=START_S)
             except ray.exceptions.GetTimeoutError:
@@ -222,9 +314,16 @@ class Workers:
         return member
 
     def _new_on(self, node: str) -> Worker:
-        there: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+        there: dict[str, Any] = {
+            "num_cpus": 0,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+        }
         if self.stay:
-            there |= {"name": f"{self.key} {node} {uuid4().hex}", "namespace": NAMESPACE, "lifetime": "detached"}
+            there |= {
+                "name": f"{self.key} {node} {uuid4().hex}",
+                "namespace": NAMESPACE,
+                "lifetime": "detached",
+            }
         worker = self._new(**there)
         if self.stay:
             worker.claim.remote(uuid4().hex)
@@ -238,7 +337,9 @@ class Workers:
         return self.free[node].pop() if self.free.get(node) else None
 
     def _claim_free(self) -> dict[str, list[Worker]]:
-        """The workers of earlier searches that are free, by node: all are asked at once, and what is more than enough is let go."""
+        """The workers of earlier searches that are free, by node: all are asked at once, and what
+        is more than enough is let go.
+        """
         claim, asked = uuid4().hex, dict[Any, tuple[str, Worker]]()
         for found in ray.util.list_named_actors(all_namespaces=True):
             key, *node = found["name"].split(" ")
@@ -246,7 +347,9 @@ class Workers:
                 with suppress(ValueError):  # gone since
                     worker = ray.get_actor(found["name"], namespace=NAMESPACE)
                     asked[worker.claim.remote(claim)] = node[0], worker
-        answered = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)[0] if asked else []
+        answered = (
+            ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)[0] if asked else []
+        )
         free: dict[str, list[Worker]] = {}
         for answer, (node_id, worker) in asked.items():
             is_free = False
@@ -280,7 +383,9 @@ class Shared:
 
 
 class Member:
-    """One place in a worker that several trials share. To Tune it is an actor of its own: what is called here is called there, with the place."""
+    """One place in a worker that several trials share. To Tune it is an actor of its own: what is
+    called here is called there, with the place.
+    """
 
     def __init__(self, worker: Shared) -> None:
         self.worker, self._name = worker, uuid4().hex
@@ -288,7 +393,9 @@ class Member:
         worker.taken.add(self._name)
 
     def hear(self, job: Job) -> Any:
-        """Let it hear what to train; until it has, Ray holds back what else it is asked to train: it has several threads, which overtake each other."""
+        """Let it hear what to train; until it has, Ray holds back what else it is asked to train:
+        it has several threads, which overtake each other.
+        """
         self._heard = [self.reset.remote(job)]
         return self._heard[0]
 
@@ -303,7 +410,11 @@ class Member:
             method = "stop"
         if method.startswith("_"):
             raise AttributeError(method)
-        return _At(getattr(self.worker.process, method), self._name, *(self._heard if method == "train" else ()))
+        return _At(
+            getattr(self.worker.process, method),
+            self._name,
+            *(self._heard if method == "train" else ()),
+        )
 
 
 class _At:

@@ -1,7 +1,9 @@
-"""Ray Tune's side of a search: it asks the driver's questions at the right moments and owns the slots.
+"""Ray Tune's side of a search: it asks the driver's questions at the right moments and owns the
+slots.
 
-Tune's searcher, scheduler and callback here hold no state of their own. Tune pickles what it is given; these come out of a pickle
-empty, since a search is resumed from its journal and never from Tune's files.
+Tune's searcher, scheduler and callback here hold no state of their own. Tune pickles what it is
+given; these come out of a pickle empty, since a search is resumed from its journal and never from
+Tune's files.
 """
 
 import json
@@ -34,7 +36,13 @@ from search.execution.failures import innermost, killed_for_memory, kind_of, las
 from search.execution.hang_detector import Watch
 from search.execution.job import Job, make_job
 from search.execution.pool import Workers
-from search.execution.tune_patches import Errors, Seat, books_short, failures_told, hired
+from search.execution.tune_patches import (
+    Errors,
+    PlaceholderTrainable,
+    capture_trial_errors,
+    drop_finished_trials,
+    use_worker_pool,
+)
 from search.journal.journal import JournalError
 from search.journal.store import TRIALS
 from search.phrases import verb
@@ -49,7 +57,9 @@ SAME_DEATH_S = 5.0
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 WAITING = {"node:__internal_head__": 0.001}
-"""What a trial asks for whose training holds its resources elsewhere: a place on the head node, and no CPU of the trials'."""
+"""What a trial asks for whose training holds its resources elsewhere: a place on the head node, and
+no CPU of the trials'.
+"""
 
 
 def _nothing() -> None:
@@ -70,7 +80,9 @@ class DriverSearcher(Unpickled, Searcher):
         super().__init__()
         self.driver = driver
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
         """Nothing to set: the driver knows."""
         return True
 
@@ -80,12 +92,21 @@ class DriverSearcher(Unpickled, Searcher):
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        about: dict[str, Any] = {"attempt": self.driver.attempt(trial), "known": max(self.driver.trials[trial].epochs, default=0)}
-        about |= {"beginnings": self.driver.beginnings(trial), "milestones": self.driver.milestones(config), "with_cost": self.driver.wants_cost(config)}
+        about: dict[str, Any] = {
+            "attempt": self.driver.attempt(trial),
+            "known": max(self.driver.trials[trial].epochs, default=0),
+        }
+        about |= {
+            "beginnings": self.driver.beginnings(trial),
+            "milestones": self.driver.milestones(config),
+            "with_cost": self.driver.wants_cost(config),
+        }
         about["download"] = self.driver.experiment.download
         return make_job(trial, config, self.driver.experiment.home.place(trial), **about)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """The driver has heard it."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -96,14 +117,18 @@ class DriverSearcher(Unpickled, Searcher):
 
 
 class DriverScheduler(Unpickled, FIFOScheduler):
-    """Tells the driver of each report, and stops the trial when it says so after the last of those that came together."""
+    """Tells the driver of each report, and stops the trial when it says so after the last of those
+    that came together.
+    """
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """STOP when the trial is over. A trial on several workers is told through its gate, and ends by itself."""
+        """STOP when the trial is over. A trial on several workers is told through its gate, and
+        ends by itself.
+        """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
         reports = json.loads(result["reports"])
@@ -111,7 +136,9 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if reports[-1]["outcome"] is None:
-            with suppress(ValueError):  # no gate, no workers behind it: the trial is dying, and `on_trial_error` will say so
+            with suppress(
+                ValueError
+            ):  # no gate, no workers behind it: the trial is dying, and `on_trial_error` will say so
                 ray.get_actor(gate_name(trial.config)).decide.remote(result["number"], not over)
         return str(TrialScheduler.CONTINUE)
 
@@ -123,8 +150,12 @@ class DriverCallback(Unpickled, tune.Callback):
         self.driver, self.errors, self.tick, self.shared = driver, errors, tick, shared
         self.narrowed = -SAME_DEATH_S
         home = driver.experiment.home
-        self.watch = Watch(driver.experiment.hang_timeout + home.beats_late_s, beats=home.beats, every_s=home.beats_every_s)
-        self.last_words = LastWords(driver)
+        self.watch = Watch(
+            driver.experiment.hang_timeout + home.beats_late_s,
+            beats=home.beats,
+            every_s=home.beats_every_s,
+        )
+        self.last_words = RayWatchdog(driver)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """A moment, several a second, to look after the trials and Ray itself."""
@@ -132,31 +163,49 @@ class DriverCallback(Unpickled, tune.Callback):
         if dead := dead_parts():
             self.last_words.start(lost(dead))
             raise NotReady(lost(dead))
-        running = (trial for name in self.driver.active if (trial := self.driver.trials[name]).outcome == "running" and not trial.waiting)
-        self.watch.look({self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running})
+        running = (
+            trial
+            for name in self.driver.active
+            if (trial := self.driver.trials[name]).outcome == "running" and not trial.waiting
+        )
+        self.watch.look(
+            {self.driver.experiment.trial_folder(trial.trial): trial.attempt for trial in running}
+        )
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """The trial has a slot."""
         host = ""
         with suppress(ray.exceptions.RayError):  # it died; Tune will hear of that
             host = trial.get_ray_actor_ip() or ""
         self.driver.running(trial.config["trial"], host=host)
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """The trial's process died, could not be started, or its own code raised."""
         name, error = trial.config["trial"], self.errors.pop(trial.trial_id, None)
         hung = self.watch.killed.pop(name, "")
-        if trial.config["attempt"] != self.driver.attempt(name):  # it was held, and failed on its way out: its next attempt is not to blame
+        if trial.config["attempt"] != self.driver.attempt(
+            name
+        ):  # it was held, and failed on its way out: its next attempt is not to blame
             return
         if hung:
             self.driver.fail(name, "hung", hung)
             return
         kind = self._kind(error)
-        traceback = "" if kind == "moved" or killed_for_memory(error) else self._keep_traceback(trial, masked(COLOURS.sub("", str(error))))
+        traceback = (
+            ""
+            if kind == "moved" or killed_for_memory(error)
+            else self._keep_traceback(trial, masked(COLOURS.sub("", str(error))))
+        )
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _kind(self, error: Any) -> str:
-        """As `kind_of`; but of trials that shared a worker which was killed for its memory, one counts as out of memory and the others as lost."""
+        """As `kind_of`; but of trials that shared a worker which was killed for its memory, one
+        counts as out of memory and the others as lost.
+        """
         kind = kind_of(error)
         if self.shared and killed_for_memory(error):
             since, self.narrowed = time.monotonic() - self.narrowed, time.monotonic()
@@ -181,8 +230,10 @@ def lost(dead: list[str]) -> str:
     return f"Ray's {' and '.join(dead)} died; what was done so far is kept"
 
 
-class LastWords:
-    """Ends the process if Tune, with Ray gone, does not come to an end: Ray would do it without a word, after a minute."""
+class RayWatchdog:
+    """Ends the process if Tune, with Ray gone, does not come to an end: Ray would do it without a
+    word, after a minute.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -218,21 +269,28 @@ class LastWords:
         self.driver.journal.patient = False
         with suppress(JournalError):
             self.driver.finish()
-        sys.stderr.write(error_line(f"{reason}. Go on with: {verb('resume', self.driver.experiment)}"))
+        sys.stderr.write(
+            error_line(f"{reason}. Go on with: {verb('resume', self.driver.experiment)}")
+        )
         sys.stderr.flush()
         os._exit(NOT_READY)
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver has no more, never more than `slots` at once, and call `tick` several times a second. The test part stays out of
-    the trials' reach.
+    """Run trials until the driver has no more, never more than `slots` at once, and call `tick`
+    several times a second. The test part stays out of the trials' reach.
 
     Raises:
         NotReady: Ray itself broke off; what was done is in the journal.
     """
     for name in ("ray.tune", "ray.train", "ray.air", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with scratch(driver) as folder, failures_told() as errors, books_short(), hired(workers, driver):
+    with (
+        scratch(driver) as folder,
+        capture_trial_errors() as errors,
+        drop_finished_trials(),
+        use_worker_pool(workers, driver),
+    ):
         callback = DriverCallback(driver, errors, tick, shared=workers.members > 1)
         tuner = tune.Tuner(
             _trainable(driver, workers),
@@ -258,17 +316,23 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
             first = innermost(error)
             if not isinstance(first, ray.exceptions.RayError | tune.TuneError | OSError):
                 raise first from error
-            raise NotReady(f"Ray broke off ({last_line(first)}); what was done so far is kept") from error
+            raise NotReady(
+                f"Ray broke off ({last_line(first)}); what was done so far is kept"
+            ) from error
         finally:
             callback.last_words.cancel()
 
 
 @contextmanager
 def scratch(driver: Driver) -> Iterator[Path]:
-    """A folder for Tune's own files, which nobody reads: on this machine, or where all nodes of a cluster see it."""
+    """A folder for Tune's own files, which nobody reads: on this machine, or where all nodes of a
+    cluster see it.
+    """
     experiment = driver.experiment
     own = experiment.address == LOCAL or not experiment.home.is_shared
-    folder = Path(tempfile.mkdtemp(prefix="search-")) if own else (experiment.folder / "ray").absolute()
+    folder = (
+        Path(tempfile.mkdtemp(prefix="search-")) if own else (experiment.folder / "ray").absolute()
+    )
     try:
         yield folder
     finally:
@@ -276,11 +340,19 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 
 def _trainable(driver: Driver, workers: Workers) -> Any:
-    """What Tune runs for a trial, with its resources: a worker that stays, or a waiting process that leads several."""
+    """What Tune runs for a trial, with its resources: a worker that stays, or a waiting process
+    that leads several.
+    """
     experiment, demand = driver.experiment, workers.demand
     if demand.workers == 1:
-        held = {"cpu": demand.cpus, "gpu": demand.gpus} if workers.members == 1 else tune.PlacementGroupFactory([WAITING])
-        return tune.with_resources(Seat, held)
+        held = (
+            {"cpu": demand.cpus, "gpu": demand.gpus}
+            if workers.members == 1
+            else tune.PlacementGroupFactory([WAITING])
+        )
+        return tune.with_resources(PlaceholderTrainable, held)
     each = {"cpus": demand.cpus, "gpus": demand.gpus, "workers": float(demand.workers)}
-    led = tune.with_parameters(train_on_workers, dataset=[workers.dataset], device=experiment.device, demand=each)
+    led = tune.with_parameters(
+        train_on_workers, dataset=[workers.dataset], device=experiment.device, demand=each
+    )
     return tune.with_resources(led, tune.PlacementGroupFactory([WAITING]))

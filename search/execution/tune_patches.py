@@ -1,4 +1,5 @@
-"""Where Tune's own ways do not suit a search: patches to its inner parts (ray 2.60), put on while it runs and taken off after.
+"""Where Tune's own ways do not suit a search: patches to its inner parts (ray 2.60), put on while
+it runs and taken off after.
 
 Tune is to take its processes from our `Workers`, and to survive what they die of.
 """
@@ -25,19 +26,21 @@ Errors = dict[str, Any]
 """What each trial failed of, by Tune's trial id."""
 
 
-class Seat(tune.Trainable):
+class PlaceholderTrainable(tune.Trainable):
     """Stands in Tune's books for a `TrialWorker`."""
 
 
-class Hiring(ray.actor.ActorClass):  # type: ignore[type-arg]
-    """What Tune takes for `Seat` as an actor class: to make an actor of it is to be handed a worker."""
+class PooledActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
+    """What Tune takes for `PlaceholderTrainable` as an actor class: to make an actor of it is to be
+    handed a worker.
+    """
 
     def __init__(self, workers: Workers, chosen: dict[str, Any] | None = None) -> None:
         self.workers, self.chosen = workers, chosen or {}
 
-    def options(self, **options: Any) -> "Hiring":
+    def options(self, **options: Any) -> "PooledActorClass":
         """The same, where these resources are."""
-        return Hiring(self.workers, options)
+        return PooledActorClass(self.workers, options)
 
     def remote(self, config: Job, **more: Any) -> Worker:
         """A worker that has this job."""
@@ -45,13 +48,16 @@ class Hiring(ray.actor.ActorClass):  # type: ignore[type-arg]
 
 
 @contextmanager
-def hired(workers: Workers, driver: Driver) -> Iterator[None]:
-    """Have Tune take its actors for `Seat` from the workers, and give them back, rather than start and end its own (ray 2.60).
+def use_worker_pool(workers: Workers, driver: Driver) -> Iterator[None]:
+    """Have Tune take its actors for `PlaceholderTrainable` from the workers, and give them back,
+    rather than start and end its own (ray 2.60).
 
-    A trial whose worker is starting keeps it: Tune would give it one that has become free, and end the one that starts. One that still waits
-    for a place takes what becomes free: there may be no other place any more. On a cluster, a place that no trial of this search may take now is
-    given back at once, for others to have: Tune would keep one for later. And Tune counts no kinds of callbacks for statistics that are
-    off: for that it imports MLflow, Weights & Biases and Comet, a second before the first trial.
+    A trial whose worker is starting keeps it: Tune would give it one that has become free, and end
+    the one that starts. One that still waits for a place takes what becomes free: there may be no
+    other place any more. On a cluster, a place that no trial of this search may take now is given
+    back at once, for others to have: Tune would keep one for later. And Tune counts no kinds of
+    callbacks for statistics that are off: for that it imports MLflow, Weights & Biases and Comet, a
+    second before the first trial.
     """
     let_go: Callable[..., None] = RayActorManager._cleanup_actor
     get: Callable[..., Any] = _ActorClassCache.get
@@ -60,7 +66,11 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
     kill = ray.kill
 
     def get_or_hire(cache: Any, trainable: Any) -> Any:
-        return Hiring(workers) if issubclass(trainable, Seat) else get(cache, trainable)
+        return (
+            PooledActorClass(workers)
+            if issubclass(trainable, PlaceholderTrainable)
+            else get(cache, trainable)
+        )
 
     def let_go_and_return(manager: RayActorManager, tracked_actor: Any) -> None:
         actor, _ = manager._live_actors_to_ray_actors_resources[tracked_actor]
@@ -75,11 +85,18 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
 
     def reuse_if_none(controller: TuneController, trial: Trial) -> bool:
         own = controller._trial_to_actor.get(trial)
-        is_starting = own is not None and trial not in controller._resetting_trials and controller._actor_manager.is_actor_started(own)
+        is_starting = (
+            own is not None
+            and trial not in controller._resetting_trials
+            and controller._actor_manager.is_actor_started(own)
+        )
         return not is_starting and reuse(controller, trial)
 
     def flush_or_all(controller: TuneController, force_all: bool = False) -> None:
-        flush(controller, force_all=force_all or (not workers.is_local and len(driver.active) >= driver.at_once))
+        flush(
+            controller,
+            force_all=force_all or (not workers.is_local and len(driver.active) >= driver.at_once),
+        )
 
     with (
         patch.object(TuneController, "_cleanup_cached_actors", flush_or_all),
@@ -93,36 +110,54 @@ def hired(workers: Workers, driver: Driver) -> Iterator[None]:
 
 
 @contextmanager
-def books_short() -> Iterator[None]:
-    """Have Tune forget each trial that is over: it goes through its list at every step (ray 2.60). And it adds no callbacks of its own, which
-    write to files and keep every trial."""
+def drop_finished_trials() -> Iterator[None]:
+    """Have Tune forget each trial that is over: it goes through its list at every step (ray 2.60).
+    And it adds no callbacks of its own, which write to files and keep every trial.
+    """
     step: Callable[..., None] = TuneController.step
 
     def step_and_forget(controller: TuneController) -> None:
         step(controller)
         if over := controller._stopped_trials | controller._failed_trials:
             controller._trials = [trial for trial in controller._trials if trial not in over]
-            for kept in (controller._trials_to_cache, controller._stopped_trials, controller._failed_trials):
+            for kept in (
+                controller._trials_to_cache,
+                controller._stopped_trials,
+                controller._failed_trials,
+            ):
                 kept -= over
 
-    with patch.object(TuneController, "step", step_and_forget), patch.object(tuning, "_create_default_callbacks", lambda callbacks, **_: callbacks):
+    with (
+        patch.object(TuneController, "step", step_and_forget),
+        patch.object(tuning, "_create_default_callbacks", lambda callbacks, **_: callbacks),
+    ):
         yield
 
 
 @contextmanager
-def failures_told() -> Iterator[Errors]:
-    """Have Tune treat each death of a trial's process as that trial's failure, and keep what each trial failed of, by Tune's trial id.
+def capture_trial_errors() -> Iterator[Errors]:
+    """Have Tune treat each death of a trial's process as that trial's failure, and keep what each
+    trial failed of, by Tune's trial id.
 
-    Tune expects Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an error of another class, which Tune
-    takes for a bug of its own and breaks the whole search off (ray 2.60, `air/execution/_internal/actor_manager.py`). What failed it
-    writes to a pickle and a text file only (`Trial.handle_error`).
+    Tune expects Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an
+    error of another class, which Tune takes for a bug of its own and breaks the whole search off
+    (ray 2.60, `air/execution/_internal/actor_manager.py`). What failed it writes to a pickle and a
+    text file only (`Trial.handle_error`).
     """
     errors: Errors = {}
-    failed, handle, ask = RayActorManager._actor_task_failed, Trial.handle_error, Trial._get_default_result_or_future
+    failed, handle, ask = (
+        RayActorManager._actor_task_failed,
+        Trial.handle_error,
+        Trial._get_default_result_or_future,
+    )
 
-    def failed_by_death(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+    def failed_by_death(
+        manager: RayActorManager, tracked_actor_task: Any, exception: Exception
+    ) -> None:
         if not isinstance(exception, ray.exceptions.RayActorError | ray.exceptions.RayTaskError):
-            exception = ray.exceptions.RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+            exception = ray.exceptions.RayActorError(
+                error_msg=f"{type(exception).__name__}: {exception}"
+            )
         failed(manager, tracked_actor_task, exception)
 
     def handle_and_keep(trial: Trial, exc: Any = None) -> None:

@@ -1,5 +1,6 @@
-"""The bridge between a search and a training: what runs in the workers. A job (`search.execution.job`) crosses over; a report crosses back as JSON, so that
-Tune neither flattens nor judges it.
+"""The bridge between a search and a training: what runs in the workers. A job
+(`search.execution.job`) crosses over; a report crosses back as JSON, so that Tune neither flattens
+nor judges it.
 """
 
 import json
@@ -27,24 +28,36 @@ Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
-"""How long a worker on a cluster waits for another search, and how long for its own, which may have been killed."""
+"""How long a worker on a cluster waits for another search, and how long for its own, which may have
+been killed.
+"""
 
 MATRIX_CLASSES = 100
 """With more classes than these, a confusion matrix is too much for the journal."""
 
-BEYOND_REPAIR = ("AcceleratorError", "Torn")
-"""Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of weights that were half handed back."""
+BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
+"""Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of
+weights that were half handed back.
+"""
 
 
 def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation without what is there to be looked at alone: images, and the reliability diagram's bins."""
+    """An evaluation without what is there to be looked at alone: images, and the reliability
+    diagram's bins.
+    """
     return {name: value for name, value in found.items() if name not in ("wrong", "bins")}
 
 
 def without_curves(found: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation as the journal takes it for each trial: of each curve the area alone, no confusion matrix of very many classes, no pictures."""
+    """An evaluation as the journal takes it for each trial: of each curve the area alone, no
+    confusion matrix of very many classes, no pictures.
+    """
     large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
-    kept = {name: value for name, value in without_pictures(found).items() if name not in {"roc", *large}}
+    kept = {
+        name: value
+        for name, value in without_pictures(found).items()
+        if name not in {"roc", *large}
+    }
     return {**kept, "auc": {name: curve["auc"] for name, curve in found["roc"].items()}}
 
 
@@ -68,7 +81,9 @@ def _end_beyond_repair(error: BaseException) -> None:
         os._exit(1)
 
 
-def _in_use(method: "Callable[Concatenate[Any, Given], Answer]") -> "Callable[Concatenate[Any, Given], Answer]":
+def _in_use(
+    method: "Callable[Concatenate[Any, Given], Answer]",
+) -> "Callable[Concatenate[Any, Given], Answer]":
     """A process that is busy with this method is in use, however long that takes."""
 
     @wraps(method)
@@ -92,13 +107,18 @@ class Process:
         import trainables.trial
 
         trainables.training.process.prepare(threads, gpus if device == "cuda" else 0)
-        self._process, self._run, self._device = trainables.training.process, trainables.trial, device
+        self._process, self._run, self._device = (
+            trainables.training.process,
+            trainables.trial,
+            device,
+        )
         self._dataset: Dataset | None = None
         self._used = time.monotonic()
 
     def _kept(self, dataset: Dataset) -> Dataset:
-        """The data that it trains on, or else these from now on: what was computed from them, or lies on a GPU, serves all trials. All calls of a
-        search bring the same, but each a copy of its own.
+        """The data that it trains on, or else these from now on: what was computed from them, or
+        lies on a GPU, serves all trials. All calls of a search bring the same, but each a copy of
+        its own.
         """
         if self._dataset is None:
             self._dataset = dataset
@@ -119,8 +139,9 @@ class Process:
 
     @_in_use
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Open the test part for one trial's checkpoint: `test` is the evaluation without its pictures, which are in the trial's folder; or
-        `damaged` says what is wrong with the checkpoint.
+        """Open the test part for one trial's checkpoint: `test` is the evaluation without its
+        pictures, which are in the trial's folder; or `damaged` says what is wrong with the
+        checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import evaluate
@@ -129,7 +150,13 @@ class Process:
             raise ValueError("the data set's test part is sealed")
         try:
             with checkpoint_in(job, epoch) as path:
-                found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.test, path, device=self._device)
+                found = evaluate(
+                    TrialConfig.from_dict(job["config"]),
+                    dataset,
+                    dataset.test,
+                    path,
+                    device=self._device,
+                )
         except CheckpointError as error:
             return {"damaged": str(error)}
         keep(job, "test.json", found)
@@ -137,8 +164,9 @@ class Process:
 
     @_in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves and pictures; or `damaged`. With them it is in
-        the trial's folder, for a person; those of the best trials reach MLflow with their pictures (`evidence.draw`).
+        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves
+        and pictures; or `damaged`. With them it is in the trial's folder, for a person; those of
+        the best trials reach MLflow with their pictures (`evidence.draw`).
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import evaluate
@@ -146,7 +174,13 @@ class Process:
         dataset = self._kept(dataset)
         try:
             with checkpoint_in(job, epoch) as path:
-                found = evaluate(TrialConfig.from_dict(job["config"]), dataset, dataset.val, path, device=self._device)
+                found = evaluate(
+                    TrialConfig.from_dict(job["config"]),
+                    dataset,
+                    dataset.val,
+                    path,
+                    device=self._device,
+                )
         except CheckpointError as error:
             return {"damaged": str(error)}
         except Exception as error:
@@ -157,7 +191,9 @@ class Process:
 
     @_in_use
     def get_ready(self) -> dict[str, Any]:
-        """Import what an evaluation needs, while nothing is timed. The `remembered` trials are those that are evaluated here in no time."""
+        """Import what an evaluation needs, while nothing is timed. The `remembered` trials are
+        those that are evaluated here in no time.
+        """
         import trainables.checkpoints.remembered
         import trainables.evaluation.cost
 
@@ -165,28 +201,57 @@ class Process:
 
     @_in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """What one trial's checkpoint costs to use, here and with nothing else running: `cost`, or `damaged`."""
+        """What one trial's checkpoint costs to use, here and with nothing else running: `cost`, or
+        `damaged`.
+        """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.cost import cost
 
         try:
             with checkpoint_in(job, epoch) as path:
-                return {"cost": cost(TrialConfig.from_dict(job["config"]), self._kept(dataset), path, device=self._device)}
+                return {
+                    "cost": cost(
+                        TrialConfig.from_dict(job["config"]),
+                        self._kept(dataset),
+                        path,
+                        device=self._device,
+                    )
+                }
         except CheckpointError as error:
             return {"damaged": str(error)}
         except Exception as error:
             _end_beyond_repair(error)
             raise
 
-    def plan(self, configs: list[dict[str, Any]], dataset: Dataset, *, trials: int, processes: dict[int, float]) -> dict[str, Any]:
-        """The `Plan` for trials such as these, so many at once, as plain values; `processes` as `planner.plan` takes it."""
+    def plan(
+        self,
+        configs: list[dict[str, Any]],
+        dataset: Dataset,
+        *,
+        trials: int,
+        processes: dict[int, float],
+    ) -> dict[str, Any]:
+        """The `Plan` for trials such as these, so many at once, as plain values; `processes` as
+        `planner.plan` takes it.
+        """
         from trainables.fusion.planner import plan
-        from trainables.fusion.shapes import alike
+        from trainables.fusion.shapes import same_shape_fraction
         from trainables.fusion.stack import shape_of
 
         made = [TrialConfig.from_dict(config) for config in configs]
-        share = alike([shape_of(config) for config in made])
-        return dict(vars(plan(made[0], dataset, device=self._device, trials=trials, share=share, processes=processes)))
+        share = same_shape_fraction([shape_of(config) for config in made])
+        return dict(
+            vars(
+                plan(
+                    made[0],
+                    dataset,
+                    device=self._device,
+                    trials=trials,
+                    share=share,
+                    processes=processes,
+                )
+            )
+        )
 
     def rate(self, config: dict[str, Any], dataset: Dataset) -> float:
         """Images a second of a training here, beside whatever else runs."""
@@ -198,7 +263,9 @@ class Process:
         """Where this is."""
         return ray.util.get_node_ip_address(), os.getpid()
 
-    def get_auto_filled_metrics(self, place: str = "", debug_metrics_only: bool = True) -> dict[str, Any]:
+    def get_auto_filled_metrics(
+        self, place: str = "", debug_metrics_only: bool = True
+    ) -> dict[str, Any]:
         """What Tune knows of a trial that has not reported yet."""
         return {"done": False}
 
@@ -206,7 +273,8 @@ class Process:
 class TrialWorker(Process):
     """Trains one trial after another; nothing of one reaches the next.
 
-    It has the methods that Tune calls on a trainable of its class API. By inheritance it is none: to import Tune would cost each process a second.
+    It has the methods that Tune calls on a trainable of its class API. By inheritance it is none:
+    to import Tune would cost each process a second.
     """
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0, moves: bool = False) -> None:
@@ -231,7 +299,9 @@ class TrialWorker(Process):
 
     @_in_use
     def train(self) -> dict[str, Any]:
-        """Go on to the next reports, usually one, an epoch on. What a trial raises ends the process with it: nothing of a broken trial reaches the next."""
+        """Go on to the next reports, usually one, an epoch on. What a trial raises ends the process
+        with it: nothing of a broken trial reaches the next.
+        """
         self._broken = True
         if self._moves:
             _refuse_if_node_leaves()
@@ -274,21 +344,27 @@ class TrialWorker(Process):
             self._process.give_back_memory()
 
     def _leave_when_unused(self) -> None:
-        """End this process when nobody has wanted it for long: it outlives the search that started it, and who should end it may have been killed."""
+        """End this process when nobody has wanted it for long: it outlives the search that started
+        it, and who should end it may have been killed.
+        """
         while time.monotonic() - self._used < (LEFT_S if self._claim else STAY_S):
             time.sleep(LOOK_S)
         os._exit(0)
 
 
 class FusedWorker(Process):
-    """Trains several trials at once, those of one shape as one network. Each has a place here, and a thread while it trains."""
+    """Trains several trials at once, those of one shape as one network. Each has a place here, and
+    a thread while it trains.
+    """
 
-    def __init__(self, *, device: str, threads: int, dataset: Dataset, gpus: float = 0, moves: bool = False) -> None:
-        from trainables.fusion.rounds import Together
+    def __init__(
+        self, *, device: str, threads: int, dataset: Dataset, gpus: float = 0, moves: bool = False
+    ) -> None:
+        from trainables.fusion.rounds import FusionRounds
 
         super().__init__(device=device, threads=threads, gpus=gpus)
         self._moves = moves
-        self._together, self._dataset = Together(), dataset
+        self._together, self._dataset = FusionRounds(), dataset
         self._jobs: dict[str, Job] = {}
         self._reports: dict[str, Iterator[Report]] = {}
 
@@ -302,12 +378,15 @@ class FusedWorker(Process):
         return True
 
     def train(self, place: str, heard: bool = True) -> dict[str, Any]:
-        """Go on to the next reports of the trial at this place, which it has `heard` of: it is called once that is so. What it raises ends that trial
-        alone, unless it leaves the process unfit for all: then that ends, and they are tried again elsewhere.
+        """Go on to the next reports of the trial at this place, which it has `heard` of: it is
+        called once that is so. What it raises ends that trial alone, unless it leaves the process
+        unfit for all: then that ends, and they are tried again elsewhere.
         """
         job = self._jobs[place]
         if place not in self._reports:
-            self._reports[place] = begin(self._run, job, self._dataset, self._device, self._together)
+            self._reports[place] = begin(
+                self._run, job, self._dataset, self._device, self._together
+            )
         try:
             if self._moves:
                 _refuse_if_node_leaves()
@@ -329,7 +408,9 @@ class FusedWorker(Process):
 
 
 def at_once(reports: "Iterator[Report]") -> "list[Report]":
-    """The next report, and those after it before which nothing is trained: what is known already is told as one."""
+    """The next report, and those after it before which nothing is trained: what is known already is
+    told as one.
+    """
     found = [next(reports)]
     while found[-1].more:
         found.append(next(reports))
@@ -353,15 +434,27 @@ def fetch_weights(config: TrialConfig) -> None:
         fetch(config.model)
 
 
-def begin(run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None) -> "Iterator[Report]":
+def begin(
+    run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None
+) -> "Iterator[Report]":
     """A job's reports, from here on. `run` is the module that trains."""
     if dataset is None:
         raise RuntimeError("a trial needs data")
     config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
     if job["download"]:
         fetch_weights(config)
-    where = {"node": ray.get_runtime_context().get_node_id(), "mirror": mirror, **({"together": together} if together is not None else {})}
-    where |= {"beginnings": beginnings_of(job), "milestones": job["milestones"], "with_cost": job["with_cost"]}
+    where = {
+        "node": ray.get_runtime_context().get_node_id(),
+        "mirror": mirror,
+        **({"together": together} if together is not None else {}),
+    }
+    where |= {
+        "beginnings": beginnings_of(job),
+        "milestones": job["milestones"],
+        "with_cost": job["with_cost"],
+    }
     folder = folder_here(job["folder"], mirror, job["attempt"])
-    reports: Iterator[Report] = run.run_trial(config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where)
+    reports: Iterator[Report] = run.run_trial(
+        config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where
+    )
     return reports

@@ -1,8 +1,10 @@
-"""Keeps a second driver from a search that has one, where the search is kept in a bucket: its object `lock.json`.
+"""Keeps a second driver from a search that has one, where the search is kept in a bucket: its
+object `lock.json`.
 
-It is only ever put on condition that it is what this driver has seen there. Who holds it counts up every few seconds; one that sees the
-count stand still for long enough takes the search over. Clocks play no part. Between two looks a holder may not know that it has lost the
-search: what keeps it from writing then is the journal's copy, whose pieces are put on the same condition.
+It is only ever put on condition that it is what this driver has seen there. Who holds it counts up
+every few seconds; one that sees the count stand still for long enough takes the search over. Clocks
+play no part. Between two looks a holder may not know that it has lost the search: what keeps it
+from writing then is the journal's copy, whose pieces are put on the same condition.
 """
 
 import contextlib
@@ -23,17 +25,28 @@ from cluster.storage.bucket import Bucket, StorageError, Stored, Taken
 from search.journal.lease import BEAT_S, FILE_NAME, Held, boot_id, name_of, parsed
 
 PATIENCE_S = 40.0
-"""Longer than on a shared folder: a storage that refuses for half a minute keeps a holder from counting."""
+"""Longer than on a shared folder: a storage that refuses for half a minute keeps a holder from
+counting.
+"""
 FREE, LAST_TRIES = b"{}", 3
 
 
 class BucketLease:
     """As `search.journal.lease.Lease`."""
 
-    def __init__(self, place: Bucket, name: str, *, say: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        place: Bucket,
+        name: str,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
         self.quick = replace(self.place, quick=True)
-        """The same place for what is done again and again, or at the end, when nobody wants to wait."""
+        """The same place for what is done again and again, or at the end, when nobody wants to
+        wait.
+        """
         self.mine = {**_here(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         self._tag, self._other = "", ""
         self._ended = threading.Event()
@@ -66,12 +79,16 @@ class BucketLease:
                 return
 
     def other(self) -> str:
-        """The name of another driver that has the search now, as far as the last look told; empty while it is ours."""
+        """The name of another driver that has the search now, as far as the last look told; empty
+        while it is ours.
+        """
         return self._other
 
     def _waited_for(self, found: Stored) -> Stored | None:
         """The lock, once its holder has had time to show that it lives."""
-        self.say(f"the search was last run by {holder_in(found)}; waiting {self.patience_s:g} s to see whether it still is")
+        self.say(
+            f"the search was last run by {holder_in(found)}; waiting {self.patience_s:g} s to see whether it still is"
+        )
         end = time.monotonic() + self.patience_s
         while time.monotonic() < end:
             time.sleep(min(BEAT_S, self.patience_s) / 2)
@@ -84,7 +101,9 @@ class BucketLease:
 
     def _held(self) -> Held:
         found = self.place.get()
-        return Held(f"the search '{self.name}' is being run by {name_of(parsed(found.content) if found else {})}. Stop that first, or wait for its end.")
+        return Held(
+            f"the search '{self.name}' is being run by {name_of(parsed(found.content) if found else {})}. Stop that first, or wait for its end."
+        )
 
     def _beat(self) -> None:
         count = 0
@@ -109,7 +128,9 @@ class BucketLease:
 
 
 def is_free(found: Stored) -> bool:
-    """Whether a lock binds nobody: it was let go, or who held it was a process of this machine and is dead."""
+    """Whether a lock binds nobody: it was let go, or who held it was a process of this machine and
+    is dead.
+    """
     holder = parsed(found.content)
     is_ours = all(holder.get(name) == value for name, value in _here().items())
     return not holder or (is_ours and not psutil.pid_exists(int(holder.get("pid", 0))))
@@ -125,6 +146,8 @@ def _here() -> dict[str, str]:
 
 
 def holder_in(found: Stored | None) -> str:
-    """Who runs the search, as its lock says; empty for nobody. Whether a holder still lives cannot be seen from here."""
+    """Who runs the search, as its lock says; empty for nobody. Whether a holder still lives cannot
+    be seen from here.
+    """
     holder = parsed(found.content) if found is not None else {}
     return name_of(holder) if holder else ""

@@ -1,7 +1,8 @@
 """A journal's copy in a bucket: pieces of whole lines, the last of which grows with each event.
 
-Each event costs one request: the last piece is put anew, on condition that it is still what this driver has put before. So the copy is
-also the fence: of two drivers that write one journal, the second to write is refused.
+Each event costs one request: the last piece is put anew, on condition that it is still what this
+driver has put before. So the copy is also the fence: of two drivers that write one journal, the
+second to write is refused.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,9 @@ class JournalCopy:
     def __init__(self, place: Bucket) -> None:
         self.place = place
         self.number, self.piece, self.tag = 1, b"", ""
-        """The last piece: its number, what stands in it, and the tag of what this driver knows to be there; empty for nothing."""
+        """The last piece: its number, what stands in it, and the tag of what this driver knows to
+        be there; empty for nothing.
+        """
 
     def read(self) -> bytes:
         """All that was written, to be gone on with.
@@ -33,11 +36,15 @@ class JournalCopy:
         """
         names = sorted(self.place.listing())
         if names != [_name(number) for number in range(1, len(names) + 1)]:
-            raise DamagedJournal(f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} ...). Bring it back from a copy.")
+            raise DamagedJournal(
+                f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} ...). Bring it back from a copy."
+            )
         with ThreadPoolExecutor(AT_ONCE) as pool:
             pieces = list(pool.map(self.place.get, names))
         if None in pieces:
-            raise StorageError(f"{self.place}: a piece of the journal was removed while it was read; try again")
+            raise StorageError(
+                f"{self.place}: a piece of the journal was removed while it was read; try again"
+            )
         found = [piece for piece in pieces if piece is not None]
         if found:
             self.number, self.piece, self.tag = len(found), found[-1].content, found[-1].tag

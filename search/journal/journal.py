@@ -1,6 +1,8 @@
-"""The append-only log of a search: the source of truth. Tune, MLflow, the live table and the report are projections of it.
+"""The append-only log of a search: the source of truth. Tune, MLflow, the live table and the report
+are projections of it.
 
-One JSON object a line with a checksum of its own, fsynced before anybody else hears of it, written by the driver alone:
+One JSON object a line with a checksum of its own, fsynced before anybody else hears of it, written
+by the driver alone:
 
     started    the experiment, the data set's facts, versions, and the fingerprint of what else decides a training
     resumed    a new session of the driver goes on: versions, slots, what was changed; of a refinement also its terms (refining)
@@ -8,7 +10,8 @@ One JSON object a line with a checksum of its own, fsynced before anybody else h
     suggested  trial, stem (equal where trainings differ in length alone), params, config; of a training for a selection also repeat_of (the candidate) and seed
     running    trial, attempt (from 1), the host that trains it
     restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged; begun (search, trial, epoch): who
-               has trained its epochs until that one, if they were not known before; they follow as its own
+               has trained its epochs until that one, if they were not known before; they follow as
+               its own
     epoch      trial, epoch (1-based), metrics, precision (fp32, bf16 or fp16); with folds their metrics too (folds), whose means are the trial's
     held       trial, epoch, by, reason, and what the decision rests on: it waits at a rung
     promoted   trial, epoch, by: it goes on from a rung
@@ -98,10 +101,15 @@ class Event:
         return event
 
     def to_line(self) -> str:
-        """The line, newline included. Infinities and NaN are refused: no metric that reaches the journal is one. Half of a surrogate pair, as in a
-        file's name that is no UTF-8, is written as the replacement character.
+        """The line, newline included. Infinities and NaN are refused: no metric that reaches the
+        journal is one. Half of a surrogate pair, as in a file's name that is no UTF-8, is written
+        as the replacement character.
         """
-        text = json.dumps({"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data}, allow_nan=False, ensure_ascii=False)[:-1]
+        text = json.dumps(
+            {"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data},
+            allow_nan=False,
+            ensure_ascii=False,
+        )[:-1]
         text = SURROGATE.sub("\ufffd", text)
         return f'{text}, "crc": "{_checksum(text)}"}}\n'
 
@@ -112,12 +120,15 @@ Listener = Callable[[Event], None]
 class Journal:
     """Writes a journal and tells its listeners of each event once it is on disk."""
 
-    def __init__(self, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, folder: Path, *, complain: Callable[[str], None] = lambda text: None
+    ) -> None:
         """Create the folder (mode 0700) and the file (0600).
 
         Args:
             folder: the search's.
-            complain: told, once each time, that the journal cannot be written for now, and that it can be again.
+            complain: told, once each time, that the journal cannot be written for now, and that it
+                can be again.
 
         Raises:
             JournalError: a search of this name is there already.
@@ -126,8 +137,13 @@ class Journal:
         try:
             descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except FileExistsError:
-            raise JournalError(f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name.") from None
-        for place in (folder, folder.parent):  # a new file outlives a power cut once the folders that name it do
+            raise JournalError(
+                f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name."
+            ) from None
+        for place in (
+            folder,
+            folder.parent,
+        ):  # a new file outlives a power cut once the folders that name it do
             sync(place)
         self._open(folder, descriptor, complain)
 
@@ -137,7 +153,9 @@ class Journal:
         self.other: Callable[[], str] = lambda: ""
         """Names another driver that has the search now; asked before each try to write a line."""
         self.copy: Callable[[bytes], None] = lambda line: None
-        """Adds a line to a copy elsewhere, where that is what counts: nobody hears of an event before it is there."""
+        """Adds a line to a copy elsewhere, where that is what counts: nobody hears of an event
+        before it is there.
+        """
         self.patient = True
         """Whether to wait for a disk that refuses; not when somebody wants to end at once."""
         self._lock = threading.RLock()
@@ -149,8 +167,11 @@ class Journal:
         """Bytes of a last line, half-written by a crash, that were cut off when it was opened."""
 
     @classmethod
-    def reopen(cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None) -> tuple[Self, list[Event]]:
-        """Go on with a journal: cut off what a crash left of its last line, and give the events so far.
+    def reopen(
+        cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None
+    ) -> tuple[Self, list[Event]]:
+        """Go on with a journal: cut off what a crash left of its last line, and give the events so
+        far.
 
         Raises:
             JournalError: no such journal.
@@ -167,7 +188,8 @@ class Journal:
         return journal, events
 
     def append(self, kind: str, /, **data: Any) -> Event:
-        """Write an event, wait until it is on disk, tell the listeners: what they hear is what a reader will read.
+        """Write an event, wait until it is on disk, tell the listeners: what they hear is what a
+        reader will read.
 
         A disk that is full or refuses is waited for.
 
@@ -197,7 +219,9 @@ class Journal:
         return event
 
     def break_off(self) -> None:
-        """For a signal's handler: raise KeyboardInterrupt, but between two events rather than inside one; wait for no disk from now on."""
+        """For a signal's handler: raise KeyboardInterrupt, but between two events rather than
+        inside one; wait for no disk from now on.
+        """
         self.patient = False
         if not self._busy:
             raise KeyboardInterrupt
@@ -218,7 +242,9 @@ class Journal:
                 if not self.patient:
                     raise Unwritten(f"{self.path} cannot be written ({error.strerror})") from error
                 if tries == 0:
-                    self.complain(f"waiting: {self.path} cannot be written ({error.strerror}). The search goes on when it can be.")
+                    self.complain(
+                        f"waiting: {self.path} cannot be written ({error.strerror}). The search goes on when it can be."
+                    )
                 self._pause(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
         self._size += len(line)
@@ -226,11 +252,15 @@ class Journal:
             self.complain(f"{self.path} can be written again")
 
     def _write_once(self, line: bytes) -> None:
-        """At the end of what is known to be whole, so that a line that was begun and refused is written over, and nobody else's."""
+        """At the end of what is known to be whole, so that a line that was begun and refused is
+        written over, and nobody else's.
+        """
         if other := self.other():
             raise TakenOver(f"{other} has taken this search over; this driver writes no more.")
         if not self._begun.startswith(os.pread(self._descriptor, len(self._begun) + 1, self._size)):
-            raise TakenOver(f"{self.path} has lines that this driver has not written: another has taken the search over.")
+            raise TakenOver(
+                f"{self.path} has lines that this driver has not written: another has taken the search over."
+            )
         if self._begun:
             os.ftruncate(self._descriptor, self._size)
         self._begun, written = line, 0
@@ -240,7 +270,9 @@ class Journal:
         try:
             self.copy(line)
         except Taken as error:
-            raise TakenOver(f"{error}: another driver has taken this search over; this one writes no more.") from error
+            raise TakenOver(
+                f"{error}: another driver has taken this search over; this one writes no more."
+            ) from error
         self._begun = b""
 
     def _pause(self, seconds: float) -> None:
@@ -254,7 +286,8 @@ class Journal:
 
 
 def read(path: Path) -> list[Event]:
-    """Every event of a journal. What stands after the last whole line was cut off by a crash, was never told to anybody, and is left out.
+    """Every event of a journal. What stands after the last whole line was cut off by a crash, was
+    never told to anybody, and is left out.
 
     Raises:
         JournalError: no such journal.
@@ -264,8 +297,12 @@ def read(path: Path) -> list[Event]:
         *lines, _ = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         if (path.parent / "trials").exists():
-            raise DamagedJournal(f"'{path.parent}' holds trials, but no {FILE_NAME}. Bring that back from a copy.") from None
-        raise JournalError(f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one.") from None
+            raise DamagedJournal(
+                f"'{path.parent}' holds trials, but no {FILE_NAME}. Bring that back from a copy."
+            ) from None
+        raise JournalError(
+            f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one."
+        ) from None
     return list(parsed(lines, path, 1))
 
 
@@ -282,15 +319,21 @@ def parsed(lines: list[bytes], path: Path, first: int) -> Iterator[Event]:
         except (ValueError, RecursionError) as error:
             raise DamagedJournal(f"{path}:{number} is damaged ({error}). {remedy}") from error
         if event.number != number:
-            raise DamagedJournal(f"{path}:{number} is damaged (event {event.number} stands where {number} should). {remedy}")
+            raise DamagedJournal(
+                f"{path}:{number} is damaged (event {event.number} stands where {number} should). {remedy}"
+            )
         yield event
 
 
 class Tail:
-    """Reads a journal that is being written, from its beginning to its last whole line, as often as asked."""
+    """Reads a journal that is being written, from its beginning to its last whole line, as often as
+    asked.
+    """
 
     def __init__(self, path: Path, *, until: Callable[[], int | None] = lambda: None) -> None:
-        """`until` tells how many bytes are known to be kept, where more may be on this disk; None: all that is there."""
+        """`until` tells how many bytes are known to be kept, where more may be on this disk; None:
+        all that is there.
+        """
         self.path, self.until = path, until
         self._offset, self._number = 0, 0
 

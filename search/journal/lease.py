@@ -1,8 +1,9 @@
 """Keeps a second driver from a search that has one: `lock.json` in the search's folder.
 
-The file is locked (flock) while its driver lives: the kernel lets go when the process ends, however it ends. It also says who holds it,
-and counts up every few seconds, for other machines on a shared folder whose locks do not reach each other: one that sees the count
-stand still for long enough takes the search over. Clocks play no part.
+The file is locked (flock) while its driver lives: the kernel lets go when the process ends, however
+it ends. It also says who holds it, and counts up every few seconds, for other machines on a shared
+folder whose locks do not reach each other: one that sees the count stand still for long enough
+takes the search over. Clocks play no part.
 """
 
 import contextlib
@@ -29,11 +30,24 @@ class Held(RuntimeError):
 
 
 class Lease:
-    """Hold it with `with`. Ask `other` before you write: a driver that was stopped for long may have been taken over."""
+    """Hold it with `with`. Ask `other` before you write: a driver that was stopped for long may
+    have been taken over.
+    """
 
-    def __init__(self, folder: Path, *, say: Callable[[str], None] = lambda text: None, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.path, self.say, self.patience_s = folder / FILE_NAME, say, patience_s
-        self.mine = {"host": socket.gethostname(), "pid": os.getpid(), "boot": boot_id(), "token": secrets.token_hex(8)}
+        self.mine = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "boot": boot_id(),
+            "token": secrets.token_hex(8),
+        }
         self._descriptor = -1
         self._ended = threading.Event()
 
@@ -54,7 +68,9 @@ class Lease:
         return self
 
     def _open(self) -> int:
-        """The locked file; the one that has its name, not one that was removed before the lock came."""
+        """The locked file; the one that has its name, not one that was removed before the lock
+        came.
+        """
         while True:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -70,7 +86,9 @@ class Lease:
     def _held(self) -> Held:
         holder = self._read()
         os.close(self._descriptor)
-        return Held(f"the search '{self.path.parent.name}' is being run by {name_of(holder)}. Stop that first, or wait for its end.")
+        return Held(
+            f"the search '{self.path.parent.name}' is being run by {name_of(holder)}. Stop that first, or wait for its end."
+        )
 
     def other(self) -> str:
         """The name of another driver that has the search now; empty while it is ours."""
@@ -87,11 +105,15 @@ class Lease:
         os.close(self._descriptor)
 
     def _wait_for_others(self) -> None:
-        """A holder of another machine, or of this one before a reboot, has time to show that it lives."""
+        """A holder of another machine, or of this one before a reboot, has time to show that it
+        lives.
+        """
         before = self._read()
         if not before or before.get("boot") == self.mine["boot"]:
             return
-        self.say(f"the search was last run by {name_of(before)}; waiting {self.patience_s:g} s to see whether it still is")
+        self.say(
+            f"the search was last run by {name_of(before)}; waiting {self.patience_s:g} s to see whether it still is"
+        )
         time.sleep(self.patience_s)
         if self._read() not in ({}, before):
             raise Held
@@ -106,7 +128,9 @@ class Lease:
                 self._write(count)
 
     def _write(self, count: int) -> None:
-        os.pwrite(self._descriptor, json.dumps({**self.mine, "beat": count}).ljust(SIZE).encode(), 0)
+        os.pwrite(
+            self._descriptor, json.dumps({**self.mine, "beat": count}).ljust(SIZE).encode(), 0
+        )
 
     def _read(self) -> dict[str, Any]:
         return parsed(os.pread(self._descriptor, SIZE, 0))
@@ -132,7 +156,11 @@ def holder_of(folder: Path) -> str:
             except BlockingIOError:
                 return name_of(parsed(file.read(SIZE)))
             holder = parsed(file.read(SIZE))
-            return "" if holder.get("boot") == boot_id() or not holder else f"{name_of(holder)}, if that still lives"
+            return (
+                ""
+                if holder.get("boot") == boot_id() or not holder
+                else f"{name_of(holder)}, if that still lives"
+            )
     except FileNotFoundError:
         return ""
 

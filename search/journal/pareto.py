@@ -1,15 +1,22 @@
-"""The Pareto front of a search with several objectives: the trials of which no other is as accurate and costs no more to use."""
+"""The Pareto front of a search with several objectives: the trials of which no other is as accurate
+and costs no more to use.
+"""
 
 from search.journal.result import SearchResult, TrialResult
 from search.objectives import Costs, costs_of, in_order
 
 
 def front(result: SearchResult) -> list[TrialResult]:
-    """The trials of which no other is as good and costs no more, the most accurate first; empty where accuracy is all that was looked for. Those whose
-    checkpoint is not known to be damaged count, and whose costs are known.
+    """The trials of which no other is as good and costs no more, the most accurate first; empty
+    where accuracy is all that was looked for. Those whose checkpoint is not known to be damaged
+    count, and whose costs are known.
     """
     wanted, costs = result.costs_wanted, result.costs
-    found = {trial.trial: trial for trial in result.ranking if wanted and trial.trial in costs and trial.trial not in result.passed_over}
+    found = {
+        trial.trial: trial
+        for trial in result.ranking
+        if wanted and trial.trial in costs and trial.trial not in result.passed_over
+    }
     known: dict[str, Costs] = {name: costs_of(wanted, costs[name]) for name in found}
     ordered, count = in_order({name: trial.accuracy for name, trial in found.items()}, known)
     return [found[name] for name in ordered[:count]]

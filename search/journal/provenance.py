@@ -11,7 +11,16 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("image-classifier-search", "torch", "torchvision", "ray", "optuna", "mlflow", "scikit-learn", "numpy")
+LIBRARIES = (
+    "image-classifier-search",
+    "torch",
+    "torchvision",
+    "ray",
+    "optuna",
+    "mlflow",
+    "scikit-learn",
+    "numpy",
+)
 
 TRAINING_LIBRARIES = ("torch", "torchvision", "scikit-learn", "scikit-image", "numpy")
 DECIDING = (
@@ -45,7 +54,9 @@ CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
 def provenance() -> dict[str, str]:
-    """`git.commit` (with `+changes` when the tree is dirty), `code`, `user`, `host`, and `version.NAME` of each library."""
+    """`git.commit` (with `+changes` when the tree is dirty), `code`, `user`, `host`, and
+    `version.NAME` of each library.
+    """
     return {
         "git.commit": git_commit(),
         "code": code_fingerprint(),
@@ -68,7 +79,9 @@ def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def code_fingerprint() -> str:
-    """The first 12 hex digits of the SHA-256 over the modules that decide a result: all that trains, and all that suggests and stops."""
+    """The first 12 hex digits of the SHA-256 over the modules that decide a result: all that
+    trains, and all that suggests and stops.
+    """
     return _sum_of(DECIDING)[:12]
 
 
@@ -78,10 +91,17 @@ def working_fingerprint() -> str:
 
 
 def training_fingerprint(**about: object) -> str:
-    """16 hex digits, equal where equal configs are trained to equal metrics: over the code that trains and its libraries, this kind of machine, and
-    what else is said, such as the data's fingerprint. Of a cluster, this machine stands for all.
+    """16 hex digits, equal where equal configs are trained to equal metrics: over the code that
+    trains and its libraries, this kind of machine, and what else is said, such as the data's
+    fingerprint. Of a cluster, this machine stands for all.
     """
-    facts = {**about, "code": _sum_of(TRAINING), "machine": _machine(), "python": platform.python_version(), **versions(TRAINING_LIBRARIES)}
+    facts = {
+        **about,
+        "code": _sum_of(TRAINING),
+        "machine": _machine(),
+        "python": platform.python_version(),
+        **versions(TRAINING_LIBRARIES),
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -89,7 +109,8 @@ def _sum_of(patterns: Sequence[str]) -> str:
     """The SHA-256 over these files of the project, their names included.
 
     Raises:
-        FileNotFoundError: a pattern matches none, as after a module has moved: what it held would change unseen.
+        FileNotFoundError: a pattern matches none, as after a module has moved: what it held would
+            change unseen.
     """
     root, digest, paths = Path(__file__).parents[2], hashlib.sha256(), set[Path]()
     for pattern in patterns:
@@ -106,7 +127,13 @@ def _machine() -> list[str]:
     """Which processors compute here, as far as the system says: another kind rounds differently."""
     found = [platform.machine()]
     with suppress(OSError):
-        found += sorted({line for line in CPUS.read_text().splitlines() if line.startswith(("model name", "CPU part", "flags", "Features"))})
+        found += sorted(
+            {
+                line
+                for line in CPUS.read_text().splitlines()
+                if line.startswith(("model name", "CPU part", "flags", "Features"))
+            }
+        )
     for path in sorted(GPUS.glob("*/information")):
         with suppress(OSError):
             found += [line for line in path.read_text().splitlines() if line.startswith("Model")]
@@ -120,13 +147,21 @@ def git_commit() -> str:
         if Path(_git(here, "rev-parse", "--show-toplevel")) != here.resolve():
             return ""
         commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+        return commit + (
+            "+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=True,
+    ).stdout.strip()
 
 
 def _user() -> str:

@@ -11,19 +11,25 @@ from typing import Any, Self
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from search.objectives import costs_of
 from trainables.catalog.ranking import rank
-from trainables.checkpoints.lineage import stem_of
+from trainables.checkpoints.lineage import training_key_of
 
 FAILED = ("diverged", "failed")
-"""Outcomes that never count; the best epoch of any other trial does: its checkpoint was measured on the same images as everybody's."""
+"""Outcomes that never count; the best epoch of any other trial does: its checkpoint was measured on
+the same images as everybody's.
+"""
 
 UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes that a resume goes on with."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
-"""The folder of the search's own pictures, in its folder, and the report; with the pictures, everything is drawn."""
+"""The folder of the search's own pictures, in its folder, and the report; with the pictures,
+everything is drawn.
+"""
 
 ENDED = ("completed", "budget", "gain")
-"""Outcomes of a search that has done what it was asked to: all trials, as many as its budget allows, or as are worth while."""
+"""Outcomes of a search that has done what it was asked to: all trials, as many as its budget
+allows, or as are worth while.
+"""
 
 RENAMED = {"time_budget": "budget"}
 """What outcomes were called by version 0.1."""
@@ -61,23 +67,33 @@ class TrialResult:
     costed: dict[str, Any] = field(default_factory=dict)
     """What it costs to use, as it was measured beside other trials, where that counts."""
     begun: list[dict[str, Any]] = field(default_factory=list)
-    """Trials that have trained epochs of this one: `search`, `trial`, and `epochs`, which those are."""
+    """Trials that have trained epochs of this one: `search`, `trial`, and `epochs`, which those
+    are.
+    """
     trainings: set[str] = field(default_factory=set)
-    """The fingerprints of what it was trained by: of more than one if code, data or machine changed on its way."""
+    """The fingerprints of what it was trained by: of more than one if code, data or machine changed
+    on its way.
+    """
     started_ms: int = 0
     ended_ms: int = 0
     repeat_of: str = ""
     """Of a training for a selection: the candidate, a trial of the search."""
-    stem: str = ""
-    """Equal for trials that differ in length alone: they are one training (`trainables.checkpoints.lineage`)."""
+    training_key: str = ""
+    """Equal for trials that differ in length alone: they are one training
+    (`trainables.checkpoints.lineage`).
+    """
     precision: str = ""
-    """In which its last epoch was trained: fp32, bf16 or fp16; empty where the journal does not say."""
+    """In which its last epoch was trained: fp32, bf16 or fp16; empty where the journal does not
+    say.
+    """
     evaluated: dict[str, Any] = field(default_factory=dict)
     """The last evaluation on the validation part: `epoch`, `val` and `cost` (see `evaluation`)."""
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the highest validation accuracy, then the lowest validation loss, then the first."""
+        """The epoch with the highest validation accuracy, then the lowest validation loss, then the
+        first.
+        """
         return max(self.epochs, key=lambda epoch: (*rank(self.epochs[epoch]), -epoch), default=None)
 
     @property
@@ -92,17 +108,25 @@ class TrialResult:
 
     @property
     def deviation(self) -> float | None:
-        """The sample standard deviation of the folds' accuracies at the best epoch; None without folds."""
+        """The sample standard deviation of the folds' accuracies at the best epoch; None without
+        folds.
+        """
         return self.best.get("val/accuracy_std")
 
     @property
     def evaluation(self) -> dict[str, Any]:
-        """How good its best epoch is on the validation part (`val`) and what that costs to use (`cost`); empty before it was evaluated."""
-        return self.evaluated if self.evaluated and self.evaluated["epoch"] == self.best_epoch else {}
+        """How good its best epoch is on the validation part (`val`) and what that costs to use
+        (`cost`); empty before it was evaluated.
+        """
+        return (
+            self.evaluated if self.evaluated and self.evaluated["epoch"] == self.best_epoch else {}
+        )
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What it costs to use, as `trainables.evaluation.cost` measures it with nothing beside it; empty where it was not."""
+        """What it costs to use, as `trainables.evaluation.cost` measures it with nothing beside it;
+        empty where it was not.
+        """
         return dict(self.evaluation.get("cost", {}))
 
     @property
@@ -112,13 +136,17 @@ class TrialResult:
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, those of the trials with which it began included."""
+        """Seconds inside training and validation steps, those of the trials with which it began
+        included.
+        """
         return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
 
     @property
     def was_hearing(self) -> bool:
         """Whether it began with epochs of which some are still to be heard."""
-        return bool(self.begun) and max(self.begun[-1]["epochs"], default=0) > max(self.epochs, default=0)
+        return bool(self.begun) and max(self.begun[-1]["epochs"], default=0) > max(
+            self.epochs, default=0
+        )
 
     @property
     def own_epochs(self) -> dict[int, dict[str, float]]:
@@ -155,7 +183,13 @@ class Session:
         """The session that begins with this event."""
         data = event.data
         packing = data.get("packing", {})
-        return cls(data["began_ms"], event.time_ms, data["slots"], members=packing.get("members", 1), per_gpu=packing.get("per_gpu", 1))
+        return cls(
+            data["began_ms"],
+            event.time_ms,
+            data["slots"],
+            members=packing.get("members", 1),
+            per_gpu=packing.get("per_gpu", 1),
+        )
 
     def count(self, change: int, time_ms: int) -> None:
         """From this time on so many trials more, or fewer, run."""
@@ -169,7 +203,11 @@ class Session:
 
     def resize(self, slots: int, time_ms: int) -> None:
         """From this time on there are so many slots."""
-        self.before_ms, self.since_ms, self.slots = self.before_ms + self._held_ms(time_ms), time_ms, slots
+        self.before_ms, self.since_ms, self.slots = (
+            self.before_ms + self._held_ms(time_ms),
+            time_ms,
+            slots,
+        )
 
     @property
     def slot_s(self) -> float:
@@ -204,7 +242,9 @@ class Selection:
     """The search's best few, trained again with fresh seeds (`search.select`)."""
 
     started: dict[str, Any]
-    """`candidates` (trials), `seeds` (how many each gets at most), `alpha` (the paired tests' error rate) and the session's facts."""
+    """`candidates` (trials), `seeds` (how many each gets at most), `alpha` (the paired tests' error
+    rate) and the session's facts.
+    """
     sessions: list[Session]
     repeats: dict[str, TrialResult] = field(default_factory=dict)
     """The trainings, by name, `t0007-s2`; each knows its candidate (`repeat_of`)."""
@@ -213,12 +253,16 @@ class Selection:
     verdict: dict[str, Any] = field(default_factory=dict)
     """What was chosen (see `search.decisions.selection.Verdict`); empty before."""
     tested: dict[str, Any] = field(default_factory=dict)
-    """The last evaluation of a training of its on the test part: `trial`, `epoch` and `test`; empty before."""
+    """The last evaluation of a training of its on the test part: `trial`, `epoch` and `test`; empty
+    before.
+    """
     outcome: str = "running"
     reason: str = ""
 
     def judge_anew(self) -> None:
-        """On other terms the race is another: who was clearly worse may not be now, and trainings that ended for that go on."""
+        """On other terms the race is another: who was clearly worse may not be now, and trainings
+        that ended for that go on.
+        """
         self.dropped = {name: left for name, left in self.dropped.items() if "p" not in left}
         for trial in self.repeats.values():
             if trial.outcome == "stopped" and trial.repeat_of not in self.dropped:
@@ -247,12 +291,16 @@ class Selection:
 
 @dataclass
 class Refinement:
-    """The search gone on with, round by round, each in a space made from what was observed before (`search.refine`)."""
+    """The search gone on with, round by round, each in a space made from what was observed before
+    (`search.refine`).
+    """
 
     terms: dict[str, Any]
     """`rounds` (at most) and `trials` (new ones in each)."""
     rounds: list[dict[str, Any]] = field(default_factory=list)
-    """Of each round its number (`round`), how many trials were known (`known`), the best value of these (`before`), and the `changes` of the space."""
+    """Of each round its number (`round`), how many trials were known (`known`), the best value of
+    these (`before`), and the `changes` of the space.
+    """
     reason: str = ""
     """Why it ended; empty before."""
 
@@ -264,7 +312,9 @@ class Refinement:
 
 @dataclass
 class SearchResult:
-    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one by one."""
+    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one
+    by one.
+    """
 
     name: str = ""
     started: dict[str, Any] = field(default_factory=dict)
@@ -284,8 +334,10 @@ class SearchResult:
     outcome: str = "running"
     reason: str = ""
     risk: dict[str, Any] = field(default_factory=dict)
-    """The `chance` that the best of all is among the trials that were stopped at its end, about how many more `epochs` would halve it, and the chance that
-    as many in `new` trials find a better one."""
+    """The `chance` that the best of all is among the trials that were stopped at its end, about how
+    many more `epochs` would halve it, and the chance that as many in `new` trials find a better
+    one.
+    """
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -308,8 +360,12 @@ class SearchResult:
             result.apply(event)
         if not result.started:
             if (folder / "trials").exists():
-                raise DamagedJournal(f"the journal {folder / FILE_NAME} has no beginning, but there are trials. Bring it back from a copy.")
-            raise JournalError(f"the search at '{folder}' was cut off before it began. Start it again under another name.")
+                raise DamagedJournal(
+                    f"the journal {folder / FILE_NAME} has no beginning, but there are trials. Bring it back from a copy."
+                )
+            raise JournalError(
+                f"the search at '{folder}' was cut off before it began. Start it again under another name."
+            )
         return result
 
     def apply(self, event: Event) -> None:
@@ -336,10 +392,15 @@ class SearchResult:
             case "risked":
                 self.risk = dict(event.data)
             case "finished":
-                self.outcome, self.reason = RENAMED.get(event.data["outcome"], event.data["outcome"]), event.data["reason"]
+                self.outcome, self.reason = (
+                    RENAMED.get(event.data["outcome"], event.data["outcome"]),
+                    event.data["reason"],
+                )
                 self.cut_off()
             case "refined" if self.refinement is not None:
-                self.refinement.rounds.append({name: event.data[name] for name in ("round", "known", "before", "changes")})
+                self.refinement.rounds.append(
+                    {name: event.data[name] for name in ("round", "known", "before", "changes")}
+                )
                 self.started = {**self.started, "experiment": event.data["experiment"]}
             case "settled" if self.refinement is not None:
                 self.refinement.reason = event.data["reason"]
@@ -350,7 +411,10 @@ class SearchResult:
             case "selected" if self.selection is not None:
                 self.selection.verdict = event.data
             case "concluded" if self.selection is not None:
-                self.selection.outcome, self.selection.reason = event.data["outcome"], event.data["reason"]
+                self.selection.outcome, self.selection.reason = (
+                    event.data["outcome"],
+                    event.data["reason"],
+                )
                 self.cut_off()
             case _ if trial is not None:
                 ran = trial.outcome == "running"
@@ -363,17 +427,23 @@ class SearchResult:
 
     @property
     def training(self) -> str:
-        """The fingerprint of what decides a training now, beside its config; empty where the journal does not say."""
+        """The fingerprint of what decides a training now, beside its config; empty where the
+        journal does not say.
+        """
         return str(self.started.get("training", ""))
 
     def find(self, name: str) -> TrialResult | None:
         """A trial of the search, or a training of its selection."""
-        return self.trials.get(name) or (self.selection.repeats.get(name) if self.selection is not None else None)
+        return self.trials.get(name) or (
+            self.selection.repeats.get(name) if self.selection is not None else None
+        )
 
     def _suggest(self, data: dict[str, Any]) -> None:
-        trial = TrialResult(data["trial"], data["params"], data["config"], repeat_of=data.get("repeat_of", ""))
+        trial = TrialResult(
+            data["trial"], data["params"], data["config"], repeat_of=data.get("repeat_of", "")
+        )
         if not trial.repeat_of:  # journals of an earlier version do not tell the stem
-            trial.stem = data.get("stem") or stem_of(trial.config)
+            trial.training_key = data.get("stem") or training_key_of(trial.config)
         if not trial.repeat_of:
             self.trials[trial.trial] = trial
         elif self.selection is not None:
@@ -394,10 +464,14 @@ class SearchResult:
         self.cut_off()
 
     def _open(self, event: Event) -> None:
-        self.openings.append(Opening(event.time_ms, event.data.get("by", "search.run"), event.data["trial"]))
+        self.openings.append(
+            Opening(event.time_ms, event.data.get("by", "search.run"), event.data["trial"])
+        )
 
     def _test(self, event: Event) -> None:
-        if not self.openings or self.openings[-1].trial != event.data["trial"]:  # a journal of an earlier version does not tell of openings
+        if (
+            not self.openings or self.openings[-1].trial != event.data["trial"]
+        ):  # a journal of an earlier version does not tell of openings
             self._open(event)
         if event.data["trial"] in self.trials:
             self.tested = event.data
@@ -425,23 +499,31 @@ class SearchResult:
 
     @property
     def ranking(self) -> list[TrialResult]:
-        """Trials with a best epoch, the best first; diverged and failed ones are not among them. Of equally accurate ones the first is the one that
-        costs less, where that was looked for, and then the one with less loss.
+        """Trials with a best epoch, the best first; diverged and failed ones are not among them. Of
+        equally accurate ones the first is the one that costs less, where that was looked for, and
+        then the one with less loss.
         """
         ranked = sorted(self._counted, key=lambda trial: rank(trial.best), reverse=True)
         if not (wanted := self.costs_wanted):
             return ranked
-        unknown, costs = (math.inf,) * len(wanted), {name: costs_of(wanted, cost) for name, cost in self.costs.items()}
+        unknown, costs = (
+            (math.inf,) * len(wanted),
+            {name: costs_of(wanted, cost) for name, cost in self.costs.items()},
+        )
         return sorted(ranked, key=lambda trial: (-trial.accuracy, costs.get(trial.trial, unknown)))
 
     @property
     def distinct(self) -> list[TrialResult]:
-        """The ranking with one trial a training. Statistics count these: the lengths of one training are one observation."""
+        """The ranking with one trial a training. Statistics count these: the lengths of one
+        training are one observation.
+        """
         return one_a_training(self.ranking)
 
     @property
     def _counted(self) -> list[TrialResult]:
-        return [trial for trial in self.trials.values() if trial.outcome not in FAILED and trial.epochs]
+        return [
+            trial for trial in self.trials.values() if trial.outcome not in FAILED and trial.epochs
+        ]
 
     @property
     def costs_wanted(self) -> tuple[str, ...]:
@@ -450,17 +532,23 @@ class SearchResult:
 
     @property
     def costs(self) -> dict[str, dict[str, Any]]:
-        """What trials cost to use, by trial, where that is known. Where networks are to cost little, all are held against each other by what was measured
-        with nothing beside it, or, unless all were, by what was measured with their first epochs, when other training made them slower.
+        """What trials cost to use, by trial, where that is known. Where networks are to cost
+        little, all are held against each other by what was measured with nothing beside it, or,
+        unless all were, by what was measured with their first epochs, when other training made them
+        slower.
         """
         counted = self._counted
         alone = not self.costs_wanted or all(trial.cost for trial in counted)
-        found = {trial.trial: trial.cost if alone else trial.costed or trial.cost for trial in counted}
+        found = {
+            trial.trial: trial.cost if alone else trial.costed or trial.cost for trial in counted
+        }
         return {name: cost for name, cost in found.items() if cost}
 
     @property
     def best_of_models(self) -> dict[str, TrialResult]:
-        """The best trial of each model whose checkpoint is not known to be damaged, by the model's name; the best model first."""
+        """The best trial of each model whose checkpoint is not known to be damaged, by the model's
+        name; the best model first.
+        """
         found: dict[str, TrialResult] = {}
         for trial in self.ranking:
             if trial.trial not in self.passed_over:
@@ -474,14 +562,20 @@ class SearchResult:
 
     @property
     def chosen(self) -> TrialResult | None:
-        """The training whose network is the answer: the one that a selection chose, else the best trial."""
+        """The training whose network is the answer: the one that a selection chose, else the best
+        trial.
+        """
         chosen = self.selection.chosen if self.selection is not None else None
         return chosen or self.best
 
     @property
     def chosen_test(self) -> dict[str, Any]:
         """The evaluation of `chosen` on the test part; empty before."""
-        return self.selection.test if self.selection is not None and self.selection.chosen is not None else self.test
+        return (
+            self.selection.test
+            if self.selection is not None and self.selection.chosen is not None
+            else self.test
+        )
 
     @property
     def is_selection_old(self) -> bool:
@@ -495,12 +589,16 @@ class SearchResult:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has come to its end, so that it can be selected from; one that its budget ended may have trials that have not."""
+        """Whether it has come to its end, so that it can be selected from; one that its budget
+        ended may have trials that have not.
+        """
         return self.outcome == "budget" or (self.outcome in ENDED and not self.unfinished)
 
     @property
     def images(self) -> int:
-        """On how many images each trial is validated; with folds these are all that are not for the test."""
+        """On how many images each trial is validated; with folds these are all that are not for the
+        test.
+        """
         return max(1, int(self.started["data"]["val"]))
 
     @property
@@ -515,11 +613,17 @@ class SearchResult:
 
     @property
     def is_tested(self) -> bool:
-        """Whether nothing is left to test, or to be tested by this search: where it is sealed, a selection will."""
+        """Whether nothing is left to test, or to be tested by this search: where it is sealed, a
+        selection will.
+        """
         best = self.best
         if self.is_sealed and not self.tested:
             return True
-        return (self.tested.get("trial"), self.tested.get("epoch")) == (best.trial, best.best_epoch) if best is not None else not self.ranking
+        return (
+            (self.tested.get("trial"), self.tested.get("epoch")) == (best.trial, best.best_epoch)
+            if best is not None
+            else not self.ranking
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -533,19 +637,35 @@ class SearchResult:
 
     @property
     def taken_over(self) -> dict[str, tuple[int, int]]:
-        """How many trials began with what others had trained, and with how many epochs of it, by the search of those."""
+        """How many trials began with what others had trained, and with how many epochs of it, by
+        the search of those.
+        """
         found: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
             for search in {one["search"]: None for one in trial.begun}:
-                epochs = len({epoch for one in trial.begun if one["search"] == search for epoch in one["epochs"]} & trial.epochs.keys())
+                epochs = len(
+                    {
+                        epoch
+                        for one in trial.begun
+                        if one["search"] == search
+                        for epoch in one["epochs"]
+                    }
+                    & trial.epochs.keys()
+                )
                 trials, before = found.get(search, (0, 0))
                 found[search] = (trials + 1, before + epochs)
         return found
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, summed over all trials; what a trial took over from another counts once, there."""
-        return sum(metrics["time/epoch_s"] for trial in self.trials.values() for metrics in trial.own_epochs.values())
+        """Seconds inside training and validation steps, summed over all trials; what a trial took
+        over from another counts once, there.
+        """
+        return sum(
+            metrics["time/epoch_s"]
+            for trial in self.trials.values()
+            for metrics in trial.own_epochs.values()
+        )
 
     @property
     def started_ms(self) -> int:
@@ -575,15 +695,16 @@ class SearchResult:
 
 
 def one_a_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Of each training among these trials the one that came furthest, in the order of the trials; of several
-    that came as far the longest one. One that failed stands for its training where none did not.
+    """Of each training among these trials the one that came furthest, in the order of the trials;
+    of several that came as far the longest one. One that failed stands for its training where none
+    did not.
     """
     furthest: dict[str, TrialResult] = {}
     for trial in trials:
-        known = furthest.setdefault(trial.stem or trial.trial, trial)
+        known = furthest.setdefault(trial.training_key or trial.trial, trial)
         if _length(trial) > _length(known):
-            furthest[trial.stem or trial.trial] = trial
-    return [trial for trial in trials if furthest[trial.stem or trial.trial] is trial]
+            furthest[trial.training_key or trial.trial] = trial
+    return [trial for trial in trials if furthest[trial.training_key or trial.trial] is trial]
 
 
 def _length(trial: TrialResult) -> tuple[bool, int, int]:
@@ -598,10 +719,14 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.started_ms = trial.started_ms or event.time_ms
         case "restored" if begun := event.data.get("begun"):
             epochs = list(range(max(trial.epochs, default=0) + 1, begun["epoch"] + 1))
-            trial.begun.append({"search": begun["search"], "trial": begun["trial"], "epochs": epochs})
+            trial.begun.append(
+                {"search": begun["search"], "trial": begun["trial"], "epochs": epochs}
+            )
         case "epoch":
             trial.epochs[event.data["epoch"]] = event.data["metrics"]
-            trial.folds |= {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}
+            trial.folds |= (
+                {event.data["epoch"]: event.data["folds"]} if "folds" in event.data else {}
+            )
             trial.precision = event.data.get("precision", "")
         case "costed":
             trial.costed = event.data["cost"]
@@ -620,7 +745,12 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
             trial.outcome = "pending"
             trial.retries.append(event.data["kind"])
         case "ended":
-            trial.outcome, trial.reason, trial.held, trial.ended_ms = event.data["outcome"], event.data["reason"], "", event.time_ms
+            trial.outcome, trial.reason, trial.held, trial.ended_ms = (
+                event.data["outcome"],
+                event.data["reason"],
+                "",
+                event.time_ms,
+            )
             trial.kind = event.data.get("kind", "")
 
 

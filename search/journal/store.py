@@ -1,7 +1,8 @@
 """Where one search is kept: a folder, or a place in a bucket of which folders here are copies.
 
-A driver writes in a folder of its own, and readers bring what they want into another: what is in the bucket is what counts. A trial's
-checkpoints never pass through the driver: each worker keeps its own in the bucket (`cluster.storage.mirror`).
+A driver writes in a folder of its own, and readers bring what they want into another: what is in
+the bucket is what counts. A trial's checkpoints never pass through the driver: each worker keeps
+its own in the bucket (`cluster.storage.mirror`).
 """
 
 import argparse
@@ -31,12 +32,16 @@ Opened = tuple[Journal, list[Event]]
 
 
 def own_path(text: str) -> Path:
-    """Return the file or folder that a text names, as an option's type: `~` is the home folder, as a shell reads it that was given a chance."""
+    """Return the file or folder that a text names, as an option's type: `~` is the home folder, as
+    a shell reads it that was given a chance.
+    """
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
         user = text.partition("/")[0]
-        raise argparse.ArgumentTypeError(f"no home folder is known of '{user[:80]}'; a folder of that name is './{user[:80]}'") from error
+        raise argparse.ArgumentTypeError(
+            f"no home folder is known of '{user[:80]}'; a folder of that name is './{user[:80]}'"
+        ) from error
 
 
 def storage(text: str) -> Storage:
@@ -44,7 +49,9 @@ def storage(text: str) -> Storage:
     if "://" not in text:
         return own_path(text)
     if not text.startswith(SCHEME):
-        raise argparse.ArgumentTypeError(f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')")
+        raise argparse.ArgumentTypeError(
+            f"a folder or s3://BUCKET/PREFIX is needed (got '{text[:200]}')"
+        )
     try:
         return Bucket.of(text)
     except ValueError as error:
@@ -73,14 +80,18 @@ class Home:
         return str(self.folder)
 
     def opened(self, *, files: bool = False) -> Path:
-        """A folder with the journal for whoever only reads; with what it names as evidence too, if `files` are wanted."""
+        """A folder with the journal for whoever only reads; with what it names as evidence too, if
+        `files` are wanted.
+        """
         return self.folder
 
     def read(self, part: str) -> Path:
         """A file or folder of it, for whoever only reads."""
         return self.folder / part
 
-    def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
+    def lease(
+        self, *, say: Callable[[str], None] = lambda text: None
+    ) -> "AbstractContextManager[Lease | BucketLease]":
         """What its driver holds."""
         return Lease(self.folder, say=say)
 
@@ -94,14 +105,20 @@ class Home:
 
     def names(self) -> list[str]:
         """What is there already, beside a lock."""
-        return sorted(path.name for path in self.folder.iterdir() if path.name != LOCK_FILE) if self.folder.is_dir() else []
+        return (
+            sorted(path.name for path in self.folder.iterdir() if path.name != LOCK_FILE)
+            if self.folder.is_dir()
+            else []
+        )
 
     def trials(self) -> list[str]:
         """The trials that have a folder."""
         return sorted(path.name for path in (self.folder / TRIALS).glob("*"))
 
     def place(self, trial: str) -> dict[str, Any]:
-        """Where a trial keeps its checkpoints, as plain values for its job; a bucket is the search's."""
+        """Where a trial keeps its checkpoints, as plain values for its job; a bucket is the
+        search's.
+        """
         return {"folder": str((self.folder / TRIALS / trial).absolute()), "bucket": None}
 
     def has(self, checkpoint: str) -> bool:
@@ -139,7 +156,9 @@ class BucketHome(Home):
         folder = self._read
         content = JournalCopy(self.bucket / FILE_NAME).read()
         if not content and not self.names():
-            raise JournalError(f"no search at '{self}'. Check the name and --storage; 'python -m search.run' starts one.")
+            raise JournalError(
+                f"no search at '{self}'. Check the name and --storage; 'python -m search.run' starts one."
+            )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / FILE_NAME, content)
         if files:
@@ -155,23 +174,33 @@ class BucketHome(Home):
     def _read(self) -> Path:
         return copies("read", self.bucket)
 
-    def lease(self, *, say: Callable[[str], None] = lambda text: None) -> "AbstractContextManager[Lease | BucketLease]":
+    def lease(
+        self, *, say: Callable[[str], None] = lambda text: None
+    ) -> "AbstractContextManager[Lease | BucketLease]":
         """An object in the bucket."""
         return BucketLease(self.bucket, self.name, say=say)
 
     def holder(self) -> str:
         """As the lock says."""
         found = self.bucket.get(LOCK_FILE)
-        return f"{holder_in(found)}, if that still lives" if found is not None and not is_free(found) else ""
+        return (
+            f"{holder_in(found)}, if that still lives"
+            if found is not None and not is_free(found)
+            else ""
+        )
 
     def journal(self, *, new: bool) -> Opened:
-        """Its copy here begins anew: what another driver, or an earlier one, has left here does not count."""
+        """Its copy here begins anew: what another driver, or an earlier one, has left here does not
+        count.
+        """
         copy = JournalCopy(self.bucket / FILE_NAME)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = copy.read()
         if new and content:
-            raise JournalError(f"a search named '{self.name}' is at '{self}' already. Use another --name.")
+            raise JournalError(
+                f"a search named '{self.name}' is at '{self}' already. Use another --name."
+            )
         if not new:
             _write(self.folder / FILE_NAME, content)
         journal, events = super().journal(new=new)
@@ -215,8 +244,15 @@ class BucketHome(Home):
 
     def keep(self, *parts: str) -> None:
         """Into the bucket."""
-        paths = [path for part in parts for path in [self.folder / part, *(self.folder / part).rglob("*")] if path.is_file()]
-        self.bucket.upload(self.folder, [path.relative_to(self.folder).as_posix() for path in paths])
+        paths = [
+            path
+            for part in parts
+            for path in [self.folder / part, *(self.folder / part).rglob("*")]
+            if path.is_file()
+        ]
+        self.bucket.upload(
+            self.folder, [path.relative_to(self.folder).as_posix() for path in paths]
+        )
 
     def _fetch(self, folder: Path, parts: list[str]) -> None:
         for part in dict.fromkeys(parts):
@@ -233,7 +269,12 @@ def evidence(events: list[Event]) -> list[str]:
 
 def copies(kind: str, bucket: Bucket) -> Path:
     """Where copies of what is in a bucket are kept here."""
-    return cache_folder("storage") / kind / hashlib.sha256(repr(bucket).encode()).hexdigest()[:12] / Path(bucket.prefix).name
+    return (
+        cache_folder("storage")
+        / kind
+        / hashlib.sha256(repr(bucket).encode()).hexdigest()[:12]
+        / Path(bucket.prefix).name
+    )
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,9 +11,20 @@ from search.preflight.prepare import Prepared, session_facts
 OLD = {"time_budget"}
 """What an earlier version's description has, and this one's has not."""
 ALLOWED = {"budget", "price", "sealed", "trials", "horizon", "cpus_per_trial", "gpus_per_trial"}
-UNCHECKED = {*PLACE, *OLD, *ALLOWED, "tracking", "space_source", "settings", "base.data.root", "download"}
-"""What may differ without a question: it does not decide how a search goes, or was asked for on the command line."""
-MOST_SHOWN = 20
+UNCHECKED = {
+    *PLACE,
+    *OLD,
+    *ALLOWED,
+    "tracking",
+    "space_source",
+    "settings",
+    "base.data.root",
+    "download",
+}
+"""What may differ without a question: it does not decide how a search goes, or was asked for on the
+command line.
+"""
+MAX_SHOWN = 20
 
 
 def facts_now(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
@@ -24,32 +35,60 @@ def facts_now(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What decides the search's course and is not what it was, a line each."""
     plain = (json.loads(json.dumps(one)) for one in (before, now))
-    old, new = (dict(flat({**one["experiment"], "data": one["data"], "weights": one.get("weights", {}), **_code(one["provenance"])})) for one in plain)
+    old, new = (
+        dict(
+            flat(
+                {
+                    **one["experiment"],
+                    "data": one["data"],
+                    "weights": one.get("weights", {}),
+                    **_code(one["provenance"]),
+                }
+            )
+        )
+        for one in plain
+    )
     for key in [key for key in {**old, **new} if key.startswith("weights.")]:
-        if key not in old or key not in new:  # an earlier version did not look, and nobody does where no trial is to begin
+        if (
+            key not in old or key not in new
+        ):  # an earlier version did not look, and nobody does where no trial is to begin
             old.pop(key, None)
             new.pop(key, None)
-    if "sure" in new and "sure" not in old:  # an earlier version did not ask, and began its rungs at the first epoch
+    if (
+        "sure" in new and "sure" not in old
+    ):  # an earlier version did not ask, and began its rungs at the first epoch
         old |= {"sure": 0.0, "grace": old.get("grace") or 1}
     was_decoded_otherwise = old.pop("data.decoding", None) != new.pop("data.decoding", None)
-    differ = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in UNCHECKED and not key.startswith(("settings.", "data.root"))]
+    differ = [
+        key
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+        and key not in UNCHECKED
+        and not key.startswith(("settings.", "data.root"))
+    ]
     lines = [f"  {key}: {_shown(old.get(key))} -> {_shown(new.get(key))}" for key in differ]
     if was_decoded_otherwise and "data.fingerprint" in differ:
         told = f"{DECODED_OTHERWISE}; the images may be the same"
-        lines[differ.index("data.fingerprint")] += f" ({told}: then go on with that version, or with --allow-change)"
-    return lines[:MOST_SHOWN] + [f"  and {len(lines) - MOST_SHOWN} more"] * (len(lines) > MOST_SHOWN)
+        lines[differ.index("data.fingerprint")] += (
+            f" ({told}: then go on with that version, or with --allow-change)"
+        )
+    return lines[:MAX_SHOWN] + [f"  and {len(lines) - MAX_SHOWN} more"] * (len(lines) > MAX_SHOWN)
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested values by dotted path."""
     found: list[tuple[str, Any]] = []
     for key, value in values.items():
-        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        found += (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+        )
     return found
 
 
 def _code(origin: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in origin.items() if key == "code" or key.startswith("version.")}
+    return {
+        key: value for key, value in origin.items() if key == "code" or key.startswith("version.")
+    }
 
 
 def _shown(value: Any) -> str:

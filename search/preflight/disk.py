@@ -14,16 +14,20 @@ from trainables.datasets.arrays import Dataset
 from trainables.datasets.memory import free_memory, gigabytes
 
 CHECKPOINTS = 3
-"""What a trial keeps: its best epoch and the newest two. Beside them, of each shorter length that is searched, the last and the best until there."""
+"""What a trial keeps: its best epoch and the newest two. Beside them, of each shorter length that
+is searched, the last and the best until there.
+"""
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
-"""With so many free bytes a trial, and a fold of it, nothing is computed: torchvision's largest network keeps five thousand million."""
+"""With so many free bytes a trial, and a fold of it, nothing is computed: torchvision's largest
+network keeps five thousand million.
+"""
 
 
 @dataclass(frozen=True)
-class Room:
-    """The bytes that a search's checkpoints need at least, with one a trial, and at most, if each model is tried as often in its largest form; and
-    those that are free.
+class DiskEstimate:
+    """The bytes that a search's checkpoints need at least, with one a trial, and at most, if each
+    model is tried as often in its largest form; and those that are free.
     """
 
     least: int
@@ -36,8 +40,12 @@ class Room:
         return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
 
 
-def room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> Room | None:
-    """What so many trainings (None: as many as there will be trials) need and what is free; None when there is ample room, as in a bucket."""
+def room(
+    experiment: Experiment, dataset: Dataset, trainings: int | None = None
+) -> DiskEstimate | None:
+    """What so many trainings (None: as many as there will be trials) need and what is free; None
+    when there is ample room, as in a bucket.
+    """
     if isinstance(experiment.storage, Bucket):
         return None
     count = trainings or experiment.planned_trials
@@ -52,15 +60,18 @@ def room(experiment: Experiment, dataset: Dataset, trainings: int | None = None)
 
     largest: dict[str, int] = {}
     for model in models:
-        size = networks * checkpoint_bytes(model, dataset.image, len(dataset.classes), images=dataset.least_trained)
+        size = networks * checkpoint_bytes(
+            model, dataset.image, len(dataset.classes), images=dataset.least_trained
+        )
         largest[model.name] = max(largest.get(model.name, 0), size)
     least = round(count * mean(largest.values()))
     milestones = max(len(Relatives(experiment).milestones(config)) for config in experiment.edges)
-    return Room(least, (CHECKPOINTS + 2 * milestones) * least, free, experiment.storage)
+    return DiskEstimate(least, (CHECKPOINTS + 2 * milestones) * least, free, experiment.storage)
 
 
 def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:
-    """See whether one checkpoint a training will fit (`room`). A disk that becomes full is waited for.
+    """See whether one checkpoint a training will fit (`room`). A disk that becomes full is waited
+    for.
 
     Raises:
         NotReady: they will not.
@@ -72,7 +83,9 @@ def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None =
 
 @dataclass(frozen=True)
 class Memory:
-    """The bytes of the images that are still to be copied into the memory that all processes of a machine share, and those that are free, if that is known."""
+    """The bytes of the images that are still to be copied into the memory that all processes of a
+    machine share, and those that are free, if that is known.
+    """
 
     needed: int
     free: int | None

@@ -29,7 +29,9 @@ from trainables.processors import processors
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a search needs, all of it checked; `experiment` is without what cannot work with the data, of which `notes` tell."""
+    """What a search needs, all of it checked; `experiment` is without what cannot work with the
+    data, of which `notes` tell.
+    """
 
     experiment: Experiment
     dataset: Dataset
@@ -41,9 +43,12 @@ class Prepared:
     """How long it took to have the data, and those files."""
 
 
-def prepare(experiment: Experiment, *, begins: bool = True, trainings: int | None = None) -> Prepared:
-    """Everything that can be checked before a machine starts: data, space, storage with room for so many `trainings` (None: as many as there will be
-    trials), MLflow, cluster, devices, and, where trials are to begin, the weights with which they do.
+def prepare(
+    experiment: Experiment, *, begins: bool = True, trainings: int | None = None
+) -> Prepared:
+    """Everything that can be checked before a machine starts: data, space, storage with room for so
+    many `trainings` (None: as many as there will be trials), MLflow, cluster, devices, and, where
+    trials are to begin, the weights with which they do.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -77,7 +82,8 @@ def platform_notes() -> Iterator[str]:
 
 
 def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
-    """See that the weights with which networks are to begin are there and fit; fetch those that are not, if the user has said so.
+    """See that the weights with which networks are to begin are there and fit; fetch those that are
+    not, if the user has said so.
 
     Returns a digest of each file, by its name.
 
@@ -94,7 +100,9 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
         absent, missing = list[str](), list[str]()
         for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
             try:
-                place = check(model, dataset.image, len(dataset.classes), download=experiment.download)
+                place = check(
+                    model, dataset.image, len(dataset.classes), download=experiment.download
+                )
                 digests[place.name] = digest(place)
             except Absent as error:
                 absent.append(str(error))
@@ -108,7 +116,8 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
 
 
 def wanted_resources(experiment: Experiment) -> Resources:
-    """What a local session needs: this machine, or more logical CPUs where the user asks for more trials at once.
+    """What a local session needs: this machine, or more logical CPUs where the user asks for more
+    trials at once.
 
     Raises:
         NotReady: not one trial fits on this machine.
@@ -118,7 +127,12 @@ def wanted_resources(experiment: Experiment) -> Resources:
         return have
     slots(have, experiment.demand)
     sharing = int(experiment.fuse) if is_whole(experiment.fuse) else 1
-    wanted = (experiment.concurrency or 0) // sharing * experiment.demand.cpus * experiment.demand.workers
+    wanted = (
+        (experiment.concurrency or 0)
+        // sharing
+        * experiment.demand.cpus
+        * experiment.demand.workers
+    )
     return Resources(cpus=max(have.cpus, wanted), gpus=have.gpus)
 
 
@@ -137,9 +151,13 @@ def refuse_taken(experiment: Experiment) -> None:
         return
     if FILE_NAME in names or is_file:
         remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
-        raise ConfigError(f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}")
+        raise ConfigError(
+            f"a search named '{experiment.name}' is in '{experiment.storage}' already. {remedy}"
+        )
     if names:
-        raise ConfigError(f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name.")
+        raise ConfigError(
+            f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name."
+        )
 
 
 def check_storage(experiment: Experiment) -> None:
@@ -159,7 +177,9 @@ def check_storage(experiment: Experiment) -> None:
         if is_new:
             experiment.storage.rmdir()
     except OSError as error:
-        raise NotReady(f"storage '{experiment.storage}' is not writable ({error.strerror}). Use another --storage.") from error
+        raise NotReady(
+            f"storage '{experiment.storage}' is not writable ({error.strerror}). Use another --storage."
+        ) from error
 
 
 def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
@@ -167,7 +187,9 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
     decoding = DATASETS[experiment.base.data.name].decoding
     return {
         "name": dataset.name,
-        "root": str(Path(experiment.base.data.root).absolute()) if experiment.base.data.root else "",
+        "root": str(Path(experiment.base.data.root).absolute())
+        if experiment.base.data.root
+        else "",
         "classes": list(dataset.classes),
         "image": list(dataset.image),
         "train": len(dataset.train),
@@ -182,4 +204,8 @@ def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 def session_facts(experiment: Experiment, prepared: Prepared) -> dict[str, object]:
     """Describe the search and what it was prepared with, as the journal has it of every session."""
     weights = {"weights": prepared.weights} if prepared.weights else {}
-    return {"experiment": experiment.describe(), "data": data_facts(experiment, prepared.dataset), **weights}
+    return {
+        "experiment": experiment.describe(),
+        "data": data_facts(experiment, prepared.dataset),
+        **weights,
+    }

@@ -1,4 +1,6 @@
-"""Files of the user's that stand before a library's module: every process of a search looks for modules in the working directory first."""
+"""Files of the user's that stand before a library's module: every process of a search looks for
+modules in the working directory first.
+"""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +13,9 @@ NEVER_IMPORTED = {"__init__", "__main__", "conftest", "setup", "test", "tests"}
 
 
 def shadows(folder: Path, path: Sequence[str]) -> list[str]:
-    """Return the names of the files and packages in a folder that hide a module of Python's or of a library that `path` leads to."""
+    """Return the names of the files and packages in a folder that hide a module of Python's or of a
+    library that `path` leads to.
+    """
     here = folder.resolve()
     others = [entry for entry in path if entry and Path(entry).resolve() != here]
     found = []
@@ -29,12 +33,15 @@ def shadows_here() -> Iterator[str]:
     found = shadows(Path.cwd(), sys.path)
     if found:
         what = "a module" if len(found) == 1 else "modules"
-        hides = f"{', '.join(found)} in the working directory hides {what} of that name from libraries"
+        hides = (
+            f"{', '.join(found)} in the working directory hides {what} of that name from libraries"
+        )
         yield f"warning: {hides}. Trials look for libraries first, but something else may fail by it. Rename it, or start elsewhere."
 
 
 def put_libraries_first() -> None:
-    """Have this process look into the working directory last, if something there would hide a library's module.
+    """Have this process look into the working directory last, if something there would hide a
+    library's module.
 
     Otherwise it stays first, where Ray puts it: on a cluster the program itself may lie there.
     """

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from cluster.runtime.session import LOCAL
-from search.decisions.convergence import FEWEST
+from search.decisions.convergence import MIN_TRIALS
 from search.experiment import Experiment
 from search.preflight.disk import memory, room
 from trainables.catalog.models import MODELS
@@ -23,13 +23,20 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     yield from _leaks(dataset)
     yield from _sizes(experiment, dataset)
     usual, data = DataConfig(), experiment.base.data
-    if idle := [name for name in ("val_fraction", "val_limit") if data.folds is not None and getattr(data, name) != getattr(usual, name)]:
+    if idle := [
+        name
+        for name in ("val_fraction", "val_limit")
+        if data.folds is not None and getattr(data, name) != getattr(usual, name)
+    ]:
         yield f"note: with folds there is no validation part of its own: leave out {' and '.join(f'data.{name}' for name in idle)}."
-    if experiment.algorithm != "grid" and (left := len(experiment.space.first) - experiment.planned_trials) > 0:
+    if (
+        experiment.algorithm != "grid"
+        and (left := len(experiment.space.first) - experiment.planned_trials) > 0
+    ):
         count = len(experiment.space.first)
         yield f"note: {experiment.planned_trials} trials of the {count} with which this space begins: {left} are not tried. --trials {count} tries each once."
-    if experiment.min_gain and experiment.planned_trials <= FEWEST:
-        yield f"note: --min-gain has no say before {FEWEST} trials have ended; {experiment.planned_trials} are planned."
+    if experiment.min_gain and experiment.planned_trials <= MIN_TRIALS:
+        yield f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; {experiment.planned_trials} are planned."
     yield from _trained_anew(experiment)
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
@@ -40,7 +47,9 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _trained_anew(experiment: Experiment) -> Iterator[str]:
-    """Yield a line where nothing of earlier searches is used, though the user has not asked for that."""
+    """Yield a line where nothing of earlier searches is used, though the user has not asked for
+    that.
+    """
     if not experiment.cache:
         return
     if experiment.address != LOCAL:
@@ -50,17 +59,27 @@ def _trained_anew(experiment: Experiment) -> Iterator[str]:
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Images that become much larger, and their training much slower, because weights to begin with were trained on larger ones."""
+    """Images that become much larger, and their training much slower, because weights to begin with
+    were trained on larger ones.
+    """
     _, height, width = dataset.image
-    models = [config.model for config in experiment.edges if config.model.pretrained and not config.model.input_size]
-    side = max((max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0)
+    models = [
+        config.model
+        for config in experiment.edges
+        if config.model.pretrained and not config.model.input_size
+    ]
+    side = max(
+        (max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0
+    )
     if side > 2 * max(height, width):
         yield f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as the weights want it. --set model.input_size=64 is faster."
 
 
 def _leaks(dataset: Dataset) -> Iterator[str]:
     """Images that are, pixel by pixel, in two parts."""
-    validation = dataset.val if dataset.folds is None else None  # with folds it is the training part
+    validation = (
+        dataset.val if dataset.folds is None else None
+    )  # with folds it is the training part
     parts = {"training": dataset.train, "validation": validation, "test": dataset.test}
     digests = {title: list(_digests(part)) for title, part in parts.items() if part is not None}
     for one, other in combinations(digests, 2):
@@ -74,7 +93,11 @@ def _leaks(dataset: Dataset) -> Iterator[str]:
 
 def _digests(part: Part) -> Iterator[bytes]:
     """One of each image: 60,000 of MNIST take 0.06 s."""
-    return (hashlib.sha256(np.ascontiguousarray(image).data).digest() for images in part.chunks() for image in images)
+    return (
+        hashlib.sha256(np.ascontiguousarray(image).data).digest()
+        for images in part.chunks()
+        for image in images
+    )
 
 
 def _images(count: int) -> str:

@@ -1,6 +1,8 @@
-"""What a scheduler is: it hears every finished epoch, has trials wait at rungs, and says which of them go on.
+"""What a scheduler is: it hears every finished epoch, has trials wait at rungs, and says which of
+them go on.
 
-Whatever it decides is a function of what it was told, in that order: a search that is resumed tells it its journal again.
+Whatever it decides is a function of what it was told, in that order: a search that is resumed tells
+it its journal again.
 """
 
 from abc import ABC, abstractmethod
@@ -50,7 +52,9 @@ class Stop:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a trial would come to if it went on to its end, as far as the curves so far tell: a Student's distribution."""
+    """What a trial would come to if it went on to its end, as far as the curves so far tell: a
+    Student's distribution.
+    """
 
     mean: float
     deviation: float
@@ -58,10 +62,15 @@ class Expected:
 
     def draw(self, generator: np.random.Generator, low: float, high: float) -> float:
         """One of the values that it may be, between these."""
-        from scipy.special import stdtr, stdtrit  # a tenth of a second, which no search needs to wait for at its start
+        from scipy.special import (
+            stdtr,
+            stdtrit,
+        )  # a tenth of a second, which no search needs to wait for at its start
 
         scale = max(self.deviation, 1e-9)
-        below, above = (float(stdtr(self.freedom, (bound - self.mean) / scale)) for bound in (low, high))
+        below, above = (
+            float(stdtr(self.freedom, (bound - self.mean) / scale)) for bound in (low, high)
+        )
         if below == above:  # all that it may be lies beyond them
             return low if self.mean < low else high
         drawn = self.mean + scale * float(stdtrit(self.freedom, generator.uniform(below, above)))
@@ -76,33 +85,47 @@ class Risk:
     epochs: int
     """About how many more would halve it."""
     new: float
-    """The chance that as many in new trials find a better one than all so far, if each is as likely as any before to be the best."""
+    """The chance that as many in new trials find a better one than all so far, if each is as likely
+    as any before to be the best.
+    """
 
 
 class Scheduler(ABC):
-    """Decides who trains. All of these are told once each: that a trial begins, its epochs, that it goes on from a rung, that it has ended."""
+    """Decides who trains. All of these are told once each: that a trial begins, its epochs, that it
+    goes on from a rung, that it has ended.
+    """
 
     images: int = 0
     """On how many images a value rests; 0 where that is not known."""
 
     def begin(self, trial: str, params: Params, training: str) -> None:  # noqa: B027 - listening is optional
-        """Hear that a trial with these params begins. Trials of one `training` differ in their number of epochs alone: it is trained once for all."""
+        """Hear that a trial with these params begins. Trials of one `training` differ in their
+        number of epochs alone: it is trained once for all.
+        """
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027
-        """Hear, before a trial's first epoch, what its network costs, where the search has objectives beside accuracy."""
+        """Hear, before a trial's first epoch, what its network costs, where the search has
+        objectives beside accuracy.
+        """
 
     @abstractmethod
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
-        """Hear a trial's best value so far (validation accuracy, higher is better) after an epoch (1-based). True at a rung, where it waits."""
+        """Hear a trial's best value so far (validation accuracy, higher is better) after an epoch
+        (1-based). True at a rung, where it waits.
+        """
 
     def go_on(self, trial: str) -> None:  # noqa: B027
         """Hear that a waiting trial goes on."""
 
     def end(self, trial: str, outcome: str, value: float) -> None:  # noqa: B027
-        """Hear that a trial has ended: `completed`, `stopped`, `diverged` or `failed`; and its best value."""
+        """Hear that a trial has ended: `completed`, `stopped`, `diverged` or `failed`; and its best
+        value.
+        """
 
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
-        """Who is to train next: a trial that waits, of those that a budget's time `fits`, `NEW` if there may be a `new` one, or nobody for now."""
+        """Who is to train next: a trial that waits, of those that a budget's time `fits`, `NEW` if
+        there may be a `new` one, or nobody for now.
+        """
         return NEW if new else None
 
     @property
@@ -112,12 +135,16 @@ class Scheduler(ABC):
 
     @property
     def risk(self) -> Risk | None:
-        """What is risked if nobody goes on, with those that were stopped before; None where nothing is known of any."""
+        """What is risked if nobody goes on, with those that were stopped before; None where nothing
+        is known of any.
+        """
         return None
 
     @property
     def expected(self) -> dict[str, Expected]:
-        """What trials that have not ended would come to at the horizon; empty where that cannot be told."""
+        """What trials that have not ended would come to at the horizon; empty where that cannot be
+        told.
+        """
         return {}
 
     def why(self, trial: str) -> Stop:

@@ -6,5 +6,8 @@ from search.schedulers.asha import Asha
 from search.schedulers.base import Scheduler, Setting
 from search.schedulers.fifo import Fifo
 
-SCHEDULERS: dict[str, Callable[[Setting], Scheduler]] = {"asha": Asha, "fifo": lambda setting: Fifo()}
+SCHEDULERS: dict[str, Callable[[Setting], Scheduler]] = {
+    "asha": Asha,
+    "fifo": lambda setting: Fifo(),
+}
 """Name to what makes a scheduler for a search's setting."""

@@ -17,11 +17,16 @@ NOT_SPACES = {"find"}
 
 def names() -> list[str]:
     """The named spaces."""
-    return sorted(module.name for module in pkgutil.iter_modules(search.spaces.__path__) if module.name not in NOT_SPACES)
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(search.spaces.__path__)
+        if module.name not in NOT_SPACES
+    )
 
 
 def find(source: str) -> SearchSpace:
-    """The space of this name, or what `file.py:name` holds: a SearchSpace or a function that returns one.
+    """The space of this name, or what `file.py:name` holds: a SearchSpace or a function that
+    returns one.
 
     Raises:
         ConfigError: no such space, or it is nonsense.
@@ -29,7 +34,9 @@ def find(source: str) -> SearchSpace:
     if (file := file_of(source)) is not None:
         return _from_file(*file)
     if source not in names():
-        raise ConfigError(unknown("space", source, names()) + " A space of your own: --space file.py:function.")
+        raise ConfigError(
+            unknown("space", source, names()) + " A space of your own: --space file.py:function."
+        )
     return _made(importlib.import_module(f"search.spaces.{source}").space, source)
 
 
@@ -57,16 +64,22 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
     try:
         spec.loader.exec_module(module)
         if not hasattr(module, attribute):
-            raise ConfigError(f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function that returns one.")
+            raise ConfigError(
+                f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function that returns one."
+            )
         return _made(getattr(module, attribute), f"{path}:{attribute}")
     except ConfigError:
         raise
     except Exception as error:  # whatever a user's file does wrong is told in one line
-        raise ConfigError(f"space file '{path}' cannot be read ({type(error).__name__}: {error}).") from error
+        raise ConfigError(
+            f"space file '{path}' cannot be read ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _made(value: Any, source: str) -> SearchSpace:
     made = value() if callable(value) else value
     if not isinstance(made, SearchSpace):
-        raise ConfigError(f"space '{source}' is a {type(made).__name__}. Expected a SearchSpace or a function that returns one.")
+        raise ConfigError(
+            f"space '{source}' is a {type(made).__name__}. Expected a SearchSpace or a function that returns one."
+        )
     return made

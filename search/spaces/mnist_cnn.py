@@ -4,7 +4,9 @@ from search.space import Choice, Float, Int, SearchSpace
 
 
 def space() -> SearchSpace:
-    """Optimizer, learning rate, momentum (of SGD alone), weight decay, dropout, width and batch size; 10 epochs."""
+    """Optimizer, learning rate, momentum (of SGD alone), weight decay, dropout, width and batch
+    size; 10 epochs.
+    """
     return SearchSpace(
         {
             "optimizer.name": Choice("adam", "sgd"),

@@ -1,15 +1,24 @@
 """The paper's Table III: five hyperparameters with three values each, 243 configurations.
 
-The paper's best row is 0.001, 64, 20 epochs, 10 layers, 3x3. "Layers" are weight layers: n - 2 convolutions and two dense ones.
+The paper's best row is 0.001, 64, 20 epochs, 10 layers, 3x3. "Layers" are weight layers: n - 2
+convolutions and two dense ones.
 """
 
 from search.space import Choice, SearchSpace
 
-PAPERS_BEST = {"optimizer.lr": 0.001, "batch_size": 64, "epochs": 20, "model.layers": 10, "model.filter_size": 3}
+PAPERS_BEST = {
+    "optimizer.lr": 0.001,
+    "batch_size": 64,
+    "epochs": 20,
+    "model.layers": 10,
+    "model.filter_size": 3,
+}
 
 
 def space() -> SearchSpace:
-    """Learning rate, batch size, epochs, number of layers and filter size of the `deep_cnn`, with Adam."""
+    """Learning rate, batch size, epochs, number of layers and filter size of the `deep_cnn`, with
+    Adam.
+    """
     return SearchSpace(
         {
             "optimizer.lr": Choice(0.001, 0.01, 0.1),

@@ -15,7 +15,20 @@ def space() -> SearchSpace:
             "optimizer.weight_decay": Float(1e-4, 1e-1, log=True),
             "batch_size": Choice(32, 64, 128),
         },
-        base={"model.name": "vit", "optimizer.name": "adamw", "optimizer.schedule": "cosine", "epochs": 20},
+        base={
+            "model.name": "vit",
+            "optimizer.name": "adamw",
+            "optimizer.schedule": "cosine",
+            "epochs": 20,
+        },
         trials=30,
-        first=[{"model.patch": 4, "model.layers": 6, "model.width": 128, "optimizer.lr": 1e-3, "batch_size": 64}],
+        first=[
+            {
+                "model.patch": 4,
+                "model.layers": 6,
+                "model.width": 128,
+                "optimizer.lr": 1e-3,
+                "batch_size": 64,
+            }
+        ],
     )

@@ -1,4 +1,6 @@
-"""Which network, for these images: the families of torchvision, each over ranges of its own, and the traditional way beside them."""
+"""Which network, for these images: the families of torchvision, each over ranges of its own, and
+the traditional way beside them.
+"""
 
 from search.space import Cases, Choice, Float, SearchSpace
 
@@ -28,8 +30,8 @@ DROPOUT = ("alexnet", "vgg11_bn", "vgg16_bn")
 
 
 def space() -> SearchSpace:
-    """Family; of a network optimizer, learning rate, weight decay, dropout where its dense layers are large, and batch size, over 20 epochs; of a
-    baseline its features.
+    """Family; of a network optimizer, learning rate, weight decay, dropout where its dense layers
+    are large, and batch size, over 20 epochs; of a baseline its features.
     """
     return SearchSpace(
         {
@@ -37,10 +39,21 @@ def space() -> SearchSpace:
             "model.features": Choice("hog", "all", when={"model.name": BASELINES}),
             "optimizer.name": Choice("adamw", "sgd", when={"model.name": FAMILIES}),
             "optimizer.lr": Cases(
-                Float(1e-5, 1e-3, log=True, when={"model.name": UNNORMALISED, "optimizer.name": "adamw"}),
-                Float(1e-3, 3e-2, log=True, when={"model.name": UNNORMALISED, "optimizer.name": "sgd"}),
-                Float(1e-4, 5e-3, log=True, when={"model.name": NORMALISED, "optimizer.name": "adamw"}),
-                Float(3e-3, 2e-1, log=True, when={"model.name": NORMALISED, "optimizer.name": "sgd"}),
+                Float(
+                    1e-5,
+                    1e-3,
+                    log=True,
+                    when={"model.name": UNNORMALISED, "optimizer.name": "adamw"},
+                ),
+                Float(
+                    1e-3, 3e-2, log=True, when={"model.name": UNNORMALISED, "optimizer.name": "sgd"}
+                ),
+                Float(
+                    1e-4, 5e-3, log=True, when={"model.name": NORMALISED, "optimizer.name": "adamw"}
+                ),
+                Float(
+                    3e-3, 2e-1, log=True, when={"model.name": NORMALISED, "optimizer.name": "sgd"}
+                ),
             ),
             "optimizer.weight_decay": Float(1e-6, 1e-2, log=True, when={"model.name": FAMILIES}),
             "model.dropout": Float(0.2, 0.6, when={"model.name": DROPOUT}),
@@ -48,11 +61,20 @@ def space() -> SearchSpace:
         },
         base={"epochs": 20, "optimizer.schedule": "cosine"},
         trials=40,
-        first=[{"model.name": name, "model.features": "hog"} if name in BASELINES else defaults(name) for name in FIRST],
+        first=[
+            {"model.name": name, "model.features": "hog"} if name in BASELINES else defaults(name)
+            for name in FIRST
+        ],
     )
 
 
 def defaults(name: str) -> dict[str, str | float]:
     """What a network is tried with first."""
     lr = 1e-4 if name in UNNORMALISED else 1e-3
-    return {"model.name": name, "optimizer.name": "adamw", "optimizer.lr": lr, "optimizer.weight_decay": 1e-4, "batch_size": 64}
+    return {
+        "model.name": name,
+        "optimizer.name": "adamw",
+        "optimizer.lr": lr,
+        "optimizer.weight_decay": 1e-4,
+        "batch_size": 64,
+    }

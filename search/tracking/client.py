@@ -1,5 +1,6 @@
-"""MLflow's client: the environment it is used in, and what a server says to it. It reads its login from the environment (`MLFLOW_TRACKING_USERNAME`
-and `MLFLOW_TRACKING_PASSWORD`, or a token) or from `~/.mlflow/credentials`; nothing here keeps it.
+"""MLflow's client: the environment it is used in, and what a server says to it. It reads its login
+from the environment (`MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or a token) or from
+`~/.mlflow/credentials`; nothing here keeps it.
 """
 
 import logging
@@ -22,8 +23,9 @@ ENVIRONMENT = {
     "MLFLOW_UV_AUTO_DETECT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have been carried out), no file past the server straight
-to a bucket that may be out of reach, and no model's requirements from a project that happens to lie in the working directory.
+"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have
+been carried out), no file past the server straight to a bucket that may be out of reach, and no
+model's requirements from a project that happens to lie in the working directory.
 """
 
 QUESTION = "/api/2.0/mlflow/experiments/search"
@@ -39,7 +41,9 @@ class Answer:
 
 
 def client_of(uri: str) -> "MlflowClient":
-    """MLflow's client in an environment that is set for it, silent but for errors. `MLFLOW_REGISTRY_URI` may name another place for models."""
+    """MLflow's client in an environment that is set for it, silent but for errors.
+    `MLFLOW_REGISTRY_URI` may name another place for models.
+    """
     os.environ.update(ENVIRONMENT)
     from mlflow import MlflowClient
 
@@ -49,8 +53,8 @@ def client_of(uri: str) -> "MlflowClient":
 
 
 def ask(uri: str, timeout_s: float) -> Answer:
-    """What the server at an HTTP address answers to a small question that comes as all of MLflow's requests do: with the same login, certificates and
-    way through proxies.
+    """What the server at an HTTP address answers to a small question that comes as all of MLflow's
+    requests do: with the same login, certificates and way through proxies.
 
     Raises:
         OSError: no answer.
@@ -63,7 +67,14 @@ def ask(uri: str, timeout_s: float) -> Answer:
     send: Any = http_request
     login: Any = get_default_host_creds
     try:
-        said = send(login(uri), QUESTION, "GET", timeout=timeout_s, raise_on_status=False, params={"max_results": 1})
+        said = send(
+            login(uri),
+            QUESTION,
+            "GET",
+            timeout=timeout_s,
+            raise_on_status=False,
+            params={"max_results": 1},
+        )
     except MlflowException as error:
         raise OSError(str(error.__context__ or error)) from error
     return Answer(said.status_code, said.text[:500])

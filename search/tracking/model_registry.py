@@ -1,5 +1,5 @@
-"""MLflow's model registry. Apart from `tracking`, which projects the journal and begins again after each failure: to promote a model is an act of its
-own, asked for by a person, and done once.
+"""MLflow's model registry. Apart from `tracking`, which projects the journal and begins again after
+each failure: to promote a model is an act of its own, asked for by a person, and done once.
 """
 
 import re
@@ -49,9 +49,13 @@ class Registered:
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError if MLflow takes no such name of a model, or `models:/NAME@champion` would not find it."""
+    """Raises ConfigError if MLflow takes no such name of a model, or `models:/NAME@champion` would
+    not find it.
+    """
     if not NAME.fullmatch(name):
-        raise ConfigError(f"--model may use letters, digits, '.', '_', '-' and spaces, 1 to 128 (got '{name[:80]}')")
+        raise ConfigError(
+            f"--model may use letters, digits, '.', '_', '-' and spaces, 1 to 128 (got '{name[:80]}')"
+        )
 
 
 class Registry:
@@ -70,22 +74,33 @@ class Registry:
         except troubles() as error:
             raise self._trouble(error) from error
         if found is None:
-            raise NotReady(f"MLflow ({masked(uri)}) has no run of the search '{result.name}'. Write it first: {verb_for('sync', result.name, storage)}")
+            raise NotReady(
+                f"MLflow ({masked(uri)}) has no run of the search '{result.name}'. Write it first: {verb_for('sync', result.name, storage)}"
+            )
         self.run = found
 
     def _parent(self) -> "Run | None":
-        found = self._parent_in(self.client.get_experiment_by_name(experiment_title(self.result.started)))
+        found = self._parent_in(
+            self.client.get_experiment_by_name(experiment_title(self.result.started))
+        )
         return found or self._parent_in(elsewhere(self.client, self.result.started["id"]))
 
     def _parent_in(self, experiment: Any) -> "Run | None":
         if experiment is None:
             return None
-        wanted = f"tags.`search.id` = '{self.result.started['id']}' and tags.`search.role` = 'search'"
-        return next(iter(self.client.search_runs([experiment.experiment_id], wanted, max_results=1)), None)
+        wanted = (
+            f"tags.`search.id` = '{self.result.started['id']}' and tags.`search.role` = 'search'"
+        )
+        return next(
+            iter(self.client.search_runs([experiment.experiment_id], wanted, max_results=1)), None
+        )
 
-    def register(self, name: str, exported: "Exported", description: str, tags: dict[str, str]) -> Registered:
-        """Try the model as MLflow loads it, store it with the search's parent run, and make it the champion of this name: last, so that whoever asks
-        for the champion has the old one or the new one, whole.
+    def register(
+        self, name: str, exported: "Exported", description: str, tags: dict[str, str]
+    ) -> Registered:
+        """Try the model as MLflow loads it, store it with the search's parent run, and make it the
+        champion of this name: last, so that whoever asks for the champion has the old one or the
+        new one, whole.
 
         Raises:
             NotReady: MLflow did not take it; the champion is who it was.
@@ -94,7 +109,12 @@ class Registry:
 
         try:
             run = self.run.info
-            model = self.client.create_logged_model(run.experiment_id, name=name.replace(".", "-"), source_run_id=run.run_id, model_type="classifier")
+            model = self.client.create_logged_model(
+                run.experiment_id,
+                name=name.replace(".", "-"),
+                source_run_id=run.run_id,
+                model_type="classifier",
+            )
             with tempfile.TemporaryDirectory(prefix="promote-") as folder:
                 save(Path(folder) / "model", exported, run_id=run.run_id, model_id=model.model_id)
                 self.client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
@@ -102,7 +122,12 @@ class Registry:
             self.client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
             before = self._champion(name)
             made = self.client.create_model_version(
-                name, model.artifact_location, run.run_id, tags=tags, description=description[:LONGEST], model_id=model.model_id
+                name,
+                model.artifact_location,
+                run.run_id,
+                tags=tags,
+                description=description[:LONGEST],
+                model_id=model.model_id,
             )
             self.client.set_registered_model_alias(name, ALIAS, str(made.version))
         except troubles() as error:
@@ -117,11 +142,15 @@ class Registry:
 
     def _trouble(self, error: Exception) -> NotReady:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return NotReady(f"MLflow ({masked(self.uri)}) did not take the model ({masked(reason)[:300]}). Try again later; nothing was promoted.")
+        return NotReady(
+            f"MLflow ({masked(self.uri)}) did not take the model ({masked(reason)[:300]}). Try again later; nothing was promoted."
+        )
 
 
 def save(path: Path, exported: "Exported", **of: Any) -> None:
-    """Write MLflow's form of a model to a new folder, and see that MLflow loads it and that it classifies its example."""
+    """Write MLflow's form of a model to a new folder, and see that MLflow loads it and that it
+    classifies its example.
+    """
     with warnings.catch_warnings(action="ignore"):  # MLflow warns of its own code
         from mlflow import pyfunc
         from mlflow.models import Model
@@ -133,17 +162,22 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
             artifacts={"classifier": str(exported.folder)},
             signature=signature(exported),
             input_example=exported.example,
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in exported.requirements],
+            pip_requirements=[
+                f"{name}=={version(name).partition('+')[0]}" for name in exported.requirements
+            ],
         )
         pyfunc.load_model(str(path)).predict(exported.example)
 
 
 def signature(exported: "Exported") -> "ModelSignature":
-    """Return what comes out: a table. What goes in has no schema: MLflow would refuse grey images and lists of several sizes, and all else with every
-    pixel in the message; the classifier itself says in a line what it takes.
+    """Return what comes out: a table. What goes in has no schema: MLflow would refuse grey images
+    and lists of several sizes, and all else with every pixel in the message; the classifier itself
+    says in a line what it takes.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    columns: list[Any] = [ColSpec("string" if title == "class" else "double", title) for title in exported.columns]
+    columns: list[Any] = [
+        ColSpec("string" if title == "class" else "double", title) for title in exported.columns
+    ]
     return ModelSignature(outputs=Schema(columns))

@@ -1,4 +1,6 @@
-"""What MLflow loads of a promoted model: a copy of this file, run where this project is not. Nothing here imports it."""
+"""What MLflow loads of a promoted model: a copy of this file, run where this project is not.
+Nothing here imports it.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -11,10 +13,14 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class Promoted(PythonModel):
-    """The classifier in the folder that lies beside, by the code in that folder (see `trainables/export/predictor.py`)."""
+    """The classifier in the folder that lies beside, by the code in that folder (see
+    `trainables/export/predictor.py`).
+    """
 
     def load_context(self, context: Any) -> None:
-        """Read the folder. Its code gets a name that is nobody else's: a process may have several models of several versions."""
+        """Read the folder. Its code gets a name that is nobody else's: a process may have several
+        models of several versions.
+        """
         folder = Path(context.artifacts["classifier"])
         spec = importlib.util.spec_from_file_location("predictor", folder / "predictor.py")
         if spec is None or spec.loader is None:
@@ -23,8 +29,12 @@ class Promoted(PythonModel):
         spec.loader.exec_module(module)
         self.classifier = module.Classifier(folder)
 
-    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Images in any form that `predictor.py` takes, to a table. The type is one of which MLflow makes no schema."""
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Images in any form that `predictor.py` takes, to a table. The type is one of which MLflow
+        makes no schema.
+        """
         table: pd.DataFrame = self.classifier.table(model_input)
         return table
 

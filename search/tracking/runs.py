@@ -1,4 +1,6 @@
-"""A search's runs in MLflow: a parent run, a child run a trial, below that one a fold, written from the journal's events. The only module that writes them."""
+"""A search's runs in MLflow: a parent run, a child run a trial, below that one a fold, written from
+the journal's events. The only module that writes them.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,50 +28,85 @@ TITLE = "mlflow_experiment"
 
 
 def new_title(space: str, data: Mapping[str, Any]) -> str:
-    """MLflow's experiment for a new search: one a space and data set. It is written down, since a link may lead elsewhere later."""
-    source = data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
+    """MLflow's experiment for a new search: one a space and data set. It is written down, since a
+    link may lead elsewhere later.
+    """
+    source = (
+        data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
+    )
     return f"{space}-{source}"
 
 
 def experiment_title(facts: Mapping[str, Any]) -> str:
-    """MLflow's experiment for a search with this first event; in one of an earlier version it is not written down."""
+    """MLflow's experiment for a search with this first event; in one of an earlier version it is
+    not written down.
+    """
     return str(facts.get(TITLE) or new_title(facts["experiment"]["space"]["name"], facts["data"]))
 
 
 def elsewhere(client: Any, search: str) -> Any:
-    """The experiment, whatever its title, that has runs of the search with this id; None where there is none."""
+    """The experiment, whatever its title, that has runs of the search with this id; None where
+    there is none.
+    """
     from mlflow.entities import ViewType
 
     token: str | None = None
     while token != "":
         page = client.search_experiments(ViewType.ALL, max_results=EXPERIMENTS, page_token=token)
         ids, token = [one.experiment_id for one in page], page.token or ""
-        if ids and (found := client.search_runs(ids, f"tags.`search.id` = '{search}'", ViewType.ALL, max_results=1)):
+        if ids and (
+            found := client.search_runs(
+                ids, f"tags.`search.id` = '{search}'", ViewType.ALL, max_results=1
+            )
+        ):
             return client.get_experiment(found[0].info.experiment_id)
     return None
 
 
 def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, float]:
-    """What a run says of its trial's evaluation on the validation part, and of what its network costs."""
+    """What a run says of its trial's evaluation on the validation part, and of what its network
+    costs.
+    """
     val, cost = event["val"], event["cost"]
     figures = {name: val[name] for name in ("accuracy", "ece")}
-    figures |= {f"{kind}_{name}": value for kind in ("macro", "weighted") for name, value in val[kind].items()}
+    figures |= {
+        f"{kind}_{name}": value
+        for kind in ("macro", "weighted")
+        for name, value in val[kind].items()
+    }
     figures |= {"train_s": trial.train_s}
-    return {f"eval/{name}": value for name, value in figures.items() if value is not None} | cost_figures(cost, "eval")
+    return {
+        f"eval/{name}": value for name, value in figures.items() if value is not None
+    } | cost_figures(cost, "eval")
 
 
 def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
-    """What a run says of what its network costs to use: `eval/...` with nothing beside it, `first/...` with its first epoch."""
+    """What a run says of what its network costs to use: `eval/...` with nothing beside it,
+    `first/...` with its first epoch.
+    """
     figures = {name: cost.get(name) for name in ("parameters", "multiply_adds", "bytes")}
     for batch, times in cost["inference"].items():
-        figures |= {f"ms_per_image_{batch}": times.get("median_ms"), f"ms_per_image_{batch}_p95": times.get("p95_ms")}
+        figures |= {
+            f"ms_per_image_{batch}": times.get("median_ms"),
+            f"ms_per_image_{batch}_p95": times.get("p95_ms"),
+        }
     return {f"{when}/{name}": value for name, value in figures.items() if value is not None}
 
 
 def best_figures(metrics: dict[str, float], epoch: int) -> dict[str, float]:
-    """What a run says of its trial's best epoch, which has these metrics (of the trial, or of one fold)."""
-    figures = {PRIMARY_METRIC: metrics["val/accuracy"], "best/val_loss": metrics["val/loss"], "best/epoch": epoch}
-    return figures | ({"best/val_accuracy_std": metrics["val/accuracy_std"]} if "val/accuracy_std" in metrics else {})
+    """What a run says of its trial's best epoch, which has these metrics (of the trial, or of one
+    fold).
+    """
+    figures = {
+        PRIMARY_METRIC: metrics["val/accuracy"],
+        "best/val_loss": metrics["val/loss"],
+        "best/epoch": epoch,
+    }
+    return figures | (
+        {"best/val_accuracy_std": metrics["val/accuracy_std"]}
+        if "val/accuracy_std" in metrics
+        else {}
+    )
 
 
 def fold_key(trial: str, number: int | str) -> str:
@@ -78,18 +115,33 @@ def fold_key(trial: str, number: int | str) -> str:
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether something of a file or a folder lies outside this folder: a journal from elsewhere may name links to what is nobody's business."""
-    return not all(found.resolve().is_relative_to(folder.resolve()) for found in (path, *path.rglob("*")))
+    """Whether something of a file or a folder lies outside this folder: a journal from elsewhere
+    may name links to what is nobody's business.
+    """
+    return not all(
+        found.resolve().is_relative_to(folder.resolve()) for found in (path, *path.rglob("*"))
+    )
 
 
 class Runs:
-    """The runs of one search in MLflow, found by tag: made once, brought back when somebody deleted them, written to at most once."""
+    """The runs of one search in MLflow, found by tag: made once, brought back when somebody deleted
+    them, written to at most once.
+    """
 
-    def __init__(self, uri: str, folder: Path, *, on_progress: Callable[[], None] = lambda: None) -> None:
-        self.uri, self.folder, self.client, self.on_progress = uri, folder, client_of(uri), on_progress
+    def __init__(
+        self, uri: str, folder: Path, *, on_progress: Callable[[], None] = lambda: None
+    ) -> None:
+        self.uri, self.folder, self.client, self.on_progress = (
+            uri,
+            folder,
+            client_of(uri),
+            on_progress,
+        )
         self.result = SearchResult()
         self.is_old = False
-        """Whether the search has run before: MLflow may have it in an experiment that was given another title since."""
+        """Whether the search has run before: MLflow may have it in an experiment that was given
+        another title since.
+        """
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
         """Run ids by trial, or by its fold (`fold_key`); the parent's under the empty name."""
@@ -116,7 +168,10 @@ class Runs:
 
     def leave(self, time_ms: int) -> None:
         """Mark what still runs as cut off: nobody trains it now."""
-        for run_id, status in {**self.status, **{run: wanted for run, (wanted, _) in self.wanted.items()}}.items():
+        for run_id, status in {
+            **self.status,
+            **{run: wanted for run, (wanted, _) in self.wanted.items()},
+        }.items():
             if status == "RUNNING":
                 self._wait(run_id, tags={"outcome": "interrupted"})
                 self.wanted[run_id] = ("KILLED", time_ms)
@@ -147,12 +202,26 @@ class Runs:
             case "concluded":
                 self._conclude(event)
             case "restored" if trial is not None and (begun := event.data.get("begun")):
-                self._wait(self._trial_run(event, trial), tags={"begun": f"{begun['trial']} of {begun['search']}, epoch {begun['epoch']}"})
+                self._wait(
+                    self._trial_run(event, trial),
+                    tags={
+                        "begun": f"{begun['trial']} of {begun['search']}, epoch {begun['epoch']}"
+                    },
+                )
             case "evaluated" if trial is not None:
                 metrics = evaluation_figures(event.data, trial)
-                self._wait(self._trial_run(event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
+                self._wait(
+                    self._trial_run(event, trial),
+                    metrics=metrics,
+                    time_ms=event.time_ms,
+                    step=event.data["epoch"],
+                )
             case "costed" if trial is not None:
-                self._wait(self._trial_run(event, trial), metrics=cost_figures(event.data["cost"], "first"), time_ms=event.time_ms)
+                self._wait(
+                    self._trial_run(event, trial),
+                    metrics=cost_figures(event.data["cost"], "first"),
+                    time_ms=event.time_ms,
+                )
             case "running" | "epoch" | "held" | "paused" | "ended" if trial is not None:
                 self._project_trial(event, trial)
 
@@ -161,16 +230,39 @@ class Runs:
         facts = event.data
         self.experiment_id = self._experiment(experiment_title(facts))
         self._find()
-        if not self.runs and (TITLE not in facts or self.is_old) and (found := elsewhere(self.client, facts["id"])) is not None:
+        if (
+            not self.runs
+            and (TITLE not in facts or self.is_old)
+            and (found := elsewhere(self.client, facts["id"])) is not None
+        ):
             self.experiment_id = self._back(found)
             self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
-        plain = {name: value for name, value in facts["experiment"].items() if isinstance(value, str | int | float)}
-        plain |= {"objectives": ",".join(objectives)} if (objectives := facts["experiment"].get("objectives")) else {}
+        plain = {
+            name: value
+            for name, value in facts["experiment"].items()
+            if isinstance(value, str | int | float)
+        }
+        plain |= (
+            {"objectives": ",".join(objectives)}
+            if (objectives := facts["experiment"].get("objectives"))
+            else {}
+        )
         if packed := facts.get("packing", {}).get("reason", ""):
-            self._wait(self.parent, tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"})
+            self._wait(
+                self.parent,
+                tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"},
+            )
         folds = {"folds": facts["data"]["folds"]} if facts["data"].get("folds") else {}
-        self._wait(self.parent, params={**plain, "space": facts["experiment"]["space"]["name"], "data": facts["data"]["name"], **folds})
+        self._wait(
+            self.parent,
+            params={
+                **plain,
+                "space": facts["experiment"]["space"]["name"],
+                "data": facts["data"]["name"],
+                **folds,
+            },
+        )
 
     def _experiment(self, title: str) -> str:
         """The experiment of this title: found, brought back if it was deleted, or made."""
@@ -178,8 +270,15 @@ class Runs:
 
         if (found := self.client.get_experiment_by_name(title)) is None:
             try:
-                made = str(self.client.create_experiment(title, artifact_location=self._artifact_location(title)))
-                for key, value in (("mlflow.experiment.primaryMetric.name", PRIMARY_METRIC), ("mlflow.experiment.primaryMetric.greaterIsBetter", "true")):
+                made = str(
+                    self.client.create_experiment(
+                        title, artifact_location=self._artifact_location(title)
+                    )
+                )
+                for key, value in (
+                    ("mlflow.experiment.primaryMetric.name", PRIMARY_METRIC),
+                    ("mlflow.experiment.primaryMetric.greaterIsBetter", "true"),
+                ):
                     self.client.set_experiment_tag(made, key, value)
                 return made
             except MlflowException:
@@ -196,7 +295,11 @@ class Runs:
 
     def _artifact_location(self, title: str) -> str | None:
         """Beside the SQLite file; a server has a place of its own."""
-        return (sqlite_path(self.uri).parent / "mlartifacts" / title).as_uri() if self.uri.startswith("sqlite:") else None
+        return (
+            (sqlite_path(self.uri).parent / "mlartifacts" / title).as_uri()
+            if self.uri.startswith("sqlite:")
+            else None
+        )
 
     def _find(self) -> None:
         """The runs that this search has already; what somebody deleted is brought back."""
@@ -233,8 +336,15 @@ class Runs:
     def _run_of(self, trial: str, event: Event, tags: dict[str, str], title: str) -> str:
         """The run of a trial (or the parent): found or made."""
         if trial not in self.runs:
-            tags = {"search.name": self.result.name, "search.id": self.result.started["id"], **self._common_tags(), **tags}
-            made = self.client.create_run(self.experiment_id, start_time=event.time_ms, tags=tags, run_name=title).info
+            tags = {
+                "search.name": self.result.name,
+                "search.id": self.result.started["id"],
+                **self._common_tags(),
+                **tags,
+            }
+            made = self.client.create_run(
+                self.experiment_id, start_time=event.time_ms, tags=tags, run_name=title
+            ).info
             self.runs[trial], self.status[made.run_id] = made.run_id, "RUNNING"
             self.on_progress()
         return self.runs[trial]
@@ -242,11 +352,23 @@ class Runs:
     def _common_tags(self) -> dict[str, str]:
         selection = self.result.selection
         selects = selection is not None and self.result.now is selection.sessions
-        facts = self.result.started | (selection.started if selection is not None and selects else {})
+        facts = self.result.started | (
+            selection.started if selection is not None and selects else {}
+        )
         origin = facts["provenance"]
-        tags = {"seed": str(facts["experiment"]["seed"]), "data.fingerprint": facts["data"]["fingerprint"], **origin}
-        tags |= {"mlflow.user": origin["user"], "mlflow.source.name": "search.select" if selects else "search.run", "mlflow.source.type": "LOCAL"}
-        return tags | ({"mlflow.source.git.commit": origin["git.commit"]} if origin["git.commit"] else {})
+        tags = {
+            "seed": str(facts["experiment"]["seed"]),
+            "data.fingerprint": facts["data"]["fingerprint"],
+            **origin,
+        }
+        tags |= {
+            "mlflow.user": origin["user"],
+            "mlflow.source.name": "search.select" if selects else "search.run",
+            "mlflow.source.type": "LOCAL",
+        }
+        return tags | (
+            {"mlflow.source.git.commit": origin["git.commit"]} if origin["git.commit"] else {}
+        )
 
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
         run_id = self._trial_run(event, trial)
@@ -255,9 +377,21 @@ class Runs:
             self._wait(run_id, tags={"attempt": str(trial.attempt)})
         elif event.kind == "epoch":
             tags = {"precision": event.data["precision"]} if "precision" in event.data else {}
-            self._wait(run_id, metrics=event.data["metrics"], time_ms=event.time_ms, step=event.data["epoch"], tags=tags)
+            self._wait(
+                run_id,
+                metrics=event.data["metrics"],
+                time_ms=event.time_ms,
+                step=event.data["epoch"],
+                tags=tags,
+            )
             for number, metrics in enumerate(event.data.get("folds", []), 1):
-                self._wait(self._fold_run(number, event, trial), metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"], tags=tags)
+                self._wait(
+                    self._fold_run(number, event, trial),
+                    metrics=metrics,
+                    time_ms=event.time_ms,
+                    step=event.data["epoch"],
+                    tags=tags,
+                )
         elif event.kind == "held":
             self._want(trial, "RUNNING", 0, outcome="held")
         elif event.kind == "paused":
@@ -274,20 +408,43 @@ class Runs:
     def _fold_runs(self, trial: TrialResult) -> list[str]:
         """The runs of a trial's folds that there are, in order."""
         numbers = range(1, max(map(len, trial.folds.values()), default=0) + 1)
-        return [self.runs[key] for number in numbers if (key := fold_key(trial.trial, number)) in self.runs]
+        return [
+            self.runs[key]
+            for number in numbers
+            if (key := fold_key(trial.trial, number)) in self.runs
+        ]
 
     def _fold_run(self, number: int, event: Event, trial: TrialResult) -> str:
         """The run of a trial's fold, below the trial's: found or made."""
-        tags = {"mlflow.parentRunId": self.runs[trial.trial], "search.role": "fold", "search.trial": trial.trial, "search.fold": str(number)}
+        tags = {
+            "mlflow.parentRunId": self.runs[trial.trial],
+            "search.role": "fold",
+            "search.trial": trial.trial,
+            "search.fold": str(number),
+        }
         tags |= {"seed": str(trial.config["seed"])} if trial.repeat_of else {}
-        return self._run_of(fold_key(trial.trial, number), event, {**tags, "outcome": "running"}, fold_key(trial.trial, number))
+        return self._run_of(
+            fold_key(trial.trial, number),
+            event,
+            {**tags, "outcome": "running"},
+            fold_key(trial.trial, number),
+        )
 
     def _trial_run(self, event: Event, trial: TrialResult) -> str:
         """A trial's run, with its params: found, or made at this event, which tells of it first."""
-        tags = {"mlflow.parentRunId": self.parent, "search.role": "trial", "search.trial": trial.trial}
+        tags = {
+            "mlflow.parentRunId": self.parent,
+            "search.role": "trial",
+            "search.trial": trial.trial,
+        }
         if trial.repeat_of:
             seed = str(trial.config["seed"])
-            tags |= {"search.role": "repeat", "search.repeat_of": trial.repeat_of, "search.seed": seed, "seed": seed}
+            tags |= {
+                "search.role": "repeat",
+                "search.repeat_of": trial.repeat_of,
+                "search.seed": seed,
+                "seed": seed,
+            }
         run_id = self._run_of(trial.trial, event, tags, trial.trial)
         if trial.trial not in self.described:
             self.described.add(trial.trial)
@@ -299,47 +456,105 @@ class Runs:
         if trial.outcome in ("completed", "stopped"):
             self._tell_best(trial, event)
         self._want(trial, STATUS[trial.outcome], event.time_ms, outcome=trial.outcome)
-        self._wait(run_id, tags={"outcome.reason": trial.reason[-5000:]} | ({"outcome.kind": trial.kind} if trial.kind else {}))
+        self._wait(
+            run_id,
+            tags={"outcome.reason": trial.reason[-5000:]}
+            | ({"outcome.kind": trial.kind} if trial.kind else {}),
+        )
 
     def _tell_best(self, trial: TrialResult, event: Event) -> None:
         """A trial's best epoch, on its run and on those of its folds."""
         if trial.best_epoch is not None:
             each = [trial.best, *trial.folds.get(trial.best_epoch, [])]
-            for run, metrics in zip((self.runs[trial.trial], *self._fold_runs(trial)), each, strict=True):
-                self._wait(run, metrics=best_figures(metrics, trial.best_epoch), time_ms=event.time_ms, step=trial.best_epoch)
+            for run, metrics in zip(
+                (self.runs[trial.trial], *self._fold_runs(trial)), each, strict=True
+            ):
+                self._wait(
+                    run,
+                    metrics=best_figures(metrics, trial.best_epoch),
+                    time_ms=event.time_ms,
+                    step=trial.best_epoch,
+                )
 
     def _test(self, event: Event) -> None:
         """The test part's figures, on the best trial's run and on the parent."""
         test = event.data["test"]
-        metrics = {"test/accuracy": test["accuracy"], **{f"test/{name}": value for name, value in test["macro"].items() if value is not None}}
-        metrics |= {f"test/weighted_{name}": value for name, value in test.get("weighted", {}).items() if value is not None}
+        metrics = {
+            "test/accuracy": test["accuracy"],
+            **{f"test/{name}": value for name, value in test["macro"].items() if value is not None},
+        }
+        metrics |= {
+            f"test/weighted_{name}": value
+            for name, value in test.get("weighted", {}).items()
+            if value is not None
+        }
         metrics |= {"test/ece": test["ece"]} if "ece" in test else {}
-        metrics |= {f"test/members_accuracy_{name}": test["members"][name] for name in ("mean", "std")} if "members" in test else {}
+        metrics |= (
+            {f"test/members_accuracy_{name}": test["members"][name] for name in ("mean", "std")}
+            if "members" in test
+            else {}
+        )
         for name, values in test["per_class"].items():
-            metrics |= {f"test_class/{_key(name)}/{metric}": values[metric] for metric in ("precision", "recall", "f1")}
-        self._wait(self.runs[event.data["trial"]], metrics=metrics, time_ms=event.time_ms, step=event.data["epoch"])
-        self._wait(self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings))
+            metrics |= {
+                f"test_class/{_key(name)}/{metric}": values[metric]
+                for metric in ("precision", "recall", "f1")
+            }
+        self._wait(
+            self.runs[event.data["trial"]],
+            metrics=metrics,
+            time_ms=event.time_ms,
+            step=event.data["epoch"],
+        )
+        self._wait(
+            self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings)
+        )
         self._tell_openings()
 
     def _tell_openings(self) -> None:
         self._wait(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
 
     def _select(self, event: Event) -> None:
-        """What was chosen, on the parent and on the chosen training's run; what was chosen before is no more."""
+        """What was chosen, on the parent and on the chosen training's run; what was chosen before
+        is no more.
+        """
         verdict = event.data
         for trial in self.verdicts:
             self._wait(self.runs[trial], tags={"selected": "false"})
         self.verdicts.append(verdict["trial"])
-        figures = {f"selected/val_accuracy_{name}": verdict["expected"][name] for name in ("mean", "low", "high", "std")}
+        figures = {
+            f"selected/val_accuracy_{name}": verdict["expected"][name]
+            for name in ("mean", "low", "high", "std")
+        }
         step = len(self.verdicts)
-        self._wait(self.parent, metrics={**figures, "selected/search_value": verdict["search_value"]}, time_ms=event.time_ms, step=step)
-        self._wait(self.parent, tags={"selected.candidate": verdict["candidate"], "selected.trial": verdict["trial"]})
+        self._wait(
+            self.parent,
+            metrics={**figures, "selected/search_value": verdict["search_value"]},
+            time_ms=event.time_ms,
+            step=step,
+        )
+        self._wait(
+            self.parent,
+            tags={"selected.candidate": verdict["candidate"], "selected.trial": verdict["trial"]},
+        )
         self._wait(self.runs[verdict["trial"]], tags={"selected": "true"})
 
     def _conclude(self, event: Event) -> None:
-        """The parent's summary, with the selection in it; runs still open belong to trainings that were cut off."""
-        self._wait(self.parent, tags={"selection.outcome": event.data["outcome"], "mlflow.note.content": markdown_summary(self.result)})
-        self._cut_off(list(self.result.selection.repeats.values()) if self.result.selection is not None else [], event)
+        """The parent's summary, with the selection in it; runs still open belong to trainings that
+        were cut off.
+        """
+        self._wait(
+            self.parent,
+            tags={
+                "selection.outcome": event.data["outcome"],
+                "mlflow.note.content": markdown_summary(self.result),
+            },
+        )
+        self._cut_off(
+            list(self.result.selection.repeats.values())
+            if self.result.selection is not None
+            else [],
+            event,
+        )
 
     def _store(self, event: Event) -> None:
         """A folder's or a file's copy, once."""
@@ -360,7 +575,12 @@ class Runs:
         """The parent's summary; runs still open belong to trials that were cut off."""
         result, session = self.result, len(self.result.sessions)
         if result.best is not None:
-            self._wait(self.parent, metrics={PRIMARY_METRIC: result.best.accuracy}, time_ms=event.time_ms, step=session)
+            self._wait(
+                self.parent,
+                metrics={PRIMARY_METRIC: result.best.accuracy},
+                time_ms=event.time_ms,
+                step=session,
+            )
             self._wait(self.parent, tags={"best.trial": result.best.trial})
         figures = {
             "search/epochs_trained": result.epochs_trained,
@@ -370,12 +590,20 @@ class Runs:
         }
         figures |= {"search/risk": result.risk["chance"]} if result.risk else {}
         self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
-        self._wait(self.parent, tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)})
-        self.wanted[self.parent] = ("FINISHED" if result.outcome in ("completed", "gain") else "KILLED", event.time_ms)
+        self._wait(
+            self.parent,
+            tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)},
+        )
+        self.wanted[self.parent] = (
+            "FINISHED" if result.outcome in ("completed", "gain") else "KILLED",
+            event.time_ms,
+        )
         self._cut_off(result.unfinished, event)
 
     def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
-        """Those of these trials that have not come to their end were cut off; what they have come to is told."""
+        """Those of these trials that have not come to their end were cut off; what they have come
+        to is told.
+        """
         for trial in trials:
             if trial.outcome in UNFINISHED and trial.trial in self.runs:
                 self._tell_best(trial, event)
@@ -396,19 +624,29 @@ class Runs:
 
         kept = self.waiting.setdefault(run_id, {"metrics": [], "params": [], "tags": []})
         there = self.there.get(run_id, {})
-        made_metrics: list[Metric] = [Metric(name, float(value), time_ms, step) for name, value in (metrics or {}).items() if step > there.get(name, -1)]
-        made_params: list[Param] = [Param(name, str(value)) for name, value in (params or {}).items()]
+        made_metrics: list[Metric] = [
+            Metric(name, float(value), time_ms, step)
+            for name, value in (metrics or {}).items()
+            if step > there.get(name, -1)
+        ]
+        made_params: list[Param] = [
+            Param(name, str(value)) for name, value in (params or {}).items()
+        ]
         made_tags: list[RunTag] = [RunTag(name, value) for name, value in (tags or {}).items()]
         for kind, made in (("metrics", made_metrics), ("params", made_params), ("tags", made_tags)):
             kept[kind] += made
 
     def _flush(self) -> None:
-        """Write what waits, in as few requests as MLflow allows: usually one a run, and one more when its status changes."""
+        """Write what waits, in as few requests as MLflow allows: usually one a run, and one more
+        when its status changes.
+        """
         for run_id, kept in self.waiting.items():
             kept["tags"] = list({tag.key: tag for tag in kept["tags"]}.values())
             while any(kept.values()):
                 batch = {kind: kept[kind][:limit] for kind, limit in BATCH.items()}
-                self.client.log_batch(run_id, metrics=batch["metrics"], params=batch["params"], tags=batch["tags"])
+                self.client.log_batch(
+                    run_id, metrics=batch["metrics"], params=batch["params"], tags=batch["tags"]
+                )
                 self.on_progress()
                 for kind, limit in BATCH.items():
                     del kept[kind][:limit]
@@ -427,4 +665,7 @@ class Runs:
 
 def _key(name: str) -> str:
     """A class name as MLflow's metric names allow it."""
-    return "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in name)[:100] or "_"
+    return (
+        "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in name)[:100]
+        or "_"
+    )

@@ -1,8 +1,9 @@
 """MLflow's picture of a search is written while it runs, from its journal.
 
-One background thread reads the file and writes what is new in batches (`runs`), with the journal's own timestamps. Training waits for nothing
-here. When MLflow fails, the thread begins again from the journal's first line: runs are found by their tags, and what they have already is
-not written twice. So a search that was cut off, an outage and a second projection all end alike.
+One background thread reads the file and writes what is new in batches (`runs`), with the journal's
+own timestamps. Training waits for nothing here. When MLflow fails, the thread begins again from the
+journal's first line: runs are found by their tags, and what they have already is not written twice.
+So a search that was cut off, an outage and a second projection all end alike.
 """
 
 import threading
@@ -15,16 +16,27 @@ from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
 
 EVERY_S = 5.0
-"""How often new events are written: what comes meanwhile makes one batch, and a trial shorter than this three requests in all."""
+"""How often new events are written: what comes meanwhile makes one batch, and a trial shorter than
+this three requests in all.
+"""
 RETRY_S = (1, 2, 5, 10, 20, 30)
 PATIENCE_S = 30.0
 """How long a search that is over waits for an MLflow that takes nothing."""
 
 
 class Tracker:
-    """Tell it of the journal's events; it writes the journal to MLflow in a thread of its own. `close` waits until MLflow has all of it."""
+    """Tell it of the journal's events; it writes the journal to MLflow in a thread of its own.
+    `close` waits until MLflow has all of it.
+    """
 
-    def __init__(self, uri: str, folder: Path, *, say: Callable[[str], None] = lambda text: None, until: Callable[[], int | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        folder: Path,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        until: Callable[[], int | None] = lambda: None,
+    ) -> None:
         """`until` as `Tail` takes it."""
         self.uri, self.folder, self.say, self.until = uri, folder, say, until
         self.error = ""
@@ -33,17 +45,25 @@ class Tracker:
         self.experiment_id = self.parent_run_id = ""
         self._tail = Tail(folder / FILE_NAME, until=until)
         self._progress = time.monotonic()
-        self._news, self._closing, self._given_up = threading.Event(), threading.Event(), threading.Event()
+        self._news, self._closing, self._given_up = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Hear of an event; returns at once. What comes before the first trial runs waits for it: the processors have enough to do."""
+        """Hear of an event; returns at once. What comes before the first trial runs waits for it:
+        the processors have enough to do.
+        """
         if event.kind not in ("started", "suggested"):
             self._news.set()
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
-        """Wait until all is written, or MLflow has taken nothing for so long (then `error` says why)."""
+        """Wait until all is written, or MLflow has taken nothing for so long (then `error` says
+        why).
+        """
         self._progress = time.monotonic()
         self._closing.set()
         self._news.set()
@@ -80,7 +100,10 @@ class Tracker:
 
     def _project(self) -> None:
         if self.runs is None:
-            self.runs, self._tail = Runs(self.uri, self.folder, on_progress=self._step), Tail(self.folder / FILE_NAME, until=self.until)
+            self.runs, self._tail = (
+                Runs(self.uri, self.folder, on_progress=self._step),
+                Tail(self.folder / FILE_NAME, until=self.until),
+            )
         self.runs.project(self._tail.new())
         self.experiment_id, self.parent_run_id = self.runs.experiment_id, self.runs.parent
         if self.error:
@@ -95,12 +118,16 @@ class Tracker:
         lines = str(error).splitlines() or [type(error).__name__]
         text = masked(lines[0])[:300]
         if not self.error:
-            self.say(f"MLflow does not take the results ({text}). Training goes on; the journal has them, and they are written when MLflow is back.")
+            self.say(
+                f"MLflow does not take the results ({text}). Training goes on; the journal has them, and they are written when MLflow is back."
+            )
         self.error = text
 
 
 def troubles() -> tuple[type[Exception], ...]:
-    """What MLflow raises when it, its server, its database or that one's driver is in trouble; requests' errors are OSErrors."""
+    """What MLflow raises when it, its server, its database or that one's driver is in trouble;
+    requests' errors are OSErrors.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -30,7 +30,12 @@ HOST_REFUSED = "Invalid Host header"
 
 def uri_of(result: SearchResult, wanted: str | None) -> str:
     """Where MLflow is: as `--tracking` says, else as the search does, else the environment."""
-    return str(wanted or result.started["experiment"]["tracking"] or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING)
+    return str(
+        wanted
+        or result.started["experiment"]["tracking"]
+        or os.environ.get("MLFLOW_TRACKING_URI")
+        or DEFAULT_TRACKING
+    )
 
 
 def check_tracking(uri: str) -> None:
@@ -38,28 +43,39 @@ def check_tracking(uri: str) -> None:
 
     Raises:
         ConfigError: a kind of URI that MLflow no longer takes.
-        NotReady: nothing answers, it wants another login or another name of its host, or the SQLite file's folder cannot be written.
+        NotReady: nothing answers, it wants another login or another name of its host, or the SQLite
+            file's folder cannot be written.
     """
     try:
         parts = urlsplit(uri)
         address = (parts.hostname, parts.port)
     except ValueError as error:
-        raise ConfigError(f"'{masked(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db or a server's http:// address.") from error
+        raise ConfigError(
+            f"'{masked(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db or a server's http:// address."
+        ) from error
     kind = parts.scheme.partition("+")[0]
     if (kind or uri) in UNTRIED:
-        raise ConfigError(f"a search cannot be kept in Databricks (got '{masked(uri)}'). Use --tracking sqlite:///mlflow.db or a server's http:// address.")
+        raise ConfigError(
+            f"a search cannot be kept in Databricks (got '{masked(uri)}'). Use --tracking sqlite:///mlflow.db or a server's http:// address."
+        )
     if kind in ("", "file"):
-        raise ConfigError(f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking sqlite:///mlflow.db or a server's http:// address.")
+        raise ConfigError(
+            f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking sqlite:///mlflow.db or a server's http:// address."
+        )
     if kind not in KINDS:
         raise ConfigError(unknown("kind of tracking URI", kind, KINDS))
     if kind == "sqlite":
         if not re.match(r"[^/]+:///(?!:memory:)[^?]", uri):
-            raise ConfigError(f"'{uri}' names no file, so nothing would be kept. Use --tracking sqlite:///mlflow.db.")
+            raise ConfigError(
+                f"'{uri}' names no file, so nothing would be kept. Use --tracking sqlite:///mlflow.db."
+            )
         if "?" in uri:
             raise ConfigError(f"'{uri}' cannot hold a '?'. Write it as %3F in --tracking.")
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise NotReady(f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking.")
+            raise NotReady(
+                f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking."
+            )
         _open_sqlite(uri)
     elif kind in ("http", "https"):
         _check(uri, lambda: _ask_health(uri))
@@ -92,7 +108,9 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
             return attempt()
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = masked(str(getattr(error, "reason", error)))[:300]
-    raise NotReady(f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use --tracking sqlite:///mlflow.db.")
+    raise NotReady(
+        f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use --tracking sqlite:///mlflow.db."
+    )
 
 
 def _ask_health(uri: str) -> None:
@@ -100,14 +118,17 @@ def _ask_health(uri: str) -> None:
     parts = urlsplit(uri)
     plain = urlunsplit(parts._replace(netloc=_host(uri)))
     try:
-        urllib.request.urlopen(plain.rstrip("/") + "/health", timeout=TIMEOUT_S, context=_tls()).close()
+        urllib.request.urlopen(
+            plain.rstrip("/") + "/health", timeout=TIMEOUT_S, context=_tls()
+        ).close()
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):
             raise OSError(f"HTTP {error.code}") from error
 
 
 def _log_in(uri: str) -> None:
-    """See whether a server takes the login that MLflow's client sends it, before an hour of training finds out.
+    """See whether a server takes the login that MLflow's client sends it, before an hour of
+    training finds out.
 
     Raises:
         NotReady: it does not, or it does not know the name by which it was called.
@@ -115,7 +136,9 @@ def _log_in(uri: str) -> None:
     answer = ask(uri, LOGIN_TIMEOUT_S)
     if answer.status == 403 and HOST_REFUSED in answer.text:
         remedy = "Add it to the server's --allowed-hosts, or use an address that it allows."
-        raise NotReady(f"MLflow at {masked(uri)} refuses the Host header '{_host(uri)}' (403). {remedy}")
+        raise NotReady(
+            f"MLflow at {masked(uri)} refuses the Host header '{_host(uri)}' (403). {remedy}"
+        )
     if answer.status in (401, 403):
         remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
         raise NotReady(f"MLflow at {masked(uri)} refuses this login ({answer.status}). {remedy}")
@@ -132,7 +155,11 @@ def _tls() -> ssl.SSLContext:
     """What makes a server's certificate good, as MLflow is told by its own variables."""
     own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
     given = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
-    context = ssl.create_default_context(capath=given) if given and Path(given).is_dir() else ssl.create_default_context(cafile=given)
+    context = (
+        ssl.create_default_context(capath=given)
+        if given and Path(given).is_dir()
+        else ssl.create_default_context(cafile=given)
+    )
     if not own and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

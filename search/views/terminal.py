@@ -1,4 +1,6 @@
-"""What is said on a terminal: one way for all text that holds names, paths and reasons from outside."""
+"""What is said on a terminal: one way for all text that holds names, paths and reasons from
+outside.
+"""
 
 from rich.console import Console
 
@@ -7,7 +9,9 @@ from trainables.errors import printable
 
 
 class Terminal(Console):
-    """A console whose reader may go away: what was printed for that reader alone ends there, a search goes on in silence."""
+    """A console whose reader may go away: what was printed for that reader alone ends there, a
+    search goes on in silence.
+    """
 
     def on_broken_pipe(self) -> None:
         """rich would end the process here, with a code that says nothing."""

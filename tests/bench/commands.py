@@ -1,4 +1,6 @@
-"""Both sides as commands: this project's real one, read through its journal, and the peers, which print a line of JSON."""
+"""Both sides as commands: this project's real one, read through its journal, and the peers, which
+print a line of JSON.
+"""
 
 import json
 import os
@@ -31,7 +33,11 @@ from search.space import Choice, SearchSpace
 space = SearchSpace({{"optimizer.lr": Choice(*{lrs})}}, base={{"model.name": "table2", "model.width": 32, "epochs": {epochs}, "batch_size": {batch}}})
 """
 
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 """What every command gets: nothing that is measured phones home."""
 
 LONGEST_S = 1200
@@ -52,7 +58,10 @@ class Work:
 
     def lrs(self, seed: int) -> list[float]:
         """Log-uniform between 1e-4 and 1e-1."""
-        return [float(f"{lr:.4g}") for lr in 10 ** np.random.default_rng(seed).uniform(-4, -1, self.trials)]
+        return [
+            float(f"{lr:.4g}")
+            for lr in 10 ** np.random.default_rng(seed).uniform(-4, -1, self.trials)
+        ]
 
 
 @contextmanager
@@ -65,8 +74,15 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def execute(words: list[Any], folder: Path, environment: dict[str, str] | None = None, longest_s: float = LONGEST_S) -> tuple[str, float, float]:
-    """Run a Python module to its end. Returns what it printed, the Unix time of its start, and its seconds."""
+def execute(
+    words: list[Any],
+    folder: Path,
+    environment: dict[str, str] | None = None,
+    longest_s: float = LONGEST_S,
+) -> tuple[str, float, float]:
+    """Run a Python module to its end. Returns what it printed, the Unix time of its start, and its
+    seconds.
+    """
     began, clock = time.time(), time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", *map(str, words)],
@@ -80,7 +96,9 @@ def execute(words: list[Any], folder: Path, environment: dict[str, str] | None =
     )
     seconds = time.perf_counter() - clock
     if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, words[:3]))} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise RuntimeError(
+            f"{' '.join(map(str, words[:3]))} ended with {done.returncode}:\n{done.stderr[-3000:]}"
+        )
     return done.stdout, began, seconds
 
 
@@ -89,8 +107,30 @@ def peer(name: str, work: Work, seed: int, *words: object) -> Figures:
     with scratch() as folder:
         rows = folder / "rows.npz"
         np.savez(rows, **split_rows(work, seed))
-        given = ["--rows", rows, "--data-root", Path(work.data_root).absolute(), "--slots", work.slots, "--epochs", work.epochs, "--batch", work.batch]
-        given += ["--train-limit", work.train, "--val-limit", work.val, "--seed", seed, "--out", folder / "out", "--lrs", *work.lrs(seed)]
+        given = [
+            "--rows",
+            rows,
+            "--data-root",
+            Path(work.data_root).absolute(),
+            "--slots",
+            work.slots,
+            "--epochs",
+            work.epochs,
+            "--batch",
+            work.batch,
+        ]
+        given += [
+            "--train-limit",
+            work.train,
+            "--val-limit",
+            work.val,
+            "--seed",
+            seed,
+            "--out",
+            folder / "out",
+            "--lrs",
+            *work.lrs(seed),
+        ]
         printed, began, seconds = execute([f"tests.bench.peers.{name}", *given, *words], folder)
     figures: Figures = json.loads(printed.splitlines()[-1])
     figures["command_s"] = seconds
@@ -101,37 +141,77 @@ def peer(name: str, work: Work, seed: int, *words: object) -> Figures:
 
 
 def split_rows(work: Work, seed: int) -> dict[str, np.ndarray]:
-    """The numbers of the images that our search trains on and validates with: its own split, of numbers instead of images."""
+    """The numbers of the images that our search trains on and validates with: its own split, of
+    numbers instead of images.
+    """
     decoded = decode(DataConfig(name="mnist", root=work.data_root))
     numbers = Part(np.arange(len(decoded.train.labels)), decoded.train.labels)
     numbered = Decoded(decoded.classes, numbers, decoded.test)
-    parts = split(numbered, DataConfig(name="mnist", train_limit=work.train, val_limit=work.val, split_seed=seed))
+    parts = split(
+        numbered,
+        DataConfig(name="mnist", train_limit=work.train, val_limit=work.val, split_seed=seed),
+    )
     return {"train": parts.train.images, "val": parts.val.images}
 
 
 def options(work: Work, seed: int, folder: Path) -> list[object]:
-    """Of our command: a grid over the learning rates, no early stops, kept in this folder as `searches/s`."""
-    (folder / "rates.py").write_text(SPACE.format(lrs=work.lrs(seed), epochs=work.epochs, batch=work.batch))
-    given: list[object] = ["--space", folder / "rates.py:space", "--data", "mnist", "--data-root", Path(work.data_root).absolute(), "--algorithm", "grid"]
-    given += ["--scheduler", "fifo", "--set", f"data.train_limit={work.train}", "--set", f"data.val_limit={work.val}", "--seed", seed]
+    """Of our command: a grid over the learning rates, no early stops, kept in this folder as
+    `searches/s`.
+    """
+    (folder / "rates.py").write_text(
+        SPACE.format(lrs=work.lrs(seed), epochs=work.epochs, batch=work.batch)
+    )
+    given: list[object] = [
+        "--space",
+        folder / "rates.py:space",
+        "--data",
+        "mnist",
+        "--data-root",
+        Path(work.data_root).absolute(),
+        "--algorithm",
+        "grid",
+    ]
+    given += [
+        "--scheduler",
+        "fifo",
+        "--set",
+        f"data.train_limit={work.train}",
+        "--set",
+        f"data.val_limit={work.val}",
+        "--seed",
+        seed,
+    ]
     return [*given, "--name", "s", "--device", "cpu", "--concurrency", work.slots, "--json"]
 
 
-def search(work: Work, seed: int, *words: object, environment: dict[str, str] | None = None, module: str = "search.run") -> Figures:
-    """Run our command on this work: a grid over the learning rates, no early stops, everything in a scratch folder, nothing decoded before."""
+def search(
+    work: Work,
+    seed: int,
+    *words: object,
+    environment: dict[str, str] | None = None,
+    module: str = "search.run",
+) -> Figures:
+    """Run our command on this work: a grid over the learning rates, no early stops, everything in a
+    scratch folder, nothing decoded before.
+    """
     with scratch() as folder:
         given = options(work, seed, folder)
         own = {"XDG_CACHE_HOME": str(folder / "cache")} | (environment or {})
         _, began, seconds = execute([module, *given, *words], folder, own)
-        return {"command_s": seconds, **of_journal(folder / "searches" / "s" / "journal.jsonl", began, began + seconds)}
+        return {
+            "command_s": seconds,
+            **of_journal(folder / "searches" / "s" / "journal.jsonl", began, began + seconds),
+        }
 
 
 def of_journal(path: Path, began: float, ended: float) -> Figures:
-    """What a search's journal tells of its speed. `began` and `ended` are the Unix times at which its process was started and was gone.
+    """What a search's journal tells of its speed. `began` and `ended` are the Unix times at which
+    its process was started and was gone.
 
-    `fit_s` goes from when Ray is up to the last trial's end; `span_s` begins with the first trial that runs. `before_s` and `after_s`
-    are the rest of the command: imports, data and Ray's start, then the test, the pictures, MLflow's last lines and Ray's end; of the latter
-    `test_s` goes to the test's end and `finished_s` to the journal's.
+    `fit_s` goes from when Ray is up to the last trial's end; `span_s` begins with the first trial
+    that runs. `before_s` and `after_s` are the rest of the command: imports, data and Ray's start,
+    then the test, the pictures, MLflow's last lines and Ray's end; of the latter `test_s` goes to
+    the test's end and `finished_s` to the journal's.
     """
     events = [json.loads(text) for text in path.read_text().splitlines()]
     at = {
@@ -157,24 +237,68 @@ def of_journal(path: Path, began: float, ended: float) -> Figures:
         "epochs": len(epochs),
         "trial_s": pure / len(at["ended"]),
         "best": max(event["metrics"]["val/accuracy"] for event in epochs),
-        "first_step_s": min(event["time_ms"] / 1000 - event["metrics"]["time/epoch_s"] for event in epochs) - began,
+        "first_step_s": min(
+            event["time_ms"] / 1000 - event["metrics"]["time/epoch_s"] for event in epochs
+        )
+        - began,
     }
 
 
 @contextmanager
 def cluster(cpus: int) -> Iterator[tuple[str, dict[str, str]]]:
-    """A Ray cluster of this machine alone that is up already: its address, and the environment of who may connect."""
+    """A Ray cluster of this machine alone that is up already: its address, and the environment of
+    who may connect.
+    """
     port = free_port()
-    own = {**ENVIRONMENT, **LOOPBACK, "RAY_AUTH_TOKEN": secrets.token_hex(16), "PYTHONPATH": str(ROOT)}
+    own = {
+        **ENVIRONMENT,
+        **LOOPBACK,
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "PYTHONPATH": str(ROOT),
+    }
     with scratch() as folder:
-        words = ["start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--port", port, "--num-cpus", cpus, "--temp-dir", folder / "r"]
-        words += ["--include-dashboard", "false", "--disable-usage-stats", "--min-worker-port", 0, "--max-worker-port", 0]
-        words += ["--ray-client-server-port", free_port(), "--dashboard-agent-listen-port", free_port()]
+        words = [
+            "start",
+            "--head",
+            "--block",
+            "--node-ip-address",
+            "127.0.0.1",
+            "--port",
+            port,
+            "--num-cpus",
+            cpus,
+            "--temp-dir",
+            folder / "r",
+        ]
+        words += [
+            "--include-dashboard",
+            "false",
+            "--disable-usage-stats",
+            "--min-worker-port",
+            0,
+            "--max-worker-port",
+            0,
+        ]
+        words += [
+            "--ray-client-server-port",
+            free_port(),
+            "--dashboard-agent-listen-port",
+            free_port(),
+        ]
         command = [Path(sys.executable).parent / "ray", *words]
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(list(map(str, command)), env={**os.environ, **own}, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                list(map(str, command)),
+                env={**os.environ, **own},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         try:
-            wait_for(lambda: b"Ray runtime started" in (folder / "log").read_bytes(), what=f"a Ray cluster at port {port}")
+            wait_for(
+                lambda: b"Ray runtime started" in (folder / "log").read_bytes(),
+                what=f"a Ray cluster at port {port}",
+            )
             yield f"127.0.0.1:{port}", own
         finally:
             end(process)

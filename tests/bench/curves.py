@@ -1,4 +1,6 @@
-"""Tasks whose learning curves are known: recorded ones, and made-up ones on which they cross late, plateau in noise, or bloom late."""
+"""Tasks whose learning curves are known: recorded ones, and made-up ones on which they cross late,
+plateau in noise, or bloom late.
+"""
 
 import csv
 import gzip
@@ -14,11 +16,17 @@ from numpy.typing import NDArray
 from search.space import Choice
 
 Floats = NDArray[np.float64]
-RECORDED = {"AdamOptimizer": ("adam", None), "GradientDescentOptimizer": ("sgd", 0.0), "MomentumOptimizer": ("sgd", 0.9)}
+RECORDED = {
+    "AdamOptimizer": ("adam", None),
+    "GradientDescentOptimizer": ("sgd", 0.0),
+    "MomentumOptimizer": ("sgd", 0.9),
+}
 IMAGES = {"svhn_wrn164": 26_032, "alexnet_imagenet": 50_000}
 """On how many images accuracies rest that do not on 10,000."""
 OTHER = ("ss", "num_params")
-"""What a table's trainings differ in beside the learning rate: the step at which that drops, or the size of the network."""
+"""What a table's trainings differ in beside the learning rate: the step at which that drops, or the
+size of the network.
+"""
 DRAWN = 200
 GRID = Path(__file__).with_name("mnist_64.jsonl.gz")
 
@@ -39,8 +47,17 @@ class Task:
     def domains(self) -> dict[str, Choice]:
         """The parameters, and what each takes."""
         paths = dict.fromkeys(path for params in self.params for path in params)
-        values = {path: sorted({params[path] for params in self.params if path in params}) for path in paths}
-        return {path: Choice(*values[path], when={"optimizer.name": "sgd"} if path == "optimizer.momentum" else None) for path in paths}
+        values = {
+            path: sorted({params[path] for params in self.params if path in params})
+            for path in paths
+        }
+        return {
+            path: Choice(
+                *values[path],
+                when={"optimizer.name": "sgd"} if path == "optimizer.momentum" else None,
+            )
+            for path in paths
+        }
 
     @property
     def reached(self) -> Floats:
@@ -67,7 +84,10 @@ def of_grid() -> Task:
     with gzip.open(GRID, "rt") as file:
         runs = [json.loads(line) for line in file]
     epochs = max(len(run["val_accuracy"]) for run in runs)
-    curves = np.array([run["val_accuracy"] + [np.nan] * (epochs - len(run["val_accuracy"])) for run in runs], dtype=float)
+    curves = np.array(
+        [run["val_accuracy"] + [np.nan] * (epochs - len(run["val_accuracy"])) for run in runs],
+        dtype=float,
+    )
     return Task("mnist_64", [run["params"] for run in runs], curves, images=5_000)
 
 
@@ -77,41 +97,71 @@ def always(task: Task) -> MadeTask:
 
 
 def of_table(path: Path) -> MadeTask:
-    """A table with a line a training: its params, then its accuracy after 0, 1, 2 ... epochs. Of so many, each order draws some."""
+    """A table with a line a training: its params, then its accuracy after 0, 1, 2 ... epochs. Of so
+    many, each order draws some.
+    """
     with gzip.open(path, "rt") as file:
         lines = list(csv.DictReader(file))
     epochs = sum(name.startswith("acc_") for name in lines[0])
-    alone = {(line["lr"], line[next(name for name in OTHER if name in line)]): line for line in lines}
-    params = [{"optimizer.lr": float(lr), "optimizer.weight_decay": float(other)} for lr, other in alone]
-    curves = np.array([[float(line[f"acc_{epoch}"] or "nan") for epoch in range(1, epochs)] for line in alone.values()])
+    alone = {
+        (line["lr"], line[next(name for name in OTHER if name in line)]): line for line in lines
+    }
+    params = [
+        {"optimizer.lr": float(lr), "optimizer.weight_decay": float(other)} for lr, other in alone
+    ]
+    curves = np.array(
+        [
+            [float(line[f"acc_{epoch}"] or "nan") for epoch in range(1, epochs)]
+            for line in alone.values()
+        ]
+    )
 
     def drawn(seed: int) -> Task:
         rows = np.random.default_rng([6, seed]).permutation(len(params))[:DRAWN]
-        return Task(path.name.split(".")[0], [params[row] for row in rows], curves[rows], images=IMAGES.get(path.name.split(".")[0], 10_000))
+        return Task(
+            path.name.split(".")[0],
+            [params[row] for row in rows],
+            curves[rows],
+            images=IMAGES.get(path.name.split(".")[0], 10_000),
+        )
 
     return drawn
 
 
 def of_runs(path: Path) -> Iterator[Task]:
-    """The tasks of a file with a run a line, by problem: the runs of its most frequent seed, one of each configuration."""
+    """The tasks of a file with a run a line, by problem: the runs of its most frequent seed, one of
+    each configuration.
+    """
     with gzip.open(path, "rt") as file:
         runs = [json.loads(line) for line in file]
     for problem in sorted({run["problem"] for run in runs}):
         mine = [run for run in runs if run["problem"] == problem]
         seeds = [run["seed"] for run in mine]
         first = [run for run in mine if run["seed"] == max(set(seeds), key=seeds.count)]
-        curves = np.array([[np.nan if value is None else value for value in run["test_accuracy"]] for run in first], dtype=float)[:, 1:]
-        yield Task(problem, [params_of(run) for run in first], curves, images=IMAGES.get(problem, 10_000))
+        curves = np.array(
+            [
+                [np.nan if value is None else value for value in run["test_accuracy"]]
+                for run in first
+            ],
+            dtype=float,
+        )[:, 1:]
+        yield Task(
+            problem, [params_of(run) for run in first], curves, images=IMAGES.get(problem, 10_000)
+        )
 
 
 def params_of(run: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration under our names."""
     name, momentum = RECORDED[run["optimizer"]]
-    return {"optimizer.name": name, "optimizer.lr": run["lr"]} | ({"optimizer.momentum": momentum} if momentum is not None else {})
+    return {"optimizer.name": name, "optimizer.lr": run["lr"]} | (
+        {"optimizer.momentum": momentum} if momentum is not None else {}
+    )
 
 
 def rates() -> tuple[list[dict[str, Any]], Floats]:
-    """Three optimizers with 36 learning rates each, and how many decades each rate is off its optimizer's best."""
+    """Three optimizers with 36 learning rates each, and how many decades each rate is off its
+    optimizer's best.
+    """
     found, off = [], []
     for optimizer, best in zip(RECORDED, (-3.3, -1.1, -2.2), strict=True):
         for rate in np.logspace(-5, 2, 36):
@@ -127,52 +177,109 @@ def rising(time: Floats, pace: Floats, power: float) -> Floats:
 
 
 def deep(seed: int) -> Task:
-    """A deep net on many classes: small rates stay at chance for long and rise slowly, large ones never learn; 350 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([1, seed]), np.arange(1.0, 351)[None]
+    """A deep net on many classes: small rates stay at chance for long and rise slowly, large ones
+    never learn; 350 epochs.
+    """
+    (params, off), generator, time = (
+        rates(),
+        np.random.default_rng([1, seed]),
+        np.arange(1.0, 351)[None],
+    )
     ends = 0.59 - 0.03 * off**2 + generator.normal(size=len(off)) * 0.008
     risen = rising(time - 2.5 * 10 ** (-0.8 * off)[:, None], 18 * 10 ** (-0.55 * off), 0.9)
-    curves = 0.01 + np.clip(ends - 0.01, 0, 1)[:, None] * risen + generator.normal(size=risen.shape) * 0.004
+    curves = (
+        0.01
+        + np.clip(ends - 0.01, 0, 1)[:, None] * risen
+        + generator.normal(size=risen.shape) * 0.004
+    )
     curves[off > 0.7] = 0.01
     return Task("made up: deep", params, np.clip(curves, 0, 1))
 
 
 def wide(seed: int) -> Task:
-    """A wide residual net: all learn fast, ends are within a point, early epochs are noise, and small rates lead at first; 160 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([2, seed]), np.arange(1.0, 161)[None]
-    ends = 0.954 - 0.01 * np.where(off < 0, 0.8, 1.5) * off**2 + generator.normal(size=len(off)) * 0.0015
-    noise = np.abs(generator.normal(size=(len(off), 160))) * (0.03 * 10 ** (0.5 * off))[:, None] * np.exp(-time / 50)
-    curves = 0.19 + np.clip(ends - 0.19, 0, 1)[:, None] * rising(time, 0.8 * 10 ** (-0.9 * off), 0.6) - noise
+    """A wide residual net: all learn fast, ends are within a point, early epochs are noise, and
+    small rates lead at first; 160 epochs.
+    """
+    (params, off), generator, time = (
+        rates(),
+        np.random.default_rng([2, seed]),
+        np.arange(1.0, 161)[None],
+    )
+    ends = (
+        0.954
+        - 0.01 * np.where(off < 0, 0.8, 1.5) * off**2
+        + generator.normal(size=len(off)) * 0.0015
+    )
+    noise = (
+        np.abs(generator.normal(size=(len(off), 160)))
+        * (0.03 * 10 ** (0.5 * off))[:, None]
+        * np.exp(-time / 50)
+    )
+    curves = (
+        0.19
+        + np.clip(ends - 0.19, 0, 1)[:, None] * rising(time, 0.8 * 10 ** (-0.9 * off), 0.6)
+        - noise
+    )
     curves[off > 1.5] = 0.19
     return Task("made up: wide", params, np.clip(curves, 0, 1))
 
 
 def crossing(seed: int) -> Task:
     """The slower a configuration rises, the better it ends; 100 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([3, seed]), np.arange(1.0, 101)[None]
+    (params, off), generator, time = (
+        rates(),
+        np.random.default_rng([3, seed]),
+        np.arange(1.0, 101)[None],
+    )
     pace = 6 * 10 ** (-0.4 * np.clip(off, -2, 2))
     ends = 0.8 + 0.02 * np.log(pace) - 0.05 * np.abs(off) + generator.normal(size=len(off)) * 0.01
-    curves = 0.1 + (ends - 0.1)[:, None] * rising(time, pace, 0.7) + generator.normal(size=(len(off), 100)) * 0.004
+    curves = (
+        0.1
+        + (ends - 0.1)[:, None] * rising(time, pace, 0.7)
+        + generator.normal(size=(len(off), 100)) * 0.004
+    )
     return Task("made up: crossing", params, np.clip(curves, 0, 1))
 
 
 def blooming(seed: int) -> Task:
     """At chance until a warm-up is over, whose length says nothing of the end; 150 epochs."""
-    (params, off), generator, time = rates(), np.random.default_rng([4, seed]), np.arange(1.0, 151)[None]
+    (params, off), generator, time = (
+        rates(),
+        np.random.default_rng([4, seed]),
+        np.arange(1.0, 151)[None],
+    )
     begins = np.exp(generator.uniform(np.log(0.5), np.log(12), len(off)))
     ends = 0.5 - 0.05 * off**2 + generator.normal(size=len(off)) * 0.01
-    risen = rising(time - begins[:, None], np.exp(generator.uniform(np.log(3), np.log(12), len(off))), 0.9)
-    curves = 0.02 + np.clip(ends - 0.02, 0, 1)[:, None] * risen + np.abs(generator.normal(size=risen.shape)) * 0.001
+    risen = rising(
+        time - begins[:, None], np.exp(generator.uniform(np.log(3), np.log(12), len(off))), 0.9
+    )
+    curves = (
+        0.02
+        + np.clip(ends - 0.02, 0, 1)[:, None] * risen
+        + np.abs(generator.normal(size=risen.shape)) * 0.001
+    )
     return Task("made up: blooming", params, np.clip(curves, 0, 1))
 
 
 def sized(seed: int) -> Task:
-    """Networks of six widths: the wider the better they end, by less and less, and the slower they rise and are; 100 epochs."""
+    """Networks of six widths: the wider the better they end, by less and less, and the slower they
+    rise and are; 100 epochs.
+    """
     generator, time = np.random.default_rng([5, seed]), np.arange(1.0, 101)[None]
-    params = [{"optimizer.lr": float(rate), "model.width": width} for width in (4, 8, 16, 32, 64, 128) for rate in np.logspace(-5, 0, 18)]
+    params = [
+        {"optimizer.lr": float(rate), "model.width": width}
+        for width in (4, 8, 16, 32, 64, 128)
+        for rate in np.logspace(-5, 0, 18)
+    ]
     widths = np.array([one["model.width"] for one in params], dtype=float)
     off = np.log10([one["optimizer.lr"] for one in params]) + 2 + 0.3 * np.log2(widths / 16)
     ends = 0.9 - 0.4 / np.sqrt(widths) - 0.03 * off**2 + generator.normal(size=len(off)) * 0.004
-    curves = 0.1 + np.clip(ends - 0.1, 0, 1)[:, None] * rising(time, 2 * widths**0.4 * 10 ** (-0.3 * off), 0.7) + generator.normal(size=(len(off), 100)) * 0.004
+    curves = (
+        0.1
+        + np.clip(ends - 0.1, 0, 1)[:, None]
+        * rising(time, 2 * widths**0.4 * 10 ** (-0.3 * off), 0.7)
+        + generator.normal(size=(len(off), 100)) * 0.004
+    )
     curves[off > 1.5] = 0.1
     return Task("made up: sized", params, np.clip(curves, 0, 1), widths)
 

@@ -1,9 +1,11 @@
-"""What searches, refinements and selections decide, played without Ray: a line an event, so that two versions can be held against each other.
+"""What searches, refinements and selections decide, played without Ray: a line an event, so that
+two versions can be held against each other.
 
     python -m tests.bench.decisions > FOLDER/now.txt      # and the same in a checkout of another version, then: diff
 
-Trainings are made up, and what networks cost is fixed, so that on one machine the same decisions give the same lines. Left out is what says nothing of a
-decision: times, hosts, provenance, texts, and the whole config where its key (`stem`) is told.
+Trainings are made up, and what networks cost is fixed, so that on one machine the same decisions
+give the same lines. Left out is what says nothing of a decision: times, hosts, provenance, texts,
+and the whole config where its key (`stem`) is told.
 """
 
 import json
@@ -29,7 +31,21 @@ from search.space import Choice, Float, SearchSpace
 from tests.search.conftest import Report, play, report, started_event
 from trainables.config import TrialConfig
 
-OMITTED = {"config", "experiment", "data", "provenance", "reason", "text", "host", "id", "version", "began_ms", "metrics", "slots", "cost"}
+OMITTED = {
+    "config",
+    "experiment",
+    "data",
+    "provenance",
+    "reason",
+    "text",
+    "host",
+    "id",
+    "version",
+    "began_ms",
+    "metrics",
+    "slots",
+    "cost",
+}
 DIGITS = 9
 """As many of a number are told: the last of a double are the processor's."""
 FREE = SearchSpace(
@@ -42,24 +58,46 @@ FREE = SearchSpace(
     trials=40,
 )
 POINTS = SearchSpace(
-    {"optimizer.lr": Choice(*np.geomspace(1e-4, 1.0, 9).tolist()), "batch_size": Choice(16, 32, 64, 128)},
+    {
+        "optimizer.lr": Choice(*np.geomspace(1e-4, 1.0, 9).tolist()),
+        "batch_size": Choice(16, 32, 64, 128),
+    },
     base={"model.name": "mnist_cnn", "epochs": 24},
     trials=36,
 )
 LENGTHS = SearchSpace(
-    {"optimizer.lr": Choice(*np.geomspace(1e-4, 1.0, 9).tolist()), "epochs": Choice(6, 12, 24)}, base={"model.name": "mnist_cnn", "epochs": 24}, trials=27
+    {"optimizer.lr": Choice(*np.geomspace(1e-4, 1.0, 9).tolist()), "epochs": Choice(6, 12, 24)},
+    base={"model.name": "mnist_cnn", "epochs": 24},
+    trials=27,
 )
 Lines = Iterator[str]
 
 
 def trained(config: TrialConfig, epoch: int) -> Report:
-    """What a training says: the slower it rises the better it ends, up to a rate above which it diverges; a seed's luck is a few tenths of a point."""
+    """What a training says: the slower it rises the better it ends, up to a rate above which it
+    diverges; a seed's luck is a few tenths of a point.
+    """
     off = math.log10(config.optimizer.lr / 0.02)
     if off > 1.4 and epoch > 1:
         return report(epoch, 0, "diverged")
-    pace, luck = 3 * 10 ** (-0.4 * off), np.random.default_rng([config.seed, round(1e6 * config.optimizer.lr), config.batch_size]).normal(0, 0.003)
-    end = 0.95 - 0.04 * off**2 - 0.05 * ((config.model.dropout or 0.3) - 0.3) ** 2 - 0.01 * abs(math.log2(config.batch_size / 32)) + luck
-    made = report(epoch, round(0.1 + (end - 0.1) * (1 - math.exp(-epoch / pace)), 12), "completed" if epoch == config.epochs else None)
+    pace, luck = (
+        3 * 10 ** (-0.4 * off),
+        np.random.default_rng(
+            [config.seed, round(1e6 * config.optimizer.lr), config.batch_size]
+        ).normal(0, 0.003),
+    )
+    end = (
+        0.95
+        - 0.04 * off**2
+        - 0.05 * ((config.model.dropout or 0.3) - 0.3) ** 2
+        - 0.01 * abs(math.log2(config.batch_size / 32))
+        + luck
+    )
+    made = report(
+        epoch,
+        round(0.1 + (end - 0.1) * (1 - math.exp(-epoch / pace)), 12),
+        "completed" if epoch == config.epochs else None,
+    )
     return {**made, "cost": {"inference": {"batch_1": {"median_ms": 16 / config.batch_size}}}}
 
 
@@ -81,11 +119,21 @@ def lines(journal: Path) -> Lines:
 def experiment(folder: str, space: SearchSpace, **options: Any) -> Experiment:
     """A search of this space."""
     base = TrialConfig().override(space.base)
-    known = {"name": "played", "space_name": "made up", "space": space, "base": base, "trials": space.trials, "seed": 5, "storage": Path(folder)}
+    known = {
+        "name": "played",
+        "space_name": "made up",
+        "space": space,
+        "base": base,
+        "trials": space.trials,
+        "seed": 5,
+        "storage": Path(folder),
+    }
     return Experiment(**{**known, **options})  # type: ignore[arg-type]
 
 
-def searched(folder: str, space: SearchSpace, *, slots: int = 3, events: int = 10**6, **options: Any) -> Experiment:
+def searched(
+    folder: str, space: SearchSpace, *, slots: int = 3, events: int = 10**6, **options: Any
+) -> Experiment:
     """Play a search, or so many of its events."""
     made = experiment(folder, space, **options)
     with closing(Journal(made.folder)) as journal:
@@ -95,7 +143,9 @@ def searched(folder: str, space: SearchSpace, *, slots: int = 3, events: int = 1
     return made
 
 
-def go_on(made: Experiment, *, kind: type[Driver] = Driver, opening: str = "resumed", **said: Any) -> None:
+def go_on(
+    made: Experiment, *, kind: type[Driver] = Driver, opening: str = "resumed", **said: Any
+) -> None:
     """A session more."""
     journal, events = Journal.reopen(made.folder)
     with closing(journal):
@@ -120,7 +170,9 @@ def resumed(folder: str) -> Experiment:
 
 def extended(folder: str) -> Experiment:
     """One that has used up its budget and is given more."""
-    made = searched(folder, FREE, algorithm="bayes", scheduler="asha", budget=Budget((limit("120epochs"),)))
+    made = searched(
+        folder, FREE, algorithm="bayes", scheduler="asha", budget=Budget((limit("120epochs"),))
+    )
     go_on(replace(made, budget=Budget((limit("200epochs"),))))
     return made
 
@@ -137,18 +189,30 @@ def selected(folder: str) -> Experiment:
     made = searched(folder, POINTS, algorithm="grid", scheduler="asha")
     result = SearchResult.read(made.folder)
     facts = {name: result.started[name] for name in ("experiment", "data", "provenance")}
-    go_on(made, kind=RaceDriver, opening="selecting", candidates=[trial.trial for trial in result.ranking[:5]], seeds=4, alpha=0.05, **facts)
+    go_on(
+        made,
+        kind=RaceDriver,
+        opening="selecting",
+        candidates=[trial.trial for trial in result.ranking[:5]],
+        seeds=4,
+        alpha=0.05,
+        **facts,
+    )
     return made
 
 
 SCENARIOS: dict[str, Callable[[str], Experiment]] = {
     **{
-        f"{algorithm} + {scheduler}": search(POINTS if algorithm == "grid" else FREE, algorithm=algorithm, scheduler=scheduler)
+        f"{algorithm} + {scheduler}": search(
+            POINTS if algorithm == "grid" else FREE, algorithm=algorithm, scheduler=scheduler
+        )
         for algorithm in ("grid", "random", "bayes", "gp")
         for scheduler in ("fifo", "asha")
     },
     "several lengths": search(LENGTHS, algorithm="bayes", scheduler="asha"),
-    "several objectives": search(algorithm="random", scheduler="asha", objectives=("val_accuracy", "latency")),
+    "several objectives": search(
+        algorithm="random", scheduler="asha", objectives=("val_accuracy", "latency")
+    ),
     "enough": search(algorithm="random", scheduler="asha", min_gain=1.0),
     "resumed": resumed,
     "budget": extended,

@@ -1,4 +1,6 @@
-"""64 trainings of the custom MNIST net on 10,000 images, some of which hardly learn: what the bench of real trainings searches."""
+"""64 trainings of the custom MNIST net on 10,000 images, some of which hardly learn: what the bench
+of real trainings searches.
+"""
 
 from search.space import Choice, SearchSpace
 
@@ -10,5 +12,11 @@ space = SearchSpace(
         "model.dropout": Choice(0.0, 0.5),
         "batch_size": Choice(32, 256),
     },
-    base={"model.name": "mnist_cnn", "model.width": 16, "epochs": 16, "data.train_limit": 10000, "data.val_limit": 5000},
+    base={
+        "model.name": "mnist_cnn",
+        "model.width": 16,
+        "epochs": 16,
+        "data.train_limit": 10000,
+        "data.val_limit": 5000,
+    },
 )

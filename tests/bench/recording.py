@@ -1,4 +1,6 @@
-"""The rows on what MLflow costs: 20 epochs of three metrics a trial, against a real server on this machine."""
+"""The rows on what MLflow costs: 20 epochs of three metrics a trial, against a real server on this
+machine.
+"""
 
 import json
 import os
@@ -50,12 +52,17 @@ def one_by_one(trials: int) -> Figures:
                 for name in METRICS:
                     client.log_metric(run, name, 0.5, step=epoch)
             client.set_terminated(run)
-        return {"trial_s": (time.perf_counter() - clock) / trials, "cpu_s": (time.thread_time() - cpu) / trials}
+        return {
+            "trial_s": (time.perf_counter() - clock) / trials,
+            "cpu_s": (time.thread_time() - cpu) / trials,
+        }
 
 
 @dataclass(frozen=True)
 class Projection:
-    """The journal of a search whose training sleeps, and what it costs to bring it to MLflow as the search does, so often."""
+    """The journal of a search whose training sleeps, and what it costs to bring it to MLflow as the
+    search does, so often.
+    """
 
     trials: int
 
@@ -67,48 +74,85 @@ class Projection:
             run = Search(folder, "played")
             run.plan(played={"epoch_s": 0.1})
             try:
-                run.run("--space", folder / "played.py", "--algorithm", "random", "--scheduler", "fifo", "--trials", self.trials, "--concurrency", 2)
+                run.run(
+                    "--space",
+                    folder / "played.py",
+                    "--algorithm",
+                    "random",
+                    "--scheduler",
+                    "fifo",
+                    "--trials",
+                    self.trials,
+                    "--concurrency",
+                    2,
+                )
                 done = run.finish(timeout=600)
                 assert done.code == 0, done.err
-                return [three_metrics(Event.from_line(text)) for text in run.journal.read_text().splitlines()]
+                return [
+                    three_metrics(Event.from_line(text))
+                    for text in run.journal.read_text().splitlines()
+                ]
             finally:
                 run.end()
 
     def measure(self, seed: int) -> Figures:
         """Seconds a trial of the thread that writes to MLflow. The training waits for none of them."""
-        events = [event for event in self.events if event.kind in ("started", "suggested", "running", "epoch", "ended")]
+        events = [
+            event
+            for event in self.events
+            if event.kind in ("started", "suggested", "running", "epoch", "ended")
+        ]
         with server() as (running, folder):
             runs = Runs(running.uri, folder)
             runs.project(events[:1])
             clock, cpu = time.perf_counter(), time.thread_time()
-            for _, batch in groupby(events[1:], lambda event: event.time_ms // round(1000 * EVERY_S)):
+            for _, batch in groupby(
+                events[1:], lambda event: event.time_ms // round(1000 * EVERY_S)
+            ):
                 runs.project(list(batch))
-            return {"trial_s": (time.perf_counter() - clock) / self.trials, "cpu_s": (time.thread_time() - cpu) / self.trials, "waits_s": 0.0}
+            return {
+                "trial_s": (time.perf_counter() - clock) / self.trials,
+                "cpu_s": (time.thread_time() - cpu) / self.trials,
+                "waits_s": 0.0,
+            }
 
 
 def three_metrics(event: Event) -> Event:
     """An epoch with as many metrics as the other side logs."""
     if event.kind != "epoch":
         return event
-    return replace(event, data={**event.data, "metrics": {name: event.data["metrics"][name] for name in METRICS}})
+    return replace(
+        event,
+        data={**event.data, "metrics": {name: event.data["metrics"][name] for name in METRICS}},
+    )
 
 
 def share(work: Work, seed: int) -> Figures:
-    """How much of a real search's wall time the thread that writes to MLflow computes, in percent; the import of MLflow apart."""
+    """How much of a real search's wall time the thread that writes to MLflow computes, in percent;
+    the import of MLflow apart.
+    """
     with server() as (running, folder):
         told = folder / "tracker.json"
         own = {"BENCH_TRACKER": str(told), "MLFLOW_TRACKING_URI": running.uri}
         figures = search(work, seed, environment=own, module="tests.bench.tracked_run")
         cost = json.loads(told.read_text())
     writes = cost["thread_s"] - cost["import_s"]
-    return {**figures, **cost, "share": 100 * writes / figures["command_s"], "import_share": 100 * cost["import_s"] / figures["command_s"]}
+    return {
+        **figures,
+        **cost,
+        "share": 100 * writes / figures["command_s"],
+        "import_share": 100 * cost["import_s"] / figures["command_s"],
+    }
 
 
 def rows(data_root: str, quick: bool) -> list[Row]:
     """P12."""
     trials = 3 if quick else 10
     work = Work(data_root=data_root, **({"trials": 4, "epochs": 1, "train": 1000} if quick else {}))
-    theirs, ours = Side("MLflow, a call a metric", lambda seed: one_by_one(trials)), Side("MLflow, our projection", Projection(trials).measure)
+    theirs, ours = (
+        Side("MLflow, a call a metric", lambda seed: one_by_one(trials)),
+        Side("MLflow, our projection", Projection(trials).measure),
+    )
     what = f"MLflow server, seconds a trial ({EPOCHS} epochs x {len(METRICS)} metrics)"
     real = Side("ours, MLflow's thread", lambda seed: share(work, seed))
     return [
@@ -120,6 +164,18 @@ def rows(data_root: str, quick: bool) -> list[Row]:
             figure="trial_s",
         ),
         Row(name="P12b", what=f"{what}: CPU alone", theirs=theirs, ours=ours, figure="cpu_s"),
-        Row(name="P12c", what=f"the thread's CPU in a search of {work.trials} MNIST trials, share of its wall time", ours=real, figure="share", unit="%"),
-        Row(name="P12d", what="the same: the import of MLflow, once", ours=real, figure="import_share", unit="%"),
+        Row(
+            name="P12c",
+            what=f"the thread's CPU in a search of {work.trials} MNIST trials, share of its wall time",
+            ours=real,
+            figure="share",
+            unit="%",
+        ),
+        Row(
+            name="P12d",
+            what="the same: the import of MLflow, once",
+            ours=real,
+            figure="import_share",
+            unit="%",
+        ),
     ]

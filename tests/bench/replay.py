@@ -1,12 +1,16 @@
-"""What early stopping costs and loses: our own driver, algorithm and scheduler, asked as a search asks them, on learning curves that are known.
+"""What early stopping costs and loses: our own driver, algorithm and scheduler, asked as a search
+asks them, on learning curves that are known.
 
     python -m tests.bench.replay                                # made-up tasks on which curves cross late, plateau in noise, or bloom late
     python -m tests.bench.replay --curves FOLDER --out FOLDER   # and recorded ones (`tests.bench.curves`); with pictures
 
-A search is played in simulated time, an epoch a unit, `--workers` at once; all configurations of a task arrive in random order. Beside it, the
-rules of others at several settings (`tests.bench.rules`). Regret is in points of accuracy, of the trial that is chosen (the best value seen) behind the
-best of the task, both by the best epoch; the cost is in epochs, as a share of the full grid's. Means over orders, with 95 % bootstrap intervals. Where
-networks differ in what they cost, regret is the mean over the whole grid's Pareto front of how far what was found at that cost or less lies behind.
+A search is played in simulated time, an epoch a unit, `--workers` at once; all configurations of a
+task arrive in random order. Beside it, the rules of others at several settings
+(`tests.bench.rules`). Regret is in points of accuracy, of the trial that is chosen (the best value
+seen) behind the best of the task, both by the best epoch; the cost is in epochs, as a share of the
+full grid's. MetricAverage over orders, with 95 % bootstrap intervals. Where networks differ in what
+they cost, regret is the mean over the whole grid's Pareto front of how far what was found at that
+cost or less lies behind.
 """
 
 import argparse
@@ -32,7 +36,17 @@ from search.objectives import ACCURACY
 from search.space import Params, SearchSpace
 from search.statistics import standard_error
 from tests.bench.curves import MADE_UP, Task, always, of_grid, recorded, sized
-from tests.bench.rules import Forecast, Halving, Median, Outcome, Progressive, Promoting, Rule, outcome, race
+from tests.bench.rules import (
+    Forecast,
+    Halving,
+    Median,
+    Outcome,
+    Progressive,
+    Promoting,
+    Rule,
+    outcome,
+    race,
+)
 from trainables.config import TrialConfig
 
 TITLES = "| rule | regret, points | epochs | best kept | the best stopped: told, happened | time |\n|---|---|---|---|---|---|"
@@ -43,12 +57,33 @@ OTHERS: list[Kind] = [
     (
         "halving that stops (Ray's ASHA)",
         Halving,
-        [{"grace": 1, "reduction": 4}, {"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}],
+        [
+            {"grace": 1, "reduction": 4},
+            {"grace": 1, "reduction": 3},
+            {"grace": 3, "reduction": 3},
+            {"grace": 9, "reduction": 3},
+        ],
     ),
-    ("asynchronous Hyperband", Halving, [{"grace": 1, "reduction": reduction, "brackets": 3} for reduction in (4, 3, 2)]),
-    ("halving that promotes", Promoting, [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}]),
-    ("halving on forecasts", Forecast, [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}]),
-    ("PASHA", Progressive, [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}]),
+    (
+        "asynchronous Hyperband",
+        Halving,
+        [{"grace": 1, "reduction": reduction, "brackets": 3} for reduction in (4, 3, 2)],
+    ),
+    (
+        "halving that promotes",
+        Promoting,
+        [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}],
+    ),
+    (
+        "halving on forecasts",
+        Forecast,
+        [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}],
+    ),
+    (
+        "PASHA",
+        Progressive,
+        [{"grace": 1, "reduction": 3}, {"grace": 3, "reduction": 3}, {"grace": 9, "reduction": 3}],
+    ),
     ("median stopping", Median, [{"share": 0.01}, {"share": 0.05}, {"share": 0.2}]),
 ]
 """The rules of others: what we call each, and its settings."""
@@ -81,7 +116,15 @@ def experiment_of(task: Task, seed: int, storage: Path) -> Experiment:
     """A search over a task's configurations."""
     base = {"model.name": "table2", "epochs": task.accuracies.shape[1]}
     space = SearchSpace(task.domains, base=base)
-    return Experiment(name="replay", space_name=task.name, space=space, base=TrialConfig().override(base), algorithm="grid", seed=seed, storage=storage)
+    return Experiment(
+        name="replay",
+        space_name=task.name,
+        space=space,
+        base=TrialConfig().override(base),
+        algorithm="grid",
+        seed=seed,
+        storage=storage,
+    )
 
 
 def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
@@ -94,20 +137,31 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
         driver = Driver(experiment, journal, slots=workers)
         driver.algorithm = InOrder(task.params, seed)
         driver.result.started |= {"data": {"val": task.images}} if task.images else {}
-        epochs = list(trained(driver, task, lambda params: rows[json.dumps(params, sort_keys=True)]))
+        epochs = list(
+            trained(driver, task, lambda params: rows[json.dumps(params, sort_keys=True)])
+        )
         driver.settle()
         journal.close()
     trials = {trial: row for _, trial, row in epochs}
-    seen = {row: float(reached[row, max(driver.trials[trial].epochs) - 1]) for trial, row in trials.items()}
+    seen = {
+        row: float(reached[row, max(driver.trials[trial].epochs) - 1])
+        for trial, row in trials.items()
+    }
     found, best = outcome(task, seen, len(epochs), epochs[-1][0]), int(reached[:, -1].argmax())
     error = standard_error(float(reached[best, -1]), task.images) if task.images else 0.0
-    stopped = all(row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items())
+    stopped = all(
+        row != best or driver.trials[trial].outcome != "completed" for trial, row in trials.items()
+    )
     told = driver.result.risk.get("chance", 0.0) if len(experiment.objectives) == 1 else None
     return replace(found, told=told, lost=stopped and found.regret > 100 * error)
 
 
-def trained(driver: Driver, task: Task, row_of: Callable[[Params], int]) -> Iterator[tuple[int, str, int]]:
-    """Each epoch of a search in simulated time, before the driver hears of it: when it ends, its trial, and that one's row in the task."""
+def trained(
+    driver: Driver, task: Task, row_of: Callable[[Params], int]
+) -> Iterator[tuple[int, str, int]]:
+    """Each epoch of a search in simulated time, before the driver hears of it: when it ends, its
+    trial, and that one's row in the task.
+    """
     rows: dict[str, int] = {}
     ends: list[tuple[int, str]] = []
     now = 0
@@ -121,20 +175,44 @@ def trained(driver: Driver, task: Task, row_of: Callable[[Params], int]) -> Iter
             return
         now, trial = heapq.heappop(ends)
         yield now, trial, rows[trial]
-        if not driver.report(trial, report(task, rows[trial], max(driver.trials[trial].epochs, default=0) + 1)):
+        if not driver.report(
+            trial, report(task, rows[trial], max(driver.trials[trial].epochs, default=0) + 1)
+        ):
             heapq.heappush(ends, (now + 1, trial))
 
 
 def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
     """What a worker says after an epoch of a task's configuration."""
-    cost = {"cost": {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}} if task.costs is not None else {}
-    return {**said(epoch, float(np.nan_to_num(task.accuracies[row, epoch - 1])), is_last=epoch == task.accuracies.shape[1]), **cost}
+    cost = (
+        {"cost": {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}}
+        if task.costs is not None
+        else {}
+    )
+    return {
+        **said(
+            epoch,
+            float(np.nan_to_num(task.accuracies[row, epoch - 1])),
+            is_last=epoch == task.accuracies.shape[1],
+        ),
+        **cost,
+    }
 
 
 def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
     """What a worker says after an epoch with this validation accuracy."""
-    metrics = {"train/loss": 1 - accuracy, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.1, "time/epoch_s": 1.0}
-    return {"epoch": epoch, "metrics": metrics, "outcome": "completed" if is_last else None, "reason": ""}
+    metrics = {
+        "train/loss": 1 - accuracy,
+        "val/loss": 1 - accuracy,
+        "val/accuracy": accuracy,
+        "lr": 0.1,
+        "time/epoch_s": 1.0,
+    }
+    return {
+        "epoch": epoch,
+        "metrics": metrics,
+        "outcome": "completed" if is_last else None,
+        "reason": "",
+    }
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -145,8 +223,14 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 def row_of(name: str, outcomes: list[Outcome]) -> str:
     """A rule's row."""
-    (regret, low, high), cost = interval([one.regret for one in outcomes]), np.mean([one.cost for one in outcomes])
-    kept, time = np.mean([one.regret < 1e-9 for one in outcomes]), np.median([one.makespan for one in outcomes])
+    (regret, low, high), cost = (
+        interval([one.regret for one in outcomes]),
+        np.mean([one.cost for one in outcomes]),
+    )
+    kept, time = (
+        np.mean([one.regret < 1e-9 for one in outcomes]),
+        np.median([one.makespan for one in outcomes]),
+    )
     told = [one.told for one in outcomes if one.told is not None]
     lost = f"{np.mean(told):.2f}, {np.mean([one.lost for one in outcomes]):.2f}" if told else ""
     return f"| {name} | {regret:.2f} ({low:.2f} to {high:.2f}) | {100 * cost:.1f} % | {100 * kept:.0f} % | {lost} | {time:,.0f} |"
@@ -156,7 +240,10 @@ def curve(axes: Axes, name: str, found: dict[str, list[Outcome]]) -> None:
     """Points lost over epochs spent, a line for the settings of each rule."""
     kinds: dict[str, list[tuple[float, float]]] = {}
     for rule, outcomes in found.items():
-        point = (100 * float(np.mean([one.cost for one in outcomes])), float(np.mean([one.regret for one in outcomes])))
+        point = (
+            100 * float(np.mean([one.cost for one in outcomes])),
+            float(np.mean([one.regret for one in outcomes])),
+        )
         kinds.setdefault(rule.split(",")[0], []).append(point)
     for kind, points in kinds.items():
         ours = kind == OURS
@@ -180,7 +267,13 @@ def curve(axes: Axes, name: str, found: dict[str, list[Outcome]]) -> None:
 
 def draw(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
     """What each rule loses for what it spends, on every task."""
-    figure, all_axes = plt.subplots(math.ceil(len(found) / 3), 3, figsize=(12, 3.2 * math.ceil(len(found) / 3)), layout="constrained", squeeze=False)
+    figure, all_axes = plt.subplots(
+        math.ceil(len(found) / 3),
+        3,
+        figsize=(12, 3.2 * math.ceil(len(found) / 3)),
+        layout="constrained",
+        squeeze=False,
+    )
     for axes, (name, outcomes) in zip(all_axes.flat, found.items(), strict=False):
         curve(axes, name, outcomes)
     for axes in all_axes.flat[len(found) :]:
@@ -193,18 +286,41 @@ def draw(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
 
 
 def reliable(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
-    """How often the best was lost, of the searches that told about as much: over all tasks and settings of `--sure`."""
-    ours = [one for rules in found.values() for outcomes in rules.values() for one in outcomes if one.told is not None]
-    told, lost = np.array([one.told for one in ours]), np.array([one.lost for one in ours], dtype=float)
+    """How often the best was lost, of the searches that told about as much: over all tasks and
+    settings of `--sure`.
+    """
+    ours = [
+        one
+        for rules in found.values()
+        for outcomes in rules.values()
+        for one in outcomes
+        if one.told is not None
+    ]
+    told, lost = (
+        np.array([one.told for one in ours]),
+        np.array([one.lost for one in ours], dtype=float),
+    )
     bins = np.digitize(told, BINS)
     figure, axes = plt.subplots(figsize=(4.5, 4.2), layout="constrained")
     axes.plot([0, 1], [0, 1], color="grey", lw=1, ls=":")
     for number in np.unique(bins):
         inside = bins == number
         mean, low, high = interval(lost[inside].tolist())
-        axes.errorbar(told[inside].mean(), mean, [[mean - low], [high - mean]], color="black", marker="o", capsize=3)
+        axes.errorbar(
+            told[inside].mean(),
+            mean,
+            [[mean - low], [high - mean]],
+            color="black",
+            marker="o",
+            capsize=3,
+        )
         axes.annotate(f" {inside.sum()}", (told[inside].mean(), mean))
-    axes.set(xlabel="told: the chance that the best was stopped", ylabel="happened", xlim=(0, 1), ylim=(-0.02, 1))
+    axes.set(
+        xlabel="told: the chance that the best was stopped",
+        ylabel="happened",
+        xlim=(0, 1),
+        ylim=(-0.02, 1),
+    )
     figure.savefig(out, dpi=110)
     plt.close(figure)
 
@@ -212,20 +328,31 @@ def reliable(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
 def rules() -> dict[str, Callable[[Task, int, int], Outcome]]:
     """Ours and the others, each at several settings, by name."""
     found: dict[str, Callable[[Task, int, int], Outcome]] = {
-        f"{OURS}, --sure {sure:g}": lambda task, seed, workers, sure=sure: play(task, seed, workers, sure=sure) for sure in SURE
+        f"{OURS}, --sure {sure:g}": lambda task, seed, workers, sure=sure: play(
+            task, seed, workers, sure=sure
+        )
+        for sure in SURE
     }
     for title, kind, settings in OTHERS:
         for setting in settings:
             words = ", ".join(f"{name} {value:g}" for name, value in setting.items())
-            found[f"{title}, {words}"] = lambda task, seed, workers, kind=kind, setting=setting: race(task, seed, workers, kind, **setting)
+            found[f"{title}, {words}"] = lambda task, seed, workers, kind=kind, setting=setting: (
+                race(task, seed, workers, kind, **setting)
+            )
     return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Play all tasks, print the tables and draw the pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--curves", type=Path, metavar="PLACE", help="a folder of recorded curves, or a file")
-    parser.add_argument("--orders", type=int, default=20, metavar="N", help="searches of each task by each rule")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--curves", type=Path, metavar="PLACE", help="a folder of recorded curves, or a file"
+    )
+    parser.add_argument(
+        "--orders", type=int, default=20, metavar="N", help="searches of each task by each rule"
+    )
     parser.add_argument("--workers", type=int, default=4, metavar="N")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the pictures go")
     args = parser.parse_args(argv)
@@ -233,19 +360,45 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Parallel(n_jobs=-1) as parallel:
         for make in [*(recorded(args.curves) if args.curves else ()), always(of_grid()), *MADE_UP]:
             task = make(0)
-            print(f"\n{task.name}, {task.accuracies.shape[1]} epochs, {args.orders} orders, {args.workers} workers\n\n{TITLES}")
+            print(
+                f"\n{task.name}, {task.accuracies.shape[1]} epochs, {args.orders} orders, {args.workers} workers\n\n{TITLES}"
+            )
             found[task.name] = {}
             for name, rule in rules().items():
-                found[task.name][name] = parallel(delayed(rule)(make(seed), seed, args.workers) for seed in range(args.orders))
+                found[task.name][name] = parallel(
+                    delayed(rule)(make(seed), seed, args.workers) for seed in range(args.orders)
+                )
                 print(row_of(name, found[task.name][name]), flush=True)
             if args.out:
                 draw(found, args.out / "stopping.png")
                 reliable(found, args.out / "told.png")
-    print(f"\n{sized(0).name}, 100 epochs, {args.orders} orders, {args.workers} workers: behind the Pareto front\n")
+    print(
+        f"\n{sized(0).name}, 100 epochs, {args.orders} orders, {args.workers} workers: behind the Pareto front\n"
+    )
     print(TITLES)
-    for title, objectives in (("ours, --objective val_accuracy,latency", (ACCURACY, "latency")), ("ours, accuracy alone", (ACCURACY,))):
-        print(row_of(title, [play(sized(seed), seed, args.workers, objectives=objectives) for seed in range(100, 100 + args.orders)]), flush=True)
-    print(row_of("Halving, grace 1, reduction 4", [race(sized(seed), seed, args.workers, Halving) for seed in range(100, 100 + args.orders)]))
+    for title, objectives in (
+        ("ours, --objective val_accuracy,latency", (ACCURACY, "latency")),
+        ("ours, accuracy alone", (ACCURACY,)),
+    ):
+        print(
+            row_of(
+                title,
+                [
+                    play(sized(seed), seed, args.workers, objectives=objectives)
+                    for seed in range(100, 100 + args.orders)
+                ],
+            ),
+            flush=True,
+        )
+    print(
+        row_of(
+            "Halving, grace 1, reduction 4",
+            [
+                race(sized(seed), seed, args.workers, Halving)
+                for seed in range(100, 100 + args.orders)
+            ],
+        )
+    )
 
 
 if __name__ == "__main__":

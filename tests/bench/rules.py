@@ -1,6 +1,8 @@
-"""Stopping rules of others, played on curves that are known: each hears of every epoch, and says who waits and who goes on.
+"""Stopping rules of others, played on curves that are known: each hears of every epoch, and says
+who waits and who goes on.
 
-All see the best value so far, as our own rule does; Ray Tune's classes take those of the very epoch, which are noisier.
+All see the best value so far, as our own rule does; Ray Tune's classes take those of the very
+epoch, which are noisier.
 """
 
 import heapq
@@ -21,7 +23,9 @@ NEW = -1
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one search: points behind the best, the share of the grid's epochs, and the time until the end, in epochs."""
+    """Of one search: points behind the best, the share of the grid's epochs, and the time until the
+    end, in epochs.
+    """
 
     regret: float
     cost: float
@@ -43,17 +47,28 @@ class Rule(ABC):
         """Hear of an epoch. Whether it is to wait then."""
 
     def choose(self, new: bool) -> int | None:
-        """One that waits, `NEW` if there is one left, or None. A rule that stops lets nobody go on that waits."""
+        """One that waits, `NEW` if there is one left, or None. A rule that stops lets nobody go on
+        that waits.
+        """
         return NEW if new else None
 
 
 class Halving(Rule):
-    """Asynchronous halving that stops (Li et al. 2018; `ASHAScheduler`, whose default is grace 1, reduction 4): a trial goes on if it is not below
-    the bar of those that came before. With several brackets (its `brackets`, asynchronous Hyperband) each trial is in one, by chance; of the later the
-    first rung is later.
+    """Asynchronous halving that stops (Li et al. 2018; `ASHAScheduler`, whose default is grace 1,
+    reduction 4): a trial goes on if it is not below the bar of those that came before. With several
+    brackets (its `brackets`, asynchronous Hyperband) each trial is in one, by chance; of the later
+    the first rung is later.
     """
 
-    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 4, brackets: int = 1) -> None:
+    def __init__(
+        self,
+        task: Task,
+        generator: np.random.Generator,
+        *,
+        grace: int = 1,
+        reduction: int = 4,
+        brackets: int = 1,
+    ) -> None:
         super().__init__(task, generator)
         self.reduction, self.brackets = reduction, brackets
         self.rungs = [self._rungs(grace * reduction**number) for number in range(brackets)]
@@ -67,7 +82,9 @@ class Halving(Rule):
     def waits(self, row: int, epoch: int, value: float) -> bool:
         """It is below the bar."""
         if row not in self.bracket:
-            self.bracket[row] = int(self.generator.choice(self.brackets, p=self.shares)) if self.brackets > 1 else 0
+            self.bracket[row] = (
+                int(self.generator.choice(self.brackets, p=self.shares)) if self.brackets > 1 else 0
+            )
         came = self.rungs[self.bracket[row]].get(epoch)
         if came is None:
             return False
@@ -77,11 +94,12 @@ class Halving(Rule):
 
 
 class Median(Rule):
-    """The median stopping rule (Golovin et al. 2017; `MedianStoppingRule`): a trial ends whose best so far is below the median of what others had in the
-    mean until then, from a `share` of the horizon on.
+    """The median stopping rule (Golovin et al. 2017; `MedianStoppingRule`): a trial ends whose best
+    so far is below the median of what others had in the mean until then, from a `share` of the
+    horizon on.
     """
 
-    FEWEST = 3
+    MIN_TRIALS = 3
 
     def __init__(self, task: Task, generator: np.random.Generator, *, share: float) -> None:
         super().__init__(task, generator)
@@ -94,17 +112,21 @@ class Median(Rule):
         self.sums[row] += value
         others = list(self.means[epoch].values())
         self.means[epoch][row] = self.sums[row] / epoch
-        return epoch >= self.grace and len(others) >= self.FEWEST and value < np.median(others)
+        return epoch >= self.grace and len(others) >= self.MIN_TRIALS and value < np.median(others)
 
 
 class Promoting(Rule):
-    """Asynchronous halving that promotes (Li et al. 2018): of those that came to a rung the best `1 / reduction` go on, whoever of them is left."""
+    """Asynchronous halving that promotes (Li et al. 2018): of those that came to a rung the best `1
+    / reduction` go on, whoever of them is left.
+    """
 
-    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3) -> None:
+    def __init__(
+        self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3
+    ) -> None:
         super().__init__(task, generator)
         self.reduction, self.levels = reduction, rungs_from(grace, reduction, self.horizon)
         self.came: list[dict[int, float]] = [{} for _ in self.levels]
-        self.gone: list[set[int]] = [set() for _ in self.levels]
+        self.promoted: list[set[int]] = [set() for _ in self.levels]
 
     @property
     def highest(self) -> int:
@@ -122,9 +144,11 @@ class Promoting(Rule):
         """The best that may go on from the highest rung, or a new one."""
         for level in reversed(range(self.highest)):
             values = self.values(level)
-            for row in sorted(values, key=values.__getitem__, reverse=True)[: len(values) // self.reduction]:
-                if row not in self.gone[level]:
-                    self.gone[level].add(row)
+            for row in sorted(values, key=values.__getitem__, reverse=True)[
+                : len(values) // self.reduction
+            ]:
+                if row not in self.promoted[level]:
+                    self.promoted[level].add(row)
                     return row
         return super().choose(new)
 
@@ -134,11 +158,14 @@ class Promoting(Rule):
 
 
 class Progressive(Promoting):
-    """PASHA (Bohdal et al. 2023): as above, but no further than to the second rung, and one rung further whenever the order at the two highest is not
-    the same but for differences that the criss-crossing of curves explains.
+    """PASHA (Bohdal et al. 2023): as above, but no further than to the second rung, and one rung
+    further whenever the order at the two highest is not the same but for differences that the
+    criss-crossing of curves explains.
     """
 
-    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3) -> None:
+    def __init__(
+        self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3
+    ) -> None:
         super().__init__(task, generator, grace=grace, reduction=reduction)
         self.top = min(2, len(self.levels))
         self.curves: dict[int, list[float]] = defaultdict(list)
@@ -152,19 +179,32 @@ class Progressive(Promoting):
         """It is at a rung. At the highest now, the order is looked at."""
         self.curves[row].append(value)
         waits = super().waits(row, epoch, value)
-        if waits and self.top < len(self.levels) and epoch == self.levels[self.top] and not self._in_order():
+        if (
+            waits
+            and self.top < len(self.levels)
+            and epoch == self.levels[self.top]
+            and not self._in_order()
+        ):
             self.top += 1
         return waits
 
     def _in_order(self) -> bool:
-        """Whether those at the highest rung that changed places since the one below cannot be told from whom they gave them to."""
+        """Whether those at the highest rung that changed places since the one below cannot be told
+        from whom they gave them to.
+        """
         above, below = self.came[self.top], self.came[self.top - 1]
-        now, before = (sorted(above, key=values.__getitem__, reverse=True) for values in (above, below))
+        now, before = (
+            sorted(above, key=values.__getitem__, reverse=True) for values in (above, below)
+        )
         noise = self._noise(now)
-        return all(abs(above[one] - above[other]) <= noise for one, other in zip(now, before, strict=True))
+        return all(
+            abs(above[one] - above[other]) <= noise for one, other in zip(now, before, strict=True)
+        )
 
     def _noise(self, rows: list[int]) -> float:
-        """The 90th percentile of how far apart, at the rung, those pairs are whose curves crossed and crossed back."""
+        """The 90th percentile of how far apart, at the rung, those pairs are whose curves crossed
+        and crossed back.
+        """
         found = []
         for number, one in enumerate(rows):
             for other in rows[:number]:
@@ -175,9 +215,13 @@ class Progressive(Promoting):
 
 
 class Forecast(Promoting):
-    """Halving that promotes, by our forecasts of the end instead of the value at the rung, with a fixed share."""
+    """Halving that promotes, by our forecasts of the end instead of the value at the rung, with a
+    fixed share.
+    """
 
-    def __init__(self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3) -> None:
+    def __init__(
+        self, task: Task, generator: np.random.Generator, *, grace: int = 1, reduction: int = 3
+    ) -> None:
         super().__init__(task, generator, grace=grace, reduction=reduction)
         self.forecaster = Forecaster(SearchSpace(dict(task.domains)), len(self.levels))
         self.params = task.params
@@ -188,7 +232,11 @@ class Forecast(Promoting):
         if epoch == 1:
             self.forecaster.begin(str(row), self.params[row])
         if epoch == self.horizon or epoch in self.levels:
-            self.forecaster.hear(str(row), self.levels.index(epoch) if epoch != self.horizon else len(self.levels), value)
+            self.forecaster.hear(
+                str(row),
+                self.levels.index(epoch) if epoch != self.horizon else len(self.levels),
+                value,
+            )
             self.forecasts = []
         return super().waits(row, epoch, value)
 
@@ -200,13 +248,19 @@ class Forecast(Promoting):
 
 def rungs_from(grace: int, reduction: int, horizon: int) -> list[int]:
     """`grace`, `reduction` times that, and so on, below the horizon."""
-    return list(takewhile(lambda rung: rung < horizon, (grace * reduction**power for power in count())))
+    return list(
+        takewhile(lambda rung: rung < horizon, (grace * reduction**power for power in count()))
+    )
 
 
 def race(task: Task, seed: int, workers: int, kind: type[Rule], **settings: float) -> Outcome:
     """A search by another rule: all configurations in random order, an epoch a unit of time."""
     generator = np.random.default_rng(seed)
-    rule, reached, horizon = kind(task, generator, **settings), task.reached, task.accuracies.shape[1]
+    rule, reached, horizon = (
+        kind(task, generator, **settings),
+        task.reached,
+        task.accuracies.shape[1],
+    )
     order = [int(row) for row in generator.permutation(len(reached))]
     running: list[tuple[int, int]] = []
     came: dict[int, int] = {}
@@ -221,15 +275,21 @@ def race(task: Task, seed: int, workers: int, kind: type[Rule], **settings: floa
         came[row] = epoch
         if not rule.waits(row, epoch, float(reached[row, epoch - 1])) and epoch < horizon:
             heapq.heappush(running, (now + 1, row))
-    return outcome(task, {row: float(reached[row, epoch - 1]) for row, epoch in came.items()}, spent, now)
+    return outcome(
+        task, {row: float(reached[row, epoch - 1]) for row, epoch in came.items()}, spent, now
+    )
 
 
 def outcome(task: Task, seen: dict[int, float], spent: int, now: int) -> Outcome:
-    """What the best by these values is worth after so many epochs; of the rows of each cost, or less, where that differs."""
+    """What the best by these values is worth after so many epochs; of the rows of each cost, or
+    less, where that differs.
+    """
     ends = task.reached[:, -1]
     costs = np.zeros(len(ends)) if task.costs is None else task.costs
     behind = []
     for bound in np.unique(costs):
-        chosen = max((row for row in seen if costs[row] <= bound), key=seen.__getitem__, default=None)
+        chosen = max(
+            (row for row in seen if costs[row] <= bound), key=seen.__getitem__, default=None
+        )
         behind.append(ends[costs <= bound].max() - (ends[chosen] if chosen is not None else 0.0))
     return Outcome(100 * float(np.mean(behind)), spent / task.accuracies.size, now)

@@ -1,9 +1,11 @@
-"""What samplers find beside our stopping rule, on learning curves that are known: proposals are free, and each trains as the nearest training does.
+"""What samplers find beside our stopping rule, on learning curves that are known: proposals are
+free, and each trains as the nearest training does.
 
     python -m tests.bench.sampled --curves FOLDER [--algorithms random bayes gp]
 
-Told is how far the best value seen lies behind the best of all, in points, once so many of the epochs were spent that `TRIALS` whole trainings
-would take: means over seeds, with 95 % bootstrap intervals.
+Told is how far the best value seen lies behind the best of all, in points, once so many of the
+epochs were spent that `TRIALS` whole trainings would take: means over seeds, with 95 % bootstrap
+intervals.
 """
 
 import argparse
@@ -33,7 +35,10 @@ class Table:
 
     def __init__(self, task: Task) -> None:
         domains = {path: _free(choice) for path, choice in task.domains.items()}
-        self.task, self.space = task, SearchSpace(domains, base={"model.name": "table2", "epochs": task.accuracies.shape[1]})
+        self.task, self.space = (
+            task,
+            SearchSpace(domains, base={"model.name": "table2", "epochs": task.accuracies.shape[1]}),
+        )
         self._places = Forecaster(self.space, 0)
         self._rows = np.array([self._point(params) for params in task.params])
 
@@ -57,33 +62,63 @@ def search(task: Task, algorithm: str, seed: int, workers: int) -> list[float]:
     """The points behind after each share of the epochs."""
     table, horizon = Table(task), task.accuracies.shape[1]
     with TemporaryDirectory() as folder:
-        experiment = replace(experiment_of(task, seed, Path(folder)), space=table.space, algorithm=algorithm, trials=TRIALS)
+        experiment = replace(
+            experiment_of(task, seed, Path(folder)),
+            space=table.space,
+            algorithm=algorithm,
+            trials=TRIALS,
+        )
         journal = Unkept(experiment.folder)
         driver = Driver(experiment, journal, slots=workers)
         driver.result.started |= {"data": {"val": task.images}} if task.images else {}
-        seen = [float(task.reached[row, max(driver.trials[trial].epochs, default=0)]) for _, trial, row in trained(driver, task, table.row)]
+        seen = [
+            float(task.reached[row, max(driver.trials[trial].epochs, default=0)])
+            for _, trial, row in trained(driver, task, table.row)
+        ]
         journal.close()
     best = float(task.reached[:, -1].max())
     found = np.maximum.accumulate(seen)
-    return [100 * (best - float(found[min(len(found), round(share * TRIALS * horizon)) - 1])) for share in AFTER]
+    return [
+        100 * (best - float(found[min(len(found), round(share * TRIALS * horizon)) - 1]))
+        for share in AFTER
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Search all tasks and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--curves", type=Path, metavar="PLACE", help="a folder of recorded curves, or a file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--algorithms", nargs="+", choices=ALGORITHMS, default=["random", "bayes"], metavar="NAME", help="default: random bayes; gp takes an hour"
+        "--curves", type=Path, metavar="PLACE", help="a folder of recorded curves, or a file"
+    )
+    parser.add_argument(
+        "--algorithms",
+        nargs="+",
+        choices=ALGORITHMS,
+        default=["random", "bayes"],
+        metavar="NAME",
+        help="default: random bayes; gp takes an hour",
     )
     parser.add_argument("--seeds", type=int, default=20, metavar="N")
     parser.add_argument("--workers", type=int, default=4, metavar="N")
     args = parser.parse_args(argv)
-    print(f"| task | algorithm | {' | '.join(f'after {100 * share:g} %' for share in AFTER)} |\n{'|---' * (2 + len(AFTER))}|")
+    print(
+        f"| task | algorithm | {' | '.join(f'after {100 * share:g} %' for share in AFTER)} |\n{'|---' * (2 + len(AFTER))}|"
+    )
     with Parallel(n_jobs=-1) as parallel:
         for make in [*(recorded(args.curves) if args.curves else ()), always(of_grid()), *MADE_UP]:
             for algorithm in args.algorithms:
-                found = np.array(parallel(delayed(search)(make(seed), algorithm, seed, args.workers) for seed in range(args.seeds)))
-                told = ["{:.2f} ({:.2f} to {:.2f})".format(*interval(column.tolist())) for column in found.T]
+                found = np.array(
+                    parallel(
+                        delayed(search)(make(seed), algorithm, seed, args.workers)
+                        for seed in range(args.seeds)
+                    )
+                )
+                told = [
+                    "{:.2f} ({:.2f} to {:.2f})".format(*interval(column.tolist()))
+                    for column in found.T
+                ]
                 print(f"| {make(0).name} | {algorithm} | {' | '.join(told)} |", flush=True)
 
 

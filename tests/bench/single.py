@@ -1,4 +1,6 @@
-"""The rows that compare one process with another: training steps, and making batches (see `work.py`)."""
+"""The rows that compare one process with another: training steps, and making batches (see
+`work.py`).
+"""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -33,12 +35,28 @@ def rows(data_root: str, quick: bool) -> list[Row]:
     """P7, P8 and P9."""
     seconds = 1.0 if quick else 8.0
     steps = [*(step_row(*net, seconds) for net in NETS), workers_row(seconds)]
-    return [*steps, data_row("P8", "", 0, data_root, seconds), data_row("P8b", ", random crop", 2, data_root, seconds)]
+    return [
+        *steps,
+        data_row("P8", "", 0, data_root, seconds),
+        data_row("P8b", ", random crop", 2, data_root, seconds),
+    ]
 
 
 def workers_row(seconds: float) -> Row:
     """Why a worker has one thread, and there are as many workers as cores."""
-    words = ["step", "--net", "table2", "--batch", 64, "--steps", 30, "--seconds", seconds, "--side", "ours"]
+    words = [
+        "step",
+        "--net",
+        "table2",
+        "--batch",
+        64,
+        "--steps",
+        30,
+        "--seconds",
+        seconds,
+        "--side",
+        "ours",
+    ]
     return Row(
         name="P9",
         what="images a second on 2 cores, table2, batch 64: one worker with 2 threads, against two with one each",
@@ -55,9 +73,32 @@ def side_by_side(*words: object) -> Figures:
         return {"images_s": sum(one.result()["images_s"] for one in both)}
 
 
-def step_row(name: str, title: str, net: str, image: tuple[int, int, int], batch: int, steps: int, precision: str, seconds: float) -> Row:
+def step_row(
+    name: str,
+    title: str,
+    net: str,
+    image: tuple[int, int, int],
+    batch: int,
+    steps: int,
+    precision: str,
+    seconds: float,
+) -> Row:
     """Images a second on one core."""
-    words = ["step", "--net", net, "--image", *image, "--batch", batch, "--steps", steps, "--seconds", seconds, "--precision", precision]
+    words = [
+        "step",
+        "--net",
+        net,
+        "--image",
+        *image,
+        "--batch",
+        batch,
+        "--steps",
+        steps,
+        "--seconds",
+        seconds,
+        "--precision",
+        precision,
+    ]
     return Row(
         name=name,
         what=f"images a second on one core: {title}, batch {batch}, against stock torch",
@@ -69,7 +110,17 @@ def step_row(name: str, title: str, net: str, image: tuple[int, int, int], batch
 
 def data_row(name: str, title: str, crop: int, data_root: str, seconds: float) -> Row:
     """Microseconds an image of the data path."""
-    words = ["data", "--crop", crop, "--batch", 128, "--seconds", seconds, "--data-root", Path(data_root).absolute()]
+    words = [
+        "data",
+        "--crop",
+        crop,
+        "--batch",
+        128,
+        "--seconds",
+        seconds,
+        "--data-root",
+        Path(data_root).absolute(),
+    ]
     return Row(
         name=name,
         what=f"microseconds an MNIST image until it is in a batch of 128{title}: PIL, transforms and DataLoader",

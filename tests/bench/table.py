@@ -19,8 +19,17 @@ Figures = dict[str, Any]
 """What one run of one side came to. Figures in seconds end in `_s`."""
 
 HALF_A_POINT = 0.005
-FAILURES = (RuntimeError, AssertionError, OSError, LookupError, ValueError, subprocess.SubprocessError)
-"""How a side fails; a mistake in the benchmark itself may look alike, and is told on stderr all the same."""
+FAILURES = (
+    RuntimeError,
+    AssertionError,
+    OSError,
+    LookupError,
+    ValueError,
+    subprocess.SubprocessError,
+)
+"""How a side fails; a mistake in the benchmark itself may look alike, and is told on stderr all the
+same.
+"""
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "mlflow", "numpy")
 HEADER = "| row | what | theirs | ours | ratio | whole command, ratio | best accuracy, theirs / ours |\n|---|---|---|---|---|---|---|"
 
@@ -73,7 +82,18 @@ class Samples:
         self.figures.setdefault(side.title, []).append(figures)
         if self.out is not None:
             with self.out.open("a") as file:
-                file.write(json.dumps({"side": side.title, "repetition": repetition, "at": time.time(), "load": os.getloadavg()[0], **figures}) + "\n")
+                file.write(
+                    json.dumps(
+                        {
+                            "side": side.title,
+                            "repetition": repetition,
+                            "at": time.time(),
+                            "load": os.getloadavg()[0],
+                            **figures,
+                        }
+                    )
+                    + "\n"
+                )
 
     def of(self, side: Side, name: str) -> list[float]:
         """One figure of each repetition."""
@@ -81,7 +101,9 @@ class Samples:
 
 
 def measure(rows: list[Row], repetitions: int, samples: Samples) -> Iterator[Row]:
-    """Run all sides of these rows in turn, A B C A B C ..., and give each row as soon as it has what it needs."""
+    """Run all sides of these rows in turn, A B C A B C ..., and give each row as soon as it has
+    what it needs.
+    """
     sides = list({side.title: side for row in rows for side in row.sides}.values())
     left = list(rows)
     for repetition in range(repetitions):
@@ -108,7 +130,9 @@ def take(side: Side, repetition: int, repetitions: int, samples: Samples) -> Non
 def is_ready(row: Row, repetitions: int, samples: Samples) -> bool:
     """Whether a row has all that it needs, or will never have it."""
     names = [side.title for side in row.sides]
-    return any(name in samples.failed for name in names) or all(len(samples.figures.get(name, [])) == repetitions for name in names)
+    return any(name in samples.failed for name in names) or all(
+        len(samples.figures.get(name, [])) == repetitions for name in names
+    )
 
 
 def progress(text: str) -> None:
@@ -125,7 +149,13 @@ def line(row: Row, samples: Samples) -> str:
         return f"| {row.name} | {row.what} | | {spread(ours, row.unit)} | | | |"
     theirs = samples.of(row.theirs, row.figure)
     ratio = spread(ratios(theirs, ours, row.more_is_better), "x")
-    whole = spread(ratios(samples.of(row.theirs, row.whole), samples.of(row.ours, row.whole), False), "x") if row.whole else ""
+    whole = (
+        spread(
+            ratios(samples.of(row.theirs, row.whole), samples.of(row.ours, row.whole), False), "x"
+        )
+        if row.whole
+        else ""
+    )
     reason = why_not(row, samples)
     shown = f"{ratio} (does not count: {reason})" if reason else ratio
     return f"| {row.name} | {row.what} | {spread(theirs, row.unit)} | {spread(ours, row.unit)} | {shown} | {whole} | {accuracies(row, samples)} |"
@@ -133,13 +163,18 @@ def line(row: Row, samples: Samples) -> str:
 
 def ratios(theirs: list[float], ours: list[float], more_is_better: bool) -> list[float]:
     """How many times better ours is, repetition by repetition."""
-    return [own / other if more_is_better else other / own for other, own in zip(theirs, ours, strict=True)]
+    return [
+        own / other if more_is_better else other / own
+        for other, own in zip(theirs, ours, strict=True)
+    ]
 
 
 def spread(values: list[float], unit: str) -> str:
     """`4.30x (4.10x to 4.40x)`; the range is left out where there is one value."""
     gap = "" if unit in ("", "x", "%") else " "
-    middle, low, high = (number(value) for value in (statistics.median(values), min(values), max(values)))
+    middle, low, high = (
+        number(value) for value in (statistics.median(values), min(values), max(values))
+    )
     return f"{middle}{gap}{unit}" if len(values) == 1 else f"{middle}{gap}{unit} ({low} to {high})"
 
 
@@ -156,7 +191,10 @@ def why_not(row: Row, samples: Samples) -> str:
         theirs, ours = samples.of(row.theirs, name), samples.of(row.ours, name)
         if theirs != ours:
             return f"{name} {theirs} against {ours}"
-    if row.best and abs(median_best(samples, row.theirs) - median_best(samples, row.ours)) > HALF_A_POINT:
+    if (
+        row.best
+        and abs(median_best(samples, row.theirs) - median_best(samples, row.ours)) > HALF_A_POINT
+    ):
         return "best accuracies differ by more than half a point"
     return ""
 
@@ -175,7 +213,14 @@ def accuracies(row: Row, samples: Samples) -> str:
 
 def machine() -> str:
     """Where and with what this is measured."""
-    cpu = next((text.partition(":")[2].strip() for text in Path("/proc/cpuinfo").read_text().splitlines() if text.startswith("model name")), platform.machine())
+    cpu = next(
+        (
+            text.partition(":")[2].strip()
+            for text in Path("/proc/cpuinfo").read_text().splitlines()
+            if text.startswith("model name")
+        ),
+        platform.machine(),
+    )
     memory = psutil.virtual_memory().total / 2**30
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return f"{time.strftime('%Y-%m-%d')}, {cpu}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GB; Python {platform.python_version()}, {libraries}."

@@ -1,6 +1,8 @@
-"""The tables of searches in docs/benchmarks.md, measured here: `make bench`, or `python tests/bench/tables.py digits|mnist [--data-root DIR]`.
+"""The tables of searches in docs/benchmarks.md, measured here: `make bench`, or `python
+tests/bench/tables.py digits|mnist [--data-root DIR]`.
 
-Each row is the real command in a process of its own. Prints Markdown. `digits` takes about 8 minutes on 2 cores, `mnist` 30.
+Each row is the real command in a process of its own. Prints Markdown. `digits` takes about 8
+minutes on 2 cores, `mnist` 30.
 """
 
 import argparse
@@ -11,7 +13,13 @@ import sys
 import tempfile
 from typing import Any
 
-PAPER = ["optimizer.lr=0.001", "batch_size=64", "epochs=20", "model.layers=10", "model.filter_size=3"]
+PAPER = [
+    "optimizer.lr=0.001",
+    "batch_size=64",
+    "epochs=20",
+    "model.layers=10",
+    "model.filter_size=3",
+]
 PATHS = ("optimizer.lr", "batch_size", "epochs", "model.layers", "model.filter_size")
 HEADER = "| search | trials | epochs trained | wall time, s | best val accuracy | test accuracy | found: rate, batch, epochs, layers, filter |"
 
@@ -20,7 +28,12 @@ def search(*options: str) -> dict[str, Any]:
     """Run one search in a scratch folder and return what `--json` says."""
     with tempfile.TemporaryDirectory() as scratch:
         places = ["--storage", scratch, "--tracking", f"sqlite:///{scratch}/mlflow.db", "--json"]
-        done = subprocess.run([sys.executable, "-m", "search.run", "--space", "table3", *places, *options], stdout=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "search.run", "--space", "table3", *places, *options],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
     if done.returncode not in (0, 3):
         raise SystemExit(f"search.run {' '.join(options)} ended with {done.returncode}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -28,13 +41,21 @@ def search(*options: str) -> dict[str, Any]:
 
 
 def row(title: str, results: list[dict[str, Any]], fixed: dict[str, Any] | None = None) -> str:
-    """One line: medians over the seeds, with the range where there are several; the found row of the median search."""
+    """One line: medians over the seeds, with the range where there are several; the found row of
+    the median search.
+    """
 
     def over(values: list[float], form: str) -> str:
         middle = form.format(statistics.median_low(values))
-        return middle if len(values) == 1 else f"{middle} ({form.format(min(values))} to {form.format(max(values))})"
+        return (
+            middle
+            if len(values) == 1
+            else f"{middle} ({form.format(min(values))} to {form.format(max(values))})"
+        )
 
-    typical = sorted(results, key=lambda result: float(result["best"]["val_accuracy"]))[(len(results) - 1) // 2]
+    typical = sorted(results, key=lambda result: float(result["best"]["val_accuracy"]))[
+        (len(results) - 1) // 2
+    ]
     params = {**(fixed or {}), **typical["best"]["params"]}
     found = ", ".join(f"{params[path]:g}" for path in PATHS)
     trials = statistics.median_low([sum(result["trials"].values()) for result in results])
@@ -52,31 +73,62 @@ def table(rows: list[tuple[str, list[str]]], common: list[str], seeds: list[int]
     print(HEADER, "|---" * 7 + "|", sep="\n", flush=True)
     for title, options in rows:
         wanted = seeds[:1] if "grid" in options else seeds
-        print(row(title, [search(*common, *options, "--seed", str(seed)) for seed in wanted]), flush=True)
+        print(
+            row(title, [search(*common, *options, "--seed", str(seed)) for seed in wanted]),
+            flush=True,
+        )
     settings = [part for setting in PAPER for part in ("--set", setting)]
-    paper = {path: float(setting.partition("=")[2]) for path, setting in zip(PATHS, PAPER, strict=True)}
-    results = [search(*common, *settings, "--algorithm", "grid", "--scheduler", "fifo", "--seed", str(seed)) for seed in seeds]
+    paper = {
+        path: float(setting.partition("=")[2]) for path, setting in zip(PATHS, PAPER, strict=True)
+    }
+    results = [
+        search(
+            *common, *settings, "--algorithm", "grid", "--scheduler", "fifo", "--seed", str(seed)
+        )
+        for seed in seeds
+    ]
     print(row("the paper's best row alone", results, paper), flush=True)
 
 
 def pairs(trials: dict[str, int]) -> list[tuple[str, list[str]]]:
     """Random and Bayesian, each without and with early stopping."""
     return [
-        (f"{algorithm} + {scheduler}", ["--algorithm", algorithm, "--scheduler", scheduler, "--trials", str(trials[scheduler])])
+        (
+            f"{algorithm} + {scheduler}",
+            [
+                "--algorithm",
+                algorithm,
+                "--scheduler",
+                scheduler,
+                "--trials",
+                str(trials[scheduler]),
+            ],
+        )
         for algorithm in ("random", "bayes")
         for scheduler in ("fifo", "asha")
     ]
 
 
 def digits() -> None:
-    """The whole grid at 3 epochs a trial, and searches with a tenth of its epochs, three seeds each."""
+    """The whole grid at 3 epochs a trial, and searches with a tenth of its epochs, three seeds
+    each.
+    """
     grid = ("the whole grid", ["--algorithm", "grid", "--scheduler", "fifo"])
     table([grid, *pairs({"fifo": 24, "asha": 42})], ["--max-epochs", "3"], [1, 2, 3])
 
 
 def mnist(data_root: str) -> None:
     """24 trials of at most 6 epochs on 10,000 training images, one seed."""
-    data = ["--data", "mnist", "--data-root", data_root, "--max-epochs", "6", "--set", "data.train_limit=10000"]
+    data = [
+        "--data",
+        "mnist",
+        "--data-root",
+        data_root,
+        "--max-epochs",
+        "6",
+        "--set",
+        "data.train_limit=10000",
+    ]
     table(pairs({"fifo": 24, "asha": 24}), data, [1])
 
 

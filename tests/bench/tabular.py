@@ -1,9 +1,12 @@
-"""Our sampler beside Optuna's default on NAS-Bench-201 (Dong and Yang 2020), CIFAR-10: a table of 15,625 architectures, each trained to its end.
+"""Our sampler beside Optuna's default on NAS-Bench-201 (Dong and Yang 2020), CIFAR-10: a table of
+15,625 architectures, each trained to its end.
 
     python -m tests.bench.tabular
 
-Both see one trial after another, with the validation accuracy of one of the table's seeds. Counted is how far the true value (the mean over seeds) of
-the architecture with the best value seen lies below the best of all, in points, after 50, 100 and 200 evaluations: medians and 95 % bootstrap intervals.
+Both see one trial after another, with the validation accuracy of one of the table's seeds. Counted
+is how far the true value (the mean over seeds) of the architecture with the best value seen lies
+below the best of all, in points, after 50, 100 and 200 evaluations: medians and 95 % bootstrap
+intervals.
 """
 
 import argparse
@@ -25,7 +28,14 @@ AFTER = (50, 100, 200)
 Measure = Callable[[Sequence[str]], float]
 
 
-def ours(operations: Sequence[str], measure: Measure, count: int, seed: int, *, algorithm: type[Bayes] = Bayes) -> None:
+def ours(
+    operations: Sequence[str],
+    measure: Measure,
+    count: int,
+    seed: int,
+    *,
+    algorithm: type[Bayes] = Bayes,
+) -> None:
     """So many evaluations with our sampler."""
     bayes = algorithm(SearchSpace({path: Choice(*operations) for path in PATHS}), seed)
     for number in range(count):
@@ -40,7 +50,10 @@ def default(operations: Sequence[str], measure: Measure, count: int, seed: int) 
     """So many with Optuna's."""
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.optimize(lambda trial: measure([trial.suggest_categorical(path, operations) for path in PATHS]), n_trials=count)
+    study.optimize(
+        lambda trial: measure([trial.suggest_categorical(path, operations) for path in PATHS]),
+        n_trials=count,
+    )
 
 
 def chance(operations: Sequence[str], measure: Measure, count: int, seed: int) -> None:
@@ -77,17 +90,33 @@ def cell(values: NDArray[np.float64]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=20, metavar="N")
     args = parser.parse_args(argv)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    print(f"NAS-Bench-201, CIFAR-10: points below the best, {args.seeds} seeds\n\n| sampler | " + " | ".join(f"after {count}" for count in AFTER) + " |")
+    print(
+        f"NAS-Bench-201, CIFAR-10: points below the best, {args.seeds} seeds\n\n| sampler | "
+        + " | ".join(f"after {count}" for count in AFTER)
+        + " |"
+    )
     print("|---" * (len(AFTER) + 1) + "|")
-    searches = {"bayes": ours, "gp": partial(ours, algorithm=Gaussian), "Optuna's default": default, "random": chance}
+    searches = {
+        "bayes": ours,
+        "gp": partial(ours, algorithm=Gaussian),
+        "Optuna's default": default,
+        "random": chance,
+    }
     for name, search in searches.items():
         found = np.array([below_best(search, seed) for seed in range(args.seeds)])
-        print(f"| {name} | " + " | ".join(cell(found[:, column]) for column in range(len(AFTER))) + " |", flush=True)
+        print(
+            f"| {name} | "
+            + " | ".join(cell(found[:, column]) for column in range(len(AFTER)))
+            + " |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

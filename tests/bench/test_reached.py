@@ -15,9 +15,18 @@ def event(number: int, kind: str, **data: object) -> Event:
 def test_what_a_journal_says_of_a_target() -> None:
     config = {"epochs": 3}
     events = [event(0, "started", name="s", began_ms=1_000_000, slots=1, experiment={})]
-    events += [event(1, "suggested", trial="t1", params={}, config=config), event(2, "running", trial="t1", attempt=1)]
-    metrics = [{"val/accuracy": accuracy, "val/loss": 1.0, "time/epoch_s": 1.0} for accuracy in (0.5, 0.9, 0.7)]
-    events += [event(3 + epoch, "epoch", trial="t1", epoch=1 + epoch, metrics=found) for epoch, found in enumerate(metrics)]
+    events += [
+        event(1, "suggested", trial="t1", params={}, config=config),
+        event(2, "running", trial="t1", attempt=1),
+    ]
+    metrics = [
+        {"val/accuracy": accuracy, "val/loss": 1.0, "time/epoch_s": 1.0}
+        for accuracy in (0.5, 0.9, 0.7)
+    ]
+    events += [
+        event(3 + epoch, "epoch", trial="t1", epoch=1 + epoch, metrics=found)
+        for epoch, found in enumerate(metrics)
+    ]
     assert until(events, 0.8) == (2, pytest.approx(4.0), 0.9)
     assert until(events, 0.95) == (3, None, 0.9)
 
@@ -40,13 +49,21 @@ def grid() -> SearchResult:
     good = {**next(space.points()), "epochs": 30}
     for number, params in enumerate(space.points()):
         config = base.override(params)
-        values = [0.9 if params == good and epoch >= 20 else 0.5 + 0.01 * (params == good) for epoch in range(1, config.epochs + 1)]
+        values = [
+            0.9 if params == good and epoch >= 20 else 0.5 + 0.01 * (params == good)
+            for epoch in range(1, config.epochs + 1)
+        ]
         epochs = {epoch: {"val/accuracy": value} for epoch, value in enumerate(values, 1)}
-        grid.trials[f"t{number}"] = TrialResult(f"t{number}", params, config.to_dict(), epochs=epochs)
+        grid.trials[f"t{number}"] = TrialResult(
+            f"t{number}", params, config.to_dict(), epochs=epochs
+        )
     return grid
 
 
-@pytest.mark.parametrize("options", [pytest.param({}, marks=pytest.mark.slow), {"algorithm": "random", "scheduler": "fifo"}])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow), {"algorithm": "random", "scheduler": "fifo"}],
+)
 def test_a_search_is_played_on_a_grids_curves(grid: SearchResult, options: dict[str, str]) -> None:
     epochs, reached, best = played(grid, 0.85, 2430, 0, **options)
     assert reached == epochs

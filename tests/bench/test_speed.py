@@ -12,7 +12,13 @@ from tests.bench.table import Figures, Row, Samples, Side, line, measure
 JOURNAL = Path(__file__).parent.parent / "fixtures" / "search-v1" / "journal.jsonl"
 
 
-def row(theirs: list[float], ours: list[float], *, best: tuple[float, float] = (0.95, 0.95), **more: object) -> tuple[Row, list[str]]:
+def row(
+    theirs: list[float],
+    ours: list[float],
+    *,
+    best: tuple[float, float] = (0.95, 0.95),
+    **more: object,
+) -> tuple[Row, list[str]]:
     """A row whose sides give these seconds in turn, and the order in which they were asked."""
     asked: list[str] = []
 
@@ -23,7 +29,15 @@ def row(theirs: list[float], ours: list[float], *, best: tuple[float, float] = (
 
         return Side(title, run)
 
-    made = Row(name="P1", what="this", theirs=side("theirs", theirs, best[0]), ours=side("ours", ours, best[1]), best=True, like=("trials",), **more)
+    made = Row(
+        name="P1",
+        what="this",
+        theirs=side("theirs", theirs, best[0]),
+        ours=side("ours", ours, best[1]),
+        best=True,
+        like=("trials",),
+        **more,
+    )
     return made, asked
 
 
@@ -36,7 +50,9 @@ def printed(made: Row, repetitions: int) -> str:
 
 def test_sides_run_in_turn_and_the_ratio_is_the_median_of_each_repetition() -> None:
     made, asked = row([10, 30, 20], [5, 5, 5])
-    assert "| 20.0 s (10.0 to 30.0) | 5.00 s (5.00 to 5.00) | 4.00x (2.00 to 6.00)" in printed(made, 3)
+    assert "| 20.0 s (10.0 to 30.0) | 5.00 s (5.00 to 5.00) | 4.00x (2.00 to 6.00)" in printed(
+        made, 3
+    )
     assert asked == ["theirs", "ours"] * 3
 
 
@@ -46,7 +62,9 @@ def test_what_is_better_by_more_is_the_other_way_round() -> None:
 
 
 @pytest.mark.parametrize(("ours", "counts"), [(0.954, True), (0.956, False), (0.944, False)])
-def test_a_row_counts_only_where_accuracies_are_equal_within_half_a_point(ours: float, counts: bool) -> None:
+def test_a_row_counts_only_where_accuracies_are_equal_within_half_a_point(
+    ours: float, counts: bool
+) -> None:
     made, _ = row([10], [5], best=(0.95, ours))
     assert ("does not count" in printed(made, 1)) is not counts
 
@@ -72,8 +90,15 @@ def test_a_journal_tells_where_the_time_went() -> None:
 
 
 def test_the_window_is_from_the_last_slot_up_to_the_last_trial_that_starts() -> None:
-    truth = [{"pid": pid, "time_ns": int(end * 1e9)} for pid, end in [(1, 101), (1, 102), (2, 102.5), (1, 103), (2, 103.5), (1, 104)]]
-    assert window_of(truth, 103.0, 1.0, 2) == {"window_s": pytest.approx(1.5), "window_efficiency": pytest.approx(1.0), "processes": 2}
+    truth = [
+        {"pid": pid, "time_ns": int(end * 1e9)}
+        for pid, end in [(1, 101), (1, 102), (2, 102.5), (1, 103), (2, 103.5), (1, 104)]
+    ]
+    assert window_of(truth, 103.0, 1.0, 2) == {
+        "window_s": pytest.approx(1.5),
+        "window_efficiency": pytest.approx(1.0),
+        "processes": 2,
+    }
     assert window_of(truth, 103.0, 1.0, 3)["window_efficiency"] == pytest.approx(2 / 3)
     assert window_of(truth, 101.0, 1.0, 2)["window_s"] == 0
 

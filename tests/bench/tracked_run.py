@@ -1,4 +1,6 @@
-"""`search.run`, and what its MLflow thread has cost: seconds of CPU, written as JSON to the file that $BENCH_TRACKER names."""
+"""`search.run`, and what its MLflow thread has cost: seconds of CPU, written as JSON to the file
+that $BENCH_TRACKER names.
+"""
 
 import json
 import os
@@ -25,7 +27,10 @@ def main() -> int:
         prepare(runs, *args, **options)
         cost["import_s"] += time.thread_time() - began
 
-    with patch.object(tracker.Tracker, "_run", followed), patch.object(tracker.Runs, "__init__", prepared):
+    with (
+        patch.object(tracker.Tracker, "_run", followed),
+        patch.object(tracker.Runs, "__init__", prepared),
+    ):
         code = run.main()
     Path(os.environ["BENCH_TRACKER"]).write_text(json.dumps(cost))
     return code

@@ -1,7 +1,9 @@
-"""One side of one figure in a fresh process with one thread: `python -m tests.bench.work step|data --side ours|stock ...`.
+"""One side of one figure in a fresh process with one thread: `python -m tests.bench.work step|data
+--side ours|stock ...`.
 
-`step` gives images a second of training steps (forward, backward, Adam). Stock is plain torch on one tensor batch, float32, channels first;
-ours is `trainables.training.loop.Training` on a synthetic data set, its gathering and scaling of each batch included. `data` gives microseconds an
+`step` gives images a second of training steps (forward, backward, Adam). Stock is plain torch on
+one tensor batch, float32, channels first; ours is `trainables.training.loop.Training` on a
+synthetic data set, its gathering and scaling of each batch included. `data` gives microseconds an
 image of making MNIST batches. Each prints one JSON line.
 """
 
@@ -33,12 +35,16 @@ CLASSES = tuple("0123456789")
 
 def resnet18(image: tuple[int, int, int], classes: int) -> nn.Module:
     """torchvision's, untrained."""
-    found: nn.Module = importlib.import_module("torchvision.models").resnet18(weights=None, num_classes=classes)
+    found: nn.Module = importlib.import_module("torchvision.models").resnet18(
+        weights=None, num_classes=classes
+    )
     return found
 
 
 def registry(net: str) -> Any:
-    """A network that is not among ours stands in for `table2` while this lasts: configs know the registry's names as they were at import."""
+    """A network that is not among ours stands in for `table2` while this lasts: configs know the
+    registry's names as they were at import.
+    """
     other = {} if net in MODELS else {"table2": ModelEntry(builder=f"tests.bench.work:{net}")}
     return patch.dict(MODELS, other)
 
@@ -47,18 +53,35 @@ def random_part(count: int, image: tuple[int, int, int]) -> Part:
     """Noise, with every class in it."""
     generator = np.random.default_rng(0)
     channels, height, width = image
-    return Part(generator.integers(0, 256, (count, height, width, channels), dtype=np.uint8), np.arange(count) % 10)
+    return Part(
+        generator.integers(0, 256, (count, height, width, channels), dtype=np.uint8),
+        np.arange(count) % 10,
+    )
 
 
-def our_training(net: str, image: tuple[int, int, int], batch: int, steps: int, precision: str) -> Training:
+def our_training(
+    net: str, image: tuple[int, int, int], batch: int, steps: int, precision: str
+) -> Training:
     """A training with so many steps an epoch, and next to no validation."""
-    dataset = Dataset("noise", CLASSES, random_part(batch * steps, image), random_part(10, image), None, "")
+    dataset = Dataset(
+        "noise", CLASSES, random_part(batch * steps, image), random_part(10, image), None, ""
+    )
     options = {"model.width": 32} if net == "table2" else {}
-    config = TrialConfig().override({"model.name": net if net in MODELS else "table2", "batch_size": batch, "epochs": 10**6, "precision": precision, **options})
+    config = TrialConfig().override(
+        {
+            "model.name": net if net in MODELS else "table2",
+            "batch_size": batch,
+            "epochs": 10**6,
+            "precision": precision,
+            **options,
+        }
+    )
     return Training(config, dataset)
 
 
-def our_rate(net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float, precision: str) -> list[float]:
+def our_rate(
+    net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float, precision: str
+) -> list[float]:
     """Images a second of each epoch but the first."""
     with registry(net):
         training = our_training(net, image, batch, steps, precision)
@@ -66,7 +89,9 @@ def our_rate(net: str, image: tuple[int, int, int], batch: int, steps: int, seco
     return [batch * steps / next(epochs).values["time/epoch_s"] for _ in until(seconds)][1:]
 
 
-def stock_rate(net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float) -> list[float]:
+def stock_rate(
+    net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float
+) -> list[float]:
     """The same of plain torch."""
     network = resnet18(image, 10) if net == "resnet18" else stock.network(image[0], image[1])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
@@ -94,7 +119,13 @@ def until(seconds: float) -> Any:
 
 def our_data(data_root: str, crop: int, batch: int, seconds: float) -> list[float]:
     """Microseconds an image of each round over 4,000 images of MNIST."""
-    base = {"data.name": "mnist", "data.root": data_root, "data.train_limit": 4000, "augment.crop": crop, "model.name": "table2"}
+    base = {
+        "data.name": "mnist",
+        "data.root": data_root,
+        "data.train_limit": 4000,
+        "augment.crop": crop,
+        "model.name": "table2",
+    }
     config = TrialConfig().override(base)
     pixels = Training(config, load(config.data).sealed).train
     changes = generator_for(0, "augment 0", 1)

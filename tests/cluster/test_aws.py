@@ -1,4 +1,6 @@
-"""The cluster on AWS: what the shipped files ask for is safe, Ray accepts it, and a pretended AWS (moto) records what is meant."""
+"""The cluster on AWS: what the shipped files ask for is safe, Ray accepts it, and a pretended AWS
+(moto) records what is meant.
+"""
 
 import json
 import os
@@ -19,8 +21,15 @@ from cluster.preflight import lint
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
-FILE, STACK, PINS = ROOT / "cluster" / "cluster.yaml", ROOT / "cluster" / "aws" / "stack.yaml", ROOT / "cluster" / "requirements.txt"
-VALUES = {"sg-PUT-YOURS-HERE": "sg-0123456789abcdef0", "ami-PUT-YOURS-HERE": "ami-0123456789abcdef0"}
+FILE, STACK, PINS = (
+    ROOT / "cluster" / "cluster.yaml",
+    ROOT / "cluster" / "aws" / "stack.yaml",
+    ROOT / "cluster" / "requirements.txt",
+)
+VALUES = {
+    "sg-PUT-YOURS-HERE": "sg-0123456789abcdef0",
+    "ami-PUT-YOURS-HERE": "ami-0123456789abcdef0",
+}
 NETWORK = "203.0.113.7/32"
 
 
@@ -45,38 +54,112 @@ def test_a_value_that_is_not_put_in_yet_is_named_once() -> None:
     said = lint.problems(yaml.safe_load(FILE.read_text()))
     assert len(said) == len(VALUES)
     for line, mark in zip(said, VALUES, strict=True):
-        assert line.startswith(f"head, spot, on_demand: {'ImageId ' if 'ami' in mark else ''}'{mark}' is not the id of ")
+        assert line.startswith(
+            f"head, spot, on_demand: {'ImageId ' if 'ami' in mark else ''}'{mark}' is not the id of "
+        )
         assert "Put in the stack's" in line
 
 
 TOKENS = "asks_for_tokens: &asks_for_tokens {HttpTokens: required, "
 MISTAKES = [
-    ("[*security_group]", "[]", "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet"),
-    ("  cache_stopped_nodes: false", "  security_group: {IpPermissions: [{IpRanges: [{CidrIp: 0.0.0.0/0}]}]}", "the whole internet (0.0.0.0/0)"),
-    ("  cache_stopped_nodes: false", "  security_group: {IpPermissions: [{IpRanges: [{CidrIpv6: '::/0'}]}]}", "the whole internet (::/0)"),
-    ("  cache_stopped_nodes: false", "  security_group: {IpPermissions: [{FromPort: 8265, IpRanges: [{CidrIp: 192.0.2.0/24}]}]}", "more than ssh (port 8265)"),
-    ("cache_stopped_nodes: false", "cache_stopped_nodes: true", "provider.cache_stopped_nodes is not off"),
-    (TOKENS, "asks_for_tokens: &asks_for_tokens {HttpTokens: optional, ", "head, spot, on_demand: IMDSv2 is not required"),
+    (
+        "[*security_group]",
+        "[]",
+        "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet",
+    ),
+    (
+        "  cache_stopped_nodes: false",
+        "  security_group: {IpPermissions: [{IpRanges: [{CidrIp: 0.0.0.0/0}]}]}",
+        "the whole internet (0.0.0.0/0)",
+    ),
+    (
+        "  cache_stopped_nodes: false",
+        "  security_group: {IpPermissions: [{IpRanges: [{CidrIpv6: '::/0'}]}]}",
+        "the whole internet (::/0)",
+    ),
+    (
+        "  cache_stopped_nodes: false",
+        "  security_group: {IpPermissions: [{FromPort: 8265, IpRanges: [{CidrIp: 192.0.2.0/24}]}]}",
+        "more than ssh (port 8265)",
+    ),
+    (
+        "cache_stopped_nodes: false",
+        "cache_stopped_nodes: true",
+        "provider.cache_stopped_nodes is not off",
+    ),
+    (
+        TOKENS,
+        "asks_for_tokens: &asks_for_tokens {HttpTokens: optional, ",
+        "head, spot, on_demand: IMDSv2 is not required",
+    ),
     ("      MetadataOptions: *asks_for_tokens\n", "", "IMDSv2 is not required"),
-    ("      IamInstanceProfile: {Name: *head_profile}\n", "", "head: no IamInstanceProfile: Ray would give the head full rights"),
+    (
+        "      IamInstanceProfile: {Name: *head_profile}\n",
+        "",
+        "head: no IamInstanceProfile: Ray would give the head full rights",
+    ),
     ("search-worker", "search-head", "spot: the instance profile is the head's"),
     ("Encrypted: true, ", "", "a disk is not encrypted"),
     ("resources: {CPU: 0}", "resources: {}", "head: trials would run on the head"),
     ("ami-0123456789abcdef0", "latest_dlami", "ImageId 'latest_dlami' is not the id of an image"),
-    ("RAY_AUTH_MODE=token RAY_USAGE", "RAY_USAGE", "worker_start_ray_commands starts Ray without a token"),
-    ("chmod 600 ~/.ray/auth_token && ", "", "head_start_ray_commands leaves the token readable by every user"),
+    (
+        "RAY_AUTH_MODE=token RAY_USAGE",
+        "RAY_USAGE",
+        "worker_start_ray_commands starts Ray without a token",
+    ),
+    (
+        "chmod 600 ~/.ray/auth_token && ",
+        "",
+        "head_start_ray_commands leaves the token readable by every user",
+    ),
     ("  ~/.ray/auth_token: ~/.ray/auth_token\n", "", "file_mounts brings no token to the nodes"),
-    ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0", "head_start_ray_commands opens the dashboard on 0.0.0.0"),
+    (
+        "--dashboard-host=127.0.0.1",
+        "--dashboard-host=0.0.0.0",
+        "head_start_ray_commands opens the dashboard on 0.0.0.0",
+    ),
     ("--dashboard-host=127.0.0.1", "--dashboard-host '::'", "opens the dashboard on ::"),
     ("uv==0.13.9", "uv", "setup_commands installs 'uv' in whatever version"),
-    ("head_setup_commands: []", "head_setup_commands: [pip install ray==2.59.0 ray==2.60.0]", "different versions of Ray (2.59.0, 2.60.0)"),
-    ("head_setup_commands: []", "docker: {image: rayproject/ray:latest-gpu}", "docker.image 'rayproject/ray:latest-gpu' is not pinned"),
-    ("setup_commands:\n  - python3", "initialization_commands:\n  - python3", "setup_commands is missing: Ray's own would install its nightly build"),
-    ("head_start_ray_commands:", "initialization_commands:", "head_start_ray_commands starts no Ray"),
-    ("auth: {", "docker: {run_options: ['-e AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY']}\nauth: {", "docker.run_options holds a secret"),
-    ("auth: {", "docker: {run_options: ['AKIAIOSFODNN7EXAMPLE']}\nauth: {", "holds an AWS access key"),
-    ("auth: {", "docker: {run_options: ['-e URI=https://me:hunter22@mlflow']}\nauth: {", "holds a password in an address"),
-    ("  region: *region\n", "  region: *region\n  aws_credentials: {aws_access_key_id: x}\n", "provider.aws_credentials holds credentials"),
+    (
+        "head_setup_commands: []",
+        "head_setup_commands: [pip install ray==2.59.0 ray==2.60.0]",
+        "different versions of Ray (2.59.0, 2.60.0)",
+    ),
+    (
+        "head_setup_commands: []",
+        "docker: {image: rayproject/ray:latest-gpu}",
+        "docker.image 'rayproject/ray:latest-gpu' is not pinned",
+    ),
+    (
+        "setup_commands:\n  - python3",
+        "initialization_commands:\n  - python3",
+        "setup_commands is missing: Ray's own would install its nightly build",
+    ),
+    (
+        "head_start_ray_commands:",
+        "initialization_commands:",
+        "head_start_ray_commands starts no Ray",
+    ),
+    (
+        "auth: {",
+        "docker: {run_options: ['-e AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY']}\nauth: {",
+        "docker.run_options holds a secret",
+    ),
+    (
+        "auth: {",
+        "docker: {run_options: ['AKIAIOSFODNN7EXAMPLE']}\nauth: {",
+        "holds an AWS access key",
+    ),
+    (
+        "auth: {",
+        "docker: {run_options: ['-e URI=https://me:hunter22@mlflow']}\nauth: {",
+        "holds a password in an address",
+    ),
+    (
+        "  region: *region\n",
+        "  region: *region\n  aws_credentials: {aws_access_key_id: x}\n",
+        "provider.aws_credentials holds credentials",
+    ),
 ]
 
 
@@ -114,7 +197,9 @@ worker_start_ray_commands: [export RAY_AUTH_MODE=token; ray start --address=$RAY
 def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
     """Ray's dashboard is on 127.0.0.1 unless it is told otherwise; what AWS has, they have not."""
     assert lint.problems(yaml.safe_load(FIXED)) == []
-    head, worker = lint.problems(yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]})
+    head, worker = lint.problems(
+        yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]}
+    )
     assert head.startswith("head_start_ray_commands starts no Ray")
     assert worker.startswith("worker_start_ray_commands leaves the token readable")
 
@@ -122,14 +207,20 @@ def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
 def test_reports_to_rays_makers_are_named_unless_they_are_off_in_one_way_or_the_other() -> None:
     one = filled_in().replace("--disable-usage-stats ", "")
     assert lint.problems(yaml.safe_load(one)) == []
-    (said,) = lint.problems(yaml.safe_load(one.replace("RAY_USAGE_STATS_ENABLED=0", "RAY_USAGE_STATS_ENABLED=1")))
+    (said,) = lint.problems(
+        yaml.safe_load(one.replace("RAY_USAGE_STATS_ENABLED=0", "RAY_USAGE_STATS_ENABLED=1"))
+    )
     assert said.startswith("head_start_ray_commands lets Ray report its use to its makers.")
 
 
 def test_a_spot_machine_as_head_is_named() -> None:
     config = yaml.safe_load(filled_in())
-    config["available_node_types"]["head"]["node_config"]["InstanceMarketOptions"] = {"MarketType": "spot"}
-    assert [line.partition(";")[0] for line in lint.problems(config)] == ["head: the head is a spot instance"]
+    config["available_node_types"]["head"]["node_config"]["InstanceMarketOptions"] = {
+        "MarketType": "spot"
+    }
+    assert [line.partition(";")[0] for line in lint.problems(config)] == [
+        "head: the head is a spot instance"
+    ]
 
 
 def test_every_node_gets_what_the_project_needs_in_one_version_each() -> None:
@@ -150,13 +241,21 @@ said=~/said."$(basename "$0")"."$1"
 if [ "$2" = cluster.runtime.spot ]; then while [ ! -e ~/end ]; do sleep 0.1; done; touch ~/ended; fi
 [ "$(basename "$0")" = cloud-init ] && echo eu-central-1 || true
 """
-"""Instead of a program: it keeps its words and its environment, and as the watch it stays until it is told."""
+"""Instead of a program: it keeps its words and its environment, and as the watch it stays until it
+is told.
+"""
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Path:
     """A node's home, where programs are stand-ins; the shell and what starts the watch are real."""
-    for name in ("venv/bin/ray", "venv/bin/python", ".local/bin/uv", "bin/cloud-init", "bin/python3"):
+    for name in (
+        "venv/bin/ray",
+        "venv/bin/python",
+        ".local/bin/uv",
+        "bin/cloud-init",
+        "bin/python3",
+    ):
         program = tmp_path / name
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(STAND_IN)
@@ -174,7 +273,12 @@ def run_as_ray_does(command: str, home: Path) -> None:
     """As Ray's launcher wraps it, without the terminal."""
     wrapped = f"source ~/.bashrc; export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore && (export RAY_HEAD_IP=192.0.2.1; {command})"
     subprocess.run(
-        ["bash", "--login", "-c", wrapped], env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=300, check=True
+        ["bash", "--login", "-c", wrapped],
+        env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
     )
 
 
@@ -192,17 +296,28 @@ def wait_for(file: Path) -> None:
 
 @pytest.mark.parametrize("who", ["head", "worker"])
 def test_the_shell_makes_of_the_start_commands_what_is_meant(who: str, node: Path) -> None:
-    """With the token, on all processors, in the region; and the watch goes on by itself when the command is over."""
+    """With the token, on all processors, in the region; and the watch goes on by itself when the
+    command is over.
+    """
     for command in yaml.safe_load(filled_in())[f"{who}_start_ray_commands"]:
         run_as_ray_does(command, node)
     words, environment = said(node, "ray.start")
-    assert ("--head" in words, "--address=192.0.2.1:6379" in words) == (who == "head", who == "worker")
-    assert (environment["RAY_AUTH_MODE"], environment["RAY_USAGE_STATS_ENABLED"], environment["AWS_DEFAULT_REGION"]) == ("token", "0", "eu-central-1")
+    assert ("--head" in words, "--address=192.0.2.1:6379" in words) == (
+        who == "head",
+        who == "worker",
+    )
+    assert (
+        environment["RAY_AUTH_MODE"],
+        environment["RAY_USAGE_STATS_ENABLED"],
+        environment["AWS_DEFAULT_REGION"],
+    ) == ("token", "0", "eu-central-1")
     assert "OMP_NUM_THREADS" not in environment
     assert (node / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
     if who == "worker":
         wait_for(node / "said.python.-m")
-        with pytest.raises(subprocess.CalledProcessError):  # a second watch sees the first, and leaves
+        with pytest.raises(
+            subprocess.CalledProcessError
+        ):  # a second watch sees the first, and leaves
             run_as_ray_does(command.removesuffix("&"), node)
         words, environment = said(node, "python.-m")
         assert words == "python -m cluster.runtime.spot --address=192.0.2.1:6379"
@@ -215,7 +330,10 @@ def test_the_shell_makes_of_the_setup_commands_what_is_meant(node: Path) -> None
     set_up(node)
     assert said(node, "python3.-m")[0] == "python3 -m pip install --user --quiet uv==0.13.9"
     assert said(node, "uv.venv")[0] == f"uv venv --quiet --clear --python 3.11 {node}/venv"
-    assert said(node, "uv.pip")[0] == f"uv pip install --quiet --python {node}/venv/bin/python -r {node}/search/cluster/requirements.txt"
+    assert (
+        said(node, "uv.pip")[0]
+        == f"uv pip install --quiet --python {node}/venv/bin/python -r {node}/search/cluster/requirements.txt"
+    )
     (node / "said.uv.pip").unlink()
     set_up(node)  # a node that is there already is set up again by the next ray up
     assert not (node / "said.uv.pip").exists()
@@ -246,25 +364,49 @@ class Plain(yaml.SafeLoader):
     """Reads CloudFormation's own tags as what stands behind them."""
 
 
-Plain.add_multi_constructor("!", lambda loader, tag, node: f"{tag} {node.value if isinstance(node, yaml.ScalarNode) else [each.value for each in node.value]}")
+Plain.add_multi_constructor(
+    "!",
+    lambda loader, tag, node: (
+        f"{tag} {node.value if isinstance(node, yaml.ScalarNode) else [each.value for each in node.value]}"
+    ),
+)
 
 
 def test_the_stack_opens_ssh_to_one_network_and_closes_the_bucket() -> None:
     text = STACK.read_text()
-    assert not [found for found in yaml.scan(text) if isinstance(found, yaml.AnchorToken | yaml.AliasToken)], "CloudFormation takes none"
+    assert not [
+        found for found in yaml.scan(text) if isinstance(found, yaml.AnchorToken | yaml.AliasToken)
+    ], "CloudFormation takes none"
     assert not any(network in text for network in lint.EVERYWHERE)
     stack = yaml.load(text, Plain)  # noqa: S506 - a SafeLoader, and our own file
     allowed = re.compile(stack["Parameters"]["SshFrom"]["AllowedPattern"])
     assert allowed.fullmatch(NETWORK)
-    assert not any(allowed.fullmatch(network) for network in ("0.0.0.0/0", "0.0.0.0/1", "10.0.0.0/7", "203.0.113.7", "::/0", "203.0.113.7/33"))
+    assert not any(
+        allowed.fullmatch(network)
+        for network in (
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "10.0.0.0/7",
+            "203.0.113.7",
+            "::/0",
+            "203.0.113.7/33",
+        )
+    )
     bucket = stack["Resources"]["Bucket"]
     assert bucket["DeletionPolicy"] == "Retain"
     assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["Properties"]["BucketEncryption"]
-    assert stack["Parameters"]["KeepDeletedDays"]["Default"] == 0, "every replaced checkpoint would be paid for"
-    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "If ['KeepsDeleted', 'Enabled', 'Suspended']"}
+    assert stack["Parameters"]["KeepDeletedDays"]["Default"] == 0, (
+        "every replaced checkpoint would be paid for"
+    )
+    assert bucket["Properties"]["VersioningConfiguration"] == {
+        "Status": "If ['KeepsDeleted', 'Enabled', 'Suspended']"
+    }
     (statement,) = stack["Resources"]["TlsOnly"]["Properties"]["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    assert (statement["Effect"], statement["Condition"]) == (
+        "Deny",
+        {"Bool": {"aws:SecureTransport": "false"}},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +416,13 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    own = {"HOME": str(home), "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-central-1"}
+    own = {
+        "HOME": str(home),
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }
     with (home / "moto.log").open("w") as log:
         words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         server = subprocess.Popen(words, stdout=log, stderr=log, env=plain | {"HOME": str(home)})
@@ -289,7 +437,15 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 assert server.poll() is None, (home / "moto.log").read_text()
                 time.sleep(0.1)
         words = [sys.executable, "-m", "tests.support.aws_dry_run"]
-        done = subprocess.run(words, cwd=ROOT, env=plain | own, capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(
+            words,
+            cwd=ROOT,
+            env=plain | own,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
@@ -301,20 +457,29 @@ def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.slow
 def test_each_kind_of_node_is_asked_for_as_the_file_says(dry_run: dict[str, Any]) -> None:
     machines, group = dry_run["instances"], dry_run["outputs"]["SecurityGroup"]
-    assert {name: (one["InstanceType"], one.get("InstanceLifecycle")) for name, one in machines.items()} == {
+    assert {
+        name: (one["InstanceType"], one.get("InstanceLifecycle")) for name, one in machines.items()
+    } == {
         "head": ("m6i.xlarge", None),
         "spot": ("g5.xlarge", "spot"),
         "on_demand": ("g5.xlarge", None),
     }
     for name, one in machines.items():
-        assert one["IamInstanceProfile"]["Arn"].endswith(":instance-profile/" + ("second-head" if name == "head" else "second-worker"))
+        assert one["IamInstanceProfile"]["Arn"].endswith(
+            ":instance-profile/" + ("second-head" if name == "head" else "second-worker")
+        )
         assert [each["GroupId"] for each in one["SecurityGroups"]] == [group]
         assert one["ImageId"] == dry_run["outputs"]["Image"]
-        assert (one["MetadataOptions"]["HttpTokens"], one["MetadataOptions"]["HttpPutResponseHopLimit"]) == ("required", 1)
+        assert (
+            one["MetadataOptions"]["HttpTokens"],
+            one["MetadataOptions"]["HttpPutResponseHopLimit"],
+        ) == ("required", 1)
         assert {"Key": "ray-cluster-name", "Value": "another"} in one["Tags"]
     assert len(dry_run["volumes"]) == len(machines)
     assert all(volume["Encrypted"] for volume in dry_run["volumes"])
-    resources = {name: kind["resources"] for name, kind in dry_run["config"]["available_node_types"].items()}
+    resources = {
+        name: kind["resources"] for name, kind in dry_run["config"]["available_node_types"].items()
+    }
     assert resources["head"]["CPU"] == 0
     assert "GPU" not in resources["head"]
     assert resources["spot"] == resources["on_demand"]
@@ -322,21 +487,36 @@ def test_each_kind_of_node_is_asked_for_as_the_file_says(dry_run: dict[str, Any]
 
 
 @pytest.mark.slow
-def test_waiting_trials_get_all_that_there_may_be_at_once_spot_machines_first(dry_run: dict[str, Any]) -> None:
-    """After AWS had no spot machine to give, others are taken; Ray asks for spot ones again by and by."""
+def test_waiting_trials_get_all_that_there_may_be_at_once_spot_machines_first(
+    dry_run: dict[str, Any],
+) -> None:
+    """After AWS had no spot machine to give, others are taken; Ray asks for spot ones again by and
+    by.
+    """
     assert dry_run["wanted"] == {"spot machines": {"spot": 4}, "no spot machines": {"on_demand": 4}}
 
 
 @pytest.mark.slow
-def test_the_group_lets_in_ssh_from_the_one_network_and_the_nodes_themselves(dry_run: dict[str, Any]) -> None:
+def test_the_group_lets_in_ssh_from_the_one_network_and_the_nodes_themselves(
+    dry_run: dict[str, Any],
+) -> None:
     """Ray made no other group, and added nothing to this one."""
     group = dry_run["outputs"]["SecurityGroup"]
     rules = dry_run["groups"].pop(group)
     assert not any(dry_run["groups"].values())
     assert lint.open_doors(rules, group) == []
     ssh, inside = sorted(rules, key=lambda rule: str(rule["IpProtocol"]), reverse=True)
-    assert (ssh["FromPort"], ssh["ToPort"], [each["CidrIp"] for each in ssh["IpRanges"]], ssh["UserIdGroupPairs"]) == (22, 22, [NETWORK], [])
-    assert (inside["IpProtocol"], inside["IpRanges"], [each["GroupId"] for each in inside["UserIdGroupPairs"]]) == ("-1", [], [group])
+    assert (
+        ssh["FromPort"],
+        ssh["ToPort"],
+        [each["CidrIp"] for each in ssh["IpRanges"]],
+        ssh["UserIdGroupPairs"],
+    ) == (22, 22, [NETWORK], [])
+    assert (
+        inside["IpProtocol"],
+        inside["IpRanges"],
+        [each["GroupId"] for each in inside["UserIdGroupPairs"]],
+    ) == ("-1", [], [group])
 
 
 def listed(actions: str | list[str]) -> list[str]:
@@ -345,19 +525,41 @@ def listed(actions: str | list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_the_roles_may_do_what_is_needed_and_nothing_else(dry_run: dict[str, Any]) -> None:
-    """What the autoscaler asked of AWS is allowed to the head; workers have the one folder in the bucket."""
-    assert dry_run["profiles"] == {"second-head": ["second-head"], "second-worker": ["second-worker"]}
+    """What the autoscaler asked of AWS is allowed to the head; workers have the one folder in the
+    bucket.
+    """
+    assert dry_run["profiles"] == {
+        "second-head": ["second-head"],
+        "second-worker": ["second-worker"],
+    }
     may: dict[str, list[dict[str, Any]]] = {"second-head": [], "second-worker": []}
     for policy in dry_run["rights"]:
         for role in policy["roles"]:
             may[role] += policy["statements"]
-    actions = {role: {action for each in statements for action in listed(each["Action"])} for role, statements in may.items()}
+    actions = {
+        role: {action for each in statements for action in listed(each["Action"])}
+        for role, statements in may.items()
+    }
     assert not any("*" in action for allowed in actions.values() for action in allowed)
-    assert set(dry_run["asked"]) == {"ec2:RunInstances", "ec2:CreateTags", "ec2:DescribeInstances", "ec2:TerminateInstances"}
-    assert actions["second-head"] - actions["second-worker"] == {*dry_run["asked"], "iam:PassRole", "iam:CreateServiceLinkedRole"}
+    assert set(dry_run["asked"]) == {
+        "ec2:RunInstances",
+        "ec2:CreateTags",
+        "ec2:DescribeInstances",
+        "ec2:TerminateInstances",
+    }
+    assert actions["second-head"] - actions["second-worker"] == {
+        *dry_run["asked"],
+        "iam:PassRole",
+        "iam:CreateServiceLinkedRole",
+    }
     assert {action.split(":")[0] for action in actions["second-worker"]} == {"s3"}
     bucket, folder = dry_run["outputs"]["Storage"].removeprefix("s3://").split("/")
-    assert {each["Resource"] for each in may["second-worker"]} == {f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/{folder}/*"}
-    assert [each["Action"] for each in may["second-head"] if each["Resource"] == "*"] == ["ec2:DescribeInstances"]
+    assert {each["Resource"] for each in may["second-worker"]} == {
+        f"arn:aws:s3:::{bucket}",
+        f"arn:aws:s3:::{bucket}/{folder}/*",
+    }
+    assert [each["Action"] for each in may["second-head"] if each["Resource"] == "*"] == [
+        "ec2:DescribeInstances"
+    ]
     (passing,) = [each for each in may["second-head"] if each["Action"] == "iam:PassRole"]
     assert passing["Resource"].endswith(":role/second-worker")

@@ -1,4 +1,6 @@
-"""The preflight against real hosts (sshd), a real bucket (SeaweedFS) and a real MLflow server: ten planted mistakes, each named in one line."""
+"""The preflight against real hosts (sshd), a real bucket (SeaweedFS) and a real MLflow server: ten
+planted mistakes, each named in one line.
+"""
 
 import ast
 import os
@@ -33,7 +35,11 @@ from tests.support.stand_in import FAULTS, stand_in
 
 ROOT = Path(__file__).parents[2]
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-USER = {"name": "user", "credentials": [{"accessKey": "AKUSER", "secretKey": "not-a-secret"}], "actions": ["Read", "List", "Write:bucket", "Tagging:bucket"]}
+USER = {
+    "name": "user",
+    "credentials": [{"accessKey": "AKUSER", "secretKey": "not-a-secret"}],
+    "actions": ["Read", "List", "Write:bucket", "Tagging:bucket"],
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +66,54 @@ class Place:
             "auth": {"ssh_user": "root", "ssh_private_key": str(self.key)},
             "file_mounts": {"~/.ray/auth_token": "~/.ray/auth_token"},
             "head_start_ray_commands": ["ray stop", head],
-            "worker_start_ray_commands": ["ray stop", f"{start} --address=$RAY_HEAD_IP:{self.ports[0]}"],
+            "worker_start_ray_commands": [
+                "ray stop",
+                f"{start} --address=$RAY_HEAD_IP:{self.ports[0]}",
+            ],
         }
 
-    def check(self, config: Mapping[str, Any], *, storage: str = "", tracking: str = "", home: str = "home") -> "subprocess.CompletedProcess[str]":
+    def check(
+        self,
+        config: Mapping[str, Any],
+        *,
+        storage: str = "",
+        tracking: str = "",
+        home: str = "home",
+    ) -> "subprocess.CompletedProcess[str]":
         """Run the command as a user does."""
         file = self.folder / "cluster.yaml"
         file.write_text(yaml.safe_dump(dict(config)))
-        words = ["-m", "cluster.check", file, "--storage", storage or f"s3://{self.bucket.bucket}/searches", "--tracking", tracking or self.tracking]
-        words += [word for name, value in self.bucket.place.items() for word in ("--env", f"{name}={value}")]
+        words = [
+            "-m",
+            "cluster.check",
+            file,
+            "--storage",
+            storage or f"s3://{self.bucket.bucket}/searches",
+            "--tracking",
+            tracking or self.tracking,
+        ]
+        words += [
+            word
+            for name, value in self.bucket.place.items()
+            for word in ("--env", f"{name}={value}")
+        ]
         environment = {**os.environ, "HOME": str(self.folder / home), "PYTHONPATH": str(ROOT)}
-        return subprocess.run([sys.executable, *map(str, words)], env=environment, capture_output=True, text=True, timeout=600, check=False)
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
 
 
 def credentials(home: Path) -> None:
     """The keys of a user who may write to one bucket only."""
     (home / ".aws").mkdir(parents=True, exist_ok=True)
-    (home / ".aws/credentials").write_text("[default]\naws_access_key_id = AKUSER\naws_secret_access_key = not-a-secret\n")
+    (home / ".aws/credentials").write_text(
+        "[default]\naws_access_key_id = AKUSER\naws_secret_access_key = not-a-secret\n"
+    )
 
 
 def other_ray(folder: Path) -> Path:
@@ -93,21 +130,37 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("check")
     key = make_key(folder / "id")
     bashrc = f"echo Welcome to this host\nexport PATH={Path(sys.executable).parent}:$PATH\n"
-    late = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+60", "FAKETIME_DONT_FAKE_MONOTONIC": "1"} if FAKETIME.exists() else {}
+    late = (
+        {"LD_PRELOAD": str(FAKETIME), "FAKETIME": "+60", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        if FAKETIME.exists()
+        else {}
+    )
     with ExitStack() as services:
         enter = services.enter_context
         bucket = enter(seaweedfs(folder, others=[USER]))
         boto3.client(
-            "s3", endpoint_url=bucket.endpoint, aws_access_key_id=bucket.key, aws_secret_access_key=bucket.secret, region_name="us-east-1"
+            "s3",
+            endpoint_url=bucket.endpoint,
+            aws_access_key_id=bucket.key,
+            aws_secret_access_key=bucket.secret,
+            region_name="us-east-1",
         ).create_bucket(Bucket="readonly")
         place = Place(
             folder=folder,
             key=key,
             bucket=bucket,
-            tracking=enter(mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"))),
+            tracking=enter(
+                mlflow_server(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts"))
+            ),
             head=enter(ssh_host(folder / "head", key, bashrc=bashrc)),
             worker=enter(ssh_host(folder / "worker", key, bashrc=bashrc)),
-            other_ray=enter(ssh_host(folder / "other", key, bashrc=f"{bashrc}export PYTHONPATH={other_ray(folder / 'packages')}\n")),
+            other_ray=enter(
+                ssh_host(
+                    folder / "other",
+                    key,
+                    bashrc=f"{bashrc}export PYTHONPATH={other_ray(folder / 'packages')}\n",
+                )
+            ),
             late=enter(ssh_host(folder / "late", key, bashrc=bashrc, environment=late)),
         )
         for name in ("home", "tokenless", "head", "worker", "other", "late"):
@@ -151,14 +204,18 @@ def test_a_wrong_key(place: Place) -> None:
     config, wrong = place.config(), make_key(place.folder / "wrong")
     config["auth"]["ssh_private_key"] = str(wrong)
     said = one_error(place.check(config), 4)
-    assert said.startswith(f"{place.head}, {place.worker}: refuses the ssh key {wrong} for user root. Append its public key to ~/.ssh/authorized_keys")
+    assert said.startswith(
+        f"{place.head}, {place.worker}: refuses the ssh key {wrong} for user root. Append its public key to ~/.ssh/authorized_keys"
+    )
 
 
 @pytest.mark.slow
 def test_a_closed_port(place: Place) -> None:
     config = place.config()
     config["provider"]["worker_ips"] = [closed := free_address()]
-    assert one_error(place.check(config), 4).startswith(f"{closed}: has its ssh port closed: the connection is refused. Start sshd there")
+    assert one_error(place.check(config), 4).startswith(
+        f"{closed}: has its ssh port closed: the connection is refused. Start sshd there"
+    )
 
 
 @pytest.mark.slow
@@ -173,7 +230,10 @@ def test_another_version_of_ray(place: Place) -> None:
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there(place: Place) -> None:
     said = one_error(place.check(place.config(), storage="s3://nowhere/searches"), 4)
-    assert said == f"here, {place.head}, {place.worker}: bucket 'nowhere' does not exist. Create it, or correct --storage."
+    assert (
+        said
+        == f"here, {place.head}, {place.worker}: bucket 'nowhere' does not exist. Create it, or correct --storage."
+    )
 
 
 @pytest.mark.slow
@@ -188,7 +248,10 @@ def test_a_bucket_that_is_read_only(place: Place) -> None:
 def test_a_host_header_that_mlflow_refuses(place: Place) -> None:
     name = place.tracking.removeprefix("http://").replace("127.0.0.1", "localhost")
     said = one_error(place.check(place.config(), tracking=f"http://{name}"), 4)
-    assert f": MLflow at http://{name} refuses the Host header '{name}' (HTTP 403). Start it with --allowed-hosts '{name}'" in said
+    assert (
+        f": MLflow at http://{name} refuses the Host header '{name}' (HTTP 403). Start it with --allowed-hosts '{name}'"
+        in said
+    )
 
 
 @pytest.mark.slow
@@ -197,13 +260,19 @@ def test_a_gpu_that_is_not_there(place: Place) -> None:
     config["worker_start_ray_commands"][1] += " --num-gpus=96"
     said = one_error(place.check(config), 4)
     assert said.startswith(f"{place.worker}: ")
-    assert " GPU seen, and worker_start_ray_commands says 96. Install NVIDIA's driver until 'nvidia-smi -L' lists them" in said
+    assert (
+        " GPU seen, and worker_start_ray_commands says 96. Install NVIDIA's driver until 'nvidia-smi -L' lists them"
+        in said
+    )
 
 
 @pytest.mark.slow
 def test_no_token(place: Place) -> None:
     said = one_error(place.check(place.config(), home="tokenless"), 4)
-    assert said == "here: no Ray token at ~/.ray/auth_token. cluster.up makes one; so does: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
+    assert (
+        said
+        == "here: no Ray token at ~/.ray/auth_token. cluster.up makes one; so does: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
+    )
 
 
 @pytest.mark.slow
@@ -213,16 +282,27 @@ def test_a_clock_that_is_off(place: Place) -> None:
     config = place.config()
     config["provider"]["worker_ips"] = [place.late]
     said = one_error(place.check(config), 4)
-    assert said == f"{place.late}: the clock is 60 s ahead of this machine's (at most 5 s are well). Set both by NTP: timedatectl set-ntp true."
+    assert (
+        said
+        == f"{place.late}: the clock is 60 s ahead of this machine's (at most 5 s are well). Set both by NTP: timedatectl set-ntp true."
+    )
 
 
 @pytest.mark.slow
 def test_everything_at_once(place: Place) -> None:
     """What is wrong in the file is said beside what is not ready, and decides the exit code."""
     config = place.config()
-    config["provider"] |= {"worker_ips": [place.worker, closed := free_address()], "allowed": "0.0.0.0/0"}
+    config["provider"] |= {
+        "worker_ips": [place.worker, closed := free_address()],
+        "allowed": "0.0.0.0/0",
+    }
     config["colour"] = "green"
-    done = place.check(config, storage="s3://readonly/searches", tracking=f"http://127.0.0.1:{place.ports[0]}", home="tokenless")
+    done = place.check(
+        config,
+        storage="s3://readonly/searches",
+        tracking=f"http://127.0.0.1:{place.ports[0]}",
+        home="tokenless",
+    )
     lines = done.stderr.splitlines()
     assert done.returncode == 2, done.stderr
     for words in (
@@ -233,16 +313,23 @@ def test_everything_at_once(place: Place) -> None:
         f"error: here, {place.head}, {place.worker}: MLflow is not reachable at http://127.0.0.1:{place.ports[0]} ([Errno 111] Connection refused).",
         "error: here: no Ray token at ~/.ray/auth_token.",
     ):
-        assert len([line for line in lines if line.startswith(words)]) == 1, f"{words}\n{done.stderr}"
+        assert len([line for line in lines if line.startswith(words)]) == 1, (
+            f"{words}\n{done.stderr}"
+        )
     assert len(lines) == 6
 
 
 @pytest.mark.slow
-def test_the_running_head_of_a_cloud_is_visited(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_running_head_of_a_cloud_is_visited(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(account, "look", lambda config: account.Account([], place.head))
     config = aws_config() | {"auth": {"ssh_user": "root", "ssh_private_key": str(place.key)}}
-    found = [str(one) for one in findings.merge_duplicates(check.about_machines(config, "", place.tracking, {}))]
+    found = [
+        str(one)
+        for one in findings.merge_duplicates(check.about_machines(config, "", place.tracking, {}))
+    ]
     assert f"ok: {place.head}: ssh lets us in." in found
     assert f"ok: here, {place.head}: MLflow answers at {place.tracking}." in found
     assert "not checked: the workers (they come and go; what the head sees is checked)." in found
@@ -252,8 +339,16 @@ def test_the_running_head_of_a_cloud_is_visited(place: Place, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("keys", "endpoint", "words"),
     [
-        ({"AWS_ACCESS_KEY_ID": "AKUSER", "AWS_SECRET_ACCESS_KEY": "wrong"}, "", "refuses the credentials (SignatureDoesNotMatch)"),
-        ({"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong"}, "", "refuses the credentials (InvalidAccessKeyId)"),
+        (
+            {"AWS_ACCESS_KEY_ID": "AKUSER", "AWS_SECRET_ACCESS_KEY": "wrong"},
+            "",
+            "refuses the credentials (SignatureDoesNotMatch)",
+        ),
+        (
+            {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong"},
+            "",
+            "refuses the credentials (InvalidAccessKeyId)",
+        ),
         ({}, "", "no AWS credentials for s3://bucket"),
         (
             {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"},
@@ -262,8 +357,20 @@ def test_the_running_head_of_a_cloud_is_visited(place: Place, monkeypatch: pytes
         ),
     ],
 )
-def test_a_bucket_that_is_closed_to_us(keys: dict[str, str], endpoint: str, words: str, place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in {**place.bucket.place, **keys, "HOME": str(tmp_path), **({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})}.items():
+def test_a_bucket_that_is_closed_to_us(
+    keys: dict[str, str],
+    endpoint: str,
+    words: str,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for name, value in {
+        **place.bucket.place,
+        **keys,
+        "HOME": str(tmp_path),
+        **({"AWS_ENDPOINT_URL": endpoint} if endpoint else {}),
+    }.items():
         monkeypatch.setenv(name, value)
     ((level, what, _),) = probe.storage("s3://bucket")
     assert level == "error"
@@ -272,7 +379,9 @@ def test_a_bucket_that_is_closed_to_us(keys: dict[str, str], endpoint: str, word
 
 @contextmanager
 def answering(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
-    """A server that gives one answer for each way of asking, whatever is asked; `LIST` is a bucket's listing."""
+    """A server that gives one answer for each way of asking, whatever is asked; `LIST` is a
+    bucket's listing.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -295,7 +404,9 @@ def answering(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("fault", "words"), FAULTS.items())
-def test_a_storage_that_lacks_what_lock_and_journal_rely_on_is_an_error(fault: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_lacks_what_lock_and_journal_rely_on_is_an_error(
+    fault: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with stand_in(fault) as (url, store):
         for name, value in {**NOBODY, "AWS_ENDPOINT_URL": url}.items():
             monkeypatch.setenv(name, value)
@@ -306,7 +417,9 @@ def test_a_storage_that_lacks_what_lock_and_journal_rely_on_is_an_error(fault: s
 
 
 @pytest.mark.slow
-def test_seaweedfs_has_what_lock_and_journal_rely_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seaweedfs_has_what_lock_and_journal_rely_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real service, asked by both: by the preflight of a cluster and by that of a search."""
     for name, value in place.bucket.environment.items():
         monkeypatch.setenv(name, value)
@@ -326,16 +439,32 @@ def test_seaweedfs_has_what_lock_and_journal_rely_on(place: Place, monkeypatch: 
         (401, "", False, False, "ok", "asks for a login, which only the head needs"),
         (401, "", False, True, "error", "asks for a login, and there is none"),
         (401, "", True, True, "error", "refuses the login (HTTP 401)"),
-        (403, "Invalid Host header - possible DNS rebinding attack detected", True, True, "error", "refuses the Host header '127.0.0.1:"),
+        (
+            403,
+            "Invalid Host header - possible DNS rebinding attack detected",
+            True,
+            True,
+            "error",
+            "refuses the Host header '127.0.0.1:",
+        ),
     ],
 )
 def test_what_mlflow_may_say(
-    status: int, body: str, login: bool, needs_login: bool, level: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    status: int,
+    body: str,
+    login: bool,
+    needs_login: bool,
+    level: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     if login:
         (tmp_path / ".mlflow").mkdir()
-        (tmp_path / ".mlflow/credentials").write_text("[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = 100%mine\n")
+        (tmp_path / ".mlflow/credentials").write_text(
+            "[mlflow]\nmlflow_tracking_username = me\nmlflow_tracking_password = 100%mine\n"
+        )
     with answering({"GET": (status, body)}) as url:
         ((found, what, _),) = probe.mlflow(url, needs_login=needs_login)
     assert found == level
@@ -345,10 +474,16 @@ def test_what_mlflow_may_say(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_is_up(place: Place) -> None:
-    """Its door asks for a token; on one host the token is readable by all, on another it is an old one."""
+    """Its door asks for a token; on one host the token is readable by all, on another it is an old
+    one.
+    """
     config = place.config()
     config["provider"]["worker_ips"] = [place.worker, place.late]
-    for name, text, mode in (("head", "0123456789abcdef", 0o600), ("worker", "0123456789abcdef", 0o644), ("late", "of yesterday", 0o600)):
+    for name, text, mode in (
+        ("head", "0123456789abcdef", 0o600),
+        ("worker", "0123456789abcdef", 0o644),
+        ("late", "of yesterday", 0o600),
+    ):
         token = place.folder / name / ".ray/auth_token"
         token.parent.mkdir(exist_ok=True)
         token.write_text(text)
@@ -371,14 +506,38 @@ def test_a_cluster_that_is_up(place: Place) -> None:
 @contextmanager
 def ray_head(place: Place) -> Iterator[None]:
     """A real head, whose home is the head host's, with ports and folder of its own."""
-    others = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port", "ray-client-server-port")
+    others = (
+        "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port",
+        "metrics-export-port",
+        "runtime-env-agent-port",
+        "ray-client-server-port",
+    )
     ports = [f"--{name}={port}" for name, port in zip(others, free_ports(len(others)), strict=True)]
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
-        words = ["ray", "start", "--head", "--block", f"--port={place.ports[0]}", f"--dashboard-port={place.ports[1]}", "--node-ip-address=127.0.0.1", *ports]
-        words += [f"--temp-dir={temporary}", "--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+        words = [
+            "ray",
+            "start",
+            "--head",
+            "--block",
+            f"--port={place.ports[0]}",
+            f"--dashboard-port={place.ports[1]}",
+            "--node-ip-address=127.0.0.1",
+            *ports,
+        ]
+        words += [
+            f"--temp-dir={temporary}",
+            "--num-cpus=1",
+            "--object-store-memory=100000000",
+            "--disable-usage-stats",
+        ]
         words += ["--min-worker-port=0", "--max-worker-port=0"]
         environment = {"HOME": str(place.folder / "head"), "RAY_AUTH_MODE": "token"}
-        with running([Path(sys.executable).with_name(words[0]), *words[1:]], place.folder / "ray.log", environment=environment) as process:
+        with running(
+            [Path(sys.executable).with_name(words[0]), *words[1:]],
+            place.folder / "ray.log",
+            environment=environment,
+        ) as process:
             end = time.monotonic() + 600
             while probe.dashboard("127.0.0.1", place.ports[1]) is None:
                 assert process.poll() is None, (place.folder / "ray.log").read_text()
@@ -396,7 +555,11 @@ def aws_config() -> dict[str, Any]:
         "MetadataOptions": {"HttpTokens": "required"},
         "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"Encrypted": True}}],
     }
-    worker = node | {"InstanceType": "g5.xlarge", "IamInstanceProfile": {"Name": "search-worker"}, "InstanceMarketOptions": {"MarketType": "spot"}}
+    worker = node | {
+        "InstanceType": "g5.xlarge",
+        "IamInstanceProfile": {"Name": "search-worker"},
+        "InstanceMarketOptions": {"MarketType": "spot"},
+    }
     start = "export RAY_AUTH_MODE=token; chmod 600 ~/.ray/auth_token; ray start --dashboard-host=127.0.0.1 --disable-usage-stats"
     return {
         "cluster_name": "check",
@@ -405,7 +568,16 @@ def aws_config() -> dict[str, Any]:
             "type": "aws",
             "region": "us-east-1",
             "cache_stopped_nodes": False,
-            "security_group": {"IpPermissions": [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "203.0.113.7/32"}]}]},
+            "security_group": {
+                "IpPermissions": [
+                    {
+                        "IpProtocol": "tcp",
+                        "FromPort": 22,
+                        "ToPort": 22,
+                        "IpRanges": [{"CidrIp": "203.0.113.7/32"}],
+                    }
+                ]
+            },
         },
         "auth": {"ssh_user": "ubuntu"},
         "head_node_type": "head",
@@ -420,7 +592,9 @@ def aws_config() -> dict[str, Any]:
     }
 
 
-def check_aws(folder: Path, config: Mapping[str, Any], **environment: str) -> "subprocess.CompletedProcess[str]":
+def check_aws(
+    folder: Path, config: Mapping[str, Any], **environment: str
+) -> "subprocess.CompletedProcess[str]":
     """Check a file for AWS from a home that has a token."""
     token = folder / ".ray/auth_token"
     token.parent.mkdir()
@@ -428,10 +602,20 @@ def check_aws(folder: Path, config: Mapping[str, Any], **environment: str) -> "s
     token.chmod(0o600)
     file = folder / "cluster.yaml"
     file.write_text(yaml.safe_dump(dict(config)))
-    rest = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MLFLOW_"))}
+    rest = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "MLFLOW_"))
+    }
     return subprocess.run(
         [sys.executable, "-m", "cluster.check", file],
-        env={**rest, "HOME": str(folder), "PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true", **environment},
+        env={
+            **rest,
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=600,
@@ -445,14 +629,24 @@ def test_ssh_that_is_open_to_the_whole_internet(tmp_path: Path) -> None:
     done = check_aws(tmp_path, config)
     said = one_error(done, 2)
     assert said.startswith("provider.security_group")
-    assert said.endswith("lets in the whole internet (0.0.0.0/0). Allow one network, such as 203.0.113.7/32.")
-    assert "not checked: the AWS account, its quotas and a running head (Unable to locate credentials).\n" in done.stdout
+    assert said.endswith(
+        "lets in the whole internet (0.0.0.0/0). Allow one network, such as 203.0.113.7/32."
+    )
+    assert (
+        "not checked: the AWS account, its quotas and a running head (Unable to locate credentials).\n"
+        in done.stdout
+    )
 
 
 def test_an_account_is_asked_as_far_as_it_answers(tmp_path: Path) -> None:
     """The server that stands for AWS here knows EC2, and no quotas for it."""
     with aws() as endpoint:
-        done = check_aws(tmp_path, with_what_is_needed(endpoint, aws_config()), AWS_ENDPOINT_URL=endpoint, **NOBODY)
+        done = check_aws(
+            tmp_path,
+            with_what_is_needed(endpoint, aws_config()),
+            AWS_ENDPOINT_URL=endpoint,
+            **NOBODY,
+        )
     assert done.returncode == 0, done.stderr
     assert "ok: the instance profile 'search-head' is there.\n" in done.stdout
     assert "ok: AWS knows us as arn:aws:sts::123456789012:user/moto.\n" in done.stdout
@@ -462,7 +656,16 @@ def test_an_account_is_asked_as_far_as_it_answers(tmp_path: Path) -> None:
 
 def with_what_is_needed(endpoint: str, config: dict[str, Any]) -> dict[str, Any]:
     """The file with a group and an image that this AWS has; the profiles that it names are made."""
-    iam, ec2 = (boto3.client(name, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x") for name in ("iam", "ec2"))
+    iam, ec2 = (
+        boto3.client(
+            name,
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="x",
+        )
+        for name in ("iam", "ec2")
+    )
     group = ec2.describe_security_groups()["SecurityGroups"][0]["GroupId"]
     for node in (kind["node_config"] for kind in config["available_node_types"].values()):
         node |= {"SecurityGroupIds": [group], "ImageId": "ami-12c6146b"}
@@ -471,10 +674,19 @@ def with_what_is_needed(endpoint: str, config: dict[str, Any]) -> dict[str, Any]
 
 
 def test_what_the_file_names_and_the_account_lacks_is_said() -> None:
-    """As where the stack has another name than the profiles in the file; and a group may let in more than the file shows."""
+    """As where the stack has another name than the profiles in the file; and a group may let in
+    more than the file shows.
+    """
     with aws() as endpoint:
         iam, ec2 = (
-            boto3.client(name, endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x") for name in ("iam", "ec2")
+            boto3.client(
+                name,
+                endpoint_url=endpoint,
+                region_name="us-east-1",
+                aws_access_key_id="x",
+                aws_secret_access_key="x",
+            )
+            for name in ("iam", "ec2")
         )
         config = aws_config()
         for name, kind in config["available_node_types"].items():
@@ -482,14 +694,21 @@ def test_what_the_file_names_and_the_account_lacks_is_said() -> None:
         assert [(level, what) for level, what, _ in account.needed(config, ec2, iam)] == [
             ("error", "there is no instance profile 'lacking-head' in this account and region"),
             ("error", "there is no instance profile 'lacking-spot' in this account and region"),
-            ("error", "there is no security group 'sg-0123456789abcdef0' in this account and region"),
+            (
+                "error",
+                "there is no security group 'sg-0123456789abcdef0' in this account and region",
+            ),
             ("error", "there is no image 'ami-0123456789abcdef0' in this account and region"),
         ]
         config = with_what_is_needed(endpoint, config)
         assert {level for level, _, _ in account.needed(config, ec2, iam)} == {"ok"}
         (group,) = config["available_node_types"]["head"]["node_config"]["SecurityGroupIds"]
-        ec2.authorize_security_group_ingress(GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")
-        ((_, what, remedy),) = [line for line in account.needed(config, ec2, iam) if line[0] == "error"]
+        ec2.authorize_security_group_ingress(
+            GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0"
+        )
+        ((_, what, remedy),) = [
+            line for line in account.needed(config, ec2, iam) if line[0] == "error"
+        ]
     assert what == f"security group {group} lets in the whole internet (0.0.0.0/0)"
     assert remedy == "Allow one network, such as 203.0.113.7/32"
 
@@ -504,11 +723,27 @@ def test_an_instance_type_that_there_is_not(tmp_path: Path) -> None:
 
 def test_the_head_that_runs_is_found_by_its_tags() -> None:
     with aws() as endpoint:
-        ec2 = boto3.client("ec2", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+        ec2 = boto3.client(
+            "ec2",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="x",
+        )
         assert account.running_head(ec2, "check") == ""
-        tags = [{"Key": "ray-cluster-name", "Value": "check"}, {"Key": "ray-node-type", "Value": "head"}]
-        made = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}])
-        (found,) = ec2.describe_instances(InstanceIds=[made["Instances"][0]["InstanceId"]])["Reservations"][0]["Instances"]
+        tags = [
+            {"Key": "ray-cluster-name", "Value": "check"},
+            {"Key": "ray-node-type", "Value": "head"},
+        ]
+        made = ec2.run_instances(
+            ImageId="ami-12c6146b",
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        (found,) = ec2.describe_instances(InstanceIds=[made["Instances"][0]["InstanceId"]])[
+            "Reservations"
+        ][0]["Instances"]
         assert account.running_head(ec2, "check") == found["PublicIpAddress"]
         assert account.running_head(ec2, "another") == ""
 
@@ -536,7 +771,11 @@ def test_each_quota_is_held_against_what_the_file_may_start() -> None:
 @pytest.mark.parametrize(
     ("allowed", "level", "words"),
     [
-        (0, "error", "the quota for spot G and VT instances is 0 vCPUs and one machine has 4: none would start"),
+        (
+            0,
+            "error",
+            "the quota for spot G and VT instances is 0 vCPUs and one machine has 4: none would start",
+        ),
         (8, "ok", "8 vCPUs: 2 of the 4 machines may run at once"),
         (64, "ok", "64 vCPUs; the file may use 16"),
     ],
@@ -552,11 +791,16 @@ def test_a_quota_that_lets_none_start_is_an_error(allowed: float, level: str, wo
     [
         ("cluster_name: [", "cluster.yaml is no YAML ("),
         ("- a\n- b\n", "cluster.yaml holds no mapping."),
-        ("a: !!python/object/apply:os.system [echo]", "cluster.yaml is no YAML (could not determine a constructor"),
+        (
+            "a: !!python/object/apply:os.system [echo]",
+            "cluster.yaml is no YAML (could not determine a constructor",
+        ),
         (None, "cluster.yaml cannot be read (No such file or directory)."),
     ],
 )
-def test_what_is_no_file_of_a_cluster(text: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_file_of_a_cluster(
+    text: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "cluster.yaml"
     if text is not None:
         file.write_text(text)
@@ -579,18 +823,35 @@ LOCAL = {
         ({}, ""),
         ({"min_workers": 1}, ""),
         ({"cluster_name": 3}, "cluster_name: 3 is not of type 'string'."),
-        ({"available_node_types": {"a": {"node_config": {}, "resources": {}}}}, "available_node_types: not for fixed hosts. Leave it out."),
+        (
+            {"available_node_types": {"a": {"node_config": {}, "resources": {}}}},
+            "available_node_types: not for fixed hosts. Leave it out.",
+        ),
         ({"auth": "root"}, "auth: 'root' is not of type 'object'."),
-        ({"auth": {}}, "FILE names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml."),
-        ({"provider": {"type": "local", "worker_ips": ["a"]}}, "FILE: provider: head_ip is missing"),
-        ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "FILE: a host is named twice"),
-        ({"provider": {"type": "aws"}}, "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml."),
+        (
+            {"auth": {}},
+            "FILE names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml.",
+        ),
+        (
+            {"provider": {"type": "local", "worker_ips": ["a"]}},
+            "FILE: provider: head_ip is missing",
+        ),
+        (
+            {"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}},
+            "FILE: a host is named twice",
+        ),
+        (
+            {"provider": {"type": "aws"}},
+            "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml.",
+        ),
     ],
 )
 def test_what_ray_up_would_stumble_over(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     file = tmp_path / "cluster.yaml"
     file.write_text(yaml.safe_dump({**LOCAL, **change}))
-    assert schema.problems(file, {**LOCAL, **change}) == ([words.replace("FILE", str(file))] if words else [])
+    assert schema.problems(file, {**LOCAL, **change}) == (
+        [words.replace("FILE", str(file))] if words else []
+    )
 
 
 @pytest.mark.parametrize("name", ["onprem", "cluster"])
@@ -601,7 +862,13 @@ def test_the_files_of_this_project_lack_only_what_is_the_users(name: str) -> Non
 
 
 def test_a_file_of_odd_forms_is_looked_at_as_far_as_it_goes(tmp_path: Path) -> None:
-    odd = {"provider": {"type": "aws"}, "auth": "root", "docker": [], "available_node_types": {"a": 3}, "head_start_ray_commands": "ray start"}
+    odd = {
+        "provider": {"type": "aws"},
+        "auth": "root",
+        "docker": [],
+        "available_node_types": {"a": 3},
+        "head_start_ray_commands": "ray start",
+    }
     done = check_aws(tmp_path, odd)
     assert done.returncode == 2
     assert "error: auth: 'root' is not of type 'object'.\n" in done.stderr
@@ -614,25 +881,45 @@ def test_a_door_that_lets_anybody_in_is_an_error(status: int | None, level: str)
 
 
 def visited(host: str, ahead_s: float = 0, unsure_s: float = 0, **seen: Any) -> Visit:
-    return Visit(host=host, ahead_s=ahead_s, unsure_s=unsure_s, seen={"python": "3.11.7", "ray": "2.60.0", "gpus": None, "has_card": False, **seen})
+    return Visit(
+        host=host,
+        ahead_s=ahead_s,
+        unsure_s=unsure_s,
+        seen={"python": "3.11.7", "ray": "2.60.0", "gpus": None, "has_card": False, **seen},
+    )
 
 
 @pytest.mark.parametrize(
     ("ahead_s", "unsure_s", "level"),
-    [(0, 0, "ok"), (-4, 1, "ok"), (6, 0.5, "error"), (-6, 0.5, "error"), (6, 2, "ok"), (0, 30, "not checked"), (60, 30, "error")],
+    [
+        (0, 0, "ok"),
+        (-4, 1, "ok"),
+        (6, 0.5, "error"),
+        (-6, 0.5, "error"),
+        (6, 2, "ok"),
+        (0, 30, "not checked"),
+        (60, 30, "error"),
+    ],
 )
 def test_a_slow_answer_makes_no_clock_wrong(ahead_s: float, unsure_s: float, level: str) -> None:
     (found,) = findings.clocks([visited("a", ahead_s, unsure_s)])
     assert found.level == level
 
 
-@pytest.mark.parametrize(("seen", "words"), [({"gpus": 2}, "ok: a: 2 GPUs seen."), ({"gpus": 0}, "ok: a: no GPU, and none asked for.")])
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [({"gpus": 2}, "ok: a: 2 GPUs seen."), ({"gpus": 0}, "ok: a: no GPU, and none asked for.")],
+)
 def test_gpus_that_are_there(seen: dict[str, Any], words: str) -> None:
     assert str(findings.gpus({}, visited("a", **seen), is_head=False)) == words
 
 
 def test_what_many_see_alike_is_one_line() -> None:
-    many = [Finding(level, "seen", "", (f"h{number}",)) for number in range(30) for level in ("ok", "error")]
+    many = [
+        Finding(level, "seen", "", (f"h{number}",))
+        for number in range(30)
+        for level in ("ok", "error")
+    ]
     well, ill = map(str, findings.merge_duplicates(many))
     assert well == "ok: 30 machines: seen."
     assert ill == f"error: {', '.join(f'h{number}' for number in range(30))}: seen."
@@ -645,33 +932,60 @@ def test_a_card_without_a_driver_is_an_error() -> None:
 def test_where_the_files_commands_install_ray_it_may_still_be_missing() -> None:
     here = {"python": "3.11.7", "ray": "2.60.0"}
     reached = [visited("a", ray=None, python="3.9.2")]
-    assert [one.level for one in findings.versions({"setup_commands": ["~/env/bin/pip install ray==2.60.0"]}, here, reached)] == ["not checked"]
+    assert [
+        one.level
+        for one in findings.versions(
+            {"setup_commands": ["~/env/bin/pip install ray==2.60.0"]}, here, reached
+        )
+    ] == ["not checked"]
     assert [one.level for one in findings.versions({}, here, reached)] == ["error"]
 
 
 def test_another_ray_in_the_file_than_here_is_an_error() -> None:
-    (found,) = findings.versions({"docker": {"image": "rayproject/ray:2.59.0-py311-gpu"}}, {"python": "3.11.7", "ray": "2.60.0"}, [])
+    (found,) = findings.versions(
+        {"docker": {"image": "rayproject/ray:2.59.0-py311-gpu"}},
+        {"python": "3.11.7", "ray": "2.60.0"},
+        [],
+    )
     assert str(found) == "error: the file installs Ray 2.59.0, and here is 2.60.0. Make them equal."
 
 
 def test_a_key_that_ray_could_not_use(tmp_path: Path) -> None:
-    assert str(check.key_problem(str(tmp_path / "none"))).startswith("not checked: the hosts (there is no key ")
+    assert str(check.key_problem(str(tmp_path / "none"))).startswith(
+        "not checked: the hosts (there is no key "
+    )
     key = make_key(tmp_path / "id")
     assert check.key_problem(str(key)) is None
     key.chmod(0o644)
-    assert "is readable by others; ssh will not use it. Close it: chmod 600" in str(check.key_problem(str(key)))
+    assert "is readable by others; ssh will not use it. Close it: chmod 600" in str(
+        check.key_problem(str(key))
+    )
     key.chmod(0o600)
-    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "long and secret", "-f", key], check=True, capture_output=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-p", "-N", "long and secret", "-f", key],
+        check=True,
+        capture_output=True,
+    )
     assert "has a passphrase" in str(check.key_problem(str(key)))
 
 
 def test_a_file_for_kubernetes_is_held_against_the_security_list(tmp_path: Path) -> None:
     """Its cluster is not asked."""
-    job = {"apiVersion": "ray.io/v1", "kind": "RayJob", "spec": {"rayClusterSpec": {"rayVersion": "2.60.0", "headGroupSpec": {}}}}
+    job = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "spec": {"rayClusterSpec": {"rayVersion": "2.60.0", "headGroupSpec": {}}},
+    }
     done = check_aws(tmp_path, job)
     assert done.returncode == 2
-    assert "error: rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}.\n" in done.stderr
-    assert "not checked: the machines (those of provider 'kubernetes' cannot be asked from here).\n" in done.stdout
+    assert (
+        "error: rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}.\n"
+        in done.stderr
+    )
+    assert (
+        "not checked: the machines (those of provider 'kubernetes' cannot be asked from here).\n"
+        in done.stdout
+    )
 
 
 def test_the_probe_runs_on_an_older_python_so_that_it_can_say_which() -> None:
@@ -681,21 +995,45 @@ def test_the_probe_runs_on_an_older_python_so_that_it_can_say_which() -> None:
 @pytest.mark.parametrize(
     ("said", "code", "words"),
     [
-        ("root@h: Permission denied (publickey).", 255, "refuses the ssh key ~/.ssh/id for user me"),
+        (
+            "root@h: Permission denied (publickey).",
+            255,
+            "refuses the ssh key ~/.ssh/id for user me",
+        ),
         ("ssh: connect to host h port 22: Connection timed out", 255, "does not answer"),
         ("Connection timed out during banner exchange", 255, "does not answer"),
-        ("ssh: connect to host h port 22: Network is unreachable", 255, "cannot be reached: there is no network that leads to it"),
-        ("ssh: Could not resolve hostname h: Name or service not known", 255, "has a name that nobody knows"),
-        ("kex_exchange_identification: Connection closed by remote host", 255, "is not reached by ssh (kex_exchange_identification: Connection closed"),
-        ("bash: no job control in this shell\nbash: line 1: exec: python3: not found", 127, "lets ssh in but cannot run Python 3 (bash: line 1: exec"),
+        (
+            "ssh: connect to host h port 22: Network is unreachable",
+            255,
+            "cannot be reached: there is no network that leads to it",
+        ),
+        (
+            "ssh: Could not resolve hostname h: Name or service not known",
+            255,
+            "has a name that nobody knows",
+        ),
+        (
+            "kex_exchange_identification: Connection closed by remote host",
+            255,
+            "is not reached by ssh (kex_exchange_identification: Connection closed",
+        ),
+        (
+            "bash: no job control in this shell\nbash: line 1: exec: python3: not found",
+            127,
+            "lets ssh in but cannot run Python 3 (bash: line 1: exec",
+        ),
         ("", 1, "lets ssh in but cannot run Python 3 (it said nothing)"),
     ],
 )
 def test_what_ssh_says_in_plain_words(said: str, code: int, words: str) -> None:
-    assert remote._failed("h", Way(user="me", key="~/.ssh/id"), code, said).problem.startswith(words)
+    assert remote._failed("h", Way(user="me", key="~/.ssh/id"), code, said).problem.startswith(
+        words
+    )
 
 
-def test_a_host_that_takes_its_time_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_takes_its_time_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(remote, "LIMIT_S", 0.5)
     found = remote.visit("h", Way(user="me", proxy_command="sleep 4"), {})
     assert found.problem == "does not answer within 0.5 s"

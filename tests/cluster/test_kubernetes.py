@@ -1,4 +1,6 @@
-"""The RayJob: its fields are KubeRay's, and it is as closed as it should be. No Kubernetes is asked."""
+"""The RayJob: its fields are KubeRay's, and it is as closed as it should be. No Kubernetes is
+asked.
+"""
 
 import re
 from pathlib import Path
@@ -17,14 +19,35 @@ FILE = FOLDER / "rayjob.yaml"
 
 
 def closed(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": properties, "required": list(required)}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "required": list(required),
+    }
 
 
-TEXT, NUMBER, YES_NO, ANY = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}, {"type": "object"}
+TEXT, NUMBER, YES_NO, ANY = (
+    {"type": "string"},
+    {"type": "integer", "minimum": 0},
+    {"type": "boolean"},
+    {"type": "object"},
+)
 TEXTS = {"type": "object", "additionalProperties": TEXT}
-CONFINED = closed(runAsNonRoot=YES_NO, allowPrivilegeEscalation=YES_NO, capabilities=ANY, seccompProfile=ANY, readOnlyRootFilesystem=YES_NO)
+CONFINED = closed(
+    runAsNonRoot=YES_NO,
+    allowPrivilegeEscalation=YES_NO,
+    capabilities=ANY,
+    seccompProfile=ANY,
+    readOnlyRootFilesystem=YES_NO,
+)
 RESOURCES = closed(requests=TEXTS, limits=TEXTS)
-VARIABLE = closed(("name",), name=TEXT, value=TEXT, valueFrom=closed(secretKeyRef=closed(("name", "key"), name=TEXT, key=TEXT)))
+VARIABLE = closed(
+    ("name",),
+    name=TEXT,
+    value=TEXT,
+    valueFrom=closed(secretKeyRef=closed(("name", "key"), name=TEXT, key=TEXT)),
+)
 CONTAINER = closed(
     ("name", "image", "resources"),
     name=TEXT,
@@ -32,16 +55,27 @@ CONTAINER = closed(
     securityContext=CONFINED,
     resources=RESOURCES,
     env={"type": "array", "items": VARIABLE},
-    volumeMounts={"type": "array", "items": closed(("name", "mountPath"), name=TEXT, mountPath=TEXT)},
+    volumeMounts={
+        "type": "array",
+        "items": closed(("name", "mountPath"), name=TEXT, mountPath=TEXT),
+    },
 )
 POD = closed(
     ("containers",),
     serviceAccountName=TEXT,
     terminationGracePeriodSeconds=NUMBER,
-    securityContext=closed(runAsNonRoot=YES_NO, runAsUser=NUMBER, runAsGroup=NUMBER, fsGroup=NUMBER),
-    tolerations={"type": "array", "items": closed(key=TEXT, operator={"enum": ["Exists", "Equal"]}, value=TEXT, effect=TEXT)},
+    securityContext=closed(
+        runAsNonRoot=YES_NO, runAsUser=NUMBER, runAsGroup=NUMBER, fsGroup=NUMBER
+    ),
+    tolerations={
+        "type": "array",
+        "items": closed(key=TEXT, operator={"enum": ["Exists", "Equal"]}, value=TEXT, effect=TEXT),
+    },
     containers={"type": "array", "items": CONTAINER, "minItems": 1},
-    volumes={"type": "array", "items": closed(("name",), name=TEXT, emptyDir=closed(medium=TEXT, sizeLimit=TEXT))},
+    volumes={
+        "type": "array",
+        "items": closed(("name",), name=TEXT, emptyDir=closed(medium=TEXT, sizeLimit=TEXT)),
+    },
 )
 GROUP = {"rayStartParams": TEXTS, "template": closed(("spec",), metadata=ANY, spec=POD)}
 CLUSTER = closed(
@@ -87,7 +121,9 @@ RAYJOB = closed(
         rayClusterSpec=CLUSTER,
     ),
 )
-"""The fields that are used here, and their neighbours, as KubeRay's API reference (v1.6) and Kubernetes have them."""
+"""The fields that are used here, and their neighbours, as KubeRay's API reference (v1.6) and
+Kubernetes have them.
+"""
 
 
 def job(text: str = "") -> dict[str, Any]:
@@ -99,7 +135,15 @@ def test_every_field_is_one_that_kuberay_knows() -> None:
     jsonschema.validate(job(), RAYJOB)
 
 
-@pytest.mark.parametrize(("right", "wrong"), [("authOptions", "authOption"), ("minReplicas", "minimumReplicas"), ("HTTPMode", "HttpMode"), ('"110"', "110")])
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("authOptions", "authOption"),
+        ("minReplicas", "minimumReplicas"),
+        ("HTTPMode", "HttpMode"),
+        ('"110"', "110"),
+    ],
+)
 def test_a_misspelt_field_is_found(right: str, wrong: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(job(FILE.read_text().replace(right, wrong)), RAYJOB)
@@ -112,16 +156,44 @@ def test_it_is_safe() -> None:
 MISTAKES = [
     ("{mode: token}", "{mode: disabled}", "does not ask for a token"),
     ("    authOptions: {mode: token}", "    suspend: false", "does not ask for a token"),
-    ("serviceType: ClusterIP", "serviceType: LoadBalancer", "headGroupSpec.serviceType LoadBalancer can be reached from outside"),
+    (
+        "serviceType: ClusterIP",
+        "serviceType: LoadBalancer",
+        "headGroupSpec.serviceType LoadBalancer can be reached from outside",
+    ),
     ("runAsNonRoot: true", "runAsNonRoot: false", "gpu may run as root"),
-    ("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "headGroupSpec may run as root"),
+    (
+        "allowPrivilegeEscalation: false",
+        "allowPrivilegeEscalation: true",
+        "headGroupSpec may run as root",
+    ),
     ("        capabilities: {drop: [ALL]}", "        privileged: true", "gpu may run as root"),
     ('num-cpus: "0", ', "", "headGroupSpec: trials would run on the head"),
-    ("valueFrom: {secretKeyRef: {name: search-mlflow, key: password}}", "value: hunter22", "headGroupSpec: MLFLOW_TRACKING_PASSWORD stands in the file"),
-    ("search:1", "search:latest", "gpu: the image 'registry.example.com/search:latest' is not pinned"),
-    ("registry.example.com/search:1", "rayproject/ray:2.59.0-py311", "different versions of Ray (2.59.0, 2.60.0)"),
-    ("            tolerations:", "            hostNetwork: true\n            tolerations:", "gpu uses the host's network"),
-    ("http://mlflow", "http://me:hunter22@mlflow", "spec.entrypoint holds a password in an address"),
+    (
+        "valueFrom: {secretKeyRef: {name: search-mlflow, key: password}}",
+        "value: hunter22",
+        "headGroupSpec: MLFLOW_TRACKING_PASSWORD stands in the file",
+    ),
+    (
+        "search:1",
+        "search:latest",
+        "gpu: the image 'registry.example.com/search:latest' is not pinned",
+    ),
+    (
+        "registry.example.com/search:1",
+        "rayproject/ray:2.59.0-py311",
+        "different versions of Ray (2.59.0, 2.60.0)",
+    ),
+    (
+        "            tolerations:",
+        "            hostNetwork: true\n            tolerations:",
+        "gpu uses the host's network",
+    ),
+    (
+        "http://mlflow",
+        "http://me:hunter22@mlflow",
+        "spec.entrypoint holds a password in an address",
+    ),
 ]
 
 
@@ -154,12 +226,16 @@ def test_workers_come_with_the_work_and_may_finish_their_epoch() -> None:
     pod = group["template"]["spec"]
     (container,) = pod["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    drained = {variable["name"]: variable["value"] for variable in container["env"]}["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]
+    drained = {variable["name"]: variable["value"] for variable in container["env"]}[
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+    ]
     assert 60 <= float(drained) < pod["terminationGracePeriodSeconds"]
 
 
 def test_the_image_has_the_same_versions_as_every_other_cluster() -> None:
-    pinned = re.search(r"^ray==(.+)$", (ROOT / "cluster" / "requirements.txt").read_text(), re.MULTILINE)
+    pinned = re.search(
+        r"^ray==(.+)$", (ROOT / "cluster" / "requirements.txt").read_text(), re.MULTILINE
+    )
     assert pinned is not None
     assert job()["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
     image = (FOLDER / "Dockerfile").read_text()
@@ -169,6 +245,13 @@ def test_the_image_has_the_same_versions_as_every_other_cluster() -> None:
 
 def test_only_the_own_namespace_and_the_operator_reach_the_pods() -> None:
     policy = yaml.safe_load((FOLDER / "network.yaml").read_text())
-    assert (policy["apiVersion"], policy["kind"], policy["spec"]["policyTypes"]) == ("networking.k8s.io/v1", "NetworkPolicy", ["Ingress"])
+    assert (policy["apiVersion"], policy["kind"], policy["spec"]["policyTypes"]) == (
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        ["Ingress"],
+    )
     (rule,) = policy["spec"]["ingress"]
-    assert {key for source in rule["from"] for key in source} == {"podSelector", "namespaceSelector"}
+    assert {key for source in rule["from"] for key in source} == {
+        "podSelector",
+        "namespaceSelector",
+    }

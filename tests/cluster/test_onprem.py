@@ -1,4 +1,6 @@
-"""`onprem.yaml` on several real hosts of one machine: started, searched on, stopped and resumed, one host cut off, ended."""
+"""`onprem.yaml` on several real hosts of one machine: started, searched on, stopped and resumed,
+one host cut off, ended.
+"""
 
 import json
 import os
@@ -89,15 +91,47 @@ class Bed:
         return f"s3://{self.s3.bucket}/searches"
 
     def verb(self, name: str, *words: object) -> list[str]:
-        """A verb as the user's machine runs it, on a terminal: a shell has its background commands ignore Ctrl-C, and we may be one."""
-        return self.at(CLIENT).words("env", "--default-signal=INT", sys.executable, "-m", f"cluster.{name}", self.file, *words, folder=str(ROOT))
+        """A verb as the user's machine runs it, on a terminal: a shell has its background commands
+        ignore Ctrl-C, and we may be one.
+        """
+        return self.at(CLIENT).words(
+            "env",
+            "--default-signal=INT",
+            sys.executable,
+            "-m",
+            f"cluster.{name}",
+            self.file,
+            *words,
+            folder=str(ROOT),
+        )
 
     def submit(self, *words: object) -> "subprocess.Popen[str]":
-        """A command on the cluster; each of its epochs takes half a second more, and is told in `truth.jsonl`."""
+        """A command on the cluster; each of its epochs takes half a second more, and is told in
+        `truth.jsonl`.
+        """
         environment = {"PYTHONPATH": INJECT, "FAULTS_DIR": self.folder, **self.s3.place}
-        options = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
-        command = self.verb("submit", *options, "--", "python", "-m", *words, "--storage", self.storage, "--tracking", self.mlflow)
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        options = [
+            word for name, value in environment.items() for word in ("--env", f"{name}={value}")
+        ]
+        command = self.verb(
+            "submit",
+            *options,
+            "--",
+            "python",
+            "-m",
+            *words,
+            "--storage",
+            self.storage,
+            "--tracking",
+            self.mlflow,
+        )
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def truth(self) -> list[dict[str, Any]]:
         """Every epoch that was trained."""
@@ -121,8 +155,19 @@ def services(hosts: Network, folder: Path) -> Iterator[tuple[S3, str]]:
     inside = host.network_words
     with ExitStack() as stack:
         s3 = stack.enter_context(seaweedfs(folder, host=host.address, inside=inside))
-        database = stack.enter_context(postgres(host=host.address, inside=inside, allowed=f"{host.address}/32"))
-        url = stack.enter_context(mlflow_server(folder, database, f"s3://{s3.bucket}/mlflow", host=host.address, inside=inside, environment=s3.environment))
+        database = stack.enter_context(
+            postgres(host=host.address, inside=inside, allowed=f"{host.address}/32")
+        )
+        url = stack.enter_context(
+            mlflow_server(
+                folder,
+                database,
+                f"s3://{s3.bucket}/mlflow",
+                host=host.address,
+                inside=inside,
+                environment=s3.environment,
+            )
+        )
         yield s3, url
 
 
@@ -150,45 +195,72 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
     folder = tmp_path_factory.mktemp("onprem")
     (folder / "plan.json").write_text(json.dumps({"faults": [{"do": "sleep", "seconds": 0.5}]}))
     bashrc = 'export MLFLOW_DISABLE_TELEMETRY=true\n[ -z "${SSH_CONNECTION:-}" ] || echo Welcome'  # which nobody may stumble over
-    with network(folder / "hosts", [HEAD, *WORKERS, CLIENT, SERVICES], shared=[folder], bashrc=bashrc) as hosts:
+    with network(
+        folder / "hosts", [HEAD, *WORKERS, CLIENT, SERVICES], shared=[folder], bashrc=bashrc
+    ) as hosts:
         write_file(hosts, folder)
         for name in (HEAD, *WORKERS):
             hosts.hosts[name].run("ln", "-s", sys.prefix, "/root/search-env")
-            hosts.hosts[name].run("cp", ROOT / "cluster/requirements.txt", "/root/search-env.installed")
+            hosts.hosts[name].run(
+                "cp", ROOT / "cluster/requirements.txt", "/root/search-env.installed"
+            )
         hosts.hosts[CLIENT].run("install", "-m", "600", hosts.key, "/root/.ssh/key")
         with ThreadPoolExecutor() as pool:
             up = pool.submit(timed_up, hosts, folder)
             with services(hosts, folder) as (s3, mlflow), reader(hosts, s3) as journal:
                 for name in (HEAD, *WORKERS, CLIENT):
                     hosts.hosts[name].write("/root/.aws/credentials", s3.credentials_file)
-                yield Bed(hosts=hosts, folder=folder, s3=s3, mlflow=mlflow, reader=journal, up=up.result())
+                yield Bed(
+                    hosts=hosts, folder=folder, s3=s3, mlflow=mlflow, reader=journal, up=up.result()
+                )
 
 
 def timed_up(hosts: Network, folder: Path) -> tuple["subprocess.CompletedProcess[str]", float]:
     """Start the cluster: what that said, and the seconds."""
     began = time.monotonic()
-    command = hosts.hosts[CLIENT].words(sys.executable, "-m", "cluster.up", folder / "onprem.yaml", folder=str(ROOT))
-    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False), time.monotonic() - began
+    command = hosts.hosts[CLIENT].words(
+        sys.executable, "-m", "cluster.up", folder / "onprem.yaml", folder=str(ROOT)
+    )
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=900, check=False
+    ), time.monotonic() - began
 
 
 @contextmanager
 def reader(hosts: Network, s3: S3) -> Iterator["subprocess.Popen[str]"]:
     """A process beside the services that reads the journal."""
     hosts.hosts[SERVICES].write("/root/.aws/credentials", s3.credentials_file)
-    words = ["env", *(f"{name}={value}" for name, value in s3.place.items()), sys.executable, "-c", JOURNAL, s3.bucket, "searches/s/journal.jsonl/"]
+    words = [
+        "env",
+        *(f"{name}={value}" for name, value in s3.place.items()),
+        sys.executable,
+        "-c",
+        JOURNAL,
+        s3.bucket,
+        "searches/s/journal.jsonl/",
+    ]
     pipe = subprocess.PIPE
-    with subprocess.Popen(hosts.hosts[SERVICES].words(*words), stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        hosts.hosts[SERVICES].words(*words), stdin=pipe, stdout=pipe, text=True
+    ) as process:
         yield process
         process.kill()
 
 
-def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]", what: str, timeout: float = 600) -> None:
+def wait_for(
+    condition: Callable[[], object],
+    process: "subprocess.Popen[str]",
+    what: str,
+    timeout: float = 600,
+) -> None:
     """Until it holds, while the process lives."""
     end = time.monotonic() + timeout
     while not condition():
         if process.poll() is not None or time.monotonic() > end:
             signal_inside(process, signal.SIGTERM)
-            raise AssertionError(f"waited in vain for {what}; the command ended with {process.poll()} and said: {process.communicate(timeout=30)[0]}")
+            raise AssertionError(
+                f"waited in vain for {what}; the command ended with {process.poll()} and said: {process.communicate(timeout=30)[0]}"
+            )
         time.sleep(0.05)
 
 
@@ -198,7 +270,9 @@ def ended(process: "subprocess.Popen[str]", timeout: float = 600) -> str:
         return process.communicate(timeout=timeout)[0]
     except subprocess.TimeoutExpired:
         signal_inside(process, signal.SIGTERM)
-        raise AssertionError(f"still running after {timeout:g} s; it says: {process.communicate(timeout=30)[0]}") from None
+        raise AssertionError(
+            f"still running after {timeout:g} s; it says: {process.communicate(timeout=30)[0]}"
+        ) from None
 
 
 def starts(bed: Bed) -> None:
@@ -210,7 +284,9 @@ def starts(bed: Bed) -> None:
     token = bed.at(CLIENT).run("cat", "/root/.ray/auth_token").stdout
     assert token not in done.stdout + done.stderr
     keys = bed.at(CLIENT).run("cat", "/root/.ray/known_hosts-onprem").stdout
-    assert {line.split()[0] for line in keys.splitlines()} == {bed.at(name).address for name in (HEAD, *WORKERS)}
+    assert {line.split()[0] for line in keys.splitlines()} == {
+        bed.at(name).address for name in (HEAD, *WORKERS)
+    }
     assert bed.at(HEAD).run("cat", "/root/.ray/known_hosts").stdout == keys
     for name in (HEAD, *WORKERS):
         assert bed.at(name).run("stat", "-c", "%a", "/root/.ray/auth_token").stdout.strip() == "600"
@@ -219,11 +295,29 @@ def starts(bed: Bed) -> None:
 
 def opens_no_door_without_the_token(bed: Bed) -> None:
     head = bed.at(HEAD)
-    paths = ("api/version", "api/jobs/", "nodes?view=summary", "api/cluster_status", "api/v0/nodes", "api/v0/logs")
-    here = json.loads(head.run(sys.executable, "-c", KNOCK, *(f"http://127.0.0.1:8265/{path}" for path in paths)).stdout)
+    paths = (
+        "api/version",
+        "api/jobs/",
+        "nodes?view=summary",
+        "api/cluster_status",
+        "api/v0/nodes",
+        "api/v0/logs",
+    )
+    here = json.loads(
+        head.run(
+            sys.executable, "-c", KNOCK, *(f"http://127.0.0.1:8265/{path}" for path in paths)
+        ).stdout
+    )
     assert set(here.values()) == {401}, here
-    agents = [f"http://{bed.at(name).address}:52365/api/job_agent/jobs/x/logs" for name in (HEAD, *WORKERS)]
-    there = json.loads(bed.at(CLIENT).run(sys.executable, "-c", KNOCK, f"http://{head.address}:8265/api/version", *agents).stdout)
+    agents = [
+        f"http://{bed.at(name).address}:52365/api/job_agent/jobs/x/logs"
+        for name in (HEAD, *WORKERS)
+    ]
+    there = json.loads(
+        bed.at(CLIENT)
+        .run(sys.executable, "-c", KNOCK, f"http://{head.address}:8265/api/version", *agents)
+        .stdout
+    )
     assert list(there.values()) == [0, 401, 401, 401], there
     for where, words in (
         (CLIENT, ["ray", "status", "--address", f"{head.address}:6379"]),
@@ -235,14 +329,27 @@ def opens_no_door_without_the_token(bed: Bed) -> None:
     wrong = subprocess.run(bed.verb("status"), capture_output=True, text=True, check=False)
     assert wrong.returncode == 0, wrong.stderr
     assert "2 workers alive" in wrong.stdout
-    wrong = bed.at(CLIENT).run("env", "RAY_AUTH_TOKEN=wrong", *["bash", "-c", f"cd {ROOT} && python -m cluster.status {bed.file}"], check=False)
-    assert (wrong.returncode, wrong.stderr) == (4, "error: the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.\n")
+    wrong = bed.at(CLIENT).run(
+        "env",
+        "RAY_AUTH_TOKEN=wrong",
+        *["bash", "-c", f"cd {ROOT} && python -m cluster.status {bed.file}"],
+        check=False,
+    )
+    assert (wrong.returncode, wrong.stderr) == (
+        4,
+        "error: the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.\n",
+    )
 
 
 def is_ready(bed: Bed) -> None:
     """The preflight finds nothing amiss."""
     place = [word for name, value in bed.s3.place.items() for word in ("--env", f"{name}={value}")]
-    done = subprocess.run(bed.verb("check", "--storage", bed.storage, "--tracking", bed.mlflow, *place), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        bed.verb("check", "--storage", bed.storage, "--tracking", bed.mlflow, *place),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert "refuses a second conditional put" in done.stdout
 
@@ -250,7 +357,18 @@ def is_ready(bed: Bed) -> None:
 def is_reported_from_elsewhere(bed: Bed) -> None:
     """By a machine that has nothing of the search but the bucket's address."""
     place = [f"{name}={value}" for name, value in bed.s3.place.items()]
-    words = ("env", *place, sys.executable, "-m", "search.report", "s", "--storage", bed.storage, "--out", "/tmp/page.html")
+    words = (
+        "env",
+        *place,
+        sys.executable,
+        "-m",
+        "search.report",
+        "s",
+        "--storage",
+        bed.storage,
+        "--out",
+        "/tmp/page.html",
+    )
     bed.at(CLIENT).run("bash", "-c", f'cd {ROOT} && exec "$0" "$@"', *words)
     page = bed.at(CLIENT).run("cat", "/tmp/page.html").stdout
     assert "<h1" in page
@@ -259,10 +377,28 @@ def is_reported_from_elsewhere(bed: Bed) -> None:
 
 def pauses_on_ctrl_c(bed: Bed) -> None:
     """A search that trains on both workers, and Ctrl-C where it was submitted."""
-    search = ("search.run", "--space", "table3", "--max-epochs", EPOCHS, "--trials", TRIALS, "--scheduler", "fifo", "--device", "cpu", "--name", "s")
+    search = (
+        "search.run",
+        "--space",
+        "table3",
+        "--max-epochs",
+        EPOCHS,
+        "--trials",
+        TRIALS,
+        "--scheduler",
+        "fifo",
+        "--device",
+        "cpu",
+        "--name",
+        "s",
+    )
     process = bed.submit(*search)
     addresses = {bed.at(name).address for name in WORKERS}
-    wait_for(lambda: {event["host"] for event in bed.events("running")} >= addresses and bed.truth(), process, "both workers to train")
+    wait_for(
+        lambda: {event["host"] for event in bed.events("running")} >= addresses and bed.truth(),
+        process,
+        "both workers to train",
+    )
     again = subprocess.run(bed.verb("up"), capture_output=True, text=True, check=False)
     assert again.returncode == 5
     assert "to start it again would end that" in again.stderr
@@ -280,7 +416,9 @@ def signal_inside(process: "subprocess.Popen[str]", number: int) -> None:
 
 
 def goes_on_without_the_host_that_is_cut_off(bed: Bed) -> float:
-    """Resume the search, and pull a worker's plug while it trains; the seconds until its trial goes on elsewhere."""
+    """Resume the search, and pull a worker's plug while it trains; the seconds until its trial goes
+    on elsewhere.
+    """
     before = len(bed.events("running"))
     process = bed.submit("search.resume", "s", "--json")
     lost = bed.at(WORKERS[1]).address
@@ -291,7 +429,11 @@ def goes_on_without_the_host_that_is_cut_off(bed: Bed) -> float:
     wait_for(trains_there, process, "a trial on the second worker")
     bed.at(WORKERS[1]).cut()
     began = time.monotonic()
-    wait_for(lambda: [event for event in bed.events("retried") if event["kind"] == "lost"], process, "the lost trial to be tried again")
+    wait_for(
+        lambda: [event for event in bed.events("retried") if event["kind"] == "lost"],
+        process,
+        "the lost trial to be tried again",
+    )
     cost = time.monotonic() - began
     said = ended(process)
     assert process.returncode == 0, said
@@ -301,11 +443,20 @@ def goes_on_without_the_host_that_is_cut_off(bed: Bed) -> float:
 
 
 def has_lost_nothing(bed: Bed) -> None:
-    every = {(f"t{number:04}", epoch): 1 for number in range(1, TRIALS + 1) for epoch in range(1, EPOCHS + 1)}
+    every = {
+        (f"t{number:04}", epoch): 1
+        for number in range(1, TRIALS + 1)
+        for epoch in range(1, EPOCHS + 1)
+    }
     assert Counter((event["trial"], event["epoch"]) for event in bed.events("epoch")) == every
     runs = json.loads(bed.at(CLIENT).run(sys.executable, "-c", RUNS, bed.mlflow).stdout)
-    trials = {run["tags"]["search.trial"]: run["epochs"] for run in runs if "search.trial" in run["tags"]}
-    assert trials == {f"t{number:04}": {"val/accuracy": list(range(1, EPOCHS + 1))} for number in range(1, TRIALS + 1)}
+    trials = {
+        run["tags"]["search.trial"]: run["epochs"] for run in runs if "search.trial" in run["tags"]
+    }
+    assert trials == {
+        f"t{number:04}": {"val/accuracy": list(range(1, EPOCHS + 1))}
+        for number in range(1, TRIALS + 1)
+    }
     assert {run["status"] for run in runs} == {"FINISHED"}
 
 
@@ -313,10 +464,16 @@ def ends(bed: Bed) -> None:
     done = subprocess.run(bed.verb("status"), capture_output=True, text=True, check=False)
     assert f"worker {bed.at(WORKERS[1]).address}  dead" in done.stdout, done
     bed.at(WORKERS[1]).mend()
-    done = subprocess.run(bed.verb("down"), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        bed.verb("down"), capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     for name in (HEAD, *WORKERS):
-        left = [line for line in bed.at(name).processes() if "ray" in line and not line.startswith(("ps ", "ssh: "))]  # a shared ssh ends 10 s later
+        left = [
+            line
+            for line in bed.at(name).processes()
+            if "ray" in line and not line.startswith(("ps ", "ssh: "))
+        ]  # a shared ssh ends 10 s later
         assert not left, f"{name}: {left}"
 
 
@@ -341,5 +498,7 @@ def test_a_search_on_hosts_of_ones_own(bed: Bed, capsys: pytest.CaptureFixture[s
     step("down", ends)
     hosts = Counter(event["host"] for event in bed.events("running"))
     with capsys.disabled():
-        print(f"\nseconds: { ({name: round(value, 1) for name, value in times.items()}) }; the cut cost {cost:.1f} s; trials by host: {dict(hosts)}")
+        print(
+            f"\nseconds: { ({name: round(value, 1) for name, value in times.items()}) }; the cut cost {cost:.1f} s; trials by host: {dict(hosts)}"
+        )
     assert set(hosts) == {bed.at(name).address for name in WORKERS}

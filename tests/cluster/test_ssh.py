@@ -1,4 +1,6 @@
-"""The way to hosts, by real ones (sshd): greetings, shells that hang, keys that change, proxies. No Ray."""
+"""The way to hosts, by real ones (sshd): greetings, shells that hang, keys that change, proxies. No
+Ray.
+"""
 
 import json
 import os
@@ -70,10 +72,15 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextmanager
-def cluster(folder: Path, bashrc: str = GREETING, **auth_more: str) -> Iterator[definition.Definition]:
+def cluster(
+    folder: Path, bashrc: str = GREETING, **auth_more: str
+) -> Iterator[definition.Definition]:
     """A file with two hosts whose shell begins like that."""
     key = make_key(folder / "key")
-    with ssh_host(folder / "head", key, bashrc=bashrc) as head, ssh_host(folder / "worker", key, bashrc=bashrc) as worker:
+    with (
+        ssh_host(folder / "head", key, bashrc=bashrc) as head,
+        ssh_host(folder / "worker", key, bashrc=bashrc) as worker,
+    ):
         content = {
             "cluster_name": "a cluster/of mine",
             "provider": {"type": "local", "head_ip": head, "worker_ips": [worker]},
@@ -93,7 +100,12 @@ def test_a_greeting_is_no_part_of_what_a_command_says(tmp_path: Path) -> None:
         assert (silent.returncode, silent.stdout, ssh.reason(silent)) == (4, "", "exit code 4")
 
 
-def test_a_greeting_breaks_no_verb(tmp_path: Path, dashboard: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_greeting_breaks_no_verb(
+    tmp_path: Path,
+    dashboard: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """`cluster.submit` goes by the same tunnel."""
     monkeypatch.setattr(down, "ray_down", lambda at, timeout_s: None)
     monkeypatch.setattr(down, "STILL_THERE", "echo no")  # on this machine others may run Ray
@@ -109,7 +121,9 @@ def test_a_greeting_breaks_no_verb(tmp_path: Path, dashboard: None, monkeypatch:
 
 
 def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
-    """By Ray's launcher, which calls rsync, which calls ssh. Whatever bytes: a line of the greeting's kind is in the file too."""
+    """By Ray's launcher, which calls rsync, which calls ssh. Whatever bytes: a line of the
+    greeting's kind is in the file too.
+    """
     content = os.urandom(300_000) + b"\ncluster-answer-begins\n" + bytes(range(256))
     (tmp_path / "file").write_bytes(content)
     with cluster(tmp_path) as at:
@@ -117,48 +131,92 @@ def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
 
         def copy(source: str | Path, target: str | Path) -> "subprocess.CompletedProcess[str]":
             words = ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-avz", source, target]
-            return subprocess.run(words, env=ssh.ray_environment(at), capture_output=True, text=True, timeout=300, check=False)
+            return subprocess.run(
+                words,
+                env=ssh.ray_environment(at),
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
 
         there = f"root@{at.head}:{tmp_path}/head/copied"
         plain = subprocess.run(
-            ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-a", tmp_path / "file", there], capture_output=True, text=True, timeout=300, check=False
+            ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-a", tmp_path / "file", there],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert plain.returncode != 0, "without our ssh it does"
         assert copy(tmp_path / "file", there).returncode == 0
         assert copy(there, tmp_path / "back").returncode == 0
-        assert (tmp_path / "back").read_bytes() == (tmp_path / "head/copied").read_bytes() == content
+        assert (
+            (tmp_path / "back").read_bytes() == (tmp_path / "head/copied").read_bytes() == content
+        )
         assert copy(f"{there}-none", tmp_path / "back").returncode == 23
         change_key(at, at.head)
         refused = copy(tmp_path / "file", there)
-        assert refused.returncode in (12, 255)  # rsync's own, where it sees the pipe end before ssh has
+        assert refused.returncode in (
+            12,
+            255,
+        )  # rsync's own, where it sees the pipe end before ssh has
         assert ssh.CHANGED in refused.stderr
 
 
 def test_rays_launcher_gets_the_exit_code_of_what_it_runs(tmp_path: Path) -> None:
     with cluster(tmp_path) as at:
         words = ["ssh", "-i", str(at.key), f"root@{at.head}", "cat; exit 7"]
-        done = subprocess.run(words, env=ssh.ray_environment(at), input="all", capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            words,
+            env=ssh.ray_environment(at),
+            input="all",
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
     assert done.returncode == 7
     assert "all" in done.stdout
 
 
 @pytest.mark.parametrize("bashrc", ["read -r line; sleep 15\n", "sleep 15\n"])
-def test_a_shell_that_hangs_is_not_waited_for(bashrc: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shell_that_hangs_is_not_waited_for(
+    bashrc: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ssh, "_is_here", lambda host: False)
     monkeypatch.setattr(ssh, "OPEN_S", 1.5)
     with cluster(tmp_path, bashrc) as at:
         done = ssh.run(at, at.head, "echo well", timeout_s=1.5)
-        assert (done.returncode, done.stdout, ssh.reason(done)) == (255, "", "no answer within 1.5 s")
-        with pytest.raises(Denied, match=r"^the head .* is not reached by ssh as root \(no answer within 1\.5 s\)\. Try: ssh -i "), ssh.tunnel(at):
+        assert (done.returncode, done.stdout, ssh.reason(done)) == (
+            255,
+            "",
+            "no answer within 1.5 s",
+        )
+        with (
+            pytest.raises(
+                Denied,
+                match=r"^the head .* is not reached by ssh as root \(no answer within 1\.5 s\)\. Try: ssh -i ",
+            ),
+            ssh.tunnel(at),
+        ):
             pass
 
 
-def test_a_shell_that_runs_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shell_that_runs_nothing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ssh, "_is_here", lambda host: False)
     with cluster(tmp_path, "echo This account is closed.\nexit 0\n") as at:
-        with pytest.raises(NotReady, match=r"its shell ran nothing of what was asked, and said: This account is closed\."):
+        with pytest.raises(
+            NotReady,
+            match=r"its shell ran nothing of what was asked, and said: This account is closed\.",
+        ):
             up.check_hosts(at)
-        with pytest.raises(Denied, match=r"is not reached by ssh as root \(no answer\)"), ssh.tunnel(at):
+        with (
+            pytest.raises(Denied, match=r"is not reached by ssh as root \(no answer\)"),
+            ssh.tunnel(at),
+        ):
             pass
 
 
@@ -170,14 +228,22 @@ def change_key(at: definition.Definition, host: str) -> None:
     file.write_text("\n".join([*lines, f"{host} {other}"]))
 
 
-def test_a_host_that_shows_another_key_is_refused_in_one_line(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_shows_another_key_is_refused_in_one_line(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The keys lie beside the token, in a file of the cluster's; nothing goes into the user's own."""
     monkeypatch.setattr(ssh, "_is_here", lambda host: False)
     with cluster(tmp_path, "") as at:
         way = check._way(at.content)
         up.check_hosts(at)
-        assert way.known_hosts == ssh.login_of(at).known_hosts == home / ".ray/known_hosts-a_cluster_of_mine"
-        assert {line.split()[0] for line in way.known_hosts.read_text().splitlines()} == set(at.hosts)
+        assert (
+            way.known_hosts
+            == ssh.login_of(at).known_hosts
+            == home / ".ray/known_hosts-a_cluster_of_mine"
+        )
+        assert {line.split()[0] for line in way.known_hosts.read_text().splitlines()} == set(
+            at.hosts
+        )
         assert not (home / ".ssh").exists()
         for host in at.hosts:
             change_key(at, host)
@@ -185,11 +251,17 @@ def test_a_host_that_shows_another_key_is_refused_in_one_line(tmp_path: Path, ho
         with pytest.raises(NotReady) as refused:
             up.check_hosts(at)
         first = str(refused.value).splitlines()[0]
-        assert first == f"{at.head} is not reached by ssh as root with {at.key} (it shows another host key than before. {remedy})."
+        assert (
+            first
+            == f"{at.head} is not reached by ssh as root with {at.key} (it shows another host key than before. {remedy})."
+        )
         with pytest.raises(Denied, match=r"it shows another host key than before"), ssh.tunnel(at):
             pass
         visit = remote.visit(at.head, way, {})
-        assert (visit.problem, visit.remedy) == ("shows another host key than it did before", f"{remedy}.")
+        assert (visit.problem, visit.remedy) == (
+            "shows another host key than it did before",
+            f"{remedy}.",
+        )
         subprocess.run(shlex.split(remedy.partition(": ")[2]), check=True, capture_output=True)
         assert ssh.run(at, at.head, "echo again").stdout == "again\n"
 
@@ -213,8 +285,15 @@ def test_keys_that_the_whole_machine_knows_need_no_file_of_ours(tmp_path: Path) 
         assert (tmp_path / "head/.ray/known_hosts").read_text() == ""
 
 
-def test_a_proxy_is_used_by_every_verb(tmp_path: Path, dashboard: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The addresses in the file are only known behind it, even where this machine has the same ones."""
+def test_a_proxy_is_used_by_every_verb(
+    tmp_path: Path,
+    dashboard: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The addresses in the file are only known behind it, even where this machine has the same
+    ones.
+    """
     monkeypatch.setattr(ssh, "_is_here", lambda host: True)
     monkeypatch.setattr(down, "ray_down", lambda at, timeout_s: None)
     monkeypatch.setattr(down, "STILL_THERE", "echo no")
@@ -252,7 +331,11 @@ def test_a_proxy_that_hangs_is_ended_with_its_ssh(tmp_path: Path) -> None:
             {
                 "cluster_name": "c",
                 "provider": {"type": "local", "head_ip": "192.0.2.1", "worker_ips": ["192.0.2.2"]},
-                "auth": {"ssh_user": "root", "ssh_private_key": str(key), "ssh_proxy_command": str(proxy)},
+                "auth": {
+                    "ssh_user": "root",
+                    "ssh_private_key": str(key),
+                    "ssh_proxy_command": str(proxy),
+                },
             }
         )
     )
@@ -267,12 +350,20 @@ def test_a_proxy_that_hangs_is_ended_with_its_ssh(tmp_path: Path) -> None:
             time.sleep(0.02)
 
 
-def test_a_clouds_keys_are_forgotten_with_its_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clouds_keys_are_forgotten_with_its_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another machine may get the address."""
     file = tmp_path / "aws.yaml"
-    file.write_text(yaml.safe_dump({"cluster_name": "cloud", "provider": {"type": "aws"}, "auth": {"ssh_user": "ubuntu"}}))
+    file.write_text(
+        yaml.safe_dump(
+            {"cluster_name": "cloud", "provider": {"type": "aws"}, "auth": {"ssh_user": "ubuntu"}}
+        )
+    )
     at = definition.read(file)
     ssh.login_of(at).known_hosts.write_text("a key")
-    monkeypatch.setattr(down, "ray_down", lambda at, timeout_s: subprocess.CompletedProcess([], 0, ""))
+    monkeypatch.setattr(
+        down, "ray_down", lambda at, timeout_s: subprocess.CompletedProcess([], 0, "")
+    )
     down.give_back(at)
     assert not ssh.login_of(at).known_hosts.exists()

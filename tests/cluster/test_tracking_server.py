@@ -1,6 +1,8 @@
-"""The team's MLflow server, started by the very commands of `cluster/tracking/README.md`: real PostgreSQL, real S3, real logins.
+"""The team's MLflow server, started by the very commands of `cluster/tracking/README.md`: real
+PostgreSQL, real S3, real logins.
 
-`compose.yaml` is looked at for its structure only: where these tests run, there is no Docker to hand it to. What it starts is the same `serve.sh`.
+`compose.yaml` is looked at for its structure only: where these tests run, there is no Docker to
+hand it to. What it starts is the same `serve.sh`.
 """
 
 import base64
@@ -49,14 +51,29 @@ class Server:
     log: Path
     people: Mapping[str, str]
 
-    def status(self, path: str = QUESTION, *, name: str = "", password: str = "", body: dict[str, Any] | None = None, **headers: str) -> int:
+    def status(
+        self,
+        path: str = QUESTION,
+        *,
+        name: str = "",
+        password: str = "",
+        body: dict[str, Any] | None = None,
+        **headers: str,
+    ) -> int:
         """What it answers to a question, as HTTP's status."""
-        login = {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()} if name else {}
+        login = (
+            {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
+            if name
+            else {}
+        )
         data = json.dumps(body).encode() if body else None
         question = self.uri + path + ("" if body else "?max_results=1")
         try:
             with urllib.request.urlopen(
-                urllib.request.Request(question, data, {**login, "Content-Type": "application/json", **headers}), timeout=300
+                urllib.request.Request(
+                    question, data, {**login, "Content-Type": "application/json", **headers}
+                ),
+                timeout=300,
             ) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
@@ -73,7 +90,10 @@ def filled_in(text: str, values: Mapping[str, str]) -> str:
     """An env file with these values, each of which it has a line for."""
     names = [line.partition("=")[0] for line in text.splitlines()]
     assert set(names) >= values.keys()
-    return "".join(f"{name}={values[name]}\n" if name in values else f"{line}\n" for name, line in zip(names, text.splitlines(), strict=True))
+    return "".join(
+        f"{name}={values[name]}\n" if name in values else f"{line}\n"
+        for name, line in zip(names, text.splitlines(), strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +103,53 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (place / "cluster").symlink_to(ROOT / "cluster")
     write_file, start, add = commands()
     port, people = free_ports(1)[0], {name: secrets.token_hex(8) for name in ("anna", "ben")}
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "AWS_", "PG"))}
-    environment = {**clean, "HOME": str(home), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MLFLOW_", "AWS_", "PG"))
+    }
+    environment = {
+        **clean,
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     with ExitStack() as stack:
-        bucket, database = stack.enter_context(seaweedfs(home)), urlsplit(stack.enter_context(postgres()))
-        values = {name: secrets.token_hex(24) for name in SECRETS} | {"MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.bucket}/mlflow"}
-        values |= {"PGHOST": str(database.hostname), "PGPORT": str(database.port), "PGPASSWORD": str(database.password), "MLFLOW_PORT": str(port)}
-        values |= {"TRACKING_ADDRESS": ADDRESS} | {name: value for name, value in bucket.environment.items() if name != "AWS_EC2_METADATA_DISABLED"}
-        subprocess.run(["sh", "-ec", write_file], cwd=place, env=environment, check=True, timeout=300)
+        bucket, database = (
+            stack.enter_context(seaweedfs(home)),
+            urlsplit(stack.enter_context(postgres())),
+        )
+        values = {name: secrets.token_hex(24) for name in SECRETS} | {
+            "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.bucket}/mlflow"
+        }
+        values |= {
+            "PGHOST": str(database.hostname),
+            "PGPORT": str(database.port),
+            "PGPASSWORD": str(database.password),
+            "MLFLOW_PORT": str(port),
+        }
+        values |= {"TRACKING_ADDRESS": ADDRESS} | {
+            name: value
+            for name, value in bucket.environment.items()
+            if name != "AWS_EC2_METADATA_DISABLED"
+        }
+        subprocess.run(
+            ["sh", "-ec", write_file], cwd=place, env=environment, check=True, timeout=300
+        )
         file = home / "tracking.env"
         file.write_text(filled_in(file.read_text(), values))
         log, uri = home / "mlflow.log", f"http://127.0.0.1:{port}"
         process = stack.enter_context(
-            running(["env", "-i", *(f"{name}={value}" for name, value in environment.items()), "sh", "-ec", f"trap : TERM; cd {place}\n{start}"], log)
+            running(
+                [
+                    "env",
+                    "-i",
+                    *(f"{name}={value}" for name, value in environment.items()),
+                    "sh",
+                    "-ec",
+                    f"trap : TERM; cd {place}\n{start}",
+                ],
+                log,
+            )
         )
         checked(process, (), ASK, f"{uri}/health", READY_S, log=log)
         # In a session of its own it has no terminal, and asks its input.
@@ -113,9 +167,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert asked.returncode == 0, asked.stderr
         made = Server(uri, bucket, log, people)
         ben = {"username": "ben", "password": people["ben"]}
-        assert made.status("/api/2.0/mlflow/users/create", name="admin", password=values["MLFLOW_AUTH_ADMIN_PASSWORD"], body=ben) == 200
+        assert (
+            made.status(
+                "/api/2.0/mlflow/users/create",
+                name="admin",
+                password=values["MLFLOW_AUTH_ADMIN_PASSWORD"],
+                body=ben,
+            )
+            == 200
+        )
         yield made
-        assert not any(secret in log.read_text(errors="replace") for secret in (*(values[name] for name in SECRETS), *people.values()))
+        assert not any(
+            secret in log.read_text(errors="replace")
+            for secret in (*(values[name] for name in SECRETS), *people.values())
+        )
 
 
 @pytest.fixture
@@ -123,7 +188,11 @@ def log_in(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
     """Anna's login in the environment, where nothing else of a login is; returns it."""
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AWS_"))]:
         monkeypatch.delenv(name)
-    login = {"HOME": str(tmp_path), "MLFLOW_TRACKING_USERNAME": "anna", "MLFLOW_TRACKING_PASSWORD": server.people["anna"]}
+    login = {
+        "HOME": str(tmp_path),
+        "MLFLOW_TRACKING_USERNAME": "anna",
+        "MLFLOW_TRACKING_PASSWORD": server.people["anna"],
+    }
     for name, value in login.items():
         monkeypatch.setenv(name, value)
     return login
@@ -147,13 +216,28 @@ def test_only_who_logs_in_is_answered_and_only_under_the_servers_own_names(serve
 @pytest.mark.parametrize(
     ("host", "name", "line"),
     [
-        ("127.0.0.1", "ben", "refuses this login (401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."),
-        ("127.1", "anna", "refuses the Host header '127.1:PORT' (403). Add it to the server's --allowed-hosts, or use an address that it allows."),
+        (
+            "127.0.0.1",
+            "ben",
+            "refuses this login (401). Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+        ),
+        (
+            "127.1",
+            "anna",
+            "refuses the Host header '127.1:PORT' (403). Add it to the server's --allowed-hosts, or use an address that it allows.",
+        ),
     ],
     ids=["somebody else's password", "another name of the host"],
 )
 def test_what_the_server_refuses_is_one_line_before_anything_starts(
-    server: Server, log_in: Mapping[str, str], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, name: str, line: str
+    server: Server,
+    log_in: Mapping[str, str],
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    name: str,
+    line: str,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
     uri = server.uri.replace("127.0.0.1", host)
@@ -164,7 +248,9 @@ def test_what_the_server_refuses_is_one_line_before_anything_starts(
 
 
 def recorded(folder: Path, name: str, accuracy: float) -> None:
-    """A search of this name, whose every accuracy is this one, with a checkpoint and a page that are to be kept."""
+    """A search of this name, whose every accuracy is this one, with a checkpoint and a page that
+    are to be kept.
+    """
     shutil.copytree(OLD, folder)
     (folder / "report.html").write_text(f"<p>{name}</p>")
     events = [Event.from_line(line) for line in (OLD / FILE_NAME).read_text().splitlines()]
@@ -176,7 +262,10 @@ def recorded(folder: Path, name: str, accuracy: float) -> None:
     last = events[-1]
     kept = [("t0001", "trials/t0001/epoch-0006", "checkpoint"), ("", "report.html", "")]
     more = [{"trial": trial, "file": file, "path": path} for trial, file, path in kept]
-    events += [Event(last.number + number, last.time_ms + number, "evidence", data) for number, data in enumerate(more, 1)]
+    events += [
+        Event(last.number + number, last.time_ms + number, "evidence", data)
+        for number, data in enumerate(more, 1)
+    ]
     (folder / FILE_NAME).write_text("".join(event.to_line() for event in events))
 
 
@@ -184,12 +273,18 @@ def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
     """See that a search's runs are its own, whole; return its parent run."""
     parents = [run for run in runs if run.data.tags["search.role"] == "search"]
     assert len(parents) == 1
-    trials = {run.data.tags["search.trial"]: run for run in runs if run.data.tags["search.role"] == "trial"}
+    trials = {
+        run.data.tags["search.trial"]: run
+        for run in runs
+        if run.data.tags["search.role"] == "trial"
+    }
     assert len(runs) == 1 + len(trials)
     for name, epochs in (("t0001", 6), ("t0002", 3)):
         assert trials[name].data.tags["mlflow.parentRunId"] == parents[0].info.run_id
         points = client.get_metric_history(trials[name].info.run_id, "val/accuracy")
-        assert [(point.step, point.value) for point in points] == [(step, accuracy) for step in range(1, epochs + 1)]
+        assert [(point.step, point.value) for point in points] == [
+            (step, accuracy) for step in range(1, epochs + 1)
+        ]
     return parents[0]
 
 
@@ -197,21 +292,35 @@ def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
 def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_bucket(
     server: Server, log_in: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anna logs in by her environment, Ben by a file in his home; neither has a key for S3, or goes there, however large a file is said to be."""
+    """Anna logs in by her environment, Ben by a file in his home; neither has a key for S3, or goes
+    there, however large a file is said to be.
+    """
     monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
     figures = {"anna": 0.25, "ben": 0.75}
     home = tmp_path / "ben"
     (home / ".mlflow").mkdir(parents=True)
     (home / ".mlflow" / "credentials").write_text(
-        f"[mlflow]\nmlflow_tracking_username = ben\nmlflow_tracking_password = {server.people['ben']}\n", encoding="utf-8"
+        f"[mlflow]\nmlflow_tracking_username = ben\nmlflow_tracking_password = {server.people['ben']}\n",
+        encoding="utf-8",
     )
-    without = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
+    without = {
+        name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")
+    }
     environments = {"anna": {**without, **log_in}, "ben": {**without, "HOME": str(home)}}
     for name, accuracy in figures.items():
         recorded(tmp_path / "searches" / name, name, accuracy)
     writing = [
         subprocess.Popen(
-            [sys.executable, "-m", "search.sync", name, "--storage", tmp_path / "searches", "--tracking", server.uri],
+            [
+                sys.executable,
+                "-m",
+                "search.sync",
+                name,
+                "--storage",
+                tmp_path / "searches",
+                "--tracking",
+                server.uri,
+            ],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -227,34 +336,72 @@ def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name("smoke-digits")
     found = list(client.search_runs([experiment.experiment_id]))
-    mine = boto3.client("s3", endpoint_url=server.bucket.endpoint, aws_access_key_id=server.bucket.key, aws_secret_access_key=server.bucket.secret)
-    keys = {one["Key"] for one in mine.list_objects_v2(Bucket=server.bucket.bucket, Prefix="mlflow/")["Contents"]}
+    mine = boto3.client(
+        "s3",
+        endpoint_url=server.bucket.endpoint,
+        aws_access_key_id=server.bucket.key,
+        aws_secret_access_key=server.bucket.secret,
+    )
+    keys = {
+        one["Key"]
+        for one in mine.list_objects_v2(Bucket=server.bucket.bucket, Prefix="mlflow/")["Contents"]
+    }
     for name, accuracy in figures.items():
         runs = [run for run in found if run.data.tags["search.id"] == f"id-{name}"]
         parent = check_runs(client, runs, accuracy)
         trained = next(run for run in runs if run.data.tags.get("search.trial") == "t0001")
-        assert f"mlflow/{experiment.experiment_id}/{trained.info.run_id}/artifacts/checkpoint/model.safetensors" in keys
-        assert Path(client.download_artifacts(parent.info.run_id, "report.html", str(tmp_path / name))).read_text() == f"<p>{name}</p>"
+        assert (
+            f"mlflow/{experiment.experiment_id}/{trained.info.run_id}/artifacts/checkpoint/model.safetensors"
+            in keys
+        )
+        assert (
+            Path(
+                client.download_artifacts(parent.info.run_id, "report.html", str(tmp_path / name))
+            ).read_text()
+            == f"<p>{name}</p>"
+        )
     assert len({run.data.tags["search.id"] for run in found}) == 2
 
     written = [*said, json.dumps([run.to_dictionary() for run in found])] + [
-        path.read_text(errors="replace") for path in (tmp_path / "searches").rglob("*") if path.is_file()
+        path.read_text(errors="replace")
+        for path in (tmp_path / "searches").rglob("*")
+        if path.is_file()
     ]
     assert not any(password in text for password in server.people.values() for text in written)
 
 
 @pytest.mark.parametrize("name", MUST_BE_SET)
 def test_without_a_secret_the_server_does_not_start(name: str) -> None:
-    values = {"PGHOST": "localhost", **dict.fromkeys(MUST_BE_SET, "x"), name: "", "PATH": os.environ["PATH"]}
-    done = subprocess.run(["sh", FOLDER / "serve.sh"], env=values, capture_output=True, text=True, timeout=300, check=False)
+    values = {
+        "PGHOST": "localhost",
+        **dict.fromkeys(MUST_BE_SET, "x"),
+        name: "",
+        "PATH": os.environ["PATH"],
+    }
+    done = subprocess.run(
+        ["sh", FOLDER / "serve.sh"],
+        env=values,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode != 0
     assert f"{name}: is empty. Set" in done.stderr
 
 
 def test_the_example_has_a_line_for_all_that_is_set_and_no_secret() -> None:
-    lines = [line for line in (FOLDER / "env.example").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (FOLDER / "env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     example = dict(line.split("=", 1) for line in lines)
-    assert not [name for name in (*MUST_BE_SET, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if example[name]]
+    assert not [
+        name
+        for name in (*MUST_BE_SET, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        if example[name]
+    ]
     asked = re.findall(r"\$\{(\w+)", (FOLDER / "compose.yaml").read_text())
     assert set(asked) <= example.keys()
 
@@ -284,14 +431,23 @@ def test_the_containers_images_are_pinned_and_their_health_is_looked_after() -> 
         assert service["restart"] == "unless-stopped"
         for name in service.get("volumes", []):
             source = name.partition(":")[0]
-            assert (FOLDER / source).exists() if source.startswith(".") else source in compose()["volumes"]
+            assert (
+                (FOLDER / source).exists()
+                if source.startswith(".")
+                else source in compose()["volumes"]
+            )
 
 
 def test_the_containers_secrets_must_be_set_and_are_never_in_the_file() -> None:
-    """What a variable is called says whether it is secret; its value is then a reference that fails while it is empty."""
+    """What a variable is called says whether it is secret; its value is then a reference that fails
+    while it is empty.
+    """
     found = {name for service in compose()["services"].values() for name in service["environment"]}
     assert {*MUST_BE_SET, "POSTGRES_PASSWORD"} <= found
     for service in compose()["services"].values():
         for name, value in service["environment"].items():
             if name in MUST_BE_SET or re.search(r"PASSWORD|SECRET", name):
-                assert re.fullmatch(r"\$\{\w+:\?is empty\. .*\}" if not name.startswith("AWS_") else r"\$\{\w+:-\}", value), name
+                assert re.fullmatch(
+                    r"\$\{\w+:\?is empty\. .*\}" if not name.startswith("AWS_") else r"\$\{\w+:-\}",
+                    value,
+                ), name

@@ -40,19 +40,31 @@ def changed(folder: Path, **parts: Any) -> Path:
     """The project's file with other parts."""
     content = {**yaml.safe_load(FILE.read_text()), **parts}
     path = folder / "changed.yaml"
-    path.write_text(yaml.safe_dump({name: part for name, part in content.items() if part is not None}))
+    path.write_text(
+        yaml.safe_dump({name: part for name, part in content.items() if part is not None})
+    )
     return path
 
 
 def test_the_projects_file_is_understood() -> None:
     found = definition.read(FILE)
-    assert (found.local, found.head, found.workers, found.least_workers) == (True, "192.168.1.10", ("192.168.1.11", "192.168.1.12"), 2)
+    assert (found.local, found.head, found.workers, found.least_workers) == (
+        True,
+        "192.168.1.10",
+        ("192.168.1.11", "192.168.1.12"),
+        2,
+    )
     assert down.stop_command(found.content, "worker") == ". ~/search-env/bin/activate; ray stop"
 
 
 def test_the_projects_file_opens_no_door_without_a_token() -> None:
     content = yaml.safe_load(FILE.read_text())
-    starts = [one for kind in ("head", "worker") for one in content[f"{kind}_start_ray_commands"] if "ray start" in one]
+    starts = [
+        one
+        for kind in ("head", "worker")
+        for one in content[f"{kind}_start_ray_commands"]
+        if "ray start" in one
+    ]
     assert len(starts) == 2
     for one in starts:
         assert "export RAY_AUTH_MODE=token" in one.partition("ray start")[0]
@@ -69,11 +81,15 @@ mkdir -p "$3/bin"
 printf '#!/bin/sh\\necho "$*" >>~/said; touch ~/search-env/bin/ray; test -e ~/can-install\\n' >"$3/bin/python"
 chmod 755 "$3/bin/python"
 """
-"""Makes an environment that has Ray before it has everything; it comes to its end where `~/can-install` is."""
+"""Makes an environment that has Ray before it has everything; it comes to its end where
+`~/can-install` is.
+"""
 
 
 def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
-    """Not taken for whole because it has a `ray`; and one that is whole is left alone until the list of packages changes."""
+    """Not taken for whole because it has a `ray`; and one that is whole is left alone until the
+    list of packages changes.
+    """
     *_, install = yaml.safe_load(FILE.read_text())["setup_commands"]
     (home / "bin").mkdir()
     (home / "bin/python3.11").write_text(PYTHON)
@@ -109,8 +125,14 @@ def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
         ({"provider": {"type": "local", "head_ip": "a"}}, "worker_ips names no host"),
         ({"provider": {"type": "local", "head_ip": "a", "worker_ips": ["a"]}}, "named twice"),
         ({"auth": {"ssh_user": "u"}}, "ssh_private_key is missing"),
-        ({"auth": {"ssh_user": "u", "ssh_private_key": "~/none"}}, "is not there. Make one: ssh-keygen"),
-        ({"auth": {"ssh_user": "u", "ssh_private_key": "~nobody-of-ours/key"}}, "the key '~nobody-of-ours/key' is not there. Make one: ssh-keygen"),
+        (
+            {"auth": {"ssh_user": "u", "ssh_private_key": "~/none"}},
+            "is not there. Make one: ssh-keygen",
+        ),
+        (
+            {"auth": {"ssh_user": "u", "ssh_private_key": "~nobody-of-ours/key"}},
+            "the key '~nobody-of-ours/key' is not there. Make one: ssh-keygen",
+        ),
         ({"file_mounts": {"~/a": "no-such-file"}}, "'no-such-file' is not there"),
         ({"file_mounts": {"~/a": "~nobody-of-ours/a"}}, "'~nobody-of-ours/a' is not there"),
         ({"provider": ["local"]}, "provider must be a mapping"),
@@ -123,16 +145,28 @@ def test_a_wrong_file_is_refused_in_words(tmp_path: Path, parts: dict[str, Any],
 
 def test_a_clouds_workers_are_counted_without_its_head(tmp_path: Path) -> None:
     kinds = {"head": {"min_workers": 0}, "spot": {"min_workers": 2}, "on-demand": {}}
-    path = changed(tmp_path, provider={"type": "aws"}, auth={"ssh_user": "ubuntu"}, available_node_types=kinds, head_node_type="head")
+    path = changed(
+        tmp_path,
+        provider={"type": "aws"},
+        auth={"ssh_user": "ubuntu"},
+        available_node_types=kinds,
+        head_node_type="head",
+    )
     found = definition.read(path)
     assert (found.local, found.least_workers) == (False, 2)
 
 
 @pytest.mark.parametrize("verb", ["up", "down", "status", "submit"])
-def test_each_verb_names_its_mistake_in_one_line(command: Command, tmp_path: Path, verb: str) -> None:
+def test_each_verb_names_its_mistake_in_one_line(
+    command: Command, tmp_path: Path, verb: str
+) -> None:
     (tmp_path / "bad.yaml").write_text("a: [")
     for file, said in (("none.yaml", "cannot be read"), ("bad.yaml", "is no YAML")):
-        done = command(f"cluster.{verb}", file, *(["--", "python", "-m", "trainables"] if verb == "submit" else []))
+        done = command(
+            f"cluster.{verb}",
+            file,
+            *(["--", "python", "-m", "trainables"] if verb == "submit" else []),
+        )
         assert done.returncode == 2
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
@@ -140,12 +174,20 @@ def test_each_verb_names_its_mistake_in_one_line(command: Command, tmp_path: Pat
         assert said in done.stderr
     done = command(f"cluster.{verb}")
     assert done.returncode == 2
-    assert done.stderr == f"error: the following arguments are required: FILE. See python -m cluster.{verb} --help.\n"
+    assert (
+        done.stderr
+        == f"error: the following arguments are required: FILE. See python -m cluster.{verb} --help.\n"
+    )
 
 
 def test_the_verbs_load_no_ray_until_they_need_it() -> None:
     code = "import sys, cluster.up, cluster.down, cluster.submit, cluster.status; print([name for name in ('ray', 'torch', 'boto3') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )
 
 
 def test_a_token_is_made_once_and_for_this_user_alone(home: Path) -> None:
@@ -182,7 +224,9 @@ def test_a_token_is_never_readable_by_others(home: Path, monkeypatch: pytest.Mon
     assert [path.name for path in (home / ".ray").iterdir()] == ["auth_token"]
 
 
-def test_of_two_who_make_a_token_at_once_both_have_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_who_make_a_token_at_once_both_have_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     link = os.link
 
     def late(source: str, target: Path) -> None:
@@ -205,7 +249,10 @@ def test_an_empty_token_is_made_anew(home: Path) -> None:
 def test_a_home_that_takes_no_token_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "file").touch()
     monkeypatch.setenv("HOME", str(home / "file"))
-    with pytest.raises(NotReady, match=r"^Ray keeps its token in .*/file/\.ray/auth_token, which cannot be written \(Not a directory\)\. Set HOME"):
+    with pytest.raises(
+        NotReady,
+        match=r"^Ray keeps its token in .*/file/\.ray/auth_token, which cannot be written \(Not a directory\)\. Set HOME",
+    ):
         auth.ensure()
 
 
@@ -226,7 +273,14 @@ def test_a_search_joins_the_running_cluster() -> None:
     assert submit.checked([*SEARCH, "--dry-run"], {}) == [*SEARCH, "--dry-run"]
 
 
-@pytest.mark.parametrize("module", [f"search.{path.stem}" for path in sorted((ROOT / "search").glob("*.py")) if "\ndef parser()" in path.read_text()])
+@pytest.mark.parametrize(
+    "module",
+    [
+        f"search.{path.stem}"
+        for path in sorted((ROOT / "search").glob("*.py"))
+        if "\ndef parser()" in path.read_text()
+    ],
+)
 def test_each_verb_that_can_join_a_cluster_does(module: str) -> None:
     """Otherwise it would train on the head, by itself."""
     takes_address = "--address" in importlib.import_module(module).parser().format_help()
@@ -234,10 +288,16 @@ def test_each_verb_that_can_join_a_cluster_does(module: str) -> None:
     assert (words[-2:] == ["--address", "auto"]) == takes_address
 
 
-def test_what_outlives_the_job_may_come_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert submit.checked([*SEARCH, "--storage", "/shared"], {"MLFLOW_TRACKING_URI": "http://host:5000"})[-2:] == ["--address", "auto"]
+def test_what_outlives_the_job_may_come_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert submit.checked(
+        [*SEARCH, "--storage", "/shared"], {"MLFLOW_TRACKING_URI": "http://host:5000"}
+    )[-2:] == ["--address", "auto"]
     monkeypatch.chdir(tmp_path)
-    Path("search.yaml").write_text("storage: s3://bucket/x\ntracking: http://host:5000\naddress: auto\n")
+    Path("search.yaml").write_text(
+        "storage: s3://bucket/x\ntracking: http://host:5000\naddress: auto\n"
+    )
     words = ["python", "-m", "search.run", "--config", "search.yaml"]
     assert submit.checked(words, {}) == words
 
@@ -248,10 +308,19 @@ def test_what_outlives_the_job_may_come_from_elsewhere(tmp_path: Path, monkeypat
         ([], "there is no command"),
         (SEARCH, r"--storage must outlive the job \(none is given\)"),
         ([*SEARCH, "--storage", "searches"], r"--storage must outlive the job \(got 'searches'\)"),
-        ([*SEARCH, "--storage=s3://bucket/x"], r"--tracking must outlive the job \(none is given\)"),
-        ([*SEARCH, "--storage", "/shared", "--tracking", "sqlite:///mlflow.db"], r"--tracking must outlive the job \(got 'sqlite:///mlflow.db'\)"),
+        (
+            [*SEARCH, "--storage=s3://bucket/x"],
+            r"--tracking must outlive the job \(none is given\)",
+        ),
+        (
+            [*SEARCH, "--storage", "/shared", "--tracking", "sqlite:///mlflow.db"],
+            r"--tracking must outlive the job \(got 'sqlite:///mlflow.db'\)",
+        ),
         (["python", "-m", "search.resume", "s"], "--storage must outlive the job"),
-        ([*SEARCH, *KEPT[:2], "--tracking", "http://me:secret@host:5000"], "holds what looks like a credential"),
+        (
+            [*SEARCH, *KEPT[:2], "--tracking", "http://me:secret@host:5000"],
+            "holds what looks like a credential",
+        ),
     ],
 )
 def test_results_that_would_be_lost_are_refused(words: list[str], said: str) -> None:
@@ -259,7 +328,16 @@ def test_results_that_would_be_lost_are_refused(words: list[str], said: str) -> 
         submit.checked(words, {})
 
 
-@pytest.mark.parametrize("given", ["AWS_SECRET_ACCESS_KEY=x", "AWS_ACCESS_KEY_ID=x", "MLFLOW_TRACKING_PASSWORD=x", "HF_TOKEN=x", "URL=https://a:b@host"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "AWS_SECRET_ACCESS_KEY=x",
+        "AWS_ACCESS_KEY_ID=x",
+        "MLFLOW_TRACKING_PASSWORD=x",
+        "HF_TOKEN=x",
+        "URL=https://a:b@host",
+    ],
+)
 def test_credentials_are_no_part_of_a_job(given: str) -> None:
     with pytest.raises(Mistake, match="looks like a credential") as raised:
         submit.environment_of([given])
@@ -268,23 +346,50 @@ def test_credentials_are_no_part_of_a_job(given: str) -> None:
 
 
 def test_other_variables_are(tmp_path: Path) -> None:
-    assert submit.environment_of(["AWS_ENDPOINT_URL=http://host:8333", "EMPTY="]) == {"AWS_ENDPOINT_URL": "http://host:8333", "EMPTY": ""}
+    assert submit.environment_of(["AWS_ENDPOINT_URL=http://host:8333", "EMPTY="]) == {
+        "AWS_ENDPOINT_URL": "http://host:8333",
+        "EMPTY": "",
+    }
     for text in ("NAME", "=value", "A-B=c"):
         with pytest.raises(Mistake, match="NAME=VALUE"):
             submit.environment_of([text])
 
 
-def test_the_packages_and_the_named_files_are_shipped_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_packages_and_the_named_files_are_shipped_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("mine/space.py", "mine/helper.py", "mine/secrets.txt", "search.yaml", "table3/x"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(name)
-    words = ["python", "-m", "search.run", "--space", "mine/space.py:space", "--config=search.yaml", "--name", "table3", "--storage", "/tmp"]
+    words = [
+        "python",
+        "-m",
+        "search.run",
+        "--space",
+        "mine/space.py:space",
+        "--config=search.yaml",
+        "--name",
+        "table3",
+        "--storage",
+        "/tmp",
+    ]
     with submit.shipped(words) as folder:
-        shipped = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        shipped = {
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        }
     assert not folder.exists()
-    assert {name for name in shipped if name.split("/")[0] not in submit.PACKAGES} == {"mine/space.py", "mine/helper.py", "search.yaml"}
-    assert {"search/run.py", "search/views/page/page.html", "trainables/trial.py", "cluster/runtime/session.py"} <= shipped
+    assert {name for name in shipped if name.split("/")[0] not in submit.PACKAGES} == {
+        "mine/space.py",
+        "mine/helper.py",
+        "search.yaml",
+    }
+    assert {
+        "search/run.py",
+        "search/views/page/page.html",
+        "trainables/trial.py",
+        "cluster/runtime/session.py",
+    } <= shipped
     assert not [name for name in shipped if "__pycache__" in name]
 
 
@@ -296,8 +401,15 @@ def test_data_is_not_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_follows_the_dashes_is_the_command() -> None:
-    args = submit.arguments(["file.yaml", "--env", "A=b", "--no-wait", "--", "python", "-m", "search.run", "--", "x"])
-    assert (args.file, args.env, args.no_wait, args.command) == (Path("file.yaml"), ["A=b"], True, ["python", "-m", "search.run", "--", "x"])
+    args = submit.arguments(
+        ["file.yaml", "--env", "A=b", "--no-wait", "--", "python", "-m", "search.run", "--", "x"]
+    )
+    assert (args.file, args.env, args.no_wait, args.command) == (
+        Path("file.yaml"),
+        ["A=b"],
+        True,
+        ["python", "-m", "search.run", "--", "x"],
+    )
 
 
 class Ended:
@@ -313,9 +425,17 @@ class Ended:
 
 @pytest.mark.parametrize(
     ("how", "code"),
-    [(("SUCCEEDED", 0, ""), 0), (("FAILED", 3, ""), 3), (("FAILED", -15, ""), 143), (("STOPPED", None, ""), 143), (("FAILED", None, "no place"), 4)],
+    [
+        (("SUCCEEDED", 0, ""), 0),
+        (("FAILED", 3, ""), 3),
+        (("FAILED", -15, ""), 143),
+        (("STOPPED", None, ""), 143),
+        (("FAILED", None, "no place"), 4),
+    ],
 )
-def test_the_exit_code_is_the_commands(how: tuple[object, ...], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_is_the_commands(
+    how: tuple[object, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert submit.exit_code(Ended(*how), "job") == code  # type: ignore[arg-type]
     assert ("no place" in capsys.readouterr().err) == (code == 4)
 
@@ -323,7 +443,12 @@ def test_the_exit_code_is_the_commands(how: tuple[object, ...], code: int, capsy
 def test_a_cluster_is_told_in_plain_words() -> None:
     listed = [
         {"node_ip": "192.168.1.11", "state": "DEAD", "start_time_ms": 1, "resources_total": {}},
-        {"node_ip": "192.168.1.11", "state": "ALIVE", "start_time_ms": 2, "resources_total": {"CPU": 8.0, "GPU": 1.0}},
+        {
+            "node_ip": "192.168.1.11",
+            "state": "ALIVE",
+            "start_time_ms": 2,
+            "resources_total": {"CPU": 8.0, "GPU": 1.0},
+        },
         {"node_ip": "192.168.1.10", "state": "ALIVE", "is_head_node": True, "resources_total": {}},
     ]
     load = {
@@ -331,8 +456,17 @@ def test_a_cluster_is_told_in_plain_words() -> None:
         "resourceDemand": [[{"CPU": 1.0}, 2]],
         "pgDemand": [[{"bundles": [[{"CPU": 0.5, "GPU": 0.25}, 2]], "strategy": "PACK"}, 3]],
     }
-    job = {"submission_id": "raysubmit_x", "status": "RUNNING", "start_time": 0, "entrypoint": "python -m search.run"}
-    now = State(nodes=tuple(dashboard.nodes(listed, load["usageByNode"])), waiting=tuple(dashboard.waiting(load)), jobs=(job,))  # type: ignore[arg-type]
+    job = {
+        "submission_id": "raysubmit_x",
+        "status": "RUNNING",
+        "start_time": 0,
+        "entrypoint": "python -m search.run",
+    }
+    now = State(
+        nodes=tuple(dashboard.nodes(listed, load["usageByNode"])),
+        waiting=tuple(dashboard.waiting(load)),
+        jobs=(job,),
+    )  # type: ignore[arg-type]
     *said, last = status.lines(definition.read(FILE), now)
     assert said == [
         "onprem: 1 worker alive, at least 2 wanted",
@@ -346,8 +480,21 @@ def test_a_cluster_is_told_in_plain_words() -> None:
 
 
 LISTED = [
-    {"type": "SUBMISSION", "submission_id": "raysubmit_x", "status": "RUNNING", "entrypoint": "python -m search.run", "job_id": "02000000", "start_time": 1},
-    {"type": "SUBMISSION", "submission_id": "raysubmit_y", "status": "SUCCEEDED", "entrypoint": "python -m search.run", "job_id": "03000000"},
+    {
+        "type": "SUBMISSION",
+        "submission_id": "raysubmit_x",
+        "status": "RUNNING",
+        "entrypoint": "python -m search.run",
+        "job_id": "02000000",
+        "start_time": 1,
+    },
+    {
+        "type": "SUBMISSION",
+        "submission_id": "raysubmit_y",
+        "status": "SUCCEEDED",
+        "entrypoint": "python -m search.run",
+        "job_id": "03000000",
+    },
     {
         "type": "DRIVER",
         "submission_id": None,
@@ -356,7 +503,13 @@ LISTED = [
         "entrypoint": "search/run.py --address 10.0.0.1:6379",
         "driver_info": {"id": "04000000", "node_ip_address": "10.0.0.9", "pid": "77"},
     },
-    {"type": "DRIVER", "submission_id": None, "job_id": "05000000", "status": "SUCCEEDED", "driver_info": {"node_ip_address": "10.0.0.9", "pid": "78"}},
+    {
+        "type": "DRIVER",
+        "submission_id": None,
+        "job_id": "05000000",
+        "status": "SUCCEEDED",
+        "driver_info": {"node_ip_address": "10.0.0.9", "pid": "78"},
+    },
 ]
 """As Ray lists them: submitted, and joined by `--address HOST:PORT`."""
 
@@ -365,7 +518,10 @@ def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.Mon
     """To start Ray again would end it."""
     monkeypatch.setattr(dashboard, "_get", lambda url, path: LISTED)
     running = dashboard.jobs("http://head")
-    assert [dashboard.name_of(job) for job in running] == ["raysubmit_x", "04000000 (process 77 on 10.0.0.9)"]
+    assert [dashboard.name_of(job) for job in running] == [
+        "raysubmit_x",
+        "04000000 (process 77 on 10.0.0.9)",
+    ]
     now = State(nodes=(), waiting=(), jobs=tuple(running))
     said = [line for line in status.lines(definition.read(FILE), now) if line.startswith("job ")]
     assert said[1].startswith("job 04000000 (process 77 on 10.0.0.9)  running since ")
@@ -376,11 +532,16 @@ def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.Mon
         yield "http://head"
 
     monkeypatch.setattr(up.ssh, "tunnel", tunnel)
-    with pytest.raises(Refused, match=r"runs raysubmit_x, 04000000 \(process 77 on 10\.0\.0\.9\); to start it again would end that"):
+    with pytest.raises(
+        Refused,
+        match=r"runs raysubmit_x, 04000000 \(process 77 on 10\.0\.0\.9\); to start it again would end that",
+    ):
         up.refuse_to_interrupt(definition.read(FILE))
 
 
-def test_a_cluster_that_is_slow_to_answer_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_is_slow_to_answer_is_not_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
         hole.listen()
@@ -402,16 +563,24 @@ class Answers:
     def __init__(self, *lost: str) -> None:
         self.lost = lost
 
-    def __call__(self, at: definition.Definition, hosts: tuple[str, ...], command: str) -> dict[str, "subprocess.CompletedProcess[str]"]:
+    def __call__(
+        self, at: definition.Definition, hosts: tuple[str, ...], command: str
+    ) -> dict[str, "subprocess.CompletedProcess[str]"]:
         """What each said."""
-        return {host: subprocess.CompletedProcess([], 255 * (host in self.lost), "", "No route to host") for host in hosts}
+        return {
+            host: subprocess.CompletedProcess([], 255 * (host in self.lost), "", "No route to host")
+            for host in hosts
+        }
 
 
 def test_a_host_that_is_not_reached_is_named_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(up.ssh, "run_on", Answers("192.168.1.12"))
-    with pytest.raises(NotReady, match=r"^192\.168\.1\.12 is not reached by ssh as ubuntu with .*/\.ssh/cluster \(No route to host\)\."):
+    with pytest.raises(
+        NotReady,
+        match=r"^192\.168\.1\.12 is not reached by ssh as ubuntu with .*/\.ssh/cluster \(No route to host\)\.",
+    ):
         up.check_hosts(definition.read(FILE))
     up.check_hosts(definition.read(changed(tmp_path, min_workers=1)))
     assert "192.168.1.12 is not reached" in capsys.readouterr().out
@@ -420,21 +589,38 @@ def test_a_host_that_is_not_reached_is_named_before_anything_starts(
         up.check_hosts(definition.read(changed(tmp_path, min_workers=1)))
 
 
-def test_rays_launcher_is_not_let_try_again_where_the_head_shows_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_launcher_is_not_let_try_again_where_the_head_shows_another_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It would, for minutes."""
-    monkeypatch.setattr(ssh, "RAY", ("sh", "-c", "echo Waiting for SSH; echo Host key verification failed.; exec sleep 60"))
-    with pytest.raises(NotReady, match=r"^'ray up' failed \(the head shows another host key than before\. If it .*known_hosts-onprem -R 192\.168\.1\.10\)"):
+    monkeypatch.setattr(
+        ssh,
+        "RAY",
+        ("sh", "-c", "echo Waiting for SSH; echo Host key verification failed.; exec sleep 60"),
+    )
+    with pytest.raises(
+        NotReady,
+        match=r"^'ray up' failed \(the head shows another host key than before\. If it .*known_hosts-onprem -R 192\.168\.1\.10\)",
+    ):
         up.ray_up(definition.read(FILE))
 
 
 def test_rays_own_words_are_made_plain() -> None:
-    assert up.plain("\x1b[31m!!! Failed to setup head node. !!!\x1b[0m\n") == "Failed to setup head node."
+    assert (
+        up.plain("\x1b[31m!!! Failed to setup head node. !!!\x1b[0m\n")
+        == "Failed to setup head node."
+    )
     assert up.plain("----------\n") == ""
 
 
 @pytest.mark.parametrize("given", ["nan", "inf", "-1", "0", "²", "1e300", "soon"])
-def test_a_time_that_cannot_be_waited_is_refused(given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_time_that_cannot_be_waited_is_refused(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as left:
         up.main([str(changed(tmp_path)), f"--timeout={given}"])
     assert left.value.code == 2
-    assert f"seconds are needed, above 0 and at most 1,000,000,000 (got '{given}')" in capsys.readouterr().err
+    assert (
+        f"seconds are needed, above 0 and at most 1,000,000,000 (got '{given}')"
+        in capsys.readouterr().err
+    )

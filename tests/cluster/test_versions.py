@@ -1,4 +1,6 @@
-"""Versions: what was never tried is refused, and every file that names versions names the same ones."""
+"""Versions: what was never tried is refused, and every file that names versions names the same
+ones.
+"""
 
 import re
 import tomllib
@@ -11,7 +13,7 @@ import ray
 from cluster.errors import Mistake, NotReady
 from cluster.jobs import Jobs
 from cluster.preflight import findings
-from cluster.runtime.shared_folder import Witness
+from cluster.runtime.shared_folder import SharedFolderCheck
 from cluster.versions import SAME, TRIED, Tried, numbers, problems, same
 from tests.conftest import Command
 
@@ -47,7 +49,10 @@ def test_a_release_line_counts_and_not_its_patches(found: str, is_tried: bool) -
 
 def test_a_version_that_was_never_tried_is_named_with_those_that_were() -> None:
     (line,) = problems({"ray": Tried("2.56", "2.60")}, lambda name: "2.61.0")
-    assert line == "ray 2.61.0 was never tried with this program; tried: 2.56 to 2.60. Install it: pip install 'ray>=2.56,<2.61'."
+    assert (
+        line
+        == "ray 2.61.0 was never tried with this program; tried: 2.56 to 2.60. Install it: pip install 'ray>=2.56,<2.61'."
+    )
 
 
 def test_a_library_that_is_missing_is_named() -> None:
@@ -66,30 +71,45 @@ def test_what_is_installed_here_was_tried() -> None:
 def test_pip_is_given_the_same_bounds() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     bounds = {re.split(r"[\[<>=]", one)[0]: re.sub(r"^[^<>=]+", "", one) for one in wanted}
-    assert {name: bounds[name] for name in TRIED} == {name: tried.bounds for name, tried in TRIED.items()}
+    assert {name: bounds[name] for name in TRIED} == {
+        name: tried.bounds for name, tried in TRIED.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["constraints.txt", "cluster/requirements.txt"])
 def test_the_pinned_versions_were_tried(name: str) -> None:
     found = pins(ROOT / name)
-    assert {library: found[library] for library in TRIED if not TRIED[library].holds(found[library])} == {}
+    assert {
+        library: found[library] for library in TRIED if not TRIED[library].holds(found[library])
+    } == {}
 
 
 def test_clusters_get_what_the_tests_ran_with() -> None:
     here, there = pins(ROOT / "constraints.txt"), pins(ROOT / "cluster" / "requirements.txt")
-    assert {name: (here[name], there[name]) for name in here.keys() & there.keys() if here[name] != there[name]} == {}
+    assert {
+        name: (here[name], there[name])
+        for name in here.keys() & there.keys()
+        if here[name] != there[name]
+    } == {}
     assert set(map(plain, SAME)) <= here.keys() & there.keys()
 
 
 def test_the_constraints_serve_any_machine() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert lines == sorted(lines, key=str.lower)
     assert [line for line in lines if not PIN.fullmatch(line) or "+" in line] == []
 
 
 def test_all_that_is_asked_for_is_constrained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]
     names = {plain(re.split(r"[\[<>=]", one)[0]) for one in wanted} - {"image-classifier-search"}
     assert names - pins(ROOT / "constraints.txt").keys() == set()
 
@@ -126,7 +146,9 @@ def test_a_search_with_a_version_that_was_never_tried_does_not_begin(
     assert not (tmp_path / "searches").exists()
 
 
-def test_a_job_is_not_sent_by_a_version_that_was_never_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_not_sent_by_a_version_that_was_never_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(tmp_path, "ray", "2.61.0")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Mistake, match=r"ray 2\.61\.0 was never tried"):
@@ -145,15 +167,24 @@ class Node:
         return "head"
 
 
-def test_nodes_with_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_with_other_versions_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = same()
-    answers = {"a": ("", mine), "b": ("", {**mine, "torch": "2.12.1"}), "c": ("", {**mine, "torch": "2.12.1"})}
+    answers = {
+        "a": ("", mine),
+        "b": ("", {**mine, "torch": "2.12.1"}),
+        "c": ("", {**mine, "torch": "2.12.1"}),
+    }
     monkeypatch.setattr(ray, "get_runtime_context", Node)
     monkeypatch.setattr(ray, "wait", lambda asked, **options: (asked, []))
     monkeypatch.setattr(ray, "get", answers.__getitem__)
-    witness = Witness(None)
+    witness = SharedFolderCheck(None)
     witness.asked = {"a": "10.0.0.2"}
     witness.hear(1)
     witness.asked = {"b": "10.0.0.3", "c": "10.0.0.4"}
-    with pytest.raises(NotReady, match=r"differ: 10\.0\.0\.3 has torch 2\.12\.1, and here is .*; 10\.0\.0\.4 has torch"):
+    with pytest.raises(
+        NotReady,
+        match=r"differ: 10\.0\.0\.3 has torch 2\.12\.1, and here is .*; 10\.0\.0\.4 has torch",
+    ):
         witness.hear(1)

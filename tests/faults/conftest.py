@@ -17,7 +17,9 @@ OpenSearch = Callable[..., Search]
 
 
 @pytest.fixture(scope="module")
-def open_search(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[OpenSearch]:
+def open_search(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> Iterator[OpenSearch]:
     """Makes searches, each in a folder of its own with an MLflow database of its own."""
     with ExitStack() as stack:
 

@@ -1,4 +1,6 @@
-"""Real searches and real MLflow servers as processes that can be hurt: killed, interrupted, started again."""
+"""Real searches and real MLflow servers as processes that can be hurt: killed, interrupted, started
+again.
+"""
 
 import json
 import os
@@ -49,9 +51,13 @@ class Done:
 
 
 class Search:
-    """One search in a folder of its own, as a user runs it, its workers wrapped (`inject/sitecustomize.py`)."""
+    """One search in a folder of its own, as a user runs it, its workers wrapped
+    (`inject/sitecustomize.py`).
+    """
 
-    def __init__(self, folder: Path, name: str = "s", *, tracking: str = "", storage: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str = "s", *, tracking: str = "", storage: Path | None = None
+    ) -> None:
         self.folder, self.name = folder, name
         self.storage = storage or folder / "searches"
         self.tracking = tracking or f"sqlite:///{folder}/mlflow.db"
@@ -85,21 +91,42 @@ class Search:
     def truth(self) -> list[dict[str, Any]]:
         """Every epoch that was trained, in order."""
         try:
-            return [json.loads(line) for line in (self.faults / "truth.jsonl").read_text().splitlines()]
+            return [
+                json.loads(line) for line in (self.faults / "truth.jsonl").read_text().splitlines()
+            ]
         except FileNotFoundError:
             return []
 
     def run(self, *words: object, **options: Any) -> "Search":
         """Start `search.run`."""
-        return self.start("run", "--name", self.name, *self.words, "--device", "cpu", *words, **options)
+        return self.start(
+            "run", "--name", self.name, *self.words, "--device", "cpu", *words, **options
+        )
 
     def resume(self, *words: object, **options: Any) -> "Search":
         """Start `search.resume`."""
         return self.start("resume", self.name, *words, **options)
 
-    def start(self, verb: str, *words: object, before: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> "Search":
-        """Start a verb in a process group of its own; `before` stands in front of the command, as in `nice python ...`."""
-        command = [*before, sys.executable, "-m", f"search.{verb}", "--storage", self.storage, *["--json"] * (verb in ("run", "resume")), *words]
+    def start(
+        self,
+        verb: str,
+        *words: object,
+        before: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> "Search":
+        """Start a verb in a process group of its own; `before` stands in front of the command, as
+        in `nice python ...`.
+        """
+        command = [
+            *before,
+            sys.executable,
+            "-m",
+            f"search.{verb}",
+            "--storage",
+            self.storage,
+            *["--json"] * (verb in ("run", "resume")),
+            *words,
+        ]
         self.began = time.monotonic()
         with (self.faults / "out").open("wb") as out, (self.faults / "err").open("wb") as err:
             self.process = subprocess.Popen(
@@ -127,15 +154,27 @@ class Search:
 
     def wait_for_epochs(self, count: int, *, timeout: float = 300) -> "Search":
         """Until so many epochs have been trained, all starts of this search taken together."""
-        return self.wait_until(lambda: len(self.truth()) >= count, timeout=timeout, what=f"{count} epochs")
+        return self.wait_until(
+            lambda: len(self.truth()) >= count, timeout=timeout, what=f"{count} epochs"
+        )
 
     def wait_for_event(self, kind: str, /, *, timeout: float = 300, **data: Any) -> "Search":
         """Until such an event is in the journal."""
-        return self.wait_until(lambda: any(data.items() <= event.items() for event in self.events(kind)), timeout=timeout, what=f"{kind} {data}")
+        return self.wait_until(
+            lambda: any(data.items() <= event.items() for event in self.events(kind)),
+            timeout=timeout,
+            what=f"{kind} {data}",
+        )
 
-    def wait_until(self, condition: Callable[[], bool], *, timeout: float = 300, what: str = "") -> "Search":
+    def wait_until(
+        self, condition: Callable[[], bool], *, timeout: float = 300, what: str = ""
+    ) -> "Search":
         """Until this holds; fail when the process ends before."""
-        wait_for(lambda: condition() or (self.alive is None), timeout=timeout, what=f"{what}; the search says: {self.err[-2000:]}")
+        wait_for(
+            lambda: condition() or (self.alive is None),
+            timeout=timeout,
+            what=f"{what}; the search says: {self.err[-2000:]}",
+        )
         return self
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:
@@ -151,7 +190,9 @@ class Search:
         return [event for event in self.events("ended") if event["trial"] == trial][-1]
 
     def kill9(self) -> None:
-        """The driver dies at once. Its Ray dies a little later, without a word, as on a machine that runs on."""
+        """The driver dies at once. Its Ray dies a little later, without a word, as on a machine
+        that runs on.
+        """
         self.alive.send_signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
@@ -166,21 +207,32 @@ class Search:
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {timeout:g} s; it says: {self.err[-3000:]}") from None
-        return Done(code, (self.faults / "out").read_text(), self.err, time.monotonic() - self.began)
+            raise AssertionError(
+                f"still running after {timeout:g} s; it says: {self.err[-3000:]}"
+            ) from None
+        return Done(
+            code, (self.faults / "out").read_text(), self.err, time.monotonic() - self.began
+        )
 
     def processes(self, name: str = "") -> list[int]:
-        """Pids of what was started for this search and has `name` in its command line; workers that renamed themselves are not among them."""
+        """Pids of what was started for this search and has `name` in its command line; workers that
+        renamed themselves are not among them.
+        """
         mine = f"FAULTS_DIR={self.faults}".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if mine in (path / "environ").read_bytes().split(b"\0") and name.encode() in (path / "cmdline").read_bytes():
+                if (
+                    mine in (path / "environ").read_bytes().split(b"\0")
+                    and name.encode() in (path / "cmdline").read_bytes()
+                ):
                     found.append(int(path.name))
         return found
 
     def part(self, name: str) -> int:
-        """The pid of a part of Ray that the running driver has started; those of one that was killed may live on for a while."""
+        """The pid of a part of Ray that the running driver has started; those of one that was
+        killed may live on for a while.
+        """
         for process in psutil.Process(self.alive.pid).children(recursive=True):
             with suppress(psutil.Error):
                 if name in " ".join(process.cmdline()):
@@ -212,11 +264,34 @@ class Server:
 
     def start(self) -> "Server":
         """Start, and wait until it answers."""
-        words = ["server", "--host", "127.0.0.1", "--port", self.port, "--workers", 1, "--backend-store-uri", f"sqlite:///{self.database}"]
-        command = [sys.executable, "-m", "mlflow", *words, "--artifacts-destination", self.folder / "artifacts"]
+        words = [
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            self.port,
+            "--workers",
+            1,
+            "--backend-store-uri",
+            f"sqlite:///{self.database}",
+        ]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            *words,
+            "--artifacts-destination",
+            self.folder / "artifacts",
+        ]
         quick = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(list(map(str, command)), env={**os.environ, **quick}, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                list(map(str, command)),
+                env={**os.environ, **quick},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         wait_for(self.answers, what=f"an MLflow server at {self.uri}")
         return self
 

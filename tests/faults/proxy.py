@@ -14,16 +14,18 @@ HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
 class Proxy:
-    """Listens on a port of its own and passes each request on to `target`, as `mode` says at that moment.
+    """Listens on a port of its own and passes each request on to `target`, as `mode` says at that
+    moment.
 
     forward      as it came, after `delay` seconds
     drop_answer  POST requests whose path matches `dropped`: passed on, and the connection closed instead of an answer, `drops` times
     refuse       the connection is closed before anything is passed on
     black_hole   the request is taken and nothing happens, until the mode is another: then the connection is closed
 
-    `requests` counts what came, by method and path. `held` are the requests in the black hole whose clients still wait. What `refusal` gives
-    for a method and path, a status and a text, is answered before any of that. With `same_host` requests are passed on under the name that they
-    came with, which an S3 client signs.
+    `requests` counts what came, by method and path. `held` are the requests in the black hole whose
+    clients still wait. What `refusal` gives for a method and path, a status and a text, is answered
+    before any of that. With `same_host` requests are passed on under the name that they came with,
+    which an S3 client signs.
     """
 
     def __init__(self, target: str, *, same_host: bool = False) -> None:
@@ -39,7 +41,9 @@ class Proxy:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             wbufsize = -1
-            """An answer leaves in one piece: in two, the second would wait for the first one's receipt, 40 ms."""
+            """An answer leaves in one piece: in two, the second would wait for the first one's
+            receipt, 40 ms.
+            """
 
             def handle_one_request(self) -> None:
                 """Read a request's head as usual, whatever its method."""
@@ -72,11 +76,18 @@ class Proxy:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         with self._lock:
             self.requests.append(f"{handler.command} {urlsplit(handler.path).path}")
-            dropping = self.mode == "drop_answer" and self.drops > 0 and handler.command == "POST" and bool(re.search(self.dropped, handler.path))
+            dropping = (
+                self.mode == "drop_answer"
+                and self.drops > 0
+                and handler.command == "POST"
+                and bool(re.search(self.dropped, handler.path))
+            )
             self.drops -= dropping
         if (refusal := self.refusal(handler.command, handler.path)) is not None:
             self.refused += 1
-            return self._send(handler, refusal[0], [("Content-Type", "application/xml")], refusal[1].encode())
+            return self._send(
+                handler, refusal[0], [("Content-Type", "application/xml")], refusal[1].encode()
+            )
         if self.mode == "black_hole":
             self._hold(handler.connection)
             handler.close_connection = True
@@ -99,24 +110,44 @@ class Proxy:
         request = object()
         self.held.append(request)
         while self.mode == "black_hole" and not self._ended.wait(0.05):
-            if select.select([connection], [], [], 0)[0]:  # a client that waits says nothing: it has hung up
+            if select.select([connection], [], [], 0)[
+                0
+            ]:  # a client that waits says nothing: it has hung up
                 break
         self.held.remove(request)
 
-    def _send(self, handler: BaseHTTPRequestHandler, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+    def _send(
+        self,
+        handler: BaseHTTPRequestHandler,
+        status: int,
+        headers: list[tuple[str, str]],
+        content: bytes,
+    ) -> None:
         handler.send_response_only(status)
         for name, value in headers:
             if name.lower() not in HOP:
                 handler.send_header(name, value)
-        length = next((value for name, value in headers if name.lower() == "content-length"), "0") if handler.command == "HEAD" else str(len(content))
+        length = (
+            next((value for name, value in headers if name.lower() == "content-length"), "0")
+            if handler.command == "HEAD"
+            else str(len(content))
+        )
         handler.send_header("Content-Length", length)
         handler.end_headers()
         handler.wfile.write(content if handler.command != "HEAD" else b"")
         handler.wfile.flush()
 
-    def _ask(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        connection = http.client.HTTPConnection(self.target.hostname or "", self.target.port or 80, timeout=60)
-        headers = {name: value for name, value in handler.headers.items() if name.lower() not in HOP | {"host", "expect"}}
+    def _ask(
+        self, handler: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        connection = http.client.HTTPConnection(
+            self.target.hostname or "", self.target.port or 80, timeout=60
+        )
+        headers = {
+            name: value
+            for name, value in handler.headers.items()
+            if name.lower() not in HOP | {"host", "expect"}
+        }
         host = handler.headers["Host"] if self.same_host else self.target.netloc
         try:
             connection.request(handler.command, handler.path, body, {**headers, "Host": host})

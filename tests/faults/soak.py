@@ -2,9 +2,10 @@
 
     python -m tests.faults.soak [--seconds 600] [--seed 1] [--peer]
 
-A round is one search: its driver is killed and resumed (F1), sometimes with a clock that is hours off (F15); MLflow's server is killed and
-comes back after up to 20 s (F3); a worker is killed (F8). When the search is complete the oracle looks whether the contract was kept.
-With `--peer` the same is done to `tutorial.py`, a careful script after Ray's documentation, instead of this project.
+A round is one search: its driver is killed and resumed (F1), sometimes with a clock that is hours
+off (F15); MLflow's server is killed and comes back after up to 20 s (F3); a worker is killed (F8).
+When the search is complete the oracle looks whether the contract was kept. With `--peer` the same
+is done to `tutorial.py`, a careful script after Ray's documentation, instead of this project.
 """
 
 import argparse
@@ -39,13 +40,27 @@ class Peer(Search):
         """It restores what it finds."""
         return self.run(*words, **options)
 
-    def run(self, *words: object, environment: dict[str, str] | None = None, **options: object) -> Search:
+    def run(
+        self, *words: object, environment: dict[str, str] | None = None, **options: object
+    ) -> Search:
         """Start the script."""
         command = [sys.executable, HERE / "tutorial.py", self.folder, self.tracking]
-        around = {**os.environ, "PYTHONPATH": str(ROOT), "FAULTS_DIR": str(self.faults), "PAUSE_S": str(PAUSE_S), **(environment or {})}
+        around = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FAULTS_DIR": str(self.faults),
+            "PAUSE_S": str(PAUSE_S),
+            **(environment or {}),
+        }
         with (self.faults / "out").open("ab") as out, (self.faults / "err").open("ab") as err:
             self.process = subprocess.Popen(
-                list(map(str, command)), cwd=self.folder, env=around, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                list(map(str, command)),
+                cwd=self.folder,
+                env=around,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
             )
         return self
 
@@ -55,11 +70,17 @@ class Round:
 
     def __init__(self, seed: int, folder: Path, server: Server, *, peer: bool) -> None:
         self.chance, self.server = random.Random(seed), server
-        self.search = Peer(folder, "peer", tracking=server.uri) if peer else Search(folder, f"soak-{seed}", tracking=server.uri)
+        self.search = (
+            Peer(folder, "peer", tracking=server.uri)
+            if peer
+            else Search(folder, f"soak-{seed}", tracking=server.uri)
+        )
         self.faults: Counter[str] = Counter()
         self.kills = 0
         self.code: int | None = None
-        self.is_worth_another_start = (lambda code: code != 0) if peer else (lambda code: code == NOT_READY)
+        self.is_worth_another_start = (
+            (lambda code: code != 0) if peer else (lambda code: code == NOT_READY)
+        )
         self.back_at: float | None = None
 
     def play(self, *, until: float) -> bool:
@@ -77,7 +98,9 @@ class Round:
         return self.code is not None
 
     def disturb(self) -> bool:
-        """Let faults strike until the process is gone; False when it is not after a time in which it could have trained everything twice."""
+        """Let faults strike until the process is gone; False when it is not after a time in which
+        it could have trained everything twice.
+        """
         process = self.search.process
         assert process is not None
         strikes = self.chance.random() < 0.8
@@ -131,24 +154,37 @@ class Round:
             self.back_at = None
 
     def resume(self) -> None:
-        """Go on, perhaps with another clock. A resume needs MLflow's server at its start, and says so with exit code 4 where that is away."""
+        """Go on, perhaps with another clock. A resume needs MLflow's server at its start, and says
+        so with exit code 4 where that is away.
+        """
         self.mend()
         if self.chance.random() < 0.6 or not shutil.which("faketime"):
             self.search.resume()
             return
         self.faults["F15 clock"] += 1
-        self.search.resume(environment=clock(f"-{self.chance.randint(1, 5)}h"))  # forward, Ray hangs in libfaketime
+        self.search.resume(
+            environment=clock(f"-{self.chance.randint(1, 5)}h")
+        )  # forward, Ray hangs in libfaketime
 
 
 def clock(offset: str) -> dict[str, str]:
-    """What sets the clock of a process and its children. The command `faketime` would do it too, but stand between us and the process."""
-    library = subprocess.run(["faketime", "-m", "-f", offset, "printenv", "LD_PRELOAD"], capture_output=True, text=True, check=True).stdout.strip()
+    """What sets the clock of a process and its children. The command `faketime` would do it too,
+    but stand between us and the process.
+    """
+    library = subprocess.run(
+        ["faketime", "-m", "-f", offset, "printenv", "LD_PRELOAD"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     return {"LD_PRELOAD": library, "FAKETIME": offset}
 
 
 def main() -> int:
     """Play rounds until the time is up, then print what was counted. 1 when the contract is broken."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument("--peer", action="store_true", help="hurt the tutorial's script instead")
@@ -161,7 +197,10 @@ def main() -> int:
             folder = Path(place) / str(seed)
             folder.mkdir()
             counted = play(seed, folder, until=end + 120, peer=args.peer)
-            print(f"seed {seed}: " + ", ".join(f"{name} {count}" for name, count in counted.items()), flush=True)
+            print(
+                f"seed {seed}: " + ", ".join(f"{name} {count}" for name, count in counted.items()),
+                flush=True,
+            )
             total += counted
             seed += 1
     return report(total, args)
@@ -209,14 +248,32 @@ def count(found: Account, played: Round) -> Counter[str]:
     )
 
 
-BROKEN = ("rounds without an end", "epochs missing", "lost", "doubled", "untrue", "trials with more or fewer runs than one", "zombies", "strays")
+BROKEN = (
+    "rounds without an end",
+    "epochs missing",
+    "lost",
+    "doubled",
+    "untrue",
+    "trials with more or fewer runs than one",
+    "zombies",
+    "strays",
+)
 BROKEN += ("wrong exit codes", "trained again beyond the kills")
 
 
 def report(total: Counter[str], args: argparse.Namespace) -> int:
     """The table."""
-    print(f"\n{'the tutorial' if args.peer else 'this project'}, seeds from {args.seed}, {args.seconds:g} s")
-    for name in ("rounds", *sorted(name for name in total if name[0] == "F"), "epochs trained", "trained again", "kills", *BROKEN):
+    print(
+        f"\n{'the tutorial' if args.peer else 'this project'}, seeds from {args.seed}, {args.seconds:g} s"
+    )
+    for name in (
+        "rounds",
+        *sorted(name for name in total if name[0] == "F"),
+        "epochs trained",
+        "trained again",
+        "kills",
+        *BROKEN,
+    ):
         print(f"  {name:<40} {total[name]:>6}")
     return int(any(total[name] for name in BROKEN))
 

@@ -23,7 +23,10 @@ OpenBucket = Callable[..., BucketSearch]
 
 def refusal(code: str, status: int) -> tuple[int, str]:
     """As S3 refuses."""
-    return status, f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{code}</Message></Error>"
+    return (
+        status,
+        f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{code}</Message></Error>",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 @pytest.fixture
-def open_bucket(tmp_path_factory: pytest.TempPathFactory, server: S3, empty_database: Path) -> Iterator[OpenBucket]:
+def open_bucket(
+    tmp_path_factory: pytest.TempPathFactory, server: S3, empty_database: Path
+) -> Iterator[OpenBucket]:
     """Makes searches in its bucket."""
     with ExitStack() as stack:
 
@@ -57,7 +62,9 @@ def proxy(server: S3) -> Iterator[Proxy]:
 
 
 @pytest.mark.promise
-def test_a_search_whose_machine_is_lost_goes_on_from_another(open_bucket: OpenBucket, undisturbed: tuple[Search, Done]) -> None:
+def test_a_search_whose_machine_is_lost_goes_on_from_another(
+    open_bucket: OpenBucket, undisturbed: tuple[Search, Done]
+) -> None:
     """F1: all that the second machine has is the bucket."""
     search = open_bucket()
     search.plan(SLOW)
@@ -71,13 +78,28 @@ def test_a_search_whose_machine_is_lost_goes_on_from_another(open_bucket: OpenBu
     assert_same_best(done, undisturbed[1])
     best = f"trials/{done.summary['best']['trial_id']}/epoch-{done.summary['best']['epoch']:04d}"
     assert done.summary["best"]["checkpoint"] == f"{search.where}/{search.name}/{best}"
-    assert {f"{best}/manifest.json", f"{best}/model.safetensors", "report.html", "pictures/curves.png"} <= set(search.keys())
-    machines = [path for path in search.folder.glob("* machine/image-classifier-search/storage/*/*") if path.parent.name == "trained"]
-    assert not [path for path in machines if "second" in str(path)], "a machine keeps no copy of a trial that is over"
+    assert {
+        f"{best}/manifest.json",
+        f"{best}/model.safetensors",
+        "report.html",
+        "pictures/curves.png",
+    } <= set(search.keys())
+    machines = [
+        path
+        for path in search.folder.glob("* machine/image-classifier-search/storage/*/*")
+        if path.parent.name == "trained"
+    ]
+    assert not [path for path in machines if "second" in str(path)], (
+        "a machine keeps no copy of a trial that is over"
+    )
 
 
-def test_what_a_bucket_refuses_is_asked_for_again_told_and_waited_for(open_bucket: OpenBucket, proxy: Proxy, undisturbed: tuple[Search, Done]) -> None:
-    """F16: 30 % of all requests are answered with 503 SlowDown. Meanwhile a permission is taken away, and the credentials expire; somebody mends both."""
+def test_what_a_bucket_refuses_is_asked_for_again_told_and_waited_for(
+    open_bucket: OpenBucket, proxy: Proxy, undisturbed: tuple[Search, Done]
+) -> None:
+    """F16: 30 % of all requests are answered with 503 SlowDown. Meanwhile a permission is taken
+    away, and the credentials expire; somebody mends both.
+    """
     chance = random.Random(1)
 
     def slow_down(method: str, path: str) -> tuple[int, str] | None:
@@ -88,11 +110,17 @@ def test_what_a_bucket_refuses_is_asked_for_again_told_and_waited_for(open_bucke
     search.plan(SLOW)
     search.run(*GRID).wait_for_epochs(2)
     proxy.refusal = lambda method, path: refusal("AccessDenied", 403) if method == "PUT" else None
-    search.wait_until(lambda: "access denied (403 AccessDenied); the permission s3:PutObject is missing" in search.err)
+    search.wait_until(
+        lambda: (
+            "access denied (403 AccessDenied); the permission s3:PutObject is missing" in search.err
+        )
+    )
     proxy.refusal = slow_down
     search.wait_for_epochs(len(search.truth()) + 4)
     proxy.refusal = lambda method, path: refusal("ExpiredToken", 400)
-    search.wait_until(lambda: "the credentials have expired (ExpiredToken); renew them" in search.err)
+    search.wait_until(
+        lambda: "the credentials have expired (ExpiredToken); renew them" in search.err
+    )
     proxy.refusal = slow_down
     done = search.finish()
     assert done.code == 0, done.err

@@ -1,4 +1,6 @@
-"""A search's folder is damaged between its interruption and its resume: it comes to its end all the same, or a person is asked. Never a silent restart."""
+"""A search's folder is damaged between its interruption and its resume: it comes to its end all the
+same, or a person is asked. Never a silent restart.
+"""
 
 import json
 import os
@@ -69,13 +71,20 @@ DAMAGES: tuple[Damage, ...] = (truncated, flipped, empty, missing)
 
 
 @pytest.fixture(scope="module")
-def paused_once(open_search: OpenSearch, tmp_path_factory: pytest.TempPathFactory) -> tuple[Search, Path]:
-    """The tiny grid with a space file of its own, stopped by Ctrl-C in the midst of two trials, and a copy of its whole folder."""
+def paused_once(
+    open_search: OpenSearch, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Search, Path]:
+    """The tiny grid with a space file of its own, stopped by Ctrl-C in the midst of two trials, and
+    a copy of its whole folder.
+    """
     search = open_search()
     space = shutil.copy(HERE / "tiny.py", search.folder / SPACE)
     search.plan(*({"do": "sleep", "seconds": 3, "trial": trial, "epoch": 2} for trial in MIDST))
     search.run(*GRID, "--space", f"{space}:space")
-    search.wait_until(lambda: len(list(search.faults.glob("struck-sleep-*"))) == len(MIDST), what="the second epoch of both")
+    search.wait_until(
+        lambda: len(list(search.faults.glob("struck-sleep-*"))) == len(MIDST),
+        what="the second epoch of both",
+    )
     search.interrupt()
     assert search.finish().code == 130
     assert sorted(midst(search)) == sorted(MIDST)  # either may end its epoch first
@@ -97,8 +106,16 @@ def paused(paused_once: tuple[Search, Path]) -> Iterator[Search]:
 
 def midst(search: Search) -> list[str]:
     """The trials that have started and not ended."""
-    ended = {event["trial"] for event in search.events("ended") if event["outcome"] not in ("interrupted", "paused")}
-    return [trial for trial in dict.fromkeys(event["trial"] for event in search.events("running")) if trial not in ended]
+    ended = {
+        event["trial"]
+        for event in search.events("ended")
+        if event["outcome"] not in ("interrupted", "paused")
+    }
+    return [
+        trial
+        for trial in dict.fromkeys(event["trial"] for event in search.events("running"))
+        if trial not in ended
+    ]
 
 
 def newest(search: Search, trial: str) -> Path:
@@ -138,8 +155,12 @@ def is_refused(done: Done) -> bool:
     return done.code == REFUSED
 
 
-def refused_or_whole(search: Search, attempt: Attempt, undisturbed: tuple[Search, Done], *, kills: int = 0) -> Done:
-    """Resume. Either it is refused and nothing has been trained, or everything is as if nothing had happened."""
+def refused_or_whole(
+    search: Search, attempt: Attempt, undisturbed: tuple[Search, Done], *, kills: int = 0
+) -> Done:
+    """Resume. Either it is refused and nothing has been trained, or everything is as if nothing had
+    happened.
+    """
     before = search.truth()
     done = attempt(search)
     if is_refused(done):
@@ -154,7 +175,9 @@ def refused_or_whole(search: Search, attempt: Attempt, undisturbed: tuple[Search
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, cut_at_a_line, other_digit])
-def test_a_damaged_journal_is_never_a_new_beginning(damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]) -> None:
+def test_a_damaged_journal_is_never_a_new_beginning(
+    damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]
+) -> None:
     """F7: the journal."""
     damage(paused.journal)
     done = refused_or_whole(paused, attempt, undisturbed)
@@ -165,8 +188,9 @@ def test_a_damaged_journal_is_never_a_new_beginning(damage: Damage, paused: Sear
 def test_a_torn_line_a_lock_in_shreds_damaged_checkpoints_and_no_space_file_are_passed_over(
     paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]
 ) -> None:
-    """F7, F9, F22: both trials in the midst have a damaged newest checkpoint; each trains one epoch again, and the user is told. The space file is
-    gone; the journal holds the space."""
+    """F7, F9, F22: both trials in the midst have a damaged newest checkpoint; each trains one epoch
+    again, and the user is told. The space file is gone; the journal holds the space.
+    """
     first, second = MIDST
     (paused.folder / SPACE).unlink()
     torn(paused.journal)
@@ -177,13 +201,17 @@ def test_a_torn_line_a_lock_in_shreds_damaged_checkpoints_and_no_space_file_are_
     assert done.code == 0
     for trial in (first, second):
         assert newest(paused, trial).name == "epoch-0003"
-        assert any(trial in line and "epoch-0002" in line for line in done.err.splitlines()), done.err
+        assert any(trial in line and "epoch-0002" in line for line in done.err.splitlines()), (
+            done.err
+        )
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", CHECKPOINT)
-def test_a_damaged_checkpoint_costs_one_epoch(name: str, damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]) -> None:
+def test_a_damaged_checkpoint_costs_one_epoch(
+    name: str, damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]
+) -> None:
     """F7, F9: each file of a checkpoint, damaged in each way."""
     for trial in MIDST:
         damage(newest(paused, trial) / name)
@@ -192,7 +220,9 @@ def test_a_damaged_checkpoint_costs_one_epoch(name: str, damage: Damage, paused:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_lock_holds_nobody_up(damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]) -> None:
+def test_a_damaged_lock_holds_nobody_up(
+    damage: Damage, paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]
+) -> None:
     """F7: the lease is over, whatever is left of its file."""
     lock = paused.home / "lock.json"
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "boot_id": "another"}))
@@ -200,7 +230,9 @@ def test_a_damaged_lock_holds_nobody_up(damage: Damage, paused: Search, attempt:
     assert refused_or_whole(paused, attempt, undisturbed).code == 0
 
 
-def test_a_search_without_any_checkpoint_still_comes_to_its_end(paused: Search, undisturbed: tuple[Search, Done]) -> None:
+def test_a_search_without_any_checkpoint_still_comes_to_its_end(
+    paused: Search, undisturbed: tuple[Search, Done]
+) -> None:
     """F7: `trials/` is gone: the two trials in the midst start again, what the journal holds stays."""
     shutil.rmtree(paused.home / "trials")
     done = paused.resume().finish()
@@ -209,13 +241,25 @@ def test_a_search_without_any_checkpoint_still_comes_to_its_end(paused: Search, 
     assert_same_best(done, undisturbed[1])
 
 
-def test_a_best_trial_without_its_checkpoint_is_passed_over(paused: Search, undisturbed: tuple[Search, Done]) -> None:
+def test_a_best_trial_without_its_checkpoint_is_passed_over(
+    paused: Search, undisturbed: tuple[Search, Done]
+) -> None:
     """F9: the next best is tested, and a person is asked to look; a second look changes nothing."""
     best = undisturbed[1].summary["best"]
-    paused.plan({"do": "rot", "trial": best["trial_id"], "epoch": best["epoch"], "file": "model.safetensors"})
+    paused.plan(
+        {
+            "do": "rot",
+            "trial": best["trial_id"],
+            "epoch": best["epoch"],
+            "file": "model.safetensors",
+        }
+    )
     first = paused.resume().finish()
     assert first.code == REFUSED, first.err
-    assert f"passed over: {best['trial_id']} ({best['val_accuracy']:.4f}), whose checkpoint is lost" in first.err
+    assert (
+        f"passed over: {best['trial_id']} ({best['val_accuracy']:.4f}), whose checkpoint is lost"
+        in first.err
+    )
     assert first.summary["best"]["trial_id"] != best["trial_id"]
     assert first.summary["best"]["test_accuracy"] > 0.5
     opened = [event["trial"] for event in paused.events("opened")]

@@ -1,4 +1,6 @@
-"""A resumed search decides as the undisturbed one would have: it is the journal that is replayed, not the weather."""
+"""A resumed search decides as the undisturbed one would have: it is the journal that is replayed,
+not the weather.
+"""
 
 import random
 
@@ -10,7 +12,18 @@ from tests.faults.oracle import assert_contract, assert_same_best, assert_stops_
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-BAYES = ("--space", "table3", "--concurrency", 1, "--max-epochs", 3, "--trials", 8, "--set", "data.train_limit=300")
+BAYES = (
+    "--space",
+    "table3",
+    "--concurrency",
+    1,
+    "--max-epochs",
+    3,
+    "--trials",
+    8,
+    "--set",
+    "data.train_limit=300",
+)
 SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 11))]
 """Of the moments at which a search is killed."""
 
@@ -23,12 +36,18 @@ def decided(open_search: OpenSearch) -> tuple[Search, Done]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_resumed_search_suggests_and_stops_as_the_undisturbed_one(seed: int, open_search: OpenSearch, decided: tuple[Search, Done]) -> None:
-    """F1, F18: killed twice at random epochs: the same params, stops and best. Optuna's file is a projection and may be in shreds."""
+def test_a_resumed_search_suggests_and_stops_as_the_undisturbed_one(
+    seed: int, open_search: OpenSearch, decided: tuple[Search, Done]
+) -> None:
+    """F1, F18: killed twice at random epochs: the same params, stops and best. Optuna's file is a
+    projection and may be in shreds.
+    """
     undisturbed, expected = decided
     assert expected.code == 0, expected.err
     assert "stopped" in expected.summary["trials"]
-    assert len({event["params"]["model.filter_size"] for event in undisturbed.events("suggested")}) > 1
+    assert (
+        len({event["params"]["model.filter_size"] for event in undisturbed.events("suggested")}) > 1
+    )
     chance = random.Random(seed)
     total = expected.summary["epochs_trained"]
     search = open_search()
@@ -43,10 +62,14 @@ def test_a_resumed_search_suggests_and_stops_as_the_undisturbed_one(seed: int, o
     assert stops(search) == stops(undisturbed)
 
 
-def test_with_several_at_once_each_stop_is_explained_by_the_rungs_of_its_moment(open_search: OpenSearch) -> None:
+def test_with_several_at_once_each_stop_is_explained_by_the_rungs_of_its_moment(
+    open_search: OpenSearch,
+) -> None:
     """F18: killed and resumed. The order of arrival is the weather's; what follows from it is not."""
     search = open_search()
-    search.run(*BAYES, "--set", "model.filter_size=3", "--concurrency", 2, "--trials", 12).wait_for_epochs(6).kill9()
+    search.run(
+        *BAYES, "--set", "model.filter_size=3", "--concurrency", 2, "--trials", 12
+    ).wait_for_epochs(6).kill9()
     done = search.resume().finish()
     assert done.code == 0, done.err
     assert_contract(search, kills=2)
@@ -55,9 +78,22 @@ def test_with_several_at_once_each_stop_is_explained_by_the_rungs_of_its_moment(
 
 @pytest.mark.soak
 def test_a_thousand_trials_of_a_hundred_epochs_cost_little(open_search: OpenSearch) -> None:
-    """F29: played trainings, so that what is left is the driver: more than 100 epochs a second on one core."""
+    """F29: played trainings, so that what is left is the driver: more than 100 epochs a second on
+    one core.
+    """
     search = open_search()
     search.plan(played={"epoch_s": 0.0})
-    words = ["--space", "table3", "--trials", 1000, "--set", "epochs=100", "--algorithm", "random", "--scheduler", "fifo"]
+    words = [
+        "--space",
+        "table3",
+        "--trials",
+        1000,
+        "--set",
+        "epochs=100",
+        "--algorithm",
+        "random",
+        "--scheduler",
+        "fifo",
+    ]
     done = search.run(*words, "--set", "model.width=8").finish(timeout=580)
     assert done.code == 0, done.err

@@ -1,4 +1,6 @@
-"""Evaluations that fail after the last trial: told, and the search comes to its end with all others."""
+"""Evaluations that fail after the last trial: told, and the search comes to its end with all
+others.
+"""
 
 import pytest
 
@@ -9,20 +11,36 @@ from tests.faults.oracle import assert_contract, assert_same_best
 pytestmark = [pytest.mark.ray, pytest.mark.slow(120)]
 
 HANG_S = 90
-"""A fresh worker, whose start is a process and its imports, must be ready within it too, however busy the machine is."""
+"""A fresh worker, whose start is a process and its imports, must be ready within it too, however
+busy the machine is.
+"""
 
 
-def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
-    """A worker that dies once is replaced, and its trial tried again; a trial of which every worker dies is given up, and so is an evaluation that
-    raises or hangs, the latter with its worker. F14: no space when a checkpoint is saved, and space again a moment later."""
+def test_what_fails_in_an_evaluation_or_once_in_a_save_costs_itself_alone(
+    open_search: OpenSearch, undisturbed: tuple[Search, Done]
+) -> None:
+    """A worker that dies once is replaced, and its trial tried again; a trial of which every worker
+    dies is given up, and so is an evaluation that raises or hangs, the latter with its worker. F14:
+    no space when a checkpoint is saved, and space again a moment later.
+    """
     search = open_search()
-    faults = [{"do": "lose", "trial": "t0001", "once": True}, {"do": "lose", "trial": "t0002"}, {"do": "refuse", "trial": "t0003", "message": "no luck"}]
+    faults = [
+        {"do": "lose", "trial": "t0001", "once": True},
+        {"do": "lose", "trial": "t0002"},
+        {"do": "refuse", "trial": "t0003", "message": "no luck"},
+    ]
     faults += [{"do": "hang", "trial": "t0004"}]
-    faults += [{"do": "full", "trial": trial, "epoch": epoch, "once": True} for trial, epoch in (("t0002", 2), ("t0005", 3))]
+    faults += [
+        {"do": "full", "trial": trial, "epoch": epoch, "once": True}
+        for trial, epoch in (("t0002", 2), ("t0005", 3))
+    ]
     search.plan(*faults)
     done = search.run(*GRID, "--hang-timeout", HANG_S).finish()
     assert done.code == 0, done.err
-    assert sorted(event["trial"] for event in search.events("evaluated")) == ["t0001", *(f"t000{number}" for number in range(5, 10))]
+    assert sorted(event["trial"] for event in search.events("evaluated")) == [
+        "t0001",
+        *(f"t000{number}" for number in range(5, 10)),
+    ]
     (failed,) = search.events("unevaluated")
     assert failed["reasons"] == {
         "its process or its node was lost": ["t0002"],

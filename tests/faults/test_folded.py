@@ -14,12 +14,25 @@ space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 3,
 SLOTS = 2
 
 
-def test_a_folded_grid_that_is_killed_comes_to_the_end_of_one_that_was_not(open_search: OpenSearch) -> None:
-    """Ten epochs are trained for eighteen; which configuration's turn it is, is the weather's. What a kill costs is an epoch of each that ran."""
+def test_a_folded_grid_that_is_killed_comes_to_the_end_of_one_that_was_not(
+    open_search: OpenSearch,
+) -> None:
+    """Ten epochs are trained for eighteen; which configuration's turn it is, is the weather's. What
+    a kill costs is an epoch of each that ran.
+    """
     undisturbed, search = open_search(name="undisturbed"), open_search(name="killed")
     for one in (undisturbed, search):
         (one.folder / "lengths.py").write_text(SPACE)
-    words = ("--space", "lengths.py", "--algorithm", "grid", "--scheduler", "fifo", "--concurrency", SLOTS)
+    words = (
+        "--space",
+        "lengths.py",
+        "--algorithm",
+        "grid",
+        "--scheduler",
+        "fifo",
+        "--concurrency",
+        SLOTS,
+    )
     expected = undisturbed.run(*words).finish()
     assert expected.code == 0, expected.err
     assert (expected.summary["epochs_trained"], expected.summary["epochs_taken_over"]) == (10, 8)
@@ -36,5 +49,7 @@ def test_a_folded_grid_that_is_killed_comes_to_the_end_of_one_that_was_not(open_
 
 
 def by_params(told: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
-    """Outcome and curve of each trial by its params: the order in which they are proposed is the seed's, and the same; who trains is not."""
+    """Outcome and curve of each trial by its params: the order in which they are proposed is the
+    seed's, and the same; who trains is not.
+    """
     return {str(params): rest for params, *rest in told.values()}  # type: ignore[misc]

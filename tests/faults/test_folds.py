@@ -1,4 +1,6 @@
-"""A search with folds whose driver and workers are killed comes to the same end as one that nobody touched."""
+"""A search with folds whose driver and workers are killed comes to the same end as one that nobody
+touched.
+"""
 
 import os
 import signal
@@ -13,19 +15,43 @@ from tests.faults.oracle import all_runs, story
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 FOLDS, TRIALS = 3, 2
-WORDS = ("--space", TINY, "--algorithm", "grid", "--scheduler", "fifo", "--folds", FOLDS, "--trials", TRIALS, "--set", "data.train_limit=200")
+WORDS = (
+    "--space",
+    TINY,
+    "--algorithm",
+    "grid",
+    "--scheduler",
+    "fifo",
+    "--folds",
+    FOLDS,
+    "--trials",
+    TRIALS,
+    "--set",
+    "data.train_limit=200",
+)
 
 
 def folds_told(search: Search) -> dict[tuple[str, int], list[dict[str, float]]]:
-    """Each epoch's folds in the journal, without the times. An epoch told twice would be found out by `story`."""
+    """Each epoch's folds in the journal, without the times. An epoch told twice would be found out
+    by `story`.
+    """
     without = [
-        (event, [{name: value for name, value in fold.items() if not name.startswith("time/")} for fold in event["folds"]]) for event in search.events("epoch")
+        (
+            event,
+            [
+                {name: value for name, value in fold.items() if not name.startswith("time/")}
+                for fold in event["folds"]
+            ],
+        )
+        for event in search.events("epoch")
     ]
     return {(event["trial"], event["epoch"]): folds for event, folds in without}
 
 
 def test_kills_in_the_middle_of_an_epochs_folds_change_nothing(open_search: OpenSearch) -> None:
-    """A worker dies between two folds of an epoch, then the driver: the same curves of all folds, and each point in MLflow once."""
+    """A worker dies between two folds of an epoch, then the driver: the same curves of all folds,
+    and each point in MLflow once.
+    """
     undisturbed, search = open_search(), open_search()
     assert undisturbed.run(*WORDS).finish().code == 0
     search.plan({"do": "sleep", "seconds": 0.15})
@@ -42,9 +68,19 @@ def test_kills_in_the_middle_of_an_epochs_folds_change_nothing(open_search: Open
     client = MlflowClient(search.tracking)
     runs = all_runs(client)
     assert "RUNNING" not in {run.info.status for run in runs}
-    folds = {(run.data.tags["search.trial"], int(run.data.tags["search.fold"])): run for run in runs if run.data.tags["search.role"] == "fold"}
+    folds = {
+        (run.data.tags["search.trial"], int(run.data.tags["search.fold"])): run
+        for run in runs
+        if run.data.tags["search.role"] == "fold"
+    }
     assert len(runs) == 1 + TRIALS + TRIALS * FOLDS
     assert len(folds) == TRIALS * FOLDS
     for (trial, number), run in folds.items():
-        points = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "val/accuracy")]
-        assert sorted(points) == [(epoch, folds_told(search)[trial, epoch][number - 1]["val/accuracy"]) for epoch in (1, 2, 3)]
+        points = [
+            (point.step, point.value)
+            for point in client.get_metric_history(run.info.run_id, "val/accuracy")
+        ]
+        assert sorted(points) == [
+            (epoch, folds_told(search)[trial, epoch][number - 1]["val/accuracy"])
+            for epoch in (1, 2, 3)
+        ]

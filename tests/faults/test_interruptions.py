@@ -1,4 +1,6 @@
-"""One search that is interrupted in every way, one after the other, and comes to the same end as if nobody had touched it."""
+"""One search that is interrupted in every way, one after the other, and comes to the same end as if
+nobody had touched it.
+"""
 
 import os
 import random
@@ -27,13 +29,17 @@ SLOW = {"do": "sleep", "seconds": 0.5}
 SLOTS = 2
 LOCKED_S = 25
 END_S = 180
-"""Within it a search ends that has lost Ray or is told to end while that starts; a busy machine takes a minute for it."""
+"""Within it a search ends that has lost Ray or is told to end while that starts; a busy machine
+takes a minute for it.
+"""
 TWO_HOURS_SLOW = {"FAULTS_CLOCK_S": "-7200"}
 
 
 @dataclass
 class Ordeal:
-    """A search, and what each of its interruptions left: exit code, messages, and the statuses of MLflow's runs."""
+    """A search, and what each of its interruptions left: exit code, messages, and the statuses of
+    MLflow's runs.
+    """
 
     search: Search
     done: dict[str, Done] = field(default_factory=dict)
@@ -44,18 +50,24 @@ class Ordeal:
 
     @property
     def sessions(self) -> int:
-        """How often it has begun. The workers of a killed one train on for a moment: what they do is not this session's."""
+        """How often it has begun. The workers of a killed one train on for a moment: what they do
+        is not this session's.
+        """
         return len(self.search.events("started") + self.search.events("resumed"))
 
     def begin(self, name: str, *, environment: dict[str, str] | None = None) -> None:
         """Start a session whose workers write its name into the truth."""
         environment = {"FAULTS_SESSION": name, **(environment or {})}
-        self.search.resume(environment=environment) if self.sessions else self.search.run(*GRID, environment=environment)
+        self.search.resume(environment=environment) if self.sessions else self.search.run(
+            *GRID, environment=environment
+        )
 
     def cost(self) -> dict[str, Counter[str]]:
-        """By session and trial: epochs that it trained and that were trained again, because it lost them.
+        """By session and trial: epochs that it trained and that were trained again, because it lost
+        them.
 
-        The workers of a killed session may train on beside those of the next one: what counts is whose epoch it was, not when it ended.
+        The workers of a killed session may train on beside those of the next one: what counts is
+        whose epoch it was, not when it ended.
         """
         names = [*self.done, "end"]
         trained: dict[tuple[str, int], list[str]] = {}
@@ -67,18 +79,26 @@ class Ordeal:
                 cost[name][trial] += 1
         return cost
 
-    def suffer(self, name: str, harm: Callable[[Search], object], *, epochs: int = 1, **options: Any) -> None:
+    def suffer(
+        self, name: str, harm: Callable[[Search], object], *, epochs: int = 1, **options: Any
+    ) -> None:
         """Go on until so many more epochs are trained, do harm, and see how the search ends."""
         sessions = self.sessions
         self.begin(name, **options)
         self.search.wait_until(lambda: self.sessions > sessions, what="its session")
-        told = len(self.search.events("epoch"))  # by this driver: the workers of one that was killed may train on for a moment
-        self.search.wait_until(lambda: len(self.search.events("epoch")) >= told + epochs, what="its epochs")
+        told = len(
+            self.search.events("epoch")
+        )  # by this driver: the workers of one that was killed may train on for a moment
+        self.search.wait_until(
+            lambda: len(self.search.events("epoch")) >= told + epochs, what="its epochs"
+        )
         harmed = time.monotonic()
         harm(self.search)
         self.done[name] = self.search.finish()
         self.seconds[name] = time.monotonic() - harmed
-        self.statuses[name] = {run.info.status for run in all_runs(MlflowClient(self.search.tracking))}
+        self.statuses[name] = {
+            run.info.status for run in all_runs(MlflowClient(self.search.tracking))
+        }
 
 
 @contextmanager
@@ -104,8 +124,10 @@ def twice(search: Search) -> None:
 
 @pytest.fixture(scope="module")
 def ordeal(open_search: OpenSearch) -> Ordeal:
-    """Six interruptions and an end, during which another process writes to MLflow's SQLite file for longer than MLflow waits for it (20 s). The
-    second Ctrl-C, the kill and the losses of Ray's parts may each cost an epoch a slot."""
+    """Six interruptions and an end, during which another process writes to MLflow's SQLite file for
+    longer than MLflow waits for it (20 s). The second Ctrl-C, the kill and the losses of Ray's
+    parts may each cost an epoch a slot.
+    """
     search = open_search()
     search.plan(SLOW)
     suffered = Ordeal(search)
@@ -113,7 +135,9 @@ def ordeal(open_search: OpenSearch) -> Ordeal:
     suffered.suffer("ctrl-c to all", lambda search: search.interrupt(group=True))
     suffered.suffer("ctrl-c twice", twice)
     suffered.suffer("kill -9, clock slow", Search.kill9, environment=TWO_HOURS_SLOW)
-    suffered.suffer("no raylet", lambda search: os.kill(search.part("raylet/raylet"), signal.SIGKILL))
+    suffered.suffer(
+        "no raylet", lambda search: os.kill(search.part("raylet/raylet"), signal.SIGKILL)
+    )
     suffered.suffer("no gcs", lambda search: os.kill(search.part("gcs_server"), signal.SIGKILL))
     search.plan()
     sessions = suffered.sessions
@@ -129,7 +153,9 @@ def ordeal(open_search: OpenSearch) -> Ordeal:
 
 
 def test_six_interruptions_change_nothing(ordeal: Ordeal, undisturbed: tuple[Search, Done]) -> None:
-    """F1, F4, F5, F11, F15, F20, F30: the same trials, curves and best; nothing lost, nothing doubled."""
+    """F1, F4, F5, F11, F15, F20, F30: the same trials, curves and best; nothing lost, nothing
+    doubled.
+    """
     end = ordeal.done["end"]
     assert end.code == 0, end.err
     assert_contract(ordeal.search, kills=4 * SLOTS, undisturbed=undisturbed[0])
@@ -143,7 +169,9 @@ def test_a_session_that_may_finish_its_epochs_loses_none(ordeal: Ordeal, how: st
 
 
 @pytest.mark.parametrize("how", ["ctrl-c twice", "kill -9, clock slow", "no raylet", "no gcs"])
-def test_a_session_that_is_cut_off_loses_at_most_one_epoch_of_each_running_trial(ordeal: Ordeal, how: str) -> None:
+def test_a_session_that_is_cut_off_loses_at_most_one_epoch_of_each_running_trial(
+    ordeal: Ordeal, how: str
+) -> None:
     """F1, F4, F30: what is trained again is what ran at that moment."""
     cost = ordeal.cost()[how]
     assert len(cost) <= SLOTS
@@ -151,7 +179,9 @@ def test_a_session_that_is_cut_off_loses_at_most_one_epoch_of_each_running_trial
 
 
 def test_ctrl_c_finishes_the_epoch_and_pauses(ordeal: Ordeal) -> None:
-    """F4: to its process group, as a terminal does it; to the driver alone in `test_damage` and `tests/search/test_run`."""
+    """F4: to its process group, as a terminal does it; to the driver alone in `test_damage` and
+    `tests/search/test_run`.
+    """
     done = ordeal.done["ctrl-c to all"]
     assert done.code == 130, done.err
     assert done.summary["outcome"] == "interrupted"
@@ -174,12 +204,25 @@ def test_sigterm_pauses_within_the_grace(ordeal: Ordeal) -> None:
     assert "RUNNING" not in ordeal.statuses["sigterm"]
 
 
-EARLY = [("", signal.SIGINT, 130), ("gcs_server", signal.SIGTERM, 143), ("raylet/raylet", signal.SIGINT, 130)]
-EARLY_TOO = [("", signal.SIGTERM, 143), ("gcs_server", signal.SIGINT, 130), ("raylet/raylet", signal.SIGTERM, 143)]
+EARLY = [
+    ("", signal.SIGINT, 130),
+    ("gcs_server", signal.SIGTERM, 143),
+    ("raylet/raylet", signal.SIGINT, 130),
+]
+EARLY_TOO = [
+    ("", signal.SIGTERM, 143),
+    ("gcs_server", signal.SIGINT, 130),
+    ("raylet/raylet", signal.SIGTERM, 143),
+]
 
 
-@pytest.mark.parametrize(("part", "number", "code"), [*EARLY, *(pytest.param(*one, marks=pytest.mark.soak) for one in EARLY_TOO)])
-def test_a_signal_while_ray_starts(open_search: OpenSearch, part: str, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("part", "number", "code"),
+    [*EARLY, *(pytest.param(*one, marks=pytest.mark.soak) for one in EARLY_TOO)],
+)
+def test_a_signal_while_ray_starts(
+    open_search: OpenSearch, part: str, number: int, code: int
+) -> None:
     """F4, F5: it ends with the signal's code and without a traceback, and leaves no process behind."""
     search = open_search().run(*GRID)
     search.wait_until(lambda: "starting Ray" in search.err and bool(search.processes(part)))
@@ -217,8 +260,12 @@ def test_the_journal_keeps_its_order_when_the_clock_does_not(ordeal: Ordeal) -> 
     assert [event["n"] for event in ordeal.search.events()] == list(range(1, len(times) + 1))
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 11))])
-def test_a_killed_driver_loses_nothing(seed: int, open_search: OpenSearch, undisturbed: tuple[Search, Done]) -> None:
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 11))]
+)
+def test_a_killed_driver_loses_nothing(
+    seed: int, open_search: OpenSearch, undisturbed: tuple[Search, Done]
+) -> None:
     """F1: `kill -9` at a random moment, one more during the resume."""
     chance = random.Random(seed)
     search = open_search()

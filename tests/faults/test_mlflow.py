@@ -1,4 +1,6 @@
-"""MLflow is slow, away, forgetful or meddled with: training never waits for it, and in the end it holds everything once."""
+"""MLflow is slow, away, forgetful or meddled with: training never waits for it, and in the end it
+holds everything once.
+"""
 
 import time
 from collections.abc import Iterator
@@ -27,18 +29,26 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 SLOW = {"do": "sleep", "seconds": 1.5}
 LAST = {"do": "hold", "trial": "t0009", "epoch": 3}
-"""It is not trained before all faults are over: who waits for MLflow at a search's end does so for half a minute."""
+"""It is not trained before all faults are over: who waits for MLflow at a search's end does so for
+half a minute.
+"""
 
 
 def gate(trials: int) -> list[dict[str, object]]:
     """Let so many trials train, and hold all others before their first epoch."""
-    return [{"do": "hold", "trial": f"t{number:04d}", "epoch": 1} for number in range(trials + 1, 10)]
+    return [
+        {"do": "hold", "trial": f"t{number:04d}", "epoch": 1} for number in range(trials + 1, 10)
+    ]
 
 
-def test_a_server_that_is_away_silent_or_forgetful_costs_nothing(open_search: OpenSearch, proxy: Proxy, server: Server, undisturbed: Undisturbed) -> None:
-    """F3, F19: answers are lost when the server has done what it was asked; it is killed and started again at once, then away for 15 s; it takes
-    requests and never answers. Training goes on meanwhile: six epochs are trained and told before the server is back, and four while one and the
-    same request waits for its answer. Nothing is recorded twice, and the end comes without help."""
+def test_a_server_that_is_away_silent_or_forgetful_costs_nothing(
+    open_search: OpenSearch, proxy: Proxy, server: Server, undisturbed: Undisturbed
+) -> None:
+    """F3, F19: answers are lost when the server has done what it was asked; it is killed and
+    started again at once, then away for 15 s; it takes requests and never answers. Training goes on
+    meanwhile: six epochs are trained and told before the server is back, and four while one and the
+    same request waits for its answer. Nothing is recorded twice, and the end comes without help.
+    """
     search = open_search(name="troubled", tracking=proxy.uri)
     search.plan(SLOW, *gate(3))
     proxy.drop_answers("runs/create", 2)
@@ -61,7 +71,10 @@ def test_a_server_that_is_away_silent_or_forgetful_costs_nothing(open_search: Op
     search.wait_until(lambda: bool(proxy.held), what="a request that gets no answer")
     request = proxy.held[-1]
     search.plan(LAST)
-    search.wait_until(lambda: len(search.events("epoch")) >= 25 or request not in proxy.held, what="epochs, or the end of the request")
+    search.wait_until(
+        lambda: len(search.events("epoch")) >= 25 or request not in proxy.held,
+        what="epochs, or the end of the request",
+    )
     assert len(search.events("epoch")) >= 25, "training waited for MLflow"
     proxy.drop_answers("runs/update", 1)
     search.plan()
@@ -73,8 +86,12 @@ def test_a_server_that_is_away_silent_or_forgetful_costs_nothing(open_search: Op
 
 
 @pytest.mark.promise
-def test_a_server_that_stays_away_is_told_and_can_be_caught_up_with(open_search: OpenSearch, server: Server, undisturbed: Undisturbed) -> None:
-    """F3: never back while the search runs: exit 4 within a minute of the last line of its journal, and `search.sync` brings the rest."""
+def test_a_server_that_stays_away_is_told_and_can_be_caught_up_with(
+    open_search: OpenSearch, server: Server, undisturbed: Undisturbed
+) -> None:
+    """F3: never back while the search runs: exit 4 within a minute of the last line of its journal,
+    and `search.sync` brings the rest.
+    """
     search = open_search(name="stays-away", tracking=server.uri)
     search.run(*GRID).wait_for_epochs(2)
     server.kill()
@@ -96,8 +113,12 @@ def test_a_server_that_stays_away_is_told_and_can_be_caught_up_with(open_search:
     assert_contract(search, undisturbed=undisturbed[0])
 
 
-def test_a_run_and_an_experiment_deleted_under_way_are_brought_back(open_search: OpenSearch, undisturbed: Undisturbed) -> None:
-    """F32: somebody tidies up in MLflow's pages. Nothing that was trained may be missing at the end."""
+def test_a_run_and_an_experiment_deleted_under_way_are_brought_back(
+    open_search: OpenSearch, undisturbed: Undisturbed
+) -> None:
+    """F32: somebody tidies up in MLflow's pages. Nothing that was trained may be missing at the
+    end.
+    """
     search = open_search(name="deleted")
     search.plan({"do": "sleep", "seconds": 0.5})
     search.run(*GRID).wait_for_epochs(4)
@@ -113,5 +134,9 @@ def test_a_run_and_an_experiment_deleted_under_way_are_brought_back(open_search:
     assert not found.lost
     assert not found.doubled
     assert not found.zombies
-    active = [run for run in all_runs(client, ViewType.ACTIVE_ONLY) if run.data.tags["search.name"] == search.name]
+    active = [
+        run
+        for run in all_runs(client, ViewType.ACTIVE_ONLY)
+        if run.data.tags["search.name"] == search.name
+    ]
     assert len(active) == 10

@@ -1,4 +1,6 @@
-"""Two hosts on one machine, and the cable between them cut. Needs root: each host is a network namespace with a `/tmp/ray` of its own."""
+"""Two hosts on one machine, and the cable between them cut. Needs root: each host is a network
+namespace with a `/tmp/ray` of its own.
+"""
 
 import os
 import secrets
@@ -22,7 +24,9 @@ HEAD, FAR = "10.78.0.1", "10.78.0.2"
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 OWN_TMP = 'mount --make-rprivate / && mkdir -p /tmp/ray && mount -t tmpfs tmpfs /tmp/ray && "$@"'
 QUICK = {"initial_delay_ms": 1000, "period_ms": 1000, "timeout_ms": 2000, "failure_threshold": 3}
-"""A node that does not answer for some six seconds is given up; Ray's own values take half a minute."""
+"""A node that does not answer for some six seconds is given up; Ray's own values take half a
+minute.
+"""
 BOTH_ARE_THERE = """
 import time, ray
 ray.init(log_to_driver=False)
@@ -54,7 +58,19 @@ class Hosts:
 
     def inside(self, host: str, *command: object) -> list[str]:
         """A command as it runs on a host."""
-        return ["ip", "netns", "exec", host, "unshare", "-m", "sh", "-c", OWN_TMP, "sh", *map(str, command)]
+        return [
+            "ip",
+            "netns",
+            "exec",
+            host,
+            "unshare",
+            "-m",
+            "sh",
+            "-c",
+            OWN_TMP,
+            "sh",
+            *map(str, command),
+        ]
 
     def cut(self) -> None:
         """Pull the far host's plug."""
@@ -78,33 +94,93 @@ def hosts() -> Iterator[Hosts]:
         for link in ("lo", "eth0"):
             ip("-n", name, "link", "set", link, "up")
     checks = {f"RAY_health_check_{name}": str(value) for name, value in QUICK.items()}
-    yield Hosts(near, far, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0", **checks})
+    yield Hosts(
+        near,
+        far,
+        {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **checks,
+        },
+    )
     for name in (near, far):
-        pids = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True).stdout.split()
+        pids = subprocess.run(
+            ["ip", "netns", "pids", name], check=False, capture_output=True, text=True
+        ).stdout.split()
         subprocess.run(["kill", "-9", *pids], check=False, capture_output=True)
         ip("netns", "del", name)
 
 
 def join(hosts: Hosts, search: Search) -> subprocess.Popen[bytes]:
     """The far host becomes a node with one CPU; it tries until the head is there."""
-    command = [*RAY, "start", "--address", f"{HEAD}:6379", "--node-ip-address", FAR, "--num-cpus", "1", "--block"]
+    command = [
+        *RAY,
+        "start",
+        "--address",
+        f"{HEAD}:6379",
+        "--node-ip-address",
+        FAR,
+        "--num-cpus",
+        "1",
+        "--block",
+    ]
     again = ["sh", "-c", 'until "$@"; do :; done', "sh", *command]
     environment = {**os.environ, **hosts.environment, **search.environment}
-    return subprocess.Popen(hosts.inside(hosts.far, *again), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(
+        hosts.inside(hosts.far, *again),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
-def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(hosts: Hosts, open_search: OpenSearch) -> None:
-    """F17. The trial of the lost node goes on elsewhere, and the node's worker, which still trains for a while, does not spoil it."""
+def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
+    hosts: Hosts, open_search: OpenSearch
+) -> None:
+    """F17. The trial of the lost node goes on elsewhere, and the node's worker, which still trains
+    for a while, does not spoil it.
+    """
     search = open_search()
     search.plan({"do": "sleep", "seconds": 0.8})
-    head = [*RAY, "start", "--head", "--port", "6379", "--node-ip-address", HEAD, "--num-cpus", "1", "--include-dashboard", "false", "--disable-usage-stats"]
-    before = ("sh", "-c", f'{shlex.join(head)} >/dev/null 2>&1 && {shlex.join([sys.executable, "-c", BOTH_ARE_THERE])} >/dev/null 2>&1 && exec "$@"', "sh")
+    head = [
+        *RAY,
+        "start",
+        "--head",
+        "--port",
+        "6379",
+        "--node-ip-address",
+        HEAD,
+        "--num-cpus",
+        "1",
+        "--include-dashboard",
+        "false",
+        "--disable-usage-stats",
+    ]
+    before = (
+        "sh",
+        "-c",
+        f'{shlex.join(head)} >/dev/null 2>&1 && {shlex.join([sys.executable, "-c", BOTH_ARE_THERE])} >/dev/null 2>&1 && exec "$@"',
+        "sh",
+    )
     far = join(hosts, search)
     try:
-        search.run(*GRID, "--address", f"{HEAD}:6379", before=tuple(hosts.inside(hosts.near, *before)), environment=hosts.environment)
-        search.wait_until(lambda: any(event["host"] == FAR for event in search.events("running")), what="a trial on the far host")
+        search.run(
+            *GRID,
+            "--address",
+            f"{HEAD}:6379",
+            before=tuple(hosts.inside(hosts.near, *before)),
+            environment=hosts.environment,
+        )
+        search.wait_until(
+            lambda: any(event["host"] == FAR for event in search.events("running")),
+            what="a trial on the far host",
+        )
         trial = next(event["trial"] for event in search.events("running") if event["host"] == FAR)
-        search.wait_until(lambda: any(line["trial"] == trial for line in search.truth()), what="its first epoch")
+        search.wait_until(
+            lambda: any(line["trial"] == trial for line in search.truth()), what="its first epoch"
+        )
         hosts.cut()
         search.wait_for_event("retried", kind="lost", trial=trial)
         search.wait_for_event("running", trial=trial, attempt=2, host=HEAD)
@@ -123,6 +199,8 @@ def test_hosts_leave_nothing_behind() -> None:
     """The namespaces of the test above are gone."""
     if not may_make_hosts():
         pytest.skip("needs root, ip and unshare, to make network namespaces")
-    names = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    names = subprocess.run(
+        ["ip", "netns", "list"], check=True, capture_output=True, text=True
+    ).stdout
     assert f"near{os.getpid()}" not in names
     wait_for(lambda: not Path(f"/run/netns/far{os.getpid()}").exists(), timeout=60)

@@ -1,4 +1,6 @@
-"""`search.select` on a real search: one opening of the test part, and a selection that is cut off goes on as if it had not been."""
+"""`search.select` on a real search: one opening of the test part, and a selection that is cut off
+goes on as if it had not been.
+"""
 
 import json
 import shutil
@@ -33,31 +35,45 @@ def sealed(open_search: OpenSearch) -> Search:
 
 def copy_of(search: Search, open_search: OpenSearch, folder: Path) -> Search:
     """The search once more, in a folder and a database of its own."""
-    shutil.copytree(search.folder, folder / "copy", ignore=shutil.ignore_patterns("faults-*", "mlartifacts"))
+    shutil.copytree(
+        search.folder, folder / "copy", ignore=shutil.ignore_patterns("faults-*", "mlartifacts")
+    )
     copy = open_search(folder=folder / "copy")
     shutil.copy(search.faults / "truth.jsonl", copy.faults)
     return copy
 
 
 def select(search: Search, *terms: str) -> Search:
-    return search.start("select", search.name, "--tracking", search.tracking, "--json", *(terms or TERMS))
+    return search.start(
+        "select", search.name, "--tracking", search.tracking, "--json", *(terms or TERMS)
+    )
 
 
 def verdict_of(done: Done) -> dict[str, Any]:
     """What was chosen, without the times of images."""
-    rows = [{name: value for name, value in row.items() if name not in ("ms_per_image", "state")} for row in done.summary["rows"]]
-    return {"rows": sorted(rows, key=lambda row: str(row["candidate"])), "leader": done.summary["leader"]}
+    rows = [
+        {name: value for name, value in row.items() if name not in ("ms_per_image", "state")}
+        for row in done.summary["rows"]
+    ]
+    return {
+        "rows": sorted(rows, key=lambda row: str(row["candidate"])),
+        "leader": done.summary["leader"],
+    }
 
 
 @pytest.fixture(scope="module")
-def selected(sealed: Search, open_search: OpenSearch, tmp_path_factory: pytest.TempPathFactory) -> tuple[Search, Done]:
+def selected(
+    sealed: Search, open_search: OpenSearch, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Search, Done]:
     """A selection without any fault."""
     search = copy_of(sealed, open_search, tmp_path_factory.mktemp("selected"))
     return search, select(search).finish()
 
 
 @pytest.mark.promise
-def test_a_selection_says_what_to_expect_and_opens_the_test_part_once(selected: tuple[Search, Done]) -> None:
+def test_a_selection_says_what_to_expect_and_opens_the_test_part_once(
+    selected: tuple[Search, Done],
+) -> None:
     search, done = selected
     assert done.code == 0, done.err
     summary = done.summary
@@ -77,15 +93,25 @@ def test_a_selection_says_what_to_expect_and_opens_the_test_part_once(selected: 
 
 
 @pytest.mark.promise
-def test_mlflow_has_the_trainings_the_verdict_and_the_opening(selected: tuple[Search, Done]) -> None:
+def test_mlflow_has_the_trainings_the_verdict_and_the_opening(
+    selected: tuple[Search, Done],
+) -> None:
     search, done = selected
     runs = all_runs(MlflowClient(search.tracking))
     (parent,) = (run for run in runs if run.data.tags.get("search.role") == "search")
-    repeats = {run.data.tags["search.trial"]: run for run in runs if run.data.tags.get("search.role") == "repeat"}
-    assert repeats.keys() == {event["trial"] for event in search.events("suggested") if event.get("repeat_of")}
+    repeats = {
+        run.data.tags["search.trial"]: run
+        for run in runs
+        if run.data.tags.get("search.role") == "repeat"
+    }
+    assert repeats.keys() == {
+        event["trial"] for event in search.events("suggested") if event.get("repeat_of")
+    }
     assert {run.data.tags["mlflow.parentRunId"] for run in repeats.values()} == {parent.info.run_id}
     assert parent.data.tags["selected.trial"] == done.summary["trial"]
-    assert parent.data.metrics["selected/val_accuracy_mean"] == pytest.approx(done.summary["expected"]["mean"])
+    assert parent.data.metrics["selected/val_accuracy_mean"] == pytest.approx(
+        done.summary["expected"]["mean"]
+    )
     assert parent.data.metrics["test/accuracy"] == done.summary["test_accuracy"]
     assert parent.data.tags["test.opened"].endswith(f"by search.select for {done.summary['trial']}")
     assert repeats[done.summary["trial"]].data.tags["selected"] == "true"
@@ -100,11 +126,18 @@ def test_a_second_call_opens_nothing_and_says_the_same(selected: tuple[Search, D
     assert again.code == 0, again.err
     assert search.journal.read_bytes() == before
     assert again.summary == done.summary
-    assert "chosen before, among the same candidates with the same seeds; nothing is left to do" in again.err
+    assert (
+        "chosen before, among the same candidates with the same seeds; nothing is left to do"
+        in again.err
+    )
 
 
-def test_a_later_opening_is_announced_with_the_one_before(undisturbed: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path) -> None:
-    """A search that was not sealed has opened the test part at its end. A second selection goes on from the trainings of the first."""
+def test_a_later_opening_is_announced_with_the_one_before(
+    undisturbed: tuple[Search, Done], open_search: OpenSearch, tmp_path: Path
+) -> None:
+    """A search that was not sealed has opened the test part at its end. A second selection goes on
+    from the trainings of the first.
+    """
     search = copy_of(undisturbed[0], open_search, tmp_path)
     first = select(search, "--top", "1", "--seeds", "2").finish()
     assert first.code == 0, first.err
@@ -121,9 +154,13 @@ def test_a_later_opening_is_announced_with_the_one_before(undisturbed: tuple[Sea
 
 
 def trained(search: Search, epochs: int) -> Search:
-    """Once the running selection has heard of so many epochs: the workers of one that was killed may train on for a moment."""
+    """Once the running selection has heard of so many epochs: the workers of one that was killed
+    may train on for a moment.
+    """
     told = len(search.events("epoch"))
-    return search.wait_until(lambda: len(search.events("epoch")) >= told + epochs, what=f"{epochs} epochs")
+    return search.wait_until(
+        lambda: len(search.events("epoch")) >= told + epochs, what=f"{epochs} epochs"
+    )
 
 
 def test_a_selection_that_is_killed_and_paused_comes_to_the_same_verdict(
@@ -145,11 +182,20 @@ def test_a_selection_that_is_killed_and_paused_comes_to_the_same_verdict(
     assert_contract(search, kills=2)
 
 
-def test_a_search_that_has_not_come_to_its_end_is_refused(sealed: Search, open_search: OpenSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_that_has_not_come_to_its_end_is_refused(
+    sealed: Search, open_search: OpenSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     search = copy_of(sealed, open_search, tmp_path)
     lines = search.journal.read_bytes().splitlines(keepends=True)
-    search.journal.write_bytes(b"".join(line for line in lines if json.loads(line)["event"] != "finished"))
-    assert selection.main(["--storage", str(search.storage), search.name, "--tracking", search.tracking]) == 5
+    search.journal.write_bytes(
+        b"".join(line for line in lines if json.loads(line)["event"] != "finished")
+    )
+    assert (
+        selection.main(
+            ["--storage", str(search.storage), search.name, "--tracking", search.tracking]
+        )
+        == 5
+    )
     said = capsys.readouterr().err
     assert "has not come to its end" in said
     assert "search.resume s" in said

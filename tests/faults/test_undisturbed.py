@@ -1,4 +1,6 @@
-"""The harness itself: a search without faults keeps the contract, and the oracle sees each way to break it."""
+"""The harness itself: a search without faults keeps the contract, and the oracle sees each way to
+break it.
+"""
 
 import shutil
 from pathlib import Path
@@ -35,8 +37,15 @@ def test_the_oracle_sees_what_is_wrong(undisturbed: tuple[Search, Done], tmp_pat
     unheard = lines[0].replace('"epoch": 1', '"epoch": 4')
     (copy.faults / "truth.jsonl").write_text("\n".join([*lines, lines[0], unheard]) + "\n")
     found = account(copy)
-    assert [trial for trial, _, _ in found.doubled] == [trial for trial, _ in found.untrue] == [first.data.tags["search.trial"]]
-    assert found.zombies == [second.info.run_name, *(run.info.run_name for run in all_runs(client) if run.info.run_id == deleted)]
+    assert (
+        [trial for trial, _, _ in found.doubled]
+        == [trial for trial, _ in found.untrue]
+        == [first.data.tags["search.trial"]]
+    )
+    assert found.zombies == [
+        second.info.run_name,
+        *(run.info.run_name for run in all_runs(client) if run.info.run_id == deleted),
+    ]
     assert found.runs == {second.data.tags["search.trial"]: 2}
     assert found.strays == ["stray"]
     assert [epoch for _, epoch in found.lost] == [4]

@@ -1,9 +1,11 @@
-"""What a careful user writes after Ray's documentation: Tuner, ASHA, checkpoints, FailureConfig, MLflowLoggerCallback, Tuner.restore.
+"""What a careful user writes after Ray's documentation: Tuner, ASHA, checkpoints, FailureConfig,
+MLflowLoggerCallback, Tuner.restore.
 
     python tests/faults/tutorial.py FOLDER TRACKING_URI
 
-It trains the same networks on the same digits as `tiny.py`, started again after each crash it restores, and tells the same truth, so that
-`soak.py --peer` can do to it what it does to this project. Nothing in here is ours but the network, the data and the line of truth.
+It trains the same networks on the same digits as `tiny.py`, started again after each crash it
+restores, and tells the same truth, so that `soak.py --peer` can do to it what it does to this
+project. Nothing in here is ours but the network, the data and the line of truth.
 """
 
 import json
@@ -27,7 +29,14 @@ EPOCHS = 3
 
 def tell(trial: str, epoch: int, accuracy: float) -> None:
     """The same line of truth as `inject/sitecustomize.py` writes."""
-    facts = {"trial": trial, "pid": os.getpid(), "time_ns": time.time_ns(), "epoch": epoch, "diverged": False, "val_accuracy": accuracy}
+    facts = {
+        "trial": trial,
+        "pid": os.getpid(),
+        "time_ns": time.time_ns(),
+        "epoch": epoch,
+        "diverged": False,
+        "val_accuracy": accuracy,
+    }
     with (Path(os.environ["FAULTS_DIR"]) / "truth.jsonl").open("a") as file:
         file.write(json.dumps(facts) + "\n")
         file.flush()
@@ -66,7 +75,14 @@ def train(config: dict[str, Any]) -> None:
             accuracy = (network(x_val).argmax(1) == y_val).float().mean().item()
         tell(tune.get_context().get_trial_id(), epoch, accuracy)
         with tempfile.TemporaryDirectory() as folder:
-            torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, Path(folder) / "state.pt")
+            torch.save(
+                {
+                    "network": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "epoch": epoch,
+                },
+                Path(folder) / "state.pt",
+            )
             metrics = {"val_accuracy": accuracy, "train_loss": loss.item(), "epoch": epoch}
             tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(folder))
 
@@ -76,7 +92,13 @@ def main(folder: Path, tracking: str) -> None:
     init(address="local", num_cpus=2, include_dashboard=False)
     trainable = tune.with_resources(train, {"cpu": 1})
     if tune.Tuner.can_restore(str(folder / "peer")):
-        tuner = tune.Tuner.restore(str(folder / "peer"), trainable=trainable, resume_unfinished=True, restart_errored=False, resume_errored=True)
+        tuner = tune.Tuner.restore(
+            str(folder / "peer"),
+            trainable=trainable,
+            resume_unfinished=True,
+            restart_errored=False,
+            resume_errored=True,
+        )
     else:
         tuner = tune.Tuner(
             trainable,
@@ -85,13 +107,22 @@ def main(folder: Path, tracking: str) -> None:
                 "batch_size": tune.grid_search([32, 64, 128]),
                 "pause": float(os.environ.get("PAUSE_S", "0")),
             },
-            tune_config=tune.TuneConfig(metric="val_accuracy", mode="max", scheduler=FIFOScheduler(), max_concurrent_trials=2),
+            tune_config=tune.TuneConfig(
+                metric="val_accuracy",
+                mode="max",
+                scheduler=FIFOScheduler(),
+                max_concurrent_trials=2,
+            ),
             run_config=tune.RunConfig(
                 name="peer",
                 storage_path=str(folder),
                 failure_config=tune.FailureConfig(max_failures=3),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=2),
-                callbacks=[MLflowLoggerCallback(tracking_uri=tracking, experiment_name="peer", tags={"search.name": "peer"})],
+                callbacks=[
+                    MLflowLoggerCallback(
+                        tracking_uri=tracking, experiment_name="peer", tags={"search.name": "peer"}
+                    )
+                ],
             ),
         )
     results = tuner.fit()

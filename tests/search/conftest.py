@@ -1,4 +1,6 @@
-"""Searches without Ray: an experiment, and a played training that answers the driver like a worker would."""
+"""Searches without Ray: an experiment, and a played training that answers the driver like a worker
+would.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +23,16 @@ OpenDriver = Callable[..., Driver]
 
 def started_event() -> dict[str, Any]:
     """The data of a first event, for journals written by hand."""
-    data = {"name": "digits", "root": "", "classes": ["0", "1"], "image": [1, 8, 8], "train": 100, "val": 50, "test": 50, "fingerprint": "f00d"}
+    data = {
+        "name": "digits",
+        "root": "",
+        "classes": ["0", "1"],
+        "image": [1, 8, 8],
+        "train": 100,
+        "val": 50,
+        "test": 50,
+        "fingerprint": "f00d",
+    }
     return {
         "version": 1,
         "id": "1d",
@@ -32,10 +43,23 @@ def started_event() -> dict[str, Any]:
     }
 
 
-def report(epoch: int, accuracy: float = 0.5, outcome: str | None = None, reason: str = "") -> Report:
+def report(
+    epoch: int, accuracy: float = 0.5, outcome: str | None = None, reason: str = ""
+) -> Report:
     """What a worker says after an epoch; no metrics when it diverged or failed."""
-    metrics = {"train/loss": 1.0, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.001, "time/epoch_s": 0.25}
-    return {"epoch": epoch, "metrics": {} if outcome in ("diverged", "failed") else metrics, "outcome": outcome, "reason": reason}
+    metrics = {
+        "train/loss": 1.0,
+        "val/loss": 1 - accuracy,
+        "val/accuracy": accuracy,
+        "lr": 0.001,
+        "time/epoch_s": 0.25,
+    }
+    return {
+        "epoch": epoch,
+        "metrics": {} if outcome in ("diverged", "failed") else metrics,
+        "outcome": outcome,
+        "reason": reason,
+    }
 
 
 def evaluation(f1: float = 0.5) -> dict[str, Any]:
@@ -50,8 +74,19 @@ def evaluation(f1: float = 0.5) -> dict[str, Any]:
         "classes": ["a", "b"],
         "auc": {"a": 1.0, "b": None},
     }
-    times = {f"batch_{size}": {"median_ms": 1.5 / size, "p95_ms": 3.0 / size, "repetitions": 9} for size in (1, 64)}
-    cost = {"parameters": 1234567, "multiply_adds": 7654321, "bytes": 4_940_000, "inference": times, "precision": "fp32", "device": "cpu", "threads": 1}
+    times = {
+        f"batch_{size}": {"median_ms": 1.5 / size, "p95_ms": 3.0 / size, "repetitions": 9}
+        for size in (1, 64)
+    }
+    cost = {
+        "parameters": 1234567,
+        "multiply_adds": 7654321,
+        "bytes": 4_940_000,
+        "inference": times,
+        "precision": "fp32",
+        "device": "cpu",
+        "threads": 1,
+    }
     return {"val": val, "cost": cost}
 
 
@@ -64,9 +99,20 @@ def good_lr_wins(config: TrialConfig, epoch: int) -> Report:
 @pytest.fixture
 def experiment(tmp_path: Path) -> Experiment:
     """Nine configurations of up to nine epochs, none the beginning of another."""
-    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01, 0.1), "epochs": Choice(3, 6, 9)}, base={"model.name": "deep_cnn", "optimizer.schedule": "cosine"})
+    space = SearchSpace(
+        {"optimizer.lr": Choice(0.001, 0.01, 0.1), "epochs": Choice(3, 6, 9)},
+        base={"model.name": "deep_cnn", "optimizer.schedule": "cosine"},
+    )
     base = TrialConfig().override(space.base)
-    return Experiment(name="played", space_name="nine", space=space, base=base, algorithm="grid", scheduler="fifo", storage=tmp_path / "searches")
+    return Experiment(
+        name="played",
+        space_name="nine",
+        space=space,
+        base=base,
+        algorithm="grid",
+        scheduler="fifo",
+        storage=tmp_path / "searches",
+    )
 
 
 @pytest.fixture
@@ -78,7 +124,9 @@ def open_driver() -> Iterator[OpenDriver]:
         journal = Journal(experiment.folder)
         opened.append(journal)
         driver = Driver(experiment, journal, **options)
-        journal.append("started", name=experiment.name, experiment=experiment.describe(), **started_event())
+        journal.append(
+            "started", name=experiment.name, experiment=experiment.describe(), **started_event()
+        )
         return driver
 
     yield make
@@ -96,8 +144,12 @@ def reopened(driver: Driver, **options: Any) -> Driver:
     return again
 
 
-def play(driver: Driver, train: Train = good_lr_wins, *, slots: int = 1, events: int = 10**6) -> Driver:
-    """Play a whole search: `slots` trials take turns, an epoch each, until the driver has no more, or has written so many events."""
+def play(
+    driver: Driver, train: Train = good_lr_wins, *, slots: int = 1, events: int = 10**6
+) -> Driver:
+    """Play a whole search: `slots` trials take turns, an epoch each, until the driver has no more,
+    or has written so many events.
+    """
     running: dict[str, tuple[TrialConfig, int]] = {}
     while True:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:

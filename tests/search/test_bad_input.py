@@ -1,7 +1,9 @@
-"""Bad input: one line, the right exit code, before Ray starts. A row of each kind goes through the real command, the others through its `main`.
+"""Bad input: one line, the right exit code, before Ray starts. A row of each kind goes through the
+real command, the others through its `main`.
 
-The catalogue of what people and accidents put in. It has no rows for a metric, a mode or a quantum, which the command does not ask for;
-storage that several hosts must share is told of where there are several hosts.
+The catalogue of what people and accidents put in. It has no rows for a metric, a mode or a quantum,
+which the command does not ask for; storage that several hosts must share is told of where there are
+several hosts.
 """
 
 import resource
@@ -44,7 +46,8 @@ FILES = {
     "twice.yaml": "space: smoke\ntrials: 3\ntrials: 4\n",
     "tab.yaml": "space: smoke\n\ttrials: 3\n",
     "object.yaml": 'space: !!python/object/apply:os.system ["touch ran"]\n',
-    "bomb.yaml": "a: &a [x, x]\n" + "".join(f"b{number}: &b{number} [{', '.join(['*a'] * 9)}]\n" for number in range(30)),
+    "bomb.yaml": "a: &a [x, x]\n"
+    + "".join(f"b{number}: &b{number} [{', '.join(['*a'] * 9)}]\n" for number in range(30)),
     "secret.yaml": "space: smoke\naws_secret_access_key: hunter2\n",
     "nul.yaml": 'space: smoke\nname: "a\\0b"\n',
     "text.db": "this is no database, as anybody can see\n" * 9,
@@ -57,74 +60,227 @@ CUT_OFF = "the image is damaged or cut off). Remove them, or leave them out with
 Case = tuple[list[str], str, int]
 CASES: list[Case] = [
     # The space
-    (["--space", "tabel3"], f"unknown space 'tabel3'. Known: {', '.join(names())}. Did you mean 'table3'?", 2),
+    (
+        ["--space", "tabel3"],
+        f"unknown space 'tabel3'. Known: {', '.join(names())}. Did you mean 'table3'?",
+        2,
+    ),
     (["--space", ""], "unknown space ''.", 2),
     (["--space", "\x1b[2J"], "unknown space '\\x1b[2J'.", 2),
-    (["--space", "none.py"], "space file not found: 'none.py' (--space). Expected file.py:function.", 2),
+    (
+        ["--space", "none.py"],
+        "space file not found: 'none.py' (--space). Expected file.py:function.",
+        2,
+    ),
     (["--space", "spaces.py:none"], "space file 'spaces.py' has no 'none'.", 2),
     (["--space", "spaces.py:number"], "space 'spaces.py:number' is a int.", 2),
-    (["--space", "spaces.py:broken"], "space file 'spaces.py' cannot be read (ZeroDivisionError: division by zero).", 2),
-    (["--space", "spaces.py:unknown_model"], f"unknown model 'tabel2'. Known: {', '.join(sorted(MODELS))}. Did you mean 'table2'?", 2),
+    (
+        ["--space", "spaces.py:broken"],
+        "space file 'spaces.py' cannot be read (ZeroDivisionError: division by zero).",
+        2,
+    ),
+    (
+        ["--space", "spaces.py:unknown_model"],
+        f"unknown model 'tabel2'. Known: {', '.join(sorted(MODELS))}. Did you mean 'table2'?",
+        2,
+    ),
     (["--space", "spaces.py:empty"], "optimizer.lr: grid is empty", 2),
     (["--space", "spaces.py:upside_down"], "optimizer.lr: low 2 > high 1.", 2),
     (["--space", "spaces.py:log_from_zero"], "optimizer.lr: log range needs low > 0 (got 0).", 2),
     (["--space", "spaces.py:no_step"], "model.dropout: step must be > 0", 2),
     (["--space", "spaces.py:odd_key"], "unknown key 'optimizer[lr]'.", 2),
-    (["--space", "spaces.py:huge", "--algorithm", "grid"], "spaces has 409,600 grid points (limit 10,000). Use --trials N or --algorithm random.", 2),
-    (["--space", "mnist_cnn", "--algorithm", "grid"], "grid needs values that can be counted; 'optimizer.lr' is a range.", 2),
+    (
+        ["--space", "spaces.py:huge", "--algorithm", "grid"],
+        "spaces has 409,600 grid points (limit 10,000). Use --trials N or --algorithm random.",
+        2,
+    ),
+    (
+        ["--space", "mnist_cnn", "--algorithm", "grid"],
+        "grid needs values that can be counted; 'optimizer.lr' is a range.",
+        2,
+    ),
     # Values
-    (["--space", "table3", "--set", "lr=1"], "unknown key 'lr'. Known: batch_size, epochs, precision, seed. Did you mean 'optimizer.lr'?", 2),
-    (["--space", "table3", "--set", "optimizer.lrr=1"], "unknown key 'optimizer.lrr'. Known: optimizer.backbone_lr, optimizer.decay, optimizer.lr,", 2),
+    (
+        ["--space", "table3", "--set", "lr=1"],
+        "unknown key 'lr'. Known: batch_size, epochs, precision, seed. Did you mean 'optimizer.lr'?",
+        2,
+    ),
+    (
+        ["--space", "table3", "--set", "optimizer.lrr=1"],
+        "unknown key 'optimizer.lrr'. Known: optimizer.backbone_lr, optimizer.decay, optimizer.lr,",
+        2,
+    ),
     (["--space", "table3", "--set", "optimizer,lr=1"], "unknown key 'optimizer,lr'.", 2),
     (["--space", "table3", "--set", "batch_size[0]=1"], "unknown key 'batch_size[0]'.", 2),
-    (["--space", "table3", "--set", "batch_size"], "a setting has the form key=value (got 'batch_size').", 2),
-    (["--space", "table3", "--set", "batch_size=32.5"], "batch_size must be a whole number (got '32.5').", 2),
-    (["--space", "table3", "--set", "batch_size=many"], "batch_size must be a whole number (got 'many').", 2),
+    (
+        ["--space", "table3", "--set", "batch_size"],
+        "a setting has the form key=value (got 'batch_size').",
+        2,
+    ),
+    (
+        ["--space", "table3", "--set", "batch_size=32.5"],
+        "batch_size must be a whole number (got '32.5').",
+        2,
+    ),
+    (
+        ["--space", "table3", "--set", "batch_size=many"],
+        "batch_size must be a whole number (got 'many').",
+        2,
+    ),
     (["--space", "table3", "--set", "batch_size=0"], "batch_size must be >= 2 (got 0).", 2),
-    (["--space", "table3", "--set", "batch_size=5000"], "batch_size 5000 > 1079 training images.", 2),
-    (["--space", "table3", "--set", "optimizer.lr=nan"], "optimizer.lr must be finite (got nan).", 2),
-    (["--space", "smoke", "--set", "data.image_size=3"], "table2 needs images of at least 4 x 4 pixels (got 3 x 3).", 2),
-    (["--space", "smoke", "--set", "data.val_fraction=0.6", "--set", "data.test_fraction=0.5"], "data.val_fraction and data.test_fraction add to 1.1;", 2),
+    (
+        ["--space", "table3", "--set", "batch_size=5000"],
+        "batch_size 5000 > 1079 training images.",
+        2,
+    ),
+    (
+        ["--space", "table3", "--set", "optimizer.lr=nan"],
+        "optimizer.lr must be finite (got nan).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--set", "data.image_size=3"],
+        "table2 needs images of at least 4 x 4 pixels (got 3 x 3).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--set", "data.val_fraction=0.6", "--set", "data.test_fraction=0.5"],
+        "data.val_fraction and data.test_fraction add to 1.1;",
+        2,
+    ),
     (["--space", "smoke", "--folds", "1"], "data.folds must be >= 2 (got 1).", 2),
     (["--space", "smoke", "--folds", "five"], "argument --folds: invalid int value: 'five'.", 2),
-    (["--space", "smoke", "--folds", "5", "--set", "data.folds=3"], "--folds 5 and --set data.folds=3: leave one of them out.", 2),
-    (["--space", "smoke", "--folds", "5", "--fuse", "4"], "--folds 5 with --fuse 4: the folds of a trial are trained in turn, by one process.", 2),
-    (["--space", "smoke", "--set", "data.folds=5", "--fuse", "measure"], "--folds 5 with --fuse measure: the folds of a trial are trained in turn,", 2),
-    (["--space", "smoke", "--folds", "5", "--workers", "2", "--cpus-per-trial", "0.1"], "--folds 5 with --workers 2: the folds of a trial", 2),
-    (["--space", "smoke", "--folds", "20", "--set", "data.train_limit=60"], "class '0' has 6 images to train on; each of 20 folds needs one. Use --folds 6", 2),
-    (["--space", "table3", "--folds", "5", "--set", "batch_size=1151"], "batch_size 1151 > 1150 training images (5 folds). Fix a smaller one", 2),
+    (
+        ["--space", "smoke", "--folds", "5", "--set", "data.folds=3"],
+        "--folds 5 and --set data.folds=3: leave one of them out.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--folds", "5", "--fuse", "4"],
+        "--folds 5 with --fuse 4: the folds of a trial are trained in turn, by one process.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--set", "data.folds=5", "--fuse", "measure"],
+        "--folds 5 with --fuse measure: the folds of a trial are trained in turn,",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--folds", "5", "--workers", "2", "--cpus-per-trial", "0.1"],
+        "--folds 5 with --workers 2: the folds of a trial",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--folds", "20", "--set", "data.train_limit=60"],
+        "class '0' has 6 images to train on; each of 20 folds needs one. Use --folds 6",
+        2,
+    ),
+    (
+        ["--space", "table3", "--folds", "5", "--set", "batch_size=1151"],
+        "batch_size 1151 > 1150 training images (5 folds). Fix a smaller one",
+        2,
+    ),
     (["--space", "smoke", "--trials", "0"], "--trials must be >= 1 (got 0).", 2),
     (["--space", "smoke", "--trials", "-5"], "--trials must be >= 1 (got -5).", 2),
-    (["--space", "smoke", "--trials", "three"], "argument --trials: invalid int value: 'three'.", 2),
+    (
+        ["--space", "smoke", "--trials", "three"],
+        "argument --trials: invalid int value: 'three'.",
+        2,
+    ),
     (["--space", "smoke", "--trails", "3"], "unrecognized arguments: --trails 3.", 2),
     (["--space", "smoke", "--max-epochs", "0"], "--max-epochs must be >= 1 (got 0).", 2),
-    (["--space", "smoke", "--budget", "600"], "argument --budget: takes 90s, 30m, 2h, 1d; 500epochs; 10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd", 2),
+    (
+        ["--space", "smoke", "--budget", "600"],
+        "argument --budget: takes 90s, 30m, 2h, 1d; 500epochs; 10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd",
+        2,
+    ),
     (["--space", "smoke", "--budget", "nan"], "argument --budget: takes 90s, 30m,", 2),
-    (["--space", "smoke", "--budget", "20usd"], "--budget 20 usd needs the price of an hour of one device (a GPU if trials", 2),
-    (["--space", "smoke", "--device", "cpu", "--budget", "2gpu-hours"], "--budget 2 gpu-hours: the trials use no GPU. Use cpu-hours, or --device cuda.", 2),
-    (["--space", "smoke", "--min-gain", "nan"], "--min-gain must be from 0 to below 100 points (got nan).", 2),
+    (
+        ["--space", "smoke", "--budget", "20usd"],
+        "--budget 20 usd needs the price of an hour of one device (a GPU if trials",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--device", "cpu", "--budget", "2gpu-hours"],
+        "--budget 2 gpu-hours: the trials use no GPU. Use cpu-hours, or --device cuda.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--min-gain", "nan"],
+        "--min-gain must be from 0 to below 100 points (got nan).",
+        2,
+    ),
     (
         ["--space", "smoke", "--objective", "latency"],
         "--objective must be val_accuracy, alone or with latency or parameters, or both, after commas",
         2,
     ),
-    (["--space", "baselines", "--objective", "val_accuracy,parameters"], "--objective parameters: svm has none. Use latency, or search networks alone.", 2),
-    (["--space", "smoke", "--algorithm", "baies"], "unknown algorithm 'baies'. Known: bayes, gp, grid, random. Did you mean 'bayes'?", 2),
-    (["--space", "smoke", "--scheduler", "asah"], "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?", 2),
-    (["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"], "batch_size 3 < 4: each of 2 workers needs 2 images", 2),
+    (
+        ["--space", "baselines", "--objective", "val_accuracy,parameters"],
+        "--objective parameters: svm has none. Use latency, or search networks alone.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--algorithm", "baies"],
+        "unknown algorithm 'baies'. Known: bayes, gp, grid, random. Did you mean 'bayes'?",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--scheduler", "asah"],
+        "unknown scheduler 'asah'. Known: asha, fifo. Did you mean 'asha'?",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--workers", "2", "--cpus-per-trial", "0.1", "--set", "batch_size=3"],
+        "batch_size 3 < 4: each of 2 workers needs 2 images",
+        2,
+    ),
     # Weights
     (["--space", "transfer"], "the weights 'resnet18-f37072fd.pth' are not in '", 2),
     (["--space", "transfer", "--download"], "the weights 'resnet18-f37072fd.pth' are not in '", 4),
-    (["--space", "transfer", "--weights", "none.pth"], "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files", 2),
-    (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
-    (["--space", "zoo", "--set", "model.weights=~nobody-of-ours/x"], "--set model.weights: no home folder is known of '~nobody-of-ours'", 2),
-    (["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"], "weights to begin with, and model.pretrained=false:", 2),
-    (["--space", "transfer", "--weights", "empty"], "weights of 'resnet18' not found: '", 2),
-    (["--space", "table3", "--weights", "typo.yaml"], "--weights: no model of 'deep_cnn' can begin with weights. Use --space transfer or --space zoo.", 2),
-    (["--space", "zoo", "--set", "model.layers=3"], "no model of this search has an option 'layers'.", 2),
-    (["--space", "zoo", "--set", "model.freeze=backbone"], "model.freeze=backbone freezes weights that have learnt nothing.", 2),
     (
-        ["--space", "baselines", "--set", "model.name=svm", "--workers", "2", "--cpus-per-trial", "0.1"],
+        ["--space", "transfer", "--weights", "none.pth"],
+        "--weights 'none.pth' not found. Name a file, a checkpoint, or a folder of files",
+        2,
+    ),
+    (["--space", "zoo", "--set", "model.weights=none.pth"], "--weights 'none.pth' not found.", 2),
+    (
+        ["--space", "zoo", "--set", "model.weights=~nobody-of-ours/x"],
+        "--set model.weights: no home folder is known of '~nobody-of-ours'",
+        2,
+    ),
+    (
+        ["--space", "transfer", "--weights", "typo.yaml", "--set", "model.pretrained=false"],
+        "weights to begin with, and model.pretrained=false:",
+        2,
+    ),
+    (["--space", "transfer", "--weights", "empty"], "weights of 'resnet18' not found: '", 2),
+    (
+        ["--space", "table3", "--weights", "typo.yaml"],
+        "--weights: no model of 'deep_cnn' can begin with weights. Use --space transfer or --space zoo.",
+        2,
+    ),
+    (
+        ["--space", "zoo", "--set", "model.layers=3"],
+        "no model of this search has an option 'layers'.",
+        2,
+    ),
+    (
+        ["--space", "zoo", "--set", "model.freeze=backbone"],
+        "model.freeze=backbone freezes weights that have learnt nothing.",
+        2,
+    ),
+    (
+        [
+            "--space",
+            "baselines",
+            "--set",
+            "model.name=svm",
+            "--workers",
+            "2",
+            "--cpus-per-trial",
+            "0.1",
+        ],
         "svm is a baseline, which is fitted by one process (got --workers 2).",
         2,
     ),
@@ -133,103 +289,349 @@ CASES: list[Case] = [
         "model.neighbours 5000 > 1079 training images. Use a smaller one, or add images.",
         2,
     ),
-    (["--space", "baselines", "--set", "model.name=svm", "--set", "data.image_size=7"], "svm needs images of at least 8 x 8 pixels (got 7 x 7).", 2),
+    (
+        ["--space", "baselines", "--set", "model.name=svm", "--set", "data.image_size=7"],
+        "svm needs images of at least 8 x 8 pixels (got 7 x 7).",
+        2,
+    ),
     # The config file
     ([], "the following arguments are required: --space.", 2),
-    (["--config", "typo.yaml"], "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.backbone_lr, optimizer.decay, optimizer.lr,", 2),
+    (
+        ["--config", "typo.yaml"],
+        "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.backbone_lr, optimizer.decay, optimizer.lr,",
+        2,
+    ),
     (["--config", "twice.yaml"], "twice.yaml:3: 'trials' is given twice (first in line 2).", 2),
     (["--config", "tab.yaml"], "tab.yaml:2: a tab stands here; indent with spaces.", 2),
-    (["--config", "object.yaml"], "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; values are plain.", 2),
+    (
+        ["--config", "object.yaml"],
+        "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; values are plain.",
+        2,
+    ),
     (["--config", "bomb.yaml"], "bomb.yaml:1: anchors and aliases are not allowed.", 2),
-    (["--config", "none.yaml"], "config file 'none.yaml' cannot be read (No such file or directory) (--config).", 2),
+    (
+        ["--config", "none.yaml"],
+        "config file 'none.yaml' cannot be read (No such file or directory) (--config).",
+        2,
+    ),
     (["--config", "/dev/zero"], "config file '/dev/zero' is larger than 1 MB (--config).", 2),
     # The data
-    (["--space", "table3", "--data", "minst"], "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. Did you mean 'mnist'?", 2),
-    (["--space", "table3", "--data", "single"], "'single' is a folder: use --data folder:single.", 2),
-    (["--space", "smoke", "--data", "folder:"], "'folder:' names no folder: use --data folder:PATH.", 2),
-    (["--space", "smoke", "--data", "mnist"], "mnist not found (or damaged) under 'data' (--data-root).", 2),
-    (["--space", "smoke", "--data", "mnist", "--data-root", "labels"], "40 images, 40 labels and 10 classes do not fit together.", 2),
-    (["--space", "smoke", "--data", "folder:nowhere"], "data set folder not found: 'nowhere' (--data folder:PATH). Expected one sub-folder per class.", 2),
+    (
+        ["--space", "table3", "--data", "minst"],
+        "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. Did you mean 'mnist'?",
+        2,
+    ),
+    (
+        ["--space", "table3", "--data", "single"],
+        "'single' is a folder: use --data folder:single.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:"],
+        "'folder:' names no folder: use --data folder:PATH.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "mnist"],
+        "mnist not found (or damaged) under 'data' (--data-root).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "mnist", "--data-root", "labels"],
+        "40 images, 40 labels and 10 classes do not fit together.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:nowhere"],
+        "data set folder not found: 'nowhere' (--data folder:PATH). Expected one sub-folder per class.",
+        2,
+    ),
     (["--space", "smoke", "--data", "folder:text.db"], "data set folder not found: 'text.db'", 2),
-    (["--space", "smoke", "--data", "folder:flat"], "no class folders in 'flat'. Expected one sub-folder per class, holding its images.", 2),
-    (["--space", "smoke", "--data", "folder:empty"], "class folder 'empty/b' holds no images. Allowed: .bmp, .jfif,", 2),
-    (["--space", "smoke", "--data", "folder:gif"], "class folder 'gif/b' holds no images. Allowed: .bmp, .jfif,", 2),
-    (["--space", "smoke", "--data", "folder:only"], "only one class found ('a'). A classifier needs two or more.", 2),
-    (["--space", "smoke", "--data", "folder:single"], "class 'b' has 1 image; each class needs a training, a validation and a test image.", 2),
-    (["--space", "smoke", "--data", "folder:dots"], "table2 needs images of at least 4 x 4 pixels (got 1 x 1).", 2),
+    (
+        ["--space", "smoke", "--data", "folder:flat"],
+        "no class folders in 'flat'. Expected one sub-folder per class, holding its images.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:empty"],
+        "class folder 'empty/b' holds no images. Allowed: .bmp, .jfif,",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:gif"],
+        "class folder 'gif/b' holds no images. Allowed: .bmp, .jfif,",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:only"],
+        "only one class found ('a'). A classifier needs two or more.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:single"],
+        "class 'b' has 1 image; each class needs a training, a validation and a test image.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:dots"],
+        "table2 needs images of at least 4 x 4 pixels (got 1 x 1).",
+        2,
+    ),
     (
         ["--space", "smoke", "--data", "folder:renamed"],
         "2 unreadable images (first: a/bad.png: not an image). Remove them, or leave them out with --skip-bad.",
         2,
     ),
-    (["--space", "smoke", "--data", "folder:truncated"], f"1 unreadable image (first: a/bad.png: {CUT_OFF}", 2),
-    (["--space", "smoke", "--data", "folder:large"], "1 unreadable image (first: a/bad.png: 144 million pixels (limit 50 million)).", 2),
-    (["--space", "smoke", "--data", "folder:larger"], "1 unreadable image (first: a/bad.png: too many pixels (limit 50 million)).", 2),
-    (["--space", "smoke", "--data", "folder:escape"], "1 unreadable image (first: a/\\x1b[2J.png: not an image).", 2),
-    (["--space", "smoke", "--data", "folder:escape", "--skip-bad"], "class 'b\\x1b[2J' has 1 image;", 2),
-    (["--space", "smoke", "--data", "folder:\udcff"], "--data is not UTF-8 (got 'folder:\\udcff').", 2),
+    (
+        ["--space", "smoke", "--data", "folder:truncated"],
+        f"1 unreadable image (first: a/bad.png: {CUT_OFF}",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:large"],
+        "1 unreadable image (first: a/bad.png: 144 million pixels (limit 50 million)).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:larger"],
+        "1 unreadable image (first: a/bad.png: too many pixels (limit 50 million)).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:escape"],
+        "1 unreadable image (first: a/\\x1b[2J.png: not an image).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:escape", "--skip-bad"],
+        "class 'b\\x1b[2J' has 1 image;",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:\udcff"],
+        "--data is not UTF-8 (got 'folder:\\udcff').",
+        2,
+    ),
     # Names and places
-    (["--space", "smoke", "--name", "../up"], "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got '../up' (--name).", 2),
+    (
+        ["--space", "smoke", "--name", "../up"],
+        "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got '../up' (--name).",
+        2,
+    ),
     (["--space", "smoke", "--name", ".."], "a name may use A-Z a-z 0-9 . _ -", 2),
     (["--space", "smoke", "--name", "☃"], "a name may use A-Z a-z 0-9 . _ -", 2),
     (["--space", "smoke", "--name=-x"], "a name may use A-Z a-z 0-9 . _ -", 2),
     (["--space", "smoke", "--name", "a" * 65], "a name may use A-Z a-z 0-9 . _ -", 2),
     (["--space", "smoke", "--name", "a" * 300], "--name is too long (limit 255 bytes a name).", 2),
-    (["--config", "nul.yaml"], "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got 'a\\x00b' (--name).", 2),
-    (["--space", "smoke", "--name", "taken"], "a search named 'taken' is in 'searches' already. Use another --name, or go on with it: ", 2),
+    (
+        ["--config", "nul.yaml"],
+        "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got 'a\\x00b' (--name).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--name", "taken"],
+        "a search named 'taken' is in 'searches' already. Use another --name, or go on with it: ",
+        2,
+    ),
     (["--space", "smoke", "--storage", "/proc/none"], "storage '/proc/none' is not writable", 4),
-    (["--space", "smoke", "--storage", "text.db"], "storage 'text.db' is not writable (File exists). Use another --storage.", 4),
-    (["--space", "smoke", "--storage", "text.db/in"], "storage 'text.db/in' is not writable (Not a directory). Use another --storage.", 4),
-    (["--space", "smoke", "--storage", "s" * 300], "--storage is too long (limit 255 bytes a name).", 2),
-    (["--space", "smoke", "--storage", "gs://bucket/x"], "argument --storage: a folder or s3://BUCKET/PREFIX is needed (got 'gs://bucket/x')", 2),
-    (["--space", "smoke", "--storage", "s3://"], "argument --storage: 's3://' names no place in a bucket. Write s3://BUCKET/PREFIX", 2),
-    (["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"], "storage 'searches' needs about ", 4),
+    (
+        ["--space", "smoke", "--storage", "text.db"],
+        "storage 'text.db' is not writable (File exists). Use another --storage.",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--storage", "text.db/in"],
+        "storage 'text.db/in' is not writable (Not a directory). Use another --storage.",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--storage", "s" * 300],
+        "--storage is too long (limit 255 bytes a name).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--storage", "gs://bucket/x"],
+        "argument --storage: a folder or s3://BUCKET/PREFIX is needed (got 'gs://bucket/x')",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--storage", "s3://"],
+        "argument --storage: 's3://' names no place in a bucket. Write s3://BUCKET/PREFIX",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--set", "model.width=4096", "--trials", "1000000"],
+        "storage 'searches' needs about ",
+        4,
+    ),
     # MLflow
-    (["--space", "smoke", "--tracking", "http://127.0.0.1:9"], "MLflow not reachable at http://127.0.0.1:9", 4),
-    (["--space", "smoke", "--tracking", "http://no-such-host.invalid:5000"], "MLflow not reachable at http://no-such-host.invalid:5000 (", 4),
-    (["--space", "smoke", "--tracking", "./mlruns"], "folder tracking is no longer supported by MLflow", 2),
-    (["--space", "smoke", "--tracking", "http://127.0.0.1:99999"], "'http://127.0.0.1:99999' is not a tracking URI (Port out of range 0-65535).", 2),
-    (["--space", "smoke", "--tracking", "ftp://127.0.0.1"], "unknown kind of tracking URI 'ftp'.", 2),
-    (["--space", "smoke", "--tracking", "sqlite:////proc/none/x.db"], "the folder of sqlite:////proc/none/x.db is not there or not writable", 4),
-    (["--space", "smoke", "--tracking", "sqlite:///text.db"], "sqlite:///text.db cannot be opened (file is not a database).", 4),
-    (["--space", "smoke", "--tracking", "sqlite://"], "'sqlite://' names no file, so nothing would be kept.", 2),
+    (
+        ["--space", "smoke", "--tracking", "http://127.0.0.1:9"],
+        "MLflow not reachable at http://127.0.0.1:9",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--tracking", "http://no-such-host.invalid:5000"],
+        "MLflow not reachable at http://no-such-host.invalid:5000 (",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--tracking", "./mlruns"],
+        "folder tracking is no longer supported by MLflow",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--tracking", "http://127.0.0.1:99999"],
+        "'http://127.0.0.1:99999' is not a tracking URI (Port out of range 0-65535).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--tracking", "ftp://127.0.0.1"],
+        "unknown kind of tracking URI 'ftp'.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--tracking", "sqlite:////proc/none/x.db"],
+        "the folder of sqlite:////proc/none/x.db is not there or not writable",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--tracking", "sqlite:///text.db"],
+        "sqlite:///text.db cannot be opened (file is not a database).",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--tracking", "sqlite://"],
+        "'sqlite://' names no file, so nothing would be kept.",
+        2,
+    ),
     # Machines
-    (["--space", "smoke", "--device", "cuda"], "the search asks for 1 GPU per trial; none found. Use --device cpu.", 4),
-    (["--space", "smoke", "--gpus-per-trial", "0.5"], "the search asks for 0.5 GPU per trial; none found. Use --device cpu.", 4),
-    (["--space", "smoke", "--cpus-per-trial", "5000"], "one trial asks for 5000 CPUs and 0 GPUs; there are", 4),
+    (
+        ["--space", "smoke", "--device", "cuda"],
+        "the search asks for 1 GPU per trial; none found. Use --device cpu.",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--gpus-per-trial", "0.5"],
+        "the search asks for 0.5 GPU per trial; none found. Use --device cpu.",
+        4,
+    ),
+    (
+        ["--space", "smoke", "--cpus-per-trial", "5000"],
+        "one trial asks for 5000 CPUs and 0 GPUs; there are",
+        4,
+    ),
     (["--space", "smoke", "--cpus-per-trial", "nan"], "--cpus-per-trial must be > 0", 2),
     (["--space", "smoke", "--address", "127.0.0.1:9"], "no Ray cluster at '127.0.0.1:9'", 4),
-    (["--space", "smoke", "--address", "nowhere"], "'nowhere' is no address of a Ray cluster. Use local, auto or HOST:PORT.", 4),
+    (
+        ["--space", "smoke", "--address", "nowhere"],
+        "'nowhere' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        4,
+    ),
     # Numbers that only look like some
-    (["--space", "smoke", "--fuse", "²"], "--fuse must be auto, off, measure or a number from 2 to 64 (got '²').", 2),
-    (["--space", "smoke", "--fuse", "٣"], "--fuse must be auto, off, measure or a number from 2 to 64", 2),
-    (["--space", "smoke", "--concurrency", "²"], "argument --concurrency: a whole number or auto is needed (got '²').", 2),
-    (["--space", "smoke", "--concurrency", "9" * 5000], "argument --concurrency: a whole number or auto is needed (got '9", 2),
-    (["--space", "smoke", "--trials", "9" * 20], "--trials must be at most 1,000,000,000 (got 1e+20).", 2),
-    (["--space", "smoke", "--sure", "1"], "--sure must be from 0, as cheap as can be, to below 1 (got 1).", 2),
-    (["--space", "smoke", "--sure", "nan"], "--sure must be from 0, as cheap as can be, to below 1 (got nan).", 2),
-    (["--space", "smoke", "--hang-timeout", "nan"], "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got nan).", 2),
-    (["--space", "smoke", "--hang-timeout", "1e300"], "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got 1e+300).", 2),
-    (["--space", "smoke", "--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5: a process trains on one GPU, or a part of it.", 2),
-    (["--space", "smoke", "--address", "127.0.0.1:²"], "'127.0.0.1:²' is no address of a Ray cluster. Use local, auto or HOST:PORT.", 4),
+    (
+        ["--space", "smoke", "--fuse", "²"],
+        "--fuse must be auto, off, measure or a number from 2 to 64 (got '²').",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--fuse", "٣"],
+        "--fuse must be auto, off, measure or a number from 2 to 64",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--concurrency", "²"],
+        "argument --concurrency: a whole number or auto is needed (got '²').",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--concurrency", "9" * 5000],
+        "argument --concurrency: a whole number or auto is needed (got '9",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--trials", "9" * 20],
+        "--trials must be at most 1,000,000,000 (got 1e+20).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--sure", "1"],
+        "--sure must be from 0, as cheap as can be, to below 1 (got 1).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--sure", "nan"],
+        "--sure must be from 0, as cheap as can be, to below 1 (got nan).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--hang-timeout", "nan"],
+        "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got nan).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--hang-timeout", "1e300"],
+        "--hang-timeout must be > 0 seconds and at most 1,000,000,000 (got 1e+300).",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--gpus-per-trial", "1.5"],
+        "--gpus-per-trial 1.5: a process trains on one GPU, or a part of it.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--address", "127.0.0.1:²"],
+        "'127.0.0.1:²' is no address of a Ray cluster. Use local, auto or HOST:PORT.",
+        4,
+    ),
     # Homes of nobody
-    (["--space", "smoke", "--storage", "~nobody-of-that-name/x"], "argument --storage: no home folder is known of '~nobody-of-that-name'", 2),
-    (["--space", "smoke", "--data", "folder:~nobody-of-that-name/x"], "no home folder is known of '~nobody-of-that-name' (--data).", 2),
+    (
+        ["--space", "smoke", "--storage", "~nobody-of-that-name/x"],
+        "argument --storage: no home folder is known of '~nobody-of-that-name'",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--data", "folder:~nobody-of-that-name/x"],
+        "no home folder is known of '~nobody-of-that-name' (--data).",
+        2,
+    ),
     # Credentials
-    (["--space", "smoke", "--set", "aws_secret_access_key=hunter2"], f"'aws_secret_access_key' {CREDENTIAL}", 2),
+    (
+        ["--space", "smoke", "--set", "aws_secret_access_key=hunter2"],
+        f"'aws_secret_access_key' {CREDENTIAL}",
+        2,
+    ),
     (["--space", "smoke", "--set", "data.root=/x?token=hunter2"], f"'data.root' {CREDENTIAL}", 2),
     (["--space", "smoke", "--name", "AKIAABCDEFGHIJKLMNOP"], f"'--name' {CREDENTIAL}", 2),
     (["--space", "smoke", "--data-root", "/x/password=hunter2"], f"'--data-root' {CREDENTIAL}", 2),
     (["--space", "smoke", "--password=hunter2"], "unrecognized arguments: --password=***", 2),
-    (["--space", "smoke", "--trials", "AKIAABCDEFGHIJKLMNOP"], "argument --trials: invalid int value: '***'.", 2),
+    (
+        ["--space", "smoke", "--trials", "AKIAABCDEFGHIJKLMNOP"],
+        "argument --trials: invalid int value: '***'.",
+        2,
+    ),
     (["--space", "spaces.py:leaky"], "unknown model '***'.", 2),
     (["--config", "secret.yaml"], f"secret.yaml:2: 'aws_secret_access_key' {CREDENTIAL}", 2),
-    (["--space", "smoke", "--tracking", "http://me:hunter2@127.0.0.1:9"], "--tracking holds a password, which others see in the process list.", 2),
+    (
+        ["--space", "smoke", "--tracking", "http://me:hunter2@127.0.0.1:9"],
+        "--tracking holds a password, which others see in the process list.",
+        2,
+    ),
 ]
 
-REAL_WORDS = ("--trails", "batch_size=0", "object.yaml", "folder:large", "folder:\udcff", "/proc/none", "--password=hunter2")
+REAL_WORDS = (
+    "--trails",
+    "batch_size=0",
+    "object.yaml",
+    "folder:large",
+    "folder:\udcff",
+    "/proc/none",
+    "--password=hunter2",
+)
 REAL = [next(case for case in CASES if word in case[0]) for word in REAL_WORDS]
-PROMPT = [next(case for case in CASES if word in case[0]) for word in ("http://127.0.0.1:9", "cuda")]
+PROMPT = [
+    next(case for case in CASES if word in case[0]) for word in ("http://127.0.0.1:9", "cuda")
+]
 """The real command too, and its time."""
 PROMPT_S = 10
 """A machine without GPUs and an MLflow that is away are told of within it."""
@@ -240,13 +642,23 @@ def write_images(root: Path, counts: Mapping[str, int], side: int = 8) -> None:
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(np.full((side, side), len(name) + 2 * number, np.uint8)).save(root / name / f"{number}.png")
+            Image.fromarray(np.full((side, side), len(name) + 2 * number, np.uint8)).save(
+                root / name / f"{number}.png"
+            )
 
 
 def png_header(side: int) -> bytes:
     """The beginning of a PNG of side x side pixels, as a decompression bomb has it."""
     content = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + content + struct.pack(">I", zlib.crc32(b"IHDR" + content)) + struct.pack(">I", 9) + b"IDAT"
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + b"IHDR"
+        + content
+        + struct.pack(">I", zlib.crc32(b"IHDR" + content))
+        + struct.pack(">I", 9)
+        + b"IDAT"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +688,12 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = root / "labels" / "MNIST" / "raw"
     labels.mkdir(parents=True)
     for part, count in (("train", 40), ("t10k", 20)):
-        (labels / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 8, 8) + bytes(64 * count))
-        (labels / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + bytes(number % 13 for number in range(count)))
+        (labels / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 0x803, count, 8, 8) + bytes(64 * count)
+        )
+        (labels / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 0x801, count) + bytes(number % 13 for number in range(count))
+        )
     (root / "searches" / "taken").mkdir(parents=True)
     (root / "searches" / "taken" / "journal.jsonl").write_text("")
     return root
@@ -292,7 +708,9 @@ def folder(tmp_path: Path, broken: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # whatever this machine reaches, weights are not fetched
+        monkeypatch.setenv(
+            name, "http://127.0.0.1:9"
+        )  # whatever this machine reaches, weights are not fetched
     for path in broken.iterdir():
         (tmp_path / path.name).symlink_to(path)
     return tmp_path
@@ -314,18 +732,24 @@ def names_of(cases: list[Case]) -> list[str]:
 
 @pytest.mark.usefixtures("no_session")
 @pytest.mark.parametrize(("words", "text", "code"), CASES, ids=names_of(CASES))
-def test_bad_input_is_one_line_before_anything_starts(folder: Path, call: Command, words: list[str], text: str, code: int) -> None:
+def test_bad_input_is_one_line_before_anything_starts(
+    folder: Path, call: Command, words: list[str], text: str, code: int
+) -> None:
     check(folder, call, words, text, code)
 
 
 @pytest.mark.parametrize(("words", "text", "code"), REAL, ids=names_of(REAL))
-def test_so_it_is_with_the_real_command(folder: Path, command: Command, words: list[str], text: str, code: int) -> None:
+def test_so_it_is_with_the_real_command(
+    folder: Path, command: Command, words: list[str], text: str, code: int
+) -> None:
     """An option, a value, a file, an image, a name that is no text, a place, a credential."""
     check(folder, command, words, text, code)
 
 
 @pytest.mark.parametrize(("words", "text", "code"), PROMPT, ids=names_of(PROMPT))
-def test_what_is_not_there_is_told_in_ten_seconds(folder: Path, command: Command, words: list[str], text: str, code: int) -> None:
+def test_what_is_not_there_is_told_in_ten_seconds(
+    folder: Path, command: Command, words: list[str], text: str, code: int
+) -> None:
     """F12, F13: seconds of processor time, which do not depend on what else the machine does."""
     before = children_s()
     check(folder, command, words, text, code)
@@ -352,16 +776,26 @@ def check(folder: Path, run: Command, words: list[str], text: str, code: int) ->
 
 
 def test_all_problems_are_listed_at_once(folder: Path, call: Command) -> None:
-    done = call("search.run", "--space", "smoke", "--set", "data.image_size=3", "--set", "batch_size=5000")
+    done = call(
+        "search.run", "--space", "smoke", "--set", "data.image_size=3", "--set", "batch_size=5000"
+    )
     assert done.returncode == 2
-    assert [line.partition(" ")[2][:10] for line in done.stderr.splitlines()] == ["batch_size", "table2 nee"]
+    assert [line.partition(" ")[2][:10] for line in done.stderr.splitlines()] == [
+        "batch_size",
+        "table2 nee",
+    ]
 
 
-def test_weights_that_do_not_fit_are_told_by_the_first_difference(folder: Path, call: Command) -> None:
+def test_weights_that_do_not_fit_are_told_by_the_first_difference(
+    folder: Path, call: Command
+) -> None:
     torch.save({**resnet18().state_dict(), "bn1.weight": torch.zeros(3)}, folder / "misfit.pth")
     done = call("search.run", "--space", "transfer", "--weights", "misfit.pth")
     assert done.returncode == 2
-    assert done.stderr == f"error: weights '{folder}/misfit.pth' do not fit resnet18: 'bn1.weight' is 3 there, and 64 in the network.\n"
+    assert (
+        done.stderr
+        == f"error: weights '{folder}/misfit.pth' do not fit resnet18: 'bn1.weight' is 3 there, and 64 in the network.\n"
+    )
     assert not (folder / "searches").exists() or (folder / "searches").is_symlink()
 
 
@@ -370,11 +804,15 @@ def test_absent_weights_say_where_to_put_them(folder: Path, call: Command) -> No
     line = done.stderr
     assert done.returncode == 2
     assert f"'{folder}/cache/hub/checkpoints'. Fetch them with --download, " in line
-    assert line.endswith("put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH.\n")
+    assert line.endswith(
+        "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH.\n"
+    )
 
 
 class Silence:
-    """A server that takes connections and never says a word; `waited` is for how long each was held open."""
+    """A server that takes connections and never says a word; `waited` is for how long each was held
+    open.
+    """
 
     def __init__(self) -> None:
         self.listening = socket.create_server(("127.0.0.1", 0))
@@ -408,14 +846,18 @@ def silence() -> Iterator[Silence]:
 
 
 @pytest.mark.usefixtures("no_session")
-def test_an_mlflow_that_never_answers_is_given_up_in_ten_seconds(folder: Path, call: Command, silence: Silence) -> None:
+def test_an_mlflow_that_never_answers_is_given_up_in_ten_seconds(
+    folder: Path, call: Command, silence: Silence
+) -> None:
     done = call("search.run", "--space", "smoke", "--tracking", silence.uri)
     assert done.returncode == 4
     assert done.stderr.startswith(f"error: MLflow not reachable at {silence.uri} (timed out).")
     assert 1 < sum(silence.waited) < 10
 
 
-def test_the_environments_tracking_uri_is_taken_and_its_password_is_not_shown(folder: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_tracking_uri_is_taken_and_its_password_is_not_shown(
+    folder: Path, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
     done = call("search.run", "--space", "smoke")
     assert done.returncode == 4

@@ -33,7 +33,15 @@ from search.status import lines
 from search.views.live import Display
 from search.views.page.facts import cost
 from search.views.terminal import Terminal
-from tests.search.conftest import OpenDriver, changed, good_lr_wins, play, reopened, report, started_event
+from tests.search.conftest import (
+    OpenDriver,
+    changed,
+    good_lr_wins,
+    play,
+    reopened,
+    report,
+    started_event,
+)
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -93,7 +101,9 @@ def test_nonsense_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         limit(text)
     assert f"(got '{text}')" in str(caught.value)
-    assert "90s, 30m, 2h, 1d; 500epochs" in str(caught.value) or re.search("> 0 and finite|whole epochs", str(caught.value))
+    assert "90s, 30m, 2h, 1d; 500epochs" in str(caught.value) or re.search(
+        "> 0 and finite|whole epochs", str(caught.value)
+    )
 
 
 def test_a_budget_comes_back_from_the_journal_that_of_version_0_1_too() -> None:
@@ -125,7 +135,9 @@ def suggested(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def two_sessions() -> SearchResult:
-    """Two trials at once for 10 s, one of which is cut off after 12 s and goes on for 3 s, sharing a worker with one that does not run."""
+    """Two trials at once for 10 s, one of which is cut off after 12 s and goes on for 3 s, sharing
+    a worker with one that does not run.
+    """
     started = {**STARTED, "experiment": {}}
     return heard(
         (1000, "started", started),
@@ -136,7 +148,11 @@ def two_sessions() -> SearchResult:
         (7000, "epoch", {"trial": "a", "epoch": 1, "metrics": report(1)["metrics"]}),
         (12_000, *ended("a")),
         (14_000, "epoch", {"trial": "b", "epoch": 1, "metrics": report(1)["metrics"]}),
-        (100_000, "resumed", {"slots": 2, "began_ms": 99_000, "packing": {"members": 2, "per_gpu": 3}}),
+        (
+            100_000,
+            "resumed",
+            {"slots": 2, "began_ms": 99_000, "packing": {"members": 2, "per_gpu": 3}},
+        ),
         (101_000, *began("b")),
         (104_000, *ended("b")),
         (110_000, "evaluated", {"trial": "b", "epoch": 1, "val": {}, "cost": {}}),
@@ -165,18 +181,32 @@ def test_the_first_limit_that_is_used_up_counts() -> None:
     assert budget.spent(result, CPU, wall_s=25, ahead=0) is None
     assert str(budget.spent(result, CPU, wall_s=25, ahead=1)) == "3 epochs"
     assert str(budget.spent(result, CPU, wall_s=3600, ahead=0)) == "1h"
-    assert str(Budget((limit("90cpu-seconds"),)).spent(result, CPU, wall_s=25, ahead=0)) == "90 cpu-seconds"
-    assert shares_text(budget.shares(result, CPU)) == "67% of 3 epochs, 99% of 95 cpu-seconds, 1% of 1h"
+    assert (
+        str(Budget((limit("90cpu-seconds"),)).spent(result, CPU, wall_s=25, ahead=0))
+        == "90 cpu-seconds"
+    )
+    assert (
+        shares_text(budget.shares(result, CPU))
+        == "67% of 3 epochs, 99% of 95 cpu-seconds, 1% of 1h"
+    )
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
 @pytest.mark.parametrize("epochs", [1, 7, 20])
-def test_never_more_epochs_are_trained_than_the_budget_allows_and_no_fewer(open_driver: OpenDriver, experiment: Experiment, slots: int, epochs: int) -> None:
+def test_never_more_epochs_are_trained_than_the_budget_allows_and_no_fewer(
+    open_driver: OpenDriver, experiment: Experiment, slots: int, epochs: int
+) -> None:
     search = changed(experiment, budget=Budget((limit(f"{epochs}epochs"),)))
     driver = play(open_driver(search), slots=slots)
     assert driver.result.epochs_trained == epochs
-    assert (driver.result.outcome, driver.result.reason) == ("budget", f"the budget of {epochs} epochs is used up")
-    assert {trial.outcome for trial in driver.result.trials.values()} <= {"completed", "interrupted"}
+    assert (driver.result.outcome, driver.result.reason) == (
+        "budget",
+        f"the budget of {epochs} epochs is used up",
+    )
+    assert {trial.outcome for trial in driver.result.trials.values()} <= {
+        "completed",
+        "interrupted",
+    }
     assert not driver.interrupted
     assert not driver.out_of_time
 
@@ -187,7 +217,9 @@ def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
     open_driver: OpenDriver, experiment: Experiment, limits: list[str], slots: int
 ) -> None:
     now = [0.0]
-    driver = open_driver(changed(experiment, budget=Budget(tuple(map(limit, limits)))), clock=lambda: now[0])
+    driver = open_driver(
+        changed(experiment, budget=Budget(tuple(map(limit, limits)))), clock=lambda: now[0]
+    )
 
     def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
         now[0] += 1
@@ -195,7 +227,10 @@ def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
             driver.result.sessions[-1].trials_ms += 1000
         return good_lr_wins(config, epoch)
 
-    cut_off = {trial.trial: max(trial.epochs) for trial in play(driver, train, slots=slots).result.unfinished}
+    cut_off = {
+        trial.trial: max(trial.epochs)
+        for trial in play(driver, train, slots=slots).result.unfinished
+    }
     assert cut_off
     assert driver.result.outcome == "budget"
     driver.experiment = changed(driver.experiment, budget=Budget((limit("1d"),)))
@@ -206,10 +241,19 @@ def test_what_a_budget_cut_off_in_mid_training_goes_on_when_there_is_more(
     assert SearchResult.read(experiment.folder).trials == again.result.trials
 
 
-def test_a_budget_of_time_counts_from_the_commands_beginning(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """What its end takes is forecast from how long imports and Ray took, half as much again; what was waited for at the start does not count."""
+def test_a_budget_of_time_counts_from_the_commands_beginning(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """What its end takes is forecast from how long imports and Ray took, half as much again; what
+    was waited for at the start does not count.
+    """
     now = [0.0]
-    driver = open_driver(changed(experiment, budget=Budget((limit("30s"),))), clock=lambda: now[0], ago_s=10.0, start_s=6.5)
+    driver = open_driver(
+        changed(experiment, budget=Budget((limit("30s"),))),
+        clock=lambda: now[0],
+        ago_s=10.0,
+        start_s=6.5,
+    )
 
     def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
         now[0] += 1
@@ -217,7 +261,10 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(open_driver: OpenDr
 
     play(driver, train)
     assert now[0] == 10
-    assert driver.result.reason == "the budget of 30s is used up, but for 10 s that the search's end takes"
+    assert (
+        driver.result.reason
+        == "the budget of 30s is used up, but for 10 s that the search's end takes"
+    )
     now[0] = 14
     assert not driver.out_of_time
     now[0] = 15
@@ -232,7 +279,9 @@ def test_a_start_that_leaves_little_leaves_one_epoch_and_one_that_leaves_nothing
     open_driver: OpenDriver, experiment: Experiment, ago_s: float, epochs: int
 ) -> None:
     now = [0.0]
-    driver = open_driver(changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0], ago_s=ago_s)
+    driver = open_driver(
+        changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0], ago_s=ago_s
+    )
 
     def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
         now[0] += 1
@@ -242,10 +291,16 @@ def test_a_start_that_leaves_little_leaves_one_epoch_and_one_that_leaves_nothing
     assert driver.over
 
 
-def test_an_epoch_that_would_not_end_in_time_is_not_begun(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """One trial's epochs take 4 s and another's 1: the first waits when 3 s are left, the other has them."""
+def test_an_epoch_that_would_not_end_in_time_is_not_begun(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """One trial's epochs take 4 s and another's 1: the first waits when 3 s are left, the other has
+    them.
+    """
     now = [0.0]
-    driver = open_driver(changed(experiment, trials=2, budget=Budget((limit("10s"),))), clock=lambda: now[0])
+    driver = open_driver(
+        changed(experiment, trials=2, budget=Budget((limit("10s"),))), clock=lambda: now[0]
+    )
     slow, quick = (suggestion[0] for _ in range(2) if (suggestion := driver.suggest()) is not None)
     for trial in (slow, quick):
         driver.running(trial)
@@ -255,7 +310,10 @@ def test_an_epoch_that_would_not_end_in_time_is_not_begun(open_driver: OpenDrive
             assert driver.report(slow, report(second // 4)) is (second == 8)
         assert not driver.report(quick, report(second))
     paused = read(driver.journal.path)[-2]
-    assert (paused.kind, paused.data["reason"]) == ("paused", "its next epoch would not end within the budget of 10s")
+    assert (paused.kind, paused.data["reason"]) == (
+        "paused",
+        "its next epoch would not end within the budget of 10s",
+    )
     now[0] = 9
     assert driver.report(quick, report(9, outcome="completed"))
     assert driver.suggest() is None
@@ -288,30 +346,51 @@ def within(experiment: Experiment, seconds: str, **values: Any) -> Experiment:
     return changed(experiment, budget=Budget((limit(seconds),)), **values)
 
 
-@pytest.mark.parametrize(("seconds", "outcome"), [("8.4s", "budget"), ("10s", "completed"), ("10.2s", "completed"), ("30s", "completed")])
+@pytest.mark.parametrize(
+    ("seconds", "outcome"),
+    [("8.4s", "budget"), ("10s", "completed"), ("10.2s", "completed"), ("30s", "completed")],
+)
 def test_a_search_of_which_nothing_is_left_is_completed_however_little_time_there_is(
     open_driver: OpenDriver, experiment: Experiment, seconds: str, outcome: str
 ) -> None:
     """One trial of three epochs, after a start of 4 s; at its end 3 s are kept."""
     clock = Clock()
-    driver = open_driver(within(experiment, seconds, trials=1, max_epochs=3), clock=clock, ago_s=4.0, start_s=4 / 3)
+    driver = open_driver(
+        within(experiment, seconds, trials=1, max_epochs=3), clock=clock, ago_s=4.0, start_s=4 / 3
+    )
     assert play(driver, clock.train).result.outcome == outcome
     assert driver.over
 
 
-def test_only_who_has_time_for_an_epoch_is_promoted(open_driver: OpenDriver, experiment: Experiment) -> None:
-    space = SearchSpace({"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27})
-    search = changed(experiment, space=space, base=TrialConfig().override(space.base), scheduler="asha", algorithm="random", trials=60)
+def test_only_who_has_time_for_an_epoch_is_promoted(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    space = SearchSpace(
+        {"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27}
+    )
+    search = changed(
+        experiment,
+        space=space,
+        base=TrialConfig().override(space.base),
+        scheduler="asha",
+        algorithm="random",
+        trials=60,
+    )
     clock = Clock()
     driver = open_driver(within(search, "40.5s"), clock=clock, ago_s=2.0, start_s=2.0)
     assert play(driver, clock.train).result.outcome == "budget"
     assert driver.scheduler.ready > 1, "others would have gone on"
     events = read(driver.journal.path)
     last = max(event.number for event in events if event.kind == "epoch")
-    assert [event.kind for event in events if event.number > last] in (["paused", "risked", "finished"], ["held", "risked", "finished"])
+    assert [event.kind for event in events if event.number > last] in (
+        ["paused", "risked", "finished"],
+        ["held", "risked", "finished"],
+    )
 
 
-def test_a_trial_with_a_quicker_epoch_is_promoted_where_the_first_does_not_fit(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_trial_with_a_quicker_epoch_is_promoted_where_the_first_does_not_fit(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     asha = open_driver(changed(experiment, scheduler="asha")).scheduler
     for trial, value in (("t1", 0.5), ("t2", 0.9), ("t3", 0.7)):
         asha.begin(trial, {}, trial)
@@ -322,9 +401,13 @@ def test_a_trial_with_a_quicker_epoch_is_promoted_where_the_first_does_not_fit(o
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "bayes"])
-def test_who_is_set_aside_for_want_of_time_keeps_no_new_trial_back(open_driver: OpenDriver, experiment: Experiment, algorithm: str) -> None:
+def test_who_is_set_aside_for_want_of_time_keeps_no_new_trial_back(
+    open_driver: OpenDriver, experiment: Experiment, algorithm: str
+) -> None:
     clock = Clock()
-    driver = open_driver(within(experiment, "15s", algorithm=algorithm, trials=2), clock=clock, slots=1)
+    driver = open_driver(
+        within(experiment, "15s", algorithm=algorithm, trials=2), clock=clock, slots=1
+    )
     slow, _ = driver.suggest()  # type: ignore[misc]
     driver.running(slow)
     clock.now = 1
@@ -335,11 +418,26 @@ def test_who_is_set_aside_for_want_of_time_keeps_no_new_trial_back(open_driver: 
     assert driver.closing is None
 
 
-def test_a_resume_with_little_more_trains_whatever_the_models_that_are_evaluated_took(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """Four models whose epochs take 3 s, of 9 s: half are for training, and more once some need not be evaluated again."""
-    space = SearchSpace({"model.name": Choice("deep_cnn", "table2", "mnist_cnn", "multi_scale")}, base={"epochs": 9})
+def test_a_resume_with_little_more_trains_whatever_the_models_that_are_evaluated_took(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """Four models whose epochs take 3 s, of 9 s: half are for training, and more once some need not
+    be evaluated again.
+    """
+    space = SearchSpace(
+        {"model.name": Choice("deep_cnn", "table2", "mnist_cnn", "multi_scale")}, base={"epochs": 9}
+    )
     clock = Clock(3.0)
-    driver = open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base), budget=Budget((limit("4epochs"),))), slots=4, clock=clock)
+    driver = open_driver(
+        changed(
+            experiment,
+            space=space,
+            base=TrialConfig().override(space.base),
+            budget=Budget((limit("4epochs"),)),
+        ),
+        slots=4,
+        clock=clock,
+    )
     play(driver, clock.train, slots=4)
     driver.experiment = within(driver.experiment, "10s")
     again = reopened(driver, clock=clock)
@@ -352,12 +450,19 @@ def test_a_resume_with_little_more_trains_whatever_the_models_that_are_evaluated
     assert again.timing.end_s == 0
 
 
-def test_epochs_that_others_have_trained_say_how_long_the_next_takes(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_epochs_that_others_have_trained_say_how_long_the_next_takes(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     clock = Clock(5.0)
     driver = open_driver(within(experiment, "1d"), clock=clock)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    begun = {"metrics": {}, "restored": [], "begun": {"search": "earlier", "trial": "t0001", "epoch": 2}, "more": True}
+    begun = {
+        "metrics": {},
+        "restored": [],
+        "begun": {"search": "earlier", "trial": "t0001", "epoch": 2},
+        "more": True,
+    }
     driver.report(trial, report(2) | begun)
     for epoch in (1, 2):
         driver.report(trial, clock.told(report(epoch, 0.5)) | {"more": epoch < 2})
@@ -365,7 +470,9 @@ def test_epochs_that_others_have_trained_say_how_long_the_next_takes(open_driver
     assert driver.timing.forecast(None) == 5
 
 
-def test_an_interruption_ends_what_a_used_up_budget_leaves_to_be_done(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_an_interruption_ends_what_a_used_up_budget_leaves_to_be_done(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("1epochs"),))))
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -380,7 +487,9 @@ def test_an_interruption_ends_what_a_used_up_budget_leaves_to_be_done(open_drive
     assert [trial.outcome for trial in driver.result.unfinished] == ["interrupted"]
 
 
-def test_a_start_is_not_blamed_for_trials_that_could_not_be_trained(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_start_is_not_blamed_for_trials_that_could_not_be_trained(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     clock = Clock()
     driver = open_driver(within(experiment, "20s"), clock=clock)
     trial, _ = driver.suggest()  # type: ignore[misc]
@@ -391,7 +500,9 @@ def test_a_start_is_not_blamed_for_trials_that_could_not_be_trained(open_driver:
     assert driver.result.reason == "the budget of 20s is used up"
 
 
-def test_only_the_time_until_something_is_entered_is_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_time_until_something_is_entered_is_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = Clock()
     monkeypatch.setattr(timing, "time", SimpleNamespace(monotonic=clock))
 
@@ -410,15 +521,23 @@ def test_only_the_time_until_something_is_entered_is_waiting(monkeypatch: pytest
     assert waiting.seconds == 4
 
 
-def test_a_command_begins_with_its_process_where_that_is_there_for_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_begins_with_its_process_where_that_is_there_for_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert process_age_s() == pytest.approx(time.time() - psutil.Process().create_time(), abs=2.5)
     monkeypatch.setattr(main, "process_age_s", lambda: 1000.0)
-    assert began_ms() == pytest.approx(time.time() * 1000, abs=500_000), "it is called by another program"
-    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="search.run")))
+    assert began_ms() == pytest.approx(time.time() * 1000, abs=500_000), (
+        "it is called by another program"
+    )
+    monkeypatch.setitem(
+        sys.modules, "__main__", SimpleNamespace(__spec__=SimpleNamespace(name="search.run"))
+    )
     assert began_ms() == pytest.approx(time.time() * 1000 - 1_000_000, abs=500_000)
 
 
-def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, trials=3, budget=Budget((limit("4epochs"),))))
     first, second = (driver.suggest()[0] for _ in range(2))  # type: ignore[index]
     for trial in (first, second):
@@ -439,8 +558,12 @@ def test_an_epoch_that_was_lost_does_not_count_and_a_larger_budget_goes_on(open_
     assert again.result.outcome == "completed"
 
 
-def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """One trial diverges, one is lost, one only takes over what was trained before; the budget is trained all the same, and no more."""
+def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """One trial diverges, one is lost, one only takes over what was trained before; the budget is
+    trained all the same, and no more.
+    """
     driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"),))), slots=4)
     suggestions = [driver.suggest() for _ in range(4)]
     configs = dict(suggestion for suggestion in suggestions if suggestion is not None)
@@ -450,7 +573,12 @@ def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(open_d
     assert driver.suggest() is None, "four epochs are under way"
     assert driver.report(diverged, report(1, outcome="diverged"))
     driver.fail(lost, "lost", "node gone")
-    begun = {"metrics": {}, "restored": [], "begun": {"search": "earlier", "trial": "t0001", "epoch": 3}, "more": True}
+    begun = {
+        "metrics": {},
+        "restored": [],
+        "begun": {"search": "earlier", "trial": "t0001", "epoch": 3},
+        "more": True,
+    }
     driver.report(known, report(3) | begun)
     for epoch in (1, 2, 3):
         driver.report(known, report(epoch, 0.5) | {"more": epoch < 3})
@@ -460,13 +588,20 @@ def test_epochs_that_are_under_way_and_never_trained_are_there_for_others(open_d
             configs |= dict([suggestion])
             driver.running(suggestion[0])
         for trial in list(driver.active):
-            driver.report(trial, good_lr_wins(configs[trial], max(driver.trials[trial].epochs, default=0) + 1))
+            driver.report(
+                trial, good_lr_wins(configs[trial], max(driver.trials[trial].epochs, default=0) + 1)
+            )
     driver.finish()
     assert driver.result.epochs_trained == 4
-    assert (driver.result.outcome, driver.result.reason) == ("budget", "the budget of 4 epochs is used up")
+    assert (driver.result.outcome, driver.result.reason) == (
+        "budget",
+        "the budget of 4 epochs is used up",
+    )
 
 
-def test_who_was_set_aside_goes_on_if_others_leave_something_of_the_budget(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_who_was_set_aside_goes_on_if_others_leave_something_of_the_budget(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, trials=2, budget=Budget((limit("3epochs"),))), slots=2)
     suggestions = [driver.suggest() for _ in range(2)]
     one, other = (suggestion[0] for suggestion in suggestions if suggestion is not None)
@@ -489,14 +624,23 @@ def test_who_was_set_aside_goes_on_if_others_leave_something_of_the_budget(open_
 
 @pytest.mark.parametrize("scheduler", ["fifo", "asha"])
 @pytest.mark.parametrize("seed", range(12))
-def test_a_budget_is_trained_whole_whatever_fails(open_driver: OpenDriver, experiment: Experiment, scheduler: str, seed: int) -> None:
+def test_a_budget_is_trained_whole_whatever_fails(
+    open_driver: OpenDriver, experiment: Experiment, scheduler: str, seed: int
+) -> None:
     """Or all trials come to their end before; and what the journal tells is what happened."""
     generator = np.random.default_rng(seed)
     epochs, slots = int(generator.integers(2, 25)), int(generator.integers(1, 5))
-    driver = open_driver(changed(experiment, scheduler=scheduler, budget=Budget((limit(f"{epochs}epochs"),))), slots=slots)
+    driver = open_driver(
+        changed(experiment, scheduler=scheduler, budget=Budget((limit(f"{epochs}epochs"),))),
+        slots=slots,
+    )
 
     def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
-        return report(epoch, outcome="diverged") if generator.random() < 0.15 else good_lr_wins(config, epoch)
+        return (
+            report(epoch, outcome="diverged")
+            if generator.random() < 0.15
+            else good_lr_wins(config, epoch)
+        )
 
     result = play(driver, train, slots=slots).result
     assert result.epochs_trained <= epochs
@@ -519,9 +663,15 @@ def test_device_time_ends_a_search(open_driver: OpenDriver, experiment: Experime
     assert shares_of(result)["10 usd"] == pytest.approx(1.0, abs=0.1)
 
 
-def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(experiment: Experiment) -> None:
+def test_a_search_of_version_0_1_that_its_time_ended_is_read_and_gone_on_with(
+    experiment: Experiment,
+) -> None:
     """`time_budget` was a number in the description, and the name of an outcome."""
-    description = {name: value for name, value in experiment.describe().items() if name not in ("budget", "price", "min_gain")} | {"time_budget": 60.0}
+    description = {
+        name: value
+        for name, value in experiment.describe().items()
+        if name not in ("budget", "price", "min_gain")
+    } | {"time_budget": 60.0}
     journal = Journal(experiment.folder)
     journal.append("started", name=experiment.name, experiment=description, **started_event())
     journal.append("finished", outcome="time_budget", reason="the time budget of 60 s is used up")
@@ -541,37 +691,61 @@ def replace_space(args: Any) -> Any:
     return args
 
 
-def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(open_driver: OpenDriver, experiment: Experiment) -> None:
-    driver = play(open_driver(changed(experiment, scheduler="asha", budget=Budget((limit("9epochs"),)))))
+def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(
+        open_driver(changed(experiment, scheduler="asha", budget=Budget((limit("9epochs"),))))
+    )
     result = driver.result
     assert result.best is not None
     assert result.unfinished, "some wait at a rung"
-    for words, refused in (([], True), (["--budget", "9epochs"], True), (["--budget", "10epochs"], False)):
-        args = parser().parse_args([experiment.name, "--storage", str(experiment.storage), "--allow-change", *words])
-        check_budget(args, experiment_of(args, result), result)  # what is to be tested and drawn is done first
-        driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
+    for words, refused in (
+        ([], True),
+        (["--budget", "9epochs"], True),
+        (["--budget", "10epochs"], False),
+    ):
+        args = parser().parse_args(
+            [experiment.name, "--storage", str(experiment.storage), "--allow-change", *words]
+        )
+        check_budget(
+            args, experiment_of(args, result), result
+        )  # what is to be tested and drawn is done first
+        driver.journal.append(
+            "tested", trial=result.best.trial, epoch=result.best.best_epoch, test={}
+        )
         driver.journal.append("evidence", trial="", file="pictures", path="")
         assert not is_done(result, experiment_of(args, result), args)
         if not refused:
             check_budget(args, experiment_of(args, result), result)
             continue
         with pytest.raises(
-            ConfigError, match=r"the budget of 9 epochs is used up: all sessions together used 100% of 9 epochs\. With a larger one .* --budget LIMIT"
+            ConfigError,
+            match=r"the budget of 9 epochs is used up: all sessions together used 100% of 9 epochs\. With a larger one .* --budget LIMIT",
         ):
             check_budget(args, experiment_of(args, result), result)
         result.is_drawn = False
-    assert any(line.endswith("search.resume played --budget LIMIT (a larger one)") for line in lines(result, "", "search.resume played"))
+    assert any(
+        line.endswith("search.resume played --budget LIMIT (a larger one)")
+        for line in lines(result, "", "search.resume played")
+    )
 
 
-def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(open_driver: OpenDriver, experiment: Experiment) -> None:
-    driver = play(open_driver(changed(experiment, budget=Budget((limit("3epochs"), limit("2usd")), 1.0))))
+def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    driver = play(
+        open_driver(changed(experiment, budget=Budget((limit("3epochs"), limit("2usd")), 1.0)))
+    )
     result = driver.result
     assert result.best is not None
     driver.journal.append("tested", trial=result.best.trial, epoch=result.best.best_epoch, test={})
     driver.journal.append("evidence", trial="", file="pictures", path="")
 
     def given(*words: str) -> Any:
-        return replace_space(parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words]))
+        return replace_space(
+            parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words])
+        )
 
     assert experiment_of(given(), result).budget == driver.experiment.budget
     more = given("--budget", "9epochs", "--price", "2")
@@ -579,7 +753,9 @@ def test_a_resume_takes_a_new_budget_and_goes_on_where_there_was_none_left(open_
     assert experiment_of(more, result).budget == Budget((limit("9epochs"),), 2.0)
 
 
-def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_same(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_same(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     now = [0.0]
     search = changed(experiment, budget=Budget((limit("100s"), limit("1000epochs"))))
 
@@ -590,11 +766,25 @@ def test_a_budget_of_time_that_its_end_has_not_used_whole_is_used_up_all_the_sam
     result = play(open_driver(search, clock=lambda: now[0], ago_s=60.0), train).result
     assert result.outcome == "budget"
     assert result.best is not None
-    result.tested, result.is_drawn = {"trial": result.best.trial, "epoch": result.best.best_epoch, "test": {}}, True
+    result.tested, result.is_drawn = (
+        {"trial": result.best.trial, "epoch": result.best.best_epoch, "test": {}},
+        True,
+    )
     result.unevaluated = {NO_TIME: ["t0001"]}
-    for words, is_refused in (([], True), (["--budget", "90s"], True), (["--budget", "2m"], False), (["--budget", "1000epochs"], False)):
-        args = replace_space(parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words]))
-        with pytest.raises(ConfigError, match=r"the budget of (100|90)s is used up: all") if is_refused else nullcontext():
+    for words, is_refused in (
+        ([], True),
+        (["--budget", "90s"], True),
+        (["--budget", "2m"], False),
+        (["--budget", "1000epochs"], False),
+    ):
+        args = replace_space(
+            parser().parse_args([experiment.name, "--storage", str(experiment.storage), *words])
+        )
+        with (
+            pytest.raises(ConfigError, match=r"the budget of (100|90)s is used up: all")
+            if is_refused
+            else nullcontext()
+        ):
             check_budget(args, experiment_of(args, result), result)
 
 
@@ -602,37 +792,82 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("space: smoke\nbudget: [2h, 20epochs]\n")
     assert [str(one) for one in arguments(["--config", str(file)]).budget] == ["2h", "20 epochs"]
-    assert [str(one) for one in arguments(["--config", str(file), "--budget", "3h", "--budget", "5epochs"]).budget] == ["3h", "5 epochs"]
+    assert [
+        str(one)
+        for one in arguments(
+            ["--config", str(file), "--budget", "3h", "--budget", "5epochs"]
+        ).budget
+    ] == ["3h", "5 epochs"]
 
 
 @pytest.mark.parametrize(
     ("limits", "price", "said"),
     [
-        (["1008s"], None, ["  the budget of 1008s buys about 1,000 of 4,000 epochs (25 of 100 configurations)"]),
-        (["2h", "2000epochs"], None, ["  the budget of 2000 epochs buys about 2,000 of 4,000 epochs (50 of 100 configurations)"]),
-        (["2h", "4008s"], None, ["  the budget buys all of it: 4008s would do for about 4,000 epochs"]),
-        (["4cpu-hours"], None, ["  the budget of 4 cpu-hours buys about 1,800 of 4,000 epochs (45 of 100 configurations)"]),
+        (
+            ["1008s"],
+            None,
+            ["  the budget of 1008s buys about 1,000 of 4,000 epochs (25 of 100 configurations)"],
+        ),
+        (
+            ["2h", "2000epochs"],
+            None,
+            [
+                "  the budget of 2000 epochs buys about 2,000 of 4,000 epochs (50 of 100 configurations)"
+            ],
+        ),
+        (
+            ["2h", "4008s"],
+            None,
+            ["  the budget buys all of it: 4008s would do for about 4,000 epochs"],
+        ),
+        (
+            ["4cpu-hours"],
+            None,
+            [
+                "  the budget of 4 cpu-hours buys about 1,800 of 4,000 epochs (45 of 100 configurations)"
+            ],
+        ),
         (
             ["4usd"],
             2.0,
-            ["  the budget of 4 usd buys about 900 of 4,000 epochs (22 of 100 configurations)", "  about 4.00 usd for 2 cpu-hours of training"],
+            [
+                "  the budget of 4 usd buys about 900 of 4,000 epochs (22 of 100 configurations)",
+                "  about 4.00 usd for 2 cpu-hours of training",
+            ],
         ),
         ([], 0.5, ["  about 4.44 usd for 8.89 cpu-hours of training"]),
         ([], None, []),
     ],
 )
-def test_a_plan_says_what_the_budget_buys(experiment: Experiment, limits: list[str], price: float | None, said: list[str]) -> None:
+def test_a_plan_says_what_the_budget_buys(
+    experiment: Experiment, limits: list[str], price: float | None, said: list[str]
+) -> None:
     """100 trials of 40 epochs, of which one takes 4 seconds on 2 CPUs, four at once."""
     data = {**started_event()["data"]}
     plan = Plan(100, 5000, 4000, 4, 4008, 5008, 4.0, data)
-    search = changed(experiment, demand=Demand(cpus=2), budget=Budget(tuple(limit(text) for text in limits), price))
+    search = changed(
+        experiment,
+        demand=Demand(cpus=2),
+        budget=Budget(tuple(limit(text) for text in limits), price),
+    )
     found = plan.lines(search)
     assert [line for line in found if "budget" in line or "usd" in line] == said
 
 
-def test_a_summary_says_how_much_was_used(open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_summary_says_how_much_was_used(
+    open_driver: OpenDriver, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
     driver = play(open_driver(changed(experiment, budget=Budget((limit("10epochs"),)))))
-    print_summary(Finished(driver.experiment, driver.result, {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}, 0, 1.0), Terminal())
+    print_summary(
+        Finished(
+            driver.experiment,
+            driver.result,
+            {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"},
+            0,
+            1.0,
+        ),
+        Terminal(),
+    )
     said = capsys.readouterr().out
     assert "the search ended early: the budget of 10 epochs is used up" in said
     assert "of its budget it used 100% of 10 epochs" in said
@@ -646,7 +881,9 @@ def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
 ) -> None:
     driver = play(open_driver(changed(experiment, budget=Budget((limit("100000s"),)))))
     tracking = {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}
-    assert tell(Finished(driver.experiment, driver.result, tracking, 0, 50_000.0), as_json=True) == 0
+    assert (
+        tell(Finished(driver.experiment, driver.result, tracking, 0, 50_000.0), as_json=True) == 0
+    )
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert "epochs in 50000 s" in told.err
@@ -654,9 +891,13 @@ def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
     assert (summary["wall_s"], summary["budget"]) == (50_000.0, {"100000s": 0.5})
 
 
-def test_how_much_is_used_is_shown_while_the_search_runs(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_how_much_is_used_is_shown_while_the_search_runs(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"), limit("1d")))))
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
     driver.report(trial, report(1))
-    assert Display(driver.result, 9, Terminal())._line().endswith("; used 25% of 4 epochs, 0% of 1d")
+    assert (
+        Display(driver.result, 9, Terminal())._line().endswith("; used 25% of 4 epochs, 0% of 1d")
+    )

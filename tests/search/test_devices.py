@@ -29,11 +29,15 @@ def experiment_of(words: list[str]) -> Experiment:
     return run.experiment_of(run.arguments(words))
 
 
-def limited(words: list[str], have: list[Resources], growth: Growth | None, monkeypatch: pytest.MonkeyPatch) -> tuple[Experiment, list[str]]:
+def limited(
+    words: list[str], have: list[Resources], growth: Growth | None, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Experiment, list[str]]:
     """The experiment of a search that these words begin on such a cluster, and what was said."""
 
     class Played(Limit):
-        def __init__(self, experiment: Experiment, have: Machines, planned: int, *, say: Any) -> None:
+        def __init__(
+            self, experiment: Experiment, have: Machines, planned: int, *, say: Any
+        ) -> None:
             super().__init__(experiment, have, planned)
 
         def begin(self) -> None:
@@ -68,7 +72,9 @@ def rayjob() -> list[str]:
 def documented() -> Iterator[list[str]]:
     """The words of each search that the documentation submits to a cluster, as they are there."""
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for found in re.findall(r"cluster\.submit \S+ -- (python -m search\.run .*)", path.read_text()):
+        for found in re.findall(
+            r"cluster\.submit \S+ -- (python -m search\.run .*)", path.read_text()
+        ):
             yield submit.checked(shlex.split(found, comments=True), {})[3:]
 
 
@@ -78,11 +84,17 @@ def test_the_rayjob_trains_on_a_card_a_trial(monkeypatch: pytest.MonkeyPatch) ->
         assert (found.device, found.demand, said) == ("cuda", Demand(gpus=1), [])
 
 
-def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_cards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     commands = list(documented())
     assert commands
     for words in commands:
-        for have, growth in (([HEAD], grown()), ([HEAD, CARD, CARD], None), ([HEAD, CARD, BARE], None)):
+        for have, growth in (
+            ([HEAD], grown()),
+            ([HEAD, CARD, CARD], None),
+            ([HEAD, CARD, BARE], None),
+        ):
             found, said = limited(words, have, growth, monkeypatch)
             assert (found.device, found.demand, said) == ("cuda", Demand(gpus=1), [])
         found, said = limited(words, [HEAD, BARE], None, monkeypatch)
@@ -92,9 +104,24 @@ def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_car
 @pytest.mark.parametrize(
     ("words", "have", "growth", "said"),
     [
-        (["--device", "cpu"], [HEAD, CARD], None, "note: 1 GPU of the cluster lies idle: this search trains on the CPU"),
-        (["--device", "cpu"], [HEAD], Growth(kinds=(Kind(machine=CARD, most=3),)), "note: 3 GPUs of the cluster lie idle: this search trains on the CPU"),
-        (["--gpus-per-trial", "0", "--workers", "2"], [HEAD, CARD], None, "note: 1 GPU of the cluster lies idle: this search trains on the CPU"),
+        (
+            ["--device", "cpu"],
+            [HEAD, CARD],
+            None,
+            "note: 1 GPU of the cluster lies idle: this search trains on the CPU",
+        ),
+        (
+            ["--device", "cpu"],
+            [HEAD],
+            Growth(kinds=(Kind(machine=CARD, most=3),)),
+            "note: 3 GPUs of the cluster lie idle: this search trains on the CPU",
+        ),
+        (
+            ["--gpus-per-trial", "0", "--workers", "2"],
+            [HEAD, CARD],
+            None,
+            "note: 1 GPU of the cluster lies idle: this search trains on the CPU",
+        ),
         (
             ["--workers", "2"],  # there is no room for two
             [HEAD, CARD],
@@ -110,26 +137,43 @@ def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_car
         ),
     ],
 )
-def test_gpus_that_lie_idle_are_told(words: list[str], have: list[Resources], growth: Growth | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_that_lie_idle_are_told(
+    words: list[str],
+    have: list[Resources],
+    growth: Growth | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found, lines = limited([*SMOKE, *words], have, growth, monkeypatch)
     assert (found.device, found.demand.gpus) == ("cpu", 0)
     assert lines == [said], "advice only to who has not said what it contradicts"
 
 
 def test_baselines_leave_gpus_alone_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, said = limited(["--space", "baselines", "--address", "auto"], [HEAD, CARD], None, monkeypatch)
+    found, said = limited(
+        ["--space", "baselines", "--address", "auto"], [HEAD, CARD], None, monkeypatch
+    )
     assert (found.device, said) == ("cpu", [])
 
 
 def test_who_wants_this_machines_cpu_is_not_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
     said = list[str]()
-    with capacity.limited(experiment_of(["--space", "smoke", "--device", "cpu"]), Machines.of([CARD]), 9, say=said.append):
+    with capacity.limited(
+        experiment_of(["--space", "smoke", "--device", "cpu"]),
+        Machines.of([CARD]),
+        9,
+        say=said.append,
+    ):
         pass
     assert said == []
-    assert limited([*SMOKE, "--device", "cpu"], [HEAD], Growth(is_known=False), monkeypatch)[1] == []
+    assert (
+        limited([*SMOKE, "--device", "cpu"], [HEAD], Growth(is_known=False), monkeypatch)[1] == []
+    )
 
 
-def test_a_budget_of_gpu_hours_waits_for_what_the_cluster_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_of_gpu_hours_waits_for_what_the_cluster_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     words = [*SMOKE, "--budget", "1gpu-hour"]
     assert limited(words, [HEAD, CARD], None, monkeypatch)[0].device == "cuda"
     with pytest.raises(ConfigError, match="the trials use no GPU"):
@@ -155,18 +199,29 @@ def test_gpu_requests_that_cannot_work_are_refused(words: list[str], said: str) 
         experiment_of([*SMOKE, *words])
 
 
-@pytest.mark.parametrize("words", [["--gpus-per-trial", "0.25"], ["--gpus-per-trial", "1", "--workers", "2"], ["--device", "cuda", "--workers", "4"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--gpus-per-trial", "0.25"],
+        ["--gpus-per-trial", "1", "--workers", "2"],
+        ["--device", "cuda", "--workers", "4"],
+    ],
+)
 def test_gpu_requests_that_work_are_taken(words: list[str]) -> None:
     assert experiment_of([*SMOKE, *words]).device == "cuda"
 
 
 def test_a_search_that_held_idle_gpus_goes_on_with_one_a_process(tmp_path: Path) -> None:
     made = experiment_of([*SMOKE, "--gpus-per-trial", "1"])
-    again = Experiment.from_description(made.name, {**made.describe(), "gpus_per_trial": 2.0}, tmp_path)
+    again = Experiment.from_description(
+        made.name, {**made.describe(), "gpus_per_trial": 2.0}, tmp_path
+    )
     assert again.demand.gpus == 1
 
 
-def test_a_dry_run_of_a_cluster_says_that_it_was_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_of_a_cluster_says_that_it_was_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100"])
     lines = make_plan(experiment).lines(experiment)
@@ -185,15 +240,28 @@ def test_a_dry_run_of_a_cluster_says_that_it_was_not_asked(tmp_path: Path, monke
         (["--workers", "16", "--device", "cpu"], BARE, ("cpu", 1)),
     ],
 )
-def test_a_dry_run_of_a_cluster_needs_nothing_that_the_cluster_has(words: list[str], here: Resources, measured: tuple[str, int]) -> None:
+def test_a_dry_run_of_a_cluster_needs_nothing_that_the_cluster_has(
+    words: list[str], here: Resources, measured: tuple[str, int]
+) -> None:
     assert measured_on(experiment_of([*SMOKE, *words]), here) == measured
 
 
-@pytest.mark.parametrize("words", [["--budget", "1gpu-hour"], ["--device", "cuda", "--budget", "1gpu-hour"], ["--workers", "8", "--cpus-per-trial", "64"]])
-def test_a_dry_run_of_a_cluster_is_planned_on_a_machine_without_gpus(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--budget", "1gpu-hour"],
+        ["--device", "cuda", "--budget", "1gpu-hour"],
+        ["--workers", "8", "--cpus-per-trial", "64"],
+    ],
+)
+def test_a_dry_run_of_a_cluster_is_planned_on_a_machine_without_gpus(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr("trainables.evaluation.estimate.epoch_seconds", lambda *given, **options: 1.0)
+    monkeypatch.setattr(
+        "trainables.evaluation.estimate.epoch_seconds", lambda *given, **options: 1.0
+    )
     experiment = experiment_of([*SMOKE, "--set", "data.train_limit=100", *words])
     lines = make_plan(experiment).lines(experiment)
     assert any("at once on this machine (cpu)" in line for line in lines)

@@ -28,26 +28,53 @@ def dataset(images: int, side: int) -> Dataset:
         ({"name": ""}, "a name may use"),
         ({"name": "a" * 65}, "a name may use"),
         ({"name": "-rf"}, "a name may use"),
-        ({"algorithm": "beyes"}, "unknown algorithm 'beyes'. Known: bayes, gp, grid, random. Did you mean 'bayes'?"),
+        (
+            {"algorithm": "beyes"},
+            "unknown algorithm 'beyes'. Known: bayes, gp, grid, random. Did you mean 'bayes'?",
+        ),
         ({"scheduler": "ahsa"}, "unknown scheduler 'ahsa'. Known: asha, fifo."),
         ({"trials": 0}, "--trials must be >= 1 (got 0)"),
         ({"max_epochs": -5}, "--max-epochs must be >= 1 (got -5)"),
         ({"concurrency": 0}, "--concurrency must be >= 1"),
-        ({"budget": Budget((limit("2gpu-hours"),))}, "--budget 2 gpu-hours: the trials use no GPU."),
-        ({"budget": Budget((limit("20usd"),))}, "--budget 20 usd needs the price of an hour of one device"),
+        (
+            {"budget": Budget((limit("2gpu-hours"),))},
+            "--budget 2 gpu-hours: the trials use no GPU.",
+        ),
+        (
+            {"budget": Budget((limit("20usd"),))},
+            "--budget 20 usd needs the price of an hour of one device",
+        ),
         ({"budget": Budget((), -1.0)}, "--price must be > 0 (got -1)"),
         ({"budget": Budget((), float("nan"))}, "--price must be > 0 (got nan)"),
         ({"min_gain": -0.1}, "--min-gain must be from 0 to below 100 points (got -0.1)"),
         ({"demand": Demand(cpus=float("nan"))}, "--cpus-per-trial must be > 0"),
         ({"demand": Demand(cpus=0)}, "--cpus-per-trial must be > 0"),
         ({"space": SearchSpace({"model.filter_size": Int(3, 7)})}, "model.filter_size must be odd"),
-        ({"space": SearchSpace({"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Choice(None, 0.9)})}, "optimizer.momentum belongs to sgd"),
+        (
+            {
+                "space": SearchSpace(
+                    {
+                        "optimizer.name": Choice("adam", "sgd"),
+                        "optimizer.momentum": Choice(None, 0.9),
+                    }
+                )
+            },
+            "optimizer.momentum belongs to sgd",
+        ),
         ({"space": SearchSpace({"optimizer.lr": Float(0.1, 0.2)})}, "'optimizer.lr' is a range"),
-        ({"space": SearchSpace({"optimizer.lr": Choice(0.1, -1)})}, "optimizer.lr must be > 0 (got -1)"),
-        ({"space": SearchSpace({"seed": Choice(*range(20_000))})}, "has 20,000 grid points (limit 10,000). Use --trials N"),
+        (
+            {"space": SearchSpace({"optimizer.lr": Choice(0.1, -1)})},
+            "optimizer.lr must be > 0 (got -1)",
+        ),
+        (
+            {"space": SearchSpace({"seed": Choice(*range(20_000))})},
+            "has 20,000 grid points (limit 10,000). Use --trials N",
+        ),
     ],
 )
-def test_nonsense_is_refused_at_birth(experiment: Experiment, change: dict[str, Any], words: str) -> None:
+def test_nonsense_is_refused_at_birth(
+    experiment: Experiment, change: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         changed(experiment, **change)
     assert words in str(caught.value)
@@ -55,7 +82,9 @@ def test_nonsense_is_refused_at_birth(experiment: Experiment, change: dict[str, 
 
 
 def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -> None:
-    space = SearchSpace({"batch_size": Choice(32, 64, 128), "model.name": Choice("table2", "multi_scale")})
+    space = SearchSpace(
+        {"batch_size": Choice(32, 64, 128), "model.name": Choice("table2", "multi_scale")}
+    )
     problems = list(changed(experiment, space=space).problems(dataset(images=100, side=3)))
     assert problems == [
         "table2 needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
@@ -64,12 +93,19 @@ def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -
     ]
 
 
-def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_searched(experiment: Experiment) -> None:
-    """AlexNet's and Inception's smallest images are 63 and 75 pixels high; the search goes on without them, and says what would have them in."""
+def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_searched(
+    experiment: Experiment,
+) -> None:
+    """AlexNet's and Inception's smallest images are 63 and 75 pixels high; the search goes on
+    without them, and says what would have them in.
+    """
     zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=12)
     fitting, left_out = zoo.fitting(dataset(images=500, side=32))
     names = fitting.space.domains["model.name"].values or ()
-    assert set(zoo.space.domains["model.name"].values or ()) - set(names) == {"alexnet", "inception_v3"}
+    assert set(zoo.space.domains["model.name"].values or ()) - set(names) == {
+        "alexnet",
+        "inception_v3",
+    }
     assert {params["model.name"] for params in fitting.space.first} == set(names)
     assert left_out == [
         "note: left out: alexnet needs images of at least 63 x 63 pixels (got 32 x 32). Use --set model.input_size=63 or another model.",
@@ -78,52 +114,86 @@ def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_sea
     assert list(fitting.problems(dataset(images=500, side=32))) == []
 
 
-def test_batch_sizes_that_there_are_too_few_images_for_are_left_out_unless_that_leaves_none(experiment: Experiment) -> None:
+def test_batch_sizes_that_there_are_too_few_images_for_are_left_out_unless_that_leaves_none(
+    experiment: Experiment,
+) -> None:
     search = changed(experiment, space=find("table3"))
     fitting, left_out = search.fitting(dataset(images=100, side=8))
     assert fitting.space.domains["batch_size"].values == (32, 64)
-    assert left_out == ["note: left out: batch_size 128, for which there are too few images (100 training images)"]
+    assert left_out == [
+        "note: left out: batch_size 128, for which there are too few images (100 training images)"
+    ]
     assert list(fitting.problems(dataset(images=100, side=8))) == []
     assert search.fitting(dataset(images=128, side=8)) == (search, [])
     none_fit, left_out = search.fitting(dataset(images=20, side=8))
     assert (none_fit, left_out) == (search, [])
-    assert "batch_size 32 > 20 training images. Fix a smaller one with --set batch_size=N, or add images." in list(none_fit.problems(dataset(20, 8)))
+    assert (
+        "batch_size 32 > 20 training images. Fix a smaller one with --set batch_size=N, or add images."
+        in list(none_fit.problems(dataset(20, 8)))
+    )
 
 
 def test_what_was_got_is_what_the_network_would_see(experiment: Experiment) -> None:
     space = find("zoo").fixed({"model.input_size": 20})
-    _, left_out = changed(experiment, space=space, algorithm="bayes", trials=12).fitting(dataset(images=500, side=32))
-    assert "note: left out: densenet121 needs images of at least 29 x 29 pixels (got 20 x 20)." in "\n".join(left_out)
+    _, left_out = changed(experiment, space=space, algorithm="bayes", trials=12).fitting(
+        dataset(images=500, side=32)
+    )
+    assert (
+        "note: left out: densenet121 needs images of at least 29 x 29 pixels (got 20 x 20)."
+        in "\n".join(left_out)
+    )
 
 
 @pytest.mark.parametrize(("size", "side"), [({"model.input_size": 80}, 32), ({}, 80)])
-def test_nothing_is_left_out_of_images_that_are_large_enough_or_are_enlarged(experiment: Experiment, size: dict[str, Any], side: int) -> None:
+def test_nothing_is_left_out_of_images_that_are_large_enough_or_are_enlarged(
+    experiment: Experiment, size: dict[str, Any], side: int
+) -> None:
     zoo = changed(experiment, space=find("zoo").fixed(size), algorithm="bayes", trials=12)
     assert zoo.fitting(dataset(images=500, side=side)) == (zoo, [])
 
 
 def test_baselines_are_left_out_where_several_workers_train_a_trial(experiment: Experiment) -> None:
-    zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=12, demand=Demand(cpus=0.5, workers=2))
+    zoo = changed(
+        experiment,
+        space=find("zoo"),
+        algorithm="bayes",
+        trials=12,
+        demand=Demand(cpus=0.5, workers=2),
+    )
     fitting, left_out = zoo.fitting(dataset(images=500, side=80))
     assert not {"svm", "knn", "tree"} & set(fitting.space.domains["model.name"].values or ())
-    assert left_out[0] == ("note: left out: svm is a baseline, which is fitted by one process (got --workers 2). Leave --workers out, or take a network.")
+    assert left_out[0] == (
+        "note: left out: svm is a baseline, which is fitted by one process (got --workers 2). Leave --workers out, or take a network."
+    )
     assert list(fitting.problems(dataset(images=500, side=80))) == []
 
 
 def test_a_model_that_is_there_under_a_condition_is_no_trouble(experiment: Experiment) -> None:
-    conditional = SearchSpace({"optimizer.name": Choice("adam", "sgd"), "model.name": Choice("table2", "mnist_cnn", when={"optimizer.name": "sgd"})})
+    conditional = SearchSpace(
+        {
+            "optimizer.name": Choice("adam", "sgd"),
+            "model.name": Choice("table2", "mnist_cnn", when={"optimizer.name": "sgd"}),
+        }
+    )
     search = changed(experiment, space=conditional)
     assert search.fitting(dataset(images=500, side=8)) == (search, [])
 
 
 def test_where_nothing_is_left_to_search_one_trial_is_planned(experiment: Experiment) -> None:
     space = find("zoo").fixed({"model.name": "table2"})
-    assert changed(experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes").planned_trials == 1
+    assert (
+        changed(
+            experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes"
+        ).planned_trials
+        == 1
+    )
 
 
 def test_a_model_that_was_asked_for_alone_is_refused(experiment: Experiment) -> None:
     space = find("zoo").fixed({"model.name": "alexnet"})
-    alone = changed(experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=12)
+    alone = changed(
+        experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=12
+    )
     fitting, left_out = alone.fitting(dataset(images=500, side=32))
     assert not left_out
     assert list(fitting.problems(dataset(images=500, side=32))) == [
@@ -136,7 +206,9 @@ def test_what_fits_has_no_problems(experiment: Experiment) -> None:
 
 
 @pytest.mark.parametrize(("max_epochs", "horizon"), [(None, 9), (4, 4), (100, 9)])
-def test_the_horizon_is_the_longest_trial(experiment: Experiment, max_epochs: int | None, horizon: int) -> None:
+def test_the_horizon_is_the_longest_trial(
+    experiment: Experiment, max_epochs: int | None, horizon: int
+) -> None:
     assert changed(experiment, max_epochs=max_epochs).horizon == horizon
 
 
@@ -158,16 +230,36 @@ def settings_of() -> Callable[..., Experiment]:
     return make
 
 
-def test_a_setting_changes_the_base_and_fixes_a_searched_key(settings_of: Callable[..., Experiment]) -> None:
-    made = settings_of("--space", "table3", "--set", "epochs=5", "--set", "optimizer.weight_decay=0.1", "--seed", "7")
+def test_a_setting_changes_the_base_and_fixes_a_searched_key(
+    settings_of: Callable[..., Experiment],
+) -> None:
+    made = settings_of(
+        "--space",
+        "table3",
+        "--set",
+        "epochs=5",
+        "--set",
+        "optimizer.weight_decay=0.1",
+        "--seed",
+        "7",
+    )
     assert "epochs" not in made.space.domains
     assert made.space.size == 81
-    assert (made.base.epochs, made.base.optimizer.weight_decay, made.base.seed, made.base.data.split_seed) == (5, 0.1, 7, 7)
+    assert (
+        made.base.epochs,
+        made.base.optimizer.weight_decay,
+        made.base.seed,
+        made.base.data.split_seed,
+    ) == (5, 0.1, 7, 7)
     assert made.config({"optimizer.lr": 0.1}).epochs == 5
 
 
-def test_flip_can_be_asked_for_where_it_keeps_the_meaning(settings_of: Callable[..., Experiment]) -> None:
-    assert settings_of("--space", "smoke", "--data", "cifar10", "--set", "augment.flip=true").base.augment.flip
+def test_flip_can_be_asked_for_where_it_keeps_the_meaning(
+    settings_of: Callable[..., Experiment],
+) -> None:
+    assert settings_of(
+        "--space", "smoke", "--data", "cifar10", "--set", "augment.flip=true"
+    ).base.augment.flip
     with pytest.raises(ConfigError, match="a mirrored image of 'mnist'"):
         settings_of("--space", "smoke", "--data", "mnist", "--set", "augment.flip=true")
 
@@ -178,7 +270,9 @@ def test_a_folder_is_named_in_the_data_option(settings_of: Callable[..., Experim
     assert made.name.startswith("smoke-folder-")
 
 
-def test_two_equal_command_lines_make_equal_experiments(settings_of: Callable[..., Experiment]) -> None:
+def test_two_equal_command_lines_make_equal_experiments(
+    settings_of: Callable[..., Experiment],
+) -> None:
     first, second = (settings_of("--space", "table3", "--name", "x") for _ in range(2))
     assert first == replace(second)
 
@@ -193,6 +287,11 @@ def test_the_baselines_features_can_be_fixed(experiment: Experiment) -> None:
 
 
 def test_a_grid_that_nobody_puts_in_order_is_refused(experiment: Experiment) -> None:
-    space = SearchSpace({"seed": Int(1, 10**6), "epochs": Int(1, 9, when={"seed": 1})}, base=experiment.space.base)
-    with pytest.raises(ConfigError, match=r"1,000,008 grid points, too many to be put in order .* Use --algorithm random"):
+    space = SearchSpace(
+        {"seed": Int(1, 10**6), "epochs": Int(1, 9, when={"seed": 1})}, base=experiment.space.base
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"1,000,008 grid points, too many to be put in order .* Use --algorithm random",
+    ):
         changed(experiment, space=space, trials=5)

@@ -1,4 +1,6 @@
-"""Several objectives: what is better than what, who goes on at a rung, and a real search for a Pareto front."""
+"""Several objectives: what is better than what, who goes on at a rung, and a real search for a
+Pareto front.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,13 @@ from search.objectives import Costs, costs_of, fronts, in_order, in_turn, one_co
 from search.schedulers.asha import Asha
 from search.schedulers.base import NEW, Setting
 from search.space import Choice, Float, SearchSpace
-from search.views.summary import front_table, json_summary, markdown_summary, quicker_text, strategy_text
+from search.views.summary import (
+    front_table,
+    json_summary,
+    markdown_summary,
+    quicker_text,
+    strategy_text,
+)
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command
@@ -43,8 +51,12 @@ def test_a_front_is_what_none_is_better_than_once_those_before_it_are_gone(seed:
     costs: list[Costs] = [tuple(map(float, generator.integers(0, 3, 2))) for _ in values]
 
     def is_better(one: int, other: int) -> bool:
-        no_worse = values[one] >= values[other] and all(mine <= its for mine, its in zip(costs[one], costs[other], strict=True))
-        return no_worse and ((values[one], costs[one]) != (values[other], costs[other]) or one < other)
+        no_worse = values[one] >= values[other] and all(
+            mine <= its for mine, its in zip(costs[one], costs[other], strict=True)
+        )
+        return no_worse and (
+            (values[one], costs[one]) != (values[other], costs[other]) or one < other
+        )
 
     expected, left = [0] * len(values), set(range(len(values)))
     for number in range(len(values)):
@@ -57,11 +69,24 @@ def test_a_front_is_what_none_is_better_than_once_those_before_it_are_gone(seed:
 
 def test_trials_stand_by_front_and_in_each_by_value() -> None:
     values = {"slow": 0.9, "good": 0.8, "worse": 0.7, "quick": 0.5, "bad": 0.4}
-    costs: dict[str, Costs] = {"slow": (9.0,), "good": (3.0,), "worse": (4.0,), "quick": (1.0,), "bad": (2.0,)}
+    costs: dict[str, Costs] = {
+        "slow": (9.0,),
+        "good": (3.0,),
+        "worse": (4.0,),
+        "quick": (1.0,),
+        "bad": (2.0,),
+    }
     assert in_order(values, costs) == (["slow", "good", "quick", "worse", "bad"], 3)
-    assert in_turn(values, costs) == (["slow", "good", "worse", "quick", "bad"], 3, 4), "the quick one is the last of the front, at place 4"
-    assert in_order(values, {})[0] == in_turn(values, {})[0] == list(values), "without costs, by value"
-    assert in_order(values, costs | {"quick": ()}) == (["slow", "good", "bad", "worse", "quick"], 3), "a cost that is not known is the highest"
+    assert in_turn(values, costs) == (["slow", "good", "worse", "quick", "bad"], 3, 4), (
+        "the quick one is the last of the front, at place 4"
+    )
+    assert in_order(values, {})[0] == in_turn(values, {})[0] == list(values), (
+        "without costs, by value"
+    )
+    assert in_order(values, costs | {"quick": ()}) == (
+        ["slow", "good", "bad", "worse", "quick"],
+        3,
+    ), "a cost that is not known is the highest"
     assert in_order({}, {}) == ([], 0)
 
 
@@ -70,29 +95,51 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
     measured = cost(0.5, None)
     assert costs_of(("parameters", "latency"), measured) == (0.0, 0.5)
     assert costs_of((), measured) == ()
-    for text in ("", "latency", "latency,val_accuracy", "val_accuracy,speed", "val_accuracy,latency,latency"):
-        with pytest.raises(ConfigError, match="--objective must be val_accuracy, alone or with latency or parameters, or both, after commas"):
+    for text in (
+        "",
+        "latency",
+        "latency,val_accuracy",
+        "val_accuracy,speed",
+        "val_accuracy,latency,latency",
+    ):
+        with pytest.raises(
+            ConfigError,
+            match="--objective must be val_accuracy, alone or with latency or parameters, or both, after commas",
+        ):
             parsed(text)
 
 
 def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
-    with pytest.raises(ConfigError, match=r"--min-gain 0.5 with --objective val_accuracy,latency: it is of accuracy alone"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--min-gain 0.5 with --objective val_accuracy,latency: it is of accuracy alone",
+    ):
         changed(experiment, objectives=LATENCY, min_gain=0.5)
     space = SearchSpace({"model.name": Choice("deep_cnn", "svm")})
     with pytest.raises(ConfigError, match="--objective parameters: svm has none"):
         changed(experiment, space=space, objectives=("val_accuracy", "parameters"))
     assert changed(experiment, space=space, objectives=LATENCY)
     described = changed(experiment, objectives=LATENCY).describe()
-    assert Experiment.from_description("played", described, experiment.storage).objectives == LATENCY
+    assert (
+        Experiment.from_description("played", described, experiment.storage).objectives == LATENCY
+    )
     del described["objectives"]
-    assert Experiment.from_description("played", described, experiment.storage).objectives == ("val_accuracy",), "a journal of an earlier version"
+    assert Experiment.from_description("played", described, experiment.storage).objectives == (
+        "val_accuracy",
+    ), "a journal of an earlier version"
 
 
 def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
-    """Sixty trials whose curves are parallel: everybody on the front comes to the end, and few others do."""
+    """Sixty trials whose curves are parallel: everybody on the front comes to the end, and few
+    others do.
+    """
     generator, come, begun = np.random.default_rng(0), dict[str, int](), iter(range(60))
-    costs: dict[str, Costs] = {f"t{number}": (float(generator.integers(1, 12)),) for number in range(60)}
-    ends = {trial: 0.5 + 0.03 * cost + 0.05 * generator.normal() for trial, (cost,) in costs.items()}
+    costs: dict[str, Costs] = {
+        f"t{number}": (float(generator.integers(1, 12)),) for number in range(60)
+    }
+    ends = {
+        trial: 0.5 + 0.03 * cost + 0.05 * generator.normal() for trial, (cost,) in costs.items()
+    }
     asha = Asha(Setting(64, SearchSpace({})))
     while (trial := asha.choose(new=len(asha.training) < 60)) is not None:
         if trial == NEW:
@@ -104,7 +151,10 @@ def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
         is_over = False
         while not is_over:
             come[trial] = come.get(trial, 0) + 1
-            is_over = asha.on_epoch(trial, come[trial], ends[trial] * (1 - 0.4 * 0.8 ** come[trial])) or come[trial] == 64
+            is_over = (
+                asha.on_epoch(trial, come[trial], ends[trial] * (1 - 0.4 * 0.8 ** come[trial]))
+                or come[trial] == 64
+            )
         if come[trial] == 64:
             asha.end(trial, "completed", ends[trial])
     ordered, count = in_order(ends, costs)
@@ -114,9 +164,18 @@ def test_none_that_stands_on_the_front_is_left_behind_at_a_rung() -> None:
     assert "by forecast and cost" in asha.why(next(iter(asha.waiting[1]))).reason
 
 
-def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(experiment: Experiment, open_driver: OpenDriver) -> None:
-    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "model.layers": Choice(5, 10)}, base={"model.name": "deep_cnn", "epochs": 2})
-    driver = open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base), objectives=LATENCY))
+def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    space = SearchSpace(
+        {"optimizer.lr": Choice(0.001, 0.01), "model.layers": Choice(5, 10)},
+        base={"model.name": "deep_cnn", "epochs": 2},
+    )
+    driver = open_driver(
+        changed(
+            experiment, space=space, base=TrialConfig().override(space.base), objectives=LATENCY
+        )
+    )
     asked: list[bool] = []
 
     def train(config: TrialConfig, epoch: int) -> Report:
@@ -130,16 +189,28 @@ def test_what_a_network_costs_is_asked_for_once_and_told_of_each_trial(experimen
     assert {name: one_cost("latency", cost) for name, cost in result.costs.items()} == {
         name: float(trial.config["model"]["layers"]) for name, trial in result.trials.items()
     }
-    kinds = [event.kind for event in read(driver.journal.path) if event.data.get("trial") == "t0001"]
+    kinds = [
+        event.kind for event in read(driver.journal.path) if event.data.get("trial") == "t0001"
+    ]
     assert kinds[:4] == ["suggested", "running", "costed", "epoch"]
     assert [trial.params["model.layers"] for trial in front(result)] == [10, 5]
     assert all(trial.params["optimizer.lr"] == 0.01 for trial in front(result))
-    assert SearchResult.of(read(driver.journal.path), driver.experiment.folder).trials == result.trials
+    assert (
+        SearchResult.of(read(driver.journal.path), driver.experiment.folder).trials == result.trials
+    )
 
 
-def test_the_sampler_hears_what_networks_cost(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_the_sampler_hears_what_networks_cost(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     driver = open_driver(changed(experiment, objectives=LATENCY, algorithm="bayes", trials=3))
-    play(driver, lambda config, epoch: report(epoch, 0.5, "completed" if epoch == config.epochs else None) | {"cost": cost(7.0)})
+    play(
+        driver,
+        lambda config, epoch: (
+            report(epoch, 0.5, "completed" if epoch == config.epochs else None)
+            | {"cost": cost(7.0)}
+        ),
+    )
     assert isinstance(driver.algorithm, Bayes)
     assert [known.costs for known in driver.algorithm.known.values()] == [(7.0,)] * 3
 
@@ -153,26 +224,44 @@ def test_a_search_for_a_front_goes_on_as_if_it_had_not_been_cut_off(
         {"optimizer.lr": Choice(0.001, 0.01, 0.1), "model.layers": Choice(5, 10, 15)},
         base={"model.name": "deep_cnn", "epochs": 9, "optimizer.schedule": "cosine"},
     )
-    wanted = changed(experiment, space=space, base=TrialConfig().override(space.base), objectives=LATENCY, scheduler="asha", algorithm=algorithm, trials=9)
+    wanted = changed(
+        experiment,
+        space=space,
+        base=TrialConfig().override(space.base),
+        objectives=LATENCY,
+        scheduler="asha",
+        algorithm=algorithm,
+        trials=9,
+    )
 
     def train(config: TrialConfig, epoch: int) -> Report:
         layers = config.model.options["layers"]
         value = 0.4 + layers / 50 + min(config.optimizer.lr, 0.02) * 5 + epoch / 100
-        return report(epoch, value, "completed" if epoch == 9 else None) | {"cost": cost(float(layers))}
+        return report(epoch, value, "completed" if epoch == 9 else None) | {
+            "cost": cost(float(layers))
+        }
 
     undisturbed = play(open_driver(replace(wanted, storage=tmp_path / "undisturbed")), train).result
     cut = play(open_driver(wanted), train, events=events)
     again = play(reopened(cut), train)
     again.journal.close()
-    assert {name: (trial.params, trial.outcome, trial.costed) for name, trial in again.result.trials.items()} == {
-        name: (trial.params, trial.outcome, trial.costed) for name, trial in undisturbed.trials.items()
+    assert {
+        name: (trial.params, trial.outcome, trial.costed)
+        for name, trial in again.result.trials.items()
+    } == {
+        name: (trial.params, trial.outcome, trial.costed)
+        for name, trial in undisturbed.trials.items()
     }
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
-    """Wide networks are more accurate and slower; whatever their width, a rate near 0.01 is best, and that is learned of narrow ones too."""
-    space = SearchSpace({"model.width": Choice(4, 8, 16, 32, 64), "optimizer.lr": Float(1e-4, 1, log=True)})
+    """Wide networks are more accurate and slower; whatever their width, a rate near 0.01 is best,
+    and that is learned of narrow ones too.
+    """
+    space = SearchSpace(
+        {"model.width": Choice(4, 8, 16, 32, 64), "optimizer.lr": Float(1e-4, 1, log=True)}
+    )
     bayes, proposed = Bayes(space, seed), []
     for number in range(60):
         params = bayes.ask(f"t{number}")
@@ -182,34 +271,53 @@ def test_the_sampler_proposes_what_may_be_on_the_front(seed: int) -> None:
         bayes.report(f"t{number}", 1, 0.5 + 0.05 * np.log2(width) - 0.1 * off)
         bayes.tell(f"t{number}", "completed", 0.5 + 0.05 * np.log2(width) - 0.1 * off)
         proposed.append((width, off))
-    assert np.mean([off for _, off in proposed[40:]]) < 0.75 * np.mean([off for _, off in proposed[:10]])
-    assert len({width for width, off in proposed[20:] if off < 0.3}) >= 4, "good ones of nearly all widths"
+    assert np.mean([off for _, off in proposed[40:]]) < 0.75 * np.mean(
+        [off for _, off in proposed[:10]]
+    )
+    assert len({width for width, off in proposed[20:] if off < 0.3}) >= 4, (
+        "good ones of nearly all widths"
+    )
 
 
 @pytest.mark.slow(60)
 def test_a_search_for_the_front_comes_nearer_to_it_than_one_for_accuracy() -> None:
     """On known curves, seeds that nothing was designed on."""
-    found = {names: [replay(sized(seed), seed, 4, objectives=names).regret for seed in range(50, 58)] for names in (LATENCY, ("val_accuracy",))}
+    found = {
+        names: [replay(sized(seed), seed, 4, objectives=names).regret for seed in range(50, 58)]
+        for names in (LATENCY, ("val_accuracy",))
+    }
     assert np.mean(found[LATENCY]) < 0.8 * np.mean(found["val_accuracy",])
 
 
 @pytest.fixture
 def measured(experiment: Experiment, open_driver: OpenDriver) -> tuple[Driver, SearchResult]:
-    """A search for accuracy, latency and parameters: of three networks the largest is the best, and the middle one no better than the small."""
-    space = SearchSpace({"model.layers": Choice(5, 10, 15)}, base={"model.name": "deep_cnn", "epochs": 1})
+    """A search for accuracy, latency and parameters: of three networks the largest is the best, and
+    the middle one no better than the small.
+    """
+    space = SearchSpace(
+        {"model.layers": Choice(5, 10, 15)}, base={"model.name": "deep_cnn", "epochs": 1}
+    )
     objectives = (*LATENCY, "parameters")
-    driver = open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base), objectives=objectives))
+    driver = open_driver(
+        changed(
+            experiment, space=space, base=TrialConfig().override(space.base), objectives=objectives
+        )
+    )
 
     def train(config: TrialConfig, epoch: int) -> Report:
         layers = config.model.options["layers"]
-        return report(1, {5: 0.8, 10: 0.8, 15: 0.9}[layers], "completed") | {"cost": cost(layers / 10, layers * 1000)}
+        return report(1, {5: 0.8, 10: 0.8, 15: 0.9}[layers], "completed") | {
+            "cost": cost(layers / 10, layers * 1000)
+        }
 
     return driver, play(driver, train).result
 
 
 def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> None:
     _, result = measured
-    assert [(trial.accuracy, one_cost("latency", result.costs[trial.trial])) for trial in front(result)] == [(0.9, 1.5), (0.8, 0.5)]
+    assert [
+        (trial.accuracy, one_cost("latency", result.costs[trial.trial])) for trial in front(result)
+    ] == [(0.9, 1.5), (0.8, 0.5)]
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     assert front_table(result) == [
         ["trial", "network", "val accuracy", "epochs", "ms/image", "weights"],
@@ -217,29 +325,55 @@ def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> 
         [names[5], "deep_cnn, layers 5", "0.8000", "1", "0.5", "0.005 M"],
     ]
     summary = json_summary(result, tracking={}, home=Home(Path("s")), wall_s=1.0)
-    quick = {"trial_id": names[5], "params": {"model.layers": 5}, "val_accuracy": 0.8, "latency": 0.5, "parameters": 5000, "outcome": "completed"}
+    quick = {
+        "trial_id": names[5],
+        "params": {"model.layers": 5},
+        "val_accuracy": 0.8,
+        "latency": 0.5,
+        "parameters": 5000,
+        "outcome": "completed",
+    }
     assert summary["front"][1] == {**quick, "checkpoint": f"s/trials/{names[5]}/epoch-0001"}
     assert "| deep_cnn, layers 5 | 0.8000 | 1 | 0.5 | 0.005 M |" in markdown_summary(result)
-    assert strategy_text(result.started["experiment"]) == "grid + fifo, for low latency and parameters too"
+    assert (
+        strategy_text(result.started["experiment"])
+        == "grid + fifo, for low latency and parameters too"
+    )
 
 
-def test_costs_that_are_held_against_each_other_were_measured_alike(measured: tuple[Driver, SearchResult]) -> None:
-    """What was measured beside other training, and what with nothing beside it, are not on one front."""
+def test_costs_that_are_held_against_each_other_were_measured_alike(
+    measured: tuple[Driver, SearchResult],
+) -> None:
+    """What was measured beside other training, and what with nothing beside it, are not on one
+    front.
+    """
     driver, result = measured
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     for layers in (15, 10):
         driver.journal.append("evaluated", trial=names[layers], epoch=1, **evaluation())
-        assert one_cost("parameters", result.costs[names[layers]]) == layers * 1000, "that of its first epoch, until all were measured alone"
+        assert one_cost("parameters", result.costs[names[layers]]) == layers * 1000, (
+            "that of its first epoch, until all were measured alone"
+        )
     driver.journal.append("evaluated", trial=names[5], epoch=1, **evaluation())
     assert {one_cost("parameters", cost) for cost in result.costs.values()} == {1234567}
 
 
-def test_the_answer_is_of_the_front_and_what_is_damaged_is_not(measured: tuple[Driver, SearchResult]) -> None:
+def test_the_answer_is_of_the_front_and_what_is_damaged_is_not(
+    measured: tuple[Driver, SearchResult],
+) -> None:
     driver, result = measured
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
-    assert [trial.trial for trial in result.ranking] == [names[15], names[5], names[10]], "of equally accurate ones the cheaper is the better"
+    assert [trial.trial for trial in result.ranking] == [names[15], names[5], names[10]], (
+        "of equally accurate ones the cheaper is the better"
+    )
     assert result.best is front(result)[0]
-    driver.journal.append("tested", trial=names[5], epoch=1, test={"accuracy": 0.8, "images": 4}, passed_over={names[15]: "gone"})
+    driver.journal.append(
+        "tested",
+        trial=names[5],
+        epoch=1,
+        test={"accuracy": 0.8, "images": 4},
+        passed_over={names[15]: "gone"},
+    )
     assert [trial.trial for trial in front(result)] == [names[5]]
     assert result.best is front(result)[0]
 
@@ -249,30 +383,47 @@ def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, Sea
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     said = quicker_text(result, "promote it")
     promoted = f"To use it: promote it --trial {names[5]}"
-    assert said == f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer right, which is within chance. {promoted}"
+    assert (
+        said
+        == f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer right, which is within chance. {promoted}"
+    )
     result.started["data"]["val"] = 5000
     assert quicker_text(result, "promote it") == "", "so many images tell them apart"
 
 
-def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     driver = open_driver(changed(experiment, objectives=LATENCY, trials=2))
     told: list[str] = []
     driver.journal.complain = told.append
     unknown = {"cost": {"unknown": "RuntimeError: no such operator"}}
-    result = play(driver, lambda config, epoch: report(epoch, 0.5, "completed" if epoch == config.epochs else None) | unknown).result
+    result = play(
+        driver,
+        lambda config, epoch: (
+            report(epoch, 0.5, "completed" if epoch == config.epochs else None) | unknown
+        ),
+    ).result
     assert result.counts == {"completed": 2}
     assert result.costs == {}
     assert front(result) == []
     (once,) = told
-    assert once.endswith("costs to use could not be measured, so it counts as the highest (RuntimeError: no such operator)")
+    assert once.endswith(
+        "costs to use could not be measured, so it counts as the highest (RuntimeError: no such operator)"
+    )
 
 
 def test_before_precision_is_known_trials_of_other_batch_sizes_may_cost_something_else() -> None:
     """`auto` is bfloat16 where a batch is work enough."""
-    small, large = (TrialConfig().override({"batch_size": size, "optimizer.lr": size / 1000}) for size in (32, 128))
+    small, large = (
+        TrialConfig().override({"batch_size": size, "optimizer.lr": size / 1000})
+        for size in (32, 128)
+    )
     assert cost_key(small, "auto") != cost_key(large, "auto")
     assert cost_key(small, "fp32") == cost_key(large, "fp32")
-    assert cost_key(small, "auto") == cost_key(small.override({"optimizer.lr": 0.5, "epochs": 3}), "auto")
+    assert cost_key(small, "auto") == cost_key(
+        small.override({"optimizer.lr": 0.5, "epochs": 3}), "auto"
+    )
 
 
 def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: OpenDriver) -> None:
@@ -288,21 +439,43 @@ def test_without_costs_there_is_no_front(experiment: Experiment, open_driver: Op
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: Command) -> None:
-    words = ["--space", "table3", "--trials", 10, "--max-epochs", 3, "--seed", 1, "--set", "data.train_limit=400", "--name", "small"]
-    done, summary = run_in(tmp_path, *words, "--objective", "val_accuracy,latency,parameters", "--concurrency", 1)
+    words = [
+        "--space",
+        "table3",
+        "--trials",
+        10,
+        "--max-epochs",
+        3,
+        "--seed",
+        1,
+        "--set",
+        "data.train_limit=400",
+        "--name",
+        "small",
+    ]
+    done, summary = run_in(
+        tmp_path, *words, "--objective", "val_accuracy,latency,parameters", "--concurrency", 1
+    )
     assert done.returncode == 0, done.stderr
     assert "the Pareto front" in done.stderr
-    accuracies, latencies = ([one[name] for one in summary["front"]] for name in ("val_accuracy", "latency"))
+    accuracies, latencies = (
+        [one[name] for one in summary["front"]] for name in ("val_accuracy", "latency")
+    )
     assert summary["front"][0]["trial_id"] == summary["best"]["trial_id"]
     assert accuracies == sorted(accuracies, reverse=True)
     result = SearchResult.read((tmp_path / summary["journal"]).parent)
     assert len(summary["front"]) > 1
     assert all(trial.costed["parameters"] for trial in result.trials.values() if trial.epochs)
     assert min(latencies) == min(one_cost("latency", cost) or 0 for cost in result.costs.values())
-    assert {run.data.tags["search.trial"] for run in children_of(summary, tmp_path)} == metrics_of(summary, tmp_path).keys()
+    assert {run.data.tags["search.trial"] for run in children_of(summary, tmp_path)} == metrics_of(
+        summary, tmp_path
+    ).keys()
     page = (tmp_path / "searches" / "small" / "report.html").read_text()
     assert "The Pareto front" in page
     assert "Validation accuracy against the number of weights" in page
     refused = command("search.refine", "small")
     assert refused.returncode == 5
-    assert "'small' looks for val_accuracy, latency, parameters: a refinement would be of accuracy alone." in refused.stderr
+    assert (
+        "'small' looks for val_accuracy, latency, parameters: a refinement would be of accuracy alone."
+        in refused.stderr
+    )

@@ -1,4 +1,6 @@
-"""Names and places as people have them, through a whole search: letters of the world, spaces, marks with a meaning elsewhere."""
+"""Names and places as people have them, through a whole search: letters of the world, spaces, marks
+with a meaning elsewhere.
+"""
 
 from pathlib import Path
 
@@ -15,14 +17,31 @@ PLACE = "ünï ☃ #?%[red]"
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_search_and_its_page_take_any_names(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_and_its_page_take_any_names(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for brightness, name in enumerate(CLASSES):
         folder = tmp_path / f"images {PLACE}" / name
         folder.mkdir(parents=True)
         for number in range(10):
-            Image.fromarray(np.full((8, 8), 80 * brightness + number, np.uint8)).save(folder / f"☃ {number}.png")
-    words = ["--data", f"folder:images {PLACE}", "--storage", PLACE, "--name", "odd", "--set", "batch_size=9", "--trials", "1", "--device", "cpu"]
+            Image.fromarray(np.full((8, 8), 80 * brightness + number, np.uint8)).save(
+                folder / f"☃ {number}.png"
+            )
+    words = [
+        "--data",
+        f"folder:images {PLACE}",
+        "--storage",
+        PLACE,
+        "--name",
+        "odd",
+        "--set",
+        "batch_size=9",
+        "--trials",
+        "1",
+        "--device",
+        "cpu",
+    ]
     done = command("search.run", "--space", "smoke", *words)
     assert done.returncode == 0, done.stderr
     assert f"{PLACE}/odd/journal.jsonl" in done.stdout

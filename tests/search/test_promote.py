@@ -1,4 +1,6 @@
-"""From a search to a registered model, and to its use in a process that has nothing of this project."""
+"""From a search to a registered model, and to its use in a process that has nothing of this
+project.
+"""
 
 import json
 import re
@@ -70,10 +72,27 @@ def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.set_num_threads(1)
 
-    def make(model: str = "deep_cnn", *, finish: bool = True, synced: bool = True, test: bool = False, **base: Any) -> SearchResult:
-        config = TrialConfig().override({"model.name": model, "epochs": 1, "data.train_limit": 300, "precision": "fp32", **base})
+    def make(
+        model: str = "deep_cnn",
+        *,
+        finish: bool = True,
+        synced: bool = True,
+        test: bool = False,
+        **base: Any,
+    ) -> SearchResult:
+        config = TrialConfig().override(
+            {"model.name": model, "epochs": 1, "data.train_limit": 300, "precision": "fp32", **base}
+        )
         space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01)}, base={"epochs": 1})
-        named = Experiment(name="small", space_name="two", space=space, base=config, algorithm="grid", scheduler="fifo", storage=tmp_path / "searches")
+        named = Experiment(
+            name="small",
+            space_name="two",
+            space=space,
+            base=config,
+            algorithm="grid",
+            scheduler="fifo",
+            storage=tmp_path / "searches",
+        )
         experiment = replace(named, tracking=database)
         journal = Journal(experiment.folder)
         driver = Driver(experiment, journal)
@@ -87,7 +106,12 @@ def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> 
             **({"decoding": DECODING} if config.data.name == "folder" else {}),
         }
         event = started_event()
-        journal.append("started", name="small", experiment=experiment.describe(), **{**event, "data": {**event["data"], **facts}})
+        journal.append(
+            "started",
+            name="small",
+            experiment=experiment.describe(),
+            **{**event, "data": {**event["data"], **facts}},
+        )
         while (suggestion := driver.suggest()) is not None:
             driver.running(suggestion[0])
             for report in run_trial(suggestion[1], dataset, experiment.trial_folder(suggestion[0])):
@@ -95,7 +119,9 @@ def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> 
         best = driver.result.best
         assert best is not None
         if test:
-            journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=TEST, passed_over={})
+            journal.append(
+                "tested", trial=best.trial, epoch=best.best_epoch, test=TEST, passed_over={}
+            )
         if finish:
             driver.finish()
         journal.close()
@@ -119,8 +145,9 @@ def promoted(*words: str) -> ModelVersion:
 
 
 def used_elsewhere(name: str, images: Any, folder: Path) -> list[dict[str, Any]]:
-    """What a process without this project gets from the model, as the README loads it: of these images, of the same as RGB and twice as high, of
-    the first alone, of a list of two sizes, and of the first as grey without an axis of channels; and, of floats, one line.
+    """What a process without this project gets from the model, as the README loads it: of these
+    images, of the same as RGB and twice as high, of the first alone, of a list of two sizes, and of
+    the first as grey without an axis of channels; and, of floats, one line.
     """
     np.save(folder / "images.npy", images)
     script = folder / "use.py"
@@ -130,9 +157,14 @@ def used_elsewhere(name: str, images: Any, folder: Path) -> list[dict[str, Any]]
     empty.mkdir(exist_ok=True)
     words = [sys.executable, "-I", str(script), str(folder / "images.npy")]
     environment = {"PATH": "", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "HOME": str(empty)}
-    done = subprocess.run(words, cwd=empty, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        words, cwd=empty, env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"images must be uint8 .* \(got float64 \(.*\)\)\. Bring pixels to 0 to 255 .*", done.stdout.splitlines()[-2])
+    assert re.fullmatch(
+        r"images must be uint8 .* \(got float64 \(.*\)\)\. Bring pixels to 0 to 255 .*",
+        done.stdout.splitlines()[-2],
+    )
     tables: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return tables
 
@@ -143,7 +175,13 @@ def expected(result: SearchResult, folder: Path) -> tuple[Any, Any, tuple[str, .
     assert chosen is not None
     config = TrialConfig.from_dict(chosen.config)
     dataset = load(config.data)
-    return dataset.val.images, probabilities(config, dataset, dataset.val, checkpoint_of(chosen, folder / "searches" / "small")), dataset.classes
+    return (
+        dataset.val.images,
+        probabilities(
+            config, dataset, dataset.val, checkpoint_of(chosen, folder / "searches" / "small")
+        ),
+        dataset.classes,
+    )
 
 
 def check_use(version: ModelVersion, result: SearchResult, folder: Path) -> None:
@@ -152,23 +190,41 @@ def check_use(version: ModelVersion, result: SearchResult, folder: Path) -> None
     same, colour, single, sizes, grey = used_elsewhere(version.name, images[:20], folder)
     assert len(sizes["data"]) == 2
     assert sizes["data"][0][2:] == pytest.approx(grey["data"][0][2:], abs=1e-6)
-    assert same["columns"] == colour["columns"] == ["class", "probability", *(f"probability of {name}" for name in classes)]
+    assert (
+        same["columns"]
+        == colour["columns"]
+        == ["class", "probability", *(f"probability of {name}" for name in classes)]
+    )
     assert np.array([row[2:] for row in same["data"]]) == pytest.approx(chances[:20], abs=1e-5)
-    assert [row[0] for row in same["data"]] == [classes[number] for number in chances[:20].argmax(axis=1)]
+    assert [row[0] for row in same["data"]] == [
+        classes[number] for number in chances[:20].argmax(axis=1)
+    ]
     assert [row[1] for row in same["data"]] == pytest.approx(chances[:20].max(axis=1), abs=1e-5)
     assert len(colour["data"]) == 20
-    assert single["data"] == same["data"][:1] or single["data"][0][2:] == pytest.approx(chances[0], abs=1e-5)
+    assert single["data"] == same["data"][:1] or single["data"][0][2:] == pytest.approx(
+        chances[0], abs=1e-5
+    )
 
 
 @pytest.mark.slow
-def test_the_champion_is_used_without_this_project_and_its_description_says_what_it_is(searched: Search, tmp_path: Path, capsys: Any) -> None:
+def test_the_champion_is_used_without_this_project_and_its_description_says_what_it_is(
+    searched: Search, tmp_path: Path, capsys: Any
+) -> None:
     result = searched(test=True)
     version = promoted("--onnx", "--json")
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (summary["name"], summary["version"], summary["uri"]) == ("small", "1", "models:/small@champion")
+    assert (summary["name"], summary["version"], summary["uri"]) == (
+        "small",
+        "1",
+        "models:/small@champion",
+    )
     assert summary["onnx_difference"] < 1e-4
     assert result.chosen is not None
-    times = [summary[kind][f"batch_{size}"]["median_ms"] for kind in ("inference", "onnx_inference") for size in (1, 64)]
+    times = [
+        summary[kind][f"batch_{size}"]["median_ms"]
+        for kind in ("inference", "onnx_inference")
+        for size in (1, 64)
+    ]
     told = [
         f"validation accuracy | {result.chosen.accuracy:.4f} in the search",
         "test accuracy | 0.6875",
@@ -177,8 +233,16 @@ def test_the_champion_is_used_without_this_project_and_its_description_says_what
         result.chosen.trial,
         "| pixels | float32",
     ]
-    assert [text for text in (*told, *(f"{time:.3g}" for time in times)) if text not in version.description] == []
-    assert version.tags == {"search.name": "small", "search.id": "1d", "search.trial": result.chosen.trial}
+    assert [
+        text
+        for text in (*told, *(f"{time:.3g}" for time in times))
+        if text not in version.description
+    ] == []
+    assert version.tags == {
+        "search.name": "small",
+        "search.id": "1d",
+        "search.trial": result.chosen.trial,
+    }
     parent = client().get_run(version.run_id)
     assert parent.data.tags["search.role"] == "search"
     assert parent.info.status == "FINISHED"
@@ -187,10 +251,15 @@ def test_the_champion_is_used_without_this_project_and_its_description_says_what
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["svm", "tree"])
-def test_a_baseline_is_used_without_this_project_too(model: str, searched: Search, tmp_path: Path) -> None:
+def test_a_baseline_is_used_without_this_project_too(
+    model: str, searched: Search, tmp_path: Path
+) -> None:
     result = searched(model, **{"optimizer.lr": 0.01})
     version = promoted()
-    assert "is no network: to load it needs scikit-image, scikit-learn and skops" in version.description
+    assert (
+        "is no network: to load it needs scikit-image, scikit-learn and skops"
+        in version.description
+    )
     check_use(version, result, tmp_path)
 
 
@@ -200,13 +269,26 @@ def test_classes_may_have_any_name(searched: Search, tmp_path: Path) -> None:
     for name in ("class", "<script>alert(1)</script>"[:17], 60 * "x", "a | b\n\x1b[2J", "ü"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(8):
-            Image.fromarray(generator.integers(0, 256, (12, 9, 3), dtype=np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
-    result = searched(**{"data.name": "folder", "data.root": str(tmp_path / "images"), "data.train_limit": None, "batch_size": 8})
+            Image.fromarray(generator.integers(0, 256, (12, 9, 3), dtype=np.uint8)).save(
+                tmp_path / "images" / name / f"{number}.png"
+            )
+    result = searched(
+        **{
+            "data.name": "folder",
+            "data.root": str(tmp_path / "images"),
+            "data.train_limit": None,
+            "batch_size": 8,
+        }
+    )
     version = promoted("--model", "any name")
     assert "\x1b" not in version.description
     images, _, classes = expected(result, tmp_path)
     (same, *_) = used_elsewhere("any name", images[:, :, :, :1], tmp_path)
-    assert same["columns"] == ["class", "probability", *(f"probability of {name}" for name in classes)]
+    assert same["columns"] == [
+        "class",
+        "probability",
+        *(f"probability of {name}" for name in classes),
+    ]
     assert {row[0] for row in same["data"]} <= set(classes)
 
 
@@ -216,8 +298,12 @@ def test_to_promote_again_adds_a_version_and_moves_the_alias(searched: Search, c
     assert promoted().version == 1
     capsys.readouterr()
     assert promoted().version == 2
-    assert "version 2 of small; version 1, the champion until now, stays." in capsys.readouterr().out
-    assert sorted(int(found.version) for found in client().search_model_versions("name = 'small'")) == [1, 2]
+    assert (
+        "version 2 of small; version 1, the champion until now, stays." in capsys.readouterr().out
+    )
+    assert sorted(
+        int(found.version) for found in client().search_model_versions("name = 'small'")
+    ) == [1, 2]
 
 
 @pytest.mark.slow
@@ -227,40 +313,67 @@ def test_another_trial_than_the_answer_is_promoted_on_demand(searched: Search, c
     other = next(name for name in result.trials if name != result.best.trial)
     version = promoted("--trial", other)
     assert version.tags["search.trial"] == other
-    assert "the test part was not opened for it" in version.description, "what was tested is the best one"
+    assert "the test part was not opened for it" in version.description, (
+        "what was tested is the best one"
+    )
     assert promote.main(["small", "--trial", "t9"]) == 2
     assert "--trial 't9': 'small' has no such trial with a result." in capsys.readouterr().err
     assert promoted().tags["search.trial"] == result.best.trial
 
 
 @pytest.mark.slow
-def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(searched: Search, tmp_path: Path) -> None:
+def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(
+    searched: Search, tmp_path: Path
+) -> None:
     """And not the search's best trial, nor its test."""
     result = searched("tree", test=True)
     assert result.best is not None
     journal, _ = Journal.reopen(tmp_path / "searches" / "small")
     config = TrialConfig.from_dict(result.best.config).override({"seed": 7})
-    name, (training,) = f"{result.best.trial}-s1", run_trial(config, load(config.data), tmp_path / "searches" / "small" / "trials" / f"{result.best.trial}-s1")
+    name, (training,) = (
+        f"{result.best.trial}-s1",
+        run_trial(
+            config,
+            load(config.data),
+            tmp_path / "searches" / "small" / "trials" / f"{result.best.trial}-s1",
+        ),
+    )
     expected = {"mean": 0.71234, "low": 0.6, "high": 0.83, "std": 0.01, "seeds": 3}
-    journal.append("selecting", candidates=[result.best.trial], seeds=3, alpha=0.05, slots=1, began_ms=1)
-    journal.append("suggested", trial=name, params={}, config=config.to_dict(), repeat_of=result.best.trial)
+    journal.append(
+        "selecting", candidates=[result.best.trial], seeds=3, alpha=0.05, slots=1, began_ms=1
+    )
+    journal.append(
+        "suggested", trial=name, params={}, config=config.to_dict(), repeat_of=result.best.trial
+    )
     journal.append("running", trial=name, attempt=1)
     journal.append("epoch", trial=name, epoch=1, metrics=training.to_dict()["metrics"])
     journal.append("ended", trial=name, outcome="completed", reason="")
     assert promote.main(["small"]) == 5  # it goes on, or was cut off
-    journal.append("selected", candidate=result.best.trial, trial=name, expected=expected, level=0.95)
-    journal.append("tested", by="search.select", trial=name, epoch=1, test={**TEST, "accuracy": 0.625})
+    journal.append(
+        "selected", candidate=result.best.trial, trial=name, expected=expected, level=0.95
+    )
+    journal.append(
+        "tested", by="search.select", trial=name, epoch=1, test={**TEST, "accuracy": 0.625}
+    )
     journal.append("concluded", outcome="completed", reason="")
     journal.close()
     version = promoted()
     assert version.tags["search.trial"] == name
     assert f"training {name} of the selection" in version.description
-    assert f"validation accuracy | {training.to_dict()['metrics']['val/accuracy']:.4f} in the selection; " in version.description
-    assert "expected value | 0.7123, 95 % interval 0.6000 to 0.8300, from 3 fresh seeds" in version.description
+    assert (
+        f"validation accuracy | {training.to_dict()['metrics']['val/accuracy']:.4f} in the selection; "
+        in version.description
+    )
+    assert (
+        "expected value | 0.7123, 95 % interval 0.6000 to 0.8300, from 3 fresh seeds"
+        in version.description
+    )
     assert "test accuracy | 0.6250" in version.description
 
 
-def test_what_cannot_be_promoted_is_said_in_one_line(searched: Search, tmp_path: Path, capsys: Any) -> None:
+def test_what_cannot_be_promoted_is_said_in_one_line(
+    searched: Search, tmp_path: Path, capsys: Any
+) -> None:
     """Each with its exit code, and MLflow as it was."""
     result = searched("tree", synced=False)
     folder = tmp_path / "searches" / "small"
@@ -269,7 +382,11 @@ def test_what_cannot_be_promoted_is_said_in_one_line(searched: Search, tmp_path:
     def refused(*words: str, name: str = "small") -> tuple[int, str]:
         capsys.readouterr()
         code = promote.main([name, *words])
-        (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("exporting "))
+        (line,) = (
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if not line.startswith("exporting ")
+        )
         return code, line
 
     code, line = refused(name="nowhere")
@@ -283,7 +400,11 @@ def test_what_cannot_be_promoted_is_said_in_one_line(searched: Search, tmp_path:
     code, line = refused("--tracking", "http://127.0.0.1:9/")
     assert (code, "not reachable" in line) == (4, True)
     code, line = refused()
-    assert (code, "has no run of the search 'small'. Write it first: " in line, "search.sync small" in line) == (4, True, True)
+    assert (
+        code,
+        "has no run of the search 'small'. Write it first: " in line,
+        "search.sync small" in line,
+    ) == (4, True, True)
     assert sync.main(["small"]) == 0
     code, line = refused("--onnx")
     assert (code, "'tree' is no network" in line) == (2, True)
@@ -292,7 +413,11 @@ def test_what_cannot_be_promoted_is_said_in_one_line(searched: Search, tmp_path:
     assert (code, "is being run by process" in line) == (5, True)
     (checkpoint_of(result.chosen, folder) / "classifier.skops").write_bytes(b"")
     code, line = refused()
-    assert (code, f"trial {result.chosen.trial} cannot be promoted" in line, "is damaged" in line) == (5, True, True)
+    assert (
+        code,
+        f"trial {result.chosen.trial} cannot be promoted" in line,
+        "is damaged" in line,
+    ) == (5, True, True)
     assert client().search_registered_models() == []
 
 
@@ -306,17 +431,30 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
     ("is_decoded_otherwise", "told"),
     [
         (False, "the images of 'small' have changed since the search"),
-        (True, "than the version that began the search 'small'. The exported network could not be checked"),
+        (
+            True,
+            "than the version that began the search 'small'. The exported network could not be checked",
+        ),
     ],
 )
 def test_images_that_have_changed_are_told(
-    is_decoded_otherwise: bool, told: str, searched: Search, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    is_decoded_otherwise: bool,
+    told: str,
+    searched: Search,
+    tmp_path: Path,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(5):
-            Image.fromarray(np.full((9, 9), 20 * number + ord(name), dtype=np.uint8)).save(tmp_path / "images" / name / f"{number}.png")
-    searched("tree", **{"data.name": "folder", "data.root": str(tmp_path / "images"), "data.train_limit": None})
+            Image.fromarray(np.full((9, 9), 20 * number + ord(name), dtype=np.uint8)).save(
+                tmp_path / "images" / name / f"{number}.png"
+            )
+    searched(
+        "tree",
+        **{"data.name": "folder", "data.root": str(tmp_path / "images"), "data.train_limit": None},
+    )
     shutil.copy(tmp_path / "images" / "a" / "0.png", tmp_path / "images" / "a" / "9.png")
     if is_decoded_otherwise:
         monkeypatch.setattr(datasets, "DECODING", DECODING + 1)
@@ -329,8 +467,25 @@ def test_images_that_have_changed_are_told(
 @pytest.mark.slow
 def test_from_the_command_line(command: Command, tmp_path: Path) -> None:
     """A real search, its model, and the model's use."""
-    assert command("search.run", "--space", "smoke", "--name", "small", "--trials", 2, "--max-epochs", 2, "--device", "cpu").returncode == 0
+    assert (
+        command(
+            "search.run",
+            "--space",
+            "smoke",
+            "--name",
+            "small",
+            "--trials",
+            2,
+            "--max-epochs",
+            2,
+            "--device",
+            "cpu",
+        ).returncode
+        == 0
+    )
     done = command("search.promote", "small", "--onnx")
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1), done.stderr
-    version = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias("small", "champion")
+    version = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias(
+        "small", "champion"
+    )
     check_use(version, SearchResult.read(tmp_path / "searches" / "small"), tmp_path)

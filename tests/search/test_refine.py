@@ -1,4 +1,6 @@
-"""The verb: what it refuses, what it plans, and one real refinement of a search whose best lies beyond its edge."""
+"""The verb: what it refuses, what it plans, and one real refinement of a search whose best lies
+beyond its edge.
+"""
 
 import json
 from pathlib import Path
@@ -26,14 +28,22 @@ space = SearchSpace(
     trials=8,
 )
 """
-"""With these learning rates a network has learnt little after three epochs: the best lies far above."""
+"""With these learning rates a network has learnt little after three epochs: the best lies far
+above.
+"""
 
 
 @pytest.fixture
 def planted(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """An experiment whose best lies beyond its edge, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    return changed(experiment, space=PLANTED, base=experiment.base.override(PLANTED.base), algorithm="random", storage=Path("searches"))
+    return changed(
+        experiment,
+        space=PLANTED,
+        base=experiment.base.override(PLANTED.base),
+        algorithm="random",
+        storage=Path("searches"),
+    )
 
 
 def asked(*words: str) -> Any:
@@ -45,20 +55,32 @@ def test_a_search_that_is_not_there_is_told(planted: Experiment) -> None:
         refine(asked())
 
 
-def test_a_search_that_has_not_come_to_its_end_is_refused(planted: Experiment, open_driver: OpenDriver) -> None:
+def test_a_search_that_has_not_come_to_its_end_is_refused(
+    planted: Experiment, open_driver: OpenDriver
+) -> None:
     play(open_driver(planted), peak, events=12)
-    with pytest.raises(Refused, match=r"the search 'played' has not come to its end \(running\)\. Go on with it first: .*search\.resume played"):
+    with pytest.raises(
+        Refused,
+        match=r"the search 'played' has not come to its end \(running\)\. Go on with it first: .*search\.resume played",
+    ):
         refine(asked())
 
 
-def test_a_search_with_nothing_to_compare_is_refused(planted: Experiment, open_driver: OpenDriver) -> None:
+def test_a_search_with_nothing_to_compare_is_refused(
+    planted: Experiment, open_driver: OpenDriver
+) -> None:
     play(open_driver(changed(planted, trials=1)), peak)
-    with pytest.raises(Refused, match=r"only 1 trial of 'played' counts: there is nothing to compare\. More: .*search\.resume played --trials 7"):
+    with pytest.raises(
+        Refused,
+        match=r"only 1 trial of 'played' counts: there is nothing to compare\. More: .*search\.resume played --trials 7",
+    ):
         refine(asked())
 
 
 @pytest.mark.parametrize("words", [("--rounds", "0"), ("--trials", "-1")])
-def test_nonsense_is_refused(planted: Experiment, open_driver: OpenDriver, words: tuple[str, str]) -> None:
+def test_nonsense_is_refused(
+    planted: Experiment, open_driver: OpenDriver, words: tuple[str, str]
+) -> None:
     play(open_driver(planted), peak)
     with pytest.raises(ConfigError, match=rf"{words[0]} must be >= 1 \(got {words[1]}\)"):
         refine(asked(*words))
@@ -70,12 +92,16 @@ def test_other_data_are_refused(planted: Experiment, open_driver: OpenDriver) ->
         refine(asked())
 
 
-def test_a_plan_says_what_would_change_and_starts_nothing(planted: Experiment, open_driver: OpenDriver, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_says_what_would_change_and_starts_nothing(
+    planted: Experiment, open_driver: OpenDriver, capsys: pytest.CaptureFixture[str]
+) -> None:
     driver = play(open_driver(planted), peak)
     before = (planted.folder / FILE_NAME).read_bytes()
     assert refine_command(asked("--dry-run", "--allow-change", "--rounds", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "played: 9 trials are known; up to 2 rounds of 6 trials. The next would change:"
+    assert (
+        lines[0] == "played: 9 trials are known; up to 2 rounds of 6 trials. The next would change:"
+    )
     assert lines[1].startswith("  optimizer.lr: the best, ")
     assert " the edge of 1e-05 to 0.001: widened to 0.01" in lines[1]
     assert lines[-1] == "  nothing was started"
@@ -86,17 +112,42 @@ def test_a_plan_says_what_would_change_and_starts_nothing(planted: Experiment, o
 @pytest.mark.promise
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp_path: Path) -> None:
+def test_a_search_with_a_planted_edge_is_refined_beyond_it(
+    command: Command, tmp_path: Path
+) -> None:
     """Within its rounds and its time it finds a better configuration, and it names the edge."""
     (tmp_path / "edge.py").write_text(SPACE)
-    words = ("--space", "edge.py:space", "--name", "edge", "--scheduler", "fifo", "--algorithm", "random", "--fuse", "off")
+    words = (
+        "--space",
+        "edge.py:space",
+        "--name",
+        "edge",
+        "--scheduler",
+        "fifo",
+        "--algorithm",
+        "random",
+        "--fuse",
+        "off",
+    )
     first = command("search.run", *words, "--json")
     assert first.returncode == 0, first.stderr
     found = json.loads(first.stdout)
     assert "optimizer.lr: the best, " in first.stderr
     assert "-m search.refine edge looks beyond it" in first.stderr
     (tmp_path / "edge.py").unlink()  # a space that is refined needs its file no more
-    done = command("search.refine", "edge", "--rounds", "2", "--trials", "6", "--budget", "500s", "--budget", "60epochs", "--json")
+    done = command(
+        "search.refine",
+        "edge",
+        "--rounds",
+        "2",
+        "--trials",
+        "6",
+        "--budget",
+        "500s",
+        "--budget",
+        "60epochs",
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("edge: 8 trials are known; up to 2 rounds of 6 trials")
     refined = json.loads(done.stdout)
@@ -110,8 +161,16 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(command: Command, tmp
     assert edge.kind == "widened"
     assert edge.text in done.stderr
     assert refined["refinement"]["is_over"]
-    assert sum(one["trials"] for one in refined["refinement"]["rounds"]) == len(result.trials) - 8 == 6 * len(result.refinement.rounds)
-    assert [event.data["by"] for event in read(folder / FILE_NAME) if event.kind == "opened"][-1] == "search.refine"
+    assert (
+        sum(one["trials"] for one in refined["refinement"]["rounds"])
+        == len(result.trials) - 8
+        == 6 * len(result.refinement.rounds)
+    )
+    assert [event.data["by"] for event in read(folder / FILE_NAME) if event.kind == "opened"][
+        -1
+    ] == "search.refine"
     again = command("search.resume", "edge")
-    assert (again.returncode, again.stdout.count("The refinement has ended: ")) == (0, 1), again.stderr
+    assert (again.returncode, again.stdout.count("The refinement has ended: ")) == (0, 1), (
+        again.stderr
+    )
     assert "nothing is left to do" in again.stderr

@@ -17,7 +17,15 @@ from search.runner import Finished
 from search.space import Choice, SearchSpace
 from search.views.page.page import render
 from search.views.page.verdict import verdict
-from search.views.summary import MODEL_COLUMNS, accuracy_text, json_summary, markdown_summary, models, models_table, reference_rows
+from search.views.summary import (
+    MODEL_COLUMNS,
+    accuracy_text,
+    json_summary,
+    markdown_summary,
+    models,
+    models_table,
+    reference_rows,
+)
 from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
 from tests.search.views.test_page import select
 from trainables.config import TrialConfig
@@ -32,7 +40,10 @@ TEST = {
     },
     "confusion_matrix": [[1, 1], [0, 2]],
     "classes": ["<script>alert(1)</script>", "b"],
-    "roc": {"<script>alert(1)</script>": {"auc": 0.9, "fpr": [0, 0, 1], "tpr": [0, 1, 1]}, "b": {"auc": None, "fpr": [], "tpr": []}},
+    "roc": {
+        "<script>alert(1)</script>": {"auc": 0.9, "fpr": [0, 0, 1], "tpr": [0, 1, 1]},
+        "b": {"auc": None, "fpr": [], "tpr": []},
+    },
 }
 
 
@@ -41,10 +52,17 @@ def result(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
     """Nine played trials, three of them diverged, and a test."""
 
     def train(config: TrialConfig, epoch: int) -> dict[str, object]:
-        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 else good_lr_wins(config, epoch)
+        return (
+            report(epoch, 0, "diverged", "loss is inf")
+            if config.optimizer.lr == 0.1
+            else good_lr_wins(config, epoch)
+        )
 
     space = SearchSpace(
-        experiment.space.domains, base=experiment.space.base, reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 5}, reference_title="the book's"
+        experiment.space.domains,
+        base=experiment.space.base,
+        reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 5},
+        reference_title="the book's",
     )
     driver = play(open_driver(changed(experiment, space=space, scheduler="asha")), train)
     best = driver.result.best
@@ -87,13 +105,17 @@ def test_the_page_shows_every_trial_the_best_first(result: SearchResult) -> None
     assert sorted(rows) == sorted(result.trials)
 
 
-def test_the_page_of_a_search_without_an_epoch_says_so(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_the_page_of_a_search_without_an_epoch_says_so(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     driver = open_driver(experiment)
     driver.suggest()
     assert "No trial has finished an epoch" in render(driver.result)
 
 
-def test_the_verb_writes_the_page_and_says_where(result: SearchResult, experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_writes_the_page_and_says_where(
+    result: SearchResult, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([experiment.name, "--storage", str(experiment.storage)]) == 0
     path = Path(capsys.readouterr().out.strip())
     assert path == experiment.folder / "report.html"
@@ -101,12 +123,16 @@ def test_the_verb_writes_the_page_and_says_where(result: SearchResult, experimen
 
 
 @pytest.mark.parametrize("name", ["none", "damaged"])
-def test_the_verb_on_a_search_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_the_verb_on_a_search_that_is_not_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     assert main([name, "--storage", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no search at")
 
 
-def test_a_damaged_journal_is_one_line_and_another_code(experiment: Experiment, result: SearchResult, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_journal_is_one_line_and_another_code(
+    experiment: Experiment, result: SearchResult, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = experiment.folder / "journal.jsonl"
     path.write_text("garbage\n" + path.read_text())
     assert main([experiment.name, "--storage", str(experiment.storage)]) == 5
@@ -128,28 +154,60 @@ def test_a_users_own_images_have_no_row_of_a_papers(result: SearchResult) -> Non
     assert [title for title, _, _ in reference_rows(result)] == ["found", "the book's"]
 
 
-def test_after_a_selection_its_choice_stands_first_beside_the_highest_and_the_note_says_so(result: SearchResult) -> None:
+def test_after_a_selection_its_choice_stands_first_beside_the_highest_and_the_note_says_so(
+    result: SearchResult,
+) -> None:
     best, second = result.ranking[:2]
     result.selection = Selection({"candidates": [best.trial, second.trial]}, [])
-    result.selection.repeats["s1"] = TrialResult("s1", second.params, second.config, "completed", epochs=second.epochs, repeat_of=second.trial)
+    result.selection.repeats["s1"] = TrialResult(
+        "s1",
+        second.params,
+        second.config,
+        "completed",
+        epochs=second.epochs,
+        repeat_of=second.trial,
+    )
     expected = {"mean": 0.5104, "low": 0.4, "high": 0.6, "std": 0.1, "seeds": 2}
     names = {"candidate": second.trial, "trial": "s1", "leader": second.trial}
-    result.selection.verdict = {**names, "expected": expected, "search_value": second.accuracy, "rows": [], "alpha": 0.05, "level": 0.95}
-    assert [(title, trial) for title, _, trial in reference_rows(result)][:2] == [("chosen", second), ("highest found", best)]
+    result.selection.verdict = {
+        **names,
+        "expected": expected,
+        "search_value": second.accuracy,
+        "rows": [],
+        "alpha": 0.05,
+        "level": 0.95,
+    }
+    assert [(title, trial) for title, _, trial in reference_rows(result)][:2] == [
+        ("chosen", second),
+        ("highest found", best),
+    ]
     note = markdown_summary(result)
-    assert f"Best by a selection: `{second.trial}`, expected validation accuracy 0.5104 (`selected/val_accuracy_mean`)." in note
+    assert (
+        f"Best by a selection: `{second.trial}`, expected validation accuracy 0.5104 (`selected/val_accuracy_mean`)."
+        in note
+    )
     assert f"The highest of the search, which luck had a part in: `{best.trial}`" in note
 
 
 @pytest.mark.parametrize("fixed", [{"optimizer.lr": 0.01}, {"model.layers": 10}])
-def test_a_reference_that_was_not_trained_is_not_tried(experiment: Experiment, open_driver: OpenDriver, fixed: dict[str, object]) -> None:
+def test_a_reference_that_was_not_trained_is_not_tried(
+    experiment: Experiment, open_driver: OpenDriver, fixed: dict[str, object]
+) -> None:
     """Fixing a key to another value than the reference's leaves no trial at the reference."""
-    space = SearchSpace(experiment.space.domains, base=experiment.space.base, reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 5}).fixed(fixed)
-    driver = play(open_driver(changed(experiment, space=space, base=experiment.base.override(space.base))))
+    space = SearchSpace(
+        experiment.space.domains,
+        base=experiment.space.base,
+        reference={"optimizer.lr": 0.001, "epochs": 6, "model.layers": 5},
+    ).fixed(fixed)
+    driver = play(
+        open_driver(changed(experiment, space=space, base=experiment.base.override(space.base)))
+    )
     assert reference_rows(driver.result)[1][2] is None
 
 
-def test_an_epoch_cap_below_the_references_leaves_it_not_tried(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_an_epoch_cap_below_the_references_leaves_it_not_tried(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     space = SearchSpace({"epochs": Choice(3, 6)}, reference={"epochs": 6})
     driver = play(open_driver(changed(experiment, space=space, max_epochs=2)))
     assert reference_rows(driver.result)[1][2] is None
@@ -165,9 +223,14 @@ def test_epochs_that_were_capped_say_so(experiment: Experiment, open_driver: Ope
     assert f"with epochs {epochs} (capped at 2), lr 0.01 (trial" in dict(verdict(result))["Found"]
 
 
-@pytest.mark.parametrize(("outcome", "text"), [("completed", "0.8997"), ("stopped", "0.8997 (stopped at epoch 2 of 20)")])
+@pytest.mark.parametrize(
+    ("outcome", "text"), [("completed", "0.8997"), ("stopped", "0.8997 (stopped at epoch 2 of 20)")]
+)
 def test_an_accuracy_that_was_cut_short_says_so(outcome: str, text: str) -> None:
-    epochs = {1: {"val/accuracy": 0.25, "val/loss": 2.0}, 2: {"val/accuracy": 0.8997, "val/loss": 1.0}}
+    epochs = {
+        1: {"val/accuracy": 0.25, "val/loss": 2.0},
+        2: {"val/accuracy": 0.8997, "val/loss": 1.0},
+    }
     trial = TrialResult("t0001", {}, {"epochs": 20}, outcome, epochs=epochs)
     assert accuracy_text(trial) == text
     assert accuracy_text(replace(trial, epochs={})) == accuracy_text(None) == "not tried"
@@ -175,38 +238,73 @@ def test_an_accuracy_that_was_cut_short_says_so(outcome: str, text: str) -> None
 
 @pytest.fixture
 def compared(experiment: Experiment, open_driver: OpenDriver) -> SearchResult:
-    """Three played trials of each of two networks, one of which is better; the best of each is evaluated."""
-    space = SearchSpace({"model.name": Choice("table2", "deep_cnn"), "optimizer.lr": Choice(0.001, 0.01, 0.02)}, base={"epochs": 2})
-    result = (driver := play(open_driver(changed(experiment, space=space, base=TrialConfig().override({"epochs": 2}))), small_wins)).result
+    """Three played trials of each of two networks, one of which is better; the best of each is
+    evaluated.
+    """
+    space = SearchSpace(
+        {"model.name": Choice("table2", "deep_cnn"), "optimizer.lr": Choice(0.001, 0.01, 0.02)},
+        base={"epochs": 2},
+    )
+    result = (
+        driver := play(
+            open_driver(
+                changed(experiment, space=space, base=TrialConfig().override({"epochs": 2}))
+            ),
+            small_wins,
+        )
+    ).result
     for trial in result.best_of_models.values():
-        driver.journal.append("evaluated", trial=trial.trial, epoch=trial.best_epoch, **evaluation())
+        driver.journal.append(
+            "evaluated", trial=trial.trial, epoch=trial.best_epoch, **evaluation()
+        )
     return result
 
 
 def small_wins(config: TrialConfig, epoch: int) -> dict[str, object]:
-    return report(epoch, 0.5 + config.optimizer.lr + 0.1 * (config.model.name == "table2"), "completed" if epoch == config.epochs else None)
+    return report(
+        epoch,
+        0.5 + config.optimizer.lr + 0.1 * (config.model.name == "table2"),
+        "completed" if epoch == config.epochs else None,
+    )
 
 
 def test_the_models_stand_side_by_side_the_best_first(compared: SearchResult) -> None:
     first, second = models(compared)
     assert (first["model"], second["model"]) == ("table2", "deep_cnn")
     assert first["trial_id"] == compared.best.trial  # type: ignore[union-attr]
-    assert (first["val_accuracy"], second["val_accuracy"]) == (pytest.approx(0.62), pytest.approx(0.52))
+    assert (first["val_accuracy"], second["val_accuracy"]) == (
+        pytest.approx(0.62),
+        pytest.approx(0.52),
+    )
     assert first["macro_f1"] == 0.5
     assert (first["ms_per_image_batch_1"], first["ms_per_image_batch_64"]) == (1.5, 1.5 / 64)
-    assert (first["parameters"], first["multiply_adds"], first["bytes"], first["train_s"]) == (1234567, 7654321, 4_940_000, 0.5)
-    assert json_summary(compared, tracking={}, home=Home(Path("s")), wall_s=1.0)["models"] == [first, second]
+    assert (first["parameters"], first["multiply_adds"], first["bytes"], first["train_s"]) == (
+        1234567,
+        7654321,
+        4_940_000,
+        0.5,
+    )
+    assert json_summary(compared, tracking={}, home=Home(Path("s")), wall_s=1.0)["models"] == [
+        first,
+        second,
+    ]
 
 
-def test_the_terminal_the_note_and_the_page_show_the_same_table(compared: SearchResult, experiment: Experiment) -> None:
+def test_the_terminal_the_note_and_the_page_show_the_same_table(
+    compared: SearchResult, experiment: Experiment
+) -> None:
     titles, *rows = models_table(compared)
-    assert [row[2:] for row in rows] == [[accuracy, "0.5000", "1.5", "0.0234", "1.23 M", "0.5"] for accuracy in ("0.6200", "0.5200")]
+    assert [row[2:] for row in rows] == [
+        [accuracy, "0.5000", "1.5", "0.0234", "1.23 M", "0.5"] for accuracy in ("0.6200", "0.5200")
+    ]
     assert f"| {' | '.join(rows[1])} |" in markdown_summary(compared)
     page = render(compared)
     for row in (titles, *rows):
         assert re.search("".join(f"<t[hd][^>]*>{re.escape(cell)}</t[hd]>" for cell in row), page)
     printed = [line.split() for line in said_at_the_end(compared, experiment).splitlines()]
-    assert [title.split()[0] for title in titles if " " in title] in printed  # titles of two words stand in two lines
+    assert [
+        title.split()[0] for title in titles if " " in title
+    ] in printed  # titles of two words stand in two lines
     assert [title.split()[-1] for title in titles] in printed
     assert all(" ".join(row).split() in printed for row in rows)
 
@@ -218,7 +316,9 @@ def said_at_the_end(result: SearchResult, experiment: Experiment) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_a_selection_is_named_as_the_next_step_only_of_a_search_that_has_ended(compared: SearchResult, experiment: Experiment) -> None:
+def test_a_selection_is_named_as_the_next_step_only_of_a_search_that_has_ended(
+    compared: SearchResult, experiment: Experiment
+) -> None:
     compared.outcome = "interrupted"
     assert "-m search.select" not in said_at_the_end(compared, experiment)
     assert "tells by how much, once the search has ended." in " ".join(render(compared).split())
@@ -227,7 +327,9 @@ def test_a_selection_is_named_as_the_next_step_only_of_a_search_that_has_ended(c
     assert "tells by how much." in " ".join(render(compared).split())
 
 
-def test_what_a_selection_chose_is_said_again_when_its_search_is_resumed(compared: SearchResult, experiment: Experiment) -> None:
+def test_what_a_selection_chose_is_said_again_when_its_search_is_resumed(
+    compared: SearchResult, experiment: Experiment
+) -> None:
     compared.started["experiment"]["sealed"] = True
     assert re.search("test accuracy +sealed", said_at_the_end(compared, experiment))
     select(compared)
@@ -240,10 +342,21 @@ def test_what_a_selection_chose_is_said_again_when_its_search_is_resumed(compare
 
 
 def test_the_longest_names_and_numbers_fit_a_terminal_of_80_columns() -> None:
-    longest = ["mobilenet_v3_small", "t9999", "0.9999", "0.9999", "0.0123", "0.0123", "0.0123 M", "12345.6"]
+    longest = [
+        "mobilenet_v3_small",
+        "t9999",
+        "0.9999",
+        "0.9999",
+        "0.0123",
+        "0.0123",
+        "0.0123 M",
+        "12345.6",
+    ]
     console = Console(file=io.StringIO(), width=80)
     console.print(side_by_side([[title for title, _ in MODEL_COLUMNS.values()], longest]))
-    assert [*longest[:6], "0.0123", "M", "12345.6"] in [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert [*longest[:6], "0.0123", "M", "12345.6"] in [
+        line.split() for line in console.file.getvalue().splitlines()
+    ]  # type: ignore[attr-defined]
 
 
 def test_one_model_that_was_not_measured_makes_no_table(result: SearchResult) -> None:
@@ -261,9 +374,16 @@ def test_what_was_not_measured_is_left_empty(compared: SearchResult) -> None:
     assert models_table(compared)[2][3:] == ["", "", "", "", "0.5"]
 
 
-def test_a_model_whose_best_trial_lost_its_checkpoint_is_shown_by_its_next_best(compared: SearchResult) -> None:
+def test_a_model_whose_best_trial_lost_its_checkpoint_is_shown_by_its_next_best(
+    compared: SearchResult,
+) -> None:
     best, following = compared.ranking[:2]
-    compared.tested = {"trial": following.trial, "epoch": following.best_epoch, "test": TEST, "passed_over": {best.trial: "damaged"}}
+    compared.tested = {
+        "trial": following.trial,
+        "epoch": following.best_epoch,
+        "test": TEST,
+        "passed_over": {best.trial: "damaged"},
+    }
     assert models(compared)[0]["trial_id"] == following.trial
 
 
@@ -283,7 +403,12 @@ def test_the_note_holds_the_ten_best(result: SearchResult) -> None:
 
 
 def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
-    summary = json_summary(result, tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"}, home=Home(Path("s")), wall_s=result.wall_s)
+    summary = json_summary(
+        result,
+        tracking={"tracking_uri": "u", "experiment_id": "1", "parent_run_id": "r"},
+        home=Home(Path("s")),
+        wall_s=result.wall_s,
+    )
     assert summary.keys() == {
         "name",
         "outcome",
@@ -303,26 +428,71 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "front",
         "risk",
     }
-    assert summary["best"].keys() == {"trial_id", "params", "val_accuracy", "test_accuracy", "epoch", "checkpoint"}
-    assert summary["best"]["checkpoint"] == f"s/trials/{summary['best']['trial_id']}/epoch-{summary['best']['epoch']:04d}"
+    assert summary["best"].keys() == {
+        "trial_id",
+        "params",
+        "val_accuracy",
+        "test_accuracy",
+        "epoch",
+        "checkpoint",
+    }
+    assert (
+        summary["best"]["checkpoint"]
+        == f"s/trials/{summary['best']['trial_id']}/epoch-{summary['best']['epoch']:04d}"
+    )
     assert summary["best"]["test_accuracy"] == 0.75
     assert summary["train_s"] == pytest.approx(0.25 * summary["epochs_trained"])
-    assert summary["slot_efficiency"] == pytest.approx(summary["train_s"] / (summary["wall_s"] * summary["slots"]), rel=0.01)
+    assert summary["slot_efficiency"] == pytest.approx(
+        summary["train_s"] / (summary["wall_s"] * summary["slots"]), rel=0.01
+    )
 
 
-@pytest.mark.parametrize(("out", "text"), [("none/page.html", "is to be in 'none', which is no folder"), (".", "is a folder")])
-def test_a_page_has_a_folder_to_be_in(out: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("out", "text"),
+    [("none/page.html", "is to be in 'none', which is no folder"), (".", "is a folder")],
+)
+def test_a_page_has_a_folder_to_be_in(
+    out: str,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["mine", "--out", out]) == 2
-    assert capsys.readouterr().err == f"error: --out '{out}' {text}. Name a file in a folder that is there.\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: --out '{out}' {text}. Name a file in a folder that is there.\n"
+    )
 
 
-def test_a_search_without_a_result_says_how_to_ask_why(experiment: Experiment, open_driver: OpenDriver) -> None:
-    driver = play(open_driver(experiment), lambda config, epoch: report(epoch, outcome="failed", reason="no module named 'py'"))
+def test_a_search_without_a_result_says_how_to_ask_why(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    driver = play(
+        open_driver(experiment),
+        lambda config, epoch: report(epoch, outcome="failed", reason="no module named 'py'"),
+    )
     out = io.StringIO()
-    print_summary(Finished(experiment, driver.result, {"tracking_uri": "", "experiment_id": "", "parent_run_id": ""}, 3, 1.0), Console(file=out))
-    assert re.search(rf"no trial counts\. Why: .*-m search\.why {experiment.name} --storage \S+ t0001\n", out.getvalue())
+    print_summary(
+        Finished(
+            experiment,
+            driver.result,
+            {"tracking_uri": "", "experiment_id": "", "parent_run_id": ""},
+            3,
+            1.0,
+        ),
+        Console(file=out),
+    )
+    assert re.search(
+        rf"no trial counts\. Why: .*-m search\.why {experiment.name} --storage \S+ t0001\n",
+        out.getvalue(),
+    )
 
 
 def test_a_range_whose_ends_are_written_alike_is_said_once() -> None:
-    assert (durations(8.1, 8.4), durations(8, 90), durations(100, 7300)) == ("8 s", "8 s to 90 s", "100 s to 2 h")
+    assert (durations(8.1, 8.4), durations(8, 90), durations(100, 7300)) == (
+        "8 s",
+        "8 s to 90 s",
+        "100 s to 2 h",
+    )

@@ -1,4 +1,6 @@
-"""What a resume compares, refuses and takes over; resuming itself is proved in `test_driver.py` (every line) and `tests/faults`."""
+"""What a resume compares, refuses and takes over; resuming itself is proved in `test_driver.py`
+(every line) and `tests/faults`.
+"""
 
 import copy
 import json
@@ -14,7 +16,7 @@ import search.resume as resuming
 import search.select as selecting
 from cluster.errors import Refused
 from search.budget import Budget, limit
-from search.cli.overrides import in_place
+from search.cli.overrides import apply_overrides
 from search.experiment import Experiment
 from search.journal.journal import Journal, JournalError
 from search.journal.lease import Held
@@ -38,13 +40,21 @@ space = SearchSpace({"optimizer.lr": Choice(0.01, 0.1)}, base={"model.name": "de
 
 
 def facts(**experiment: Any) -> dict[str, Any]:
-    return {"experiment": experiment, "data": {"fingerprint": "f00d"}, "provenance": {"code": "c0de", "version.torch": "2.13", "host": "here", "user": "me"}}
+    return {
+        "experiment": experiment,
+        "data": {"fingerprint": "f00d"},
+        "provenance": {"code": "c0de", "version.torch": "2.13", "host": "here", "user": "me"},
+    }
 
 
 @pytest.mark.parametrize(
     "space",
     [
-        SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True), "batch_size": Int(16, 64, step=16)}, base={"epochs": 3}, trials=7),
+        SearchSpace(
+            {"optimizer.lr": Float(1e-4, 1e-1, log=True), "batch_size": Int(16, 64, step=16)},
+            base={"epochs": 3},
+            trials=7,
+        ),
         SearchSpace(
             {
                 "optimizer.name": Choice("adam", "sgd"),
@@ -60,22 +70,34 @@ def test_a_space_comes_back_from_its_description(space: SearchSpace) -> None:
     assert SearchSpace.from_description(json.loads(json.dumps(space.describe()))) == space
 
 
-def test_an_experiment_comes_back_from_its_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_comes_back_from_its_description(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     words = "--space table3 --name s --algorithm random --trials 7 --max-epochs 2 --seed 4 --set optimizer.name=sgd --set batch_size=32 --cpus-per-trial 2"
     words += " --budget 9s --budget 1e3epochs --price 1.5 --min-gain 0.25 --concurrency 1 --hang-timeout 5"
     experiment = experiment_of_run(run_parser().parse_args(words.split()))
-    again = Experiment.from_description("s", json.loads(json.dumps(experiment.describe())), Path("searches"))
+    again = Experiment.from_description(
+        "s", json.loads(json.dumps(experiment.describe())), Path("searches")
+    )
     assert changed(again, tracking=experiment.tracking) == experiment
 
 
 def test_what_decides_a_search_is_compared_and_what_only_says_where_it_runs_is_not() -> None:
     before = facts(
-        seed=1, space={"domains": {"optimizer.lr": {"options": [0.1, 0.2]}}}, address="local", concurrency=2, base={"data": {"root": "/a"}, "epochs": 3}
+        seed=1,
+        space={"domains": {"optimizer.lr": {"options": [0.1, 0.2]}}},
+        address="local",
+        concurrency=2,
+        base={"data": {"root": "/a"}, "epochs": 3},
     )
     assert changes(before, json.loads(json.dumps(before))) == []
     now = facts(
-        seed=2, space={"domains": {"optimizer.lr": {"options": (0.1, 0.3)}}}, address="far:1", concurrency=9, base={"data": {"root": "/b"}, "epochs": 3}
+        seed=2,
+        space={"domains": {"optimizer.lr": {"options": (0.1, 0.3)}}},
+        address="far:1",
+        concurrency=9,
+        base={"data": {"root": "/b"}, "epochs": 3},
     )
     now["data"] = {"fingerprint": "beef"}
     now["provenance"] |= {"version.torch": "3.0", "host": "there", "code": "2nd"}
@@ -109,12 +131,20 @@ def test_other_weights_to_begin_with_are_a_change_where_both_are_known() -> None
 
 def test_a_search_of_before_there_was_sure_goes_on_by_its_own_rule(experiment: Experiment) -> None:
     """Trials that wait at the first epoch find their rung, however long the longest trial is."""
-    long = changed(experiment, max_epochs=None, base=experiment.base.override({"epochs": 400}), space=experiment.space.fixed({"epochs": 400}), scheduler="asha")
+    long = changed(
+        experiment,
+        max_epochs=None,
+        base=experiment.base.override({"epochs": 400}),
+        space=experiment.space.fixed({"epochs": 400}),
+        scheduler="asha",
+    )
     described = {name: value for name, value in long.describe().items() if name != "sure"}
     again = Experiment.from_description("s", described, long.storage)
     assert (again.sure, again.grace) == (0.0, 1)
     facts = {"data": {}, "provenance": {}}
-    assert changes({"experiment": described, **facts}, {"experiment": again.describe(), **facts}) == []
+    assert (
+        changes({"experiment": described, **facts}, {"experiment": again.describe(), **facts}) == []
+    )
     assert Experiment.from_description("s", long.describe(), long.storage).grace is None
 
 
@@ -132,9 +162,17 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> Se
     """The result of a search that was begun with this command line."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.py").write_text(SPACE)
-    experiment = experiment_of_run(run_parser().parse_args(["--space", "my.py:space", "--name", "s", *words]))
+    experiment = experiment_of_run(
+        run_parser().parse_args(["--space", "my.py:space", "--name", "s", *words])
+    )
     journal = Journal(experiment.folder)
-    journal.append("started", name="s", experiment=experiment.describe(), space_sha256=sha256_of("my.py:space"), **started_event())
+    journal.append(
+        "started",
+        name="s",
+        experiment=experiment.describe(),
+        space_sha256=sha256_of("my.py:space"),
+        **started_event(),
+    )
     journal.close()
     return SearchResult.read(experiment.folder)
 
@@ -143,7 +181,9 @@ def given(*words: str) -> Namespace:
     return parser().parse_args(["s", *words])
 
 
-def test_a_resume_is_the_same_experiment_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_is_the_same_experiment_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = recorded(tmp_path, monkeypatch, "--set", "batch_size=16")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -155,8 +195,13 @@ def test_a_resume_is_the_same_experiment_from_another_folder(tmp_path: Path, mon
 
 def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = recorded(tmp_path, monkeypatch)
-    (tmp_path / "my.py").write_text(SPACE.replace("0.1)", "0.2)").replace('"epochs": 2', '"epochs": 3'))
-    with pytest.raises(Refused, match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what has changed: --space .*my\.py:space "):
+    (tmp_path / "my.py").write_text(
+        SPACE.replace("0.1)", "0.2)").replace('"epochs": 2', '"epochs": 3')
+    )
+    with pytest.raises(
+        Refused,
+        match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what has changed: --space .*my\.py:space ",
+    ):
         experiment_of(given("--allow-change"), result)
     experiment = experiment_of(given("--space", "my.py:space"), result)
     found = changes(result.started, {**result.started, "experiment": experiment.describe()})
@@ -164,7 +209,9 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "  base.epochs: 2 -> 3" in found
     recorded_without_sum = copy.deepcopy(result)
     del recorded_without_sum.started["space_sha256"]
-    assert experiment_of(given(), recorded_without_sum).space.domains["optimizer.lr"] == Choice(0.01, 0.1)
+    assert experiment_of(given(), recorded_without_sum).space.domains["optimizer.lr"] == Choice(
+        0.01, 0.1
+    )
     (tmp_path / "my.py").unlink()
     with pytest.raises(ValueError, match="space file not found"):
         experiment_of(given("--space", "my.py:space", "--allow-change"), result)
@@ -172,7 +219,9 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who can write the storage can write a space file there, and name it, with its sum, in the journal."""
+    """Who can write the storage can write a space file there, and name it, with its sum, in the
+    journal.
+    """
     result = recorded(tmp_path, monkeypatch)
     planted = tmp_path / "planted.py"
     planted.write_text("from pathlib import Path\nPath('was here').touch()\n" + SPACE)
@@ -182,25 +231,42 @@ def test_a_planted_journal_runs_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert not Path("was here").exists()
 
 
-def test_what_is_asked_for_on_the_command_line_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_asked_for_on_the_command_line_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
     words = "--trials 2 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved --download"
     experiment = experiment_of(given(*words.split()), result)
-    assert (experiment.planned_trials, experiment.concurrency, experiment.budget, experiment.hang_timeout) == (2, 1, Budget((limit("60s"),)), 5)
-    assert (experiment.tracking, experiment.seed, experiment.base.data.root) == ("sqlite:///other.db", 8, "/moved")
+    assert (
+        experiment.planned_trials,
+        experiment.concurrency,
+        experiment.budget,
+        experiment.hang_timeout,
+    ) == (2, 1, Budget((limit("60s"),)), 5)
+    assert (experiment.tracking, experiment.seed, experiment.base.data.root) == (
+        "sqlite:///other.db",
+        8,
+        "/moved",
+    )
     assert experiment.download
     assert not experiment_of(given(), result).download
-    assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == ["  seed: 0 -> 8"]
+    assert changes(result.started, {**result.started, "experiment": experiment.describe()}) == [
+        "  seed: 0 -> 8"
+    ]
 
 
 @pytest.mark.parametrize("verb", [resuming, selecting, refining])
-def test_who_is_told_to_fetch_weights_with_download_can(verb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_told_to_fetch_weights_with_download_can(
+    verb: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
     begun = Experiment.from_description("s", result.started["experiment"], tmp_path)
-    assert in_place(begun, verb.parser().parse_args(["s", "--download"]), result).download
+    assert apply_overrides(begun, verb.parser().parse_args(["s", "--download"]), result).download
 
 
-def test_a_login_in_the_tracking_uri_is_never_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_login_in_the_tracking_uri_is_never_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@h:5000")
     result = recorded(tmp_path, monkeypatch, "--tracking", "http://me:secret@h:5000")
     assert "secret" not in (tmp_path / "searches" / "s" / "journal.jsonl").read_text()
@@ -208,22 +274,32 @@ def test_a_login_in_the_tracking_uri_is_never_kept(tmp_path: Path, monkeypatch: 
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"no search at '.*s'\. Check the name and --storage; 'python -m search.run' starts one"):
+    with pytest.raises(
+        JournalError,
+        match=r"no search at '.*s'\. Check the name and --storage; 'python -m search.run' starts one",
+    ):
         resume(given("--storage", str(tmp_path)))
 
 
-def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     driver.suggest()
     for name in ("t0001", "t0002"):
         (experiment.folder / "trials" / name).mkdir(parents=True)
-    with pytest.raises(Refused, match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, the journal does not"):
+    with pytest.raises(
+        Refused,
+        match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, the journal does not",
+    ):
         check_trials(experiment.home, experiment.home.trials(), driver.result)
     (experiment.folder / "trials" / "t0002").rmdir()
     check_trials(experiment.home, experiment.home.trials(), driver.result)
 
 
-def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = play(open_driver(changed(experiment, trials=2)))
     result = driver.result
     assert not is_done(result, driver.experiment, given())
@@ -237,8 +313,12 @@ def test_a_search_is_done_when_nothing_is_left_to_train_to_test_or_to_draw(open_
     assert not is_done(result, driver.experiment, given())
 
 
-def test_with_more_time_a_resume_evaluates_what_there_was_no_time_for(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """The trials had all ended when time was up. What cannot be evaluated for another reason is not tried again for that."""
+def test_with_more_time_a_resume_evaluates_what_there_was_no_time_for(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """The trials had all ended when time was up. What cannot be evaluated for another reason is not
+    tried again for that.
+    """
     driver = play(open_driver(changed(experiment, trials=2)))
     result = driver.result
     assert result.best is not None
@@ -252,12 +332,20 @@ def test_with_more_time_a_resume_evaluates_what_there_was_no_time_for(open_drive
     assert reopened(driver).result.unevaluated == {}
 
 
-def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     """The next best is tested in its stead; a person is asked to look, and a resume looks again."""
     driver = play(open_driver(changed(experiment, trials=2)))
     result = driver.result
     first, second = result.ranking
-    driver.journal.append("tested", trial=second.trial, epoch=second.best_epoch, test={}, passed_over={first.trial: "damaged"})
+    driver.journal.append(
+        "tested",
+        trial=second.trial,
+        epoch=second.best_epoch,
+        test={},
+        passed_over={first.trial: "damaged"},
+    )
     assert result.best is second
     assert result.ranking[0] is first
     assert result.is_tested
@@ -267,24 +355,40 @@ def test_a_trial_whose_checkpoint_is_lost_is_not_the_best(open_driver: OpenDrive
 
 
 @pytest.mark.parametrize("verb", ["resume", "select", "promote", "status", "sync", "report", "why"])
-def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(command: Command, tmp_path: Path, verb: str) -> None:
+def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(
+    command: Command, tmp_path: Path, verb: str
+) -> None:
     done = command(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
     assert done.returncode == 2
-    assert done.stderr == "error: no search at 'searches/nowhere'. Check the name and --storage; 'python -m search.run' starts one.\n"
+    assert (
+        done.stderr
+        == "error: no search at 'searches/nowhere'. Check the name and --storage; 'python -m search.run' starts one.\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_that_is_being_run_is_refused_before_anything_is_said_to_start(
-    open_driver: OpenDriver, experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     play(open_driver(experiment), events=20)
-    words = ["--storage", str(experiment.storage), "--allow-change", "--tracking", f"sqlite:///{tmp_path}/m.db"]
+    words = [
+        "--storage",
+        str(experiment.storage),
+        "--allow-change",
+        "--tracking",
+        f"sqlite:///{tmp_path}/m.db",
+    ]
     with experiment.home.lease(), pytest.raises(Held, match="is being run by process"):
         resume(parser().parse_args([experiment.name, *words]))
     assert "starting Ray" not in capsys.readouterr().err
 
 
-def test_in_a_hurry_neither_the_study_nor_pictures_are_written(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = play(open_driver(changed(experiment, algorithm="bayes")), events=20)
     driver.journal.close = lambda: None  # type: ignore[method-assign]  # the fixture does that
     tracker: Any = SimpleNamespace(close=lambda patience_s: None)

@@ -39,13 +39,21 @@ def test_the_best_checkpoint_is_kept_also_when_no_picture_can_be_drawn(
         patched.setattr(artifacts.figures, "save", refuse)
         with pytest.raises(OSError, match="No space left"):
             draw(result, experiment.home, driver.journal)
-    assert heard == [{"trial": best.trial, "file": f"trials/{best.trial}/epoch-{best.best_epoch:04d}", "path": "checkpoint"}]
+    assert heard == [
+        {
+            "trial": best.trial,
+            "file": f"trials/{best.trial}/epoch-{best.best_epoch:04d}",
+            "path": "checkpoint",
+        }
+    ]
     assert not result.is_drawn
     draw(result, experiment.home, driver.journal)
     assert result.is_drawn
 
 
-def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     driver = play(open_driver(experiment))
     best, result = driver.result.best, driver.result
     assert best is not None
@@ -61,12 +69,23 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(open_driver:
     driver.journal.listeners.append(aside)
     driver.journal.append("opened", trial=best.trial, epoch=best.best_epoch, by="search.run")
     assert aside.result() is not None
-    driver.journal.append("tested", trial=best.trial, epoch=best.best_epoch, test=evaluated(("a", "b")), passed_over={})
+    driver.journal.append(
+        "tested",
+        trial=best.trial,
+        epoch=best.best_epoch,
+        test=evaluated(("a", "b")),
+        passed_over={},
+    )
     draw(result, experiment.home, driver.journal, drawn=aside.result())
     assert len(done) == 1
     assert done[0] is not current_thread()
     folder = experiment.home.folder / "trials" / best.trial / "evidence"
-    assert {file.name for file in folder.iterdir()} >= {"curves.png", "test_confusion.png", "config.json", "test.json"}
+    assert {file.name for file in folder.iterdir()} >= {
+        "curves.png",
+        "test_confusion.png",
+        "config.json",
+        "test.json",
+    }
     draw(result, experiment.home, driver.journal, few=True, drawn=aside.result())
     assert len(done) == 1, "it has become late meanwhile, and more is drawn than is wanted"
     result.tested["passed_over"] = {"t0001": "damaged"}  # its answer is another now
@@ -74,7 +93,9 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(open_driver:
     assert len(done) == 2
 
 
-def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     driver = play(open_driver(experiment))
     monkeypatch.setattr(artifacts.figures, "png", refuse)
     aside = DrawingAside(driver)
@@ -84,7 +105,9 @@ def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(open_driver: 
         draw(driver.result, experiment.home, driver.journal, drawn=aside.result())
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), Unwritten("the journal cannot be written")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), Unwritten("the journal cannot be written")]
+)
 def test_a_step_that_a_disk_refuses_is_told_and_does_not_end_the_others(error: Exception) -> None:
     def write() -> None:
         raise error
@@ -106,10 +129,16 @@ def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:
     assert (folder / FILE_NAME).exists()
 
 
-def test_what_the_pictures_need_is_imported_while_the_last_trials_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_pictures_need_is_imported_while_the_last_trials_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     imported, ticks = Event(), list[int]()
-    monkeypatch.setattr(drawing, "import_evidence", lambda trials: imported.set() if trials == 12 else None)
-    driver = SimpleNamespace(trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0))
+    monkeypatch.setattr(
+        drawing, "import_evidence", lambda trials: imported.set() if trials == 12 else None
+    )
+    driver = SimpleNamespace(
+        trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0)
+    )
     tick = importing(cast("Any", driver), lambda: ticks.append(1))
     for outstanding, epochs in ((12, 3), (2, 0)):  # many are to come; workers are still starting
         driver.outstanding, driver.result.epochs_trained = outstanding, epochs
@@ -124,7 +153,9 @@ def test_what_the_pictures_need_is_imported_while_the_last_trials_train(monkeypa
     assert len(ticks) == 4
 
 
-def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """joblib registers itself for the end of all threads, which is refused once that has begun."""
 
     def late(trials: int) -> None:
@@ -144,14 +175,18 @@ def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(monkeypat
         ([], {}, "lost", False),
     ],
 )
-def test_rays_logs_are_kept_where_something_went_wrong(troubles: list[str], reasons: dict[str, list[str]], outcome: str, well: bool) -> None:
+def test_rays_logs_are_kept_where_something_went_wrong(
+    troubles: list[str], reasons: dict[str, list[str]], outcome: str, well: bool
+) -> None:
     result: Any = SimpleNamespace(unevaluated=reasons, outcome=outcome)
     assert went_well(result, troubles) is well
 
 
 def test_pictures_without_importances_need_no_scikit_learn() -> None:
     code = "import sys, search.evidence; print('sklearn' in sys.modules, 'matplotlib.figure' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split() == ["False", "True"]
 
 
 LEAVES = """
@@ -171,5 +206,11 @@ leave(3)
 
 
 def test_a_command_leaves_with_its_exit_code_and_all_that_was_to_be_done() -> None:
-    done = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split(), done.stderr) == (3, ["said", "a", "thread", "registered"], "")
+    done = subprocess.run(
+        [sys.executable, "-c", LEAVES], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (
+        3,
+        ["said", "a", "thread", "registered"],
+        "",
+    )

@@ -1,4 +1,6 @@
-"""What a search on one machine opens, writes and says, seen on a real one (SECURITY.md lists the promises)."""
+"""What a search on one machine opens, writes and says, seen on a real one (SECURITY.md lists the
+promises).
+"""
 
 import os
 import shutil
@@ -20,25 +22,60 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 
 
 def may_make_networks() -> bool:
-    return shutil.which("unshare") is not None and subprocess.run(["unshare", "-n", "true"], check=False, capture_output=True).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(["unshare", "-n", "true"], check=False, capture_output=True).returncode
+        == 0
+    )
 
 
 def listening(pid: int) -> set[str]:
     """The addresses at which anything listens in a process's network."""
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]]
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+    ]
     return {local.partition(":")[0] for _, local, _, state, *_ in lines if state == "0A"}
 
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, set[str], str, int]]:
-    """A search in a network of its own that reaches nothing but itself, and the addresses that it listened on."""
+    """A search in a network of its own that reaches nothing but itself, and the addresses that it
+    listened on.
+    """
     folder, home = tmp_path_factory.mktemp("observed"), tmp_path_factory.mktemp("home")
-    words = ["--space", "smoke", "--trials", "4", "--name", "s", "--device", "cpu", "--set", "epochs=4", "--scheduler", "fifo"]
+    words = [
+        "--space",
+        "smoke",
+        "--trials",
+        "4",
+        "--name",
+        "s",
+        "--device",
+        "cpu",
+        "--set",
+        "epochs=4",
+        "--scheduler",
+        "fifo",
+    ]
     command = [sys.executable, "-m", "search.run", *words]
     if may_make_networks():
         command = ["unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$0" "$@"', *command]
-    environment = {**os.environ, "HOME": str(home), "AWS_SECRET_ACCESS_KEY": PLANTED, "XDG_CACHE_HOME": str(home / "cache")}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "AWS_SECRET_ACCESS_KEY": PLANTED,
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     journal = folder / "searches" / "s" / "journal.jsonl"
     wait_for(lambda: journal.exists() and '"event": "epoch"' in journal.read_text(), process)
     addresses = listening(process.pid)
@@ -48,7 +85,9 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
     assert not token.exists() or stat.S_IMODE(token.stat().st_mode) == 0o600
 
 
-def test_a_search_needs_nothing_outside_this_machine_and_listens_for_nobody_outside(observed: tuple[Path, set[str], str, int]) -> None:
+def test_a_search_needs_nothing_outside_this_machine_and_listens_for_nobody_outside(
+    observed: tuple[Path, set[str], str, int],
+) -> None:
     if not may_make_networks():
         pytest.skip("needs to be allowed to make a network namespace")
     _, addresses, out, code = observed
@@ -60,10 +99,14 @@ def test_a_search_needs_nothing_outside_this_machine_and_listens_for_nobody_outs
 def test_only_the_owner_can_read_a_search(observed: tuple[Path, set[str], str, int]) -> None:
     home = observed[0] / "searches" / "s"
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
-    assert {stat.S_IMODE((home / name).stat().st_mode) for name in ("journal.jsonl", "lock.json")} == {0o600}
+    assert {
+        stat.S_IMODE((home / name).stat().st_mode) for name in ("journal.jsonl", "lock.json")
+    } == {0o600}
 
 
-def test_a_credential_in_the_environment_reaches_no_file_and_no_line(observed: tuple[Path, set[str], str, int]) -> None:
+def test_a_credential_in_the_environment_reaches_no_file_and_no_line(
+    observed: tuple[Path, set[str], str, int],
+) -> None:
     folder, _, out, _ = observed
     assert PLANTED not in out
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -29,7 +29,10 @@ CONDITIONAL = {
         ({"model.dropout": Float(0, 0.5, step=0)}, "step must be > 0"),
         ({"batch_size": Int(1.5, 4)}, "whole numbers"),  # type: ignore[arg-type]
         ({"optimizer.lrr": Float(0.1, 1)}, "Did you mean 'optimizer.lr'"),
-        ({"optimizer.momentum": Float(0, 0.9, when={"optimizer.name": "sgd"})}, "'when' names 'optimizer.name'"),
+        (
+            {"optimizer.momentum": Float(0, 0.9, when={"optimizer.name": "sgd"})},
+            "'when' names 'optimizer.name'",
+        ),
     ],
 )
 def test_nonsense_is_refused_at_birth(domains: dict[str, Domain], words: str) -> None:
@@ -42,7 +45,9 @@ def test_an_unknown_key_in_the_base_is_refused_at_birth() -> None:
         SearchSpace({"optimizer.lr": Choice(0.1)}, base={"model.nam": "deep_cnn"})
 
 
-@pytest.mark.parametrize("path", ["data.name", "data.image_size", "data.train_limit", "data.split_seed"])
+@pytest.mark.parametrize(
+    "path", ["data.name", "data.image_size", "data.train_limit", "data.split_seed"]
+)
 def test_what_all_trials_share_of_the_data_is_not_searched(path: str) -> None:
     with pytest.raises(ConfigError, match=f"{path} is the same for all trials of a search"):
         SearchSpace({path: Choice(1, 2)})
@@ -50,7 +55,16 @@ def test_what_all_trials_share_of_the_data_is_not_searched(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "domain", [Float(0.1, 0.3), Float(1e-4, 1e-1, log=True), Float(0, 1, step=0.25), Int(3, 5), Int(8, 64, log=True), Int(2, 9, step=3), Choice("a", "b")]
+    "domain",
+    [
+        Float(0.1, 0.3),
+        Float(1e-4, 1e-1, log=True),
+        Float(0, 1, step=0.25),
+        Int(3, 5),
+        Int(8, 64, log=True),
+        Int(2, 9, step=3),
+        Choice("a", "b"),
+    ],
 )
 def test_draws_stay_inside_and_reach_the_edges(domain: Domain) -> None:
     generator = np.random.default_rng(0)
@@ -85,9 +99,14 @@ def test_a_conditional_parameter_exists_only_under_its_condition() -> None:
     space = SearchSpace(CONDITIONAL)
     points = list(space.points())
     assert space.size == len(points) == 2 + 2 * 2
-    assert all(("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd") for point in points)
+    assert all(
+        ("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd") for point in points
+    )
     generator = np.random.default_rng(0)
-    assert all(("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd") for point in (space.sample(generator) for _ in range(50)))
+    assert all(
+        ("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd")
+        for point in (space.sample(generator) for _ in range(50))
+    )
 
 
 def test_a_range_has_no_grid() -> None:
@@ -111,7 +130,9 @@ def test_edges_hold_every_value_of_a_short_domain_beside_a_range() -> None:
 
 
 def test_the_description_keeps_bounds_of_zero() -> None:
-    assert SearchSpace({"model.dropout": Float(0.0, 0.5)}).describe()["domains"]["model.dropout"] == {"kind": "Float", "low": 0.0, "high": 0.5}
+    assert SearchSpace({"model.dropout": Float(0.0, 0.5)}).describe()["domains"][
+        "model.dropout"
+    ] == {"kind": "Float", "low": 0.0, "high": 0.5}
 
 
 def test_a_huge_range_costs_nothing() -> None:
@@ -149,7 +170,9 @@ def test_table3_is_the_papers() -> None:
 @pytest.mark.parametrize("attribute", ["space", "made"])
 def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
     path = tmp_path / "my_space.py"
-    path.write_text("from search.space import Choice, SearchSpace\ndef space():\n    return SearchSpace({'epochs': Choice(1, 2)})\nmade = space()\n")
+    path.write_text(
+        "from search.space import Choice, SearchSpace\ndef space():\n    return SearchSpace({'epochs': Choice(1, 2)})\nmade = space()\n"
+    )
     assert list(find(f"{path}:{attribute}").domains) == ["epochs"]
 
 
@@ -163,7 +186,9 @@ def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
         ("{path}:space", "space = 1 / 0", "ZeroDivisionError"),
     ],
 )
-def test_a_space_that_cannot_be_had_is_one_clear_line(tmp_path: Any, source: str, text: str | None, words: str) -> None:
+def test_a_space_that_cannot_be_had_is_one_clear_line(
+    tmp_path: Any, source: str, text: str | None, words: str
+) -> None:
     path = tmp_path / "my_space.py"
     path.write_text(text or "")
     with pytest.raises(ConfigError) as caught:
@@ -178,7 +203,10 @@ def test_a_space_that_cannot_be_had_is_one_clear_line(tmp_path: Any, source: str
 BRANCHED = SearchSpace(
     {
         "model.name": Choice("resnet18", "alexnet", "vgg11_bn"),
-        "optimizer.lr": Cases(Float(1e-5, 1e-3, log=True, when={"model.name": ("alexnet", "vgg11_bn")}), Float(1e-3, 1e-1, log=True)),
+        "optimizer.lr": Cases(
+            Float(1e-5, 1e-3, log=True, when={"model.name": ("alexnet", "vgg11_bn")}),
+            Float(1e-3, 1e-1, log=True),
+        ),
         "model.dropout": Float(0.2, 0.5, when={"model.name": ("alexnet", "vgg11_bn")}),
     },
     first=[{"model.name": "vgg11_bn", "optimizer.lr": 1e-4}, {"model.name": "alexnet"}],
@@ -187,7 +215,9 @@ BRANCHED = SearchSpace(
 
 def fits(params: Params) -> bool:
     small = params["model.name"] != "resnet18"
-    return ("model.dropout" in params) == small and (params["optimizer.lr"] <= 1e-3 if small else params["optimizer.lr"] >= 1e-3)
+    return ("model.dropout" in params) == small and (
+        params["optimizer.lr"] <= 1e-3 if small else params["optimizer.lr"] >= 1e-3
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["random", "bayes"])
@@ -211,7 +241,11 @@ def test_a_search_begins_with_the_first_points_and_completes_them(algorithm: str
     one, two = asked.ask("t1"), asked.ask("t2")
     assert one is not None
     assert two is not None
-    assert (one["model.name"], one["optimizer.lr"], two["model.name"]) == ("vgg11_bn", 1e-4, "alexnet")
+    assert (one["model.name"], one["optimizer.lr"], two["model.name"]) == (
+        "vgg11_bn",
+        1e-4,
+        "alexnet",
+    )
     assert fits(one)
     assert fits(two)
     again.replay("t1", one)
@@ -222,26 +256,41 @@ def test_a_search_begins_with_the_first_points_and_completes_them(algorithm: str
 def test_cases_survive_their_description_and_count_towards_the_edges() -> None:
     described = json.loads(json.dumps(BRANCHED.describe()))
     assert SearchSpace.from_description(described).describe() == BRANCHED.describe()
-    assert {params["optimizer.lr"] for params in BRANCHED.edges() if params["model.name"] == "alexnet"} == {1e-5, 1e-3}
-    assert {params["optimizer.lr"] for params in BRANCHED.edges() if params["model.name"] == "resnet18"} == {1e-3, 1e-1}
+    assert {
+        params["optimizer.lr"] for params in BRANCHED.edges() if params["model.name"] == "alexnet"
+    } == {1e-5, 1e-3}
+    assert {
+        params["optimizer.lr"] for params in BRANCHED.edges() if params["model.name"] == "resnet18"
+    } == {1e-3, 1e-1}
 
 
 def test_a_first_point_keeps_what_is_still_searched() -> None:
     assert BRANCHED.fixed({"model.name": "vgg11_bn"}).first == ({"optimizer.lr": 1e-4},)
     assert BRANCHED.fixed({"model.name": "resnet18"}).first == ()  # none of them was for that
-    assert BRANCHED.fixed({"optimizer.lr": 0.01}).first == ({"model.name": "vgg11_bn"}, {"model.name": "alexnet"})
+    assert BRANCHED.fixed({"optimizer.lr": 0.01}).first == (
+        {"model.name": "vgg11_bn"},
+        {"model.name": "alexnet"},
+    )
     assert BRANCHED.without("model.name", {"vgg11_bn"}).first == ({"model.name": "alexnet"},)
 
 
 def test_what_a_fixed_value_leaves_of_the_first_points() -> None:
-    """With the optimizer fixed each family is still tried first; its learning rate was for the other optimizer."""
+    """With the optimizer fixed each family is still tried first; its learning rate was for the
+    other optimizer.
+    """
     first = find("zoo").fixed({"optimizer.name": "sgd"}).first
-    assert {params["model.name"] for params in first} == {params["model.name"] for params in find("zoo").first}
-    assert not any("optimizer.lr" in params for params in first if params["model.name"] == "resnet18")
+    assert {params["model.name"] for params in first} == {
+        params["model.name"] for params in find("zoo").first
+    }
+    assert not any(
+        "optimizer.lr" in params for params in first if params["model.name"] == "resnet18"
+    )
 
 
 def test_a_first_point_that_its_domain_does_not_hold_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"a first point sets model\.dropout=0\.9, which its domain does not hold"):
+    with pytest.raises(
+        ConfigError, match=r"a first point sets model\.dropout=0\.9, which its domain does not hold"
+    ):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"model.dropout": 0.9}])
 
 
@@ -249,12 +298,18 @@ def test_cases_may_be_nested() -> None:
     inner = Cases(Float(1e-5, 1e-4, when={"optimizer.name": "sgd"}), Float(1e-3, 1e-2))
     space = SearchSpace({"optimizer.name": Choice("sgd", "adam"), "optimizer.lr": Cases(inner)})
     asked = [ALGORITHMS[algorithm](space, 0).ask("t1") for algorithm in ("random", "bayes")]
-    assert all((params["optimizer.lr"] <= 1e-4) == (params["optimizer.name"] == "sgd") for params in asked if params is not None)
+    assert all(
+        (params["optimizer.lr"] <= 1e-4) == (params["optimizer.name"] == "sgd")
+        for params in asked
+        if params is not None
+    )
     assert None not in asked
 
 
 def test_a_first_point_of_something_else_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"a first point sets 'optimizer\.lr', which is not searched"):
+    with pytest.raises(
+        ConfigError, match=r"a first point sets 'optimizer\.lr', which is not searched"
+    ):
         SearchSpace({"model.dropout": Float(0.1, 0.2)}, first=[{"optimizer.lr": 1}])
 
 
@@ -270,14 +325,26 @@ def test_the_zoo_begins_with_every_model_once_and_searches_them_all() -> None:
 
 def chain(*ends: int) -> SearchSpace:
     """Whole numbers, each of which is there where the one before is 1."""
-    paths = ["epochs", "batch_size", "model.width", "model.filter_size", "optimizer.patience"][: len(ends)]
+    paths = ["epochs", "batch_size", "model.width", "model.filter_size", "optimizer.patience"][
+        : len(ends)
+    ]
     conditions = [{}, *({path: 1} for path in paths)]
-    return SearchSpace({path: Int(1, end, when=when) for path, end, when in zip(paths, ends, conditions, strict=False)})
+    return SearchSpace(
+        {
+            path: Int(1, end, when=when)
+            for path, end, when in zip(paths, ends, conditions, strict=False)
+        }
+    )
 
 
 def test_points_of_a_conditional_space_are_counted_and_not_listed() -> None:
     """Of five such parameters nobody lists the points before the sun is cold."""
-    free = SearchSpace({**{path: Int(1, 10**6) for path in ("epochs", "batch_size", "seed")}, "optimizer.patience": Int(1, 10**9, when={"epochs": (1, 2)})})
+    free = SearchSpace(
+        {
+            **{path: Int(1, 10**6) for path in ("epochs", "batch_size", "seed")},
+            "optimizer.patience": Int(1, 10**9, when={"epochs": (1, 2)}),
+        }
+    )
     assert free.size == 2 * 10**6 * 10**6 * 10**9 + (10**6 - 2) * 10**6 * 10**6
     assert chain(10**6, 10**6, 10**6).size == 3 * 10**6 - 2
 
@@ -287,16 +354,43 @@ def test_points_of_a_conditional_space_are_counted_and_not_listed() -> None:
     [
         chain(3, 4, 5, 2),
         SearchSpace(CONDITIONAL),
-        SearchSpace({"epochs": Choice(1, 2, 3), "batch_size": Int(2, 4, when={"epochs": (1, 3)}), "seed": Int(0, 1, when={"batch_size": (3, 9)})}),
+        SearchSpace(
+            {
+                "epochs": Choice(1, 2, 3),
+                "batch_size": Int(2, 4, when={"epochs": (1, 3)}),
+                "seed": Int(0, 1, when={"batch_size": (3, 9)}),
+            }
+        ),
         SearchSpace(
             {
                 "epochs": Int(1, 4),
-                "batch_size": Cases(Int(2, 3, when={"epochs": 1}), Choice(8, 16, 32, when={"epochs": (1, 2)}), Int(64, 65, when={"epochs": 4})),
+                "batch_size": Cases(
+                    Int(2, 3, when={"epochs": 1}),
+                    Choice(8, 16, 32, when={"epochs": (1, 2)}),
+                    Int(64, 65, when={"epochs": 4}),
+                ),
             }
         ),
-        SearchSpace({"model.dropout": Float(0, 0.5, step=0.1), "epochs": Int(1, 3, when={"model.dropout": 0.3})}),
-        SearchSpace({"epochs": Int(1, 3, when={"model.name": "table2"}), "batch_size": Int(2, 4, when={"epochs": 2})}, base={"model.name": "table2"}),
-        SearchSpace({"epochs": Int(1, 3, when={"model.name": "other"}), "batch_size": Int(2, 4, when={"epochs": 2})}, base={"model.name": "table2"}),
+        SearchSpace(
+            {
+                "model.dropout": Float(0, 0.5, step=0.1),
+                "epochs": Int(1, 3, when={"model.dropout": 0.3}),
+            }
+        ),
+        SearchSpace(
+            {
+                "epochs": Int(1, 3, when={"model.name": "table2"}),
+                "batch_size": Int(2, 4, when={"epochs": 2}),
+            },
+            base={"model.name": "table2"},
+        ),
+        SearchSpace(
+            {
+                "epochs": Int(1, 3, when={"model.name": "other"}),
+                "batch_size": Int(2, 4, when={"epochs": 2}),
+            },
+            base={"model.name": "table2"},
+        ),
         SearchSpace({}),
     ],
 )
@@ -315,7 +409,12 @@ def test_edges_of_a_deep_space_are_few_and_hold_every_probe() -> None:
 def test_the_steps_of_a_range_are_not_kept() -> None:
     domain = Float(0, 1, step=1e-9)
     assert domain.values is not None
-    assert (len(domain.values), domain.values[0], domain.values[-1], domain.values[7]) == (10**9 + 1, 0.0, 1.0, 7e-9)
+    assert (len(domain.values), domain.values[0], domain.values[-1], domain.values[7]) == (
+        10**9 + 1,
+        0.0,
+        1.0,
+        7e-9,
+    )
     assert 0.5 in domain.values
     assert 0.1234567891 not in domain.values
     assert SearchSpace({"model.dropout": domain}).size == 10**9 + 1
@@ -329,7 +428,13 @@ def test_the_nearest_step_is_found() -> None:
     assert [steps.nearest(value) for value in (0, 0.14, 0.26, 0.9)] == [0.1, 0.1, 0.3, 0.5]
 
 
-@pytest.mark.parametrize(("domain", "words"), [(Int(0, 10**30), "within 10\\^18 of 0"), (Float(0, 1, step=1e-300), "more than 10\\^15 values")])
+@pytest.mark.parametrize(
+    ("domain", "words"),
+    [
+        (Int(0, 10**30), "within 10\\^18 of 0"),
+        (Float(0, 1, step=1e-300), "more than 10\\^15 values"),
+    ],
+)
 def test_more_values_than_can_be_told_apart_are_refused(domain: Domain, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         SearchSpace({"seed" if isinstance(domain, Int) else "model.dropout": domain})

@@ -16,16 +16,22 @@ from tests.conftest import Command
 from tests.search.conftest import OpenDriver, changed, play, report
 
 
-def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     play(driver, events=9)
     assert "running now (process 7 on far)" in lines(driver.result, "process 7 on far", "go")[1]
-    assert lines(driver.result, "", "python -m search.resume played")[1].endswith("go on with: python -m search.resume played")
+    assert lines(driver.result, "", "python -m search.resume played")[1].endswith(
+        "go on with: python -m search.resume played"
+    )
     assert "cut off" in lines(driver.result, "", "go")[1]
     play(driver)
 
 
-def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_finished_search_tells_its_best_and_its_counts(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
     first, second, third, fourth = lines(result, "", "go")
     assert first == "played: nine on digits, grid + asha, seed 0"
@@ -35,7 +41,8 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
     assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.accuracy:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
     assert re.fullmatch(
-        r"  The chance that the best is among the \d that were stopped is about \d+%; about \d more epochs? would halve it \(--sure 0.9\d*\)\.", fourth
+        r"  The chance that the best is among the \d that were stopped is about \d+%; about \d more epochs? would halve it \(--sure 0.9\d*\)\.",
+        fourth,
     )
     assert fourth.strip() in dict(verdict(result))["How sure"]
     result.risk = {"chance": 0.004, "epochs": 8}
@@ -48,13 +55,21 @@ def test_a_finished_search_tells_its_best_and_its_counts(open_driver: OpenDriver
 @pytest.mark.parametrize(
     ("new", "told"),
     [
-        (0.04, "New trials would gain less: in as many epochs a better one with a chance of about 4%, against about 10%."),
-        (0.13, "New trials would gain more: in as many epochs a better one with a chance of about 13%, against about 10%."),
+        (
+            0.04,
+            "New trials would gain less: in as many epochs a better one with a chance of about 4%, against about 10%.",
+        ),
+        (
+            0.13,
+            "New trials would gain more: in as many epochs a better one with a chance of about 13%, against about 10%.",
+        ),
         (0.101, "New trials would gain as much: "),
         (0.003, "with a chance of less than 1%, against about 10%."),
     ],
 )
-def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(new: float, told: str, open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(
+    new: float, told: str, open_driver: OpenDriver, experiment: Experiment
+) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
     result.risk = {"chance": 0.2, "epochs": 8}
     assert "New trials" not in risk_text(result), "of an earlier version, or none are left"
@@ -64,14 +79,18 @@ def test_at_its_end_a_search_says_whether_new_trials_would_gain_more(new: float,
     assert "New trials" not in risk_text(result), "that was said already"
 
 
-def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_why_a_trial_was_stopped_is_what_was_known_then_and_not_why_it_waited(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     result = play(open_driver(changed(experiment, scheduler="asha"))).result
     stopped = [trial for trial in result.trials.values() if trial.outcome == "stopped"]
     assert stopped
     assert all(why(trial) == trial.reason and "go on" in trial.reason for trial in stopped)
 
 
-def test_an_interrupted_search_can_be_gone_on_with(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_an_interrupted_search_can_be_gone_on_with(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -82,7 +101,9 @@ def test_an_interrupted_search_can_be_gone_on_with(open_driver: OpenDriver, expe
     assert "1 interrupted of 9" in lines(driver.result, "", "go")[2]
 
 
-def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -93,7 +114,9 @@ def test_why_a_trial_waits_or_was_tried_again_is_in_its_line(open_driver: OpenDr
     assert why(driver.result.trials[trial]) == "waiting: no space; tried again after: lost"
 
 
-def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, scheduler="asha", trials=5))
     names = [driver.suggest()[0] for _ in range(3)]  # type: ignore[index]
     for name, accuracy in zip(names, (0.9, 0.2, 0.95), strict=True):
@@ -108,7 +131,9 @@ def test_the_story_of_a_stopped_trial_names_its_rivals_at_that_moment(open_drive
     assert "t0003" not in text
 
 
-def test_trials_that_are_held_are_counted_and_listed_when_asked_for(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_trials_that_are_held_are_counted_and_listed_when_asked_for(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = play(open_driver(changed(experiment, scheduler="asha")), events=40)
     held = [name for name, trial in driver.result.trials.items() if trial.outcome == "held"]
     assert len(held) > 3
@@ -119,11 +144,15 @@ def test_trials_that_are_held_are_counted_and_listed_when_asked_for(open_driver:
     assert all("at epoch" in why(driver.result.trials[name]) for name in held)
 
 
-def test_the_story_tells_retries_checkpoints_and_waiting(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_the_story_tells_retries_checkpoints_and_waiting(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
-    driver.fail(trial, "hung", "it made no step for 10 s", traceback="trials/t0001/errors/attempt-1.txt")
+    driver.fail(
+        trial, "hung", "it made no step for 10 s", traceback="trials/t0001/errors/attempt-1.txt"
+    )
     driver.suggest()
     driver.running(trial)
     driver.report(trial, {**report(2), "metrics": {}, "restored": ["epoch-0003 is damaged"]})
@@ -142,12 +171,17 @@ def test_the_story_tells_retries_checkpoints_and_waiting(open_driver: OpenDriver
         assert words in text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 days")],
+)
 def test_a_duration_in_words(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_the_commands(open_driver: OpenDriver, experiment: Experiment, command: Command, tmp_path: Path) -> None:
+def test_the_commands(
+    open_driver: OpenDriver, experiment: Experiment, command: Command, tmp_path: Path
+) -> None:
     play(open_driver(changed(experiment, scheduler="asha")))
     done = command("search.status", "played")
     assert (done.returncode, done.stderr) == (0, "")
@@ -158,18 +192,39 @@ def test_the_commands(open_driver: OpenDriver, experiment: Experiment, command: 
     assert len(shown["trials"]) == 9
     assert command("search.why", "played", "t0001").stdout.startswith("t0001 of played\n")
     wrong = command("search.why", "played", "t77")
-    assert (wrong.returncode, wrong.stderr) == (2, "error: no trial 't77' in played, which has t0001 to t0009.\n")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "error: no trial 't77' in played, which has t0001 to t0009.\n",
+    )
 
 
-def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(open_driver: OpenDriver, experiment: Experiment, command: Command) -> None:
+def test_a_selection_that_runs_or_was_cut_off_is_told_apart_from_its_search(
+    open_driver: OpenDriver, experiment: Experiment, command: Command
+) -> None:
     driver = play(open_driver(experiment))
-    driver.journal.append("selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=1)
-    driver.journal.append("suggested", trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1)
+    driver.journal.append(
+        "selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=1
+    )
+    driver.journal.append(
+        "suggested", trial="t0001-s1", params={}, config={}, repeat_of="t0001", seed=1
+    )
     said = lines(driver.result, "process 7 on far", "go", "select")
     assert said[1] == "  completed"
     assert said[3] == "  selection running now (process 7 on far): 2 candidates, 0 trainings ended"
-    assert lines(driver.result, "", "go", "select")[3] == "  selection cut off: 2 candidates, 0 trainings ended; go on with: select"
+    assert (
+        lines(driver.result, "", "go", "select")[3]
+        == "  selection cut off: 2 candidates, 0 trainings ended; go on with: select"
+    )
     driver.journal.append("concluded", outcome="completed", reason="")
-    assert lines(driver.result, "", "go", "select")[3] == "  selection completed: 2 candidates, 0 trainings ended"
+    assert (
+        lines(driver.result, "", "go", "select")[3]
+        == "  selection completed: 2 candidates, 0 trainings ended"
+    )
     shown = json.loads(command("search.status", "played", "--json").stdout)["selection"]
-    assert shown == {"outcome": "completed", "reason": "", "trainings": {"t0001-s1": "pending"}, "candidate": None, "trial": None}
+    assert shown == {
+        "outcome": "completed",
+        "reason": "",
+        "trainings": {"t0001-s1": "pending"},
+        "candidate": None,
+        "trial": None,
+    }

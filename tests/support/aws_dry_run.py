@@ -1,5 +1,6 @@
-"""What `ray up` would ask of AWS: the stack is made, the file bootstrapped and each kind of node started against a pretended AWS, and what that has
-recorded is printed. Run in a process of its own, with AWS_ENDPOINT_URL and a HOME that is thrown away: Ray writes ssh keys there.
+"""What `ray up` would ask of AWS: the stack is made, the file bootstrapped and each kind of node
+started against a pretended AWS, and what that has recorded is printed. Run in a process of its own,
+with AWS_ENDPOINT_URL and a HOME that is thrown away: Ray writes ssh keys there.
 """
 
 import json
@@ -13,7 +14,13 @@ import yaml
 from botocore.client import BaseClient
 from ray.autoscaler._private.providers import _get_node_provider
 from ray.autoscaler._private.util import prepare_config, validate_config
-from ray.autoscaler.tags import NODE_KIND_HEAD, NODE_KIND_WORKER, TAG_RAY_NODE_KIND, TAG_RAY_NODE_NAME, TAG_RAY_USER_NODE_TYPE
+from ray.autoscaler.tags import (
+    NODE_KIND_HEAD,
+    NODE_KIND_WORKER,
+    TAG_RAY_NODE_KIND,
+    TAG_RAY_NODE_NAME,
+    TAG_RAY_USER_NODE_TYPE,
+)
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
@@ -29,14 +36,19 @@ STACK = "second"
 def stack() -> dict[str, str]:
     """Make it as the template says, but with an image that this AWS has; returns the outputs."""
     image = boto3.client("ec2", REGION).describe_images()["Images"][0]["ImageId"]
-    boto3.client("ssm", REGION).put_parameter(Name="image", Value=image, Type="String", DataType="aws:ec2:image")
+    boto3.client("ssm", REGION).put_parameter(
+        Name="image", Value=image, Type="String", DataType="aws:ec2:image"
+    )
     formation = boto3.client("cloudformation", REGION)
     template = (CLUSTER / "aws" / "stack.yaml").read_text()
     (newest,) = re.findall(r"/aws/service/deeplearning/\S+", template)
     formation.create_stack(
         StackName=STACK,
         TemplateBody=template.replace(newest, "image"),
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in (("SshFrom", NETWORK), ("Cluster", "another"))],
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value}
+            for key, value in (("SshFrom", NETWORK), ("Cluster", "another"))
+        ],
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )
     (made,) = formation.describe_stacks(StackName=STACK)["Stacks"]
@@ -48,8 +60,17 @@ def filled_in(outputs: dict[str, str]) -> dict[str, Any]:
     """The file, with the user's values put in."""
     text = (CLUSTER / "cluster.yaml").read_text()
     names = ("SecurityGroup", "Image", "HeadProfile", "WorkerProfile")
-    marks = dict(zip(("sg-PUT-YOURS-HERE", "ami-PUT-YOURS-HERE", "search-head", "search-worker"), (outputs[name] for name in names), strict=True))
-    for mark, value in {**marks, "cluster_name: search": f"cluster_name: {outputs['Cluster']}"}.items():
+    marks = dict(
+        zip(
+            ("sg-PUT-YOURS-HERE", "ami-PUT-YOURS-HERE", "search-head", "search-worker"),
+            (outputs[name] for name in names),
+            strict=True,
+        )
+    )
+    for mark, value in {
+        **marks,
+        "cluster_name: search": f"cluster_name: {outputs['Cluster']}",
+    }.items():
         assert text.count(mark) == 1
         text = text.replace(mark, value)
     config: dict[str, Any] = yaml.safe_load(text)
@@ -67,7 +88,8 @@ def bootstrapped(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def scaled(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Start and name one node of each kind, as `ray up` and the autoscaler do, and end the workers again.
+    """Start and name one node of each kind, as `ray up` and the autoscaler do, and end the workers
+    again.
 
     Returns what AWS has recorded while all were up, and what the autoscaler asked of it.
     """
@@ -87,18 +109,24 @@ def scaled(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
                 _start(provider, config, name, NODE_KIND_WORKER)
     found = recorded()
     with patch.object(BaseClient, "_make_api_call", heard):
-        provider.terminate_nodes(provider.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_WORKER}))
+        provider.terminate_nodes(
+            provider.non_terminated_nodes({TAG_RAY_NODE_KIND: NODE_KIND_WORKER})
+        )
     return found, sorted(set(asked))
 
 
 def wanted(config: dict[str, Any], availability: dict[str, float]) -> dict[str, int]:
-    """What the autoscaler starts on an empty cluster for more trials than there may be nodes, by kind of node."""
+    """What the autoscaler starts on an empty cluster for more trials than there may be nodes, by
+    kind of node.
+    """
     known = AutoscalingConfig(config, skip_content_hash=True)
     request = SchedulingRequest(
         disable_launch_config_check=True,
         node_type_configs=known.get_node_type_configs(),
         max_num_nodes=known.get_max_num_worker_nodes(),  # as if the head were there already
-        resource_requests=[ResourceRequestByCount(request=ResourceRequestUtil.make({"CPU": 1, "GPU": 1}), count=9)],
+        resource_requests=[
+            ResourceRequestByCount(request=ResourceRequestUtil.make({"CPU": 1, "GPU": 1}), count=9)
+        ],
         recoverable_resource_availabilities=availability,
     )
     launches = ResourceDemandScheduler().schedule(request).to_launch
@@ -106,7 +134,11 @@ def wanted(config: dict[str, Any], availability: dict[str, float]) -> dict[str, 
 
 
 def _start(provider: Any, config: dict[str, Any], name: str, kind: str) -> None:
-    tags = {TAG_RAY_NODE_KIND: kind, TAG_RAY_USER_NODE_TYPE: name, TAG_RAY_NODE_NAME: f"ray-search-{name}"}
+    tags = {
+        TAG_RAY_NODE_KIND: kind,
+        TAG_RAY_USER_NODE_TYPE: name,
+        TAG_RAY_NODE_NAME: f"ray-search-{name}",
+    }
     provider.create_node(config["available_node_types"][name]["node_config"], tags, 1)
     (node,) = provider.non_terminated_nodes({TAG_RAY_USER_NODE_TYPE: name})
     provider.set_node_tags(node, {"ray-node-status": "up-to-date"})
@@ -116,20 +148,39 @@ def _start(provider: Any, config: dict[str, Any], name: str, kind: str) -> None:
 def recorded() -> dict[str, Any]:
     """What AWS knows of machines, disks, groups and rights."""
     ec2, iam = boto3.client("ec2", REGION), boto3.client("iam", REGION)
-    instances = [one for many in ec2.describe_instances()["Reservations"] for one in many["Instances"]]
+    instances = [
+        one for many in ec2.describe_instances()["Reservations"] for one in many["Instances"]
+    ]
     return {
-        "instances": {next(tag["Value"] for tag in one["Tags"] if tag["Key"] == TAG_RAY_USER_NODE_TYPE): one for one in instances},
+        "instances": {
+            next(tag["Value"] for tag in one["Tags"] if tag["Key"] == TAG_RAY_USER_NODE_TYPE): one
+            for one in instances
+        },
         "volumes": ec2.describe_volumes()["Volumes"],
-        "groups": {one["GroupId"]: one["IpPermissions"] for one in ec2.describe_security_groups()["SecurityGroups"]},
-        "rights": [_policy(iam, policy["Arn"], policy["DefaultVersionId"]) for policy in iam.list_policies(Scope="Local")["Policies"]],
-        "profiles": {one["InstanceProfileName"]: [role["RoleName"] for role in one["Roles"]] for one in iam.list_instance_profiles()["InstanceProfiles"]},
+        "groups": {
+            one["GroupId"]: one["IpPermissions"]
+            for one in ec2.describe_security_groups()["SecurityGroups"]
+        },
+        "rights": [
+            _policy(iam, policy["Arn"], policy["DefaultVersionId"])
+            for policy in iam.list_policies(Scope="Local")["Policies"]
+        ],
+        "profiles": {
+            one["InstanceProfileName"]: [role["RoleName"] for role in one["Roles"]]
+            for one in iam.list_instance_profiles()["InstanceProfiles"]
+        },
     }
 
 
 def _policy(iam: Any, name: str, version: str) -> dict[str, Any]:
     roles = iam.list_entities_for_policy(PolicyArn=name)["PolicyRoles"]
-    document = iam.get_policy_version(PolicyArn=name, VersionId=version)["PolicyVersion"]["Document"]
-    return {"roles": sorted(role["RoleName"] for role in roles), "statements": document["Statement"]}
+    document = iam.get_policy_version(PolicyArn=name, VersionId=version)["PolicyVersion"][
+        "Document"
+    ]
+    return {
+        "roles": sorted(role["RoleName"] for role in roles),
+        "statements": document["Statement"],
+    }
 
 
 def main() -> None:
@@ -138,8 +189,16 @@ def main() -> None:
     ready = bootstrapped(config)
     found, asked = scaled(ready)
     ready.pop("head_node")  # as on the head
-    launches = {"spot machines": wanted(ready, {}), "no spot machines": wanted(ready, {"spot": 0.0})}
-    print(json.dumps({"outputs": outputs, "config": ready, "asked": asked, "wanted": launches, **found}, default=str))
+    launches = {
+        "spot machines": wanted(ready, {}),
+        "no spot machines": wanted(ready, {"spot": 0.0}),
+    }
+    print(
+        json.dumps(
+            {"outputs": outputs, "config": ready, "asked": asked, "wanted": launches, **found},
+            default=str,
+        )
+    )
 
 
 if __name__ == "__main__":

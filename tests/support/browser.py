@@ -17,7 +17,15 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 START_S = 120
 PIECE = 1800
 """Height of a screenshot in CSS pixels; of a long page at once there is none to be had."""
-WORDS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-port=0", "--no-first-run")
+WORDS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+    "--no-first-run",
+)
 
 
 def browser() -> str | None:
@@ -30,7 +38,9 @@ class Shown:
     """How a page came out at one width."""
 
     load_s: float
-    """The processor's seconds that the page took until it was loaded: what a clock shows depends on what else the machine does."""
+    """The processor's seconds that the page took until it was loaded: what a clock shows depends on
+    what else the machine does.
+    """
     scroll_width: int
     messages: list[str] = field(default_factory=list)
     """What the console says, and errors."""
@@ -51,7 +61,9 @@ ASKED = """(async () => {
 async def _look(page: Path, width: int, picture: Path | None, port: int) -> Shown:
     async with aiohttp.ClientSession() as session:
         targets = await (await session.get(f"http://127.0.0.1:{port}/json")).json()
-        address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
+        address = next(
+            target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page"
+        )
         async with session.ws_connect(address, max_msg_size=0) as socket:
             return await _ask(socket, page, width, picture)
 
@@ -75,19 +87,43 @@ async def _ask(socket: Any, page: Path, width: int, picture: Path | None) -> Sho
 
     for domain in ("Page", "Network", "Runtime", "Log"):
         await call(f"{domain}.enable")
-    await call("Emulation.setDeviceMetricsOverride", width=width, height=850, deviceScaleFactor=2 if width < 500 else 1, mobile=width < 500)
+    await call(
+        "Emulation.setDeviceMetricsOverride",
+        width=width,
+        height=850,
+        deviceScaleFactor=2 if width < 500 else 1,
+        mobile=width < 500,
+    )
     await call("Performance.enable")
     await call("Page.navigate", url=page.absolute().as_uri())
     await until(lambda message: message.get("method") == "Page.loadEventFired")
-    metrics = {one["name"]: one["value"] for one in (await call("Performance.getMetrics"))["metrics"]}
-    value = (await call("Runtime.evaluate", expression=ASKED, awaitPromise=True, returnByValue=True))["result"]["value"]
+    metrics = {
+        one["name"]: one["value"] for one in (await call("Performance.getMetrics"))["metrics"]
+    }
+    value = (
+        await call("Runtime.evaluate", expression=ASKED, awaitPromise=True, returnByValue=True)
+    )["result"]["value"]
     if picture is not None:
         height = (await call("Page.getLayoutMetrics"))["cssContentSize"]["height"]
         for number, top in enumerate(range(0, int(height), PIECE)):
-            clip = {"x": 0, "y": top, "width": width, "height": min(PIECE, height - top), "scale": 1}
+            clip = {
+                "x": 0,
+                "y": top,
+                "width": width,
+                "height": min(PIECE, height - top),
+                "scale": 1,
+            }
             shot = await call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
-            picture.with_stem(f"{picture.stem}-{number:02}").write_bytes(base64.b64decode(shot["data"]))
-    return Shown(metrics["ProcessTime"], value["width"], _messages(heard), _requests(heard, page), value["wanting"])
+            picture.with_stem(f"{picture.stem}-{number:02}").write_bytes(
+                base64.b64decode(shot["data"])
+            )
+    return Shown(
+        metrics["ProcessTime"],
+        value["width"],
+        _messages(heard),
+        _requests(heard, page),
+        value["wanting"],
+    )
 
 
 def _messages(heard: list[dict[str, Any]]) -> list[str]:
@@ -96,22 +132,35 @@ def _messages(heard: list[dict[str, Any]]) -> list[str]:
 
 
 def _requests(heard: list[dict[str, Any]], page: Path) -> list[str]:
-    asked = [message["params"]["request"]["url"] for message in heard if message.get("method") == "Network.requestWillBeSent"]
-    return [address for address in asked if not address.startswith("data:") and address != page.absolute().as_uri()]
+    asked = [
+        message["params"]["request"]["url"]
+        for message in heard
+        if message.get("method") == "Network.requestWillBeSent"
+    ]
+    return [
+        address
+        for address in asked
+        if not address.startswith("data:") and address != page.absolute().as_uri()
+    ]
 
 
 def look(page: Path, width: int, profile: Path, *, picture: Path | None = None) -> Shown:
-    """Open a page in a browser of its own with no other state, at this width in CSS pixels; below 500 as a phone with two pixels to each.
+    """Open a page in a browser of its own with no other state, at this width in CSS pixels; below
+    500 as a phone with two pixels to each.
 
     Args:
         profile: a folder for the browser's files.
-        picture: where to write PNGs of the whole page, piece by piece: `page.png` becomes `page-00.png`, `page-01.png` ...
+        picture: where to write PNGs of the whole page, piece by piece: `page.png` becomes
+            `page-00.png`, `page-01.png` ...
     """
     program = browser()
     assert program is not None
     environment = {**os.environ, "HOME": str(profile)}
     running = subprocess.Popen(
-        [program, *WORDS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        [program, *WORDS, f"--user-data-dir={profile}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
     )
     try:
         told, until = profile / "DevToolsActivePort", time.monotonic() + START_S

@@ -1,4 +1,6 @@
-"""A stand-in for a GPU where there is none: torch's device without memory, watched for what would make the processor wait for a card."""
+"""A stand-in for a GPU where there is none: torch's device without memory, watched for what would
+make the processor wait for a card.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +16,9 @@ WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero
 
 
 class Traffic(TorchDispatchMode):
-    """Counts copies between the processor's memory and the card's, and what the processor would have to wait for."""
+    """Counts copies between the processor's memory and the card's, and what the processor would
+    have to wait for.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +33,9 @@ class Traffic(TorchDispatchMode):
             self.copies.append(f"{held[0].type} to {torch.device(target).type}")
         if name == "copy_" and held[0].type != held[1].type:
             self.copies.append(f"{held[1].type} to {held[0].type}")
-        if any(name.startswith(wait) for wait in WAITS) and any(device.type == CARD.type for device in held):
+        if any(name.startswith(wait) for wait in WAITS) and any(
+            device.type == CARD.type for device in held
+        ):
             self.waits.append(name)
         return func(*args, **kwargs)
 
@@ -41,9 +47,14 @@ class FromValues(TorchFunctionMode):
         super().__init__()
         self.traffic = traffic
 
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == CARD.type:
+        if (
+            func in (torch.tensor, torch.as_tensor)
+            and torch.device(kwargs.get("device") or "cpu").type == CARD.type
+        ):
             self.traffic.copies.append("values to card")
         return func(*args, **kwargs)
 

@@ -1,6 +1,8 @@
-"""Several hosts on one machine, each with its own address, processes, host name, /tmp and home, and with sshd: what a cluster is started on.
+"""Several hosts on one machine, each with its own address, processes, host name, /tmp and home, and
+with sshd: what a cluster is started on.
 
-A host is a network, PID, mount and UTS namespace. Its own PIDs matter: `ray stop` ends every Ray process that it can see. Needs root.
+A host is a network, PID, mount and UTS namespace. Its own PIDs matter: `ray stop` ends every Ray
+process that it can see. Needs root.
 """
 
 import os
@@ -46,22 +48,33 @@ touch /root/.booted
     -o UsePAM=no -o StrictModes=no -o MaxStartups=100 -o PidFile=none &
 wait
 """.format(private=" ".join(PRIVATE), sshd=SSHD)
-"""What the first process of a host does. It stays, as bash, and takes in the processes that lose their parent, as init does."""
+"""What the first process of a host does. It stays, as bash, and takes in the processes that lose
+their parent, as init does.
+"""
 
 
 def run(*words: object, check: bool = True) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([str(word) for word in words], check=check, capture_output=True, text=True)
+    return subprocess.run(
+        [str(word) for word in words], check=check, capture_output=True, text=True
+    )
 
 
 def needs_hosts() -> None:
     """Skip the test where no hosts can be made, and say why."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to make network namespaces")
-    missing = [name for name in ("ip", "unshare", "nsenter", "rsync", "ssh", "ssh-keygen", SSHD) if shutil.which(name) is None]
+    missing = [
+        name
+        for name in ("ip", "unshare", "nsenter", "rsync", "ssh", "ssh-keygen", SSHD)
+        if shutil.which(name) is None
+    ]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
     probe = f"probe{os.getpid()}"
-    if run("ip", "netns", "add", probe, check=False).returncode or run("ip", "-n", probe, "link", "add", "switch", "type", "bridge", check=False).returncode:
+    if (
+        run("ip", "netns", "add", probe, check=False).returncode
+        or run("ip", "-n", probe, "link", "add", "switch", "type", "bridge", check=False).returncode
+    ):
         run("ip", "netns", "del", probe, check=False)
         pytest.skip("needs the right to make network namespaces and bridges")
     run("ip", "netns", "del", probe)
@@ -79,22 +92,44 @@ class Host:
     @property
     def first(self) -> int:
         """The PID, as this machine sees it, of its first process."""
-        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
+        return int(
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+            .read_text()
+            .split()[0]
+        )
 
     def words(self, *command: object, folder: str = "/root") -> list[str]:
         """A command as it is run on the host by root, in a login of its own."""
-        inner = f"cd {shlex.quote(folder)} && . /root/.bashrc && exec {shlex.join(map(str, command))}"
+        inner = (
+            f"cd {shlex.quote(folder)} && . /root/.bashrc && exec {shlex.join(map(str, command))}"
+        )
         enter = ["nsenter", "--target", str(self.first), "--mount", "--uts", "--net", "--pid"]
-        return [*enter, "env", "-i", "HOME=/root", "USER=root", "LOGNAME=root", "TERM=dumb", "LANG=C.UTF-8", "bash", "-c", inner]
+        return [
+            *enter,
+            "env",
+            "-i",
+            "HOME=/root",
+            "USER=root",
+            "LOGNAME=root",
+            "TERM=dumb",
+            "LANG=C.UTF-8",
+            "bash",
+            "-c",
+            inner,
+        ]
 
     @property
     def network_words(self) -> list[str]:
         """What puts a command of this machine on the host's network, and there only."""
         return ["ip", "netns", "exec", self.namespace]
 
-    def run(self, *command: object, check: bool = True, timeout: float = 900) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *command: object, check: bool = True, timeout: float = 900
+    ) -> "subprocess.CompletedProcess[str]":
         """Run it to its end."""
-        return subprocess.run(self.words(*command), check=check, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            self.words(*command), check=check, capture_output=True, text=True, timeout=timeout
+        )
 
     def processes(self) -> list[str]:
         """The command line of every process on the host."""
@@ -102,7 +137,12 @@ class Host:
 
     def write(self, path: str, text: str) -> None:
         """Write a file that only its owner reads."""
-        done = subprocess.run(self.words("bash", "-c", f"umask 077 && mkdir -p $(dirname {path}) && cat >{path}"), input=text, text=True, check=False)
+        done = subprocess.run(
+            self.words("bash", "-c", f"umask 077 && mkdir -p $(dirname {path}) && cat >{path}"),
+            input=text,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0
 
     def cut(self) -> None:
@@ -135,18 +175,61 @@ class Network:
         number = len(self.hosts) + 1
         namespace, address = f"{self.prefix}{name}", f"{self.subnet}.{number}"
         self.plug(name, namespace, address)
-        kept = [path for path in self.keep if not any(other != path and other in path.parents for other in self.keep)]
-        boot = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc", "bash", "-c", BOOT, "boot", name, self.folder, address, *kept]
+        kept = [
+            path
+            for path in self.keep
+            if not any(other != path and other in path.parents for other in self.keep)
+        ]
+        boot = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-c",
+            BOOT,
+            "boot",
+            name,
+            self.folder,
+            address,
+            *kept,
+        ]
         with (self.folder / f"{name}.log").open("wb") as log:
             command = ["ip", "netns", "exec", namespace, *map(str, boot)]
             environment = {**os.environ, "BASHRC": self.bashrc}
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         self.hosts[name] = Host(name=name, address=address, namespace=namespace, process=process)
 
     def plug(self, name: str, namespace: str, address: str) -> None:
-        """A network namespace with one cable into the switch. The default route makes programs that ask for `their` address find this one."""
+        """A network namespace with one cable into the switch. The default route makes programs that
+        ask for `their` address find this one.
+        """
         run("ip", "netns", "add", namespace)
-        run("ip", "-n", self.prefix, "link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        run(
+            "ip",
+            "-n",
+            self.prefix,
+            "link",
+            "add",
+            f"to-{name}",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            namespace,
+        )
         run("ip", "-n", self.prefix, "link", "set", f"to-{name}", "master", "switch", "up")
         run("ip", "-n", namespace, "addr", "add", f"{address}/24", "dev", "eth0")
         for link in ("lo", "eth0"):
@@ -178,15 +261,30 @@ class Network:
 
 
 @contextmanager
-def network(folder: Path, names: Sequence[str], *, shared: Sequence[Path] = (), subnet: str = "10.79.0", bashrc: str = "") -> Iterator[Network]:
-    """Hosts of these names, the first with the address `SUBNET.1`. This checkout, its Python and `shared` are the same folders on all."""
+def network(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    shared: Sequence[Path] = (),
+    subnet: str = "10.79.0",
+    bashrc: str = "",
+) -> Iterator[Network]:
+    """Hosts of these names, the first with the address `SUBNET.1`. This checkout, its Python and
+    `shared` are the same folders on all.
+    """
     needs_hosts()
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("key", "host_key"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
     path = f"export PATH={Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     keep = [folder, ROOT, Path(sys.prefix), Path(sys.base_prefix), *shared]
-    made = Network(folder=folder, prefix=f"hosts{os.getpid()}", subnet=subnet, keep=keep, bashrc=f"{path}\n{bashrc}")
+    made = Network(
+        folder=folder,
+        prefix=f"hosts{os.getpid()}",
+        subnet=subnet,
+        keep=keep,
+        bashrc=f"{path}\n{bashrc}",
+    )
     try:
         run("ip", "netns", "add", made.prefix)
         run("ip", "-n", made.prefix, "link", "add", "switch", "type", "bridge")

@@ -1,4 +1,6 @@
-"""A machine's metadata service as AWS has it, version 2: it answers only who has asked for a token first."""
+"""A machine's metadata service as AWS has it, version 2: it answers only who has asked for a token
+first.
+"""
 
 import secrets
 from collections.abc import Iterator
@@ -35,7 +37,10 @@ def metadata_service(instance: str) -> Iterator[Machine]:
             if machine.failures:
                 machine.failures -= 1
                 return self.reply(503)
-            if self.path != "/latest/api/token" or not self.headers["X-aws-ec2-metadata-token-ttl-seconds"]:
+            if (
+                self.path != "/latest/api/token"
+                or not self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
+            ):
                 return self.reply(400)
             machine.tokens.add(token := secrets.token_hex())
             return self.reply(200, token)
@@ -43,7 +48,11 @@ def metadata_service(instance: str) -> Iterator[Machine]:
         def do_GET(self) -> None:
             if self.headers["X-aws-ec2-metadata-token"] not in machine.tokens:
                 return self.reply(401)
-            return self.reply(200, machine.answers[self.path]) if self.path in machine.answers else self.reply(404)
+            return (
+                self.reply(200, machine.answers[self.path])
+                if self.path in machine.answers
+                else self.reply(404)
+            )
 
         def log_message(self, format: str, *arguments: object) -> None:
             """Say nothing."""

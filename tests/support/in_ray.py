@@ -1,4 +1,6 @@
-"""What `test_workers` asks of real workers, in a process of its own (Ray reads its environment when it is imported): prints JSON."""
+"""What `test_workers` asks of real workers, in a process of its own (Ray reads its environment when
+it is imported): prints JSON.
+"""
 
 import json
 import os
@@ -17,7 +19,16 @@ from trainables.config import TrialConfig
 from trainables.datasets.load import load
 
 CONFIGS = [
-    TrialConfig().override({"optimizer.lr": lr, "model.dropout": 0.3, "epochs": 2, "data.train_limit": 300, "augment.crop": 1, "precision": precision})
+    TrialConfig().override(
+        {
+            "optimizer.lr": lr,
+            "model.dropout": 0.3,
+            "epochs": 2,
+            "data.train_limit": 300,
+            "augment.crop": 1,
+            "precision": precision,
+        }
+    )
     for lr, precision in ((0.001, "fp32"), (0.01, "bf16"), (0.003, "fp32"))
 ]
 EXACT = [config.override({"precision": "fp32"}) for config in CONFIGS]
@@ -29,11 +40,24 @@ Job = dict[str, Any]
 def jobs(folder: Path, configs: list[TrialConfig]) -> list[Job]:
     from search.execution.job import make_job
 
-    return [make_job(f"t{number}", config, {"folder": str(folder / f"t{number}"), "bucket": None}, attempt=1, known=0) for number, config in enumerate(configs)]
+    return [
+        make_job(
+            f"t{number}",
+            config,
+            {"folder": str(folder / f"t{number}"), "bucket": None},
+            attempt=1,
+            known=0,
+        )
+        for number, config in enumerate(configs)
+    ]
 
 
 def metrics_of(report: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in json.loads(report["reports"])[0]["metrics"].items() if name != "time/epoch_s"}
+    return {
+        name: value
+        for name, value in json.loads(report["reports"])[0]["metrics"].items()
+        if name != "time/epoch_s"
+    }
 
 
 class Asked:
@@ -45,7 +69,15 @@ class Asked:
         from search.execution.pool import Workers
 
         self.ray, self.folder = ray, folder
-        self.experiment = Experiment(name="asked", space_name="smoke", space=space(), base=CONFIGS[0], storage=folder, trials=1, hang_timeout=60)
+        self.experiment = Experiment(
+            name="asked",
+            space_name="smoke",
+            space=space(),
+            base=CONFIGS[0],
+            storage=folder,
+            trials=1,
+            hang_timeout=60,
+        )
         self.workers = Workers(self.experiment, load(CONFIGS[0].data), {"code": "c0de"})
 
     def fresh(self, job: Job) -> Any:
@@ -83,12 +115,19 @@ class Asked:
         """In float32, all as one network: each one's metrics, and the number of processes."""
         self.workers.share(3, 1)
         members = [self.workers.hire(job, {}) for job in jobs(self.folder / "fused", EXACT)]
-        processes = len({tuple(self.ray.get(member.get_current_ip_pid.remote())) for member in members})
+        processes = len(
+            {tuple(self.ray.get(member.get_current_ip_pid.remote())) for member in members}
+        )
         epochs = [self.ray.get([member.train.remote() for member in members]) for _ in range(2)]
-        return {"metrics": [[metrics_of(reports[number]) for reports in epochs] for number in range(3)], "processes": processes}
+        return {
+            "metrics": [[metrics_of(reports[number]) for reports in epochs] for number in range(3)],
+            "processes": processes,
+        }
 
     def places(self) -> Any:
-        """How many places are taken in each of two workers after two trials, and after one of these has been given back."""
+        """How many places are taken in each of two workers after two trials, and after one of these
+        has been given back.
+        """
         self.workers.share(2, 2)
         first, _ = (self.workers.hire(job, {}) for job in jobs(self.folder / "places", CONFIGS[:2]))
         taken = [len(shared.taken) for shared in self.workers.shared]
@@ -125,7 +164,9 @@ class Asked:
         pool.FusedWorker, pool.START_S = Slow, 0.0  # type: ignore[misc]
         self.workers.share(2, 1)
         member = self.workers.hire(jobs(self.folder / "slow", CONFIGS[:1])[0], {})
-        self.ray.get(member.get_current_ip_pid.remote())  # it has started, and one of its threads hears of the trial until there is something to read
+        self.ray.get(
+            member.get_current_ip_pid.remote()
+        )  # it has started, and one of its threads hears of the trial until there is something to read
         first = member.train.remote()
         self.ray.wait([first], timeout=1)  # it would fail, if it were not held back
         begun.write_text("")
@@ -134,7 +175,10 @@ class Asked:
     def after_the_last_trial(self) -> Any:
         """The processes that evaluate, none being there before, and the one that is asked for next."""
         evaluations = self.measured("next")
-        return [self.ray.get(worker.get_current_ip_pid.remote())[1] for worker in (*evaluations.crew, self.workers.for_test())]
+        return [
+            self.ray.get(worker.get_current_ip_pid.remote())[1]
+            for worker in (*evaluations.crew, self.workers.for_test())
+        ]
 
     def no_place(self) -> Any:
         """Why a trial is not evaluated when there is no place for a worker."""
@@ -146,7 +190,10 @@ class Asked:
         from search.execution.evaluation import Evaluations
         from trainables.trial import run_trial
 
-        driver = Driver(experiment := replace(self.experiment, name=name, **changes), Journal(self.folder / name))
+        driver = Driver(
+            experiment := replace(self.experiment, name=name, **changes),
+            Journal(self.folder / name),
+        )
         trial, config = driver.suggest() or ("", CONFIGS[0])
         driver.running(trial)
         for report in run_trial(config, load(config.data), experiment.trial_folder(trial)):

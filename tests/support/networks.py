@@ -2,7 +2,9 @@
 
 from trainables.catalog.models import FAMILIES, MODELS
 
-OWN = sorted(name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES)
+OWN = sorted(
+    name for name, entry in MODELS.items() if entry.kind == "network" and entry.builder != FAMILIES
+)
 """Our own networks: small, and quick on the smallest images."""
 
 BASELINES = sorted(name for name, entry in MODELS.items() if entry.kind == "baseline")

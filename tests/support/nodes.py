@@ -1,4 +1,6 @@
-"""Clusters of several nodes on this machine: each node is a process of its own that may be lost, and others may join."""
+"""Clusters of several nodes on this machine: each node is a process of its own that may be lost,
+and others may join.
+"""
 
 import os
 import secrets
@@ -16,7 +18,11 @@ from tests.faults.harness import ROOT, wait_for
 from tests.support.ports import free_port
 
 RAY = Path(sys.executable).parent / "ray"
-QUICK = {"RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "3000"}
+QUICK = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+}
 """A node that is gone is missed within seconds."""
 
 
@@ -25,7 +31,12 @@ class Nodes:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
-        self.environment = {**ENVIRONMENT, **QUICK, "RAY_AUTH_TOKEN": secrets.token_hex(16), "PYTHONPATH": str(ROOT)}
+        self.environment = {
+            **ENVIRONMENT,
+            **QUICK,
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
+            "PYTHONPATH": str(ROOT),
+        }
         self.processes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -33,20 +44,65 @@ class Nodes:
         """Where the cluster is."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self, cpus: int, *words: object, before: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self,
+        cpus: int,
+        *words: object,
+        before: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
         """One more node, the first of which is the head; `before` stands in front of its command."""
         role = (
-            ["--address", self.address] if self.processes else ["--head", "--port", self.port, "--temp-dir", self.folder / "r", "--include-dashboard", "false"]
+            ["--address", self.address]
+            if self.processes
+            else [
+                "--head",
+                "--port",
+                self.port,
+                "--temp-dir",
+                self.folder / "r",
+                "--include-dashboard",
+                "false",
+            ]
         )
         role += [] if self.processes else ["--ray-client-server-port", free_port()]
-        command = [*before, RAY, "start", "--block", *role, "--node-ip-address", "127.0.0.1", "--num-cpus", cpus, "--disable-usage-stats"]
-        command += ["--min-worker-port", 0, "--max-worker-port", 0, "--dashboard-agent-listen-port", free_port(), *words]
+        command = [
+            *before,
+            RAY,
+            "start",
+            "--block",
+            *role,
+            "--node-ip-address",
+            "127.0.0.1",
+            "--num-cpus",
+            cpus,
+            "--disable-usage-stats",
+        ]
+        command += [
+            "--min-worker-port",
+            0,
+            "--max-worker-port",
+            0,
+            "--dashboard-agent-listen-port",
+            free_port(),
+            *words,
+        ]
         log = self.folder / f"log-{len(self.processes)}"
         with log.open("wb") as out:
             own = {**os.environ, **self.environment, **(environment or {})}
-            process = subprocess.Popen(list(map(str, command)), env=own, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            process = subprocess.Popen(
+                list(map(str, command)),
+                env=own,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
         self.processes.append(process)
-        wait_for(lambda: b"Ray runtime started" in log.read_bytes() or process.poll() is not None, what=f"a node: {log}")
+        wait_for(
+            lambda: b"Ray runtime started" in log.read_bytes() or process.poll() is not None,
+            what=f"a node: {log}",
+        )
         assert process.poll() is None, log.read_text()
         return process
 

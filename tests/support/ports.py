@@ -4,7 +4,9 @@ import random
 import socket
 
 RANGE = range(20_000, 32_000)
-"""Above those that Ray gives to workers, and below those that Linux gives to whoever connects, which might take one while its server is away."""
+"""Above those that Ray gives to workers, and below those that Linux gives to whoever connects,
+which might take one while its server is away.
+"""
 
 CHANCE = random.SystemRandom()
 """Whatever seed a test has set: other test processes may have set the same."""

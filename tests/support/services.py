@@ -1,7 +1,9 @@
-"""The services that a cluster's search needs, as real processes that end with the test: S3 (SeaweedFS), PostgreSQL, and an MLflow server.
+"""The services that a cluster's search needs, as real processes that end with the test: S3
+(SeaweedFS), PostgreSQL, and an MLflow server.
 
-Each is a context manager. `inside` is put before every command: the words that run it on another host (`tests/support/hosts.py`). Without it a
-service is on this machine, on 127.0.0.1, on ports that are free.
+Each is a context manager. `inside` is put before every command: the words that run it on another
+host (`tests/support/hosts.py`). Without it a service is on this machine, on 127.0.0.1, on ports
+that are free.
 """
 
 import getpass
@@ -82,7 +84,11 @@ class S3:
     @property
     def place(self) -> dict[str, str]:
         """The part of it that is no secret."""
-        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
 
     @property
     def credentials_file(self) -> str:
@@ -99,12 +105,21 @@ def needs(*programs: str | Path) -> None:
 
 @contextmanager
 def running(
-    command: Sequence[object], log: Path, *, environment: Mapping[str, str] | None = None, stop: int = signal.SIGTERM
+    command: Sequence[object],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    stop: int = signal.SIGTERM,
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A process, and all that it starts, for as long as it is needed."""
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(environment or {})}, start_new_session=True
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
         )
     try:
         yield process
@@ -120,11 +135,20 @@ def running(
 
 
 def checked(
-    server: "subprocess.Popen[bytes]", inside: Sequence[str], code: str, *words: object, log: Path, environment: Mapping[str, str] | None = None
+    server: "subprocess.Popen[bytes]",
+    inside: Sequence[str],
+    code: str,
+    *words: object,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a few lines of Python where the server is; if they fail, or if it ends meanwhile, show its log."""
+    """Run a few lines of Python where the server is; if they fail, or if it ends meanwhile, show
+    its log.
+    """
     command = [*inside, sys.executable, "-c", code, *map(str, words)]
-    asking = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE, text=True)
+    asking = subprocess.Popen(
+        command, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE, text=True
+    )
     with asking:
         while asking.poll() is None and server.poll() is None:
             time.sleep(0.05)
@@ -136,19 +160,39 @@ def checked(
 
 @contextmanager
 def seaweedfs(
-    folder: Path, *, host: str = "127.0.0.1", inside: Sequence[str] = (), bucket: str = "bucket", others: Sequence[Mapping[str, object]] = ()
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    inside: Sequence[str] = (),
+    bucket: str = "bucket",
+    others: Sequence[Mapping[str, object]] = (),
 ) -> Iterator[S3]:
-    """An S3 server; it refuses whoever has no key. `others` are more users, in SeaweedFS's words. It takes 15 s to end well, and is killed."""
+    """An S3 server; it refuses whoever has no key. `others` are more users, in SeaweedFS's words.
+    It takes 15 s to end well, and is killed.
+    """
     weed = Path(sys.executable).with_name("weed")
     needs(weed)
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
-    names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
+    names = (
+        "master.port",
+        "master.port.grpc",
+        "volume.port",
+        "volume.port.grpc",
+        "filer.port",
+        "filer.port.grpc",
+        "s3.port",
+        "s3.port.grpc",
+    )
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     key, secret = f"AK{secrets.token_hex(9)}", secrets.token_hex(20)
     users = folder / "seaweedfs.json"
     credentials = [{"accessKey": key, "secretKey": secret}]
-    tests = {"name": "tests", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    tests = {
+        "name": "tests",
+        "credentials": credentials,
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
     users.write_text(json.dumps({"identities": [tests, *others]}))
     users.chmod(0o600)
     options = [
@@ -159,12 +203,33 @@ def seaweedfs(
         "-master.telemetry=false",
         "-volume.preStopSeconds=0",
     ]
-    command = [weed, "server", f"-ip={host}", f"-ip.bind={host}", f"-dir={data}", "-s3", f"-s3.config={users}", *options]
+    command = [
+        weed,
+        "server",
+        f"-ip={host}",
+        f"-ip.bind={host}",
+        f"-dir={data}",
+        "-s3",
+        f"-s3.config={users}",
+        *options,
+    ]
     log = folder / "seaweedfs.log"
-    with running([*inside, *command, *(f"-{name}={port}" for name, port in ports.items())], log, stop=signal.SIGKILL) as process:
-        server = S3(endpoint=f"http://{host}:{ports['s3.port']}", bucket=bucket, key=key, secret=secret, process=process)
+    with running(
+        [*inside, *command, *(f"-{name}={port}" for name, port in ports.items())],
+        log,
+        stop=signal.SIGKILL,
+    ) as process:
+        server = S3(
+            endpoint=f"http://{host}:{ports['s3.port']}",
+            bucket=bucket,
+            key=key,
+            secret=secret,
+            process=process,
+        )
         checked(process, inside, ASK, server.endpoint, READY_S, log=log)
-        checked(process, inside, MAKE_BUCKET, bucket, READY_S, log=log, environment=server.environment)
+        checked(
+            process, inside, MAKE_BUCKET, bucket, READY_S, log=log, environment=server.environment
+        )
         yield server
 
 
@@ -182,41 +247,99 @@ def unprivileged() -> str:
 
 def postgres_programs() -> Path:
     """Debian's folder of PostgreSQL's programs, the newest."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
     if not found:
         pytest.skip("needs PostgreSQL's server (Debian: postgresql)")
     return found[-1].parent
 
 
 @contextmanager
-def postgres(*, host: str = "127.0.0.1", inside: Sequence[str] = (), allowed: str = "127.0.0.1/32") -> Iterator[str]:
+def postgres(
+    *, host: str = "127.0.0.1", inside: Sequence[str] = (), allowed: str = "127.0.0.1/32"
+) -> Iterator[str]:
     """A PostgreSQL server with a new database `mlflow`; yields its URI, password included.
 
     The driver is named in it: SQLAlchemy 2.1 takes psycopg 3 for a plain `postgresql://`.
     """
-    programs, user, port, password = postgres_programs(), unprivileged(), free_ports(1)[0], secrets.token_hex(16)
+    programs, user, port, password = (
+        postgres_programs(),
+        unprivileged(),
+        free_ports(1)[0],
+        secrets.token_hex(16),
+    )
     needs("setpriv")
-    become = ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"] if os.geteuid() == 0 else []
+    become = (
+        ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
+        if os.geteuid() == 0
+        else []
+    )
     with tempfile.TemporaryDirectory(prefix="postgres-") as place:
         folder, log = Path(place), Path(place) / "log"
         (folder / "password").write_text(password)
         for path in (folder, folder / "password"):
             shutil.chown(path, user)
         data = folder / "data"
-        make = [*become, programs / "initdb", "-D", data, "-U", "mlflow", f"--pwfile={folder / 'password'}", "--auth=scram-sha-256", "--no-sync", "-E", "UTF8"]
-        subprocess.run([str(word) for word in make], check=True, capture_output=True, cwd="/", timeout=READY_S)
+        make = [
+            *become,
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "mlflow",
+            f"--pwfile={folder / 'password'}",
+            "--auth=scram-sha-256",
+            "--no-sync",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run(
+            [str(word) for word in make], check=True, capture_output=True, cwd="/", timeout=READY_S
+        )
         with (data / "pg_hba.conf").open("a") as file:
             file.write(f"host all all {allowed} scram-sha-256\n")
-        settings = [f"listen_addresses={host}", f"port={port}", f"unix_socket_directories={folder}", "fsync=off", "max_connections=200"]
-        server = [*inside, *become, programs / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting))]
+        settings = [
+            f"listen_addresses={host}",
+            f"port={port}",
+            f"unix_socket_directories={folder}",
+            "fsync=off",
+            "max_connections=200",
+        ]
+        server = [
+            *inside,
+            *become,
+            programs / "postgres",
+            "-D",
+            data,
+            *(word for setting in settings for word in ("-c", setting)),
+        ]
         environment = {"PGPASSWORD": password, "PGCONNECT_TIMEOUT": "5"}
         with running(server, log, stop=signal.SIGINT):
             end = time.monotonic() + READY_S
-            create = [*inside, programs / "createdb", "-h", host, "-p", port, "-U", "mlflow", "mlflow"]
+            create = [
+                *inside,
+                programs / "createdb",
+                "-h",
+                host,
+                "-p",
+                port,
+                "-U",
+                "mlflow",
+                "mlflow",
+            ]
             while (
-                done := subprocess.run([str(word) for word in create], capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+                done := subprocess.run(
+                    [str(word) for word in create],
+                    capture_output=True,
+                    text=True,
+                    env={**os.environ, **environment},
+                    check=False,
+                )
             ).returncode:
-                assert time.monotonic() < end, f"{done.stderr}\n{log.read_text(errors='replace')[-4000:]}"
+                assert time.monotonic() < end, (
+                    f"{done.stderr}\n{log.read_text(errors='replace')[-4000:]}"
+                )
                 time.sleep(0.1)
             yield f"postgresql+psycopg2://mlflow:{password}@{host}:{port}/mlflow"
 
@@ -233,10 +356,27 @@ def mlflow_server(
     allowed_hosts: str = "",
     more: Sequence[str] = (),
 ) -> Iterator[str]:
-    """An MLflow server that hands artifacts through; yields its address. The database's URI is in its environment, as it has a password."""
+    """An MLflow server that hands artifacts through; yields its address. The database's URI is in
+    its environment, as it has a password.
+    """
     port, log = free_ports(1)[0], folder / "mlflow.log"
-    words = ["--artifacts-destination", artifacts, "--host", host, "--port", port, "--workers", 1, "--allowed-hosts", allowed_hosts or f"{host}:{port}"]
-    private = {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    words = [
+        "--artifacts-destination",
+        artifacts,
+        "--host",
+        host,
+        "--port",
+        port,
+        "--workers",
+        1,
+        "--allowed-hosts",
+        allowed_hosts or f"{host}:{port}",
+    ]
+    private = {
+        "MLFLOW_BACKEND_STORE_URI": database,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
     command = [*inside, sys.executable, "-m", "mlflow", "server", *words, *more]
     with running(command, log, environment={**private, **(environment or {})}) as process:
         checked(process, inside, ASK, f"http://{host}:{port}/health", READY_S, log=log)

@@ -1,4 +1,6 @@
-"""A cluster one of whose nodes is told of its end, as a spot machine or as a pod; prints what became of it. Run in a process of its own."""
+"""A cluster one of whose nodes is told of its end, as a spot machine or as a pod; prints what
+became of it. Run in a process of its own.
+"""
 
 import json
 import os
@@ -57,20 +59,43 @@ def placed(patience_s: float = PATIENCE_S) -> str | None:
 
 
 def machine(cluster: Cluster) -> dict[str, Any]:
-    """A spot machine beside another one; its notice comes through the metadata service and `cluster.runtime.spot`."""
+    """A spot machine beside another one; its notice comes through the metadata service and
+    `cluster.runtime.spot`.
+    """
     leaves, stays = node_on(cluster, "i-leaves"), node_on(cluster, "i-stays")
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     wait(lambda: {leaves, stays} <= set(alive()), "nodes")
-    work = Work.options(scheduling_strategy=NodeAffinitySchedulingStrategy(leaves, soft=False)).remote()  # type: ignore[attr-defined]
+    work = Work.options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(leaves, soft=False)
+    ).remote()  # type: ignore[attr-defined]
     ray.get(work.answer.remote())
     with metadata_service("i-leaves") as service:
         service.failures = 1
-        words = [sys.executable, "-m", "cluster.runtime.spot", "--address", cluster.address, "--metadata", service.url, "--poll", "0.1"]
-        watcher = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        words = [
+            sys.executable,
+            "-m",
+            "cluster.runtime.spot",
+            "--address",
+            cluster.address,
+            "--metadata",
+            service.url,
+            "--poll",
+            "0.1",
+        ]
+        watcher = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         wait(lambda: service.failures == 0 and service.tokens, "a question")
         before = leaving(), watcher.poll()
         end = int(time.time()) + 600
-        service.tell(json.dumps({"action": "terminate", "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end))}))
+        service.tell(
+            json.dumps(
+                {
+                    "action": "terminate",
+                    "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(end)),
+                }
+            )
+        )
         told = wait(leaving, "a drained node")
         said, _ = watcher.communicate(timeout=PATIENCE_S)
     found = {
@@ -92,21 +117,40 @@ def pod(cluster: Cluster) -> dict[str, Any]:
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     before = set(alive())
     own = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "110", "RAY_CLOUD_INSTANCE_ID": "pod"}
-    words = [str(Path(sys.executable).with_name("ray")), "start", f"--address={cluster.address}", "--num-cpus=1", "--num-gpus=0", "--block"]
+    words = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        f"--address={cluster.address}",
+        "--num-cpus=1",
+        "--num-gpus=0",
+        "--block",
+    ]
     words += ["--min-worker-port=0", "--max-worker-port=0"]
-    started = subprocess.Popen([*words, "--dashboard-agent-listen-port=0"], env=os.environ | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        [*words, "--dashboard-agent-listen-port=0"],
+        env=os.environ | own,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     (node,) = wait(lambda: set(alive()) - before, "the pod's node")
-    work = Work.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()  # type: ignore[attr-defined]
+    work = Work.options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+    ).remote()  # type: ignore[attr-defined]
     ray.get(work.answer.remote())
     started.terminate()
     left = wait(leaving, "a drained node")[node] - time.time()
     found = {"told": 0 < left <= 110, "working": ray.get(work.answer.remote())}
     ray.kill(work)
-    return found | {"code": started.wait(PATIENCE_S), "gone": wait(lambda: node not in alive(), "the node to leave")}
+    return found | {
+        "code": started.wait(PATIENCE_S),
+        "gone": wait(lambda: node not in alive(), "the node to leave"),
+    }
 
 
 def main() -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     try:
         print(json.dumps({"machine": machine, "pod": pod}[sys.argv[1]](cluster)))
     finally:

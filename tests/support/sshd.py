@@ -1,4 +1,6 @@
-"""Hosts that answer ssh: a real sshd each, on port 22 of a loopback address of its own, where everybody logs in with one key."""
+"""Hosts that answer ssh: a real sshd each, on port 22 of a loopback address of its own, where
+everybody logs in with one key.
+"""
 
 import os
 import shutil
@@ -46,7 +48,9 @@ def make_key(path: Path) -> Path:
 
 
 @contextmanager
-def ssh_host(folder: Path, key: Path, *, bashrc: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def ssh_host(
+    folder: Path, key: Path, *, bashrc: str, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """A host whose home is `folder`; yields its address."""
     address = free_address()
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -60,10 +64,16 @@ def ssh_host(folder: Path, key: Path, *, bashrc: str, environment: Mapping[str, 
         "StrictModes": "no",
         "AuthorizedKeysFile": f"{key}.pub",
         "PidFile": "none",
-        "SetEnv": " ".join(f"{name}={value}" for name, value in {"HOME": str(folder), **(environment or {})}.items()),
+        "SetEnv": " ".join(
+            f"{name}={value}"
+            for name, value in {"HOME": str(folder), **(environment or {})}.items()
+        ),
     }
     options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-    with running([SSHD, "-D", "-e", "-p", 22, "-f", "/dev/null", "-h", host_key, *options], folder / "sshd.log") as process:
+    with running(
+        [SSHD, "-D", "-e", "-p", 22, "-f", "/dev/null", "-h", host_key, *options],
+        folder / "sshd.log",
+    ) as process:
         end = time.monotonic() + READY_S
         while True:
             try:

@@ -42,7 +42,11 @@ class Store:
 
     def tag(self, content: bytes) -> str:
         """What changes with the content."""
-        return '"1"' if self.fault == "has one tag for all" else f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        return (
+            '"1"'
+            if self.fault == "has one tag for all"
+            else f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+        )
 
     def put(self, key: str, content: bytes, none_match: str, match: str) -> int:
         """Store it, under its conditions; the status."""
@@ -52,7 +56,12 @@ class Store:
         if match and not there:
             if self.fault != "makes anew by If-Match":
                 return 404
-        elif match and there and self.fault != "ignores If-Match" and (match != self.tag(there[-1]) or self.fault == "refuses If-Match"):
+        elif (
+            match
+            and there
+            and self.fault != "ignores If-Match"
+            and (match != self.tag(there[-1]) or self.fault == "refuses If-Match")
+        ):
             return 412
         self.objects.setdefault(key, []).append(content)
         return 200
@@ -62,7 +71,11 @@ class Store:
         contents = self.objects.get(key)
         if not contents or self.fault == "loses what is new":
             return None
-        return contents[-2] if self.fault == "reads what was before" and len(contents) > 1 else contents[-1]
+        return (
+            contents[-2]
+            if self.fault == "reads what was before" and len(contents) > 1
+            else contents[-1]
+        )
 
     def remove(self, key: str) -> None:
         """Remove it."""
@@ -112,19 +125,38 @@ def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
             if store.fault == f"may not {_name(self.command, query)}":
                 return 403, _error("AccessDenied"), ""
             if self.command == "PUT":
-                status = store.put(key, body, self.headers.get("If-None-Match", ""), self.headers.get("If-Match", ""))
+                status = store.put(
+                    key,
+                    body,
+                    self.headers.get("If-None-Match", ""),
+                    self.headers.get("If-Match", ""),
+                )
                 refusal = {404: "NoSuchKey", 412: "PreconditionFailed"}
-                return (status, b"", store.tag(body)) if status == 200 else (status, _error(refusal[status]), "")
+                return (
+                    (status, b"", store.tag(body))
+                    if status == 200
+                    else (status, _error(refusal[status]), "")
+                )
             if self.command == "POST" and "delete" in query:
                 for name in re.findall(rb"<Key>(.*?)</Key>", body):
                     store.remove(name.decode())
                 return 200, b"<DeleteResult/>", ""
             if "list-type" in query:
                 names = store.listing(query.get("prefix", [""])[0])
-                found = "".join(f"<Contents><Key>{name}</Key><ETag>x</ETag></Contents>" for name in names)
-                return 200, f"<ListBucketResult><KeyCount>{len(names)}</KeyCount>{found}</ListBucketResult>".encode(), ""
+                found = "".join(
+                    f"<Contents><Key>{name}</Key><ETag>x</ETag></Contents>" for name in names
+                )
+                return (
+                    200,
+                    f"<ListBucketResult><KeyCount>{len(names)}</KeyCount>{found}</ListBucketResult>".encode(),
+                    "",
+                )
             content = store.get(key)
-            return (404, _error("NoSuchKey"), "") if content is None else (200, content, store.tag(content))
+            return (
+                (404, _error("NoSuchKey"), "")
+                if content is None
+                else (200, content, store.tag(content))
+            )
 
         do_GET = do_PUT = do_POST = answer
 

@@ -10,7 +10,16 @@ import pytest
 import trainables
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.config import PATHS, AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, TrialConfig, parse_setting, unknown_key
+from trainables.config import (
+    PATHS,
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrialConfig,
+    parse_setting,
+    unknown_key,
+)
 from trainables.errors import ConfigError, DataError, TrainableError, Unavailable, unknown
 
 PARTS = (ModelConfig, DataConfig, AugmentConfig, OptimizerConfig, TrialConfig)
@@ -23,7 +32,12 @@ def refused(text: str):
 def test_importing_config_does_not_import_torch_or_ray():
     code = "import sys, trainables.config; print(sorted({'torch', 'torchvision', 'ray', 'numpy', 'sklearn', 'PIL'} & set(sys.modules)))"
     home = Path(trainables.__file__).parents[1]
-    assert subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=home, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -77,7 +91,11 @@ def test_a_wrong_type_is_refused_with_what_came_and_what_is_allowed(path, value,
         ("model.layers", 201, "model.layers must be <= 200 (got 201)."),
         ("model.filter_size", 0, "model.filter_size must be >= 1 (got 0)."),
         ("model.filter_size", 33, "model.filter_size must be <= 31 (got 33)."),
-        ("model.filter_size", 4, "model.filter_size must be odd, so that the filter has a centre (got 4)."),
+        (
+            "model.filter_size",
+            4,
+            "model.filter_size must be odd, so that the filter has a centre (got 4).",
+        ),
         ("model.dropout", -0.1, "model.dropout must be >= 0 (got -0.1)."),
         ("model.dropout", 1.0, "model.dropout must be < 1 (got 1.0)."),
         ("data.image_size", 0, "data.image_size must be >= 1 (got 0)."),
@@ -130,12 +148,32 @@ def test_a_value_on_its_limit_is_taken(path, value):
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("model.name", "tabel2", f"unknown model 'tabel2'. Known: {', '.join(sorted(MODELS))}. Did you mean 'table2'?"),
+        (
+            "model.name",
+            "tabel2",
+            f"unknown model 'tabel2'. Known: {', '.join(sorted(MODELS))}. Did you mean 'table2'?",
+        ),
         ("model.name", "zzz", f"unknown model 'zzz'. Known: {', '.join(sorted(MODELS))}."),
-        ("data.name", "minst", "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, mnist. Did you mean 'mnist'?"),
-        ("data.scaling", "standart", "unknown scaling 'standart'. Known: standard, symmetric, unit. Did you mean 'standard'?"),
-        ("optimizer.name", "adan", "unknown optimizer 'adan'. Known: adam, adamw, sgd. Did you mean 'adam'?"),
-        ("optimizer.schedule", "cosin", "unknown schedule 'cosin'. Known: constant, cosine, plateau, step. Did you mean 'cosine'?"),
+        (
+            "data.name",
+            "minst",
+            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, mnist. Did you mean 'mnist'?",
+        ),
+        (
+            "data.scaling",
+            "standart",
+            "unknown scaling 'standart'. Known: standard, symmetric, unit. Did you mean 'standard'?",
+        ),
+        (
+            "optimizer.name",
+            "adan",
+            "unknown optimizer 'adan'. Known: adam, adamw, sgd. Did you mean 'adam'?",
+        ),
+        (
+            "optimizer.schedule",
+            "cosin",
+            "unknown schedule 'cosin'. Known: constant, cosine, plateau, step. Did you mean 'cosine'?",
+        ),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_known_and_the_nearest(path, value, text):
@@ -159,7 +197,9 @@ def test_an_unknown_key_is_refused_with_the_keys_of_its_part_and_the_nearest(pat
     text = str(error.value)
     assert text.startswith(f"unknown key '{path}'. Known: ")
     listed = text.partition("Known: ")[2].partition(". Did")[0].rstrip(".").split(", ")
-    assert listed == sorted(known for known in PATHS if known.rpartition(".")[0] == path.rpartition(".")[0])
+    assert listed == sorted(
+        known for known in PATHS if known.rpartition(".")[0] == path.rpartition(".")[0]
+    )
     assert ("Did you mean" in text) == bool(near)
     assert not near or text.endswith(f"Did you mean '{near}'?")
 
@@ -177,7 +217,9 @@ def test_an_option_that_the_model_does_not_take_is_refused():
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_momentum_is_refused_for_all_but_sgd(name):
-    with pytest.raises(ConfigError, match=r"^optimizer\.momentum belongs to sgd \(got 0\.5 with " + name):
+    with pytest.raises(
+        ConfigError, match=r"^optimizer\.momentum belongs to sgd \(got 0\.5 with " + name
+    ):
         OptimizerConfig(name=name, momentum=0.5)
     assert OptimizerConfig(name="sgd", momentum=0.5).momentum == 0.5
 
@@ -188,18 +230,36 @@ def test_flip_is_refused_where_a_mirrored_image_means_something_else(name):
     if DATASETS[name].flip:
         assert TrialConfig().override({"data.name": name, "augment.flip": True}).augment.flip
     else:
-        with refused(f"augment.flip: a mirrored image of '{name}' means something else. Leave it off."):
+        with refused(
+            f"augment.flip: a mirrored image of '{name}' means something else. Leave it off."
+        ):
             TrialConfig().override({"data.name": name, "augment.flip": True})
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_refused():
-    with pytest.raises(ConfigError, match=r"^data\.val_fraction and data\.test_fraction add to 1\.1; below 1"):
+    with pytest.raises(
+        ConfigError, match=r"^data\.val_fraction and data\.test_fraction add to 1\.1; below 1"
+    ):
         DataConfig(val_fraction=0.6, test_fraction=0.5)
 
 
 def test_override_sets_the_values_of_a_part_together():
-    config = TrialConfig().override({"optimizer.momentum": 0.5, "optimizer.name": "sgd", "model.name": "table2", "model.width": 8, "epochs": 3})
-    assert (config.optimizer.name, config.optimizer.momentum, config.model.name, config.model.width, config.epochs) == ("sgd", 0.5, "table2", 8, 3)
+    config = TrialConfig().override(
+        {
+            "optimizer.momentum": 0.5,
+            "optimizer.name": "sgd",
+            "model.name": "table2",
+            "model.width": 8,
+            "epochs": 3,
+        }
+    )
+    assert (
+        config.optimizer.name,
+        config.optimizer.momentum,
+        config.model.name,
+        config.model.width,
+        config.epochs,
+    ) == ("sgd", 0.5, "table2", 8, 3)
 
 
 def test_override_leaves_the_original_and_all_other_values():
@@ -231,7 +291,16 @@ def every_value_changed() -> TrialConfig:
             split_seed=4,
         ),
         augment=AugmentConfig(rotation=5, scale=0.1, crop=2, flip=True, jitter=0.2),
-        optimizer=OptimizerConfig(name="sgd", lr=0.1, weight_decay=0.01, momentum=0.5, schedule="step", decay=0.5, step_epochs=2, patience=1),
+        optimizer=OptimizerConfig(
+            name="sgd",
+            lr=0.1,
+            weight_decay=0.01,
+            momentum=0.5,
+            schedule="step",
+            decay=0.5,
+            step_epochs=2,
+            patience=1,
+        ),
         batch_size=16,
         precision="fp32",
         epochs=4,
@@ -240,7 +309,10 @@ def every_value_changed() -> TrialConfig:
 
 
 TRANSFERRED = TrialConfig(
-    model=ModelConfig(name="resnet18", pretrained=True, weights="/w", freeze="all_but_last_stage", input_size=64), optimizer=OptimizerConfig(backbone_lr=1e-4)
+    model=ModelConfig(
+        name="resnet18", pretrained=True, weights="/w", freeze="all_but_last_stage", input_size=64
+    ),
+    optimizer=OptimizerConfig(backbone_lr=1e-4),
 )
 EXAMPLES = {
     "all": every_value_changed(),
@@ -252,32 +324,49 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize("config", [TrialConfig(), *EXAMPLES.values(), TrialConfig(model=ModelConfig(name="table2"))], ids=["default", *EXAMPLES, "table2"])
+@pytest.mark.parametrize(
+    "config",
+    [TrialConfig(), *EXAMPLES.values(), TrialConfig(model=ModelConfig(name="table2"))],
+    ids=["default", *EXAMPLES, "table2"],
+)
 def test_a_config_survives_the_way_through_json(config):
     assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_the_round_trip_examples_change_every_value():
     default = TrialConfig()
-    assert [path for path in PATHS if all(example.value(path) == default.value(path) for example in EXAMPLES.values())] == []
+    assert [
+        path
+        for path in PATHS
+        if all(example.value(path) == default.value(path) for example in EXAMPLES.values())
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["svm", "knn", "tree"])
 def test_a_baseline_has_one_epoch_whatever_is_said(name):
     config = TrialConfig().override({"model.name": name, "epochs": 30, "augment.rotation": 5.0})
     assert config.model.is_baseline
-    assert config.epochs == config.override({"epochs": 7}).epochs == TrialConfig.from_dict(config.to_dict() | {"epochs": 9}).epochs == 1
+    assert (
+        config.epochs
+        == config.override({"epochs": 7}).epochs
+        == TrialConfig.from_dict(config.to_dict() | {"epochs": 9}).epochs
+        == 1
+    )
     assert TrialConfig(epochs=7).epochs == 7
 
 
-@pytest.mark.parametrize("values", [{"epoch": 3}, {"optimizer": {"lerning": 1}}, {"epochs": {"x": 1}}, {"model": 5}])
+@pytest.mark.parametrize(
+    "values", [{"epoch": 3}, {"optimizer": {"lerning": 1}}, {"epochs": {"x": 1}}, {"model": 5}]
+)
 def test_from_dict_refuses_unknown_keys(values):
     with pytest.raises(ConfigError, match=r"^unknown key"):
         TrialConfig.from_dict(values)
 
 
 def test_from_dict_takes_defaults_for_what_is_left_out():
-    assert TrialConfig.from_dict({"optimizer": {"lr": 0.5}}) == TrialConfig(optimizer=OptimizerConfig(lr=0.5))
+    assert TrialConfig.from_dict({"optimizer": {"lr": 0.5}}) == TrialConfig(
+        optimizer=OptimizerConfig(lr=0.5)
+    )
 
 
 def test_value_reads_a_path_and_takes_the_models_default_for_an_open_option():
@@ -352,4 +441,7 @@ def test_the_errors_say_whose_fault_it_is():
 
 def test_unknown_lists_the_known_in_order_or_only_those_worth_it():
     assert unknown("thing", "q", ["b", "a"]) == "unknown thing 'q'. Known: a, b."
-    assert unknown("thing", "abcdf", ["abcde", "x"], listed=["x"]) == "unknown thing 'abcdf'. Known: x. Did you mean 'abcde'?"
+    assert (
+        unknown("thing", "abcdf", ["abcde", "x"], listed=["x"])
+        == "unknown thing 'abcdf'. Known: x. Did you mean 'abcde'?"
+    )

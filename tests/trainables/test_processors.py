@@ -14,29 +14,46 @@ def test_this_machine_has_a_processor() -> None:
     assert processors() >= 1
 
 
-@pytest.mark.parametrize(("quota", "cpus"), [("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", 64), ("max 100000", 64), ("", 64)])
+@pytest.mark.parametrize(
+    ("quota", "cpus"),
+    [
+        ("100000 100000", 1),
+        ("50000 100000", 1),
+        ("6400000 100000", 64),
+        ("max 100000", 64),
+        ("", 64),
+    ],
+)
 def test_a_containers_share_of_the_processors_counts(quota: str, cpus: int, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text(quota)
     assert processors(tmp_path) == min(cpus, len(os.sched_getaffinity(0)))
     assert processors(tmp_path / "none") == len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize(("quota", "cpus"), [("100000", 1), ("50000", 1), ("-1", 64), ("6400000", 64)])
-def test_so_does_a_share_in_the_words_of_older_systems(quota: str, cpus: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("quota", "cpus"), [("100000", 1), ("50000", 1), ("-1", 64), ("6400000", 64)]
+)
+def test_so_does_a_share_in_the_words_of_older_systems(
+    quota: str, cpus: int, tmp_path: Path
+) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert processors(tmp_path) == min(cpus, len(os.sched_getaffinity(0)))
 
 
-def test_a_system_that_knows_no_affinity_has_all_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_knows_no_affinity_has_all_its_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As macOS."""
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert processors(tmp_path) == 7
 
 
-def test_images_are_decoded_by_as_many_threads_as_there_are_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_decoded_by_as_many_threads_as_there_are_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = list[int | None]()
 
     class Pool(ThreadPoolExecutor):

@@ -23,7 +23,9 @@ def scripted(monkeypatch):
             def next_epoch(self):
                 measured = super().next_epoch()
                 accuracy, loss = values[measured.epoch - 1]
-                return EpochMetrics(measured.epoch, measured.values | {"val/accuracy": accuracy, "val/loss": loss})
+                return EpochMetrics(
+                    measured.epoch, measured.values | {"val/accuracy": accuracy, "val/loss": loss}
+                )
 
         monkeypatch.setattr(trial, "Training", Scripted)
 
@@ -39,7 +41,13 @@ def test_a_trial_reports_each_epoch_and_that_it_completed(make_config, make_data
     assert [report.epoch for report in reports] == [1, 2, 3]
     assert [report.outcome for report in reports] == [None, None, "completed"]
     assert all(report.reason == "" for report in reports)
-    assert set(reports[0].metrics) == {"train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"}
+    assert set(reports[0].metrics) == {
+        "train/loss",
+        "val/loss",
+        "val/accuracy",
+        "lr",
+        "time/epoch_s",
+    }
 
 
 def test_a_report_is_plain_values(make_config, make_dataset, tmp_path):
@@ -64,20 +72,26 @@ def test_a_checkpoint_is_on_disk_before_its_report_is_out(make_config, make_data
         ([(0.5, 3), (0.5, 1), (0.5, 2), (0.4, 0), (0.5, 1)], 2, [2, 4, 5]),
     ],
 )
-def test_the_best_and_the_newest_two_checkpoints_are_kept(values, best, left, scripted, make_config, make_dataset, tmp_path):
+def test_the_best_and_the_newest_two_checkpoints_are_kept(
+    values, best, left, scripted, make_config, make_dataset, tmp_path
+):
     scripted(values)
     list(run_trial(make_config(epochs=len(values)), make_dataset(), tmp_path))
     assert kept(tmp_path) == left
     assert checkpoint.load(checkpoint.saved(tmp_path)[-1])["extra"]["best_epoch"] == best
 
 
-def test_never_fewer_than_two_checkpoints_are_there_to_fall_back_on(scripted, make_config, make_dataset, tmp_path):
+def test_never_fewer_than_two_checkpoints_are_there_to_fall_back_on(
+    scripted, make_config, make_dataset, tmp_path
+):
     scripted([(0.1 * epoch, 1) for epoch in range(5)])
     for report in run_trial(make_config(epochs=5), make_dataset(), tmp_path):
         assert {report.epoch, max(1, report.epoch - 1)} <= set(kept(tmp_path))
 
 
-def test_a_trial_that_diverges_at_once_has_no_metrics_and_no_checkpoint(make_config, make_dataset, tmp_path):
+def test_a_trial_that_diverges_at_once_has_no_metrics_and_no_checkpoint(
+    make_config, make_dataset, tmp_path
+):
     (report,) = run_trial(make_config(epochs=5, optimizer__lr=1e6), make_dataset(), tmp_path)
     assert (report.epoch, report.outcome, report.metrics) == (1, "diverged", {})
     assert "loss is" in report.reason
@@ -85,7 +99,9 @@ def test_a_trial_that_diverges_at_once_has_no_metrics_and_no_checkpoint(make_con
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_trial_that_diverges_later_keeps_its_last_good_checkpoint(loss, scripted, make_config, make_dataset, tmp_path):
+def test_a_trial_that_diverges_later_keeps_its_last_good_checkpoint(
+    loss, scripted, make_config, make_dataset, tmp_path
+):
     scripted([(0.5, 1), (0.6, 1), (0.1, loss), (0.7, 1)])
     reports = list(run_trial(make_config(epochs=4), make_dataset(), tmp_path))
     assert [report.outcome for report in reports] == [None, None, "diverged"]
@@ -94,7 +110,14 @@ def test_a_trial_that_diverges_later_keeps_its_last_good_checkpoint(loss, script
 
 
 def untimed(reports):
-    return [(report.epoch, report.outcome, {name: value for name, value in report.metrics.items() if name != "time/epoch_s"}) for report in reports]
+    return [
+        (
+            report.epoch,
+            report.outcome,
+            {name: value for name, value in report.metrics.items() if name != "time/epoch_s"},
+        )
+        for report in reports
+    ]
 
 
 def cut_off(config, dataset, folder, epochs):
@@ -106,7 +129,9 @@ def cut_off(config, dataset, folder, epochs):
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_a_trial_that_was_cut_off_goes_on_as_if_it_had_not_been(epochs, make_config, make_dataset, tmp_path):
+def test_a_trial_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    epochs, make_config, make_dataset, tmp_path
+):
     config, dataset = make_config(epochs=5, model__dropout=0.3), make_dataset()
     undisturbed = untimed(run_trial(config, dataset, tmp_path / "undisturbed"))
     cut_off(config, dataset, tmp_path / "cut", epochs)
@@ -126,7 +151,9 @@ def test_epochs_that_nobody_heard_of_are_told_again(make_config, make_dataset, t
     assert next(reports).epoch == 4
 
 
-def test_a_trial_that_was_complete_says_so_again_and_trains_nothing(make_config, make_dataset, tmp_path):
+def test_a_trial_that_was_complete_says_so_again_and_trains_nothing(
+    make_config, make_dataset, tmp_path
+):
     *_, last = run_trial(make_config(epochs=2), make_dataset(), tmp_path)
     restored, again = run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2, known=2)
     assert restored.epoch == 2
@@ -134,10 +161,14 @@ def test_a_trial_that_was_complete_says_so_again_and_trains_nothing(make_config,
 
 
 @pytest.mark.parametrize("name", [*checkpoint.FILES, "manifest.json"])
-def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(name, make_config, make_dataset, tmp_path):
+def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(
+    name, make_config, make_dataset, tmp_path
+):
     told = cut_off(make_config(epochs=4), make_dataset(), tmp_path, 3)
     (tmp_path / "epoch-0003" / name).write_bytes(b"")
-    restored, third, _ = run_trial(make_config(epochs=4), make_dataset(), tmp_path, attempt=2, known=3)
+    restored, third, _ = run_trial(
+        make_config(epochs=4), make_dataset(), tmp_path, attempt=2, known=3
+    )
     assert restored.epoch == 2
     assert len(restored.restored) == 1
     assert "epoch-0003" in restored.restored[0]
@@ -152,7 +183,9 @@ def test_when_all_checkpoints_are_damaged_a_trial_begins_anew(make_config, make_
     assert untimed([first]) == untimed(told)
 
 
-def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(make_config, make_dataset, tmp_path):
+def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(
+    make_config, make_dataset, tmp_path
+):
     list(run_trial(make_config(epochs=4), make_dataset(), tmp_path))
     reports = run_trial(make_config(epochs=4, seed=1), make_dataset(), tmp_path)
     assert "another configuration" in next(reports).restored[0]
@@ -175,7 +208,9 @@ def test_an_attempt_that_was_given_up_writes_no_more(make_config, make_dataset, 
 
 @pytest.fixture
 def stalled(make_config, make_dataset, tmp_path, monkeypatch):
-    """Train two epochs; in the midst of saving the third, when `module.name` is called with a path that holds `part`, a second attempt trains six."""
+    """Train two epochs; in the midst of saving the third, when `module.name` is called with a path
+    that holds `part`, a second attempt trains six.
+    """
 
     def stall(module, name, part):
         original = getattr(module, name)
@@ -184,7 +219,9 @@ def stalled(make_config, make_dataset, tmp_path, monkeypatch):
         assert [next(old).epoch for _ in range(2)] == [1, 2]
 
         def slow(*arguments, **keywords):
-            if any(part in str(argument) for argument in arguments if isinstance(argument, str | Path)):
+            if any(
+                part in str(argument) for argument in arguments if isinstance(argument, str | Path)
+            ):
                 monkeypatch.setattr(module, name, original)
                 list(run_trial(config, dataset, tmp_path, attempt=2))
             return original(*arguments, **keywords)
@@ -208,7 +245,9 @@ def stalled(make_config, make_dataset, tmp_path, monkeypatch):
     ],
     ids=["before it writes", "while it writes", "before its place", "before it removes"],
 )
-def test_an_attempt_that_was_stalled_while_it_saved_leaves_the_newer_ones_epochs(module, name, part, stalled):
+def test_an_attempt_that_was_stalled_while_it_saved_leaves_the_newer_ones_epochs(
+    module, name, part, stalled
+):
     folder = stalled(module, name, part)
     assert {5, 6} <= set(kept(folder))
     for path in checkpoint.saved(folder):
@@ -216,7 +255,9 @@ def test_an_attempt_that_was_stalled_while_it_saved_leaves_the_newer_ones_epochs
     assert not list(folder.glob(".*")), "nothing half-written is left"
 
 
-def test_an_old_attempt_that_was_stalled_in_its_claim_does_not_take_the_folder_back(make_config, make_dataset, tmp_path, monkeypatch):
+def test_an_old_attempt_that_was_stalled_in_its_claim_does_not_take_the_folder_back(
+    make_config, make_dataset, tmp_path, monkeypatch
+):
     config, dataset, write = make_config(epochs=4), make_dataset(), checkpoint.write_whole
     newer = run_trial(config, dataset, tmp_path, attempt=2)
 
@@ -241,18 +282,28 @@ def test_what_earlier_attempts_left_half_written_is_removed(make_config, make_da
     assert not list(tmp_path.glob(".*"))
 
 
-def test_an_old_attempt_that_was_stalled_in_its_claim_leaves_what_a_newer_one_writes(make_config, make_dataset, tmp_path):
+def test_an_old_attempt_that_was_stalled_in_its_claim_leaves_what_a_newer_one_writes(
+    make_config, make_dataset, tmp_path
+):
     """The newer attempt claimed the folder first and is writing: the old one's claim came over it."""
     for attempt in (1, 2, 3):
         for name in (f".epoch-0001.{attempt}.partial", f".brought-{attempt}"):
             (tmp_path / name).mkdir()
     (tmp_path / ".epoch-0001.partial").mkdir()
     list(run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2))
-    assert sorted(path.name for path in tmp_path.glob(".*")) == [".brought-3", ".epoch-0001.3.partial"]
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [
+        ".brought-3",
+        ".epoch-0001.3.partial",
+    ]
 
 
-def test_a_full_disk_is_waited_for_and_nothing_is_trained_meanwhile(make_config, make_dataset, tmp_path, monkeypatch):
-    save, refusals = checkpoint.save, [OSError(28, "No space left on device"), OSError(28, "No space left on device")]
+def test_a_full_disk_is_waited_for_and_nothing_is_trained_meanwhile(
+    make_config, make_dataset, tmp_path, monkeypatch
+):
+    save, refusals = (
+        checkpoint.save,
+        [OSError(28, "No space left on device"), OSError(28, "No space left on device")],
+    )
 
     def sometimes_full(*arguments, **keywords):
         if refusals:
@@ -330,7 +381,19 @@ def test_the_first_process_decides_from_which_epoch_all_go_on(make_config, make_
         def from_first(self, value):
             return said.pop()
 
-    each = [list(run_trial(config, dataset, tmp_path / world.__name__.lower(), world=world(), attempt=2, known=2)) for world in (First, Second)]
+    each = [
+        list(
+            run_trial(
+                config,
+                dataset,
+                tmp_path / world.__name__.lower(),
+                world=world(),
+                attempt=2,
+                known=2,
+            )
+        )
+        for world in (First, Second)
+    ]
     assert [[report.epoch for report in reports] for reports in each] == [[2, 3, 4]] * 2
     assert untimed(each[0]) == untimed(each[1])
     assert untimed(each[0][1:2]) == untimed(told[2:])
@@ -338,12 +401,16 @@ def test_the_first_process_decides_from_which_epoch_all_go_on(make_config, make_
 
 @pytest.mark.parametrize(("better", "worse"), [((0.9, 5.0), (0.8, 0.1)), ((0.8, 0.1), (0.8, 0.2))])
 def test_an_epoch_is_better_by_its_accuracy_and_then_by_a_lower_loss(better, worse):
-    first, second = (rank({"val/accuracy": accuracy, "val/loss": loss}) for accuracy, loss in (better, worse))
+    first, second = (
+        rank({"val/accuracy": accuracy, "val/loss": loss}) for accuracy, loss in (better, worse)
+    )
     assert first > second
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_what_a_network_costs_comes_with_the_first_epoch_that_is_told(make_config, make_dataset, tmp_path, epochs):
+def test_what_a_network_costs_comes_with_the_first_epoch_that_is_told(
+    make_config, make_dataset, tmp_path, epochs
+):
     config, dataset = make_config(epochs=3), make_dataset().sealed
     reports = run_trial(config, dataset, tmp_path, with_cost=True)
     told = [next(reports) for _ in range(epochs)]
@@ -352,6 +419,8 @@ def test_what_a_network_costs_comes_with_the_first_epoch_that_is_told(make_confi
     assert all(report.cost is None for report in told[1:])
     restored, *again = run_trial(config, dataset, tmp_path, attempt=2, with_cost=True)
     assert restored.cost is None
-    assert [report.cost is not None for report in again] == [True, False, False], "whoever asks has not heard of it"
+    assert [report.cost is not None for report in again] == [True, False, False], (
+        "whoever asks has not heard of it"
+    )
     assert again[0].cost["parameters"] == told[0].cost["parameters"]
     assert all(report.cost is None for report in run_trial(config, dataset, tmp_path / "unasked"))

@@ -29,7 +29,9 @@ class Gate:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_first_worker_alone_reports_and_all_stop_when_told(rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_worker_alone_reports_and_all_stop_when_told(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained: list[int] = []
 
     def run(*given: Any, **about: Any) -> Any:
@@ -38,15 +40,39 @@ def test_the_first_worker_alone_reports_and_all_stop_when_told(rank: int, tmp_pa
             yield Report(epoch, {"val/accuracy": 0.5}, outcome="completed" if epoch == 5 else None)
 
     monkeypatch.setattr(ray, "get", lambda answer: answer)
-    monkeypatch.setattr("ray.get_runtime_context", lambda: type("Context", (), {"get_node_id": staticmethod(lambda: "node")}))
+    monkeypatch.setattr(
+        "ray.get_runtime_context",
+        lambda: type("Context", (), {"get_node_id": staticmethod(lambda: "node")}),
+    )
     monkeypatch.setattr("ray.train.torch.get_device", lambda: "cpu")
     monkeypatch.setattr("trainables.training.process.prepare", lambda threads, gpus: None)
     monkeypatch.setattr("trainables.trial.run_trial", run)
-    monkeypatch.setattr("trainables.training.world.Distributed", lambda device: type("World", (), {"rank": rank, "size": 2}))
-    about = {"attempt": 1, "known": 0, "mirror": None, "beginnings": [], "milestones": [], "with_cost": False, "download": False, "threads": 1, "gpus": 0}
+    monkeypatch.setattr(
+        "trainables.training.world.Distributed",
+        lambda device: type("World", (), {"rank": rank, "size": 2}),
+    )
+    about = {
+        "attempt": 1,
+        "known": 0,
+        "mirror": None,
+        "beginnings": [],
+        "milestones": [],
+        "with_cost": False,
+        "download": False,
+        "threads": 1,
+        "gpus": 0,
+    }
     for last, epochs in ((3, [1, 2, 3]), (9, [1, 2, 3, 4, 5])):
         trained.clear()
         gate = Gate(last)
-        worker.train_loop({"config": TrialConfig().to_dict(), "dataset": None, "folder": str(tmp_path), "gate": gate, **about})
+        worker.train_loop(
+            {
+                "config": TrialConfig().to_dict(),
+                "dataset": None,
+                "folder": str(tmp_path),
+                "gate": gate,
+                **about,
+            }
+        )
         assert trained == epochs
         assert gate.told == ([(epoch, epoch) for epoch in epochs] if rank == 0 else [])

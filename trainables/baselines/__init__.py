@@ -1,1 +1,3 @@
-"""The traditional way, to hold networks against: features made by hand (`features`) and classifiers fitted to them once (`classifiers`)."""
+"""The traditional way, to hold networks against: features made by hand (`features`) and classifiers
+fitted to them once (`classifiers`).
+"""

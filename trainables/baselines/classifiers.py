@@ -1,8 +1,10 @@
-"""The classifiers of the baselines, by scikit-learn: from features, float32 (images, length), to class probabilities.
+"""The classifiers of the baselines, by scikit-learn: from features, float32 (images, length), to
+class probabilities.
 
-What is random in them comes from the seed. Classes are whole numbers. Features are taken as they are, since each kind is of one scale already: to
-standardise each one weighs those of empty corners like all others, and costs the SVM 0.2 to 3 points of accuracy on MNIST (hog, edges and all;
-10,000 images, C 10, gamma 1).
+What is random in them comes from the seed. Classes are whole numbers. Features are taken as they
+are, since each kind is of one scale already: to standardise each one weighs those of empty corners
+like all others, and costs the SVM 0.2 to 3 points of accuracy on MNIST (hog, edges and all; 10,000
+images, C 10, gamma 1).
 """
 
 from typing import Any, Self
@@ -21,9 +23,13 @@ from trainables.datasets.splits import split_off
 Features = NDArray[np.floating[Any]]
 
 HELD_OUT = 0.2
-"""The share of the training images from which the SVM's temperature is found, which it has not been fitted to then."""
+"""The share of the training images from which the SVM's temperature is found, which it has not been
+fitted to then.
+"""
 REACHES, STEPS = (1e3, 1.6), 31
-"""The temperature is looked for up to so many times, and down to that part of, 1, then of the best so far; in so many steps each time."""
+"""The temperature is looked for up to so many times, and down to that part of, 1, then of the best
+so far; in so many steps each time.
+"""
 
 
 def svm(seed: int, *, c: float, gamma: float) -> "CalibratedSVC":
@@ -42,10 +48,12 @@ def tree(seed: int, *, tree_depth: int) -> DecisionTreeClassifier:
 
 
 class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """scikit-learn's `SVC` with probabilities: softmax(decisions / temperature), as of Guo et al. 2017, which leaves each decision as it was.
+    """scikit-learn's `SVC` with probabilities: softmax(decisions / temperature), as of Guo et al.
+    2017, which leaves each decision as it was.
 
-    `SVC(probability=True)` is about to go, and `CalibratedClassifierCV` refuses classes of fewer images than folds; here a class may have a
-    single image. The temperature is found on a part of the images with an SVC fitted to the others; then one is fitted to all.
+    `SVC(probability=True)` is about to go, and `CalibratedClassifierCV` refuses classes of fewer
+    images than folds; here a class may have a single image. The temperature is found on a part of
+    the images with an SVC fitted to the others; then one is fitted to all.
     """
 
     def __init__(self, *, c: float, gamma: float, seed: int) -> None:
@@ -53,7 +61,9 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, features: Features, labels: Labels) -> Self:
         """Twice, to the larger part and to all: about 1.6 times the time of one fit."""
-        rest, drawn = split_off(labels, round(HELD_OUT * len(labels)), np.random.default_rng(self.seed))
+        rest, drawn = split_off(
+            labels, round(HELD_OUT * len(labels)), np.random.default_rng(self.seed)
+        )
         part = self._svc(features).fit(features[rest], labels[rest])
         self.temperature_ = temperature(part, features[drawn], labels[drawn])
         self.svc_ = self._svc(features).fit(features, labels)
@@ -71,13 +81,16 @@ class CalibratedSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return labels
 
     def _svc(self, features: Features) -> SVC:
-        return SVC(C=self.c, gamma=self.gamma / (features.shape[1] * max(float(features.var()), 1e-12)))
+        return SVC(
+            C=self.c, gamma=self.gamma / (features.shape[1] * max(float(features.var()), 1e-12))
+        )
 
 
 def temperature(svc: SVC, features: Features, labels: Labels) -> float:
-    """The one, from a thousandth to a thousand and to 3 per cent, under which the machine's decisions on these images have the least cross-entropy;
-    1 where there are none, since each class has but one image. As in Platt 1999 one image more of each other class is thought to be taken for it: few that
-    are all told right are no proof of certainty.
+    """The one, from a thousandth to a thousand and to 3 per cent, under which the machine's
+    decisions on these images have the least cross-entropy; 1 where there are none, since each class
+    has but one image. As in Platt 1999 one image more of each other class is thought to be taken
+    for it: few that are all told right are no proof of certainty.
     """
     if not len(labels):
         return 1.0
@@ -86,7 +99,9 @@ def temperature(svc: SVC, features: Features, labels: Labels) -> float:
     best = 1.0
     for reach in REACHES:
         tried = best * np.geomspace(1 / reach, reach, STEPS)
-        best = min(tried.tolist(), key=lambda each: cross_entropy(softmax(decisions / each), targets))
+        best = min(
+            tried.tolist(), key=lambda each: cross_entropy(softmax(decisions / each), targets)
+        )
     return best
 
 

@@ -1,7 +1,8 @@
-"""What a person would measure in an image, by scikit-image: its edges (Canny, Sobel), gradients (HOG) and texture (local binary patterns).
+"""What a person would measure in an image, by scikit-image: its edges (Canny, Sobel), gradients
+(HOG) and texture (local binary patterns).
 
-Colour images are made grey first (`skimage.color.rgb2gray`). All three look at the image in regions of a grid, so that an image of any size
-gives a number of features that depends on the size alone:
+Colour images are made grey first (`skimage.color.rgb2gray`). All three look at the image in regions
+of a grid, so that an image of any size gives a number of features that depends on the size alone:
 
     edges   4 x 4 regions of 6 numbers: the share of Canny's edge pixels; mean and deviation of Sobel's gradient; its mean slope downwards, to the
             right, and how much of it is where Canny sees an edge
@@ -9,7 +10,8 @@ gives a number of features that depends on the size alone:
             normalised in blocks of 2 x 2 cells (Dalal and Triggs 2005)
     lbp     4 x 4 regions of 59 shares: the uniform patterns of the 8 neighbours, and the rest (Ojala et al. 2002; Ahonen et al. 2006)
 
-Imports nothing of this project: a copy of this file goes with every promoted baseline (`trainables.export.export`).
+Imports nothing of this project: a copy of this file goes with every promoted baseline
+(`trainables.export.export`).
 """
 
 from collections.abc import Callable
@@ -34,7 +36,9 @@ Values = NDArray[np.float32]
 
 
 def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: None) -> Values:
-    """Features of one kind, float32 (images, length), of uint8 images (count, height, width, channels)."""
+    """Features of one kind, float32 (images, length), of uint8 images (count, height, width,
+    channels).
+    """
     found = np.empty((len(images), 0), dtype=np.float32)
     for row, image in enumerate(images):
         values = FEATURES[kind](grey(image))
@@ -46,7 +50,9 @@ def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: 
 
 
 def kinds_of(wanted: str) -> tuple[str, ...]:
-    """The kinds of features that a config's `features` names, in the order in which they are joined."""
+    """The kinds of features that a config's `features` names, in the order in which they are
+    joined.
+    """
     return tuple(FEATURES) if wanted == "all" else (wanted,)
 
 
@@ -57,7 +63,9 @@ def length(kind: str, height: int, width: int) -> int:
 
 def grey(image: Images) -> Grey:
     """One image, uint8 (height, width, 1 or 3), as brightness."""
-    return np.asarray(rgb2gray(image) if image.shape[-1] == 3 else image[..., 0] / 255, dtype=np.float64)
+    return np.asarray(
+        rgb2gray(image) if image.shape[-1] == 3 else image[..., 0] / 255, dtype=np.float64
+    )
 
 
 def edges(image: Grey) -> NDArray[np.float64]:
@@ -66,7 +74,10 @@ def edges(image: Grey) -> NDArray[np.float64]:
     steep = np.hypot(down, right)
     regions = regions_of(image)
     mean, square = averages(steep, regions), averages(steep**2, regions)
-    others = (averages(values, regions) for values in (outline, np.abs(down), np.abs(right), steep * outline))
+    others = (
+        averages(values, regions)
+        for values in (outline, np.abs(down), np.abs(right), steep * outline)
+    )
     return np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0)), *others])
 
 
@@ -74,27 +85,43 @@ def gradients(image: Grey) -> NDArray[np.float64]:
     """The histogram of oriented gradients."""
     cells = FINE_CELLS if min(image.shape) >= FINE_SIDE else CELLS
     each = tuple(max(2, side // cells) for side in image.shape)
-    return np.asarray(hog(image, orientations=9, pixels_per_cell=each, cells_per_block=(2, 2), block_norm="L2-Hys"))
+    return np.asarray(
+        hog(
+            image, orientations=9, pixels_per_cell=each, cells_per_block=(2, 2), block_norm="L2-Hys"
+        )
+    )
 
 
 def texture(image: Grey) -> NDArray[np.float64]:
     """How often each pattern of lighter and darker neighbours occurs in each region of the grid."""
-    patterns = local_binary_pattern(np.round(255 * image).astype(np.uint8), P=8, R=1, method="nri_uniform").astype(int)
+    patterns = local_binary_pattern(
+        np.round(255 * image).astype(np.uint8), P=8, R=1, method="nri_uniform"
+    ).astype(int)
     regions = regions_of(image)
-    counts = np.bincount((PATTERNS * regions + patterns).ravel(), minlength=GRID**2 * PATTERNS).reshape(GRID**2, PATTERNS)
+    counts = np.bincount(
+        (PATTERNS * regions + patterns).ravel(), minlength=GRID**2 * PATTERNS
+    ).reshape(GRID**2, PATTERNS)
     return np.asarray(counts / counts.sum(axis=1, keepdims=True)).ravel()
 
 
 def regions_of(image: Grey) -> NDArray[np.intp]:
-    """The number of each pixel's region, (height, width); regions are as equal as whole pixels allow."""
+    """The number of each pixel's region, (height, width); regions are as equal as whole pixels
+    allow.
+    """
     rows, columns = (np.arange(side) * GRID // side for side in image.shape)
     return np.asarray(rows[:, None] * GRID + columns)
 
 
 def averages(values: NDArray[np.float64], regions: NDArray[np.intp]) -> NDArray[np.float64]:
     """The mean of each region, in their order."""
-    return np.bincount(regions.ravel(), weights=values.ravel(), minlength=GRID**2) / np.bincount(regions.ravel(), minlength=GRID**2)
+    return np.bincount(regions.ravel(), weights=values.ravel(), minlength=GRID**2) / np.bincount(
+        regions.ravel(), minlength=GRID**2
+    )
 
 
-FEATURES: dict[str, Callable[[Grey], NDArray[np.float64]]] = {"hog": gradients, "lbp": texture, "edges": edges}
+FEATURES: dict[str, Callable[[Grey], NDArray[np.float64]]] = {
+    "hog": gradients,
+    "lbp": texture,
+    "edges": edges,
+}
 """Name to what makes them of one image."""

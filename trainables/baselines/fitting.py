@@ -31,16 +31,20 @@ SAMPLE = 1000
 BUSY_SHARE = 0.05
 """Whoever computes for less than this share of the time makes no step."""
 
-Chances = NDArray[np.float64]
+Probabilities = NDArray[np.float64]
 
 
 class Fitting:
-    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone on from."""
+    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone
+    on from.
+    """
 
     precision = ""
     device = "cpu"
 
-    def __init__(self, config: TrialConfig, dataset: Dataset, *, on_step: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, config: TrialConfig, dataset: Dataset, *, on_step: Callable[[], None] | None = None
+    ) -> None:
         self.config, self.dataset, self.on_step = config, dataset, on_step or (lambda: None)
         self.classifier: ClassifierMixin | None = None
         self.epoch = 0
@@ -51,14 +55,20 @@ class Fitting:
             yield self.next_epoch()
 
     def next_epoch(self) -> EpochMetrics:
-        """Fit, and measure on the validation part. The learning rate is 0, since there is none; the time includes the wait for features."""
+        """Fit, and measure on the validation part. The learning rate is 0, since there is none; the
+        time includes the wait for features.
+        """
         start = time.perf_counter()
         config, (train, val) = self.config.model, (self.dataset.train, self.dataset.val)
-        inputs, others = (features_of(part, config.options["features"], self.on_step) for part in (train, val))
+        inputs, others = (
+            features_of(part, config.options["features"], self.on_step) for part in (train, val)
+        )
         measured = np.unique(np.linspace(0, len(train) - 1, TRAIN_MEASURED).round().astype(int))
         with kept_alive(self.on_step):
             self.classifier = unfitted(self.config).fit(inputs, train.labels)
-            train_loss = _loss(chances(self.classifier, inputs[measured], self.dataset), train.labels[measured])
+            train_loss = _loss(
+                chances(self.classifier, inputs[measured], self.dataset), train.labels[measured]
+            )
             found = chances(self.classifier, others, self.dataset)
         values = {
             "lr": 0.0,
@@ -84,51 +94,68 @@ def unfitted(config: TrialConfig) -> ClassifierMixin:
     return MODELS[config.model.name].classifier(config.seed, **options)
 
 
-def chances(classifier: ClassifierMixin, values: Values, dataset: Dataset) -> Chances:
-    """Class probabilities, (images, classes), from features; 0 of a class that no training image has."""
+def chances(classifier: ClassifierMixin, values: Values, dataset: Dataset) -> Probabilities:
+    """Class probabilities, (images, classes), from features; 0 of a class that no training image
+    has.
+    """
     found = np.zeros((len(values), len(dataset.classes)))
     found[:, classifier.classes_] = classifier.predict_proba(values)
     return found
 
 
-def probabilities(config: TrialConfig, dataset: Dataset, part: Part, classifier: ClassifierMixin) -> Chances:
+def probabilities(
+    config: TrialConfig, dataset: Dataset, part: Part, classifier: ClassifierMixin
+) -> Probabilities:
     """Class probabilities, (images, classes), of a part, whose features are shared."""
     return chances(classifier, features_of(part, config.model.options["features"]), dataset)
 
 
-def from_images(config: TrialConfig, dataset: Dataset, images: Images, *classifiers: ClassifierMixin) -> Chances:
-    """The same of any images, uint8 (count, height, width, channels), features included: what it takes to classify an image that is new. Of
-    several classifiers, the mean.
+def from_images(
+    config: TrialConfig, dataset: Dataset, images: Images, *classifiers: ClassifierMixin
+) -> Probabilities:
+    """The same of any images, uint8 (count, height, width, channels), features included: what it
+    takes to classify an image that is new. Of several classifiers, the mean.
     """
     values = _joined(config, images)
-    mean: Chances = np.mean([chances(classifier, values, dataset) for classifier in classifiers], axis=0)
+    mean: Probabilities = np.mean(
+        [chances(classifier, values, dataset) for classifier in classifiers], axis=0
+    )
     return mean
 
 
 def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
-    """About how long a fit and its validation take, from one to few images: the time grows with the square of their number, a tree's with the
-    number. Features, which are computed once for all trials, do not count. No more neighbours vote than there are images in the sample.
+    """About how long a fit and its validation take, from one to few images: the time grows with the
+    square of their number, a tree's with the number. Features, which are computed once for all
+    trials, do not count. No more neighbours vote than there are images in the sample.
     """
     rows = np.unique(np.linspace(0, len(dataset.train) - 1, SAMPLE).round().astype(int))
     part = dataset.train.take(rows)
     inputs = _joined(config, part.images)
     if "neighbours" in config.model.options:
-        config = config.override({"model.neighbours": min(config.model.options["neighbours"], len(rows))})
+        config = config.override(
+            {"model.neighbours": min(config.model.options["neighbours"], len(rows))}
+        )
     start = time.perf_counter()
     fitted = unfitted(config).fit(inputs, part.labels)
     fitted.predict_proba(inputs[: len(dataset.val)])
-    return (time.perf_counter() - start) * (len(dataset.train) / len(rows)) ** (1 if config.model.name == "tree" else 2)
+    return (time.perf_counter() - start) * (len(dataset.train) / len(rows)) ** (
+        1 if config.model.name == "tree" else 2
+    )
 
 
 def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, images: int) -> int:
-    """The most that a fitted classifier takes on disk: it keeps the features of every training image, or a tree of a leaf for each."""
+    """The most that a fitted classifier takes on disk: it keeps the features of every training
+    image, or a tree of a leaf for each.
+    """
     width = sum(length(kind, *image[1:]) for kind in kinds_of(config.options["features"]))
     return 8 * images * (width + 2 * classes + 16)
 
 
 @contextmanager
 def kept_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
-    """Call `beat` every so often while this process computes, though it may be one long step. One that stands still is not alive."""
+    """Call `beat` every so often while this process computes, though it may be one long step. One
+    that stands still is not alive.
+    """
     over = threading.Event()
 
     def watch() -> None:
@@ -149,9 +176,13 @@ def kept_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]
 
 def _joined(config: TrialConfig, images: Images) -> Values:
     """A config's features, (images, length), of any images, computed anew."""
-    return np.hstack([of_images(images, kind) for kind in kinds_of(config.model.options["features"])])
+    return np.hstack(
+        [of_images(images, kind) for kind in kinds_of(config.model.options["features"])]
+    )
 
 
-def _loss(found: Chances, labels: NDArray[np.int64]) -> float:
-    """Cross-entropy, for which scikit-learn takes a probability of 0 as the smallest number above it that a float tells from 1."""
+def _loss(found: Probabilities, labels: NDArray[np.int64]) -> float:
+    """Cross-entropy, for which scikit-learn takes a probability of 0 as the smallest number above
+    it that a float tells from 1.
+    """
     return float(log_loss(labels, found, labels=np.arange(found.shape[1])))

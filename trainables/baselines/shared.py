@@ -1,7 +1,8 @@
-"""Features of a part of a data set, computed once and shared: by the trials of a search, by its processes, and by later searches.
+"""Features of a part of a data set, computed once and shared: by the trials of a search, by its
+processes, and by later searches.
 
-They are kept, a file a kind and part, beside the decoded images (`trainables.caches.cache_folder`), under a name that tells the
-images themselves: other splits, sizes or files have other names.
+They are kept, a file a kind and part, beside the decoded images (`trainables.caches.cache_folder`),
+under a name that tells the images themselves: other splits, sizes or files have other names.
 """
 
 import fcntl
@@ -25,12 +26,17 @@ Beat = Callable[[], None]
 
 
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
-    """Features of one kind, or `all` joined, float32 (images, length), not to be written to. `beat` is called while this takes its time."""
+    """Features of one kind, or `all` joined, float32 (images, length), not to be written to. `beat`
+    is called while this takes its time.
+    """
     if isinstance(part, Selected):  # computed once for all folds, however the images are divided
         return features_of(part.whole, kind, beat)[part.rows]
     if (kinds := kinds_of(kind)) != (kind,):
         return np.hstack([features_of(part, each, beat) for each in kinds])
-    path = cache_folder("features") / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"
+    path = (
+        cache_folder("features")
+        / f"{kind}-{part.fingerprint}-{VERSION}-{version('scikit-image')}.npy"
+    )
     if (found := _read(path, part)) is not None:
         return found
     with _turn(path.with_name(f"{kind}.lock"), beat):
@@ -46,11 +52,15 @@ def _read(path: Path, part: Part) -> Values | None:
         found = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, EOFError, ValueError):
         return None
-    return found if found.dtype == np.float32 and found.ndim == 2 and len(found) == len(part) else None
+    return (
+        found if found.dtype == np.float32 and found.ndim == 2 and len(found) == len(part) else None
+    )
 
 
 def _write(path: Path, values: Values) -> None:
-    """Write beside its place and move it there whole. A cache that cannot be written is done without."""
+    """Write beside its place and move it there whole. A cache that cannot be written is done
+    without.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):
         try:
@@ -65,7 +75,9 @@ def _write(path: Path, values: Values) -> None:
 
 @contextmanager
 def _turn(path: Path, beat: Beat) -> Iterator[None]:
-    """Let one process at a time compute features of a kind; the others wait for it. Where files cannot be locked each computes its own."""
+    """Let one process at a time compute features of a kind; the others wait for it. Where files
+    cannot be locked each computes its own.
+    """
     try:
         make_private(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,7 +1,8 @@
-"""A fitted classifier as a file, by skops: no pickle, and nothing is made of a file but the classifiers that stand in `SOUND`.
+"""A fitted classifier as a file, by skops: no pickle, and nothing is made of a file but the
+classifiers that stand in `SOUND`.
 
-skops sees to it that no other types come out of a file. What is in them, scikit-learn follows without a look, out of its memory if need be; so
-numbers that say where to look are checked here.
+skops sees to it that no other types come out of a file. What is in them, scikit-learn follows
+without a look, out of its memory if need be; so numbers that say where to look are checked here.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,9 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 from trainables.baselines.classifiers import CalibratedSVC
 
 TRUSTED = ["sklearn.tree._tree.Tree", "trainables.baselines.classifiers.CalibratedSVC"]
-"""Types of which skops makes an object here, beside those of its own list (numpy's arrays, scikit-learn's estimators)."""
+"""Types of which skops makes an object here, beside those of its own list (numpy's arrays,
+scikit-learn's estimators).
+"""
 
 
 def write(classifier: ClassifierMixin, path: Path) -> None:
@@ -35,19 +38,31 @@ def read(path: Path) -> ClassifierMixin:
     """
     try:
         classifier = skops.io.load(path, trusted=TRUSTED)
-        is_sound = type(classifier) in SOUND and not _hides_a_method(classifier) and SOUND[type(classifier)](classifier)
+        is_sound = (
+            type(classifier) in SOUND
+            and not _hides_a_method(classifier)
+            and SOUND[type(classifier)](classifier)
+        )
     except Exception as error:  # whatever a file that was not written here makes skops stumble over
-        raise ValueError(f"{path.name} holds no fitted classifier ({(str(error).splitlines() or [type(error).__name__])[0][:200]})") from error
+        raise ValueError(
+            f"{path.name} holds no fitted classifier ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
+        ) from error
     if type(classifier) not in SOUND:
-        raise ValueError(f"{path.name} holds a {type(classifier).__name__}, which is no classifier of ours")
+        raise ValueError(
+            f"{path.name} holds a {type(classifier).__name__}, which is no classifier of ours"
+        )
     if not is_sound:
-        raise ValueError(f"{path.name} holds a {type(classifier).__name__} whose parts do not fit together")
+        raise ValueError(
+            f"{path.name} holds a {type(classifier).__name__} whose parts do not fit together"
+        )
     made: ClassifierMixin = classifier
     return made
 
 
 def _hides_a_method(found: Any) -> bool:
-    """Whether the file brought something that stands before what scikit-learn's class says, such as another function or kind of machine."""
+    """Whether the file brought something that stands before what scikit-learn's class says, such as
+    another function or kind of machine.
+    """
     return any(hasattr(type(found), name) for name in vars(found))
 
 
@@ -62,42 +77,98 @@ def _below(array: Any, limit: int) -> bool:
 
 
 def _vectors_add_up(found: Any) -> bool:
-    """Whether there are as many support vectors, and numbers to each, as libsvm will look for, and it compares images with no others."""
+    """Whether there are as many support vectors, and numbers to each, as libsvm will look for, and
+    it compares images with no others.
+    """
     svc = found.svc_
-    if type(svc) is not SVC or _hides_a_method(svc) or svc.kernel != "rbf" or svc._sparse is not False:
+    if (
+        type(svc) is not SVC
+        or _hides_a_method(svc)
+        or svc.kernel != "rbf"
+        or svc._sparse is not False
+    ):
         return False
-    classes, vectors, width, (images, _) = len(svc.classes_), len(svc.support_vectors_), svc.n_features_in_, svc.shape_fit_
+    classes, vectors, width, (images, _) = (
+        len(svc.classes_),
+        len(svc.support_vectors_),
+        svc.n_features_in_,
+        svc.shape_fit_,
+    )
     pairs = classes * (classes - 1) // 2
-    shapes = _is(svc.support_, np.int32, vectors) and _is(svc.support_vectors_, np.float64, vectors, width) and _is(svc._n_support, np.int32, classes)
-    numbers = _is(svc._dual_coef_, np.float64, classes - 1, vectors) and _is(svc._intercept_, np.float64, pairs)
-    if not (shapes and numbers and classes >= 2 and vectors and svc._probA.shape == svc._probB.shape == (0,)):
+    shapes = (
+        _is(svc.support_, np.int32, vectors)
+        and _is(svc.support_vectors_, np.float64, vectors, width)
+        and _is(svc._n_support, np.int32, classes)
+    )
+    numbers = _is(svc._dual_coef_, np.float64, classes - 1, vectors) and _is(
+        svc._intercept_, np.float64, pairs
+    )
+    if not (
+        shapes
+        and numbers
+        and classes >= 2
+        and vectors
+        and svc._probA.shape == svc._probB.shape == (0,)
+    ):
         return False
     same = np.array_equal(found.classes_, svc.classes_) and svc.shape_fit_ == (images, width)
-    return bool(same and (svc._n_support >= 0).all() and svc._n_support.sum() == vectors and _below(svc.support_, images))
+    return bool(
+        same
+        and (svc._n_support >= 0).all()
+        and svc._n_support.sum() == vectors
+        and _below(svc.support_, images)
+    )
 
 
 def _looks_at_all(found: Any) -> bool:
     """Whether each image is compared with all, and none is looked up by a number."""
-    (images, width), plain = found._fit_X.shape, (found.weights, found.metric, found.effective_metric_, found.effective_metric_params_, found.n_jobs)
+    (images, width), plain = (
+        found._fit_X.shape,
+        (
+            found.weights,
+            found.metric,
+            found.effective_metric_,
+            found.effective_metric_params_,
+            found.n_jobs,
+        ),
+    )
     if found._fit_method != "brute" or plain != ("distance", "minkowski", "euclidean", {}, None):
         return False
-    arrays = _is(found._fit_X, found._fit_X.dtype.type, images, width) and found._fit_X.dtype.kind == "f" and _is(found._y, np.int64, images)
-    counts = found.n_samples_fit_ == images and found.n_features_in_ == width and 1 <= found.n_neighbors <= images
+    arrays = (
+        _is(found._fit_X, found._fit_X.dtype.type, images, width)
+        and found._fit_X.dtype.kind == "f"
+        and _is(found._y, np.int64, images)
+    )
+    counts = (
+        found.n_samples_fit_ == images
+        and found.n_features_in_ == width
+        and 1 <= found.n_neighbors <= images
+    )
     return bool(arrays and counts and _below(found._y, len(found.classes_)))
 
 
 def _leads_down(found: Any) -> bool:
-    """Whether each branch leads to two nodes further down and asks for a feature that there is, and each leaf tells as many classes as there are."""
+    """Whether each branch leads to two nodes further down and asks for a feature that there is, and
+    each leaf tells as many classes as there are.
+    """
     tree = found.tree_
     if type(tree) is not Tree or not 0 < tree.node_count == tree.capacity:
         return False
     nodes, left, right = np.arange(tree.node_count), tree.children_left, tree.children_right
     inner = left != TREE_LEAF
     ways = np.stack([left[inner], right[inner]])
-    ends = (right[~inner] == TREE_LEAF).all() and tree.value.shape == (len(nodes), 1, len(found.classes_))
+    ends = (right[~inner] == TREE_LEAF).all() and tree.value.shape == (
+        len(nodes),
+        1,
+        len(found.classes_),
+    )
     asked = tree.n_features == found.n_features_in_ and _below(tree.feature[inner], tree.n_features)
     return bool(ends and asked and (ways > nodes[inner]).all() and _below(ways, len(nodes)))
 
 
-SOUND: dict[type, Callable[[Any], bool]] = {CalibratedSVC: _vectors_add_up, KNeighborsClassifier: _looks_at_all, DecisionTreeClassifier: _leads_down}
+SOUND: dict[type, Callable[[Any], bool]] = {
+    CalibratedSVC: _vectors_add_up,
+    KNeighborsClassifier: _looks_at_all,
+    DecisionTreeClassifier: _leads_down,
+}
 """The classifiers, each with what must hold of it."""

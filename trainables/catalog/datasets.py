@@ -1,6 +1,7 @@
 """The data sets by name. A loader is imported when its data is loaded.
 
-To add one: write `load(config, *, download)` in a file here, returning `Decoded`, and name it in `DATASETS`.
+To add one: write `load(config, *, download)` in a file here, returning `Decoded`, and name it in
+`DATASETS`.
 """
 
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ class DatasetEntry:
     """What is known of a data set before it is loaded."""
 
     module: str
-    """Holds `load(config, *, download) -> Decoded` and `files(config) -> list[Path]`, the files it reads."""
+    """Holds `load(config, *, download) -> Decoded` and `files(config) -> list[Path]`, the files it
+    reads.
+    """
     from_folder: bool = False
-    """The images are whatever a folder of the user's holds: the module has `left_out(config)` too, lines on what is not read, and `load` takes
-    `allocate`, which gives the arrays to decode into.
+    """The images are whatever a folder of the user's holds: the module has `left_out(config)` too,
+    lines on what is not read, and `load` takes `allocate`, which gives the arrays to decode into.
     """
     flip: bool = False
     """Whether an image mirrored left to right still means the same."""

@@ -1,6 +1,8 @@
-"""The networks by name, and the baselines to hold them against. Torch-free: a builder is imported when a model is built.
+"""The networks by name, and the baselines to hold them against. Torch-free: a builder is imported
+when a model is built.
 
-To add one: write `build(image, classes, **options)` in a file here and name it in `MODELS`; the conformance tests find it.
+To add one: write `build(image, classes, **options)` in a file here and name it in `MODELS`; the
+conformance tests find it.
 """
 
 import importlib
@@ -18,7 +20,9 @@ class ModelEntry:
     """What is known of a model before torch is imported."""
 
     builder: str
-    """`module:function`; of a network called with the image's (channels, height, width), the number of classes and the options."""
+    """`module:function`; of a network called with the image's (channels, height, width), the number
+    of classes and the options.
+    """
     name: str = ""
     """What the builder is told, where it builds several networks."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -30,27 +34,37 @@ class ModelEntry:
     multiple: int = 1
     """What height and width, then equal, must be a multiple of, where no option `patch` says so."""
     weights: str = ""
-    """The file of the published weights, as torchvision names it (its `DEFAULT`); empty where there are none."""
+    """The file of the published weights, as torchvision names it (its `DEFAULT`); empty where there
+    are none.
+    """
     kind: str = "network"
-    """`network`, trained in epochs by gradient descent, or `baseline`: features made by hand and a classifier that is fitted once."""
+    """`network`, trained in epochs by gradient descent, or `baseline`: features made by hand and a
+    classifier that is fitted once.
+    """
 
     def seen(self, image: tuple[int, int, int], options: Mapping[str, Any]) -> tuple[int, int]:
         """Height and width of images, in pixels, as the layers see them: some networks resize."""
         _, height, width = image
-        if side := options.get("input_size") or (self.native_side if options.get("pretrained") else 0):
+        if side := options.get("input_size") or (
+            self.native_side if options.get("pretrained") else 0
+        ):
             height = width = side
         if (multiple := options.get("patch") or self.multiple) > 1:
             height = width = -(-max(height, width) // multiple) * multiple
         return height, width
 
     def build(self, image: tuple[int, int, int], classes: int, **options: Any) -> "nn.Module":
-        """A freshly initialised network: float32 (batch, channels, height, width) in, logits (batch, classes) out."""
+        """A freshly initialised network: float32 (batch, channels, height, width) in, logits
+        (batch, classes) out.
+        """
         named = {"name": self.name} if self.name else {}
         network: nn.Module = self._function(image, classes, **named, **options)
         return network
 
     def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":
-        """A baseline's classifier, to be fitted: features, float32 (images, length), in, class probabilities out."""
+        """A baseline's classifier, to be fitted: features, float32 (images, length), in, class
+        probabilities out.
+        """
         classifier: ClassifierMixin = self._function(seed, **options)
         return classifier
 
@@ -60,36 +74,99 @@ class ModelEntry:
         return getattr(importlib.import_module(module), function)
 
 
-TRANSFER: dict[str, Any] = {"pretrained": False, "weights": None, "freeze": "nothing", "input_size": None}
+TRANSFER: dict[str, Any] = {
+    "pretrained": False,
+    "weights": None,
+    "freeze": "nothing",
+    "input_size": None,
+}
 """The options of a network that can begin with weights trained on other images."""
 
 
-def family(name: str, weights: str, *, min_side: int = 1, native_side: int = 224, dropout: float | None = None, multiple: int = 1) -> ModelEntry:
+def family(
+    name: str,
+    weights: str,
+    *,
+    min_side: int = 1,
+    native_side: int = 224,
+    dropout: float | None = None,
+    multiple: int = 1,
+) -> ModelEntry:
     """A network of torchvision; `dropout` is its own rate, where it has one."""
     options = {**TRANSFER, **({} if dropout is None else {"dropout": dropout})}
-    return ModelEntry(builder=FAMILIES, name=name, options=options, min_side=min_side, native_side=native_side, multiple=multiple, weights=weights)
+    return ModelEntry(
+        builder=FAMILIES,
+        name=name,
+        options=options,
+        min_side=min_side,
+        native_side=native_side,
+        multiple=multiple,
+        weights=weights,
+    )
 
 
 FAMILIES = "trainables.models.families:build"
 
 MODELS: dict[str, ModelEntry] = {
-    "table2": ModelEntry(builder="trainables.models.table2:build", options={"width": 32, "dropout": 0.0}, min_side=4),
-    "mnist_cnn": ModelEntry(builder="trainables.models.mnist_cnn:build", options={"width": 32, "dropout": 0.5}, min_side=4),
-    "deep_cnn": ModelEntry(builder="trainables.models.deep_cnn:build", options={"layers": 5, "filter_size": 3, "width": 16, "dropout": 0.25}),
-    "multi_scale": ModelEntry(builder="trainables.models.multi_scale:build", options={"width": 32, "dropout": 0.0}, min_side=4),
+    "table2": ModelEntry(
+        builder="trainables.models.table2:build", options={"width": 32, "dropout": 0.0}, min_side=4
+    ),
+    "mnist_cnn": ModelEntry(
+        builder="trainables.models.mnist_cnn:build",
+        options={"width": 32, "dropout": 0.5},
+        min_side=4,
+    ),
+    "deep_cnn": ModelEntry(
+        builder="trainables.models.deep_cnn:build",
+        options={"layers": 5, "filter_size": 3, "width": 16, "dropout": 0.25},
+    ),
+    "multi_scale": ModelEntry(
+        builder="trainables.models.multi_scale:build",
+        options={"width": 32, "dropout": 0.0},
+        min_side=4,
+    ),
     "alexnet": family("alexnet", "alexnet-owt-7be5be79.pth", min_side=63, dropout=0.5),
     "vgg11_bn": family("vgg11_bn", "vgg11_bn-6002323d.pth", min_side=32, dropout=0.5),
     "vgg16_bn": family("vgg16_bn", "vgg16_bn-6c64b313.pth", min_side=32, dropout=0.5),
     "resnet18": family("resnet18", "resnet18-f37072fd.pth"),
     "resnet50": family("resnet50", "resnet50-11ad3fa6.pth"),
     "googlenet": family("googlenet", "googlenet-1378be20.pth", min_side=15, dropout=0.2),
-    "inception_v3": family("inception_v3", "inception_v3_google-0cc3c7bd.pth", min_side=75, native_side=299, dropout=0.5),
+    "inception_v3": family(
+        "inception_v3",
+        "inception_v3_google-0cc3c7bd.pth",
+        min_side=75,
+        native_side=299,
+        dropout=0.5,
+    ),
     "densenet121": family("densenet121", "densenet121-a639ec97.pth", min_side=29, dropout=0.0),
-    "efficientnet_b0": family("efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth", dropout=0.2),
-    "mobilenet_v3_small": family("mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", dropout=0.2),
+    "efficientnet_b0": family(
+        "efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc.pth", dropout=0.2
+    ),
+    "mobilenet_v3_small": family(
+        "mobilenet_v3_small", "mobilenet_v3_small-047dcff4.pth", dropout=0.2
+    ),
     "vit_b_16": family("vit_b_16", "vit_b_16-c867db91.pth", dropout=0.0, multiple=16),
-    "vit": ModelEntry(builder=FAMILIES, name="vit", options={"patch": 4, "layers": 6, "width": 128, "dropout": 0.1, "input_size": None}),
-    "svm": ModelEntry(builder="trainables.baselines.classifiers:svm", options={"features": "hog", "c": 10.0, "gamma": 1.0}, min_side=8, kind="baseline"),
-    "knn": ModelEntry(builder="trainables.baselines.classifiers:knn", options={"features": "hog", "neighbours": 5}, min_side=8, kind="baseline"),
-    "tree": ModelEntry(builder="trainables.baselines.classifiers:tree", options={"features": "hog", "tree_depth": 12}, min_side=8, kind="baseline"),
+    "vit": ModelEntry(
+        builder=FAMILIES,
+        name="vit",
+        options={"patch": 4, "layers": 6, "width": 128, "dropout": 0.1, "input_size": None},
+    ),
+    "svm": ModelEntry(
+        builder="trainables.baselines.classifiers:svm",
+        options={"features": "hog", "c": 10.0, "gamma": 1.0},
+        min_side=8,
+        kind="baseline",
+    ),
+    "knn": ModelEntry(
+        builder="trainables.baselines.classifiers:knn",
+        options={"features": "hog", "neighbours": 5},
+        min_side=8,
+        kind="baseline",
+    ),
+    "tree": ModelEntry(
+        builder="trainables.baselines.classifiers:tree",
+        options={"features": "hog", "tree_depth": 12},
+        min_side=8,
+        kind="baseline",
+    ),
 }

@@ -1,9 +1,10 @@
 """Checkpoints on disk: safetensors and JSON, never pickle; the manifest is written last.
 
-A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`, `state.json` and `manifest.json`, which
-holds size and SHA-256 of the others. It is written beside its place and moved there whole, so a folder under its name is complete.
-Of a baseline, `classifier.skops` stands in the place of the tensors. Of a trial with folds, each fold's files stand in a folder
-of their own, `fold-1` and so on, beside one `state.json` and one manifest.
+A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`,
+`state.json` and `manifest.json`, which holds size and SHA-256 of the others. It is written beside
+its place and moved there whole, so a folder under its name is complete. Of a baseline,
+`classifier.skops` stands in the place of the tensors. Of a trial with folds, each fold's files
+stand in a folder of their own, `fold-1` and so on, beside one `state.json` and one manifest.
 """
 
 import hashlib
@@ -25,7 +26,9 @@ from trainables.disk import sync
 FIRST_PRECISION = "fp32"
 """Of checkpoints that say nothing of it."""
 OPTIONAL = ("scaler", "scaling")
-"""Plain values of a network's state that not every one has: `scaler` in float16, `scaling` of pixels in all but old ones."""
+"""Plain values of a network's state that not every one has: `scaler` in float16, `scaling` of
+pixels in all but old ones.
+"""
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
 PARTIAL = ".partial"
@@ -44,14 +47,16 @@ def save(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> Path:
-    """Write what `Training.state` (or `Fitting.state`) gave, and `extra`, as `folder/epoch-NNNN`; return that path.
+    """Write what `Training.state` (or `Fitting.state`) gave, and `extra`, as `folder/epoch-NNNN`;
+    return that path.
 
     Args:
         folder: the trial's.
         state: tensors and plain values.
         extra: plain values.
         attempt: the one that writes; each writes in a partial folder of its own.
-        still_ours: raises where a newer attempt has begun meanwhile; asked before the checkpoint is put in its place.
+        still_ours: raises where a newer attempt has begun meanwhile; asked before the checkpoint is
+            put in its place.
 
     Raises:
         OSError: the disk is full or refuses; nothing has changed under that path.
@@ -74,10 +79,20 @@ def save(
 
 def _write(partial: Path, state: dict[str, Any], extra: dict[str, Any]) -> None:
     """Write all files of a checkpoint, and wait until they are on disk."""
-    document = _save_folds(state["folds"], partial) if "folds" in state else _save_one(state, partial)
-    (partial / "state.json").write_text(json.dumps({"epoch": state["epoch"], **document, "extra": extra}, default=_refuse))
+    document = (
+        _save_folds(state["folds"], partial) if "folds" in state else _save_one(state, partial)
+    )
+    (partial / "state.json").write_text(
+        json.dumps({"epoch": state["epoch"], **document, "extra": extra}, default=_refuse)
+    )
     files = [path for path in sorted(partial.rglob("*")) if path.is_file()]
-    manifest = {path.relative_to(partial).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    manifest = {
+        path.relative_to(partial).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in files
+    }
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
     for path in partial.rglob("*"):
         sync(path)
@@ -100,16 +115,22 @@ def verify(path: Path) -> tuple[str, ...]:
         names = _names(manifest)
         for name in names:
             if _sha256(path / name) != manifest[name]["sha256"]:
-                raise CheckpointError(f"{path / name} is damaged (its SHA-256 is not the manifest's)")
+                raise CheckpointError(
+                    f"{path / name} is damaged (its SHA-256 is not the manifest's)"
+                )
         return names
     except OSError as error:
-        raise CheckpointError(f"{error.filename or path} cannot be read ({error.strerror})") from error
+        raise CheckpointError(
+            f"{error.filename or path} cannot be read ({error.strerror})"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / 'manifest.json'} is damaged ({error})") from error
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a network's weights, as the manifest has it; empty if there is none, as of a baseline or of folds."""
+    """The SHA-256 of a network's weights, as the manifest has it; empty if there is none, as of a
+    baseline or of folds.
+    """
     manifest = json.loads((path / "manifest.json").read_text())
     return str(manifest.get(FILES[0], {}).get("sha256", ""))
 
@@ -128,7 +149,8 @@ def about(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Verify and read a checkpoint as `Training.load_state` (or `Fitting.load_state`) takes it, with `extra` beside.
+    """Verify and read a checkpoint as `Training.load_state` (or `Fitting.load_state`) takes it,
+    with `extra` beside.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
@@ -140,7 +162,10 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
         rest = {"epoch": document["epoch"], "extra": document["extra"]}
         if not (folders := _folders(names)):
             return {**rest, **read(path, document, device)}
-        each = [read(path / folder, own, device) for folder, own in zip(folders, document["folds"], strict=True)]
+        each = [
+            read(path / folder, own, device)
+            for folder, own in zip(folders, document["folds"], strict=True)
+        ]
         return {**rest, "folds": [{"epoch": document["epoch"], **state} for state in each]}
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a checkpoint ({error})") from error
@@ -153,7 +178,9 @@ def tensors(path: Path) -> dict[str, Tensor]:
 
 def saved(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    named = (path for path in folder.glob("epoch-*") if re.fullmatch("epoch-[0-9]{1,18}", path.name))
+    named = (
+        path for path in folder.glob("epoch-*") if re.fullmatch("epoch-[0-9]{1,18}", path.name)
+    )
     return sorted(named, key=epoch_of)
 
 
@@ -162,7 +189,9 @@ def epoch_of(path: Path) -> int:
     return int(path.name.removeprefix("epoch-"))
 
 
-def remove(folder: Path, epochs: Collection[int], *, still_ours: Callable[[], object] = lambda: None) -> None:
+def remove(
+    folder: Path, epochs: Collection[int], *, still_ours: Callable[[], object] = lambda: None
+) -> None:
     """Remove the checkpoints of these epochs.
 
     `still_ours` is asked before each, and raises where a newer attempt has begun meanwhile.
@@ -193,7 +222,9 @@ def _fold(number: int) -> str:
 
 
 def _names(manifest: dict[str, Any]) -> tuple[str, ...]:
-    """The files of a checkpoint that has this manifest: those of its kind, whatever else the manifest may name."""
+    """The files of a checkpoint that has this manifest: those of its kind, whatever else the
+    manifest may name.
+    """
     prefixes = [f"{folder}/" for folder in _folders(manifest)] or [""]
     parts = (CLASSIFIER,) if prefixes[0] + CLASSIFIER in manifest else FILES[:-1]
     return (*(prefix + name for prefix in prefixes for name in parts), "state.json")
@@ -217,14 +248,19 @@ def _save_network(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     tensors, plain = _flatten_optimizer(state["optimizer"])
     _save_tensors(state["model"], folder / "model.safetensors")
     _save_tensors(tensors, folder / "optimizer.safetensors")
-    return {"optimizer": plain, **{name: state[name] for name in ("schedule", "precision", *OPTIONAL) if name in state}}
+    return {
+        "optimizer": plain,
+        **{name: state[name] for name in ("schedule", "precision", *OPTIONAL) if name in state},
+    }
 
 
 def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
     """A network's state, but for its epoch; `document` is the rest that `_save_network` returned."""
     return {
         "model": load_file(folder / "model.safetensors", device=device),
-        "optimizer": _restore_optimizer(load_file(folder / "optimizer.safetensors", device=device), document["optimizer"]),
+        "optimizer": _restore_optimizer(
+            load_file(folder / "optimizer.safetensors", device=device), document["optimizer"]
+        ),
         "schedule": document["schedule"],
         "precision": document.get("precision", FIRST_PRECISION),
         **{name: document[name] for name in OPTIONAL if name in document},
@@ -233,14 +269,18 @@ def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[s
 
 def _save_classifier(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write a baseline's classifier. There is no rest."""
-    from trainables.baselines import store  # scikit-learn and skops take three seconds, which networks need not wait
+    from trainables.baselines import (
+        store,
+    )  # scikit-learn and skops take three seconds, which networks need not wait
 
     store.write(state["classifier"], folder / CLASSIFIER)
     return {}
 
 
 def _load_classifier(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
-    """A baseline's state, but for its epoch. Raises ValueError if the file holds anything but a baseline's classifier."""
+    """A baseline's state, but for its epoch. Raises ValueError if the file holds anything but a
+    baseline's classifier.
+    """
     from trainables.baselines import store
 
     return {"classifier": store.read(folder / CLASSIFIER)}
@@ -256,9 +296,16 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 def _flatten_optimizer(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split an optimizer's state dict into tensors by name (`0.exp_avg`) and plain values."""
-    flat = {f"{row}.{name}": value for row, values in state["state"].items() for name, value in values.items()}
+    flat = {
+        f"{row}.{name}": value
+        for row, values in state["state"].items()
+        for name, value in values.items()
+    }
     tensors = {name: value for name, value in flat.items() if isinstance(value, Tensor)}
-    return tensors, {"groups": state["param_groups"], "values": {name: value for name, value in flat.items() if name not in tensors}}
+    return tensors, {
+        "groups": state["param_groups"],
+        "values": {name: value for name, value in flat.items() if name not in tensors},
+    }
 
 
 def _restore_optimizer(tensors: dict[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""A sign of life of the process that trains: a file, touched at every step, that says where the process is."""
+"""A sign of life of the process that trains: a file, touched at every step, that says where the
+process is.
+"""
 
 import json
 import os
@@ -15,10 +17,16 @@ EVERY_S, TELL_S = 1.0, 10.0
 
 
 class Heartbeat:
-    """Call it at every step; it touches its file at most once a second. A disk that refuses is no reason to stop."""
+    """Call it at every step; it touches its file at most once a second. A disk that refuses is no
+    reason to stop.
+    """
 
-    def __init__(self, folder: Path, *, attempt: int = 1, node: str = "", mirror: Mirror | None = None) -> None:
-        """With a mirror, what is elsewhere is told of a heartbeat too, less often, and by a thread: the trial does not wait for it."""
+    def __init__(
+        self, folder: Path, *, attempt: int = 1, node: str = "", mirror: Mirror | None = None
+    ) -> None:
+        """With a mirror, what is elsewhere is told of a heartbeat too, less often, and by a thread:
+        the trial does not wait for it.
+        """
         self.path, self.mirror = folder / FILE_NAME, mirror
         self.last = self.told = 0.0
         self.who = {"pid": os.getpid(), "node": node, "attempt": attempt}
@@ -36,9 +44,15 @@ class Heartbeat:
             self.last = now
             with suppress(OSError):
                 os.utime(self.path)
-            if self.mirror is not None and now - self.told >= TELL_S and (self._teller is None or not self._teller.is_alive()):
+            if (
+                self.mirror is not None
+                and now - self.told >= TELL_S
+                and (self._teller is None or not self._teller.is_alive())
+            ):
                 self.told = now
-                self._teller = Thread(target=self._tell, args=[self.mirror, time.time_ns()], daemon=True)
+                self._teller = Thread(
+                    target=self._tell, args=[self.mirror, time.time_ns()], daemon=True
+                )
                 self._teller.start()
 
     def _tell(self, mirror: Mirror, now_ns: int) -> None:

@@ -1,4 +1,5 @@
-"""The network's outputs on the validation part at each trial's best epoch, kept in the process that computed them.
+"""The network's outputs on the validation part at each trial's best epoch, kept in the process that
+computed them.
 
 The trial's evaluation needs the same outputs again, and finds them here by the weights' own hash:
 to load these and compute anew takes as long as the validation did. In any other process, after a
@@ -47,26 +48,39 @@ class Memory:
         self._lock = Lock()
 
     def keep(self, trial: str, path: Path, outputs: Outputs) -> None:
-        """Keep these of the checkpoint at `path`, which is the trial's best, in the place of what was kept of the trial."""
+        """Keep these of the checkpoint at `path`, which is the trial's best, in the place of what
+        was kept of the trial.
+        """
         try:
             weights = checkpoint.digest(path)
         except (OSError, ValueError):  # somebody has removed it: nobody will evaluate it
             return
         with self._lock:
-            for name in [name for name, (_, kept) in self._kept.items() if name == trial or kept.part is not outputs.part]:
+            for name in [
+                name
+                for name, (_, kept) in self._kept.items()
+                if name == trial or kept.part is not outputs.part
+            ]:
                 del self._kept[name]  # a part holds its images
             self._kept[trial] = weights, outputs
             while sum(kept.size for _, kept in self._kept.values()) > MAX_BYTES:
                 self._kept.popitem(last=False)
 
-    def probabilities(self, path: Path, config: TrialConfig, part: Part) -> NDArray[np.float64] | None:
-        """Class probabilities, (images, classes), that the network saved at `path` has given for this part here; None if that is not known.
+    def probabilities(
+        self, path: Path, config: TrialConfig, part: Part
+    ) -> NDArray[np.float64] | None:
+        """Class probabilities, (images, classes), that the network saved at `path` has given for
+        this part here; None if that is not known.
 
         Raises:
             CheckpointError: the checkpoint is damaged.
         """
         with self._lock:
-            known = {weights: outputs for weights, outputs in self._kept.values() if outputs.config == config and outputs.part is part}
+            known = {
+                weights: outputs
+                for weights, outputs in self._kept.values()
+                if outputs.config == config and outputs.part is part
+            }
         if not known:
             return None
         checkpoint.verify(path)

@@ -28,19 +28,27 @@ class Mirror(Protocol):
     def pull(self, folder: Path, *, only: str = "") -> None:
         """Make the checkpoints here those that are kept, or one of them, if it is named."""
 
-    def push(self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None) -> None:
-        """Store the checkpoints that are here, and remove older ones that are not `wanted`. `still_ours` raises where another attempt has begun."""
+    def push(
+        self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None
+    ) -> None:
+        """Store the checkpoints that are here, and remove older ones that are not `wanted`.
+        `still_ours` raises where another attempt has begun.
+        """
 
 
 def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> Path:
-    """The folder in which a process of this machine trains a trial that is kept at `place`: there, or, with a mirror, a copy for each attempt and process."""
+    """The folder in which a process of this machine trains a trial that is kept at `place`: there,
+    or, with a mirror, a copy for each attempt and process.
+    """
     if mirror is None:
         return Path(place)
     return _copies(place, attempt) / f"rank-{rank}" / Path(place).name
 
 
 def forget(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> None:
-    """Remove what a process of this machine has of an attempt at a trial that is kept at `place`, if that is a copy; others may still read theirs."""
+    """Remove what a process of this machine has of an attempt at a trial that is kept at `place`,
+    if that is a copy; others may still read theirs.
+    """
     if mirror is not None:
         copies = _copies(place, attempt)
         shutil.rmtree(copies / f"rank-{rank}", ignore_errors=True)
@@ -49,4 +57,8 @@ def forget(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> No
 
 
 def _copies(place: str, attempt: int) -> Path:
-    return cache_folder("storage") / "trained" / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}-{attempt}"
+    return (
+        cache_folder("storage")
+        / "trained"
+        / f"{hashlib.sha256(place.encode()).hexdigest()[:12]}-{attempt}"
+    )

@@ -1,7 +1,9 @@
-"""A trial that begins with what another has trained: the other's checkpoints are brought into its folder, and it goes on from there.
+"""A trial that begins with what another has trained: the other's checkpoints are brought into its
+folder, and it goes on from there.
 
-Brought are two checkpoints, or one that is both: the newest that is not beyond the trial's own end, and the best until there. What they are
-the beginning of is written beside them (`begun.json`) before the first of them is there.
+Brought are two checkpoints, or one that is both: the newest that is not beyond the trial's own end,
+and the best until there. What they are the beginning of is written beside them (`begun.json`)
+before the first of them is there.
 """
 
 import json
@@ -12,26 +14,29 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainables.checkpoints import checkpoint
-from trainables.checkpoints.lineage import Beginning, Begun, is_own_beginning
+from trainables.checkpoints.lineage import WarmStart, WarmStartSource, is_own_beginning
 from trainables.config import TrialConfig
 from trainables.disk import sync
 from trainables.errors import ConfigError
 
 BEGUN = "begun.json"
 BROUGHT = ".brought"
-"""How the name of a folder begins, beside the checkpoints, for what an attempt has brought and is not known to be whole yet."""
+"""How the name of a folder begins, beside the checkpoints, for what an attempt has brought and is
+not known to be whole yet.
+"""
 
 
-def adopt(
-    beginnings: Sequence[Beginning],
+def import_checkpoints(
+    beginnings: Sequence[WarmStartSource],
     folder: Path,
     config: TrialConfig,
     beat: Callable[[], None] | None = None,
     *,
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
-) -> tuple[Begun | None, list[str]]:
-    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is there; else nothing changes.
+) -> tuple[WarmStart | None, list[str]]:
+    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is
+    there; else nothing changes.
 
     Args:
         beginnings: trials that have trained the beginning of this one.
@@ -39,10 +44,12 @@ def adopt(
         config: the trial.
         beat: called before each try, which takes a while where checkpoints are large.
         attempt: the one that brings; each has a folder of its own for what it brings.
-        still_ours: raises where a newer attempt has begun meanwhile; asked before anything is put in its place.
+        still_ours: raises where a newer attempt has begun meanwhile; asked before anything is put
+            in its place.
 
     Returns:
-        What the trial began with, and what is wrong with longer ones, a line each; if it began with none, what is wrong with all.
+        What the trial began with, and what is wrong with longer ones, a line each; if it began with
+        none, what is wrong with all.
     """
     brought = folder / f"{BROUGHT}-{attempt}"
     own, history = _own(folder)
@@ -60,9 +67,11 @@ def adopt(
                 wrong.append(f"{beginning}: {error}")
                 continue
             except OSError as error:
-                wrong.append(f"{beginning}: {checkpoint.name(epoch)} cannot be brought here ({error.strerror or error})")
+                wrong.append(
+                    f"{beginning}: {checkpoint.name(epoch)} cannot be brought here ({error.strerror or error})"
+                )
                 continue
-            begun = Begun(beginning.search, beginning.trial, epoch)
+            begun = WarmStart(beginning.search, beginning.trial, epoch)
             still_ours()
             checkpoint.write_whole(folder / BEGUN, json.dumps(begun.to_dict()))
             _put_in_place(brought, names, still_ours)
@@ -83,29 +92,43 @@ def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], 
     sync(brought.parent)
 
 
-def _longest_first(beginnings: Sequence[Beginning], config: TrialConfig, absent: list[str]) -> Iterator[tuple[int, Beginning]]:
-    """The checkpoints from which the trial can go on, by epoch; `absent` gets a line for each beginning that has none."""
-    found: list[tuple[int, Beginning]] = []
+def _longest_first(
+    beginnings: Sequence[WarmStartSource], config: TrialConfig, absent: list[str]
+) -> Iterator[tuple[int, WarmStartSource]]:
+    """The checkpoints from which the trial can go on, by epoch; `absent` gets a line for each
+    beginning that has none.
+    """
+    found: list[tuple[int, WarmStartSource]] = []
     for beginning in beginnings:
         try:
-            epochs = [epoch for name in _names(beginning) if 0 < (epoch := _epoch(name)) <= min(config.epochs, beginning.epoch)]
+            epochs = [
+                epoch
+                for name in _names(beginning)
+                if 0 < (epoch := _epoch(name)) <= min(config.epochs, beginning.epoch)
+            ]
         except OSError as error:
-            absent.append(f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})")
+            absent.append(
+                f"{beginning}: its checkpoints cannot be listed ({error.strerror or error})"
+            )
             continue
         if not epochs:
-            absent.append(f"{beginning}: no checkpoint up to epoch {min(config.epochs, beginning.epoch)} is there")
+            absent.append(
+                f"{beginning}: no checkpoint up to epoch {min(config.epochs, beginning.epoch)} is there"
+            )
         found += [(epoch, beginning) for epoch in epochs]
     yield from sorted(found, key=lambda one: -one[0])
 
 
-def _names(beginning: Beginning) -> list[str]:
+def _names(beginning: WarmStartSource) -> list[str]:
     if beginning.mirror is not None:
         return beginning.mirror.names()
     return [path.name for path in checkpoint.saved(Path(beginning.folder))]
 
 
 def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
-    """How far the trial came by itself, and the metrics of its epochs until then, as far as they can be read."""
+    """How far the trial came by itself, and the metrics of its epochs until then, as far as they
+    can be read.
+    """
     paths = checkpoint.saved(folder)
     for path in reversed(paths):
         with suppress(checkpoint.CheckpointError, KeyError, TypeError, ValueError):
@@ -115,15 +138,26 @@ def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
 
 def _is_as_it_was(history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]) -> bool:
     """Whether the epochs that the trial has trained itself came out the same."""
-    return all(_values(history[epoch]) == _values(metrics) for epoch, metrics in own.items() if epoch in history)
+    return all(
+        _values(history[epoch]) == _values(metrics)
+        for epoch, metrics in own.items()
+        if epoch in history
+    )
 
 
 def _values(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith("time/")}
 
 
-def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig, own: dict[str, dict[str, float]]) -> list[str]:
-    """Bring the checkpoint of this epoch, and the best one until then, into a place of their own; return their names, the last one last.
+def _bring(
+    beginning: WarmStartSource,
+    epoch: int,
+    place: Path,
+    config: TrialConfig,
+    own: dict[str, dict[str, float]],
+) -> list[str]:
+    """Bring the checkpoint of this epoch, and the best one until then, into a place of their own;
+    return their names, the last one last.
 
     Raises:
         CheckpointError: one is damaged, not there any more, or of another training.
@@ -137,12 +171,22 @@ def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig, o
         is_ours = is_own_beginning(TrialConfig.from_dict(about["config"]), epoch, config)
         best = checkpoint.name(int(about["best_epoch"]))
         is_as_it_was = _is_as_it_was(about["history"], own)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, ConfigError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        ConfigError,
+    ) as error:
         raise checkpoint.CheckpointError(f"{last} is of another version ({error})") from error
     if not is_ours:
         raise checkpoint.CheckpointError(f"{last} is of another configuration")
     if not is_as_it_was:
-        raise checkpoint.CheckpointError(f"{last} has other values for the first epochs than were trained here")
+        raise checkpoint.CheckpointError(
+            f"{last} has other values for the first epochs than were trained here"
+        )
     if best == last:
         return [last]
     _copy(beginning, best, place)
@@ -150,13 +194,17 @@ def _bring(beginning: Beginning, epoch: int, place: Path, config: TrialConfig, o
     return [best, last]
 
 
-def _copy(beginning: Beginning, name: str, place: Path) -> None:
-    """One checkpoint. On one disk it takes no room of its own: nobody writes into a checkpoint that is there."""
+def _copy(beginning: WarmStartSource, name: str, place: Path) -> None:
+    """One checkpoint. On one disk it takes no room of its own: nobody writes into a checkpoint that
+    is there.
+    """
     if beginning.mirror is not None:
         beginning.mirror.pull(place, only=name)
         return
     try:
-        shutil.copytree(Path(beginning.folder) / name, place / name, copy_function=_link, symlinks=True)
+        shutil.copytree(
+            Path(beginning.folder) / name, place / name, copy_function=_link, symlinks=True
+        )
     except shutil.Error as error:
         raise OSError(str(error.args[0][0][2])) from error
 

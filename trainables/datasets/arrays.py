@@ -1,4 +1,6 @@
-"""Images and labels as arrays: what a loader gives (`Decoded`) and what a trial trains on (`Dataset`)."""
+"""Images and labels as arrays: what a loader gives (`Decoded`) and what a trial trains on
+(`Dataset`).
+"""
 
 import dataclasses
 import hashlib
@@ -69,7 +71,9 @@ class Part:
 
 
 class Selected(Part):
-    """Some rows of a part. Its images are copied for whoever asks for them, each time; `whole` and `rows` are the way without a copy."""
+    """Some rows of a part. Its images are copied for whoever asks for them, each time; `whole` and
+    `rows` are the way without a copy.
+    """
 
     def __init__(self, whole: Part, rows: Rows) -> None:
         for name, value in (("whole", whole), ("rows", rows), ("labels", whole.labels[rows])):
@@ -139,7 +143,9 @@ class Joined(Part):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole data set as its files give it; `val` and `test` are None where the files have no such part of their own."""
+    """A whole data set as its files give it; `val` and `test` are None where the files have no such
+    part of their own.
+    """
 
     classes: tuple[str, ...]
     train: Part
@@ -171,8 +177,9 @@ class Decoded:
 class Dataset:
     """A data set split for training. `test` is None in the copy that trials get: they cannot look.
 
-    With `folds`, no network is trained on `train`: it holds every image that is not of the test part, and so does `val`, for each of them is
-    validated by the one network that has not seen it. `fold` gives what a network is trained on and validated with.
+    With `folds`, no network is trained on `train`: it holds every image that is not of the test
+    part, and so does `val`, for each of them is validated by the one network that has not seen it.
+    `fold` gives what a network is trained on and validated with.
     """
 
     name: str
@@ -191,8 +198,8 @@ class Dataset:
     """Lines on how the images were read and divided, for whoever begins a search."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
-        """What the network of a fold (from 1) gets: this fold's images to validate, the others' to train on. `seed` is the trial's: with another,
-        the images are divided in another way.
+        """What the network of a fold (from 1) gets: this fold's images to validate, the others' to
+        train on. `seed` is the trial's: with another, the images are divided in another way.
 
         Raises:
             ValueError: there are no folds.
@@ -201,7 +208,10 @@ class Dataset:
             raise ValueError(f"the data set '{self.name}' is not in folds")
         if seed not in self._divided:
             self._divided.clear()  # trials of a search share their seed
-            self._divided[seed] = [self._without(rows) for rows in in_folds(self.train.labels, self.folds, (self.split_seed, seed))]
+            self._divided[seed] = [
+                self._without(rows)
+                for rows in in_folds(self.train.labels, self.folds, (self.split_seed, seed))
+            ]
         return self._divided[seed][number - 1]
 
     def of_one_network(self) -> "Dataset":
@@ -210,7 +220,9 @@ class Dataset:
 
     @property
     def least_trained(self) -> int:
-        """On how many images a network is trained, at least: with folds, one has an image less than others."""
+        """On how many images a network is trained, at least: with folds, one has an image less than
+        others.
+        """
         return len(self.train) - (0 if self.folds is None else -(-len(self.train) // self.folds))
 
     @cached_property
@@ -221,7 +233,9 @@ class Dataset:
     def _without(self, rows: Rows) -> "Dataset":
         """The data set in which these rows are there to validate, and all others to train on."""
         others = np.setdiff1d(np.arange(len(self.train)), rows)
-        return dataclasses.replace(self, train=Selected(self.train, others), val=Selected(self.train, rows), folds=None)
+        return dataclasses.replace(
+            self, train=Selected(self.train, others), val=Selected(self.train, rows), folds=None
+        )
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -236,7 +250,9 @@ class Dataset:
 
     @cached_property
     def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation of each channel over the training images, in the 0..1 scale of pixels."""
+        """Mean and standard deviation of each channel over the training images, in the 0..1 scale
+        of pixels.
+        """
         levels = np.arange(256) / 255
         counts = np.zeros((self.image[0], 256), np.int64)
         for images in self.train.chunks():

@@ -61,7 +61,9 @@ def _read(folder: Path) -> Decoded:
         for name in entry["parts"]:
             images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
             weakref.finalize(images, os.close, os.dup(descriptor))
-            parts[name] = Part(_plain(images), np.load(folder / f"{name}-labels.npy", allow_pickle=False))
+            parts[name] = Part(
+                _plain(images), np.load(folder / f"{name}-labels.npy", allow_pickle=False)
+            )
         decoded = Decoded(
             classes=tuple(entry["classes"]),
             train=parts["train"],
@@ -143,7 +145,9 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
 
 
 def _plain(mapped: Images) -> Images:
-    """Return a map as a plain array over it: Ray shares those with all processes of a machine, and copies maps into each."""
+    """Return a map as a plain array over it: Ray shares those with all processes of a machine, and
+    copies maps into each.
+    """
     return np.asarray(mapped)
 
 

@@ -1,4 +1,5 @@
-"""CIFAR-10: 50,000 and 10,000 colour images, 32 x 32, through torchvision's loader and layout (`ROOT/cifar-10-batches-py`).
+"""CIFAR-10: 50,000 and 10,000 colour images, 32 x 32, through torchvision's loader and layout
+(`ROOT/cifar-10-batches-py`).
 
 The files are pickles; torchvision opens them only when their MD5 sums are the published ones.
 """

@@ -1,4 +1,6 @@
-"""scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in 17 grey levels (a part of UCI's optdigits). Comes with the package."""
+"""scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in 17 grey levels (a part of UCI's
+optdigits). Comes with the package.
+"""
 
 from pathlib import Path
 
@@ -20,4 +22,7 @@ def load(config: DataConfig, *, download: bool) -> Decoded:
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    return Decoded(tuple(str(digit) for digit in range(10)), Part(resize(images, config.image_size), bunch.target.astype(np.int64)))
+    return Decoded(
+        tuple(str(digit) for digit in range(10)),
+        Part(resize(images, config.image_size), bunch.target.astype(np.int64)),
+    )

@@ -9,7 +9,18 @@ from trainables.datasets.arrays import Decoded
 from trainables.datasets.mnist import NAMES
 from trainables.datasets.torchvision_files import existing, read_idx
 
-CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 """As torchvision names them."""
 
 

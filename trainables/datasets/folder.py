@@ -1,8 +1,10 @@
-"""A folder of images: one sub-folder a class, directly under the root or under `train/`, `val/` and `test/` (`layout`).
+"""A folder of images: one sub-folder a class, directly under the root or under `train/`, `val/` and
+`test/` (`layout`).
 
-Images keep their own size when they all have one (of at most 224 pixels a side); otherwise they are resized to 224 x 224, as in the
-paper, or to `data.image_size`. They stay grey when all of them are grey. Images of more than 8 bits are scaled by the range of their
-values, one for the whole data set, so that brightness still compares between images.
+Images keep their own size when they all have one (of at most 224 pixels a side); otherwise they are
+resized to 224 x 224, as in the paper, or to `data.image_size`. They stay grey when all of them are
+grey. Images of more than 8 bits are scaled by the range of their values, one for the whole data
+set, so that brightness still compares between images.
 """
 
 import warnings
@@ -46,13 +48,17 @@ def left_out(config: DataConfig) -> list[str]:
 
 
 def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) -> Decoded:
-    """Decode every image; the unreadable ones are refused, all at once, or with `skip_bad` left out and counted."""
+    """Decode every image; the unreadable ones are refused, all at once, or with `skip_bad` left out
+    and counted.
+    """
     parts = _layout(config).parts
     paths = [path for part in parts.values() for _, path in part]
     classes = sorted({name for part in parts.values() for name, _ in part})
     # What Pillow would warn of is read, or is an error with its file's name.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(processors()) as pool:
-        headers = {path: found for path, found in zip(paths, pool.map(header, paths), strict=True) if found}
+        headers = {
+            path: found for path, found in zip(paths, pool.map(header, paths), strict=True) if found
+        }
         value_range = _value_range(config, headers, pool.map)
         size, mode = _common_form(headers.values(), config.image_size)
         shape = size[1], size[0], 1 if mode == "L" else 3
@@ -63,7 +69,9 @@ def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) 
 
         def decode(images: Images, row: int, path: Path) -> None:
             try:
-                images[row], was_transparent = decode_telling(path, size, mode, value_range or SIXTEEN_BITS)
+                images[row], was_transparent = decode_telling(
+                    path, size, mode, value_range or SIXTEEN_BITS
+                )
             except DataError as error:
                 errors[path] = error
             else:
@@ -72,12 +80,22 @@ def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) 
         made = {}
         for title, members in parts.items():
             images = allocate(title, (len(members), *shape))
-            list(pool.map(decode, [images] * len(members), range(len(members)), [path for _, path in members]))
+            list(
+                pool.map(
+                    decode,
+                    [images] * len(members),
+                    range(len(members)),
+                    [path for _, path in members],
+                )
+            )
             made[title] = images
     if errors and not config.skip_bad:
         raise _unreadable(config, {path: errors[path] for path in paths if path in errors})
     whole = {title: _part(made[title], parts[title], classes, errors, title) for title in parts}
-    remarks = [*_about_range(whole.values(), headers.values(), value_range), *_about_transparent(config, transparent)]
+    remarks = [
+        *_about_range(whole.values(), headers.values(), value_range),
+        *_about_transparent(config, transparent),
+    ]
     return Decoded(
         tuple(classes),
         whole["train"],
@@ -89,7 +107,9 @@ def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) 
     )
 
 
-def _part(images: Images, members: Members, classes: list[str], errors: dict[Path, DataError], title: str) -> Part:
+def _part(
+    images: Images, members: Members, classes: list[str], errors: dict[Path, DataError], title: str
+) -> Part:
     """Close the gaps of what could not be read."""
     rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
@@ -98,17 +118,24 @@ def _part(images: Images, members: Members, classes: list[str], errors: dict[Pat
         if place != row:
             images[place] = images[row]
     numbers = {name: number for number, name in enumerate(classes)}
-    return Part(images[: len(rows)] if len(rows) < len(members) else images, np.array([numbers[members[row][0]] for row in rows], dtype=np.int64))
+    return Part(
+        images[: len(rows)] if len(rows) < len(members) else images,
+        np.array([numbers[members[row][0]] for row in rows], dtype=np.int64),
+    )
 
 
 def _layout(config: DataConfig) -> Layout:
     root = Path(config.root)
     try:
         if not root.is_dir():
-            raise DataError(f"data set folder not found: {str(root)!r} (--data folder:PATH). Expected one sub-folder per class.")
+            raise DataError(
+                f"data set folder not found: {str(root)!r} (--data folder:PATH). Expected one sub-folder per class."
+            )
         return layout_of(root)
     except OSError as error:
-        raise DataError(f"data set folder {str(root)!r} cannot be read ({error.strerror}).") from error
+        raise DataError(
+            f"data set folder {str(root)!r} cannot be read ({error.strerror})."
+        ) from error
 
 
 def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[int, int], str]:
@@ -124,9 +151,12 @@ def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[i
 
 
 def _value_range(
-    config: DataConfig, headers: dict[Path, Header], each: Callable[[Callable[[Path], ValueRange | None], list[Path]], Iterable[ValueRange | None]]
+    config: DataConfig,
+    headers: dict[Path, Header],
+    each: Callable[[Callable[[Path], ValueRange | None], list[Path]], Iterable[ValueRange | None]],
 ) -> ValueRange | None:
-    """Return the values that are to become 0 and 255, of images with more than 8 bits; None if there are none.
+    """Return the values that are to become 0 and 255, of images with more than 8 bits; None if
+    there are none.
 
     Raises:
         DataError: there are several kinds of images, and nothing says how their values compare.
@@ -144,14 +174,23 @@ def _value_range(
     if set(kinds) == {"8-bit", "16-bit"} and high > HALF_OF_16_BITS:
         return SIXTEEN_BITS  # black and white are the same in both
     if len(kinds) > 1:
-        told = " and ".join(f"{len(paths):,} {kind} (first: {_name(config, paths[0])})" for kind, paths in sorted(kinds.items()))
-        raise DataError(f"images of several kinds: {told}. How their brightness compares is not known. Convert all of them to 8 bits, or to one kind.")
+        told = " and ".join(
+            f"{len(paths):,} {kind} (first: {_name(config, paths[0])})"
+            for kind, paths in sorted(kinds.items())
+        )
+        raise DataError(
+            f"images of several kinds: {told}. How their brightness compares is not known. Convert all of them to 8 bits, or to one kind."
+        )
     if low == high:
-        raise DataError(f"every pixel of the {next(iter(kinds))} images is {low:g}: there is nothing to tell them apart by.")
+        raise DataError(
+            f"every pixel of the {next(iter(kinds))} images is {low:g}: there is nothing to tell them apart by."
+        )
     return low, high
 
 
-def _about_range(parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None) -> list[str]:
+def _about_range(
+    parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None
+) -> list[str]:
     """Say how images of more than 8 bits were read.
 
     Raises:
@@ -172,12 +211,18 @@ def _about_range(parts: Iterable[Part], headers: Iterable[Header], value_range: 
             )
         return []
     kind = next(DEPTHS[each.mode] for each in known if each.mode in DEPTHS)
-    lines = [f"note: {kind} images: values from {value_range[0]:g} to {value_range[1]:g}, the range of all images together, become 0 to 255."]
+    lines = [
+        f"note: {kind} images: values from {value_range[0]:g} to {value_range[1]:g}, the range of all images together, become 0 to 255."
+    ]
     shares = counts.cumsum() / counts.sum()
     levels = int((shares < (1 + NEARLY_ALL) / 2).sum() - (shares <= (1 - NEARLY_ALL) / 2).sum()) + 1
     if levels <= FEW_LEVELS:
-        remedy = "a few outliers stretch the range. Clip them, or convert the images to 8 bits yourself."
-        lines.append(f"warning: {100 * NEARLY_ALL:g} % of their pixels lie within {levels} of the 256 levels: {remedy}")
+        remedy = (
+            "a few outliers stretch the range. Clip them, or convert the images to 8 bits yourself."
+        )
+        lines.append(
+            f"warning: {100 * NEARLY_ALL:g} % of their pixels lie within {levels} of the 256 levels: {remedy}"
+        )
     return lines
 
 
@@ -185,7 +230,9 @@ def _about_transparent(config: DataConfig, paths: list[Path]) -> list[str]:
     if not paths:
         return []
     count = "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
-    return [f"note: {count} transparent in places, and laid onto white (first: {_name(config, min(paths))})."]
+    return [
+        f"note: {count} transparent in places, and laid onto white (first: {_name(config, min(paths))})."
+    ]
 
 
 def _name(config: DataConfig, path: Path) -> str:

@@ -48,7 +48,14 @@ def resize(images: Images, size: int | None) -> Images:
     """Bilinear, to `size` x `size`; None leaves (count, height, width, channels) as it is."""
     if size is None or images.shape[1:3] == (size, size):
         return images
-    return np.stack([as_array(Image.fromarray(image.squeeze()).resize((size, size), Image.Resampling.BILINEAR)) for image in images])
+    return np.stack(
+        [
+            as_array(
+                Image.fromarray(image.squeeze()).resize((size, size), Image.Resampling.BILINEAR)
+            )
+            for image in images
+        ]
+    )
 
 
 def as_array(image: Image.Image) -> Images:
@@ -58,7 +65,8 @@ def as_array(image: Image.Image) -> Images:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read the header of an image of an allowed format and size; its first frame counts, turned as its EXIF tag says.
+    """Read the header of an image of an allowed format and size; its first frame counts, turned as
+    its EXIF tag says.
 
     Raises:
         DataError: not an image, of a format not allowed, or of more than 50 million pixels.
@@ -71,7 +79,9 @@ def open_image(path: Path) -> Image.Image:
         raise DataError("not an image") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise DataError(f"{image.width * image.height // 1_000_000} million pixels (limit {MAX_PIXELS // 1_000_000} million)")
+        raise DataError(
+            f"{image.width * image.height // 1_000_000} million pixels (limit {MAX_PIXELS // 1_000_000} million)"
+        )
     return image
 
 
@@ -108,7 +118,9 @@ def _says_more_at_its_end(path: Path) -> bool:
             kind = start[4:8]
             if len(start) < 12 or kind == b"IEND":
                 return kind != b"IEND"
-            if is_behind and (kind == b"eXIf" or start[8:].startswith((b"XML:com", b"Raw profile", b"exif"))):
+            if is_behind and (
+                kind == b"eXIf" or start[8:].startswith((b"XML:com", b"Raw profile", b"exif"))
+            ):
                 return True
             is_behind = is_behind or kind == b"IDAT"
             place += 12 + int.from_bytes(start[:4], "big")
@@ -117,7 +129,9 @@ def _says_more_at_its_end(path: Path) -> bool:
 
 
 def extremes(path: Path) -> ValueRange | None:
-    """Return the least and largest value of an image with more than 8 bits; None if it cannot be read."""
+    """Return the least and largest value of an image with more than 8 bits; None if it cannot be
+    read.
+    """
     try:
         with open_image(path) as image:
             values = np.asarray(image)
@@ -127,9 +141,12 @@ def extremes(path: Path) -> ValueRange | None:
         return None
 
 
-def decode(path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange = SIXTEEN_BITS) -> Images:
-    """Decode one file to (height, width, channels) in `mode` "L" or "RGB", resized to `size` (width, height) if given. Of an image with more than
-    8 bits, values in `value_range` become 0 to 255; what is transparent becomes white.
+def decode(
+    path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange = SIXTEEN_BITS
+) -> Images:
+    """Decode one file to (height, width, channels) in `mode` "L" or "RGB", resized to `size`
+    (width, height) if given. Of an image with more than 8 bits, values in `value_range` become 0 to
+    255; what is transparent becomes white.
 
     Raises:
         DataError: the file is not an image or is cut off.
@@ -137,11 +154,17 @@ def decode(path: Path, size: tuple[int, int] | None, mode: str, value_range: Val
     return decode_telling(path, size, mode, value_range)[0]
 
 
-def decode_telling(path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange) -> tuple[Images, bool]:
+def decode_telling(
+    path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange
+) -> tuple[Images, bool]:
     """As `decode`, and whether the image was transparent somewhere."""
     with open_image(path) as image:
         try:
-            if size is not None and image.format == "JPEG" and image.width * image.height >= PHOTOGRAPH:
+            if (
+                size is not None
+                and image.format == "JPEG"
+                and image.width * image.height >= PHOTOGRAPH
+            ):
                 image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
             ImageOps.exif_transpose(image, in_place=True)
             was_transparent = False
@@ -151,8 +174,16 @@ def decode_telling(path: Path, size: tuple[int, int] | None, mode: str, value_ra
                 upright, was_transparent = on_white(image)
             upright = upright if upright.mode == mode else upright.convert(mode)
         except (OSError, SyntaxError, ValueError, TypeError) as error:
-            raise error if isinstance(error, DataError) else DataError("the image is damaged or cut off") from error
-        made = as_array(upright.resize(size, Image.Resampling.BILINEAR) if size and upright.size != size else upright)
+            raise (
+                error
+                if isinstance(error, DataError)
+                else DataError("the image is damaged or cut off")
+            ) from error
+        made = as_array(
+            upright.resize(size, Image.Resampling.BILINEAR)
+            if size and upright.size != size
+            else upright
+        )
     return made, was_transparent
 
 

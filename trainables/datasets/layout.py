@@ -9,9 +9,14 @@ from pathlib import Path
 from trainables.datasets.images import SUFFIXES
 from trainables.errors import DataError, is_text, printable
 
-PART = re.compile(r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?)|test(?:ing)?)(?:[ _-]?(?:set|data|images|part|split))?", re.IGNORECASE)
-"""A folder's name that means a part: `train`, `Training_set`, `val`, `validation`, `test-images` ..."""
-MOST_KINDS = 5
+PART = re.compile(
+    r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?)|test(?:ing)?)(?:[ _-]?(?:set|data|images|part|split))?",
+    re.IGNORECASE,
+)
+"""A folder's name that means a part: `train`, `Training_set`, `val`, `validation`, `test-images`
+...
+"""
+MAX_KINDS = 5
 """Suffixes of files that are not read are counted by themselves, up to so many."""
 
 Members = list[tuple[str, Path]]
@@ -20,7 +25,9 @@ Members = list[tuple[str, Path]]
 
 @dataclass
 class Layout:
-    """The images by part (`train` and, where they are given, `val` and `test`), and what is left out."""
+    """The images by part (`train` and, where they are given, `val` and `test`), and what is left
+    out.
+    """
 
     root: Path
     parts: dict[str, Members] = field(default_factory=dict)
@@ -38,16 +45,33 @@ class Layout:
         """Lines on what is not read."""
         lines = []
         if self.files:
-            kinds = Counter(printable(path.suffix.lower()[:20]) or "without a suffix" for path in self.files)
-            told = [f"{count:,} {kind}" for kind, count in kinds.most_common(MOST_KINDS)]
-            told += [f"{rest:,} others"] if (rest := len(self.files) - sum(count for _, count in kinds.most_common(MOST_KINDS))) else []
-            lines.append(f"note: {_counted(self.files, 'file')} not read: {', '.join(told)} ({self._first(self.files)}). Read are {allowed()}.")
+            kinds = Counter(
+                printable(path.suffix.lower()[:20]) or "without a suffix" for path in self.files
+            )
+            told = [f"{count:,} {kind}" for kind, count in kinds.most_common(MAX_KINDS)]
+            told += (
+                [f"{rest:,} others"]
+                if (
+                    rest := len(self.files)
+                    - sum(count for _, count in kinds.most_common(MAX_KINDS))
+                )
+                else []
+            )
+            lines.append(
+                f"note: {_counted(self.files, 'file')} not read: {', '.join(told)} ({self._first(self.files)}). Read are {allowed()}."
+            )
         if self.outside:
-            lines.append(f"note: {_counted(self.outside, 'image')} left out: in no class's folder ({self._first(self.outside)}).")
+            lines.append(
+                f"note: {_counted(self.outside, 'image')} left out: in no class's folder ({self._first(self.outside)})."
+            )
         if self.links:
-            lines.append(f"note: {_counted(self.links, 'linked folder')} left out ({self._first(self.links)}): links to images are followed, those not.")
+            lines.append(
+                f"note: {_counted(self.links, 'linked folder')} left out ({self._first(self.links)}): links to images are followed, those not."
+            )
         if self.folders:
-            lines.append(f"note: {_counted(self.folders, 'folder')} left out: beside the parts ({self._first(self.folders)}).")
+            lines.append(
+                f"note: {_counted(self.folders, 'folder')} left out: beside the parts ({self._first(self.folders)})."
+            )
         return lines
 
     def _first(self, paths: list[Path]) -> str:
@@ -103,33 +127,49 @@ def _parts(root: Path, here: list[Path]) -> dict[str, Path]:
     for part, folder in named:
         if parts[part] != folder:
             names = f"{parts[part].name!r} and {folder.name!r}"
-            raise DataError(f"{str(root)!r} has two folders for the {part} part, {names}. Keep one. {as_classes}")
+            raise DataError(
+                f"{str(root)!r} has two folders for the {part} part, {names}. Keep one. {as_classes}"
+            )
     if not named or (set(parts) == {"train"} and others and not _class_folders(parts["train"])):
         return {}  # a class of trains lies beside others, and holds images as they do
     names = " and ".join(repr(folder.name) for _, folder in named)
     if others and not _are_alike(parts):
         remedy = f"If parts, put all training classes into 'train' and take {printable(repr(others[0].name))} away. {as_classes}"
-        raise DataError(f"{names} in {str(root)!r} may be parts or classes beside {printable(repr(others[0].name))}. {remedy}")
+        raise DataError(
+            f"{names} in {str(root)!r} may be parts or classes beside {printable(repr(others[0].name))}. {remedy}"
+        )
     if "train" not in parts:
-        raise DataError(f"{str(root)!r} has {names} but no 'train'. Name the folder of the training part 'train'. {as_classes}")
+        raise DataError(
+            f"{str(root)!r} has {names} but no 'train'. Name the folder of the training part 'train'. {as_classes}"
+        )
     return parts
 
 
 def _are_alike(parts: dict[str, Path]) -> bool:
-    """Whether there are a training part and others with the same classes, so that they can be nothing else."""
-    classes = {part: {folder.name for folder in _class_folders(folder)} for part, folder in parts.items()}
-    return len(parts) > 1 and all(names and names <= classes.get("train", set()) for names in classes.values())
+    """Whether there are a training part and others with the same classes, so that they can be
+    nothing else.
+    """
+    classes = {
+        part: {folder.name for folder in _class_folders(folder)} for part, folder in parts.items()
+    }
+    return len(parts) > 1 and all(
+        names and names <= classes.get("train", set()) for names in classes.values()
+    )
 
 
 def _class_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def _classes(root: Path, found: Layout) -> Members:
     """Return the images of the classes in this folder."""
     folders, members = _class_folders(root), Members()
     if not folders:
-        raise DataError(f"no class folders in {str(root)!r}. Expected one sub-folder per class, holding its images.")
+        raise DataError(
+            f"no class folders in {str(root)!r}. Expected one sub-folder per class, holding its images."
+        )
     _strays(root, found)
     for folder in folders:
         if not is_text(folder.name):
@@ -148,8 +188,8 @@ def _strays(root: Path, found: Layout) -> None:
 
 
 def _images(folder: Path, found: Layout) -> list[Path]:
-    """Return the images of a class, in order, those in sub-folders too. A link that leads nowhere is told of as
-    unreadable later; a pipe, for which one would wait for ever, is no image.
+    """Return the images of a class, in order, those in sub-folders too. A link that leads nowhere
+    is told of as unreadable later; a pipe, for which one would wait for ever, is no image.
     """
     images, pending = [], [str(folder)]
     while pending:

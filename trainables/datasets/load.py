@@ -25,21 +25,27 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
     decoded = _decoded(config, download=download)
     _check_classes(decoded)
     if config.train_limit is None:
-        require_memory(sum(len(part) for part in (decoded.train, decoded.val, decoded.test) if part), decoded.train.shape[1:])
+        require_memory(
+            sum(len(part) for part in (decoded.train, decoded.val, decoded.test) if part),
+            decoded.train.shape[1:],
+        )
     dataset = split(decoded, config)
     _check_folds(dataset)
     return replace(dataset, remarks=(*left_out(config), *dataset.remarks))
 
 
 def split(decoded: Decoded, config: DataConfig) -> Dataset:
-    """Divide the images: the test part (unless given), then the validation part (unless given, or there are folds), then `train_limit`; each drawn
-    from `config.split_seed`. With folds, a given validation part is divided among them like the training part.
+    """Divide the images: the test part (unless given), then the validation part (unless given, or
+    there are folds), then `train_limit`; each drawn from `config.split_seed`. With folds, a given
+    validation part is divided among them like the training part.
     """
     generator = np.random.default_rng(config.split_seed)
     train, val, test, remarks = decoded.train, decoded.val, decoded.test, list(decoded.remarks)
     if val is not None and config.folds is not None:
         train, val = Joined(train, val), None
-        remarks.append("note: with folds, the images of the given validation part are divided among them too.")
+        remarks.append(
+            "note: with folds, the images of the given validation part are divided among them too."
+        )
     rows = np.arange(len(train))
     if test is None:
         rest, drawn = split_off(train.labels, round(config.test_fraction * len(train)), generator)
@@ -72,33 +78,57 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
     )
 
 
-def _limited(val: Part, classes: tuple[str, ...], limit: int, generator: np.random.Generator) -> tuple[Part, list[str]]:
-    """Return a given validation part, of which not more than the limit are used, and what is to be said of it."""
+def _limited(
+    val: Part, classes: tuple[str, ...], limit: int, generator: np.random.Generator
+) -> tuple[Part, list[str]]:
+    """Return a given validation part, of which not more than the limit are used, and what is to be
+    said of it.
+    """
     told, count = [], len(val)
     if limit < count:
         _, kept = split_off(val.labels, limit, generator, left=0)
         val = val.take(kept)
-        told.append(f"note: {len(val):,} of the {count:,} given validation images are used (--set data.val_limit={count} uses all).")
+        told.append(
+            f"note: {len(val):,} of the {count:,} given validation images are used (--set data.val_limit={count} uses all)."
+        )
     for number in np.setdiff1d(np.arange(len(classes)), val.labels):
-        told.append(f"warning: the validation part has no image of class {printable(classes[number])!r}.")
+        told.append(
+            f"warning: the validation part has no image of class {printable(classes[number])!r}."
+        )
     return val, told
 
 
 def _check_classes(decoded: Decoded) -> None:
     """Every class must reach every part that is drawn from the training images."""
     if len(decoded.classes) < 2:
-        raise DataError(f"only one class found ({decoded.classes[0]!r}). A classifier needs two or more.")
-    drawn = ["a training", *(f"a {title}" for title, part in (("validation", decoded.val), ("test", decoded.test)) if part is None)]
-    parts = f"{', '.join(drawn[:-1])} and {drawn[-1]} image" if len(drawn) > 1 else "a training image"
+        raise DataError(
+            f"only one class found ({decoded.classes[0]!r}). A classifier needs two or more."
+        )
+    drawn = [
+        "a training",
+        *(
+            f"a {title}"
+            for title, part in (("validation", decoded.val), ("test", decoded.test))
+            if part is None
+        ),
+    ]
+    parts = (
+        f"{', '.join(drawn[:-1])} and {drawn[-1]} image" if len(drawn) > 1 else "a training image"
+    )
     for part in (decoded.train, decoded.val, decoded.test):
-        if part is not None and (len(part.images) != len(part.labels) or part.labels.max(initial=0) >= len(decoded.classes)):
+        if part is not None and (
+            len(part.images) != len(part.labels)
+            or part.labels.max(initial=0) >= len(decoded.classes)
+        ):
             raise DataError(
                 f"{len(part.images)} images, {len(part.labels)} labels and {len(decoded.classes)} classes do not fit together. The files are damaged."
             )
     counts: list[int] = np.bincount(decoded.train.labels, minlength=len(decoded.classes)).tolist()
     for name, count in zip(decoded.classes, counts, strict=True):
         if count < len(drawn):
-            raise DataError(f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class.")
+            raise DataError(
+                f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class."
+            )
 
 
 def _check_folds(dataset: Dataset) -> None:
@@ -107,11 +137,15 @@ def _check_folds(dataset: Dataset) -> None:
     name, count = dataset.classes[counts.argmin()], int(counts.min())
     if dataset.folds is not None and count < dataset.folds:
         remedy = f"Use --folds {count}" if count > 1 else "Leave --folds out"
-        raise DataError(f"class {name!r} has {count} image{'s' * (count != 1)} to train on; each of {dataset.folds} folds needs one. {remedy}, or add images.")
+        raise DataError(
+            f"class {name!r} has {count} image{'s' * (count != 1)} to train on; each of {dataset.folds} folds needs one. {remedy}, or add images."
+        )
 
 
 def _decoded(config: DataConfig, *, download: bool) -> Decoded:
-    """Return the whole data set, from the cache where its files are known. What is there is not downloaded again."""
+    """Return the whole data set, from the cache where its files are known. What is there is not
+    downloaded again.
+    """
     try:
         if found := files(config):
             return cached(config, found, lambda allocate: decode(config, allocate=allocate))
@@ -123,7 +157,9 @@ def _decoded(config: DataConfig, *, download: bool) -> Decoded:
 
 
 def with_root(config: DataConfig, source: str, root: str) -> DataConfig:
-    """The config for `--data SOURCE`: a data set's name, or `folder:PATH`, whose path becomes the root."""
+    """The config for `--data SOURCE`: a data set's name, or `folder:PATH`, whose path becomes the
+    root.
+    """
     name, _, path = source.partition(":")
     if name == "folder":
         return replace(config, name="folder", root=str(_own(path or ".")))
@@ -135,4 +171,6 @@ def _own(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ConfigError(f"no home folder is known of '{path.partition('/')[0][:80]}' (--data). Write the folder in full.") from error
+        raise ConfigError(
+            f"no home folder is known of '{path.partition('/')[0][:80]}' (--data). Write the folder in full."
+        ) from error

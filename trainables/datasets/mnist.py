@@ -1,4 +1,6 @@
-"""MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 grey, in torchvision's layout (`ROOT/MNIST/raw`)."""
+"""MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 grey, in torchvision's layout
+(`ROOT/MNIST/raw`).
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,12 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Decoded
 from trainables.datasets.torchvision_files import existing, read_idx
 
-NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLASSES = tuple(f"{digit} - {word}" for digit, word in enumerate(WORDS))
 """As torchvision names them."""

@@ -1,4 +1,6 @@
-"""The module of each data set, called by its name in the catalog; it is imported when its data is asked for."""
+"""The module of each data set, called by its name in the catalog; it is imported when its data is
+asked for.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Allocate, Decoded
 
 
-def decode(config: DataConfig, *, download: bool = False, allocate: Allocate | None = None) -> Decoded:
+def decode(
+    config: DataConfig, *, download: bool = False, allocate: Allocate | None = None
+) -> Decoded:
     """Decode every image of the data set, where it can into what `allocate` gives.
 
     Raises:
@@ -19,16 +23,25 @@ def decode(config: DataConfig, *, download: bool = False, allocate: Allocate | N
     """
     entry = DATASETS[config.name]
     loader = cast("Callable[..., Decoded]", importlib.import_module(entry.module).load)
-    return loader(config, download=download, **({"allocate": allocate} if entry.from_folder and allocate else {}))
+    return loader(
+        config,
+        download=download,
+        **({"allocate": allocate} if entry.from_folder and allocate else {}),
+    )
 
 
 def left_out(config: DataConfig) -> tuple[str, ...]:
     """Return lines on what lies beside the images and is not read."""
     entry = DATASETS[config.name]
-    return tuple(importlib.import_module(entry.module).left_out(config)) if entry.from_folder else ()
+    return (
+        tuple(importlib.import_module(entry.module).left_out(config)) if entry.from_folder else ()
+    )
 
 
 def files(config: DataConfig) -> list[Path]:
     """List the files that `decode` reads; none when the data comes with a package."""
-    lister = cast("Callable[[DataConfig], list[Path]]", importlib.import_module(DATASETS[config.name].module).files)
+    lister = cast(
+        "Callable[[DataConfig], list[Path]]",
+        importlib.import_module(DATASETS[config.name].module).files,
+    )
     return lister(config)

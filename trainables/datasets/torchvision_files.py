@@ -1,6 +1,8 @@
-"""What the data sets in torchvision's layouts share: where their files lie, one clear error when they do not, and the IDX format.
+"""What the data sets in torchvision's layouts share: where their files lie, one clear error when
+they do not, and the IDX format.
 
-Files that are there are read without torchvision where that is easy: to import it takes two seconds.
+Files that are there are read without torchvision where that is easy: to import it takes two
+seconds.
 """
 
 from collections.abc import Callable
@@ -16,24 +18,45 @@ from trainables.errors import DataError, Unavailable
 
 
 def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> Decoded:
-    """Read both parts with a torchvision data set class, whose layout under `config.root` is torchvision's own.
+    """Read both parts with a torchvision data set class, whose layout under `config.root` is
+    torchvision's own.
 
     Raises:
         DataError: the files are not under `config.root`, or are damaged.
         Unavailable: they were to be downloaded and could not be.
     """
     try:
-        train, test = (loader(config.root, train=train, download=download) for train in (True, False))
-    except (OSError, RuntimeError, ValueError, AssertionError, KeyError, TypeError, EOFError) as error:
+        train, test = (
+            loader(config.root, train=train, download=download) for train in (True, False)
+        )
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        AssertionError,
+        KeyError,
+        TypeError,
+        EOFError,
+    ) as error:
         if not download:
             raise DataError(missing(config)) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Unavailable(f"{config.name} could not be downloaded to '{config.root}' ({reason}). Check the network, or put the files there.") from error
+        raise Unavailable(
+            f"{config.name} could not be downloaded to '{config.root}' ({reason}). Check the network, or put the files there."
+        ) from error
     return Decoded(tuple(train.classes), _part(train, config), _part(test, config))
 
 
-def read_idx(loader: Callable[[], Callable[..., Any]], config: DataConfig, paths: list[Path], classes: tuple[str, ...], *, download: bool) -> Decoded:
-    """Read both parts from four IDX files: training images and labels, test images and labels. To download them, `loader` gives the class.
+def read_idx(
+    loader: Callable[[], Callable[..., Any]],
+    config: DataConfig,
+    paths: list[Path],
+    classes: tuple[str, ...],
+    *,
+    download: bool,
+) -> Decoded:
+    """Read both parts from four IDX files: training images and labels, test images and labels. To
+    download them, `loader` gives the class.
 
     Raises:
         DataError, Unavailable: as `read`.
@@ -41,15 +64,19 @@ def read_idx(loader: Callable[[], Callable[..., Any]], config: DataConfig, paths
     if download:
         return read(loader(), config, download=True)
     try:
-        train, train_labels, test, test_labels = (idx(path, axes) for path, axes in zip(paths, (3, 1, 3, 1), strict=True))
+        train, train_labels, test, test_labels = (
+            idx(path, axes) for path, axes in zip(paths, (3, 1, 3, 1), strict=True)
+        )
     except (OSError, ValueError) as error:
         raise DataError(missing(config)) from error
-    return Decoded(classes, _arrays(train, train_labels, config), _arrays(test, test_labels, config))
+    return Decoded(
+        classes, _arrays(train, train_labels, config), _arrays(test, test_labels, config)
+    )
 
 
 def idx(path: Path, axes: int) -> Images:
-    """The array, of so many axes, of an IDX file of bytes (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each
-    axis's length as four bytes, the values.
+    """The array, of so many axes, of an IDX file of bytes (Yann LeCun, "The MNIST database"): two
+    zeros, the type (8), the number of axes, each axis's length as four bytes, the values.
 
     Raises:
         ValueError: the file is something else, or not whole.
@@ -63,9 +90,7 @@ def idx(path: Path, axes: int) -> Images:
 
 def missing(config: DataConfig) -> str:
     """The error's text when a data set's files are absent or damaged."""
-    return (
-        f"{config.name} not found (or damaged) under '{config.root}' (--data-root). Use --data-root DIR with torchvision's layout, or --download to fetch it."
-    )
+    return f"{config.name} not found (or damaged) under '{config.root}' (--data-root). Use --data-root DIR with torchvision's layout, or --download to fetch it."
 
 
 def existing(config: DataConfig, *names: str) -> list[Path]:

@@ -1,4 +1,6 @@
-"""What a trained classifier costs to use: its parameters, multiply-adds and bytes on disk, and the time that an image takes."""
+"""What a trained classifier costs to use: its parameters, multiply-adds and bytes on disk, and the
+time that an image takes.
+"""
 
 import time
 from pathlib import Path
@@ -19,19 +21,25 @@ BATCHES = (1, 64)
 WARM_UPS = 3
 BUDGET_S = 0.1
 """For the repetitions of one batch size, as long as there are enough of them ..."""
-LEAST = 5
+MIN_REPETITIONS = 5
 LIMIT_S = 2.0
-"""... for which more time is given, but no more than this. A batch that alone takes longer is measured once."""
+"""... for which more time is given, but no more than this. A batch that alone takes longer is
+measured once.
+"""
 FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 """Files of a checkpoint that nobody needs who only uses it."""
 
 
-def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu") -> dict[str, Any]:
+def cost(
+    config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu"
+) -> dict[str, Any]:
     """What the classifier saved at `path` costs, measured in this process on this device.
 
-    `inference` holds milliseconds an image (`time_per_image`) for each batch size: from images as uint8 in memory to probabilities there, the
-    scaling (or the features) and a GPU's transfers included. `parameters` and `multiply_adds` (of one image) are None for what is no network,
-    which no GPU runs. Of a trial with folds it is all of the committee of its networks. Heads that help in training alone count nowhere, not in `bytes` either.
+    `inference` holds milliseconds an image (`time_per_image`) for each batch size: from images as
+    uint8 in memory to probabilities there, the scaling (or the features) and a GPU's transfers
+    included. `parameters` and `multiply_adds` (of one image) are None for what is no network, which
+    no GPU runs. Of a trial with folds it is all of the committee of its networks. Heads that help
+    in training alone count nowhere, not in `bytes` either.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -39,38 +47,55 @@ def cost(config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cp
     images = dataset.val.images
     device = "cpu" if config.model.is_baseline else device
     with classifier(config, dataset, path, device=device) as saved:
-        inference = {f"batch_{size}": time_per_image(saved.classify, images[np.arange(size) % len(images)]) for size in BATCHES}
+        inference = {
+            f"batch_{size}": time_per_image(saved.classify, images[np.arange(size) % len(images)])
+            for size in BATCHES
+        }
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in FOR_TRAINING)
     return {
         "parameters": sum(map(parameters, saved.networks)) or None,
-        "multiply_adds": sum(multiply_adds(network, dataset.image) for network in saved.networks) or None,
-        "bytes": sum(file.stat().st_size for file in files) - sum(map(bytes_for_training, saved.networks)),
+        "multiply_adds": sum(multiply_adds(network, dataset.image) for network in saved.networks)
+        or None,
+        "bytes": sum(file.stat().st_size for file in files)
+        - sum(map(bytes_for_training, saved.networks)),
         "inference": inference,
         "precision": saved.precision,
-        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device,
+        "device": torch.cuda.get_device_name(device)
+        if torch.device(device).type == "cuda"
+        else device,
         "threads": torch.get_num_threads(),
     }
 
 
 def parameters(network: nn.Module) -> int:
     """How many weights are in use once the network is trained."""
-    return sum(weights.numel() for name, weights in network.named_parameters() if not name.startswith(for_training(network)))
+    return sum(
+        weights.numel()
+        for name, weights in network.named_parameters()
+        if not name.startswith(for_training(network))
+    )
 
 
 def bytes_for_training(network: nn.Module) -> int:
     """Of a saved network, those of the heads that help in training alone."""
-    return sum(values.nbytes for name, values in network.state_dict().items() if name.startswith(for_training(network)))
+    return sum(
+        values.nbytes
+        for name, values in network.state_dict().items()
+        if name.startswith(for_training(network))
+    )
 
 
 def for_training(network: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the names of weights that help in training alone (`families.Family.for_training`)."""
+    """Prefixes of the names of weights that help in training alone
+    (`families.Family.for_training`).
+    """
     found: tuple[str, ...] = getattr(network, "for_training", ())
     return found
 
 
 class _Operations(TorchDispatchMode):
-    """Adds up what torch counts as floating-point operations while this lasts. Torch's own counter imports its compiler for it, which takes longer
-    than all else that is measured here.
+    """Adds up what torch counts as floating-point operations while this lasts. Torch's own counter
+    imports its compiler for it, which takes longer than all else that is measured here.
     """
 
     def __init__(self) -> None:
@@ -82,7 +107,9 @@ class _Operations(TorchDispatchMode):
         """No: nothing is compiled here, and what keeps the compiler out is the compiler's."""
         return False
 
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Compute and count one."""
         found = operation(*args, **(kwargs or {}))
         if (count := flop_registry.get(operation.overloadpacket)) is not None:
@@ -91,8 +118,9 @@ class _Operations(TorchDispatchMode):
 
 
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
-    """Multiplications, each with its addition, of one image's forward pass, in convolutions, matrix products and attention: half of what torch
-    counts as floating-point operations. Attention is computed step by step: torch's faster paths are not counted.
+    """Multiplications, each with its addition, of one image's forward pass, in convolutions, matrix
+    products and attention: half of what torch counts as floating-point operations. Attention is
+    computed step by step: torch's faster paths are not counted.
     """
     place, fast = next(network.parameters()).device, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -105,18 +133,24 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
 
 
 def time_per_image(classify: Classify, images: Images) -> dict[str, float]:
-    """Classify these images again and again: `median_ms` and `p95_ms` (95th percentile) of an image's share, over so many `repetitions`."""
+    """Classify these images again and again: `median_ms` and `p95_ms` (95th percentile) of an
+    image's share, over so many `repetitions`.
+    """
     spent, times = 0.0, list[float]()
     for _ in range(WARM_UPS):
         spent += (first := _seconds(classify, images))
         if spent > BUDGET_S:
             break
     spent = spent if spent > LIMIT_S else 0.0
-    while spent < BUDGET_S or (len(times) < LEAST and spent < LIMIT_S):
+    while spent < BUDGET_S or (len(times) < MIN_REPETITIONS and spent < LIMIT_S):
         times.append(_seconds(classify, images))
         spent += times[-1]
     each = 1000 * np.array(times or [first]) / len(images)
-    return {"median_ms": float(np.median(each)), "p95_ms": float(np.percentile(each, 95)), "repetitions": len(each)}
+    return {
+        "median_ms": float(np.median(each)),
+        "p95_ms": float(np.percentile(each, 95)),
+        "repetitions": len(each),
+    }
 
 
 def _seconds(classify: Classify, images: Images) -> float:

@@ -1,4 +1,6 @@
-"""What a training, or a baseline's fit, will cost: seconds an epoch, from a few measured steps, and bytes a checkpoint."""
+"""What a training, or a baseline's fit, will cost: seconds an epoch, from a few measured steps, and
+bytes a checkpoint.
+"""
 
 import time
 
@@ -7,7 +9,7 @@ import torch
 from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
-from trainables.tasks.metrics import Means
+from trainables.tasks.metrics import MetricAverage
 from trainables.training.augment import draw
 from trainables.training.loop import Training, generator_for
 from trainables.training.process import prepare
@@ -17,8 +19,12 @@ VALIDATION_SHARE = 1 / 3
 """A forward pass costs about a third of a training step."""
 
 
-def epoch_seconds(config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1) -> float:
-    """Seconds for one epoch of `config`, training and validation of all folds if there are any, extrapolated from three steps after a first one."""
+def epoch_seconds(
+    config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1
+) -> float:
+    """Seconds for one epoch of `config`, training and validation of all folds if there are any,
+    extrapolated from three steps after a first one.
+    """
     prepare(threads)
     return (dataset.folds or 1) * _of_one_network(config, dataset.of_one_network(), device)
 
@@ -29,7 +35,7 @@ def _of_one_network(config: TrialConfig, dataset: Dataset, device: str) -> float
 
         return fit_seconds(config, dataset)
     training = Training(config, dataset, device=device)
-    means = Means("loss", device=training.device)
+    means = MetricAverage("loss", device=training.device)
     rows = torch.arange(min(config.batch_size, len(dataset.train)))
     generator = generator_for(config.seed, "estimate", 0)
 
@@ -47,9 +53,11 @@ def _of_one_network(config: TrialConfig, dataset: Dataset, device: str) -> float
     return per_image * (len(dataset.train) + VALIDATION_SHARE * len(dataset.val))
 
 
-def checkpoint_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, *, images: int = 0) -> int:
-    """Weights, buffers and Adam's two moments of each weight, as float32. The network is built without memory for them. Of a baseline, the most
-    that it keeps of so many training images.
+def checkpoint_bytes(
+    config: ModelConfig, image: tuple[int, int, int], classes: int, *, images: int = 0
+) -> int:
+    """Weights, buffers and Adam's two moments of each weight, as float32. The network is built
+    without memory for them. Of a baseline, the most that it keeps of so many training images.
     """
     if config.is_baseline:
         from trainables.baselines.fitting import most_bytes
@@ -57,5 +65,8 @@ def checkpoint_bytes(config: ModelConfig, image: tuple[int, int, int], classes: 
         return most_bytes(config, image, classes, images)
     with torch.device("meta"):
         network = MODELS[config.name].build(image, classes, **config.options)
-    weights, buffers = (sum(tensor.numel() for tensor in tensors) for tensors in (network.parameters(), network.buffers()))
+    weights, buffers = (
+        sum(tensor.numel() for tensor in tensors)
+        for tensors in (network.parameters(), network.buffers())
+    )
     return 4 * (3 * weights + buffers)

@@ -1,4 +1,6 @@
-"""A checkpoint as a folder that is used without this project: from raw pixels to probabilities (`serving.predictor` reads it), checked and timed."""
+"""A checkpoint as a folder that is used without this project: from raw pixels to probabilities
+(`serving.predictor` reads it), checked and timed.
+"""
 
 import json
 import shutil
@@ -28,7 +30,16 @@ TOLERANCE = 1e-4
 """How far apart probabilities of the same network may be that are computed in two ways."""
 NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 OF_NETWORKS = ("mlflow", "numpy", "pandas", "pillow", "torch")
-OF_BASELINES = ("mlflow", "numpy", "pandas", "pillow", "scikit-image", "scikit-learn", "scipy", "skops")
+OF_BASELINES = (
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pillow",
+    "scikit-image",
+    "scikit-learn",
+    "scipy",
+    "skops",
+)
 """What `serving.predictor` imports, as package indexes call it."""
 
 
@@ -72,13 +83,20 @@ def check_onnx(config: TrialConfig) -> None:
         Unavailable: a package is missing.
     """
     if config.model.is_baseline:
-        raise ConfigError(f"'{config.model.name}' is no network: hand-made features have no ONNX form. Leave --onnx out.")
+        raise ConfigError(
+            f"'{config.model.name}' is no network: hand-made features have no ONNX form. Leave --onnx out."
+        )
     if missing := [name for name in NEEDED_FOR_ONNX if find_spec(name) is None]:
-        raise Unavailable(f"--onnx needs {', '.join(missing)}. Install: pip install {' '.join(NEEDED_FOR_ONNX)}")
+        raise Unavailable(
+            f"--onnx needs {', '.join(missing)}. Install: pip install {' '.join(NEEDED_FOR_ONNX)}"
+        )
 
 
-def export(config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, onnx: bool = False) -> Exported:
-    """Write the checkpoint at `path` as `folder` (new), with `onnx` as ONNX too, compare on all validation images and time, on the CPU.
+def export(
+    config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, onnx: bool = False
+) -> Exported:
+    """Write the checkpoint at `path` as `folder` (new), with `onnx` as ONNX too, compare on all
+    validation images and time, on the CPU.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -88,12 +106,18 @@ def export(config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, o
     if onnx:
         check_onnx(config)
     folder.mkdir(parents=True)
-    about: dict[str, Any] = {"classes": list(dataset.classes), "image": dataset.val.images.shape[1:], "batch": eval_batch(config, dataset, torch.device("cpu"))}
+    about: dict[str, Any] = {
+        "classes": list(dataset.classes),
+        "image": dataset.val.images.shape[1:],
+        "batch": eval_batch(config, dataset, torch.device("cpu")),
+    }
     with classifier(config, dataset, path) as saved:
         before = _in_batches(saved.classify, dataset.val.images, about["batch"])
         with torch.autocast("cpu", enabled=False):
             about |= (
-                _write_baselines(config, path, folder) if saved.module is None else _write_network(saved.module, dataset, about["batch"], folder, onnx=onnx)
+                _write_baselines(config, path, folder)
+                if saved.module is None
+                else _write_network(saved.module, dataset, about["batch"], folder, onnx=onnx)
             )
     (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
     shutil.copy(predictor.__file__, folder / predictor.CODE)
@@ -101,18 +125,27 @@ def export(config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, o
 
 
 def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: str) -> Exported:
-    """The written forms beside the checkpoint, which gives these probabilities of the validation images, and each other."""
+    """The written forms beside the checkpoint, which gives these probabilities of the validation
+    images, and each other.
+    """
     images, labels = dataset.val.images, dataset.val.labels
     written = predictor.Classifier(folder)
     chances = written.probabilities(images)
     difference = largest(before, chances)
     if precision not in HALVES:
         _agree("the exported network", "the checkpoint", difference)
-    inference = times(written.probabilities, images)  # before onnxruntime has threads, which keep looking for work
+    inference = times(
+        written.probabilities, images
+    )  # before onnxruntime has threads, which keep looking for work
     found: dict[str, Any] = {}
     if (folder / predictor.ONNX).exists():
-        others = _in_batches(in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads()), images, written.batch)
-        found = {"onnx_difference": largest(chances, others), "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), images)}
+        others = _in_batches(
+            in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads()), images, written.batch
+        )
+        found = {
+            "onnx_difference": largest(chances, others),
+            "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), images),
+        }
         _agree("the ONNX network", "torch", found["onnx_difference"])
     return Exported(
         folder=folder,
@@ -130,15 +163,24 @@ def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: 
 
 
 def _in_batches(classify: Classify, images: Images, size: int) -> Probabilities:
-    return np.concatenate([classify(images[first : first + size]) for first in range(0, len(images), size)])
+    return np.concatenate(
+        [classify(images[first : first + size]) for first in range(0, len(images), size)]
+    )
 
 
 def times(classify: Classify, images: Images) -> dict[str, dict[str, float]]:
-    """Milliseconds an image, alone and among others, on one thread: several would wait for each other and for whatever else runs."""
+    """Milliseconds an image, alone and among others, on one thread: several would wait for each
+    other and for whatever else runs.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return {f"batch_{size}": time_per_image(classify, np.ascontiguousarray(images[np.arange(size) % len(images)])) for size in BATCHES}
+        return {
+            f"batch_{size}": time_per_image(
+                classify, np.ascontiguousarray(images[np.arange(size) % len(images)])
+            )
+            for size in BATCHES
+        }
     finally:
         torch.set_num_threads(threads)
 
@@ -155,17 +197,37 @@ def _agree(one: str, other: str, difference: float) -> None:
         )
 
 
-def _write_network(module: nn.Module, dataset: Dataset, batch: int, folder: Path, *, onnx: bool) -> dict[str, Any]:
-    """The way from pixels to probabilities as a program for any number of images, tried on a batch; nothing more is to be said of it."""
+def _write_network(
+    module: nn.Module, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
+) -> dict[str, Any]:
+    """The way from pixels to probabilities as a program for any number of images, tried on a batch;
+    nothing more is to be said of it.
+    """
     pixels = torch.from_numpy(np.array(dataset.val.images[:batch]))
     with _quiet():
-        program = torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        _agree("the exported network", "the trained one", largest(module(pixels).numpy(), program.module()(pixels).numpy()))
-        program.example_inputs = None  # torch would pickle them, images of the data set, into the file
+        program = torch.export.export(
+            module, (pixels[[0, -1]],), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
+        )
+        _agree(
+            "the exported network",
+            "the trained one",
+            largest(module(pixels).numpy(), program.module()(pixels).numpy()),
+        )
+        program.example_inputs = (
+            None  # torch would pickle them, images of the data set, into the file
+        )
         torch.export.save(program, folder / predictor.NETWORK)
         if onnx:
             path = folder / predictor.ONNX
-            torch.onnx.export(program, f=path, dynamo=True, external_data=False, input_names=["images"], output_names=["probabilities"], verbose=False)
+            torch.onnx.export(
+                program,
+                f=path,
+                dynamo=True,
+                external_data=False,
+                input_names=["images"],
+                output_names=["probabilities"],
+                verbose=False,
+            )
     return {}
 
 
@@ -192,7 +254,9 @@ def in_onnxruntime(path: Path, threads: int) -> Classify:
 
 
 def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> dict[str, Any]:
-    """The fitted classifiers (one, or one a fold) without types of this project, and the code of their features; what `about.json` says of them."""
+    """The fitted classifiers (one, or one a fold) without types of this project, and the code of
+    their features; what `about.json` says of them.
+    """
     import skops.io
 
     from trainables.baselines import features
@@ -203,6 +267,8 @@ def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> dict[str,
         fitted, file = state["classifier"], f"classifier-{number}.skops"
         temperature = getattr(fitted, "temperature_", None)
         skops.io.dump(fitted if temperature is None else fitted.svc_, folder / file)
-        members.append({"file": file, "temperature": None if temperature is None else float(temperature)})
+        members.append(
+            {"file": file, "temperature": None if temperature is None else float(temperature)}
+        )
     shutil.copy(features.__file__, folder / predictor.FEATURES)
     return {"features": config.model.options["features"], "members": members}

@@ -1,13 +1,17 @@
-"""A promoted classifier in use: raw images in, class names and probabilities out. A copy of this file goes with it, so it imports nothing of this project.
+"""A promoted classifier in use: raw images in, class names and probabilities out. A copy of this
+file goes with it, so it imports nothing of this project.
 
     Classifier(folder).table(images)
 
-gives a table, one row an image: `class`, `probability`, and for each class NAME a column `probability of NAME`. Images are uint8, of any size: one array,
-(count, height, width) if they are grey or else (count, height, width, channels) with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 channels (RGB and
-alpha); or a list of images, each (height, width) or (height, width, channels), whose sizes may differ. A single image is `image[None]` or `[image]`.
+gives a table, one row an image: `class`, `probability`, and for each class NAME a column
+`probability of NAME`. Images are uint8, of any size: one array, (count, height, width) if they are
+grey or else (count, height, width, channels) with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4
+channels (RGB and alpha); or a list of images, each (height, width) or (height, width, channels),
+whose sizes may differ. A single image is `image[None]` or `[image]`.
 
-The folder holds `about.json` (classes, the images' form, how many at once), this file, and `network.pt2`, a program of torch.export from uint8
-pixels to probabilities; or, of a baseline, `classifier-1.skops` (with folds more of them) and `features.py`, which computes what they look at.
+The folder holds `about.json` (classes, the images' form, how many at once), this file, and
+`network.pt2`, a program of torch.export from uint8 pixels to probabilities; or, of a baseline,
+`classifier-1.skops` (with folds more of them) and `features.py`, which computes what they look at.
 """
 
 import importlib.util
@@ -22,10 +26,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Images = NDArray[np.uint8]
-Chances = NDArray[np.float64]
+Probabilities = NDArray[np.float64]
 Classify = Callable[[Images], NDArray[np.floating[Any]]]
 
-ABOUT, NETWORK, CODE, FEATURES, ONNX = "about.json", "network.pt2", "predictor.py", "features.py", "model.onnx"
+ABOUT, NETWORK, CODE, FEATURES, ONNX = (
+    "about.json",
+    "network.pt2",
+    "predictor.py",
+    "features.py",
+    "model.onnx",
+)
 """The files of a folder, of which each model has some."""
 CHANNELS = 4
 """At most: RGB and alpha."""
@@ -42,17 +52,24 @@ class Classifier:
         self.classes: list[str] = about["classes"]
         self.image: tuple[int, int, int] = tuple(about["image"])
         self.batch: int = about["batch"]
-        self._classify: Classify = _network(folder) if (folder / NETWORK).exists() else _baseline(folder, about)
+        self._classify: Classify = (
+            _network(folder) if (folder / NETWORK).exists() else _baseline(folder, about)
+        )
 
-    def probabilities(self, images: Any) -> Chances:
+    def probabilities(self, images: Any) -> Probabilities:
         """Return those of each class, (count, classes), of images in any of the accepted forms.
 
         Raises:
             ValueError: these are no such images.
         """
         given = as_images(images)
-        found = [self._classify(self._as_trained(given[first : first + self.batch])) for first in range(0, len(given), self.batch)]
-        return np.concatenate(found).astype(np.float64) if found else np.empty((0, len(self.classes)))
+        found = [
+            self._classify(self._as_trained(given[first : first + self.batch]))
+            for first in range(0, len(given), self.batch)
+        ]
+        return (
+            np.concatenate(found).astype(np.float64) if found else np.empty((0, len(self.classes)))
+        )
 
     def _as_trained(self, images: Images | list[Images]) -> Images:
         if isinstance(images, list):
@@ -62,39 +79,61 @@ class Classifier:
     def table(self, images: Any) -> pd.DataFrame:
         """The classes and their probabilities, one row an image."""
         chances = self.probabilities(images)
-        columns: dict[str, Any] = {"class": [self.classes[number] for number in chances.argmax(axis=1)], "probability": chances.max(axis=1)}
-        return pd.DataFrame(columns | {column(name): chances[:, number] for number, name in enumerate(self.classes)})
+        columns: dict[str, Any] = {
+            "class": [self.classes[number] for number in chances.argmax(axis=1)],
+            "probability": chances.max(axis=1),
+        }
+        return pd.DataFrame(
+            columns | {column(name): chances[:, number] for number, name in enumerate(self.classes)}
+        )
 
 
 def column(name: str) -> str:
-    """The title of a class's probabilities: no class, whatever its name, takes the title of another column."""
+    """The title of a class's probabilities: no class, whatever its name, takes the title of another
+    column.
+    """
     return f"probability of {name}"
 
 
 def as_images(given: Any) -> Images | list[Images]:
-    """Return uint8 (count, height, width, channels), or a list of (height, width, channels) where images were given one by one.
+    """Return uint8 (count, height, width, channels), or a list of (height, width, channels) where
+    images were given one by one.
 
     Raises:
         ValueError: they are something else, or could be two things.
     """
     if isinstance(given, np.ndarray) and given.dtype != object:
         return _checked(given, ("count", "height", "width"))
-    if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str | bytes) and np.ndim(given[:0]) == 1:
+    if (
+        isinstance(given, Sequence | np.ndarray)
+        and not isinstance(given, str | bytes)
+        and np.ndim(given[:0]) == 1
+    ):
         return [_checked(np.asarray(image), ("height", "width")) for image in given]
     raise ValueError(f"{WANTED} (got {type(given).__name__})")
 
 
 def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
-    """Return the array with an axis of channels behind these axes. Whole numbers as JSON gives them are taken where they are pixels."""
+    """Return the array with an axis of channels behind these axes. Whole numbers as JSON gives them
+    are taken where they are pixels.
+    """
     came = f"got {images.dtype} {images.shape}"
     if images.dtype == np.int64 and images.size and images.min() >= 0 and images.max() <= 255:
         images = images.astype(np.uint8)
     if images.dtype != np.uint8:
-        raise ValueError(f"{WANTED} ({came}). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8).")
+        raise ValueError(
+            f"{WANTED} ({came}). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8)."
+        )
     if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
         images = images[..., None]
-    if images.ndim != len(axes) + 1 or not 1 <= images.shape[-1] <= CHANNELS or 0 in images.shape[-3:]:
-        single = " A single image is image[None]." if images.ndim in (2, 3) and len(axes) == 3 else ""
+    if (
+        images.ndim != len(axes) + 1
+        or not 1 <= images.shape[-1] <= CHANNELS
+        or 0 in images.shape[-3:]
+    ):
+        single = (
+            " A single image is image[None]." if images.ndim in (2, 3) and len(axes) == 3 else ""
+        )
         raise ValueError(f"{WANTED} ({came}).{single}")
     return images
 
@@ -111,8 +150,14 @@ def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
     made = np.empty((len(images), height, width, channels), dtype=np.uint8)
     for row, image in enumerate(images):
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        picture = (on_white(picture) if image.shape[-1] in (2, 4) else picture).convert(MODES[channels])
-        picture = picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BILINEAR)
+        picture = (on_white(picture) if image.shape[-1] in (2, 4) else picture).convert(
+            MODES[channels]
+        )
+        picture = (
+            picture
+            if picture.size == (width, height)
+            else picture.resize((width, height), Image.Resampling.BILINEAR)
+        )
         made[row] = np.asarray(picture).reshape(wanted)
     return made
 
@@ -131,7 +176,9 @@ def _network(folder: Path) -> Classify:
 
     def classify(images: Images) -> NDArray[np.floating[Any]]:
         with torch.no_grad():
-            found: NDArray[np.floating[Any]] = program(torch.from_numpy(np.require(images, requirements=["C", "W"]))).numpy()
+            found: NDArray[np.floating[Any]] = program(
+                torch.from_numpy(np.require(images, requirements=["C", "W"]))
+            ).numpy()
         return found
 
     return classify
@@ -142,27 +189,41 @@ def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
     import skops.io
 
     features = _module(folder / FEATURES)
-    members = [(skops.io.load(folder / own["file"], trusted=["sklearn.tree._tree.Tree"]), own["temperature"]) for own in about["members"]]
+    members = [
+        (
+            skops.io.load(folder / own["file"], trusted=["sklearn.tree._tree.Tree"]),
+            own["temperature"],
+        )
+        for own in about["members"]
+    ]
 
-    def classify(images: Images) -> Chances:
-        values = np.hstack([features.of_images(images, kind) for kind in features.kinds_of(about["features"])])
+    def classify(images: Images) -> Probabilities:
+        values = np.hstack(
+            [features.of_images(images, kind) for kind in features.kinds_of(about["features"])]
+        )
         chances = np.zeros((len(images), len(about["classes"])))
         for fitted, temperature in members:
-            chances[:, fitted.classes_] += _fitted_chances(fitted, temperature, values) / len(members)
+            chances[:, fitted.classes_] += _fitted_chances(fitted, temperature, values) / len(
+                members
+            )
         return chances
 
     return classify
 
 
-def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Chances:
-    """Class probabilities of features; those of an SVM, which alone has a temperature, are softmax(decisions / temperature)."""
+def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Probabilities:
+    """Class probabilities of features; those of an SVM, which alone has a temperature, are
+    softmax(decisions / temperature).
+    """
     from scipy.special import softmax
 
     if temperature is None:
-        found: Chances = fitted.predict_proba(values)
+        found: Probabilities = fitted.predict_proba(values)
         return found
     decisions = fitted.decision_function(values)
-    decisions = np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions
+    decisions = (
+        np.column_stack([-decisions / 2, decisions / 2]) if decisions.ndim == 1 else decisions
+    )
     return np.asarray(softmax(decisions / temperature, axis=1), dtype=np.float64)
 
 

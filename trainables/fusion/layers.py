@@ -1,11 +1,13 @@
-"""Layers that compute K networks of one shape side by side, and the structural copy that is made of them.
+"""Layers that compute K networks of one shape side by side, and the structural copy that is made of
+them.
 
-An activation is (batch, members, ...): images (batch, members, channels, height, width), features (batch, members, features). In memory
-channels follow members, so a convolution sees (batch, members * channels, height, width) without a copy. A batch that all members
-share is expanded along the members, at a stride of 0. Parameters and buffers have the members in front.
+An activation is (batch, members, ...): images (batch, members, channels, height, width), features
+(batch, members, features). In memory channels follow members, so a convolution sees (batch, members
+* channels, height, width) without a copy. A batch that all members share is expanded along the
+members, at a stride of 0. Parameters and buffers have the members in front.
 
-Only what is named in `LEAVES` and `CONTAINERS` is stacked, by its exact type: of another layer nobody knows whether it keeps members apart.
-HFTA (Wang et al., MLSys 2021) describes the idea.
+Only what is named in `LEAVES` and `CONTAINERS` is stacked, by its exact type: of another layer
+nobody knows whether it keeps members apart. HFTA (Wang et al., MLSys 2021) describes the idea.
 """
 
 import copy
@@ -22,7 +24,9 @@ from trainables.models.deep_cnn import ResidualPair
 from trainables.models.multi_scale import MultiScale
 
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, ResidualPair, MultiScale)
-"""Modules whose `forward` joins its children in a way that does not care about the members' dimension."""
+"""Modules whose `forward` joins its children in a way that does not care about the members'
+dimension.
+"""
 
 
 class FusedConv2d(nn.Module):
@@ -33,17 +37,25 @@ class FusedConv2d(nn.Module):
         self.weight, self.bias = stacked(members, "weight"), stacked_or_none(members, "bias")
         first = members[0]
         self.groups = first.groups
-        self.geometry: dict[str, Any] = {"stride": first.stride, "padding": first.padding, "dilation": first.dilation}
+        self.geometry: dict[str, Any] = {
+            "stride": first.stride,
+            "padding": first.padding,
+            "dilation": first.dilation,
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, members, channels, height, width) to the same with the filters' channels."""
         members = len(self.weight)
-        weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)  # copied once, as channels-last convolutions read it
+        weight = (
+            self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)
+        )  # copied once, as channels-last convolutions read it
         bias = in_line(self.bias)
         if self.groups == 1 and x.stride(1) == 0:
             y = functional.conv2d(x[:, 0], weight, bias, **self.geometry)
         else:
-            y = functional.conv2d(x.flatten(1, 2), weight, bias, groups=members * self.groups, **self.geometry)
+            y = functional.conv2d(
+                x.flatten(1, 2), weight, bias, groups=members * self.groups, **self.geometry
+            )
         return apart(y, members)
 
 
@@ -57,19 +69,28 @@ class FusedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, members, features in) to (batch, members, features out)."""
         inputs, weight = x.transpose(0, 1), self.weight.transpose(1, 2)
-        y = torch.bmm(inputs, weight) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(1), inputs, weight)
+        y = (
+            torch.bmm(inputs, weight)
+            if self.bias is None
+            else torch.baddbmm(self.bias.unsqueeze(1), inputs, weight)
+        )
         return y.transpose(0, 1)
 
 
 class FusedBatchNorm2d(nn.Module):
-    """K batch normalisations as one over all their channels. `num_batches_tracked` stays with the members: nothing is computed from it."""
+    """K batch normalisations as one over all their channels. `num_batches_tracked` stays with the
+    members: nothing is computed from it.
+    """
 
     running_mean: Tensor
     running_var: Tensor
 
     def __init__(self, members: Sequence[nn.BatchNorm2d]) -> None:
         super().__init__()
-        self.weight, self.bias = stacked_or_none(members, "weight"), stacked_or_none(members, "bias")
+        self.weight, self.bias = (
+            stacked_or_none(members, "weight"),
+            stacked_or_none(members, "bias"),
+        )
         for name in ("running_mean", "running_var"):
             self.register_buffer(name, torch.stack([member.get_buffer(name) for member in members]))
         self.momentum, self.eps = members[0].momentum, members[0].eps
@@ -77,7 +98,16 @@ class FusedBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, members, channels, height, width) in and out."""
         mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
-        y = functional.batch_norm(x.flatten(1, 2), mean, variance, in_line(self.weight), in_line(self.bias), self.training, self.momentum or 0.0, self.eps)
+        y = functional.batch_norm(
+            x.flatten(1, 2),
+            mean,
+            variance,
+            in_line(self.weight),
+            in_line(self.bias),
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
+        )
         return apart(y, x.shape[1])
 
 
@@ -118,24 +148,48 @@ class Leaf:
 LEAVES: Mapping[type[nn.Module], Leaf] = {
     nn.Conv2d: Leaf(
         lambda layer: (
-            (tuple(layer.weight.shape), layer.bias is None, layer.stride, layer.padding, layer.dilation, layer.groups)
+            (
+                tuple(layer.weight.shape),
+                layer.bias is None,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+                layer.groups,
+            )
             if layer.padding_mode == "zeros"
             else None
         ),
         lambda members, masks: FusedConv2d(members),
     ),
-    nn.Linear: Leaf(lambda layer: (tuple(layer.weight.shape), layer.bias is None), lambda members, masks: FusedLinear(members)),
+    nn.Linear: Leaf(
+        lambda layer: (tuple(layer.weight.shape), layer.bias is None),
+        lambda members, masks: FusedLinear(members),
+    ),
     nn.BatchNorm2d: Leaf(
-        lambda layer: (layer.num_features, layer.momentum, layer.eps, layer.affine) if layer.track_running_stats and layer.momentum is not None else None,
+        lambda layer: (
+            (layer.num_features, layer.momentum, layer.eps, layer.affine)
+            if layer.track_running_stats and layer.momentum is not None
+            else None
+        ),
         lambda members, masks: FusedBatchNorm2d(members),
     ),
     nn.MaxPool2d: Leaf(
-        lambda layer: None if layer.return_indices else (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode),
+        lambda layer: (
+            None
+            if layer.return_indices
+            else (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+        ),
         lambda members, masks: FusedMaxPool2d(copy.copy(members[0])),
     ),
     nn.ReLU: Leaf(lambda layer: "any", lambda members, masks: nn.ReLU()),
-    nn.Flatten: Leaf(lambda layer: "image" if (layer.start_dim, layer.end_dim) == (-3, -1) else None, lambda members, masks: nn.Flatten(-3)),
-    nn.Dropout: Leaf(lambda layer: "any" if layer.p < 1 else None, lambda members, masks: FusedDropout([member.p for member in members], masks)),
+    nn.Flatten: Leaf(
+        lambda layer: "image" if (layer.start_dim, layer.end_dim) == (-3, -1) else None,
+        lambda members, masks: nn.Flatten(-3),
+    ),
+    nn.Dropout: Leaf(
+        lambda layer: "any" if layer.p < 1 else None,
+        lambda members, masks: FusedDropout([member.p for member in members], masks),
+    ),
 }
 
 
@@ -150,7 +204,9 @@ def stacked_or_none(members: Sequence[nn.Module], name: str) -> nn.Parameter | N
 
 
 def in_line(values: Tensor | None) -> Tensor | None:
-    """(members, channels) as (members * channels,), side by side in memory: torch's batch normalisation takes that for granted (2.13, CPU)."""
+    """(members, channels) as (members * channels,), side by side in memory: torch's batch
+    normalisation takes that for granted (2.13, CPU).
+    """
     return None if values is None else values.flatten().contiguous()
 
 
@@ -161,7 +217,9 @@ def apart(y: Tensor, members: int) -> Tensor:
 
 
 def blueprint(module: nn.Module) -> Hashable | None:
-    """What a network is built of, but for dropout rates: networks of equal blueprints can be stacked. None if one of its parts cannot be."""
+    """What a network is built of, but for dropout rates: networks of equal blueprints can be
+    stacked. None if one of its parts cannot be.
+    """
     if len(list(module.named_modules(remove_duplicate=False))) != len(list(module.modules())):
         return None  # a layer used in two places
     if len(list(module.named_parameters(remove_duplicate=False))) != len(list(module.parameters())):
@@ -179,12 +237,19 @@ def _blueprint(module: nn.Module) -> Hashable | None:
     if kind not in CONTAINERS or module._parameters or module._buffers:
         return None
     children = tuple((name, _blueprint(child)) for name, child in module.named_children())
-    own = tuple(sorted((name, repr(value)) for name, value in vars(module).items() if not name.startswith("_") and name != "training"))
+    own = tuple(
+        sorted(
+            (name, repr(value))
+            for name, value in vars(module).items()
+            if not name.startswith("_") and name != "training"
+        )
+    )
     return None if any(part is None for _, part in children) else (kind.__name__, own, children)
 
 
 def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
-    """One network that computes all of these, which have one blueprint: (batch, members, channels, height, width) to (batch, members, classes).
+    """One network that computes all of these, which have one blueprint: (batch, members, channels,
+    height, width) to (batch, members, classes).
 
     Parameters and buffers are copies under the members' own names.
     """
@@ -192,6 +257,9 @@ def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
     if kind in LEAVES:
         return LEAVES[kind].fuse(list(members), masks)
     copied = copy.copy(members[0])
-    children = {name: fuse([member.get_submodule(name) for member in members], masks) for name, _ in members[0].named_children()}
+    children = {
+        name: fuse([member.get_submodule(name) for member in members], masks)
+        for name, _ in members[0].named_children()
+    }
     copied.__dict__["_modules"] = children
     return copied

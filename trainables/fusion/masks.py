@@ -1,6 +1,7 @@
 """Dropout masks of K networks side by side, each member's from a seed of its own.
 
-On a CPU they are those that `functional.dropout` would draw for each alone. Elsewhere they are hashed, all members at once.
+On a CPU they are those that `functional.dropout` would draw for each alone. Elsewhere they are
+hashed, all members at once.
 """
 
 import math
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 Masks = Callable[[Tensor, Sequence[float]], Tensor]
-"""Given activations (batch, members, ...) and each member's dropout rate: what the activations are to be multiplied by."""
+"""Given activations (batch, members, ...) and each member's dropout rate: what the activations are
+to be multiplied by.
+"""
 HASH_FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 """SplitMix64's (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c)."""
 
@@ -24,7 +27,9 @@ def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
 
 
 def masks_drawn(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
-    """Masks for x (batch, members, ...), drawn just as `functional.dropout` draws them on a CPU: nothing at a rate of 0."""
+    """Masks for x (batch, members, ...), drawn just as `functional.dropout` draws them on a CPU:
+    nothing at a rate of 0.
+    """
     batch, members, *rest = x.shape
     masks = torch.ones((members, batch, *rest), dtype=x.dtype)
     for mask, rate, generator in zip(masks, rates, generators, strict=True):
@@ -34,9 +39,11 @@ def masks_drawn(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Ge
 
 
 class HashedMasks:
-    """Masks of all members at once, without a loop: whether a value is kept is a hash of the member's seed, a count of masks and its place.
+    """Masks of all members at once, without a loop: whether a value is kept is a hash of the
+    member's seed, a count of masks and its place.
 
-    So a member's masks do not depend on its neighbours, though they are not those that it would draw alone.
+    So a member's masks do not depend on its neighbours, though they are not those that it would
+    draw alone.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
@@ -63,7 +70,9 @@ class HashedMasks:
 
 
 def mixed(values: Tensor) -> Tensor:
-    """SplitMix64's finaliser: 64-bit numbers to 64-bit numbers in which every bit depends on every bit."""
+    """SplitMix64's finaliser: 64-bit numbers to 64-bit numbers in which every bit depends on every
+    bit.
+    """
     values = (values ^ shifted(values, 30)) * wrapped(HASH_FACTORS[1])
     values = (values ^ shifted(values, 27)) * wrapped(HASH_FACTORS[2])
     return values ^ shifted(values, 31)

@@ -1,7 +1,9 @@
-"""torch's Adam, AdamW and SGD for K networks at once, each with its own rate, weight decay, momentum and step count.
+"""torch's Adam, AdamW and SGD for K networks at once, each with its own rate, weight decay,
+momentum and step count.
 
-Weights, gradients and what the optimizer keeps are matrices (members, weights a member), so a step is a dozen operations whatever the
-network's depth, and what differs between members is a column. Formulas: torch.optim's documentation of the three.
+Weights, gradients and what the optimizer keeps are matrices (members, weights a member), so a step
+is a dozen operations whatever the network's depth, and what differs between members is a column.
+Formulas: torch.optim's documentation of the three.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +13,20 @@ import torch
 from torch import Tensor, optim
 
 Step = Callable[[Tensor, Tensor], None]
-"""Change the weights, given their gradients; both (members, weights a member). The gradients may be used up."""
+"""Change the weights, given their gradients; both (members, weights a member). The gradients may be
+used up.
+"""
 Kept = dict[str, Tensor]
 """What an optimizer keeps a weight, by torch's own names, each (members, weights a member)."""
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
     """A value a member, (members, 1)."""
-    return torch.tensor(values, dtype=torch.float64).to(device=like.device, dtype=like.dtype).unsqueeze(1)
+    return (
+        torch.tensor(values, dtype=torch.float64)
+        .to(device=like.device, dtype=like.dtype)
+        .unsqueeze(1)
+    )
 
 
 def settings(optimizers: Sequence[optim.Optimizer], name: str) -> list[Any]:
@@ -29,15 +37,29 @@ def settings(optimizers: Sequence[optim.Optimizer], name: str) -> list[Any]:
 class FusedAdam:
     """Adam, with weight decay as a part of the gradient (L2) or apart from it (`decoupled`: AdamW)."""
 
-    def __init__(self, optimizers: Sequence[optim.Optimizer], kept: Kept, done: Sequence[int], steps: int, *, decoupled: bool) -> None:
+    def __init__(
+        self,
+        optimizers: Sequence[optim.Optimizer],
+        kept: Kept,
+        done: Sequence[int],
+        steps: int,
+        *,
+        decoupled: bool,
+    ) -> None:
         """`done`: the steps that each member has taken before; `steps`: how many are to come."""
         self.mean, self.square = kept["exp_avg"], kept["exp_avg_sq"]
-        (self.beta1, self.beta2), self.epsilon = settings(optimizers, "betas")[0], settings(optimizers, "eps")[0]
+        (self.beta1, self.beta2), self.epsilon = (
+            settings(optimizers, "betas")[0],
+            settings(optimizers, "eps")[0],
+        )
         self.rates, self.decays = settings(optimizers, "lr"), settings(optimizers, "weight_decay")
         self.decoupled = decoupled
         self.corrections = iter(self._corrections(done, steps))
         self.decay = column(self.decays, self.mean)
-        self.shrink = column([1 - rate * decay for rate, decay in zip(self.rates, self.decays, strict=True)], self.mean)
+        self.shrink = column(
+            [1 - rate * decay for rate, decay in zip(self.rates, self.decays, strict=True)],
+            self.mean,
+        )
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
@@ -53,14 +75,21 @@ class FusedAdam:
         weights.sub_(torch.div(self.mean, denominator, out=denominator).mul_(rate))
 
     def _corrections(self, done: Sequence[int], steps: int) -> Tensor:
-        """For each step to come, (steps, 2, members, 1): the rate over the mean's bias, and one over the root of the square's, by the member's own count.
+        """For each step to come, (steps, 2, members, 1): the rate over the mean's bias, and one
+        over the root of the square's, by the member's own count.
 
         All at once, so that no step waits for numbers to reach the device.
         """
-        counts = torch.arange(1, steps + 1, dtype=torch.float64).unsqueeze(1) + torch.tensor(done, dtype=torch.float64)
+        counts = torch.arange(1, steps + 1, dtype=torch.float64).unsqueeze(1) + torch.tensor(
+            done, dtype=torch.float64
+        )
         rates = torch.tensor(self.rates, dtype=torch.float64) / (1 - self.beta1**counts)
         spreads = (1 - self.beta2**counts).rsqrt()
-        return torch.stack([rates, spreads], dim=1).unsqueeze(-1).to(device=self.mean.device, dtype=self.mean.dtype)
+        return (
+            torch.stack([rates, spreads], dim=1)
+            .unsqueeze(-1)
+            .to(device=self.mean.device, dtype=self.mean.dtype)
+        )
 
 
 class FusedSGD:
@@ -68,12 +97,20 @@ class FusedSGD:
 
     def __init__(self, optimizers: Sequence[optim.Optimizer], kept: Kept) -> None:
         self.buffer = kept["momentum_buffer"]
-        self.decays, self.momenta = settings(optimizers, "weight_decay"), settings(optimizers, "momentum")
-        self.rate, self.decay, self.momentum = (column(values, self.buffer) for values in (settings(optimizers, "lr"), self.decays, self.momenta))
+        self.decays, self.momenta = (
+            settings(optimizers, "weight_decay"),
+            settings(optimizers, "momentum"),
+        )
+        self.rate, self.decay, self.momentum = (
+            column(values, self.buffer)
+            for values in (settings(optimizers, "lr"), self.decays, self.momenta)
+        )
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
-        """One step. The buffer begins at zero, so the first step takes the gradient as it is, as torch's does."""
+        """One step. The buffer begins at zero, so the first step takes the gradient as it is, as
+        torch's does.
+        """
         if any(self.decays):
             gradients.addcmul_(weights, self.decay)
         if any(self.momenta):
@@ -81,12 +118,22 @@ class FusedSGD:
         weights.addcmul_(gradients, self.rate, value=-1)
 
 
-KEPT: Mapping[str, tuple[str, ...]] = {"adam": ("exp_avg", "exp_avg_sq"), "adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}
-"""By an optimizer's name in the config, what torch's keeps of each weight, in the weight's own shape."""
+KEPT: Mapping[str, tuple[str, ...]] = {
+    "adam": ("exp_avg", "exp_avg_sq"),
+    "adamw": ("exp_avg", "exp_avg_sq"),
+    "sgd": ("momentum_buffer",),
+}
+"""By an optimizer's name in the config, what torch's keeps of each weight, in the weight's own
+shape.
+"""
 
 FUSED: Mapping[str, Callable[[Sequence[optim.Optimizer], Kept, Sequence[int], int], Step]] = {
-    "adam": lambda optimizers, kept, done, steps: FusedAdam(optimizers, kept, done, steps, decoupled=False),
-    "adamw": lambda optimizers, kept, done, steps: FusedAdam(optimizers, kept, done, steps, decoupled=True),
+    "adam": lambda optimizers, kept, done, steps: FusedAdam(
+        optimizers, kept, done, steps, decoupled=False
+    ),
+    "adamw": lambda optimizers, kept, done, steps: FusedAdam(
+        optimizers, kept, done, steps, decoupled=True
+    ),
     "sgd": lambda optimizers, kept, done, steps: FusedSGD(optimizers, kept),
 }
 
@@ -96,10 +143,14 @@ def steps_taken(optimizer: optim.Optimizer) -> int:
     return next((int(kept["step"]) for kept in optimizer.state.values() if "step" in kept), 0)
 
 
-def hand_back(optimizer: optim.Optimizer, values: Mapping[str, Sequence[Tensor]], steps: int) -> None:
-    """Leave a member's optimizer as its own steps would have: `values` are, by name, what it keeps of each weight; `steps`, all it has taken.
+def hand_back(
+    optimizer: optim.Optimizer, values: Mapping[str, Sequence[Tensor]], steps: int
+) -> None:
+    """Leave a member's optimizer as its own steps would have: `values` are, by name, what it keeps
+    of each weight; `steps`, all it has taken.
 
-    Stepping without gradients changes nothing, and tells the schedule, which would warn otherwise, that there were steps.
+    Stepping without gradients changes nothing, and tells the schedule, which would warn otherwise,
+    that there were steps.
     """
     optimizer.zero_grad()
     optimizer.step()

@@ -1,7 +1,9 @@
-"""How to train many trials on one device: one after another, fused (`trainables/fusion/stack.py`), or in several processes. Measured, not believed.
+"""How to train many trials on one device: one after another, fused (`trainables/fusion/stack.py`),
+or in several processes. Measured, not believed.
 
-Fusion pays where what an operation costs beside its arithmetic is what is paid for: small networks, above all on a GPU. Elsewhere it
-can lose, so it is chosen only where a few steps of this very network on this very device are faster by a clear margin.
+Fusion pays where what an operation costs beside its arithmetic is what is paid for: small networks,
+above all on a GPU. Elsewhere it can lose, so it is chosen only where a few steps of this very
+network on this very device are faster by a clear margin.
 """
 
 import math
@@ -16,20 +18,25 @@ from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.fusion.stack import Stack, shape_of
-from trainables.tasks.metrics import Means
+from trainables.tasks.metrics import MetricAverage
 from trainables.training.loop import Training
 from trainables.training.precision import operations, precision_for
 
 MEMBERS = (2, 4, 8, 16, 32, 64)
 MARGIN = 1.1
-"""How much faster than plain another way must be to be chosen; noise between two measurements of the same is a few per cent."""
+"""How much faster than plain another way must be to be chosen; noise between two measurements of
+the same is a few per cent.
+"""
 GROWTH = 1.02
-"""A larger group must be this much faster than the best smaller one, or it is not worth waiting for its slowest member."""
+"""A larger group must be this much faster than the best smaller one, or it is not worth waiting for
+its slowest member.
+"""
 LARGEST_ON_CPU = 3e6
-"""Floating-point operations an image, forward, above which fusion is not measured on a CPU, where trials run on cores of their own anyway.
+"""Floating-point operations an image, forward, above which fusion is not measured on a CPU, where
+trials run on cores of their own anyway.
 
-One thread of an AMD EPYC (Zen 4), 4 to 16 members, batches of 32 to 128: 1.3 to 5 times plain below, 1.1 to 2.1 from 1 to 6 million, 0.9 to
-1.05 at 8 and 22 million.
+One thread of an AMD EPYC (Zen 4), 4 to 16 members, batches of 32 to 128: 1.3 to 5 times plain
+below, 1.1 to 2.1 from 1 to 6 million, 0.9 to 1.05 at 8 and 22 million.
 """
 ROUNDS = 3
 STEPS = {"plain": 8, "fused": 3}
@@ -41,7 +48,9 @@ class Plan:
     """How to train trials of one shape on one device."""
 
     kind: str
-    """`plain`, one after another; `fused`, `members` as one network; `processes`, one after another in each of `members` processes."""
+    """`plain`, one after another; `fused`, `members` as one network; `processes`, one after another
+    in each of `members` processes.
+    """
     members: int = 1
     gain: float = 1.0
     """Images a second of the device over those of plain; 1 for plain."""
@@ -52,7 +61,9 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rounds of steps, plain and fused in turn: images a second of each round, of all members together."""
+    """Rounds of steps, plain and fused in turn: images a second of each round, of all members
+    together.
+    """
 
     plain: Sequence[float]
     fused: Sequence[float]
@@ -69,7 +80,9 @@ class Comparison:
 
     @property
     def clear(self) -> bool:
-        """Whether no round says that plain is as fast, and the middle one that it is slower by the margin."""
+        """Whether no round says that plain is as fast, and the middle one that it is slower by the
+        margin.
+        """
         return self.gain >= MARGIN and min(self.gains) > 1
 
 
@@ -93,8 +106,9 @@ def plan(
         dataset: what they train on; a few of its images are trained on and nothing is kept.
         device: where.
         trials: how many run at once.
-        share: the part of them that is expected to have one shape (`shapes.alike`).
-        processes: images a second of several processes on this device, all together, by their number, where the caller has measured that.
+        share: the part of them that is expected to have one shape (`shapes.same_shape_fraction`).
+        processes: images a second of several processes on this device, all together, by their
+            number, where the caller has measured that.
         measure: how plain and fused are compared; given by tests.
 
     Returns:
@@ -114,8 +128,15 @@ def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
         return "the folds of a trial are trained in turn"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
-    network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
-    if precision_for(config.precision, network, dataset.image, config.batch_size, torch.device(device)) == "fp16":
+    network = MODELS[config.model.name].build(
+        dataset.image, len(dataset.classes), **config.model.options
+    )
+    if (
+        precision_for(
+            config.precision, network, dataset.image, config.batch_size, torch.device(device)
+        )
+        == "fp16"
+    ):
         return "in float16 each training scales its loss by itself"
     if torch.device(device).type == "cpu":
         work = sum(operations(network, dataset.image))
@@ -124,7 +145,9 @@ def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
     return ""
 
 
-def compare(config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure) -> dict[int, Comparison]:
+def compare(
+    config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure
+) -> dict[int, Comparison]:
     """Plain against ever larger groups, until two in a row gain no more, or memory runs out."""
     found: dict[int, Comparison] = {}
     best, idle = 0.0, 0
@@ -141,28 +164,48 @@ def compare(config: TrialConfig, dataset: Dataset, device: str, most: int, measu
     return found
 
 
-def choose(compared: Mapping[int, Comparison], processes: dict[int, float], refusal: str = "") -> Plan:
+def choose(
+    compared: Mapping[int, Comparison], processes: dict[int, float], refusal: str = ""
+) -> Plan:
     """The fastest of what was measured; another way than plain only by a clear margin."""
-    rates = {f"fused x{members}": statistics.median(found.fused) for members, found in compared.items()}
+    rates = {
+        f"fused x{members}": statistics.median(found.fused) for members, found in compared.items()
+    }
     rates |= {f"processes x{count}": rate for count, rate in processes.items()}
     alone = [rate for found in compared.values() for rate in found.plain]
     plain = statistics.median(alone) if alone else processes.get(1, 0.0)
     if plain:
         rates["plain"] = plain
-    fused = Plan(kind="plain", measured=rates, reason=refusal or "fusion is not faster by a clear margin")
+    fused = Plan(
+        kind="plain", measured=rates, reason=refusal or "fusion is not faster by a clear margin"
+    )
     for members, found in compared.items():
         if found.clear and found.gain > fused.gain * GROWTH:
-            fused = Plan(kind="fused", members=members, gain=found.gain, measured=rates, reason=f"{members} fused train {found.gain:.2f} times as fast as one")
+            fused = Plan(
+                kind="fused",
+                members=members,
+                gain=found.gain,
+                measured=rates,
+                reason=f"{members} fused train {found.gain:.2f} times as fast as one",
+            )
     count = max(processes, key=lambda count: processes[count], default=1)
     gain = processes[count] / plain if plain and count > 1 else 1.0
     if gain < MARGIN or gain <= fused.gain:
         return fused
     against = f"fused {fused.gain:.2f} times" if fused.kind == "fused" else fused.reason
-    return Plan(kind="processes", members=count, gain=gain, measured=rates, reason=f"{count} processes train {gain:.2f} times as fast as one; {against}")
+    return Plan(
+        kind="processes",
+        members=count,
+        gain=gain,
+        measured=rates,
+        reason=f"{count} processes train {gain:.2f} times as fast as one; {against}",
+    )
 
 
 def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -> Comparison:
-    """A few steps of one training and of a group in turn. The group's time includes the stacking's and the handing back's part of an epoch."""
+    """A few steps of one training and of a group in turn. The group's time includes the stacking's
+    and the handing back's part of an epoch.
+    """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(torch.device(device))
     one = Training(config, dataset, device=device)
@@ -171,11 +214,16 @@ def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -
     fused_s(group, 1)
     pairs = [(plain_s(one, STEPS["plain"]), fused_s(group, STEPS["fused"])) for _ in range(ROUNDS)]
     images = one.draws(1)[0].shape[1]
-    return Comparison(plain=[images / plain for plain, _ in pairs], fused=[images * members / fused for _, fused in pairs])
+    return Comparison(
+        plain=[images / plain for plain, _ in pairs],
+        fused=[images * members / fused for _, fused in pairs],
+    )
 
 
 def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.0) -> float:
-    """Images a second of one plain training, over so many seconds: what a process reaches beside others that do the same."""
+    """Images a second of one plain training, over so many seconds: what a process reaches beside
+    others that do the same.
+    """
     training = Training(config, dataset.of_one_network(), device=device)
     images = training.draws(1)[0].shape[1]
     plain_s(training, 2)
@@ -189,7 +237,7 @@ def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.
 def plain_s(training: Training, steps: int) -> float:
     """Seconds a step of a training alone takes."""
     rows, changes = training.draws(1)
-    means = Means("loss", device=training.device)
+    means = MetricAverage("loss", device=training.device)
     training.network.train()
     wait(training.device)
     start = time.perf_counter()
@@ -218,7 +266,9 @@ def fused_s(group: Sequence[Training], steps: int) -> float:
 
 
 def has_room(device: str, *, grown: bool) -> bool:
-    """Whether a group of twice the last one's size will fit: on a GPU, twice the most that this process has held. Yes on a CPU."""
+    """Whether a group of twice the last one's size will fit: on a GPU, twice the most that this
+    process has held. Yes on a CPU.
+    """
     if torch.device(device).type != "cuda" or not grown:
         return True
     free, _ = torch.cuda.mem_get_info(torch.device(device))

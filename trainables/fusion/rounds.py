@@ -1,18 +1,22 @@
-"""Trials of one process that train each epoch together: those of one shape as one network (`trainables/fusion/stack.py`), the others in turn.
+"""Trials of one process that train each epoch together: those of one shape as one network
+(`trainables/fusion/stack.py`), the others in turn.
 
-Each trial has a thread of its own, which saves, reports and waits for decisions as if it were alone, and comes here for each epoch.
+Each trial has a thread of its own, which saves, reports and waits for decisions as if it were
+alone, and comes here for each epoch.
 """
 
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 
-from trainables.fusion.stack import Torn, shape_of, train_together, why_not
+from trainables.fusion.stack import PartialUpdateError, shape_of, train_together, why_not
 from trainables.messages import EpochMetrics
 from trainables.training.loop import Training
 
 PATIENCE_S, PATIENCE_SHARE = 0.2, 0.25
-"""How long a round waits for a trial that is late, because it saves or is being decided upon: at least this, and this share of a round."""
+"""How long a round waits for a trial that is late, because it saves or is being decided upon: at
+least this, and this share of a round.
+"""
 
 BEAT_S = 0.5
 """How often a step is passed on as a sign of life of all."""
@@ -20,8 +24,10 @@ BEAT_S = 0.5
 Outcome = EpochMetrics | Exception
 
 
-class Together:
-    """A meeting place. Trials `join`, ask for their `epochs`, and `leave`; in between each may be late for a round, and misses it."""
+class FusionRounds:
+    """A meeting place. Trials `join`, ask for their `epochs`, and `leave`; in between each may be
+    late for a round, and misses it.
+    """
 
     def __init__(self) -> None:
         self._news = threading.Condition()
@@ -114,17 +120,25 @@ class Together:
         return outcomes
 
     def train_group(self, shape: Hashable, trainings: dict[str, Training]) -> dict[str, Outcome]:
-        """Fused if that is possible, each by itself if not: also when there is no memory for so many at once, which is not tried twice."""
+        """Fused if that is possible, each by itself if not: also when there is no memory for so
+        many at once, which is not tried twice.
+        """
         size = shape, len(trainings)
-        if len(trainings) > 1 and size not in self._refused and not why_not(list(trainings.values())):
+        if (
+            len(trainings) > 1
+            and size not in self._refused
+            and not why_not(list(trainings.values()))
+        ):
             try:
                 return dict(zip(trainings, train_together(list(trainings.values())), strict=True))
-            except Torn as error:
+            except PartialUpdateError as error:
                 return dict.fromkeys(trainings, error)
             except RuntimeError as error:  # torch's, for memory and for kernels that refuse; it has left all as they were
                 self._refused[size] = (str(error).splitlines() or [type(error).__name__])[0][:200]
                 with self._news:
-                    self._notes.append(f"{len(trainings)} trials cannot be trained as one network, and are trained in turn ({self._refused[size]})")
+                    self._notes.append(
+                        f"{len(trainings)} trials cannot be trained as one network, and are trained in turn ({self._refused[size]})"
+                    )
         return {trial: train_alone(training) for trial, training in trainings.items()}
 
 

@@ -1,11 +1,14 @@
-"""Many small trainings on one device, trained as one network: what each costs beside its arithmetic is paid once.
+"""Many small trainings on one device, trained as one network: what each costs beside its arithmetic
+is paid once.
 
     if len({shape_of(training.config) for training in trainings}) == 1:
         metrics = train_together(trainings)     # one epoch of each
 
-Between epochs nothing is fused: the weights are stacked at an epoch's start and handed back at its end, so that any training can be
-stopped, saved, resumed or trained alone, and a group may have other members in each epoch. A member's losses are those of the training
-alone but for the order in which numbers are added (in float32 on a CPU they agree to about 1e-6); so are its dropout masks on a CPU.
+Between epochs nothing is fused: the weights are stacked at an epoch's start and handed back at its
+end, so that any training can be stopped, saved, resumed or trained alone, and a group may have
+other members in each epoch. A member's losses are those of the training alone but for the order in
+which numbers are added (in float32 on a CPU they agree to about 1e-6); so are its dropout masks on
+a CPU.
 """
 
 import math
@@ -32,11 +35,17 @@ EXAMPLE_SIDE = 32
 
 
 def shape_of(config: TrialConfig) -> Hashable | None:
-    """What trials must have in common to be trained together: trials of equal shapes can be, on one data set. None: this one cannot.
+    """What trials must have in common to be trained together: trials of equal shapes can be, on one
+    data set. None: this one cannot.
 
-    Learning rate, weight decay, momentum, schedule, dropout, augmentation, seed and number of epochs are each trial's own.
+    Learning rate, weight decay, momentum, schedule, dropout, augmentation, seed and number of
+    epochs are each trial's own.
     """
-    return None if config.model.is_baseline or not _stacks(replace(config.model, dropout=None)) else shape_key(config)
+    return (
+        None
+        if config.model.is_baseline or not _stacks(replace(config.model, dropout=None))
+        else shape_key(config)
+    )
 
 
 @lru_cache
@@ -48,24 +57,27 @@ def _stacks(model: ModelConfig) -> bool:
     return blueprint(network) is not None
 
 
-class Torn(Exception):
+class PartialUpdateError(Exception):
     """Trainings that nobody may go on with: they are to be begun again from their checkpoints."""
 
 
 def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
-    """Train one epoch of each, in lockstep as one network, and leave each as if it had trained that epoch alone.
+    """Train one epoch of each, in lockstep as one network, and leave each as if it had trained that
+    epoch alone.
 
-    They may be at different epochs. One that diverges does not touch the others. An error on the way leaves all of them as they were, unless it
-    comes at the very end (`Torn`). It is
-    fastest where members see the same batches: with one seed and augmentation, at one epoch.
+    They may be at different epochs. One that diverges does not touch the others. An error on the
+    way leaves all of them as they were, unless it comes at the very end (`PartialUpdateError`). It
+    is fastest where members see the same batches: with one seed and augmentation, at one epoch.
 
     Returns:
-        Each one's metrics, in order. `time/epoch_s` is the time that passed for it, which is the whole group's: what one member cost
-        the device is that over the number of members, and a sum over members counts the same seconds several times.
+        Each one's metrics, in order. `time/epoch_s` is the time that passed for it, which is the
+        whole group's: what one member cost the device is that over the number of members, and a sum
+        over members counts the same seconds several times.
 
     Raises:
-        ValueError: they have not one shape, device and data set, or one of them is at its end or trained by several processes.
-        Torn: the epoch was trained and could not be handed back to all.
+        ValueError: they have not one shape, device and data set, or one of them is at its end or
+            trained by several processes.
+        PartialUpdateError: the epoch was trained and could not be handed back to all.
     """
     start = time.perf_counter()
     refusal = why_not(trainings)
@@ -76,8 +88,13 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
     try:
         stack.hand_back()
     except Exception as error:
-        raise Torn("some of the trainings have their new weights and others not") from error
-    return [training.end_epoch(*means, start) for training, means in zip(trainings, zip(train, val, strict=True), strict=True)]
+        raise PartialUpdateError(
+            "some of the trainings have their new weights and others not"
+        ) from error
+    return [
+        training.end_epoch(*means, start)
+        for training, means in zip(trainings, zip(train, val, strict=True), strict=True)
+    ]
 
 
 def why_not(trainings: Sequence[Training]) -> str:
@@ -91,7 +108,9 @@ def why_not(trainings: Sequence[Training]) -> str:
     if any(training.epoch >= training.config.epochs for training in trainings):
         return "one of them has trained all its epochs"
     if any(training.scaler is not None for training in trainings):
-        return "in float16 each scales its loss by itself, and leaves out steps that the others take"
+        return (
+            "in float16 each scales its loss by itself, and leaves out steps that the others take"
+        )
     same: dict[str, Callable[[Training], Hashable]] = {
         "shape": lambda training: shape_of(training.config),
         "network": lambda training: blueprint(training.network),
@@ -102,7 +121,9 @@ def why_not(trainings: Sequence[Training]) -> str:
     for what, value in same.items():
         found = {value(training) for training in trainings}
         if None in found:
-            return f"a layer of '{trainings[0].config.model.name}' is not known to keep members apart"
+            return (
+                f"a layer of '{trainings[0].config.model.name}' is not known to keep members apart"
+            )
         if len(found) > 1:
             return f"they differ in {what}"
     return ""
@@ -116,19 +137,39 @@ class Stack:
         self.trainings, self.members = trainings, len(trainings)
         self.first = trainings[0]
         self.device = self.first.device
-        data = [tuple(part.data_ptr() for pixels in (each.train, each.val) for part in (pixels.images, pixels.labels)) for each in trainings]
+        data = [
+            tuple(
+                part.data_ptr()
+                for pixels in (each.train, each.val)
+                for part in (pixels.images, pixels.labels)
+            )
+            for each in trainings
+        ]
         drawn = [(each.config.seed, each.epoch, each.config.augment) for each in trainings]
-        self.sources, self.val_sources = Sources(list(zip(data, drawn, strict=True)), self.device), Sources(data, self.device)
-        self.draws = {member: trainings[member].draws(trainings[member].epoch + 1) for member in self.sources.firsts}
+        self.sources, self.val_sources = (
+            Sources(list(zip(data, drawn, strict=True)), self.device),
+            Sources(data, self.device),
+        )
+        self.draws = {
+            member: trainings[member].draws(trainings[member].epoch + 1)
+            for member in self.sources.firsts
+        }
         self.steps = len(self.draws[0][0])
-        seeds = [mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1) for training in trainings]
-        self.network = fuse([training.network for training in trainings], masks_for(seeds, self.device))
+        seeds = [
+            mixed_seed(training.config.seed, f"dropout {training.world.rank}", training.epoch + 1)
+            for training in trainings
+        ]
+        self.network = fuse(
+            [training.network for training in trainings], masks_for(seeds, self.device)
+        )
         self.weights = in_rows(self.network)
         self.parameters = list(self.network.parameters())
         self.optimizers = [training.optimizer for training in trainings]
         self.done = [steps_taken(optimizer) for optimizer in self.optimizers]
         self.kept = {name: self._gather(name) for name in KEPT[self.first.config.optimizer.name]}
-        self.optimizer_step = FUSED[self.first.config.optimizer.name](self.optimizers, self.kept, self.done, self.steps)
+        self.optimizer_step = FUSED[self.first.config.optimizer.name](
+            self.optimizers, self.kept, self.done, self.steps
+        )
         self.sums = torch.zeros(self.members, dtype=torch.float64, device=self.device)
 
     def train_epoch(self) -> list[dict[str, float]]:
@@ -148,12 +189,16 @@ class Stack:
         return side_by_side(drawn, self.sources)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
-        """One step of every member, on images (batch, members, channels, height, width) and labels (batch, members)."""
+        """One step of every member, on images (batch, members, channels, height, width) and labels
+        (batch, members).
+        """
         with autocast(self.first.precision, self.device):
             logits = self.network(images)
         losses = self._losses(logits, labels).mean(dim=0)
         gradients = torch.autograd.grad(losses.sum(), self.parameters)  # a sum keeps members apart
-        self.optimizer_step(self.weights, torch.cat([in_row(gradient) for gradient in gradients], dim=1))
+        self.optimizer_step(
+            self.weights, torch.cat([in_row(gradient) for gradient in gradients], dim=1)
+        )
         self.sums += losses.detach() * len(labels)
         self._beat()
 
@@ -164,19 +209,28 @@ class Stack:
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
         for rows in torch.arange(len(self.first.val), device=self.device).split(size):
-            images, labels = side_by_side([self.trainings[member].val.batch(rows) for member in self.val_sources.firsts], self.val_sources)
+            images, labels = side_by_side(
+                [self.trainings[member].val.batch(rows) for member in self.val_sources.firsts],
+                self.val_sources,
+            )
             with autocast(self.first.precision, self.device):
                 logits = self.network(images)
             sums[0] += self._losses(logits, labels).sum(dim=0)
             sums[1] += (logits.argmax(dim=-1) == labels).sum(dim=0)
             self._beat()
         losses, hits = (sums / len(self.first.val)).tolist()
-        return [{"val/loss": loss, "val/accuracy": accuracy} for loss, accuracy in zip(losses, hits, strict=True)]
+        return [
+            {"val/loss": loss, "val/accuracy": accuracy}
+            for loss, accuracy in zip(losses, hits, strict=True)
+        ]
 
     @torch.no_grad()
     def hand_back(self) -> None:
         """Give each member its weights, running statistics, optimizer state and epoch."""
-        weights, kept = self._views(self.weights), {name: self._views(rows) for name, rows in self.kept.items()}
+        weights, kept = (
+            self._views(self.weights),
+            {name: self._views(rows) for name, rows in self.kept.items()},
+        )
         buffers = dict(self.network.named_buffers())
         for member, training in enumerate(self.trainings):
             for parameter, values in zip(training.network.parameters(), weights, strict=True):
@@ -193,7 +247,9 @@ class Stack:
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of each image and member, (batch, members)."""
-        return functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+        return functional.cross_entropy(
+            logits.float().flatten(0, 1), labels.flatten(), reduction="none"
+        ).view(labels.shape)
 
     def _beat(self) -> None:
         for training in self.trainings:
@@ -204,7 +260,9 @@ class Stack:
 
     @torch.no_grad()
     def _gather(self, name: str) -> Tensor:
-        """What the members' optimizers keep under this name, as rows; zero for one that has taken no step."""
+        """What the members' optimizers keep under this name, as rows; zero for one that has taken
+        no step.
+        """
         rows = torch.zeros_like(self.weights)
         each = self._views(rows)
         for member, optimizer in enumerate(self.optimizers):
@@ -216,7 +274,9 @@ class Stack:
 
 
 class Sources:
-    """Which members have the same: `firsts`, one of each kind; `kinds`, each member's kind as a position in `firsts`, int64 (members,)."""
+    """Which members have the same: `firsts`, one of each kind; `kinds`, each member's kind as a
+    position in `firsts`, int64 (members,).
+    """
 
     def __init__(self, keys: Sequence[Hashable], device: torch.device) -> None:
         """`keys`: what tells a kind, a member each."""
@@ -225,46 +285,64 @@ class Sources:
         self.kinds = torch.tensor([found.index(key) for key in keys], device=device)
 
 
-def side_by_side(batches: Sequence[tuple[Tensor, Tensor]], sources: Sources) -> tuple[Tensor, Tensor]:
-    """Images (batch, members, channels, height, width) and labels (batch, members) of batches that belong to `sources.firsts`.
+def side_by_side(
+    batches: Sequence[tuple[Tensor, Tensor]], sources: Sources
+) -> tuple[Tensor, Tensor]:
+    """Images (batch, members, channels, height, width) and labels (batch, members) of batches that
+    belong to `sources.firsts`.
 
-    A batch that all share is not copied: it has a stride of 0 along the members. Else channels follow members in memory.
+    A batch that all share is not copied: it has a stride of 0 along the members. Else channels
+    follow members in memory.
     """
     members = len(sources.kinds)
     if len(batches) == 1:
         ((images, labels),) = batches
-        return images.unsqueeze(1).expand(-1, members, -1, -1, -1), labels.unsqueeze(1).expand(-1, members)
-    images = torch.stack([images.permute(0, 2, 3, 1) for images, _ in batches], dim=3).index_select(3, sources.kinds)
+        return images.unsqueeze(1).expand(-1, members, -1, -1, -1), labels.unsqueeze(1).expand(
+            -1, members
+        )
+    images = torch.stack([images.permute(0, 2, 3, 1) for images, _ in batches], dim=3).index_select(
+        3, sources.kinds
+    )
     labels = torch.stack([labels for _, labels in batches], dim=1).index_select(1, sources.kinds)
     return images.permute(0, 3, 4, 1, 2), labels
 
 
 @torch.no_grad()
 def in_rows(network: torch.nn.Module) -> Tensor:
-    """Move the parameters of a stacked network into one matrix (members, weights a member), and return it."""
+    """Move the parameters of a stacked network into one matrix (members, weights a member), and
+    return it.
+    """
     parameters = list(network.parameters())
     members, each = len(parameters[0]), sum(parameter[0].numel() for parameter in parameters)
     rows = torch.empty(members, each, dtype=parameters[0].dtype, device=parameters[0].device)
-    for parameter, view in zip(parameters, views(rows, [parameter.shape for parameter in parameters]), strict=True):
+    for parameter, view in zip(
+        parameters, views(rows, [parameter.shape for parameter in parameters]), strict=True
+    ):
         view.copy_(parameter)
         parameter.data = view
     return rows
 
 
 def in_row(values: Tensor) -> Tensor:
-    """One parameter (members, ...) as (members, weights a member), in the order in which `views` has it."""
+    """One parameter (members, ...) as (members, weights a member), in the order in which `views`
+    has it.
+    """
     return (values.permute(0, 1, 3, 4, 2) if values.dim() == 5 else values).flatten(1)
 
 
 def views(rows: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
-    """A matrix (members, weights a member) as parameters (members, ...); filters with their channels last, as convolutions read them."""
+    """A matrix (members, weights a member) as parameters (members, ...); filters with their
+    channels last, as convolutions read them.
+    """
     found, start = [], 0
     for shape in shapes:
         end = start + math.prod(shape[1:])
         block = rows[:, start:end]
         if len(shape) == 5:
             members, filters, channels, height, width = shape
-            found.append(block.view(members, filters, height, width, channels).permute(0, 1, 4, 2, 3))
+            found.append(
+                block.view(members, filters, height, width, channels).permute(0, 1, 4, 2, 3)
+            )
         else:
             found.append(block.view(shape))
         start = end

@@ -1,8 +1,11 @@
-"""What Table III searches: a net of n weight layers (n - 2 convolutions, 2 dense layers) with one filter size.
+"""What Table III searches: a net of n weight layers (n - 2 convolutions, 2 dense layers) with one
+filter size.
 
-The paper does not define "number of layers"; we count what has weights. Up to 5 layers the net is plain, as Table II is. Beyond 5
-the paper's "enhanced components" carry the depth: batch normalisation after each convolution and a residual connection over each
-pair of equal width. The convolutions are spread over up to three resolutions, most of them at the last, where they are cheap.
+The paper does not define "number of layers"; we count what has weights. Up to 5 layers the net is
+plain, as Table II is. Beyond 5 the paper's "enhanced components" carry the depth: batch
+normalisation after each convolution and a residual connection over each pair of equal width. The
+convolutions are spread over up to three resolutions, most of them at the last, where they are
+cheap.
 """
 
 import torch
@@ -13,8 +16,18 @@ STAGES = 3
 HIDDEN = 64
 
 
-def build(image: tuple[int, int, int], classes: int, *, layers: int, filter_size: int, width: int, dropout: float) -> nn.Module:
-    """`width` filters in the first stage, twice that in the others; `dropout` before both dense layers."""
+def build(
+    image: tuple[int, int, int],
+    classes: int,
+    *,
+    layers: int,
+    filter_size: int,
+    width: int,
+    dropout: float,
+) -> nn.Module:
+    """`width` filters in the first stage, twice that in the others; `dropout` before both dense
+    layers.
+    """
     channels, height, side = image
     enhanced = layers > PLAIN_LAYERS
     stages: list[nn.Sequential] = []
@@ -27,22 +40,36 @@ def build(image: tuple[int, int, int], classes: int, *, layers: int, filter_size
             height, side = height // 2, side // 2
         else:
             stages[-1].append(nn.ReLU())
-    head = [nn.Flatten(-3), nn.Dropout(dropout), nn.Linear(channels * height * side, HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(HIDDEN, classes)]
+    head = [
+        nn.Flatten(-3),
+        nn.Dropout(dropout),
+        nn.Linear(channels * height * side, HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(HIDDEN, classes),
+    ]
     return nn.Sequential(*stages, *head)
 
 
 def spread(convolutions: int, side: int) -> list[int]:
-    """Convolutions a stage: one in the first, a quarter of the rest in the second, what is left in the third.
+    """Convolutions a stage: one in the first, a quarter of the rest in the second, what is left in
+    the third.
 
     Images below 16 pixels have two stages, below 8 one.
     """
     stages = max(1, min(STAGES, convolutions, side.bit_length() - 2))
     rest = convolutions - 1
-    return {1: [convolutions], 2: [1, rest], 3: [1, max(1, rest // 4), rest - max(1, rest // 4)]}[stages]
+    return {1: [convolutions], 2: [1, rest], 3: [1, max(1, rest // 4), rest - max(1, rest // 4)]}[
+        stages
+    ]
 
 
-def _stage(channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool) -> nn.Sequential:
-    """Convolutions at one resolution: single ones, then (enhanced) residual pairs of equal width. The last one's ReLU is to follow."""
+def _stage(
+    channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool
+) -> nn.Sequential:
+    """Convolutions at one resolution: single ones, then (enhanced) residual pairs of equal width.
+    The last one's ReLU is to follow.
+    """
     parts: list[nn.Module] = []
     while convolutions:
         if enhanced and channels == filters and convolutions >= 2:
@@ -56,15 +83,21 @@ def _stage(channels: int, filters: int, convolutions: int, filter_size: int, *, 
     return nn.Sequential(*parts)
 
 
-def _convolution(channels: int, filters: int, filter_size: int, *, normalised: bool) -> list[nn.Module]:
-    convolution = nn.Conv2d(channels, filters, filter_size, padding=filter_size // 2, bias=not normalised)
+def _convolution(
+    channels: int, filters: int, filter_size: int, *, normalised: bool
+) -> list[nn.Module]:
+    convolution = nn.Conv2d(
+        channels, filters, filter_size, padding=filter_size // 2, bias=not normalised
+    )
     return [convolution, nn.BatchNorm2d(filters)] if normalised else [convolution]
 
 
 class ResidualPair(nn.Module):
-    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2), then ReLU, unless it is to follow.
+    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2),
+    then ReLU, unless it is to follow.
 
-    The second normalisation starts at zero, so that a new pair passes its input on and depth does not hurt the start (Goyal et al. 2017, 5.1).
+    The second normalisation starts at zero, so that a new pair passes its input on and depth does
+    not hurt the start (Goyal et al. 2017, 5.1).
     """
 
     def __init__(self, filters: int, filter_size: int, *, activate: bool = True) -> None:

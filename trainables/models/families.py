@@ -1,8 +1,9 @@
-"""The families of torchvision that the paper names, and a vision transformer for small images, behind one way of use.
+"""The families of torchvision that the paper names, and a vision transformer for small images,
+behind one way of use.
 
-Each has a head for the data's classes, takes grey images (repeated as three channels) and resizes what it cannot take as it is. One that
-begins with pre-trained weights also normalises pixels as those weights were trained with, published ones or a checkpoint's: it expects pixels
-from 0 to 1.
+Each has a head for the data's classes, takes grey images (repeated as three channels) and resizes
+what it cannot take as it is. One that begins with pre-trained weights also normalises pixels as
+those weights were trained with, published ones or a checkpoint's: it expects pixels from 0 to 1.
 """
 
 from collections.abc import Iterator
@@ -18,17 +19,26 @@ from trainables.catalog.models import MODELS
 from trainables.tasks.losses import WithAuxiliary
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of each channel; all weights here were trained with these (https://docs.pytorch.org/vision/stable/models.html)."""
+"""Of each channel; all weights here were trained with these
+(https://docs.pytorch.org/vision/stable/models.html).
+"""
 
 Scaling = dict[str, Any]
-"""How a network wants pixels from 0 to 1: `mean` and `deviation`, each a list of a value a channel, and `transform_input` where torchvision's
-network goes on from ImageNet's to another scaling by itself.
+"""How a network wants pixels from 0 to 1: `mean` and `deviation`, each a list of a value a channel,
+and `transform_input` where torchvision's network goes on from ImageNet's to another scaling by
+itself.
 """
-IMAGENET: Scaling = {"mean": list(IMAGENET_MEAN), "deviation": list(IMAGENET_DEVIATION), "transform_input": True}
+IMAGENET: Scaling = {
+    "mean": list(IMAGENET_MEAN),
+    "deviation": list(IMAGENET_DEVIATION),
+    "transform_input": True,
+}
 
 MOMENTUM = 0.1
-"""How fast batch normalisation follows, at least, in a training from nothing. MobileNet's 0.01 is for weeks of training: after a hundred steps its
-statistics are still those of the beginning, and its validation accuracy is chance."""
+"""How fast batch normalisation follows, at least, in a training from nothing. MobileNet's 0.01 is
+for weeks of training: after a hundred steps its statistics are still those of the beginning, and
+its validation accuracy is chance.
+"""
 
 HEAD_WIDTH = 32
 """Of each attention head of the small transformer, about."""
@@ -47,7 +57,9 @@ class Anatomy:
     auxiliary: tuple[str, ...] = ()
     """Heads that help in training alone, at layers before the last stage."""
     auxiliary_weight: float = 0.0
-    """How much the loss of each counts (Szegedy et al.: 0.3 in "Going deeper with convolutions", section 5; 0.4 in torchvision's recipe of Inception v3)."""
+    """How much the loss of each counts (Szegedy et al.: 0.3 in "Going deeper with convolutions",
+    section 5; 0.4 in torchvision's recipe of Inception v3).
+    """
     auxiliary_side: int = 1
     """The smallest side of an image for which these heads have anything to look at."""
 
@@ -63,11 +75,22 @@ ANATOMY = {
     "vgg16_bn": Anatomy(("classifier.6.",), (*features(34, 35, 37, 38, 40, 41), "classifier.")),
     "resnet18": Anatomy(("fc.",), ("layer4.",), dropout=""),
     "resnet50": Anatomy(("fc.",), ("layer4.",), dropout=""),
-    "googlenet": Anatomy(("fc.", "aux1.fc2.", "aux2.fc2."), ("inception5a.", "inception5b."), auxiliary=("aux1.", "aux2."), auxiliary_weight=0.3),
-    "inception_v3": Anatomy(
-        ("fc.", "AuxLogits.fc."), ("Mixed_7a.", "Mixed_7b.", "Mixed_7c."), auxiliary=("AuxLogits.",), auxiliary_weight=0.4, auxiliary_side=299
+    "googlenet": Anatomy(
+        ("fc.", "aux1.fc2.", "aux2.fc2."),
+        ("inception5a.", "inception5b."),
+        auxiliary=("aux1.", "aux2."),
+        auxiliary_weight=0.3,
     ),
-    "densenet121": Anatomy(("classifier.",), ("features.denseblock4.", "features.norm5."), dropout="drop_rate"),
+    "inception_v3": Anatomy(
+        ("fc.", "AuxLogits.fc."),
+        ("Mixed_7a.", "Mixed_7b.", "Mixed_7c."),
+        auxiliary=("AuxLogits.",),
+        auxiliary_weight=0.4,
+        auxiliary_side=299,
+    ),
+    "densenet121": Anatomy(
+        ("classifier.",), ("features.denseblock4.", "features.norm5."), dropout="drop_rate"
+    ),
     "efficientnet_b0": Anatomy(("classifier.1.",), features(7, 8)),
     "mobilenet_v3_small": Anatomy(("classifier.3.",), (*features(9, 10, 11, 12), "classifier.")),
     "vit_b_16": Anatomy(("heads.",), ("encoder.layers.encoder_layer_11.", "encoder.ln.")),
@@ -87,7 +110,8 @@ def build(
     dropout: float | None = None,
     **shape: Any,
 ) -> nn.Module:
-    """The family of this name, its weights drawn at random; those at `weights` are read by `weights.start_from`.
+    """The family of this name, its weights drawn at random; those at `weights` are read by
+    `weights.start_from`.
 
     Args:
         image: (channels, height, width) of the data.
@@ -102,24 +126,44 @@ def build(
     """
     size = MODELS[name].seen(image, {**shape, "input_size": input_size, "pretrained": pretrained})
     anatomy = ANATOMY[name]
-    given: dict[str, Any] = {"num_classes": classes} | ({anatomy.dropout: dropout} if dropout is not None and anatomy.dropout else {})
+    given: dict[str, Any] = {"num_classes": classes} | (
+        {anatomy.dropout: dropout} if dropout is not None and anatomy.dropout else {}
+    )
     if anatomy.auxiliary:
-        given |= {"aux_logits": freeze == "nothing" and min(size) >= anatomy.auxiliary_side, "transform_input": pretrained, "init_weights": not pretrained}
+        given |= {
+            "aux_logits": freeze == "nothing" and min(size) >= anatomy.auxiliary_side,
+            "transform_input": pretrained,
+            "init_weights": not pretrained,
+        }
     if name == "vit":
         net = small_transformer(side=size[0], **shape, **given)
     else:
-        net = models.get_model(name, weights=None, **given, **({"image_size": size[0]} if name == "vit_b_16" else {}))
+        of_size = {"image_size": size[0]} if name == "vit_b_16" else {}
+        net = models.get_model(name, weights=None, **given, **of_size)
     return Family(net, anatomy, size=size, pretrained=pretrained, freeze=freeze)
 
 
 def small_transformer(*, side: int, patch: int, layers: int, width: int, **given: Any) -> nn.Module:
-    """Dosovitskiy et al. 2020, small: `layers` encoder blocks over patches of `patch` pixels, `width` numbers each."""
+    """Dosovitskiy et al. 2020, small: `layers` encoder blocks over patches of `patch` pixels,
+    `width` numbers each.
+    """
     heads = next(count for count in range(max(1, width // HEAD_WIDTH), 0, -1) if width % count == 0)
-    return models.VisionTransformer(image_size=side, patch_size=patch, num_layers=layers, num_heads=heads, hidden_dim=width, mlp_dim=2 * width, **given)  # type: ignore[no-any-return]
+    network: nn.Module = models.VisionTransformer(
+        image_size=side,
+        patch_size=patch,
+        num_layers=layers,
+        num_heads=heads,
+        hidden_dim=width,
+        mlp_dim=2 * width,
+        **given,
+    )
+    return network
 
 
 def frozen_parts(network: nn.Module) -> Iterator[nn.Module]:
-    """The largest parts that have weights of which none learns. Dropout between parts that learn is in none of them."""
+    """The largest parts that have weights of which none learns. Dropout between parts that learn is
+    in none of them.
+    """
     for part in network.children():
         weights = list(part.parameters())
         if weights and not any(each.requires_grad for each in weights):
@@ -134,7 +178,15 @@ class Family(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, net: nn.Module, anatomy: Anatomy, *, size: tuple[int, int], pretrained: bool, freeze: str) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        anatomy: Anatomy,
+        *,
+        size: tuple[int, int],
+        pretrained: bool,
+        freeze: str,
+    ) -> None:
         super().__init__()
         self.net, self.anatomy, self.size, self.pretrained = net, anatomy, size, pretrained
         for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
@@ -143,14 +195,22 @@ class Family(nn.Module):
             for module in net.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.momentum = max(module.momentum or 0.0, MOMENTUM)
-        learning = {"nothing": ("",), "backbone": anatomy.head, "all_but_last_stage": (*anatomy.head, *anatomy.last_stage)}[freeze]
+        learning = {
+            "nothing": ("",),
+            "backbone": anatomy.head,
+            "all_but_last_stage": (*anatomy.head, *anatomy.last_stage),
+        }[freeze]
         for weights_name, weights in net.named_parameters():
             weights.requires_grad_(weights_name.startswith(learning))
         self._still = list(frozen_parts(net))
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The weights that are new to the data, whatever the others were trained on."""
-        return [weights for name, weights in self.net.named_parameters() if name.startswith(self.anatomy.head)]
+        return [
+            weights
+            for name, weights in self.net.named_parameters()
+            if name.startswith(self.anatomy.head)
+        ]
 
     def normalise(self, scaling: Scaling) -> None:
         """Scale pixels like this from now on; of one channel, all three alike."""
@@ -162,8 +222,13 @@ class Family(nn.Module):
     @property
     def scaling(self) -> Scaling:
         """How it scales pixels by itself, as `normalise` takes it."""
-        found = {"mean": self.mean.flatten().tolist(), "deviation": self.deviation.flatten().tolist()}
-        return found | ({"transform_input": True} if getattr(self.net, "transform_input", False) else {})
+        found = {
+            "mean": self.mean.flatten().tolist(),
+            "deviation": self.deviation.flatten().tolist(),
+        }
+        return found | (
+            {"transform_input": True} if getattr(self.net, "transform_input", False) else {}
+        )
 
     @property
     def for_training(self) -> tuple[str, ...]:
@@ -171,14 +236,18 @@ class Family(nn.Module):
         return tuple(f"net.{head}" for head in self.anatomy.auxiliary)
 
     def train(self, mode: bool = True) -> "Family":
-        """As any module; but frozen parts stay as they are: batch normalisation keeps its statistics, and nothing is dropped in them."""
+        """As any module; but frozen parts stay as they are: batch normalisation keeps its
+        statistics, and nothing is dropped in them.
+        """
         super().train(mode)
         for module in self._still:
             module.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
-        """Float32 (batch, 1 or 3, height, width) to logits (batch, classes), in training perhaps of several heads."""
+        """Float32 (batch, 1 or 3, height, width) to logits (batch, classes), in training perhaps of
+        several heads.
+        """
         if images.shape[-2:] != self.size:
             images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)
         if images.shape[1] == 1:
@@ -189,4 +258,8 @@ class Family(nn.Module):
         if isinstance(outputs, Tensor):
             return outputs
         others = tuple(logits for logits in outputs[1:] if logits is not None)
-        return WithAuxiliary(outputs[0], others, self.anatomy.auxiliary_weight) if others else outputs[0]
+        return (
+            WithAuxiliary(outputs[0], others, self.anatomy.auxiliary_weight)
+            if others
+            else outputs[0]
+        )

@@ -1,4 +1,6 @@
-"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters look at the same input side by side, and their outputs are joined."""
+"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters look at the same input side by side,
+and their outputs are joined.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,9 @@ HIDDEN = 128
 
 
 def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
-    """Two multi-scale layers of about `width` and 2 `width` filters, each pooled, then two dense layers."""
+    """Two multi-scale layers of about `width` and 2 `width` filters, each pooled, then two dense
+    layers.
+    """
     channels, height, side = image
     first, second = MultiScale(channels, width), MultiScale(_joined(width), 2 * width)
     features = _joined(2 * width) * (height // 4) * (side // 4)
@@ -34,11 +38,16 @@ def pooled() -> nn.Module:
 
 
 class MultiScale(nn.Module):
-    """One convolution a filter size over the same input, joined along the channels and normalised; ReLU is to follow."""
+    """One convolution a filter size over the same input, joined along the channels and normalised;
+    ReLU is to follow.
+    """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Conv2d(channels, _each(width), size, padding=size // 2, bias=False) for size in FILTER_SIZES)
+        self.branches = nn.ModuleList(
+            nn.Conv2d(channels, _each(width), size, padding=size // 2, bias=False)
+            for size in FILTER_SIZES
+        )
         self.normalise = nn.BatchNorm2d(_joined(width))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
 """The paper's Table II: two 3x3 convolutions with pooling, then a dense layer of 128.
 
-For 3 x 224 x 224 and 10 classes the layers hold 896, 18,496, 25,690,240 and 1,290 parameters. (The paper prints 25,689,600 for
-the third; 200,704 x 128 weights and 128 biases are 25,690,240.) For other sizes the flattened layer follows the image.
+For 3 x 224 x 224 and 10 classes the layers hold 896, 18,496, 25,690,240 and 1,290 parameters. (The
+paper prints 25,689,600 for the third; 200,704 x 128 weights and 128 biases are 25,690,240.) For
+other sizes the flattened layer follows the image.
 
-Here and in the other nets pooling comes before ReLU: the largest of four is the same before and after, and ReLU has a quarter to do.
+Here and in the other nets pooling comes before ReLU: the largest of four is the same before and
+after, and ReLU has a quarter to do.
 """
 
 from torch import nn

@@ -1,7 +1,9 @@
-"""Weights that were trained on other images: where they lie, how they come here, and whether they fit.
+"""Weights that were trained on other images: where they lie, how they come here, and whether they
+fit.
 
-They lie in torch's cache, under the name that torchvision gives them, or where the user says (`model.weights`): in a file of torch's or of
-safetensors' format, in a checkpoint of this project, or in a folder of files with torchvision's names.
+They lie in torch's cache, under the name that torchvision gives them, or where the user says
+(`model.weights`): in a file of torch's or of safetensors' format, in a checkpoint of this project,
+or in a folder of files with torchvision's names.
 """
 
 import hashlib
@@ -28,7 +30,9 @@ Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")
 """Under which training scripts keep the weights in a file of theirs."""
 PREFIXES = ("module.", "net.")
-"""What stands before the names in weights of torch's data-parallel wrapper, and of this project's checkpoints."""
+"""What stands before the names in weights of torch's data-parallel wrapper, and of this project's
+checkpoints.
+"""
 OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 """How torchvision's file of DenseNet has the names: `norm.1` for `norm1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
@@ -49,7 +53,9 @@ def place_of(model: ModelConfig) -> Path:
     if given and not (Path(given).is_dir() and not (Path(given) / "manifest.json").exists()):
         return Path(given)
     if not name:
-        raise ConfigError(f"there are no published weights of '{model.name}'. Name a file of your own with --weights PATH, or set model.pretrained=false.")
+        raise ConfigError(
+            f"there are no published weights of '{model.name}'. Name a file of your own with --weights PATH, or set model.pretrained=false."
+        )
     return Path(given or Path(get_dir()) / "checkpoints") / name
 
 
@@ -64,13 +70,16 @@ def found(model: ModelConfig) -> Path:
     if place.exists():
         return place
     if model.options.get("weights"):
-        raise ConfigError(f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, or a folder that holds '{MODELS[model.name].weights}'.")
+        raise ConfigError(
+            f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, or a folder that holds '{MODELS[model.name].weights}'."
+        )
     remedy = f"Fetch them with --download, put the file there (from {_url(model)}), or name it with --weights PATH."
     raise Absent(f"the weights '{place.name}' are not in '{place.parent}'. {remedy}")
 
 
 def fetch(model: ModelConfig) -> Path:
-    """Download the weights into torch's cache if they are not there and the user has named no other place; return where they are.
+    """Download the weights into torch's cache if they are not there and the user has named no other
+    place; return where they are.
 
     Raises:
         ConfigError: as `found`.
@@ -82,16 +91,21 @@ def fetch(model: ModelConfig) -> Path:
         place, url = place_of(model), _url(model)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        download_url_to_file(url, str(place), (HASH.findall(place.name) or [None])[0], progress=False)
+        download_url_to_file(
+            url, str(place), (HASH.findall(place.name) or [None])[0], progress=False
+        )
     except (OSError, RuntimeError, HTTPException) as error:
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         remedy = f"Put the file there (from {url}), or name it with --weights PATH."
-        raise Unavailable(f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched ({reason}). {remedy}") from error
+        raise Unavailable(
+            f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched ({reason}). {remedy}"
+        ) from error
     return place
 
 
 def read(place: Path) -> Weights:
-    """The tensors in a file or a checkpoint, by name. Nothing but tensors and plain values is read out of a file.
+    """The tensors in a file or a checkpoint, by name. Nothing but tensors and plain values is read
+    out of a file.
 
     Raises:
         ConfigError: it holds no weights, or cannot be read.
@@ -99,24 +113,47 @@ def read(place: Path) -> Weights:
     try:
         if place.is_dir():
             state = checkpoint.load(place)
-            tensors: Any = state.get("folds", [state])[0].get("model", {})  # with folds, the first one's network
+            tensors: Any = state.get("folds", [state])[0].get(
+                "model", {}
+            )  # with folds, the first one's network
         elif place.suffix == ".safetensors":
             tensors = checkpoint.tensors(place)
         else:
             tensors = torch.load(place, map_location="cpu", weights_only=True)
     except Exception as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        reason = "it holds more than weights, or is damaged" if type(error).__name__ == "UnpicklingError" else told
-        raise ConfigError(f"weights '{place}' cannot be read ({reason}). A state dict of torchvision's network is needed.") from error
+        reason = (
+            "it holds more than weights, or is damaged"
+            if type(error).__name__ == "UnpicklingError"
+            else told
+        )
+        raise ConfigError(
+            f"weights '{place}' cannot be read ({reason}). A state dict of torchvision's network is needed."
+        ) from error
     for wrapper in WRAPPERS:
-        tensors = tensors[wrapper] if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict) else tensors
-    if not isinstance(tensors, dict) or not tensors or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()):
-        raise ConfigError(f"weights '{place}' hold no weights by name. A state dict of torchvision's network is needed.")
+        tensors = (
+            tensors[wrapper]
+            if isinstance(tensors, dict) and isinstance(tensors.get(wrapper), dict)
+            else tensors
+        )
+    if (
+        not isinstance(tensors, dict)
+        or not tensors
+        or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+        )
+    ):
+        raise ConfigError(
+            f"weights '{place}' hold no weights by name. A state dict of torchvision's network is needed."
+        )
     return {_plain(name): value for name, value in tensors.items()}
 
 
-def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False) -> Path:
-    """See, before anything is trained, that a pre-trained model's weights are there and fit; return where. The network is built without memory for its own.
+def check(
+    model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False
+) -> Path:
+    """See, before anything is trained, that a pre-trained model's weights are there and fit; return
+    where. The network is built without memory for its own.
 
     Raises:
         ConfigError: they do not fit (the first difference is named), or are not there, or what lies
@@ -133,9 +170,11 @@ def check(model: ModelConfig, image: tuple[int, int, int], classes: int, *, down
 
 
 def digest(place: Path) -> str:
-    """Return 16 hex digits that tell weights apart: of the size and of `SAMPLES` blocks of a file, or of a checkpoint's manifest.
+    """Return 16 hex digits that tell weights apart: of the size and of `SAMPLES` blocks of a file,
+    or of a checkpoint's manifest.
 
-    Not the whole file is read, which for VGG-16's 528 MB takes a second: who trains weights on changes nearly all of their bytes.
+    Not the whole file is read, which for VGG-16's 528 MB takes a second: who trains weights on
+    changes nearly all of their bytes.
     """
     place = place / "manifest.json" if place.is_dir() else place
     size, found = place.stat().st_size, hashlib.sha256()
@@ -148,7 +187,8 @@ def digest(place: Path) -> str:
 
 
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
-    """Put the weights into a freshly built network, all but the head's, and have it scale pixels as those weights were trained with.
+    """Put the weights into a freshly built network, all but the head's, and have it scale pixels as
+    those weights were trained with.
 
     Args:
         network: a `Family`.
@@ -165,15 +205,22 @@ def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], 
 
 
 def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
-    """How the weights at a place want pixels: a checkpoint's as its own training had them, others as ImageNet's.
+    """How the weights at a place want pixels: a checkpoint's as its own training had them, others
+    as ImageNet's.
 
-    Checkpoints that do not say it (of earlier versions) name the scaling alone: then `standard` is that of the data at hand.
+    Checkpoints that do not say it (of earlier versions) name the scaling alone: then `standard` is
+    that of the data at hand.
 
     Raises:
         ConfigError: the checkpoint's `state.json` is damaged.
     """
-    folder = next((path for path in (place, *place.parents[:2]) if (path / "state.json").exists()), None)
-    if folder is None or not (place.is_dir() or (place.name == "model.safetensors" and (folder / "manifest.json").exists())):
+    folder = next(
+        (path for path in (place, *place.parents[:2]) if (path / "state.json").exists()), None
+    )
+    if folder is None or not (
+        place.is_dir()
+        or (place.name == "model.safetensors" and (folder / "manifest.json").exists())
+    ):
         return IMAGENET
     try:
         document = json.loads((folder / "state.json").read_text())
@@ -211,18 +258,31 @@ def _valid(scaling: Any) -> Scaling:
 
 
 def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:
-    """The weights that belong into this network: not its head's, which is new, and of auxiliary heads what both have.
+    """The weights that belong into this network: not its head's, which is new, and of auxiliary
+    heads what both have.
 
     Raises:
         ConfigError: naming the first that is missing, is of another shape, or belongs nowhere.
     """
-    wanted = {key: value for key, value in network.net.state_dict().items() if not key.startswith(network.anatomy.head)}
-    weights = _positions(weights, wanted.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0])
+    wanted = {
+        key: value
+        for key, value in network.net.state_dict().items()
+        if not key.startswith(network.anatomy.head)
+    }
+    weights = _positions(
+        weights, wanted.get(POSITIONS), getattr(network.net, "patch_size", 0), network.size[0]
+    )
     for key, value in wanted.items():
-        if key not in weights and not key.endswith("num_batches_tracked") and not key.startswith(network.anatomy.auxiliary):
+        if (
+            key not in weights
+            and not key.endswith("num_batches_tracked")
+            and not key.startswith(network.anatomy.auxiliary)
+        ):
             raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is not there.")
         if key in weights and weights[key].shape != value.shape:
-            raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network.")
+            raise ConfigError(
+                f"weights '{place}' do not fit {name}: '{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network."
+            )
     apart = (*network.anatomy.head, *network.anatomy.auxiliary)
     for key in weights:
         if key not in wanted and not key.startswith(apart):
@@ -243,8 +303,15 @@ def _plain(name: str) -> str:
 
 
 def _positions(weights: Weights, wanted: Tensor | None, patch: int, side: int) -> Weights:
-    """A transformer's position embeddings for images of another size, interpolated as torchvision does."""
-    if wanted is None or POSITIONS not in weights or weights[POSITIONS].shape == wanted.shape or weights[POSITIONS].dim() != wanted.dim():
+    """A transformer's position embeddings for images of another size, interpolated as torchvision
+    does.
+    """
+    if (
+        wanted is None
+        or POSITIONS not in weights
+        or weights[POSITIONS].shape == wanted.shape
+        or weights[POSITIONS].dim() != wanted.dim()
+    ):
         return weights
     try:
         return dict(interpolate_embeddings(side, patch, dict(weights)))

@@ -10,10 +10,12 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda logits, labels: functional.cross_entropy(logits, labels, reduction="sum"),
     "accuracy": lambda logits, labels: (logits.argmax(dim=1) == labels).sum().to(logits.dtype),
 }
-"""Name to a function of logits (batch, classes) and labels (batch,) that gives the sum over the batch."""
+"""Name to a function of logits (batch, classes) and labels (batch,) that gives the sum over the
+batch.
+"""
 
 
-class Means:
+class MetricAverage:
     """Running sums of named metrics and of the images they came from."""
 
     def __init__(self, *names: str, device: torch.device) -> None:
@@ -33,4 +35,7 @@ class Means:
     def means(self, prefix: str) -> dict[str, float]:
         """Each metric's mean over all images added so far, as `prefix/name`."""
         *sums, images = self.sums.tolist()
-        return {f"{prefix}/{name}": value / max(images, 1) for name, value in zip(self.names, sums, strict=True)}
+        return {
+            f"{prefix}/{name}": value / max(images, 1)
+            for name, value in zip(self.names, sums, strict=True)
+        }

@@ -12,12 +12,15 @@ from trainables.datasets.arrays import Images, Part
 
 SHOWN = 12
 LARGEST, TINY = 112, 64
-"""No side of a thumbnail has more pixels than the first; an image up to the second is kept as it is, pixel by pixel."""
+"""No side of a thumbnail has more pixels than the first; an image up to the second is kept as it
+is, pixel by pixel.
+"""
 
 
 def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """The wrong guesses of highest probability, the surest first, as plain values: `row` in the part, class numbers `true` and `guess`, the guess's
-    probability `confidence`, and the image as a WebP in base64, `webp`.
+    """The wrong guesses of highest probability, the surest first, as plain values: `row` in the
+    part, class numbers `true` and `guess`, the guess's probability `confidence`, and the image as a
+    WebP in base64, `webp`.
 
     Args:
         part: the images and their true classes.
@@ -39,7 +42,9 @@ def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str
 
 
 def thumbnail(pixels: Images) -> bytes:
-    """An image, uint8 (height, width, channels: 1 or 3), as a WebP no larger than it is to be shown."""
+    """An image, uint8 (height, width, channels: 1 or 3), as a WebP no larger than it is to be
+    shown.
+    """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     is_tiny = max(image.size) <= TINY
     image.thumbnail((LARGEST, LARGEST))

@@ -1,10 +1,10 @@
 """Random changes of a batch on its own device, drawn for each image by itself.
 
-Rotation, scaling, shift (crop) and flip are one affine map an image, sampled once; without the first two, pixels are copied as they are.
-Brightness, contrast and saturation follow.
+Rotation, scaling, shift (crop) and flip are one affine map an image, sampled once; without the
+first two, pixels are copied as they are. Brightness, contrast and saturation follow.
 
-What is drawn is drawn on the CPU, so that every device sees the same numbers, for many batches at once (`draw`): a device gets them in one
-copy, and no step waits for one.
+What is drawn is drawn on the CPU, so that every device sees the same numbers, for many batches at
+once (`draw`): a device gets them in one copy, and no step waits for one.
 """
 
 import math
@@ -19,10 +19,20 @@ from trainables.config import AugmentConfig
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-def draw(config: AugmentConfig, batches: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """What `augment` needs for batches of `count` images, (batches, values an image, count), float32, on the device."""
+def draw(
+    config: AugmentConfig,
+    batches: int,
+    count: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    """What `augment` needs for batches of `count` images, (batches, values an image, count),
+    float32, on the device.
+    """
     drawn = [_draw_batch(config, count, generator) for _ in range(batches)]
-    return torch.stack([torch.stack(each) if each else torch.empty(0, count) for each in drawn]).to(device)
+    return torch.stack([torch.stack(each) if each else torch.empty(0, count) for each in drawn]).to(
+        device
+    )
 
 
 def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -> list[Tensor]:
@@ -30,9 +40,15 @@ def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -
     drawn = []
     moves = bool(config.rotation or config.scale)
     if moves:
-        drawn = [_uniform(count, math.radians(config.rotation), generator), _uniform(count, config.scale, generator)]
+        drawn = [
+            _uniform(count, math.radians(config.rotation), generator),
+            _uniform(count, config.scale, generator),
+        ]
     if moves or config.crop or config.flip:
-        drawn += [torch.randint(-config.crop, config.crop + 1, (count,), generator=generator).float() for _ in range(2)]
+        drawn += [
+            torch.randint(-config.crop, config.crop + 1, (count,), generator=generator).float()
+            for _ in range(2)
+        ]
         drawn += [(torch.rand(count, generator=generator) < 0.5).float()] if config.flip else []
     if config.jitter:
         drawn += [_uniform(count, config.jitter, generator) for _ in range(3)]
@@ -45,7 +61,9 @@ def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
 
 
 def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
-    """Change each image of a batch, float (batch, channels, height, width) in 0..1, by what was drawn for the batch, (values, batch)."""
+    """Change each image of a batch, float (batch, channels, height, width) in 0..1, by what was
+    drawn for the batch, (values, batch).
+    """
     values = list(drawn)
     if config.rotation or config.scale:
         images = _move(images, values, flip=config.flip)
@@ -65,20 +83,33 @@ def _move(images: Tensor, values: list[Tensor], *, flip: bool) -> Tensor:
         mirror = torch.where(values.pop(0) > 0, -mirror, mirror)
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
     aspect = height / width
-    rows = torch.stack([cos * mirror, -sin * aspect, shift_x, sin * mirror / aspect, cos, shift_y], dim=1)
+    rows = torch.stack(
+        [cos * mirror, -sin * aspect, shift_x, sin * mirror / aspect, cos, shift_y], dim=1
+    )
     grid = functional.affine_grid(rows.view(count, 2, 3), list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
 
 
 def _shift(images: Tensor, crop: int, values: list[Tensor], *, flip: bool) -> Tensor:
     """Each image is a window into its copy with a black border; all windows are read at once."""
     count, channels, height, width = images.shape
-    crop = min(crop, max(height, width))  # further than its own size an image cannot be shifted out of sight
+    crop = min(
+        crop, max(height, width)
+    )  # further than its own size an image cannot be shifted out of sight
     across, down = (values.pop(0).long().clamp(-crop, crop) + crop for _ in range(2))
-    bordered = functional.pad(images.permute(0, 2, 3, 1), (0, 0, crop, crop, crop, crop)).contiguous()
+    bordered = functional.pad(
+        images.permute(0, 2, 3, 1), (0, 0, crop, crop, crop, crop)
+    ).contiguous()
     rows = (width + 2 * crop) * channels
-    windows = bordered.as_strided((count, 2 * crop + 1, 2 * crop + 1, height, width * channels), (bordered.stride(0), rows, channels, rows, 1))
-    shifted = windows[torch.arange(count, device=images.device), down, across].view(count, height, width, channels)
+    windows = bordered.as_strided(
+        (count, 2 * crop + 1, 2 * crop + 1, height, width * channels),
+        (bordered.stride(0), rows, channels, rows, 1),
+    )
+    shifted = windows[torch.arange(count, device=images.device), down, across].view(
+        count, height, width, channels
+    )
     if flip:
         shifted = torch.where((values.pop(0) > 0).view(-1, 1, 1, 1), shifted.flip(2), shifted)
     return shifted.permute(0, 3, 1, 2)

@@ -1,6 +1,8 @@
-"""A trial's cross-validation: one network a fold, trained side by side, an epoch of each in turn, so that each epoch has its mean.
+"""A trial's cross-validation: one network a fold, trained side by side, an epoch of each in turn,
+so that each epoch has its mean.
 
-All begin with the same weights, drawn from the config's seed; they differ by the images that they see.
+All begin with the same weights, drawn from the config's seed; they differ by the images that they
+see.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,14 +19,29 @@ if TYPE_CHECKING:
 
 
 class Folds:
-    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone on from."""
+    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone
+    on from.
+    """
 
-    def __init__(self, config: TrialConfig, dataset: Dataset, begin: "Callable[[Dataset], Training | Fitting]") -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: Dataset,
+        begin: "Callable[[Dataset], Training | Fitting]",
+    ) -> None:
         """`begin` makes what is to be trained, or fitted, on a fold's data."""
         if dataset.folds is None or dataset.folds != config.data.folds:
-            raise ValueError(f"a trial of {config.data.folds} folds cannot be trained on data in {dataset.folds}")
-        self.trainings = [begin(dataset.fold(number, config.seed)) for number in range(1, dataset.folds + 1)]
-        self.config, self.device, self.precision = config, self.trainings[0].device, self.trainings[0].precision
+            raise ValueError(
+                f"a trial of {config.data.folds} folds cannot be trained on data in {dataset.folds}"
+            )
+        self.trainings = [
+            begin(dataset.fold(number, config.seed)) for number in range(1, dataset.folds + 1)
+        ]
+        self.config, self.device, self.precision = (
+            config,
+            self.trainings[0].device,
+            self.trainings[0].precision,
+        )
 
     @property
     def epoch(self) -> int:
@@ -57,7 +74,9 @@ class Folds:
 
 
 def together(epoch: int, folds: list[dict[str, float]]) -> EpochMetrics:
-    """The means of the folds' metrics, their time in all, and `val/accuracy_std`, the sample standard deviation (of n - 1; 0 of one fold alone)."""
+    """The means of the folds' metrics, their time in all, and `val/accuracy_std`, the sample
+    standard deviation (of n - 1; 0 of one fold alone).
+    """
     values = {name: fmean(each[name] for each in folds) for name in folds[0]}
     accuracies = [each["val/accuracy"] for each in folds]
     values["val/accuracy_std"] = stdev(accuracies) if len(folds) > 1 else 0.0

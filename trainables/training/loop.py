@@ -1,7 +1,9 @@
-"""The training loop: pure torch, one epoch at a time. No Ray, no files, no clocks but the epoch's own.
+"""The training loop: pure torch, one epoch at a time. No Ray, no files, no clocks but the epoch's
+own.
 
-`Training.epochs()` yields an `EpochMetrics` an epoch. All randomness comes from the config's seed and the epoch's number, so a
-training resumed at epoch k draws what the undisturbed one drew, and nothing of the caller's random state is used or changed.
+`Training.epochs()` yields an `EpochMetrics` an epoch. All randomness comes from the config's seed
+and the epoch's number, so a training resumed at epoch k draws what the undisturbed one drew, and
+nothing of the caller's random state is used or changed.
 """
 
 import threading
@@ -22,7 +24,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part, Selected
 from trainables.messages import EpochMetrics
 from trainables.tasks.losses import losses
-from trainables.tasks.metrics import Means
+from trainables.tasks.metrics import MetricAverage
 from trainables.training import optimizers
 from trainables.training.augment import augment, draw
 from trainables.training.precision import precision_for
@@ -30,11 +32,15 @@ from trainables.training.world import World
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""Images, and pixels of them, that are classified at once, at most: what a layer keeps of a batch must fit into memory."""
+"""Images, and pixels of them, that are classified at once, at most: what a layer keeps of a batch
+must fit into memory.
+"""
 SEEDING, MOVING = threading.RLock(), threading.Lock()
 PARTS_KEPT = 4
 RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
-"""Images and labels of the training and the validation part on a card, with the arrays that they came from, whose ids name them."""
+"""Images and labels of the training and the validation part on a card, with the arrays that they
+came from, whose ids name them.
+"""
 
 
 class Training:
@@ -49,32 +55,52 @@ class Training:
         world: World | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> None:
-        """Raises ValueError for a data set in folds: a network is trained on one of them (`Dataset.fold`)."""
+        """Raises ValueError for a data set in folds: a network is trained on one of them
+        (`Dataset.fold`).
+        """
         if dataset.folds is not None:
             raise ValueError(f"one network cannot be trained on {dataset.folds} folds")
         self.config, self.device, self.world = config, torch.device(device), world or World()
         self.on_step = on_step or (lambda: None)
-        self.train, self.val = (Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val))
+        self.train, self.val = (
+            Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val)
+        )
         with seeded(config.seed, "weights", 0, self.device):
-            network = MODELS[config.model.name].build(dataset.image, len(dataset.classes), **config.model.options)
+            network = MODELS[config.model.name].build(
+                dataset.image, len(dataset.classes), **config.model.options
+            )
         if config.model.pretrained:
-            from trainables.models.weights import start_from  # torchvision, which few need, takes two seconds
+            from trainables.models.weights import (
+                start_from,
+            )  # torchvision, which few need, takes two seconds
 
             start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
-        precision = precision_for(config.precision, network, dataset.image, config.batch_size, self.device)
+        precision = precision_for(
+            config.precision, network, dataset.image, config.batch_size, self.device
+        )
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
-        self.optimizer, self.schedule = optimizers.build(self.network, config.optimizer, config.epochs)
+        self.optimizer, self.schedule = optimizers.build(
+            self.network, config.optimizer, config.epochs
+        )
         self._compute_in(precision)
         self.eval_batch = eval_batch(config, dataset, self.device)
         self.epoch = 0
         self.validated: Outputs | None = None
-        """What was computed at the last validation, if by this process alone, on a CPU, and not too much to be kept."""
+        """What was computed at the last validation, if by this process alone, on a CPU, and not too
+        much to be kept.
+        """
         keeps = self.world.size == 1 and self.device.type == "cpu"
-        self._validation_part = dataset.val if keeps and 4 * len(dataset.val) * len(dataset.classes) <= MAX_BYTES else None
+        self._validation_part = (
+            dataset.val
+            if keeps and 4 * len(dataset.val) * len(dataset.classes) <= MAX_BYTES
+            else None
+        )
 
     def _compute_in(self, precision: str) -> None:
-        """Set the precision. In float16 gradients below 6e-8 vanish, so there the loss is scaled, as far as they do not overflow."""
+        """Set the precision. In float16 gradients below 6e-8 vanish, so there the loss is scaled,
+        as far as they do not overflow.
+        """
         self.precision = precision
         self.scaler = LossScaler(self.optimizer, self.device) if precision == "fp16" else None
 
@@ -97,7 +123,9 @@ class Training:
 
     @property
     def scaling(self) -> dict[str, Any]:
-        """How pixels from 0 to 1 are scaled before the first layer, by the network itself if that began with other weights."""
+        """How pixels from 0 to 1 are scaled before the first layer, by the network itself if that
+        began with other weights.
+        """
         if self.config.model.pretrained:
             return dict(self.network.scaling)  # type: ignore[arg-type]
         return as_values(self.train.mean, self.train.deviation)
@@ -117,29 +145,39 @@ class Training:
         """Train one epoch and measure it on the validation part."""
         start = time.perf_counter()
         self.epoch += 1
-        train = self._train_epoch().means("train") | ({} if self.scaler is None else self.scaler.told())
+        train = self._train_epoch().means("train") | (
+            {} if self.scaler is None else self.scaler.told()
+        )
         return self.end_epoch(train, self._validate().means("val"), start)
 
-    def end_epoch(self, train: dict[str, float], val: dict[str, float], start: float) -> EpochMetrics:
-        """Advance the schedule and report the epoch reached, which began at `start` (`time.perf_counter`, seconds)."""
+    def end_epoch(
+        self, train: dict[str, float], val: dict[str, float], start: float
+    ) -> EpochMetrics:
+        """Advance the schedule and report the epoch reached, which began at `start`
+        (`time.perf_counter`, seconds).
+        """
         values = {"lr": float(self.optimizer.param_groups[0]["lr"])} | train | val
         optimizers.advance(self.schedule, values["val/loss"])
         values["time/epoch_s"] = time.perf_counter() - start
         return EpochMetrics(self.epoch, values)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Draw all that an epoch needs at once: the rows of its batches, (batches, size), and what each batch's augmentation takes (`augment.draw`)."""
-        order = torch.randperm(len(self.train), generator=generator_for(self.config.seed, "order", epoch))
+        """Draw all that an epoch needs at once: the rows of its batches, (batches, size), and what
+        each batch's augmentation takes (`augment.draw`).
+        """
+        order = torch.randperm(
+            len(self.train), generator=generator_for(self.config.seed, "order", epoch)
+        )
         rows_of_batches = batches(order, self.config.batch_size)
         generator = generator_for(self.config.seed, f"augment {self.world.rank}", epoch)
         share = len(self.world.slice(rows_of_batches[0]))
         changes = draw(self.config.augment, len(rows_of_batches), share, generator, self.device)
         return rows_of_batches.to(self.device), changes
 
-    def _train_epoch(self) -> Means:
+    def _train_epoch(self) -> MetricAverage:
         seed, epoch = self.config.seed, self.epoch
         rows_of_batches, changes_of_batches = self.draws(epoch)
-        means = Means("loss", device=self.device)
+        means = MetricAverage("loss", device=self.device)
         self.wrapped.train()
         with seeded(seed, f"dropout {self.world.rank}", epoch, self.device):
             for rows, changes in zip(rows_of_batches, changes_of_batches, strict=True):
@@ -147,8 +185,10 @@ class Training:
         means.sums = self.world.sum(means.sums)
         return means
 
-    def step(self, rows: Tensor, changes: Tensor, means: Means) -> None:
-        """One optimizer step on these rows, changed by what was drawn for them. Nothing in it waits for the device."""
+    def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
+        """One optimizer step on these rows, changed by what was drawn for them. Nothing in it waits
+        for the device.
+        """
         images, labels = self.train.batch(rows, changes)
         with autocast(self.precision, self.device):
             outputs = self.wrapped(images)
@@ -163,12 +203,14 @@ class Training:
         self.on_step()
 
     @torch.no_grad()
-    def _validate(self) -> Means:
+    def _validate(self) -> MetricAverage:
         self.world.share_buffers(self.network)
         self.network.eval()
         self.validated = None
-        means, outputs = Means("loss", "accuracy", device=self.device), list[Tensor]()
-        for rows in self.world.slice(torch.arange(len(self.val), device=self.device)).split(self.eval_batch):
+        means, outputs = MetricAverage("loss", "accuracy", device=self.device), list[Tensor]()
+        for rows in self.world.slice(torch.arange(len(self.val), device=self.device)).split(
+            self.eval_batch
+        ):
             images, labels = self.val.batch(rows)
             with autocast(self.precision, self.device):
                 logits = self.network(images)
@@ -183,7 +225,9 @@ class Training:
 
 
 class LossScaler:
-    """Steps of an optimizer in float16: torch's scaler, and how many steps it has left out. Nothing here waits for the device but `told` and `state`."""
+    """Steps of an optimizer in float16: torch's scaler, and how many steps it has left out. Nothing
+    here waits for the device but `told` and `state`.
+    """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         self.optimizer, self.scaler = optimizer, torch.amp.GradScaler(device.type)
@@ -200,7 +244,10 @@ class LossScaler:
 
     def told(self) -> dict[str, float]:
         """What an epoch reports; the counting begins anew."""
-        found = {"train/loss_scale": float(self.scaler.get_scale()), "train/skipped_steps": float(self.skipped)}
+        found = {
+            "train/loss_scale": float(self.scaler.get_scale()),
+            "train/skipped_steps": float(self.skipped),
+        }
         self.skipped.zero_()
         return found
 
@@ -216,7 +263,9 @@ class LossScaler:
 class Pixels:
     """A part of a data set on a device, as uint8, scaled (and augmented) a batch at a time."""
 
-    def __init__(self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device) -> None:
+    def __init__(
+        self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device
+    ) -> None:
         whole = part.whole if isinstance(part, Selected) else part
         self.images, self.labels = resident(whole.images, device), resident(whole.labels, device)
         self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, Selected) else None
@@ -230,7 +279,9 @@ class Pixels:
         return len(self.labels if self.rows is None else self.rows)
 
     def batch(self, rows: Tensor, changes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented if it is given what was drawn for that."""
+        """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented
+        if it is given what was drawn for that.
+        """
         rows = rows.to(self.images.device)
         rows = rows if self.rows is None else self.rows[rows]
         if changes is None or not self.augment.is_on:
@@ -239,7 +290,9 @@ class Pixels:
         return images.sub_(self.mean).div_(self.deviation), self.labels[rows]
 
     def scaled(self, images: Images) -> Tensor:
-        """Any images, uint8 (count, height, width, channels), scaled as those of the part are: float32 (count, channels, height, width)."""
+        """Any images, uint8 (count, height, width, channels), scaled as those of the part are:
+        float32 (count, channels, height, width).
+        """
         return self._scaled(shared_tensor(images).to(self.mean.device))
 
     def _scaled(self, images: Tensor) -> Tensor:
@@ -254,8 +307,8 @@ def _floats(images: Tensor) -> Tensor:
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
     """How many images are classified at once, as large as this config's network sees them.
 
-    A card that trains on a batch has the memory to classify one, and is the faster the more it gets at once. On a CPU the number stays what
-    it was, since the order of a sum depends on it.
+    A card that trains on a batch has the memory to classify one, and is the faster the more it gets
+    at once. On a CPU the number stays what it was, since the order of a sum depends on it.
     """
     height, width = MODELS[config.model.name].seen(dataset.image, config.model.options)
     most = max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
@@ -263,13 +316,17 @@ def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> i
 
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network there, its filters laid out channels last, in which convolutions and pooling are fastest."""
+    """The network there, its filters laid out channels last, in which convolutions and pooling are
+    fastest.
+    """
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Inside, convolutions and dense layers compute in this precision."""
-    return torch.autocast(device.type, HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES)
+    return torch.autocast(
+        device.type, HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES
+    )
 
 
 def put_weights(network: nn.Module, config: TrialConfig, state: dict[str, Any]) -> None:
@@ -288,13 +345,17 @@ def as_values(mean: Tensor, deviation: Tensor) -> dict[str, Any]:
 
 
 def batches(order: Tensor, size: int) -> Tensor:
-    """An order of images as batches of one size, (batches, size). What the last one lacks is filled from the order's beginning."""
+    """An order of images as batches of one size, (batches, size). What the last one lacks is filled
+    from the order's beginning.
+    """
     size = min(size, len(order))
     return order.repeat(2)[: -(-len(order) // size) * size].view(-1, size)
 
 
 def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """What to subtract and to divide by, (channels, 1, 1) each, so that pixels in 0..1 come out as the config wants."""
+    """What to subtract and to divide by, (channels, 1, 1) each, so that pixels in 0..1 come out as
+    the config wants.
+    """
     channels = dataset.image[0]
     if name == "standard":
         mean, deviation = (torch.from_numpy(value) for value in dataset.channel_statistics)
@@ -305,7 +366,9 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def resident(array: NDArray[Any], device: torch.device) -> Tensor:
-    """The array on the device. On a CPU that is the array's own memory; on a card it stays for the process's next trials, until other data come."""
+    """The array on the device. On a CPU that is the array's own memory; on a card it stays for the
+    process's next trials, until other data come.
+    """
     if device.type == "cpu":
         return shared_tensor(array)
     key = id(array), str(device)
@@ -318,7 +381,9 @@ def resident(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def shared_tensor(array: NDArray[Any]) -> Tensor:
-    """A tensor over the array's own memory, also when that is read-only, as in Ray's object store. It is never written to."""
+    """A tensor over the array's own memory, also when that is read-only, as in Ray's object store.
+    It is never written to.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
@@ -336,8 +401,8 @@ def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside and put them back as they were after: dropout and initialisation take no generator. They are the
-    process's, so one thread at a time has them.
+    """Seed torch's global generators inside and put them back as they were after: dropout and
+    initialisation take no generator. They are the process's, so one thread at a time has them.
     """
     with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))

@@ -6,7 +6,13 @@ from typing import Any
 
 import torch
 from torch import nn, optim
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LRScheduler,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
 from trainables.config import OptimizerConfig
 
@@ -15,8 +21,9 @@ COMPILER_AWARE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict
 
 
 def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
-    """The same optimizer without the wrappers by which torch's methods tell its compiler to stay away: the first call of one imports that
-    compiler, which takes a second in each process, and what we train is not compiled as a whole.
+    """The same optimizer without the wrappers by which torch's methods tell its compiler to stay
+    away: the first call of one imports that compiler, which takes a second in each process, and
+    what we train is not compiled as a whole.
     """
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in COMPILER_AWARE}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
@@ -28,13 +35,22 @@ ADAM, ADAMW, SGD = lean(optim.Adam), lean(optim.AdamW), lean(optim.SGD)
 OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], OptimizerConfig], optim.Optimizer]] = {
     "adam": lambda weights, config: ADAM(weights, fused=True, **decoupled(config)),
     "adamw": lambda weights, config: ADAMW(weights, fused=True, **decoupled(config)),
-    "sgd": lambda weights, config: SGD(weights, fused=True, momentum=SGD_MOMENTUM if config.momentum is None else config.momentum, **decoupled(config)),
+    "sgd": lambda weights, config: SGD(
+        weights,
+        fused=True,
+        momentum=SGD_MOMENTUM if config.momentum is None else config.momentum,
+        **decoupled(config),
+    ),
 }
 
 SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRScheduler]] = {
     "constant": lambda optimizer, config, epochs: LambdaLR(optimizer, constant),
-    "step": lambda optimizer, config, epochs: StepLR(optimizer, config.step_epochs, gamma=config.decay),
-    "plateau": lambda optimizer, config, epochs: ReduceLROnPlateau(optimizer, factor=config.decay, patience=config.patience),
+    "step": lambda optimizer, config, epochs: StepLR(
+        optimizer, config.step_epochs, gamma=config.decay
+    ),
+    "plateau": lambda optimizer, config, epochs: ReduceLROnPlateau(
+        optimizer, factor=config.decay, patience=config.patience
+    ),
     "cosine": lambda optimizer, config, epochs: CosineAnnealingLR(optimizer, T_max=epochs),
 }
 
@@ -49,24 +65,35 @@ def constant(epoch: int) -> float:
     return 1.0
 
 
-def build(network: nn.Module, config: OptimizerConfig, epochs: int) -> tuple[optim.Optimizer, LRScheduler]:
-    """The optimizer over all weights of a network that are to learn, and its schedule for a training of `epochs`."""
+def build(
+    network: nn.Module, config: OptimizerConfig, epochs: int
+) -> tuple[optim.Optimizer, LRScheduler]:
+    """The optimizer over all weights of a network that are to learn, and its schedule for a
+    training of `epochs`.
+    """
     optimizer = OPTIMIZERS[config.name](groups(network, config), config)
     return optimizer, SCHEDULES[config.schedule](optimizer, config, epochs)
 
 
 def groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The weights that are to learn, each group with what is not as the others': the head first, whose learning rate is the one reported."""
+    """The weights that are to learn, each group with what is not as the others': the head first,
+    whose learning rate is the one reported.
+    """
     learning = [weights for weights in network.parameters() if weights.requires_grad]
     if config.backbone_lr is None:
         return [{"params": learning}]
     head = {id(weights) for weights in network.head_parameters()}  # type: ignore[operator]
-    backbone = {"params": [weights for weights in learning if id(weights) not in head], "lr": config.backbone_lr}
+    backbone = {
+        "params": [weights for weights in learning if id(weights) not in head],
+        "lr": config.backbone_lr,
+    }
     return [{"params": [weights for weights in learning if id(weights) in head]}, backbone]
 
 
 def fill_momentum(optimizer: optim.Optimizer) -> None:
-    """Give SGD's momentum its zeros before the first step, where that may be left out: torch's fused step would leave there what lies in memory (2.13)."""
+    """Give SGD's momentum its zeros before the first step, where that may be left out: torch's
+    fused step would leave there what lies in memory (2.13).
+    """
     for group in optimizer.param_groups:
         for weights in group["params"] if group.get("momentum") else []:
             kept = optimizer.state[weights]
@@ -75,15 +102,20 @@ def fill_momentum(optimizer: optim.Optimizer) -> None:
 
 
 def lay_out(optimizer: optim.Optimizer) -> None:
-    """Go on with fused steps after a restore, also of what another kind of step has left: what is kept of a weight lies in memory as the weight
-    does, since both are walked through side by side, and steps are counted where it is.
+    """Go on with fused steps after a restore, also of what another kind of step has left: what is
+    kept of a weight lies in memory as the weight does, since both are walked through side by side,
+    and steps are counted where it is.
     """
     for group in optimizer.param_groups:
         group |= {"fused": True, "foreach": None}
     for weights, kept in optimizer.state.items():
         for name, value in kept.items():
             if isinstance(value, torch.Tensor):
-                kept[name] = torch.empty_like(weights).copy_(value) if value.shape == weights.shape else value.to(weights.device)
+                kept[name] = (
+                    torch.empty_like(weights).copy_(value)
+                    if value.shape == weights.shape
+                    else value.to(weights.device)
+                )
 
 
 def advance(schedule: LRScheduler, val_loss: float) -> None:

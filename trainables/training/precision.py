@@ -1,21 +1,27 @@
-"""In which number format a network is trained: float32, or bfloat16 under autocast where the processor gains by it, or float16 on a GPU
-that has no bfloat16.
+"""In which number format a network is trained: float32, or bfloat16 under autocast where the
+processor gains by it, or float16 on a GPU that has no bfloat16.
 """
 
 import torch
 from torch import nn
 
-LEAST_WORK = 12e6
-"""Floating-point operations a layer and batch, forward, from which bfloat16 is the faster on a CPU that has it. Below, its conversions cost
-more than it saves. Measured on an AMD EPYC (Zen 4) over 40 networks and batches, channels last: 0.91 to 0.97 of float32's speed below, 0.97 to 1.75 above.
+MIN_WORK = 12e6
+"""Floating-point operations a layer and batch, forward, from which bfloat16 is the faster on a CPU
+that has it. Below, its conversions cost more than it saves. Measured on an AMD EPYC (Zen 4) over 40
+networks and batches, channels last: 0.91 to 0.97 of float32's speed below, 0.97 to 1.75 above.
 """
 
 FP16_FAST = (7, 0)
-"""The compute capability from which a GPU multiplies float16 matrices by units of their own (Volta); before, most have it slower than float32."""
+"""The compute capability from which a GPU multiplies float16 matrices by units of their own
+(Volta); before, most have it slower than float32.
+"""
 
 
-def precision_for(wanted: str, network: nn.Module, image: tuple[int, int, int], batch: int, device: torch.device) -> str:
-    """`fp32`, `bf16` or `fp16` for what the config says. `auto` depends on the device's kind and the amount of work alone, so it never changes on a machine.
+def precision_for(
+    wanted: str, network: nn.Module, image: tuple[int, int, int], batch: int, device: torch.device
+) -> str:
+    """`fp32`, `bf16` or `fp16` for what the config says. `auto` depends on the device's kind and
+    the amount of work alone, so it never changes on a machine.
 
     Args:
         wanted: `auto`, or one of these.
@@ -30,7 +36,7 @@ def precision_for(wanted: str, network: nn.Module, image: tuple[int, int, int], 
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"
         return "fp16" if torch.cuda.get_device_capability(device) >= FP16_FAST else "fp32"
-    return "bf16" if has_bf16() and work_per_layer(network, image, batch) >= LEAST_WORK else "fp32"
+    return "bf16" if has_bf16() and work_per_layer(network, image, batch) >= MIN_WORK else "fp32"
 
 
 def has_bf16() -> bool:
@@ -46,15 +52,19 @@ def work_per_layer(network: nn.Module, image: tuple[int, int, int], batch: int) 
 
 @torch.no_grad()
 def operations(network: nn.Module, image: tuple[int, int, int]) -> list[int]:
-    """Floating-point operations of each convolution and dense layer for one image (a multiplication and an addition are two), counted while a
-    black one passes.
+    """Floating-point operations of each convolution and dense layer for one image (a multiplication
+    and an addition are two), counted while a black one passes.
     """
     counted: list[int] = []
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         counted.append(2 * output.numel() * layer.get_parameter("weight")[0].numel())
 
-    hooks = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
     was_training = network.training
     network.eval()(torch.zeros(1, *image))
     network.train(was_training)

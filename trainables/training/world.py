@@ -1,4 +1,6 @@
-"""The processes that train one network together: one (`World`) or several (`Distributed`), seen alike by the loop."""
+"""The processes that train one network together: one (`World`) or several (`Distributed`), seen
+alike by the loop.
+"""
 
 from typing import TypeVar
 

@@ -1,4 +1,6 @@
-"""What a search leaves to look at: the answer's checkpoint, config and test, the pictures, and the page."""
+"""What a search leaves to look at: the answer's checkpoint, config and test, the pictures, and the
+page.
+"""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from search.views.summary import TOP
 
 
 def get_ready(trials: int) -> None:
-    """Import what the pictures of so many trials take, all of it: what another thread imports just then is waited for."""
+    """Import what the pictures of so many trials take, all of it: what another thread imports just
+    then is waited for.
+    """
     importance.get_ready(trials)
 
 
@@ -30,20 +34,34 @@ class Drawn:
 
 
 def draw_untested(result: SearchResult, *, few: bool = False) -> Drawn:
-    """Draw all pictures but those of the answer's test, in memory; where `few` are wanted, for want of time, the other best trials' are left out."""
+    """Draw all pictures but those of the answer's test, in memory; where `few` are wanted, for want
+    of time, the other best trials' are left out.
+    """
     page.template()
     about, shown = _about(result), _shown(result, few)
     pictures = page.of_search(result, as_file=True) | page.of_training(result, as_file=True)
-    drawn = {trial.trial: figures.png(curves.trial_curves(trial)) for trial in shown if trial is not result.chosen or "own" not in pictures}
+    drawn = {
+        trial.trial: figures.png(curves.trial_curves(trial))
+        for trial in shown
+        if trial is not result.chosen or "own" not in pictures
+    }
     if "own" in pictures and result.chosen is not None:
         drawn[result.chosen.trial] = pictures["own"].png
     return Drawn(about, pictures, drawn)
 
 
-def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = False, drawn: Drawn | None = None) -> None:
-    """The answer's evidence, the pictures and the page, into the search's folder; the journal says that they are worth keeping. The search's own
-    picture comes last: with it, everything is drawn. What is `drawn` already is used, if it still tells of this answer.
-    Where `few` are wanted, for want of time, the other best trials' are left out.
+def draw(
+    result: SearchResult,
+    home: Home,
+    journal: Journal,
+    *,
+    few: bool = False,
+    drawn: Drawn | None = None,
+) -> None:
+    """The answer's evidence, the pictures and the page, into the search's folder; the journal says
+    that they are worth keeping. The search's own picture comes last: with it, everything is drawn.
+    What is `drawn` already is used, if it still tells of this answer. Where `few` are wanted, for
+    want of time, the other best trials' are left out.
     """
     answer = result.chosen
     if answer is None:
@@ -51,7 +69,11 @@ def draw(result: SearchResult, home: Home, journal: Journal, *, few: bool = Fals
     folder, checkpoint, shown = home.folder, str(checkpoint_of(answer, Path())), _shown(result, few)
     home.fetch(checkpoint, *(f"{TRIALS}/{trial.trial}/evidence" for trial in shown))
     journal.append("evidence", trial=answer.trial, file=checkpoint, path="checkpoint")
-    if drawn is None or drawn.about != _about(result) or not drawn.trials.keys() >= {trial.trial for trial in shown}:
+    if (
+        drawn is None
+        or drawn.about != _about(result)
+        or not drawn.trials.keys() >= {trial.trial for trial in shown}
+    ):
         drawn = draw_untested(result, few=few)
     tested = page.of_answer(evidence(result, folder), as_file=True)
     for trial in shown:
@@ -72,17 +94,26 @@ def _shown(result: SearchResult, few: bool) -> list[TrialResult]:
     """The trials that have a picture of their own: the answer, and others that are among the best."""
     answer = result.chosen
     others = [] if few else result.ranking[:TOP]
-    return [*([answer] if answer is not None else []), *(trial for trial in others if trial is not answer)]
+    return [
+        *([answer] if answer is not None else []),
+        *(trial for trial in others if trial is not answer),
+    ]
 
 
 def _about(result: SearchResult) -> tuple[object, ...]:
-    """What decides what the pictures show: the answer, the trials in order, and what was passed over."""
+    """What decides what the pictures show: the answer, the trials in order, and what was passed
+    over.
+    """
     answer = result.chosen.trial if result.chosen is not None else ""
     return (answer, *(trial.trial for trial in result.ranking), sorted(result.passed_over))
 
 
-def _evidence(answer: TrialResult, result: SearchResult, own: Path, tested: dict[str, Picture]) -> None:
-    """The answer's config, and how it did on the test part; its worker wrote that with images, which a search of an earlier version lacks."""
+def _evidence(
+    answer: TrialResult, result: SearchResult, own: Path, tested: dict[str, Picture]
+) -> None:
+    """The answer's config, and how it did on the test part; its worker wrote that with images,
+    which a search of an earlier version lacks.
+    """
     test = result.chosen_test
     (own / "config.json").write_text(json.dumps(answer.config, indent=1))
     if test:

@@ -1,4 +1,6 @@
-"""Trials beside each other: their parameters, what mattered, accuracy against time, and the finalists that were trained again."""
+"""Trials beside each other: their parameters, what mattered, accuracy against time, and the
+finalists that were trained again.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,15 +14,33 @@ from matplotlib.ticker import LogLocator
 
 from search.journal.result import SearchResult, TrialResult
 from search.objectives import in_order, one_cost
-from search.views.page.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, arranged, canvas, label, length, styled
+from search.views.page.figures import (
+    ANSWER,
+    FAINT,
+    INK,
+    MANY,
+    NARROW,
+    SECOND,
+    STRONG,
+    WIDE,
+    arranged,
+    canvas,
+    label,
+    length,
+    styled,
+)
 from search.views.summary import is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
-"""Where on an axis of parallel coordinates a trial passes that does not have the parameter; its values lie from 0 to 1."""
+"""Where on an axis of parallel coordinates a trial passes that does not have the parameter; its
+values lie from 0 to 1.
+"""
 BESIDE = 0.04
 """How far from an axis its values are written, the distance of two axes being 1."""
-MOST_OPTIONS, CROWDED = 20, 7
-"""More values than these are not written beside an axis; with more axes, their names stand at two heights."""
+MAX_OPTIONS, CROWDED = 20, 7
+"""More values than these are not written beside an axis; with more axes, their names stand at two
+heights.
+"""
 COLOURS = "cividis_r"
 Box = tuple[float, float, float, float]
 """Left, bottom, width and height, in shares of a figure."""
@@ -28,28 +48,59 @@ Box = tuple[float, float, float, float]
 
 @styled
 def parallel(result: SearchResult, narrow: bool = False) -> Figure:
-    """Parallel coordinates: an axis a parameter, a line a trial, the better the darker; the best one apart. On a phone the axes lie."""
+    """Parallel coordinates: an axis a parameter, a line a trial, the better the darker; the best
+    one apart. On a phone the axes lie.
+    """
     trials, paths, names = result.ranking[::-1], varied(result), short_names(searched(result))
     scales = [_scale(result, path) for path in paths]
     heights = np.array(
-        [[scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING for path, scale in zip(paths, scales, strict=True)] for trial in trials]
+        [
+            [
+                scale.get(_key(trial.params[path]), 0.5) if path in trial.params else MISSING
+                for path, scale in zip(paths, scales, strict=True)
+            ]
+            for trial in trials
+        ]
     )
     figure, axes = canvas(*((NARROW, 0.9 + 0.78 * len(paths)) if narrow else (WIDE, 4.4)))
     places = np.arange(len(paths), dtype=float)
     lines = [np.column_stack((row, -places) if narrow else (places, row)) for row in heights]
     accuracies = np.array([trial.accuracy for trial in trials])
     floor = np.quantile(accuracies, 0.25)
-    drawn = LineCollection(lines, cmap=COLOURS, alpha=min(0.75, max(0.2, 40 / len(trials))), linewidths=1.2, rasterized=len(trials) > MANY)
+    drawn = LineCollection(
+        lines,
+        cmap=COLOURS,
+        alpha=min(0.75, max(0.2, 40 / len(trials))),
+        linewidths=1.2,
+        rasterized=len(trials) > MANY,
+    )
     drawn.set_array(np.maximum(accuracies, floor))
     axes.add_collection(drawn)
     axes.plot(*lines[-1].T, color=ANSWER, linewidth=2.6, zorder=4)
     for place, path, scale in zip(places, paths, scales, strict=True):
         has_missing = any(path not in trial.params for trial in trials)
-        _axis(axes, place, names[path], scale, has_missing=has_missing, is_crowded=len(paths) > CROWDED, narrow=narrow)
+        _axis(
+            axes,
+            place,
+            names[path],
+            scale,
+            has_missing=has_missing,
+            is_crowded=len(paths) > CROWDED,
+            narrow=narrow,
+        )
     axes.set_axis_off()
-    where = _lie(axes, len(paths)) if narrow else _stand(axes, [names[path] for path in paths], scales[-1])
-    bar = figure.colorbar(drawn, cax=figure.add_axes(where), orientation="horizontal" if narrow else "vertical")
-    bar.set_label("validation accuracy" + (f" ({floor:.3f} or less: palest)" if floor > accuracies.min() else ""))
+    where = (
+        _lie(axes, len(paths))
+        if narrow
+        else _stand(axes, [names[path] for path in paths], scales[-1])
+    )
+    bar = figure.colorbar(
+        drawn, cax=figure.add_axes(where), orientation="horizontal" if narrow else "vertical"
+    )
+    bar.set_label(
+        "validation accuracy"
+        + (f" ({floor:.3f} or less: palest)" if floor > accuracies.min() else "")
+    )
     bar.outline.set_visible(False)
     return figure
 
@@ -63,8 +114,8 @@ def _lie(axes: Any, count: int) -> Box:
 
 
 def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
-    """Place axes that stand, of these names, beside their bar of colours, whose place is returned. The first one's name and the values
-    of the `last` one stand out.
+    """Place axes that stand, of these names, beside their bar of colours, whose place is returned.
+    The first one's name and the values of the `last` one stand out.
     """
     width = axes.figure.get_size_inches()[0] - 0.95
     before, above = (length(label(name, 24), 9.5, bold=True) / 2 for name in (names[0], names[-1]))
@@ -80,51 +131,103 @@ def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
 
 def varied(result: SearchResult) -> list[str]:
     """The searched parameters of which the ranked trials have several values."""
-    return [path for path in searched(result) if len({_key(trial.params.get(path)) for trial in result.ranking}) > 1]
+    return [
+        path
+        for path in searched(result)
+        if len({_key(trial.params.get(path)) for trial in result.ranking}) > 1
+    ]
 
 
 def _key(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else str(value)
+    return (
+        value
+        if isinstance(value, int | float | str) and not isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _scale(result: SearchResult, path: str) -> dict[Any, float]:
-    """Where each value lies between 0 and 1: numbers by size, on a log scale where the space has one, others in order."""
+    """Where each value lies between 0 and 1: numbers by size, on a log scale where the space has
+    one, others in order.
+    """
     domain = result.started["experiment"]["space"]["domains"][path]
     cases = domain.get("cases", [domain])
-    seen = list(dict.fromkeys(_key(trial.params[path]) for trial in result.ranking if path in trial.params))
-    if any(case["kind"] == "Choice" for case in cases) or not all(isinstance(value, int | float) for value in seen):
+    seen = list(
+        dict.fromkeys(_key(trial.params[path]) for trial in result.ranking if path in trial.params)
+    )
+    if any(case["kind"] == "Choice" for case in cases) or not all(
+        isinstance(value, int | float) for value in seen
+    ):
         order = [_key(option) for case in cases for option in case.get("options", ())]
-        options = sorted(seen, key=lambda value: order.index(value) if value in order else len(order))
-        return {value: number / max(1, len(options) - 1) if len(options) > 1 else 0.5 for number, value in enumerate(options)}
+        options = sorted(
+            seen, key=lambda value: order.index(value) if value in order else len(order)
+        )
+        return {
+            value: number / max(1, len(options) - 1) if len(options) > 1 else 0.5
+            for number, value in enumerate(options)
+        }
     is_log = min(seen) > 0 and any(case.get("log", False) for case in cases)
     numbers = {value: float(np.log(value)) if is_log else float(value) for value in seen}
     low, high = min(numbers.values()), max(numbers.values())
-    return {value: (number - low) / (high - low) if high > low else 0.5 for value, number in numbers.items()}
+    return {
+        value: (number - low) / (high - low) if high > low else 0.5
+        for value, number in numbers.items()
+    }
 
 
-def _axis(axes: Any, place: float, name: str, scale: Mapping[Any, float], *, has_missing: bool, is_crowded: bool, narrow: bool) -> None:
+def _axis(
+    axes: Any,
+    place: float,
+    name: str,
+    scale: Mapping[Any, float],
+    *,
+    has_missing: bool,
+    is_crowded: bool,
+    narrow: bool,
+) -> None:
     """One axis with its name and its values, or its lowest and highest where there are many."""
     ends = (0, 1)
-    axes.plot(*((ends, (-place, -place)) if narrow else ((place, place), ends)), color=INK, linewidth=1, zorder=3)
+    axes.plot(
+        *((ends, (-place, -place)) if narrow else ((place, place), ends)),
+        color=INK,
+        linewidth=1,
+        zorder=3,
+    )
     ranked = sorted(scale, key=lambda value: scale[value])
     gap = min(np.diff([scale[value] for value in ranked]), default=1.0)
-    shown = ranked if gap >= (0.3 if narrow else 1 / MOST_OPTIONS) else [ranked[0], ranked[-1]]
+    shown = ranked if gap >= (0.3 if narrow else 1 / MAX_OPTIONS) else [ranked[0], ranked[-1]]
     halo = [patheffects.withStroke(linewidth=2.6, foreground="white")]
-    texts = [(f"{value:.2g}" if narrow and isinstance(value, float) else label(param_text(value), 10 if narrow else 18), scale[value]) for value in shown] + [
-        ("none", MISSING)
-    ] * has_missing
+    texts = [
+        (
+            f"{value:.2g}"
+            if narrow and isinstance(value, float)
+            else label(param_text(value), 10 if narrow else 18),
+            scale[value],
+        )
+        for value in shown
+    ] + [("none", MISSING)] * has_missing
     for text, height in texts:
         at = (height, -place - 0.1) if narrow else (place + BESIDE, height)
         how = {"ha": "center", "va": "top"} if narrow else {"ha": "left", "va": "center"}
         axes.text(*at, text, fontsize=8.5, path_effects=halo, zorder=5, **how)
     above = 1.05 + 0.07 * (is_crowded and place % 2)
-    at, how = ((0, -place + 0.13), {"ha": "left", "va": "bottom"}) if narrow else ((place, above), {"ha": "center", "va": "bottom"})
-    axes.text(*at, label(name, 24), fontsize=9.5, fontweight="bold", path_effects=halo, zorder=5, **how)
+    at, how = (
+        ((0, -place + 0.13), {"ha": "left", "va": "bottom"})
+        if narrow
+        else ((place, above), {"ha": "center", "va": "bottom"})
+    )
+    axes.text(
+        *at, label(name, 24), fontsize=9.5, fontweight="bold", path_effects=halo, zorder=5, **how
+    )
 
 
 @styled
-def importance_bars(shares: Mapping[str, tuple[float, ...]], names: Mapping[str, str], narrow: bool = False) -> Figure:
-    """A bar a parameter, the most important on top, with the bounds of most shares when the trials are drawn anew."""
+def importance_bars(
+    shares: Mapping[str, tuple[float, ...]], names: Mapping[str, str], narrow: bool = False
+) -> Figure:
+    """A bar a parameter, the most important on top, with the bounds of most shares when the trials
+    are drawn anew.
+    """
     figure, axes = canvas(NARROW if narrow else WIDE, 0.7 + 0.36 * len(shares))
     paths = list(shares)[::-1]
     values = np.array([shares[path] for path in paths]).reshape(-1, 3)
@@ -148,7 +251,9 @@ def measured(result: SearchResult, cost: str = "latency") -> dict[str, float]:
 
 
 def front(accuracies: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
-    """The trials of which no other is as accurate and costs no more: the Pareto front, the cheapest first."""
+    """The trials of which no other is as accurate and costs no more: the Pareto front, the cheapest
+    first.
+    """
     ordered, count = in_order(accuracies, {name: (value,) for name, value in costs.items()})
     return ordered[:count][::-1]
 
@@ -160,24 +265,65 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     costs, handles = measured(result, cost), []
     trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
-    for is_mine, colour, marker, text in ((False, STRONG, "o", "network"), (True, SECOND, "s", "no network")):
+    for is_mine, colour, marker, text in (
+        (False, STRONG, "o", "network"),
+        (True, SECOND, "s", "no network"),
+    ):
         points = [trial for trial in trials if is_baseline(trial) == is_mine]
         if points:
             sizes = [46 if trial.trial in best_of_models else 16 for trial in points]
-            axes.scatter(*_points(points, costs), s=sizes, color=colour, marker=marker, alpha=0.65, linewidths=0, rasterized=len(points) > MANY)
-            handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=text))
-    edge = [result.trials[name] for name in front({trial.trial: trial.accuracy for trial in trials}, costs)]
-    axes.plot(*_points(edge, costs), color=ANSWER, linewidth=1.6, marker="o", markersize=7, markerfacecolor="none", drawstyle="steps-post")
-    handles.append(Line2D([], [], color=ANSWER, marker="o", markerfacecolor="none", label="Pareto front"))
+            axes.scatter(
+                *_points(points, costs),
+                s=sizes,
+                color=colour,
+                marker=marker,
+                alpha=0.65,
+                linewidths=0,
+                rasterized=len(points) > MANY,
+            )
+            handles.append(
+                Line2D([], [], color=colour, marker=marker, linestyle="none", label=text)
+            )
+    edge = [
+        result.trials[name]
+        for name in front({trial.trial: trial.accuracy for trial in trials}, costs)
+    ]
+    axes.plot(
+        *_points(edge, costs),
+        color=ANSWER,
+        linewidth=1.6,
+        marker="o",
+        markersize=7,
+        markerfacecolor="none",
+        drawstyle="steps-post",
+    )
+    handles.append(
+        Line2D([], [], color=ANSWER, marker="o", markerfacecolor="none", label="Pareto front")
+    )
     for trial in edge[-4:] if narrow else edge[-8:]:
         at = (costs[trial.trial], trial.accuracy)
         side = "center" if trial is edge[0] else "right"
         name = trial.config["model"]["name"] if len(best_of_models) > 1 else trial.trial
-        axes.annotate(label(name, 20), at, (0 if trial is edge[0] else -6, 7), textcoords="offset points", ha=side, fontsize=8.5)
-    low = max(float(np.quantile([trial.accuracy for trial in trials], 0.1)), min(trial.accuracy for trial in trials))
+        axes.annotate(
+            label(name, 20),
+            at,
+            (0 if trial is edge[0] else -6, 7),
+            textcoords="offset points",
+            ha=side,
+            fontsize=8.5,
+        )
+    low = max(
+        float(np.quantile([trial.accuracy for trial in trials], 0.1)),
+        min(trial.accuracy for trial in trials),
+    )
     low, high = min(low, edge[0].accuracy), edge[-1].accuracy
     margin = 0.08 * (high - low) or 0.05
-    axes.set(xscale="log", xlabel=AXES[cost], ylabel="validation accuracy", ylim=(low - margin, high + 1.6 * margin))
+    axes.set(
+        xscale="log",
+        xlabel=AXES[cost],
+        ylabel="validation accuracy",
+        ylim=(low - margin, high + 1.6 * margin),
+    )
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
@@ -185,13 +331,17 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     return arranged(figure, handles, 3)
 
 
-def _points(trials: Sequence[TrialResult], costs: Mapping[str, float]) -> tuple[list[float], list[float]]:
+def _points(
+    trials: Sequence[TrialResult], costs: Mapping[str, float]
+) -> tuple[list[float], list[float]]:
     return [costs[trial.trial] for trial in trials], [trial.accuracy for trial in trials]
 
 
 @styled
 def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure:
-    """Of each candidate of a selection: what the search saw (hollow), each training with a fresh seed (strokes), their mean with its interval."""
+    """Of each candidate of a selection: what the search saw (hollow), each training with a fresh
+    seed (strokes), their mean with its interval.
+    """
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):
         colour = ANSWER if row["state"] == "chosen" else STRONG if row["state"] == "tied" else FAINT
@@ -201,11 +351,29 @@ def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure
         axes.plot(seeds, [place] * len(seeds), "|", color=colour, markersize=9, markeredgewidth=1.6)
         if row["mean"] is not None:
             axes.plot(row["mean"], place, "D", color=colour, markersize=6.5)
-        axes.plot(row["search_value"], place, "o", markerfacecolor="none", markeredgecolor=INK, markersize=7.5, markeredgewidth=1.3)
-    names = [label(f"{row['candidate']} {'' if narrow else row['model']}", 28) for row in reversed(rows)]
+        axes.plot(
+            row["search_value"],
+            place,
+            "o",
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            markersize=7.5,
+            markeredgewidth=1.3,
+        )
+    names = [
+        label(f"{row['candidate']} {'' if narrow else row['model']}", 28) for row in reversed(rows)
+    ]
     axes.set_yticks(range(len(rows)), names)
     axes.set(xlabel="validation accuracy", ylim=(-0.6, len(rows) - 0.4))
     axes.grid(visible=False, axis="y")
-    marks = (("o", INK, "none", "what the search saw"), ("D", STRONG, STRONG, "mean over fresh seeds, with interval"))
-    handles = [Line2D([], [], color=colour, marker=mark, markerfacecolor=face, linestyle="none", label=text) for mark, colour, face, text in marks]
+    marks = (
+        ("o", INK, "none", "what the search saw"),
+        ("D", STRONG, STRONG, "mean over fresh seeds, with interval"),
+    )
+    handles = [
+        Line2D(
+            [], [], color=colour, marker=mark, markerfacecolor=face, linestyle="none", label=text
+        )
+        for mark, colour, face, text in marks
+    ]
     return arranged(figure, handles, 1 if narrow else 2)

@@ -9,35 +9,75 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from search.journal.result import SearchResult, TrialResult
-from search.views.page.figures import ANSWER, FAINT, INK, MANY, NARROW, SECOND, STRONG, WIDE, arranged, canvas, styled
+from search.views.page.figures import (
+    ANSWER,
+    FAINT,
+    INK,
+    MANY,
+    NARROW,
+    SECOND,
+    STRONG,
+    WIDE,
+    arranged,
+    canvas,
+    styled,
+)
 from search.views.summary import is_baseline
 
 LOWEST_SHARE = 0.25
-"""So many of the trials, the worst, may lie below the picture's edge: the good ones are to be told apart."""
+"""So many of the trials, the worst, may lie below the picture's edge: the good ones are to be told
+apart.
+"""
 
 
 @styled
 def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
-    """Validation accuracy by epoch, a line a trial: the best, the completed, the stopped; and the best baseline's height."""
+    """Validation accuracy by epoch, a line a trial: the best, the completed, the stopped; and the
+    best baseline's height.
+    """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = result.best, []
     networks = [trial for trial in result.ranking if not is_baseline(trial)]
     for colour, name, wanted in ((FAINT, "stopped early", True), (STRONG, "completed", False)):
-        trials = [trial for trial in networks if (trial.outcome != "completed") == wanted and trial is not best]
+        trials = [
+            trial
+            for trial in networks
+            if (trial.outcome != "completed") == wanted and trial is not best
+        ]
         if trials:
             _lines(axes, trials, colour)
             handles.append(Line2D([], [], color=colour, label=name))
     if best is not None and not is_baseline(best):
         epochs, values = _curve(best)
-        axes.plot(epochs, values, color=ANSWER, linewidth=2.4, marker="o", markersize=4 if len(epochs) < 40 else 0, zorder=4)
+        axes.plot(
+            epochs,
+            values,
+            color=ANSWER,
+            linewidth=2.4,
+            marker="o",
+            markersize=4 if len(epochs) < 40 else 0,
+            zorder=4,
+        )
         handles.append(Line2D([], [], color=ANSWER, linewidth=2.4, label=f"best: {best.trial}"))
     baseline = next((trial for trial in result.ranking if is_baseline(trial)), None)
     if baseline is not None:
         axes.axhline(baseline.accuracy, color=SECOND, linestyle="--", linewidth=1.4)
-        handles.append(Line2D([], [], color=SECOND, linestyle="--", label=f"no network: {baseline.config['model']['name']}"))
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=SECOND,
+                linestyle="--",
+                label=f"no network: {baseline.config['model']['name']}",
+            )
+        )
     axes.autoscale()
     low, high = lowest_shown(result), max([trial.accuracy for trial in result.ranking], default=1.0)
-    axes.set(xlabel="epoch", ylabel="validation accuracy", ylim=(low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1))
+    axes.set(
+        xlabel="epoch",
+        ylabel="validation accuracy",
+        ylim=(low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1),
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return arranged(figure, handles, 2 if narrow else 4)
 
@@ -59,26 +99,67 @@ def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
     curves = [_curve(trial) for trial in trials]
     drawn = [np.column_stack(curve) for curve in curves if len(curve[0]) > 1]
     alpha = min(0.75, max(0.1, 30 / len(trials)))
-    axes.add_collection(LineCollection(drawn, colors=colour, linewidths=1.1, alpha=alpha, rasterized=len(drawn) > MANY))
-    single = np.array([(epochs[0], values[0]) for epochs, values in curves if len(epochs) == 1]).reshape(-1, 2)
-    axes.plot(single[:, 0], single[:, 1], "o", color=colour, markersize=3.5, alpha=alpha, rasterized=len(single) > MANY)
+    axes.add_collection(
+        LineCollection(
+            drawn, colors=colour, linewidths=1.1, alpha=alpha, rasterized=len(drawn) > MANY
+        )
+    )
+    single = np.array(
+        [(epochs[0], values[0]) for epochs, values in curves if len(epochs) == 1]
+    ).reshape(-1, 2)
+    axes.plot(
+        single[:, 0],
+        single[:, 1],
+        "o",
+        color=colour,
+        markersize=3.5,
+        alpha=alpha,
+        rasterized=len(single) > MANY,
+    )
 
 
 @styled
 def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
-    """Training and validation loss, and validation accuracy with its standard deviation over folds where there are some, by epoch."""
-    figure, (losses, accuracies) = canvas(*((NARROW, 5) if narrow else (WIDE, 3.4)), rows=2 if narrow else 1, columns=1 if narrow else 2)
+    """Training and validation loss, and validation accuracy with its standard deviation over folds
+    where there are some, by epoch.
+    """
+    figure, (losses, accuracies) = canvas(
+        *((NARROW, 5) if narrow else (WIDE, 3.4)),
+        rows=2 if narrow else 1,
+        columns=1 if narrow else 2,
+    )
     epochs, values = _curve(trial)
-    for name, colour, text in (("train/loss", FAINT, "training"), ("val/loss", STRONG, "validation")):
-        losses.plot(epochs, [metrics.get(name, np.nan) for metrics in trial.epochs.values()], color=colour, label=text, marker="o", markersize=3)
+    for name, colour, text in (
+        ("train/loss", FAINT, "training"),
+        ("val/loss", STRONG, "validation"),
+    ):
+        losses.plot(
+            epochs,
+            [metrics.get(name, np.nan) for metrics in trial.epochs.values()],
+            color=colour,
+            label=text,
+            marker="o",
+            markersize=3,
+        )
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend()
     accuracies.plot(epochs, values, color=ANSWER, marker="o", markersize=3)
     if trial.deviation is not None:
-        spread = np.array([metrics.get("val/accuracy_std", np.nan) for metrics in trial.epochs.values()])
-        accuracies.fill_between(epochs, values - spread, values + spread, color=ANSWER, alpha=0.15, linewidth=0)
+        spread = np.array(
+            [metrics.get("val/accuracy_std", np.nan) for metrics in trial.epochs.values()]
+        )
+        accuracies.fill_between(
+            epochs, values - spread, values + spread, color=ANSWER, alpha=0.15, linewidth=0
+        )
     if trial.best_epoch is not None:
-        accuracies.plot(trial.best_epoch, trial.accuracy, "o", markerfacecolor="none", markeredgecolor=INK, markersize=9)
+        accuracies.plot(
+            trial.best_epoch,
+            trial.accuracy,
+            "o",
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            markersize=9,
+        )
         losses.axvline(trial.best_epoch, color=INK, linewidth=0.8, linestyle=":")
     accuracies.set(xlabel="epoch", ylabel="validation accuracy")
     for axes in (losses, accuracies):

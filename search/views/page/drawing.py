@@ -1,5 +1,6 @@
-"""What the pictures take, done while a search still waits for something else: a thread imports it while the last trials train, and another draws while
-the best trial is tested. Who needs them does what is missing, and tells what is wrong.
+"""What the pictures take, done while a search still waits for something else: a thread imports it
+while the last trials train, and another draws while the best trial is tested. Who needs them does
+what is missing, and tells what is wrong.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class DrawingAside:
-    """Draws all that needs no test once the test part is opened: most processors are idle then. It listens to the journal."""
+    """Draws all that needs no test once the test part is opened: most processors are idle then. It
+    listens to the journal.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -42,7 +45,9 @@ class DrawingAside:
 
 
 def importing(driver: Driver, tick: Callable[[], None]) -> Callable[[], None]:
-    """A tick that has what the pictures need imported, aside, while the last trials train: nobody waits for it then."""
+    """A tick that has what the pictures need imported, aside, while the last trials train: nobody
+    waits for it then.
+    """
     begun = False
 
     def tick_and_import() -> None:

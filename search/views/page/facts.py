@@ -1,4 +1,6 @@
-"""The page's tables: what was stopped and why, which classes are mistaken for which, the trials, where everything comes from and what it cost."""
+"""The page's tables: what was stopped and why, which classes are mistaken for which, the trials,
+where everything comes from and what it cost.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,14 @@ from search.journal.result import SearchResult, TrialResult, moment
 from search.phrases import duration
 from search.statistics import expect
 from search.views.page.verdict import count
-from search.views.summary import param_text, parts_text, searched, source_text, strategy_text, taken_over_text
+from search.views.summary import (
+    param_text,
+    parts_text,
+    searched,
+    source_text,
+    strategy_text,
+    taken_over_text,
+)
 
 SHOWN_NAMES, SHOWN_REASONS, SHOWN_MISTAKES = 4, 2, 8
 LONGEST_REASON = 160
@@ -18,28 +27,45 @@ Row = tuple[str, ...]
 
 
 def stops(result: SearchResult) -> list[Row]:
-    """Trials that were stopped: by whom, where, how many, and among them examples with the reason; the earliest rung first."""
+    """Trials that were stopped: by whom, where, how many, and among them examples with the reason;
+    the earliest rung first.
+    """
     groups: dict[tuple[str, int], list[TrialResult]] = {}
     for trial in result.trials.values():
         if trial.outcome == "stopped":
-            groups.setdefault((trial.stop.get("by", ""), trial.stop.get("rung") or 0), []).append(trial)
+            groups.setdefault((trial.stop.get("by", ""), trial.stop.get("rung") or 0), []).append(
+                trial
+            )
     return [
-        (by, f"epoch {rung}" if rung else "", str(len(trials)), _names(trials), _shortened(trials[-1].stop.get("reason") or trials[-1].reason))
+        (
+            by,
+            f"epoch {rung}" if rung else "",
+            str(len(trials)),
+            _names(trials),
+            _shortened(trials[-1].stop.get("reason") or trials[-1].reason),
+        )
         for (by, rung), trials in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 
 def failures(result: SearchResult) -> list[Row]:
-    """Trials that failed or diverged: what became of them, how many, examples, and the commonest reasons."""
+    """Trials that failed or diverged: what became of them, how many, examples, and the commonest
+    reasons.
+    """
     groups: dict[str, list[TrialResult]] = {}
     for trial in result.failed:
-        groups.setdefault(f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome, []).append(trial)
+        groups.setdefault(
+            f"{trial.outcome} ({trial.kind})" if trial.kind else trial.outcome, []
+        ).append(trial)
     return [
         (
             kind,
             str(len(trials)),
             _names(trials),
-            "; ".join(f"{_shortened(reason)}" for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)),
+            "; ".join(
+                f"{_shortened(reason)}"
+                for reason, _ in Counter(t.reason for t in trials).most_common(SHOWN_REASONS)
+            ),
         )
         for kind, trials in groups.items()
     ]
@@ -49,11 +75,17 @@ def retried(result: SearchResult) -> str:
     """How many trials were tried again after which failures."""
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
-    return f"{count(trials, 'trial')} went on after a failure ({', '.join(f'{number} {kind}' for kind, number in kinds.items())})." if trials else ""
+    return (
+        f"{count(trials, 'trial')} went on after a failure ({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
+        if trials
+        else ""
+    )
 
 
 def _names(trials: Sequence[TrialResult]) -> str:
-    return ", ".join(trial.trial for trial in trials[:SHOWN_NAMES]) + (" …" if len(trials) > SHOWN_NAMES else "")
+    return ", ".join(trial.trial for trial in trials[:SHOWN_NAMES]) + (
+        " …" if len(trials) > SHOWN_NAMES else ""
+    )
 
 
 def _shortened(text: str) -> str:
@@ -64,7 +96,12 @@ def _shortened(text: str) -> str:
 def mistakes(found: Mapping[str, Any]) -> list[Row]:
     """The commonest mistakes: true class, guessed class, how many images, of how many."""
     matrix, classes = found["confusion_matrix"], found["classes"]
-    wrong = [(number, row, column) for row, counts in enumerate(matrix) for column, number in enumerate(counts) if row != column and number]
+    wrong = [
+        (number, row, column)
+        for row, counts in enumerate(matrix)
+        for column, number in enumerate(counts)
+        if row != column and number
+    ]
     return [
         (classes[row], classes[column], str(number), f"{sum(matrix[row]):,}")
         for number, row, column in sorted(wrong, key=lambda cell: -cell[0])[:SHOWN_MISTAKES]
@@ -76,12 +113,15 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
     ranked = result.ranking
     known, paths = {trial.trial for trial in ranked}, searched(result)
     rest = (trial for trial in result.trials.values() if trial.trial not in known)
-    return [(trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths]) for trial in (*ranked, *rest)]
+    return [
+        (trial, [param_text(trial.params[path]) if path in trial.params else "" for path in paths])
+        for trial in (*ranked, *rest)
+    ]
 
 
 def finalists(result: SearchResult) -> list[dict[str, Any]]:
-    """The candidates of its selection as its verdict has them (none before), each with the interval of its mean: the verdict's own of the chosen one.
-    The leader is not behind itself.
+    """The candidates of its selection as its verdict has them (none before), each with the interval
+    of its mean: the verdict's own of the chosen one. The leader is not behind itself.
     """
     verdict, rows = (result.selection.verdict if result.selection is not None else {}), []
     for row in verdict.get("rows", []):
@@ -98,28 +138,56 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
     """Data set, splits, seeds, versions and cost, as titles and texts."""
-    experiment, data, provenance = result.started["experiment"], result.started["data"], result.started["provenance"]
+    experiment, data, provenance = (
+        result.started["experiment"],
+        result.started["data"],
+        result.started["provenance"],
+    )
     setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
-    versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in provenance.items() if name.startswith("version.") and value)
+    versions = ", ".join(
+        f"{name.removeprefix('version.')} {value}"
+        for name, value in provenance.items()
+        if name.startswith("version.") and value
+    )
     places = {"git.commit": "commit", "code": "code", "host": "host", "user": "user"}
     return [
-        ("Data set", f"{source_text(data)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}"),
-        ("Splits", f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}"),
-        ("Seeds", f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}"),
+        (
+            "Data set",
+            f"{source_text(data)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}",
+        ),
+        (
+            "Splits",
+            f"{parts_text(data)}; split seed {setting.get('split_seed', 0)}{_split(setting)}",
+        ),
+        (
+            "Seeds",
+            f"search {experiment['seed']}, training {experiment['base']['seed']}{_fresh(result)}",
+        ),
         (
             "Search",
             f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}",
         ),
-        *([("Refinement", " ".join(map(str.strip, told)))] if (told := refinement_sentences(result)) else []),
+        *(
+            [("Refinement", " ".join(map(str.strip, told)))]
+            if (told := refinement_sentences(result))
+            else []
+        ),
         ("Cost", cost(result)),
-        ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
+        ("WarmStart", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
         ("Versions", versions),
-        ("Code and place", ", ".join(f"{title} {provenance[key]}" for key, title in places.items() if provenance.get(key))),
+        (
+            "Code and place",
+            ", ".join(
+                f"{title} {provenance[key]}" for key, title in places.items() if provenance.get(key)
+            ),
+        ),
     ]
 
 
 def _split(setting: Mapping[str, Any]) -> str:
-    return f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else ""
+    return (
+        f", training part cut to {setting['train_limit']:,}" if setting.get("train_limit") else ""
+    )
 
 
 def _fresh(result: SearchResult) -> str:
@@ -129,11 +197,20 @@ def _fresh(result: SearchResult) -> str:
 
 
 def cost(result: SearchResult) -> str:
-    """What the search, and its selection, took: seconds, and hours of devices, those in use and those held."""
+    """What the search, and its selection, took: seconds, and hours of devices, those in use and
+    those held.
+    """
     experiment = result.started["experiment"]
     per_trial = experiment["gpus_per_trial"] * experiment["workers"]
-    unit, devices = ("GPU", per_trial) if per_trial else ("CPU core", experiment["cpus_per_trial"] * experiment["workers"])
-    sessions = [*result.sessions, *(result.selection.sessions if result.selection is not None else [])]
+    unit, devices = (
+        ("GPU", per_trial)
+        if per_trial
+        else ("CPU core", experiment["cpus_per_trial"] * experiment["workers"])
+    )
+    sessions = [
+        *result.sessions,
+        *(result.selection.sessions if result.selection is not None else []),
+    ]
     wall_s = sum(session.last_ms - session.began_ms for session in sessions) / 1000
     held_s = sum(session.slot_s for session in sessions)
     used_s = result.train_s + (result.selection.train_s if result.selection is not None else 0)

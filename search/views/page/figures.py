@@ -1,4 +1,6 @@
-"""What all pictures share: canvas, colours, text; as PNG files for MLflow and as SVG, wide and narrow, for the page. By matplotlib."""
+"""What all pictures share: canvas, colours, text; as PNG files for MLflow and as SVG, wide and
+narrow, for the page. By matplotlib.
+"""
 
 import base64
 import io
@@ -18,7 +20,9 @@ from matplotlib.lines import Line2D
 from trainables.errors import printable
 
 ANSWER, STRONG, SECOND, FAINT, INK = "#d55e00", "#0072b2", "#009e73", "#b4bdc7", "#3b4653"
-"""The answer, the rest, a second kind, what matters less, and text: of the colours of Okabe and Ito, which colour-blind people tell apart."""
+"""The answer, the rest, a second kind, what matters less, and text: of the colours of Okabe and
+Ito, which colour-blind people tell apart.
+"""
 MANY = 150
 """More lines than these are drawn as pixels inside the SVG, which stays small and quick."""
 
@@ -61,10 +65,12 @@ styled = rc_context(STYLE)
 Draw = Callable[[bool], Figure]
 """Draws for a phone (True) or a laptop."""
 WIDE, HALF, NARROW = 9.6, 4.7, 3.75
-"""Widths in inches: of the page, of half of it, of a phone's screen; one inch is 96 of a browser's pixels."""
+"""Widths in inches: of the page, of half of it, of a phone's screen; one inch is 96 of a browser's
+pixels.
+"""
 EDGE, MARGIN, TICK, TEXT_LINE = 0.05, 0.17, 0.1, 0.22
-"""Inches that stay free at a figure's edges, and on the open sides of axes, where a tick's label may stand out; of a tick with
-the gap to its label, and of an axis' name with its gap.
+"""Inches that stay free at a figure's edges, and on the open sides of axes, where a tick's label
+may stand out; of a tick with the gap to its label, and of an axis' name with its gap.
 """
 LEGEND_LINE, LEGEND_PAD = 0.21, 0.14
 """Inches that a legend takes for a line, and around all."""
@@ -72,7 +78,9 @@ LEGEND_LINE, LEGEND_PAD = 0.21, 0.14
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page holds it: addresses with the image inside them, and what it shows in words."""
+    """A figure as the page holds it: addresses with the image inside them, and what it shows in
+    words.
+    """
 
     wide: str
     narrow: str
@@ -91,14 +99,21 @@ def picture(draw: Draw, alt: str, *, as_file: bool = False) -> Picture:
 def _inline(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", dpi=PIXELS, metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue().replace(b"'DejaVu Sans'", b"system-ui, 'DejaVu Sans'")).decode()
+    return (
+        "data:image/svg+xml;base64,"
+        + base64.b64encode(
+            buffer.getvalue().replace(b"'DejaVu Sans'", b"system-ui, 'DejaVu Sans'")
+        ).decode()
+    )
 
 
 @styled
 def png(figure: Figure) -> bytes:
     """A figure as a PNG file holds it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, pil_kwargs={"compress_level": 1})  # a sixth larger, in a fourth less time
+    figure.savefig(
+        buffer, format="png", dpi=130, pil_kwargs={"compress_level": 1}
+    )  # a sixth larger, in a fourth less time
     return buffer.getvalue()
 
 
@@ -175,7 +190,12 @@ def length(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def label(name: str, most: int = 16) -> str:
-    """A name as a picture can show it: not too long, and with a box for a letter that the font lacks, of which matplotlib would warn."""
+    """A name as a picture can show it: not too long, and with a box for a letter that the font
+    lacks, of which matplotlib would warn.
+    """
     has = get_font(findfont(FontProperties())).get_char_index
     text = printable(name)
-    return "".join(letter if has(ord(letter)) else "□" for letter in (text if len(text) <= most else text[: most - 1] + "…"))
+    return "".join(
+        letter if has(ord(letter)) else "□"
+        for letter in (text if len(text) <= most else text[: most - 1] + "…")
+    )

@@ -12,9 +12,18 @@ from search.journal.result import SearchResult
 from search.views.page import comparison, curves, facts, quality
 from search.views.page.answer import Evidence, evidence
 from search.views.page.figures import Picture, picture
-from search.views.page.importance import BEST_SHARE, LEAST_TRIALS, importance
+from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.views.page.verdict import count, one_observation, tiles, verdict
-from search.views.summary import accuracy_text, front_table, models_table, param_text, reference_rows, searched, short_names, source_text
+from search.views.summary import (
+    accuracy_text,
+    front_table,
+    models_table,
+    param_text,
+    reference_rows,
+    searched,
+    short_names,
+    source_text,
+)
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -25,15 +34,24 @@ VISIBLE_TRIALS = 100
 @functools.cache
 def template() -> Template:
     """The page without what it says, compiled."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_readable, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_readable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
-def render(result: SearchResult, folder: Path | None = None, pictures: Mapping[str, Picture] | None = None) -> str:
+def render(
+    result: SearchResult, folder: Path | None = None, pictures: Mapping[str, Picture] | None = None
+) -> str:
     """The page's text. Everything that comes from users' files and names is escaped.
 
     Args:
-        folder: the search's, for what the workers wrote beside the journal; without it, or them, the page says what is missing.
+        folder: the search's, for what the workers wrote beside the journal; without it, or them,
+            the page says what is missing.
         pictures: all of them, if they are drawn already.
     """
     shown = evidence(result, folder)
@@ -70,45 +88,66 @@ def render(result: SearchResult, folder: Path | None = None, pictures: Mapping[s
         observation=one_observation(result),
         observed=count(len(result.distinct), one_observation(result)),
         best_share=BEST_SHARE,
-        least_trials=LEAST_TRIALS,
+        least_trials=MIN_TRIALS,
     )
 
 
-def write(result: SearchResult, folder: Path, path: Path, pictures: Mapping[str, Picture] | None = None) -> None:
-    """Write the page of the search in this folder, with these pictures, or with new ones; a reader sees the old one or the new."""
+def write(
+    result: SearchResult, folder: Path, path: Path, pictures: Mapping[str, Picture] | None = None
+) -> None:
+    """Write the page of the search in this folder, with these pictures, or with new ones; a reader
+    sees the old one or the new.
+    """
     partial = path.with_name(path.name + ".partial")
     partial.write_text(render(result, folder, pictures), encoding="utf-8")
     partial.replace(path)
 
 
 def _readable(value: object) -> object:
-    """What is put into the template, without control characters; what the template itself has made stays as it is."""
+    """What is put into the template, without control characters; what the template itself has made
+    stays as it is.
+    """
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
-    """The pictures that compare trials, as far as there is something to compare; the curves are wanted `as_file` too."""
+    """The pictures that compare trials, as far as there is something to compare; the curves are
+    wanted `as_file` too.
+    """
     found: dict[str, Picture] = {}
     if rows := facts.finalists(result):
         found["finalists"] = picture(
-            functools.partial(comparison.finalists, rows), "The candidates: what the search saw, and the mean over fresh seeds with its interval"
+            functools.partial(comparison.finalists, rows),
+            "The candidates: what the search saw, and the mean over fresh seeds with its interval",
         )
     if len(set(comparison.measured(result).values())) > 1:
         found["pareto"] = picture(
-            functools.partial(comparison.pareto, result), "Validation accuracy against the time that one image takes, with the Pareto front"
+            functools.partial(comparison.pareto, result),
+            "Validation accuracy against the time that one image takes, with the Pareto front",
         )
     if "parameters" in result.costs_wanted and comparison.measured(result, "parameters"):
         drawn = functools.partial(comparison.pareto, result, cost="parameters")
-        found["pareto_parameters"] = picture(drawn, "Validation accuracy against the number of weights, with the Pareto front")
+        found["pareto_parameters"] = picture(
+            drawn, "Validation accuracy against the number of weights, with the Pareto front"
+        )
     if result.ranking:
         drawn = functools.partial(curves.search_curves, result)
-        found["curves"] = picture(drawn, "Validation accuracy by epoch, a line a trial", as_file=as_file)
+        found["curves"] = picture(
+            drawn, "Validation accuracy by epoch, a line a trial", as_file=as_file
+        )
     if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
-        found["parallel"] = picture(functools.partial(comparison.parallel, result), "Parallel coordinates: an axis a hyperparameter, a line a trial")
+        found["parallel"] = picture(
+            functools.partial(comparison.parallel, result),
+            "Parallel coordinates: an axis a hyperparameter, a line a trial",
+        )
     if shares := importance(result):
         names = short_names(searched(result))
-        alt = "Importance: " + ", ".join(f"{names[path]} {share[0]:.0%}" for path, share in shares.items())
-        found["importance"] = picture(functools.partial(comparison.importance_bars, shares, names), alt)
+        alt = "Importance: " + ", ".join(
+            f"{names[path]} {share[0]:.0%}" for path, share in shares.items()
+        )
+        found["importance"] = picture(
+            functools.partial(comparison.importance_bars, shares, names), alt
+        )
     return found
 
 
@@ -122,14 +161,26 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
 
 
 def of_answer(shown: Evidence, *, as_file: bool = False) -> dict[str, Picture]:
-    """The pictures of how good the answer is; confusion matrix and ROC curves are wanted `as_file` too."""
+    """The pictures of how good the answer is; confusion matrix and ROC curves are wanted `as_file`
+    too.
+    """
     drawn: dict[str, tuple[str, Any, str]] = {
-        "confusion": ("confusion_matrix", quality.confusion, "Confusion matrix: true classes down, guessed ones across"),
+        "confusion": (
+            "confusion_matrix",
+            quality.confusion,
+            "Confusion matrix: true classes down, guessed ones across",
+        ),
         "roc": ("roc", quality.roc, "ROC curves, one class against the rest"),
-        "reliability": ("bins", quality.reliability, "Reliability diagram: how often a guess is right, by how sure it was"),
+        "reliability": (
+            "bins",
+            quality.reliability,
+            "Reliability diagram: how often a guess is right, by how sure it was",
+        ),
     }
     return {
-        name: picture(functools.partial(draw, shown.found), alt, as_file=as_file and name != "reliability")
+        name: picture(
+            functools.partial(draw, shown.found), alt, as_file=as_file and name != "reliability"
+        )
         for name, (needed, draw, alt) in drawn.items()
         if shown.has(needed)
     }

@@ -1,4 +1,6 @@
-"""How good a classifier is on a part of the data: confusion matrix, ROC curves, reliability diagram."""
+"""How good a classifier is on a part of the data: confusion matrix, ROC curves, reliability
+diagram.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +8,23 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from search.views.page.figures import ANSWER, FAINT, HALF, INK, NARROW, STRONG, arranged, canvas, label, styled
+from search.views.page.figures import (
+    ANSWER,
+    FAINT,
+    HALF,
+    INK,
+    NARROW,
+    STRONG,
+    arranged,
+    canvas,
+    label,
+    styled,
+)
 
-MOST_COUNTS, MOST_NAMES = 15, 30
-"""With more classes than these, a cell does not show its number of images, an axis not the classes' names."""
+MAX_COUNTS, MAX_NAMES = 15, 30
+"""With more classes than these, a cell does not show its number of images, an axis not the classes'
+names.
+"""
 MARKED = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
 """Of so many classes, those with the smallest areas, the ROC curve has a colour of its own."""
 CORNER = 0.2
@@ -17,7 +32,9 @@ CORNER = 0.2
 
 @styled
 def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """True classes down, guessed ones across; a cell's colour is its share of the true class's images."""
+    """True classes down, guessed ones across; a cell's colour is its share of the true class's
+    images.
+    """
     counts, classes = np.array(found["confusion_matrix"]), found["classes"]
     side = NARROW if narrow else HALF
     figure, axes = canvas(side, side)
@@ -27,15 +44,25 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     size = min(9.0, (200 if narrow else 240) / len(classes))
-    ticks = range(len(classes)) if len(classes) <= MOST_NAMES else []
+    ticks = range(len(classes)) if len(classes) <= MAX_NAMES else []
     names = [label(classes[number], 12) for number in ticks]
-    axes.set_xticks(ticks, names, rotation=90 if max(map(len, names), default=0) > 2 else 0, fontsize=size)
+    axes.set_xticks(
+        ticks, names, rotation=90 if max(map(len, names), default=0) > 2 else 0, fontsize=size
+    )
     axes.set_yticks(ticks, names, fontsize=size)
-    if len(classes) <= MOST_COUNTS:
+    if len(classes) <= MAX_COUNTS:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 colour = "white" if shares[row, column] > 0.5 else INK
-                axes.text(column, row, str(count), ha="center", va="center", fontsize=min(8.5, size), color=colour)
+                axes.text(
+                    column,
+                    row,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    fontsize=min(8.5, size),
+                    color=colour,
+                )
     axes.set(xlabel="guessed class", ylabel="true class")
     return arranged(figure)
 
@@ -44,18 +71,39 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
 def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
     """One class against the rest; where all curves hug the upper left corner, that corner alone."""
     figure, axes = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF)
-    curves = sorted(((name, curve) for name, curve in found["roc"].items() if curve["auc"] is not None), key=lambda pair: float(pair[1]["auc"]))
+    curves = sorted(
+        ((name, curve) for name, curve in found["roc"].items() if curve["auc"] is not None),
+        key=lambda pair: float(pair[1]["auc"]),
+    )
     for number, (name, curve) in reversed(list(enumerate(curves))):
         is_marked = number < len(MARKED)
-        text = f"{label(name)} ({curve['auc']:.4f})" if is_marked else f"{len(curves) - len(MARKED)} others" if number == len(curves) - 1 else None
+        text = (
+            f"{label(name)} ({curve['auc']:.4f})"
+            if is_marked
+            else f"{len(curves) - len(MARKED)} others"
+            if number == len(curves) - 1
+            else None
+        )
         colour = MARKED[number] if is_marked else FAINT
-        axes.plot(curve["fpr"], curve["tpr"], color=colour, linewidth=1.8 if is_marked else 1, label=text, rasterized=len(curves) > MOST_NAMES)
+        axes.plot(
+            curve["fpr"],
+            curve["tpr"],
+            color=colour,
+            linewidth=1.8 if is_marked else 1,
+            label=text,
+            rasterized=len(curves) > MAX_NAMES,
+        )
     side = corner(found["roc"])
     if side == 1:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
     margin = 0.02 * side
     axes.locator_params(nbins=5)
-    axes.set(xlim=(-margin, side), ylim=(1 - side, 1 + margin), xlabel="false positive rate", ylabel="true positive rate")
+    axes.set(
+        xlim=(-margin, side),
+        ylim=(1 - side, 1 + margin),
+        xlabel="false positive rate",
+        ylabel="true positive rate",
+    )
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], loc="lower right", title="class (area), smallest first")
     return arranged(figure)
@@ -64,26 +112,47 @@ def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
 def corner(curves: Mapping[str, Any]) -> float:
     """How much of both axes `roc` shows: where all curves are steep, their upper left corner alone."""
     drawn = [curve for curve in curves.values() if curve["auc"] is not None]
-    return CORNER if drawn and all(np.interp(CORNER / 2, curve["fpr"], curve["tpr"]) > 1 - CORNER / 2 for curve in drawn) else 1
+    return (
+        CORNER
+        if drawn
+        and all(
+            np.interp(CORNER / 2, curve["fpr"], curve["tpr"]) > 1 - CORNER / 2 for curve in drawn
+        )
+        else 1
+    )
 
 
 @styled
 def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """How often a guess of some probability is right, over the number of such guesses (Guo et al. 2017, figure 1)."""
+    """How often a guess of some probability is right, over the number of such guesses (Guo et al.
+    2017, figure 1).
+    """
     figure, (axes, counts) = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF, rows=2)
     axes.get_gridspec().set_height_ratios([3, 1])
-    images, sure, right = (np.array(found["bins"][name]) for name in ("images", "confidence", "right"))
+    images, sure, right = (
+        np.array(found["bins"][name]) for name in ("images", "confidence", "right")
+    )
     edges, there = np.linspace(0, 1, len(images) + 1), images > 0
     middle, width = (edges[:-1] + edges[1:]) / 2, 0.92 / len(images)
     held = np.maximum(images, 1)
     axes.bar(middle[there], (right / held)[there], width, color=STRONG, alpha=0.85, label="right")
-    axes.plot((sure / held)[there], (sure / held)[there], "_", color=ANSWER, markersize=10, markeredgewidth=2.2, label="as sure as it was")
+    axes.plot(
+        (sure / held)[there],
+        (sure / held)[there],
+        "_",
+        color=ANSWER,
+        markersize=10,
+        markeredgewidth=2.2,
+        label="as sure as it was",
+    )
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
     axes.tick_params(labelbottom=False)
     axes.legend(loc="best")
     counts.bar(middle, images, width, color=FAINT)
-    counts.set(xlim=(0, 1), xlabel="how sure (probability of the guess)", ylabel="images", yscale="symlog")
+    counts.set(
+        xlim=(0, 1), xlabel="how sure (probability of the guess)", ylabel="images", yscale="symlog"
+    )
     counts.set_yticks([10**power for power in range(0, int(np.log10(max(images.max(), 1))) + 1, 2)])
     counts.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     counts.yaxis.minorticks_off()

@@ -1,4 +1,6 @@
-"""The verdict in words: what was asked, what is best, how sure that is, whether a network was needed, what the test said."""
+"""The verdict in words: what was asked, what is best, how sure that is, whether a network was
+needed, what the test said.
+"""
 
 import math
 from statistics import NormalDist
@@ -8,7 +10,18 @@ from search.journal.result import Opening, SearchResult, TrialResult
 from search.phrases import duration
 from search.statistics import LEVEL, of_images
 from search.views.page.answer import cost_of
-from search.views.summary import GONE_ON, is_baseline, ms_per_image, outcome_text, quicker_text, risk_text, searched, short_names, source_text, value_text
+from search.views.summary import (
+    GONE_ON,
+    is_baseline,
+    ms_per_image,
+    outcome_text,
+    quicker_text,
+    risk_text,
+    searched,
+    short_names,
+    source_text,
+    value_text,
+)
 from trainables.errors import printable
 
 Sentence = tuple[str, str]
@@ -42,10 +55,23 @@ def _asked(result: SearchResult) -> str:
     experiment, data = result.started["experiment"], result.started["data"]
     names = list(short_names(searched(result)).values())
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
-    how = {"bayes": "Bayesian", "gp": "Bayesian (Gaussian process)", "random": "Random", "grid": "Grid"}.get(experiment["algorithm"], experiment["algorithm"])
-    stopped = "those that fell behind" if any(trial.outcome == "stopped" for trial in result.trials.values()) else "none"
-    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(experiment["scheduler"], experiment["scheduler"])
-    low = "".join(f", with low {name}" for name in result.costs_wanted[:1]) + "".join(f" and {name}" for name in result.costs_wanted[1:])
+    how = {
+        "bayes": "Bayesian",
+        "gp": "Bayesian (Gaussian process)",
+        "random": "Random",
+        "grid": "Grid",
+    }.get(experiment["algorithm"], experiment["algorithm"])
+    stopped = (
+        "those that fell behind"
+        if any(trial.outcome == "stopped" for trial in result.trials.values())
+        else "none"
+    )
+    until = {"fifo": "each was trained to its end", "asha": f"ASHA stopped {stopped}"}.get(
+        experiment["scheduler"], experiment["scheduler"]
+    )
+    low = "".join(f", with low {name}" for name in result.costs_wanted[:1]) + "".join(
+        f" and {name}" for name in result.costs_wanted[1:]
+    )
     tell = "tells" if len(names) == 1 else "tell"
     return (
         f"Which {what} (space {experiment['space']['name']}) {tell} the {len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} search "
@@ -59,26 +85,43 @@ def count(number: int, word: str) -> str:
 
 
 def one_observation(result: SearchResult) -> str:
-    """The word for what statistics count: `trial`, or `training` where some trials are lengths of one."""
+    """The word for what statistics count: `trial`, or `training` where some trials are lengths of
+    one.
+    """
     return "trial" if len(result.distinct) == len(result.ranking) else "training"
 
 
 def _found(result: SearchResult) -> str:
     answer = result.chosen
     if answer is None:
-        return "No trial has finished an epoch." if not result.ranking else "No trial's checkpoint is whole."
+        return (
+            "No trial has finished an epoch."
+            if not result.ranking
+            else "No trial's checkpoint is whole."
+        )
     candidate = result.trials.get(answer.repeat_of, answer)
     names = short_names(searched(result))
-    params = ", ".join(f"{names[path]} {value_text(candidate, path)}" for path in candidate.params if path in names and path != "model.name")
+    params = ", ".join(
+        f"{names[path]} {value_text(candidate, path)}"
+        for path in candidate.params
+        if path in names and path != "model.name"
+    )
     again = f", trained again as {answer.trial}" if answer is not candidate else ""
     text = f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial {candidate.trial}{again})."
     images = result.started["data"]["val"]
     if answer is candidate:
         text += f" It names {percent(answer.accuracy, images)} of the {images:,} validation images right{_folds(answer, images)}"
-        text += f", after epoch {answer.best_epoch} of {answer.config['epochs']}." if not is_baseline(answer) else "."
+        text += (
+            f", after epoch {answer.best_epoch} of {answer.config['epochs']}."
+            if not is_baseline(answer)
+            else "."
+        )
     if folds := answer.config["data"].get("folds"):
         text += f" It is a committee: new images get the mean probabilities of {folds} such models, one trained for each fold."
-    lost = "".join(f" {name} was better on the validation part, but its checkpoint is lost." for name in result.passed_over)
+    lost = "".join(
+        f" {name} was better on the validation part, but its checkpoint is lost."
+        for name in result.passed_over
+    )
     return text + lost
 
 
@@ -92,12 +135,20 @@ def _folds(trial: TrialResult, images: int) -> str:
 
 def _sure(result: SearchResult) -> str:
     if result.selection is not None and result.selection.chosen is not None:
-        return _selected(result.selection.verdict, result.started["data"]["val"]) + (f" {GONE_ON}" if result.is_selection_old else "")
+        return _selected(result.selection.verdict, result.started["data"]["val"]) + (
+            f" {GONE_ON}" if result.is_selection_old else ""
+        )
     answer, images = result.chosen, result.started["data"]["val"]
     if answer is None or not images:
         return ""
     low, high = of_images(answer.accuracy, images)
-    others = [trial for trial in result.distinct if not (trial is answer or (answer.stem and trial.stem == answer.stem))]
+    others = [
+        trial
+        for trial in result.distinct
+        if not (
+            trial is answer or (answer.training_key and trial.training_key == answer.training_key)
+        )
+    ]
     near = sum(trial.accuracy >= low for trial in others)
     text = f"{images:,} images tell an accuracy between {percent(low, images)} and {percent(high, images)} ({LEVEL:.0%} interval)."
     if near > 0:
@@ -105,7 +156,11 @@ def _sure(result: SearchResult) -> str:
     if others:
         several = f" {one_observation(result)}s" if one_observation(result) != "trial" else ""
         text += f" And it is the highest of {len(others) + 1:,}{several} measured on the same images, which makes it optimistic;"
-        later = ", once the search has ended" if result.unfinished or not (result.is_over or result.outcome == "running") else ""
+        later = (
+            ", once the search has ended"
+            if result.unfinished or not (result.is_over or result.outcome == "running")
+            else ""
+        )
         text += f" python -m search.select {result.name} tells by how much{later}."
     return f"{text} {risk_text(result)}".rstrip()
 
@@ -121,12 +176,19 @@ def _selected(verdict: dict[str, Any], images: int) -> str:
 
 
 def _beside(difference: float) -> str:
-    return f"{points(difference)} {'less' if difference < 0 else 'more'} than the" if abs(difference) >= 0.001 else "as much as the"
+    return (
+        f"{points(difference)} {'less' if difference < 0 else 'more'} than the"
+        if abs(difference) >= 0.001
+        else "as much as the"
+    )
 
 
 def _compared(verdict: dict[str, Any]) -> str:
     """What became of the other candidates."""
-    tied, behind, worse = ([row["candidate"] for row in verdict["rows"] if row["state"] == state] for state in ("tied", "behind", "dropped"))
+    tied, behind, worse = (
+        [row["candidate"] for row in verdict["rows"] if row["state"] == state]
+        for state in ("tied", "behind", "dropped")
+    )
     text = ""
     if tied:
         rate = f"{verdict['alpha']:.0%}"
@@ -150,7 +212,9 @@ def _network(result: SearchResult) -> str:
     if network is None:
         return f"None was tried: {name} is the best of what was fitted without one."
     difference = network.accuracy - baseline.accuracy
-    noise = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(sum(trial.accuracy * (1 - trial.accuracy) for trial in (network, baseline)) / images)
+    noise = NormalDist().inv_cdf((1 + LEVEL) / 2) * math.sqrt(
+        sum(trial.accuracy * (1 - trial.accuracy) for trial in (network, baseline)) / images
+    )
     judged = "Yes" if difference > noise else "No" if difference < -noise else "Hardly"
     beyond = "beyond" if abs(difference) > noise else "within"
     behind = f"{points(difference)} {'less' if difference >= 0 else 'more'}, {beyond} the noise of {images:,} images"
@@ -194,11 +258,31 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     expected = result.selection.verdict.get("expected") if result.selection is not None else None
     found = [("validation accuracy", percent(answer.accuracy, images), f"{images:,} images")]
     if expected is not None:
-        found = [("expected accuracy", percent(expected["mean"], images), f"validation, {count(expected['seeds'], 'fresh seed')}")]
+        found = [
+            (
+                "expected accuracy",
+                percent(expected["mean"], images),
+                f"validation, {count(expected['seeds'], 'fresh seed')}",
+            )
+        ]
     if test:
-        found.append(("test accuracy", percent(test["accuracy"], test["images"]), f"{test['images']:,} images, unseen"))
+        found.append(
+            (
+                "test accuracy",
+                percent(test["accuracy"], test["images"]),
+                f"{test['images']:,} images, unseen",
+            )
+        )
     if times := cost.get("inference"):
-        found.append(("one image takes", f"{times['batch_1']['median_ms']:.3g} ms", f"on {printable(cost.get('device') or 'this machine')}"))
+        found.append(
+            (
+                "one image takes",
+                f"{times['batch_1']['median_ms']:.3g} ms",
+                f"on {printable(cost.get('device') or 'this machine')}",
+            )
+        )
     if cost.get("parameters") is not None:
-        found.append(("weights", f"{cost['parameters'] / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB"))
+        found.append(
+            ("weights", f"{cost['parameters'] / 1e6:.3g} M", f"{cost['bytes'] / 1e6:.3g} MB")
+        )
     return [*found, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]

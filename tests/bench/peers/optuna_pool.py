@@ -1,4 +1,5 @@
-"""Optuna with a pool of processes that share a journal file, the stock training, and plain calls to MLflow.
+"""Optuna with a pool of processes that share a journal file, the stock training, and plain calls to
+MLflow.
 
 The processes live as long as the search, so that torch is imported once in each.
 """

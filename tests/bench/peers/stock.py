@@ -1,4 +1,6 @@
-"""The training that the peers share: torchvision's MNIST, its transforms and a DataLoader, float32, channels first, one thread."""
+"""The training that the peers share: torchvision's MNIST, its transforms and a DataLoader, float32,
+channels first, one thread.
+"""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ from torchvision import datasets, transforms
 
 
 def network(channels: int, side: int) -> nn.Module:
-    """Two 3x3 convolutions with pooling and a dense layer of 128, for 10 classes: `table2` with 32 filters, as one writes it by hand."""
+    """Two 3x3 convolutions with pooling and a dense layer of 128, for 10 classes: `table2` with 32
+    filters, as one writes it by hand.
+    """
     return nn.Sequential(
         nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -56,7 +60,9 @@ def accuracy(net: nn.Module, loader: DataLoader) -> float:
 
 
 def epochs(config: dict[str, Any]) -> Iterator[tuple[dict[str, float], nn.Module]]:
-    """Train with Adam; after each epoch its metrics and the net. `config` holds `lr` and what `options.trial_config` gives."""
+    """Train with Adam; after each epoch its metrics and the net. `config` holds `lr` and what
+    `options.trial_config` gives.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(config["seed"])
     training, validation = loaders(config["data_root"], config["rows"], config["batch"])
@@ -65,7 +71,15 @@ def epochs(config: dict[str, Any]) -> Iterator[tuple[dict[str, float], nn.Module
     for _ in range(config["epochs"]):
         began = time.time()
         loss = train(net, optimizer, training)
-        yield {"loss": loss, "accuracy": accuracy(net, validation), "began": began, "epoch_s": time.time() - began}, net
+        yield (
+            {
+                "loss": loss,
+                "accuracy": accuracy(net, validation),
+                "began": began,
+                "epoch_s": time.time() - began,
+            },
+            net,
+        )
 
 
 def save(net: nn.Module, folder: str | Path) -> None:

@@ -1,4 +1,6 @@
-"""A search with Ray Tune's function API and MLflow's callback, as their documentation writes it: what the three Tune peers share."""
+"""A search with Ray Tune's function API and MLflow's callback, as their documentation writes it:
+what the three Tune peers share.
+"""
 
 import argparse
 import logging
@@ -16,7 +18,12 @@ from tests.bench.peers.options import Clock
 def start(args: argparse.Namespace) -> Clock:
     """A local Ray of its own."""
     clock = Clock(time.time())
-    ray.init(num_cpus=args.slots, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(
+        num_cpus=args.slots,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
     clock.init_s = clock.lap()
     return clock
 
@@ -31,13 +38,19 @@ def fit(
     stop: tune.Stopper | None = None,
     **choosing: Any,
 ) -> tune.ResultGrid:
-    """Run all trials, or until `stop`; `choosing` is for `TuneConfig`. `clock.fit_s` is the seconds of `Tuner.fit` alone."""
-    tracking = MLflowLoggerCallback(tracking_uri=f"sqlite:///{args.out}/mlflow.db", experiment_name="peer", save_artifact=False)
+    """Run all trials, or until `stop`; `choosing` is for `TuneConfig`. `clock.fit_s` is the seconds
+    of `Tuner.fit` alone.
+    """
+    tracking = MLflowLoggerCallback(
+        tracking_uri=f"sqlite:///{args.out}/mlflow.db", experiment_name="peer", save_artifact=False
+    )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space=space,
         tune_config=tune.TuneConfig(num_samples=samples, reuse_actors=args.reuse, **choosing),
-        run_config=tune.RunConfig(storage_path=str(args.out / "tune"), verbose=0, callbacks=[tracking], stop=stop),
+        run_config=tune.RunConfig(
+            storage_path=str(args.out / "tune"), verbose=0, callbacks=[tracking], stop=stop
+        ),
     )
     clock.lap()
     results = tuner.fit()
@@ -51,5 +64,8 @@ def epochs_of(results: tune.ResultGrid, names: dict[str, str]) -> list[dict[str,
     for result in results:
         frame = result.metrics_dataframe
         if frame is not None:
-            found += [{ours: float(row[theirs]) for ours, theirs in names.items()} for _, row in frame.iterrows()]
+            found += [
+                {ours: float(row[theirs]) for ours, theirs in names.items()}
+                for _, row in frame.iterrows()
+            ]
     return found

@@ -1,4 +1,6 @@
-"""Ray Tune's function API with this project's training, the data once in Ray's object store. `--reuse` keeps the actors."""
+"""Ray Tune's function API with this project's training, the data once in Ray's object store.
+`--reuse` keeps the actors.
+"""
 
 import time
 from pathlib import Path
@@ -46,7 +48,13 @@ def main() -> None:
     clock = start(args)
     ready = tune.with_parameters(trainable, base=base, dataset=dataset)
     results = fit(ready, {"lr": tune.grid_search(args.lrs)}, args, clock)
-    tell(clock, epochs_of(results, {"epoch_s": "time/epoch_s", "accuracy": "val/accuracy", "began": "began"}), len(results))
+    tell(
+        clock,
+        epochs_of(
+            results, {"epoch_s": "time/epoch_s", "accuracy": "val/accuracy", "began": "began"}
+        ),
+        len(results),
+    )
 
 
 if __name__ == "__main__":

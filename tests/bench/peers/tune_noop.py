@@ -1,4 +1,6 @@
-"""Trials that do nothing but report once, under Ray Tune's function API with MLflow's callback. `--reuse` keeps the actors."""
+"""Trials that do nothing but report once, under Ray Tune's function API with MLflow's callback.
+`--reuse` keeps the actors.
+"""
 
 from typing import Any
 

@@ -1,5 +1,6 @@
-"""Optuna under Ray Tune with early stopping, as documented: `OptunaSearch` and `ASHAScheduler` with their defaults, on the space of the paper's Table
-III and this project's training. Ends once the target is reached, or after so many epochs; prints when that was.
+"""Optuna under Ray Tune with early stopping, as documented: `OptunaSearch` and `ASHAScheduler` with
+their defaults, on the space of the paper's Table III and this project's training. Ends once the
+target is reached, or after so many epochs; prints when that was.
 """
 
 import json
@@ -66,7 +67,15 @@ def main() -> None:
         search_alg=OptunaSearch(metric="accuracy", mode="max", seed=args.seed),
         scheduler=ASHAScheduler(metric="accuracy", mode="max", max_t=30),
     )
-    print(json.dumps({"epochs": reached.epochs, "best": reached.best, "seconds": reached.at - began if reached.at else None}))
+    print(
+        json.dumps(
+            {
+                "epochs": reached.epochs,
+                "best": reached.best,
+                "seconds": reached.at - began if reached.at else None,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

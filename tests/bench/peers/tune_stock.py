@@ -1,4 +1,6 @@
-"""Ray Tune as documented, with the stock training: a checkpoint an epoch, MLflow by Tune's callback. `--reuse` keeps the actors."""
+"""Ray Tune as documented, with the stock training: a checkpoint an epoch, MLflow by Tune's
+callback. `--reuse` keeps the actors.
+"""
 
 import tempfile
 from typing import Any
@@ -24,7 +26,11 @@ def main() -> None:
     args = options(__doc__)
     clock = start(args)
     results = fit(trainable, {"lr": tune.grid_search(args.lrs), **trial_config(args)}, args, clock)
-    tell(clock, epochs_of(results, {name: name for name in ("epoch_s", "accuracy", "began")}), len(results))
+    tell(
+        clock,
+        epochs_of(results, {name: name for name in ("epoch_s", "accuracy", "began")}),
+        len(results),
+    )
 
 
 if __name__ == "__main__":

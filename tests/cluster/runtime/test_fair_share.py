@@ -21,12 +21,16 @@ from cluster.runtime.resources import Demand, Machines, Resources
         (10**6, [10**6, 3], [10**6 - 3, 3]),
     ],
 )
-def test_all_get_the_same_as_far_as_they_can_use_it(total: int, most: list[int], each: list[int]) -> None:
+def test_all_get_the_same_as_far_as_they_can_use_it(
+    total: int, most: list[int], each: list[int]
+) -> None:
     assert [fair(total, most, mine) for mine in range(len(most))] == each
 
 
 def test_searches_of_different_demands_share_by_what_is_scarce() -> None:
-    """Eight cards and 64 CPUs: a search that needs cards leaves some to others that do, and none to one that needs CPUs alone; and the reverse."""
+    """Eight cards and 64 CPUs: a search that needs cards leaves some to others that do, and none to
+    one that needs CPUs alone; and the reverse.
+    """
     have = Machines.of([Resources(cpus=8, gpus=1)] * 8)
     card, cpu = Demand(cpus=1, gpus=0.25), Demand(cpus=1)
     assert (have.room(card), have.room(cpu)) == (32, 64)

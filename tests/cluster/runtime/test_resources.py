@@ -28,9 +28,21 @@ def test_as_many_trials_as_fit(have: Resources, demand: Demand, fit: int) -> Non
 @pytest.mark.parametrize(
     ("have", "demand", "words"),
     [
-        (Resources(cpus=2), Demand(gpus=1), "asks for 1 GPU per trial; none found. Use --device cpu"),
-        (Resources(cpus=2), Demand(cpus=3), "one trial asks for 3 CPUs and 0 GPUs; there are 2 CPUs"),
-        (Resources(cpus=8, gpus=1), Demand(gpus=1, workers=2), "2 GPUs; there are 8 CPUs and 1 GPUs"),
+        (
+            Resources(cpus=2),
+            Demand(gpus=1),
+            "asks for 1 GPU per trial; none found. Use --device cpu",
+        ),
+        (
+            Resources(cpus=2),
+            Demand(cpus=3),
+            "one trial asks for 3 CPUs and 0 GPUs; there are 2 CPUs",
+        ),
+        (
+            Resources(cpus=8, gpus=1),
+            Demand(gpus=1, workers=2),
+            "2 GPUs; there are 8 CPUs and 1 GPUs",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(have: Resources, demand: Demand, words: str) -> None:
@@ -40,12 +52,20 @@ def test_what_does_not_fit_is_said(have: Resources, demand: Demand, words: str) 
 
 def test_windows_is_refused_in_one_line() -> None:
     begin = "import argparse, tempfile, traceback, pathlib, sys; sys.platform = 'win32'; import cluster.cli"
-    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: this program runs on Linux; on Windows use WSL.\n")
+    done = subprocess.run(
+        [sys.executable, "-c", begin], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "",
+        "error: this program runs on Linux; on Windows use WSL.\n",
+    )
 
 
 def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
-    """A played macOS: without the calls that Linux alone has every verb is imported, and machines are counted. Libraries are Linux's own."""
+    """A played macOS: without the calls that Linux alone has every verb is imported, and machines
+    are counted. Libraries are Linux's own.
+    """
     begin = (
         "import os, platform; del os.sched_getaffinity\n"
         "import search.run as run, search.resume, search.select, search.sync, search.report\n"
@@ -54,6 +74,8 @@ def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
         "platform.system = lambda: 'Darwin'\n"
         "print(*platform_notes())"
     )
-    done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", begin], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "note: this program was tried on Linux alone; here is Darwin\n"

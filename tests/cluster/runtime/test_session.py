@@ -79,8 +79,12 @@ except RuntimeError:
 
 
 @pytest.mark.ray
-def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_what_went_wrong() -> None:
-    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False)
+def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_what_went_wrong() -> (
+    None
+):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[] False", "[] True"]
 
@@ -88,7 +92,9 @@ def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_w
 def test_a_process_that_is_dead_is_not_waited_for_until_somebody_looks_after_it() -> None:
     """The first process of a container takes seconds for that, or never does it."""
     code = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as careless:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as careless:
         assert careless.stdout is not None
         orphan = psutil.Process(int(careless.stdout.readline()))
         orphan.kill()
@@ -101,7 +107,9 @@ def test_a_process_that_is_dead_is_not_waited_for_until_somebody_looks_after_it(
 
 
 @pytest.mark.parametrize("is_tidy", [True, False])
-def test_a_session_that_came_to_its_end_keeps_its_logs_where_they_are_wanted(is_tidy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_came_to_its_end_keeps_its_logs_where_they_are_wanted(
+    is_tidy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That is known at its end only."""
     import ray
 
@@ -122,8 +130,12 @@ def test_a_session_that_came_to_its_end_keeps_its_logs_where_they_are_wanted(is_
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_local_session_listens_on_this_machine_only() -> None:
-    """Its dashboard too, which trials on several workers need. The token that opens it is for this user alone."""
-    done = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=600, check=False)
+    """Its dashboard too, which trials on several workers need. The token that opens it is for this
+    user alone.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     processes, mode, *addresses = done.stdout.split()
     assert int(processes) > 5
@@ -133,8 +145,12 @@ def test_a_local_session_listens_on_this_machine_only() -> None:
 
 
 @pytest.mark.parametrize("given", [{}, {"RAY_AUTH_TOKEN": "given"}])
-def test_ray_finds_a_token_that_was_never_readable_by_others(given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray would make it readable by all, and it stayed so until the session was up. One that is given needs no file."""
+def test_ray_finds_a_token_that_was_never_readable_by_others(
+    given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would make it readable by all, and it stayed so until the session was up. One that is
+    given needs no file.
+    """
     import ray
 
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
@@ -144,7 +160,11 @@ def test_ray_finds_a_token_that_was_never_readable_by_others(given: dict[str, st
     found: list[int] = []
 
     def look(**options: object) -> None:
-        found.extend(path.stat().st_mode & 0o777 for path in (tmp_path / ".ray", tmp_path / ".ray/auth_token") if path.exists())
+        found.extend(
+            path.stat().st_mode & 0o777
+            for path in (tmp_path / ".ray", tmp_path / ".ray/auth_token")
+            if path.exists()
+        )
         raise ConnectionError("enough seen")
 
     monkeypatch.setattr(ray, "init", look)
@@ -175,12 +195,17 @@ def fertile_ones(mark: str) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get("FERTILE") == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get("FERTILE") == mark
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process.pid)
     return found
 
 
-def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its children start processes while it looks for them."""
     mark = uuid4().hex  # the same test may run beside this one
     monkeypatch.setenv("FERTILE", mark)
@@ -193,9 +218,13 @@ def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile
         assert time.monotonic() < end, f"{len(left)} processes live on"
 
 
-@pytest.mark.parametrize("address", ["", "nowhere", "ray://nowhere", ":6379", "host:port", "host:99999"])
+@pytest.mark.parametrize(
+    "address", ["", "nowhere", "ray://nowhere", ":6379", "host:port", "host:99999"]
+)
 def test_what_is_no_address_is_not_ready(address: str) -> None:
-    with pytest.raises(NotReady, match=r"is no address of a Ray cluster\. Use local, auto or HOST:PORT\.$"):
+    with pytest.raises(
+        NotReady, match=r"is no address of a Ray cluster\. Use local, auto or HOST:PORT\.$"
+    ):
         check_address(address)
 
 
@@ -232,25 +261,40 @@ with session("local", local=Resources(cpus=1)):
 
 @pytest.mark.ray
 def test_a_local_session_starts_none_of_the_processes_that_only_a_cluster_needs() -> None:
-    done = subprocess.run([sys.executable, "-c", LEAN], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", LEAN], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["['gcs_server', 'raylet']", "2", "[]", "trained"]
 
 
 @pytest.mark.parametrize(
     ("address", "dashboard", "environment", "is_lean"),
-    [("local", False, {}, True), ("local", True, {}, False), ("auto", False, {}, False), ("local", False, {"env_vars": {}}, False)],
+    [
+        ("local", False, {}, True),
+        ("local", True, {}, False),
+        ("auto", False, {}, False),
+        ("local", False, {"env_vars": {}}, False),
+    ],
 )
 def test_ray_is_started_whole_where_its_agents_have_something_to_do(
-    address: str, dashboard: bool, environment: dict[str, object], is_lean: bool, monkeypatch: pytest.MonkeyPatch
+    address: str,
+    dashboard: bool,
+    environment: dict[str, object],
+    is_lean: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Trials on several workers need the dashboard, and whoever starts a search with `uv run` a runtime environment."""
+    """Trials on several workers need the dashboard, and whoever starts a search with `uv run` a
+    runtime environment.
+    """
     import ray._private.worker
     from ray._private.node import Node
 
     from cluster.runtime.session import _lean
 
-    monkeypatch.setattr(ray._private.worker, "_maybe_modify_runtime_env", lambda given, skip: environment)
+    monkeypatch.setattr(
+        ray._private.worker, "_maybe_modify_runtime_env", lambda given, skip: environment
+    )
     whole = Node.start_monitor
     with _lean(address, dashboard=dashboard):
         assert (Node.start_monitor is not whole) == is_lean
@@ -272,13 +316,17 @@ idle.wait_for_parent(int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("driver", ["os.getpid()", "os.getppid()"], ids=["the driver ends too", "the driver lives on"])
+@pytest.mark.parametrize(
+    "driver", ["os.getpid()", "os.getppid()"], ids=["the driver ends too", "the driver lives on"]
+)
 def test_what_stands_in_for_an_agent_ends_with_who_started_it(driver: str) -> None:
     from cluster.runtime.session import _is_dead, await_end
 
     start = f"subprocess.Popen([sys.executable, '-c', {STANDS_IN!r}, str({driver})], stdout=subprocess.PIPE)"
     script = f"import os, subprocess, sys; process = {start}; process.stdout.readline(); print(process.pid)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
     with suppress(psutil.NoSuchProcess):
         stand_in = psutil.Process(int(done.stdout))
         await_end([stand_in], 60)
@@ -290,4 +338,9 @@ def test_what_stands_in_for_an_agent_of_a_driver_that_is_gone_ends_at_once() -> 
 
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
-    assert subprocess.run([sys.executable, "-I", "-S", idle.__file__, str(gone.pid)], timeout=60, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-I", "-S", idle.__file__, str(gone.pid)], timeout=60, check=False
+        ).returncode
+        == 0
+    )

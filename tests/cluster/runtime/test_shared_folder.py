@@ -1,4 +1,6 @@
-"""Whether a folder is shared, by played nodes; `tests/search/execution/test_cluster_capacity.py` has real ones."""
+"""Whether a folder is shared, by played nodes; `tests/search/execution/test_cluster_capacity.py`
+has real ones.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ import ray
 
 from cluster.errors import NotReady
 from cluster.runtime import shared_folder
-from cluster.runtime.shared_folder import Witness
+from cluster.runtime.shared_folder import SharedFolderCheck
 
 ADDRESSES = {"here": "10.0.0.1", "a": "10.0.0.2", "b": "10.0.0.3"}
 Said = tuple[str, dict[str, str]]
@@ -32,7 +34,11 @@ class Played:
 
     def remote(self, **options: object) -> Any:
         """What makes a task of a function."""
-        return lambda function: SimpleNamespace(options=lambda scheduling_strategy: SimpleNamespace(remote=self.on(scheduling_strategy.node_id, function)))
+        return lambda function: SimpleNamespace(
+            options=lambda scheduling_strategy: SimpleNamespace(
+                remote=self.on(scheduling_strategy.node_id, function)
+            )
+        )
 
     def on(self, node: str, function: Answer) -> Callable[..., int]:
         """A task on a node; what it comes to is kept under its number."""
@@ -43,7 +49,9 @@ class Played:
 
         return remote
 
-    def wait(self, tasks: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+    def wait(
+        self, tasks: list[Any], num_returns: int, timeout: float
+    ) -> tuple[list[Any], list[Any]]:
         """All have ended."""
         return tasks, []
 
@@ -54,7 +62,11 @@ class Played:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_folder, "NodeAffinitySchedulingStrategy", lambda node, soft: SimpleNamespace(node_id=node))
+    monkeypatch.setattr(
+        shared_folder,
+        "NodeAffinitySchedulingStrategy",
+        lambda node, soft: SimpleNamespace(node_id=node),
+    )
     monkeypatch.setattr(shared_folder, "SEEN_S", 0.3)
     monkeypatch.setattr(shared_folder, "LOOK_S", 0.01)
 
@@ -78,9 +90,11 @@ def another_folder(probe: str, node: str, patience_s: float) -> Said:
     return shared_folder.look(f"{probe}-none", node, patience_s)
 
 
-def test_a_folder_that_all_share_is_left_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_all_share_is_left_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shared_folder, "ray", Played(shared_folder.look))
-    one = Witness(tmp_path)
+    one = SharedFolderCheck(tmp_path)
     one.ask(ADDRESSES)
     assert [path.name for path in tmp_path.iterdir() if path.name == one.probe.name]
     one.hear(1)
@@ -97,20 +111,27 @@ def test_a_folder_that_all_share_is_left_empty(tmp_path: Path, monkeypatch: pyte
         (another_folder, r"node 10\.0\.0\.3 does not see it\."),
     ],
 )
-def test_a_node_that_does_not_share_it_both_ways_is_named(node: Answer, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_does_not_share_it_both_ways_is_named(
+    node: Answer, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A trial there could not keep its checkpoints, or nobody would find them."""
     monkeypatch.setattr(shared_folder, "ray", Played(node))
-    one = Witness(tmp_path, storage="/shared")
+    one = SharedFolderCheck(tmp_path, storage="/shared")
     one.ask(ADDRESSES)
-    with pytest.raises(NotReady, match=rf"^storage '/shared' is not shared: {words} A cluster of several nodes needs --storage"):
+    with pytest.raises(
+        NotReady,
+        match=rf"^storage '/shared' is not shared: {words} A cluster of several nodes needs --storage",
+    ):
         one.hear(1)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_only_looks_now_and_then_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_only_looks_now_and_then_waits_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shared_folder, "SEEN_S", 60)
     monkeypatch.setattr(shared_folder, "ray", Played(own_folder))
-    one = Witness(tmp_path)
+    one = SharedFolderCheck(tmp_path)
     one.ask(ADDRESSES)
     one.hear()
     (late,) = one.written
@@ -119,9 +140,11 @@ def test_who_only_looks_now_and_then_waits_for_nothing(tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_shared_folder_does_not_list_yet_is_removed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_shared_folder_does_not_list_yet_is_removed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shared_folder, "ray", Played(shared_folder.look))
-    one = Witness(tmp_path)
+    one = SharedFolderCheck(tmp_path)
     one.ask(ADDRESSES)
     with monkeypatch.context() as old:
         old.setattr(Path, "glob", lambda path, pattern: iter(()))
@@ -129,7 +152,9 @@ def test_what_a_shared_folder_does_not_list_yet_is_removed_all_the_same(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_node_that_answers_after_the_end_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_answers_after_the_end_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     probe = tmp_path / ".probe-1"
     probe.write_text(probe.name)
     holds = shared_folder._holds_its_name

@@ -1,4 +1,6 @@
-"""A spot machine's last two minutes: what it is told reaches Ray, and through Ray whoever moves work away."""
+"""A spot machine's last two minutes: what it is told reaches Ray, and through Ray whoever moves
+work away.
+"""
 
 import json
 import os
@@ -31,10 +33,22 @@ def test_no_notice_is_none(machine: Machine) -> None:
 
 def test_a_notice_says_what_and_when(machine: Machine) -> None:
     machine.tell(json.dumps({"action": "stop", "time": END}))
-    assert spot.notice(imds=machine.url) == spot.Notice(action="stop", time=datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp())
+    assert spot.notice(imds=machine.url) == spot.Notice(
+        action="stop", time=datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
+    )
 
 
-@pytest.mark.parametrize("told", ["", "{}", "[]", '{"action": "stop"}', '{"action": "stop", "time": "soon"}', '{"action": "stop", "time": 7}'])
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"action": "stop"}',
+        '{"action": "stop", "time": "soon"}',
+        '{"action": "stop", "time": 7}',
+    ],
+)
 def test_a_notice_that_is_not_understood_is_said(machine: Machine, told: str) -> None:
     machine.tell(told)
     with pytest.raises(ValueError, match="the spot notice is not understood"):
@@ -47,16 +61,27 @@ def test_a_service_that_refuses_is_no_absence_of_notices(machine: Machine) -> No
         spot.notice(imds=machine.url)
 
 
-def test_where_nobody_answers_the_watch_ends_with_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nobody_answers_the_watch_ends_with_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(spot, "PATIENCE_S", 0.1)
-    assert spot.main(["--address", "127.0.0.1:9", "--metadata", "http://127.0.0.1:9", "--poll", "0.05"]) == 4
+    assert (
+        spot.main(
+            ["--address", "127.0.0.1:9", "--metadata", "http://127.0.0.1:9", "--poll", "0.05"]
+        )
+        == 4
+    )
     said = capsys.readouterr()
     assert "did not answer" in said.out
-    assert said.err.startswith("error: the metadata service at http://127.0.0.1:9 does not answer (")
+    assert said.err.startswith(
+        "error: the metadata service at http://127.0.0.1:9 does not answer ("
+    )
     assert said.err.endswith("Is this a machine of AWS?\n")
 
 
-def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def drain(address: str, instance: str, until: spot.Notice) -> str:
@@ -70,7 +95,9 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(machine: Mac
     said: list[str] = []
     assert spot.watch("head:6379", imds=machine.url, poll_s=0.01, say=said.append) == "node"
     assert asked == [("head:6379", "i-0123", "terminate")] * 3
-    assert said[1:] == ["Ray knows no living node on i-0123; told again"] * 2 + ["node node is draining"]
+    assert said[1:] == ["Ray knows no living node on i-0123; told again"] * 2 + [
+        "node node is draining"
+    ]
 
     asked.clear()
     machine.tell(json.dumps({"action": "terminate", "time": "2020-01-01T00:00:00Z"}))
@@ -80,11 +107,28 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(machine: Mac
 
 
 def played(which: str) -> dict[str, Any]:
-    """One of the plays in tests/support/spot_cluster.py, with the token that every cluster asks for."""
-    with tempfile.TemporaryDirectory(prefix="spot-", dir="/tmp") as folder:  # sockets lie in it: a short name
-        own = {"HOME": folder, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4, "RAY_USAGE_STATS_ENABLED": "0"}
+    """One of the plays in tests/support/spot_cluster.py, with the token that every cluster asks
+    for.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="spot-", dir="/tmp"
+    ) as folder:  # sockets lie in it: a short name
+        own = {
+            "HOME": folder,
+            "RAY_TMPDIR": folder,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
         words = [sys.executable, "-m", "tests.support.spot_cluster", which]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, env={**os.environ, **own})
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+            env={**os.environ, **own},
+        )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -92,7 +136,9 @@ def played(which: str) -> dict[str, Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_machine_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_has_and_leaves() -> None:
+def test_a_machine_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_has_and_leaves() -> (
+    None
+):
     """A metadata service that once does not answer is asked again."""
     found = played("machine")
     first, announced, last = found["said"]
@@ -112,5 +158,7 @@ def test_a_machine_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_ha
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_pod_that_is_told_to_end_is_drained_by_ray_itself() -> None:
-    """As long as rayjob.yaml gives it; it is gone as soon as its work is, and not only at the end of that time."""
+    """As long as rayjob.yaml gives it; it is gone as soon as its work is, and not only at the end
+    of that time.
+    """
     assert played("pod") == {"told": True, "working": "still here", "code": 1, "gone": True}

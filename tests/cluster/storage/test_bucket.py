@@ -14,13 +14,32 @@ from cluster.storage.bucket import Bucket, StorageError, Taken
 from tests.support.stand_in import FAULTS, REFUSALS, stand_in
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "s3://B/x", "s3://a/x", "gs://models/x", "s3://models/a?b", "s3://models/a b", "models/x"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://",
+        "s3:///x",
+        "s3://B/x",
+        "s3://a/x",
+        "gs://models/x",
+        "s3://models/a?b",
+        "s3://models/a b",
+        "models/x",
+    ],
+)
 def test_what_names_no_place_in_a_bucket_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match=r"names no place in a bucket\. Write s3://BUCKET/PREFIX$"):
         Bucket.of(uri)
 
 
-@pytest.mark.parametrize(("uri", "shown"), [("s3://models", "s3://models"), ("s3://models/", "s3://models"), ("s3://models/a/b/", "s3://models/a/b")])
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("s3://models", "s3://models"),
+        ("s3://models/", "s3://models"),
+        ("s3://models/a/b/", "s3://models/a/b"),
+    ],
+)
 def test_a_place_is_shown_as_it_is_named(uri: str, shown: str) -> None:
     assert str(Bucket.of(uri)) == shown
     assert str(Bucket.of(uri) / "c") == f"{shown}/c"
@@ -77,7 +96,9 @@ def test_files_go_there_and_come_back(bucket: Bucket, tmp_path: Path) -> None:
         (tmp_path / "here" / file).write_text(file)
     bucket.upload(tmp_path / "here", files)
     bucket.download(tmp_path / "there", files)
-    assert {file: (tmp_path / "there" / file).read_text() for file in files} == {file: file for file in files}
+    assert {file: (tmp_path / "there" / file).read_text() for file in files} == {
+        file: file for file in files
+    }
     with pytest.raises(FileNotFoundError):
         bucket.download(tmp_path / "there", ["1/1", "never there"])
     assert not list((tmp_path / "there").rglob(".*")), "halves are left"
@@ -97,22 +118,32 @@ def test_a_place_that_works_is_checked_and_left_empty(bucket: Bucket) -> None:
 
 
 def test_a_bucket_that_is_not_there_is_not_ready(bucket: Bucket) -> None:
-    with pytest.raises(NotReady, match=r"^storage 's3://other/x' is not usable: there is no bucket 'other'\. Mend that, or use another --storage\.$"):
+    with pytest.raises(
+        NotReady,
+        match=r"^storage 's3://other/x' is not usable: there is no bucket 'other'\. Mend that, or use another --storage\.$",
+    ):
         Bucket.of("s3://other/x").check()
 
 
 @pytest.mark.parametrize(("fault", "words"), FAULTS.items())
-def test_a_service_that_lacks_what_lock_and_journal_rely_on_is_not_ready(fault: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_lacks_what_lock_and_journal_rely_on_is_not_ready(
+    fault: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each thing by itself: one that heeds If-None-Match may well ignore If-Match."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     with stand_in(fault) as (endpoint, store):
-        with pytest.raises(NotReady, match=rf"^storage 's3://models/searches' {words}\. Use another service, or a folder\.$"):
+        with pytest.raises(
+            NotReady,
+            match=rf"^storage 's3://models/searches' {words}\. Use another service, or a folder\.$",
+        ):
             Bucket("models", "searches", endpoint).check()
         assert not store.objects or fault == "keeps what is removed"
 
 
-def test_a_service_that_has_all_of_it_is_ready_and_left_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_has_all_of_it_is_ready_and_left_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     with stand_in() as (endpoint, store):
@@ -121,36 +152,60 @@ def test_a_service_that_has_all_of_it_is_ready_and_left_empty(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-def test_a_check_that_may_not_do_one_thing_says_so_and_leaves_only_what_it_may_not_remove(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_may_not_do_one_thing_says_so_and_leaves_only_what_it_may_not_remove(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     permission, what = REFUSALS[fault]
     with stand_in(fault) as (endpoint, store):
-        with pytest.raises(NotReady, match=rf"^storage 's3://models/searches' is not usable: .*; the permission {permission} is missing\. "):
+        with pytest.raises(
+            NotReady,
+            match=rf"^storage 's3://models/searches' is not usable: .*; the permission {permission} is missing\. ",
+        ):
             Bucket("models", "searches", endpoint).check()
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         where = "models" if permission == "s3:ListBucket" else "models/searches/*"
-        said = f"bucket 'models' is not {what} (AccessDenied)", f"Allow {permission} on arn:aws:s3:::{where}."
+        said = (
+            f"bucket 'models' is not {what} (AccessDenied)",
+            f"Allow {permission} on arn:aws:s3:::{where}.",
+        )
         assert probe.storage("s3://models/searches") == [(probe.ERROR, *said)]
         assert len(store.objects) == (2 if fault == "may not delete" else 0)
 
 
 def refusal(code: str, status: int) -> ClientError:
-    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")  # type: ignore[typeddict-item]
+    return ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject"
+    )  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (refusal("AccessDenied", 403), r"access denied \(403 AccessDenied\); the permission s3:PutObject is missing"),
-        (refusal("ExpiredToken", 400), r"the credentials have expired \(ExpiredToken\); renew them"),
-        (refusal("InvalidAccessKeyId", 403), r"the credentials are refused \(InvalidAccessKeyId\); correct them"),
+        (
+            refusal("AccessDenied", 403),
+            r"access denied \(403 AccessDenied\); the permission s3:PutObject is missing",
+        ),
+        (
+            refusal("ExpiredToken", 400),
+            r"the credentials have expired \(ExpiredToken\); renew them",
+        ),
+        (
+            refusal("InvalidAccessKeyId", 403),
+            r"the credentials are refused \(InvalidAccessKeyId\); correct them",
+        ),
         (refusal("RequestTimeTooSkewed", 403), r"this machine's clock is off"),
         (refusal("SlowDown", 503), r"HTTP 503 SlowDown"),
-        (EndpointConnectionError(endpoint_url="http://nowhere"), r"Could not connect to the endpoint URL"),
+        (
+            EndpointConnectionError(endpoint_url="http://nowhere"),
+            r"Could not connect to the endpoint URL",
+        ),
     ],
 )
-def test_a_refusal_says_what_is_missing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+def test_a_refusal_says_what_is_missing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
     monkeypatch.setattr("cluster.storage.bucket.WAITS", ())
 
     def refuse(*arguments: Any, **options: Any) -> None:
@@ -162,7 +217,9 @@ def test_a_refusal_says_what_is_missing(bucket: Bucket, monkeypatch: pytest.Monk
     assert re.search(words, str(told.value.strerror))
 
 
-def test_without_credentials_it_is_said_where_they_are_looked_for(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_credentials_it_is_said_where_they_are_looked_for(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from cluster.storage.bucket import _client
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -175,8 +232,13 @@ def test_without_credentials_it_is_said_where_they_are_looked_for(bucket: Bucket
         bucket.get("a")
 
 
-def test_what_fails_for_a_moment_is_tried_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, errors = bucket._client.put_object, [EndpointConnectionError(endpoint_url="http://nowhere"), refusal("InternalError", 500)]
+def test_what_fails_for_a_moment_is_tried_again(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, errors = (
+        bucket._client.put_object,
+        [EndpointConnectionError(endpoint_url="http://nowhere"), refusal("InternalError", 500)],
+    )
 
     def fail_twice(**options: Any) -> Any:
         if errors:
@@ -189,7 +251,9 @@ def test_what_fails_for_a_moment_is_tried_again(bucket: Bucket, monkeypatch: pyt
     assert bucket.has("a")
 
 
-def test_whoever_is_in_a_hurry_waits_seconds_for_a_service_that_takes_a_request_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_is_in_a_hurry_waits_seconds_for_a_service_that_takes_a_request_and_never_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A lease, a heartbeat: they ask again by themselves, and a search that ends waits for them."""
     monkeypatch.setattr("cluster.storage.bucket.QUICK_S", 0.2)
     for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
@@ -199,7 +263,9 @@ def test_whoever_is_in_a_hurry_waits_seconds_for_a_service_that_takes_a_request_
         hole.listen()
         began = time.monotonic()
         with pytest.raises(StorageError, match="Read timeout"):
-            Bucket("models", endpoint=f"http://127.0.0.1:{hole.getsockname()[1]}", quick=True).get("a")
+            Bucket("models", endpoint=f"http://127.0.0.1:{hole.getsockname()[1]}", quick=True).get(
+                "a"
+            )
         assert time.monotonic() - began < 30  # otherwise a minute, and again
 
 

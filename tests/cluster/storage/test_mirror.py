@@ -24,10 +24,16 @@ def checkpoint(folder: Path, epoch: int, text: str = "", folds: int = 0) -> None
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def test_another_machine_gets_the_checkpoints_as_they_were_left(mirror: Mirror, tmp_path: Path) -> None:
+def test_another_machine_gets_the_checkpoints_as_they_were_left(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     checkpoint(here, 1)
     checkpoint(here, 2, folds=2)
@@ -38,17 +44,28 @@ def test_another_machine_gets_the_checkpoints_as_they_were_left(mirror: Mirror, 
     assert content(there) == content(here)
 
 
-def test_older_ones_that_are_not_wanted_are_removed_and_what_is_wanted_stays_though_it_is_not_here(mirror: Mirror, tmp_path: Path) -> None:
+def test_older_ones_that_are_not_wanted_are_removed_and_what_is_wanted_stays_though_it_is_not_here(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     for epoch in (1, 2, 3):
         checkpoint(tmp_path / "first", epoch)
     mirror.write("attempt", "1")
     mirror.push(tmp_path / "first", KEPT)
     checkpoint(tmp_path / "second", 4)
     mirror.push(tmp_path / "second", {"epoch-0001", "epoch-0003", "epoch-0004"})
-    assert sorted(mirror.bucket.listing()) == ["attempt", *(f"epoch-{epoch:04d}/{file}" for epoch in (1, 3, 4) for file in ("manifest.json", "model"))]
+    assert sorted(mirror.bucket.listing()) == [
+        "attempt",
+        *(
+            f"epoch-{epoch:04d}/{file}"
+            for epoch in (1, 3, 4)
+            for file in ("manifest.json", "model")
+        ),
+    ]
 
 
-def test_an_attempt_that_was_overtaken_removes_and_completes_nothing(mirror: Mirror, tmp_path: Path) -> None:
+def test_an_attempt_that_was_overtaken_removes_and_completes_nothing(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     """It was held up between two of its steps, and another has gone on meanwhile."""
     for epoch in (3, 4, 5):
         checkpoint(tmp_path / "newer", epoch, "newer")
@@ -66,11 +83,20 @@ def test_an_attempt_that_was_overtaken_removes_and_completes_nothing(mirror: Mir
     assert before.items() <= mirror.bucket.listing().items()
 
 
-def test_what_is_there_already_is_not_moved_again(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_already_is_not_moved_again(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     moved: list[str] = []
     for name in ("upload", "download"):
         method = getattr(Bucket, name)
-        monkeypatch.setattr(Bucket, name, lambda place, folder, parts, method=method: (moved.extend(parts), method(place, folder, parts))[1])
+        monkeypatch.setattr(
+            Bucket,
+            name,
+            lambda place, folder, parts, method=method: (
+                moved.extend(parts),
+                method(place, folder, parts),
+            )[1],
+        )
     checkpoint(tmp_path, 1)
     mirror.push(tmp_path, KEPT)
     assert moved == ["epoch-0001/model", "epoch-0001/manifest.json"]
@@ -80,7 +106,9 @@ def test_what_is_there_already_is_not_moved_again(mirror: Mirror, tmp_path: Path
     assert moved[2:] == ["epoch-0002/model", "epoch-0002/manifest.json"]
 
 
-def test_half_a_checkpoint_is_none(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_checkpoint_is_none(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The machine dies, or the storage refuses, before the manifest is there."""
     checkpoint(tmp_path / "here", 1)
     mirror.push(tmp_path / "here", KEPT)
@@ -103,7 +131,9 @@ def test_half_a_checkpoint_is_none(mirror: Mirror, tmp_path: Path, monkeypatch: 
     assert content(tmp_path / "there") == content(tmp_path / "here")
 
 
-def test_an_epoch_that_is_trained_again_replaces_the_one_there(mirror: Mirror, tmp_path: Path) -> None:
+def test_an_epoch_that_is_trained_again_replaces_the_one_there(
+    mirror: Mirror, tmp_path: Path
+) -> None:
     checkpoint(tmp_path / "here", 1, "first")
     mirror.push(tmp_path / "here", KEPT)
     checkpoint(tmp_path / "elsewhere", 1, "second")
@@ -120,7 +150,9 @@ def test_one_checkpoint_is_brought_alone(mirror: Mirror, tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["epoch-0002"]
 
 
-def test_small_texts_and_heartbeats_have_places_of_their_own(mirror: Mirror, bucket: Bucket) -> None:
+def test_small_texts_and_heartbeats_have_places_of_their_own(
+    mirror: Mirror, bucket: Bucket
+) -> None:
     assert mirror.read("attempt") is None
     mirror.write("attempt", "2")
     mirror.beat("alive")

@@ -1,6 +1,8 @@
-"""A training that is only played: no torch, no network, curves that depend on the config alone. See `sitecustomize`.
+"""A training that is only played: no torch, no network, curves that depend on the config alone. See
+`sitecustomize`.
 
-It stands for `trainables.trial`, `trainables.training.process` and `trainables.evaluation.evaluate` at once. Its checkpoint is one empty file an epoch.
+It stands for `trainables.trial`, `trainables.training.process` and `trainables.evaluation.evaluate`
+at once. Its checkpoint is one empty file an epoch.
 """
 
 import hashlib
@@ -24,7 +26,12 @@ class Report:
 
     def to_dict(self):
         """As the real one."""
-        return {"epoch": self.epoch, "metrics": self.metrics, "outcome": self.outcome, "reason": self.reason}
+        return {
+            "epoch": self.epoch,
+            "metrics": self.metrics,
+            "outcome": self.outcome,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True)
@@ -37,16 +44,30 @@ class EpochMetrics:
 
 
 def run_trial(config, dataset, folder, **options):
-    """Go on after the newest file in `folder`. Accuracy grows towards a height that the config alone decides."""
+    """Go on after the newest file in `folder`. Accuracy grows towards a height that the config
+    alone decides.
+    """
     NOW.update(trial=folder.name, folder=str(folder))
     folder.mkdir(parents=True, exist_ok=True)
     trained = max((int(path.suffix[1:]) for path in folder.glob("played.*")), default=0)
-    height = int(hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:8], 16) / 16**8
+    height = (
+        int(
+            hashlib.sha256(json.dumps(config.to_dict(), sort_keys=True).encode()).hexdigest()[:8],
+            16,
+        )
+        / 16**8
+    )
     for epoch in range(trained + 1, config.epochs + 1):
         before(epoch)
         time.sleep(plan()["played"]["epoch_s"])
         accuracy = (0.5 + 0.4 * height) * (1 - math.exp(-epoch / 5))
-        values = {"train/loss": 1 - accuracy, "val/loss": 1 - accuracy, "val/accuracy": accuracy, "lr": 0.001, "time/epoch_s": plan()["played"]["epoch_s"]}
+        values = {
+            "train/loss": 1 - accuracy,
+            "val/loss": 1 - accuracy,
+            "val/accuracy": accuracy,
+            "lr": 0.001,
+            "time/epoch_s": plan()["played"]["epoch_s"],
+        }
         metrics = after(EpochMetrics(epoch, values))
         (folder / f"played.{epoch:04d}").touch()
         yield Report(epoch, metrics.values, outcome="completed" if epoch == config.epochs else None)
@@ -73,7 +94,9 @@ def evaluate(config, dataset, part, path, *, device="cpu"):
         "accuracy": 1.0,
         "macro": {**figures, "auc": None},
         "per_class": {name: {**figures, "images": 1} for name in classes},
-        "confusion_matrix": [[int(row == column) for column in range(len(classes))] for row in range(len(classes))],
+        "confusion_matrix": [
+            [int(row == column) for column in range(len(classes))] for row in range(len(classes))
+        ],
         "classes": classes,
         "roc": {name: {"auc": None, "fpr": [], "tpr": []} for name in classes},
     }

@@ -1,7 +1,9 @@
-"""Faults from outside. With this folder on a command's PYTHONPATH each of its processes wraps parts of `trainables` as it imports them.
+"""Faults from outside. With this folder on a command's PYTHONPATH each of its processes wraps parts
+of `trainables` as it imports them.
 
-`FAULTS_DIR/truth.jsonl` gets a line for every epoch that was trained, before anybody else hears of it, with FAULTS_SESSION where that is set.
-`FAULTS_DIR/plan.json` says what goes wrong, and is read again at each epoch:
+`FAULTS_DIR/truth.jsonl` gets a line for every epoch that was trained, before anybody else hears of
+it, with FAULTS_SESSION where that is set. `FAULTS_DIR/plan.json` says what goes wrong, and is read
+again at each epoch:
 
     {"faults": [{"do": "raise", "trial": "t0002", "epoch": 3, "once": true}, ...], "played": {"epoch_s": 0.0}}
 
@@ -13,8 +15,8 @@ A fault without `trial` or `epoch` means any. `do` is one of
     in a save          full (no space left on device), rot (file; cut off once it is saved)
     in an evaluation on the validation part    refuse (message), lose (SIGKILL), hang
 
-With `played` no torch is imported: `played.py` stands for the training, its threads and the evaluation. FAULTS_CLOCK_S sets the wall clock
-of every Python process so many seconds off.
+With `played` no torch is imported: `played.py` stands for the training, its threads and the
+evaluation. FAULTS_CLOCK_S sets the wall clock of every Python process so many seconds off.
 """
 
 import errno
@@ -45,12 +47,20 @@ def plan():
 
 
 def due(*kinds, epoch):
-    """The faults of these kinds that strike now; one that strikes once leaves its mark first, which no other process can leave again."""
+    """The faults of these kinds that strike now; one that strikes once leaves its mark first, which
+    no other process can leave again.
+    """
     for fault in plan().get("faults", []):
-        if fault["do"] in kinds and fault.get("trial", NOW["trial"]) == NOW["trial"] and fault.get("epoch", epoch) == epoch:
+        if (
+            fault["do"] in kinds
+            and fault.get("trial", NOW["trial"]) == NOW["trial"]
+            and fault.get("epoch", epoch) == epoch
+        ):
             name = hashlib.sha256(json.dumps(fault, sort_keys=True).encode()).hexdigest()[:12]
             try:
-                (Path(os.environ["FAULTS_DIR"]) / f"struck-{fault['do']}-{name}").touch(exist_ok=not fault.get("once"))
+                (Path(os.environ["FAULTS_DIR"]) / f"struck-{fault['do']}-{name}").touch(
+                    exist_ok=not fault.get("once")
+                )
             except FileExistsError:
                 continue
             yield fault
@@ -59,8 +69,23 @@ def due(*kinds, epoch):
 def tell(**facts):
     """One line of truth, on disk before this returns."""
     session = {"session": os.environ["FAULTS_SESSION"]} if "FAULTS_SESSION" in os.environ else {}
-    line = json.dumps({"trial": NOW["trial"], "pid": os.getpid(), "time_ns": time.time_ns(), **session, **facts}) + "\n"
-    descriptor = os.open(Path(os.environ["FAULTS_DIR"]) / "truth.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    line = (
+        json.dumps(
+            {
+                "trial": NOW["trial"],
+                "pid": os.getpid(),
+                "time_ns": time.time_ns(),
+                **session,
+                **facts,
+            }
+        )
+        + "\n"
+    )
+    descriptor = os.open(
+        Path(os.environ["FAULTS_DIR"]) / "truth.jsonl",
+        os.O_CREAT | os.O_APPEND | os.O_WRONLY,
+        0o600,
+    )
     os.write(descriptor, line.encode())
     os.fsync(descriptor)
     os.close(descriptor)
@@ -74,7 +99,9 @@ def die(number):
 
 def before(epoch):
     """What strikes before an epoch is trained."""
-    for fault in due("sleep", "raise", "memory_error", "allocate", "stop", "spoil", "hold", epoch=epoch):
+    for fault in due(
+        "sleep", "raise", "memory_error", "allocate", "stop", "spoil", "hold", epoch=epoch
+    ):
         match fault["do"]:
             case "sleep":
                 time.sleep(fault["seconds"])
@@ -96,7 +123,9 @@ def before(epoch):
 
 
 def after(metrics):
-    """The truth about a trained epoch, and what strikes after it. Returns the metrics that the trial goes on with."""
+    """The truth about a trained epoch, and what strikes after it. Returns the metrics that the
+    trial goes on with.
+    """
     for fault in due("metric", epoch=metrics.epoch):
         metrics = replace(metrics, values={**metrics.values, fault["name"]: float(fault["value"])})
     diverged = bool(metrics.diverged) or not all(map(math.isfinite, metrics.values.values()))
@@ -107,7 +136,9 @@ def after(metrics):
 
 
 def wrap_loop(module):
-    """Every epoch of a `Training` tells the truth; of several processes that train one trial, the first one does."""
+    """Every epoch of a `Training` tells the truth; of several processes that train one trial, the
+    first one does.
+    """
     train = module.Training.next_epoch
 
     def next_epoch(self):
@@ -146,7 +177,9 @@ def wrap_checkpoint(module):
 
 
 def wrap_evaluate(module):
-    """An evaluation on the validation part that raises, that its process dies of, or that does not end."""
+    """An evaluation on the validation part that raises, that its process dies of, or that does not
+    end.
+    """
     evaluate = module.evaluate
 
     def wrapped(config, dataset, part, path, **options):
@@ -179,7 +212,10 @@ class Finder(importlib.abc.MetaPathFinder):
         """A spec for our modules, None for all others."""
         if name in PLAYED and "played" in plan():
             return importlib.util.spec_from_file_location(name, HERE / "played.py")
-        if name not in WRAPPERS or (spec := importlib.machinery.PathFinder.find_spec(name, path)) is None:
+        if (
+            name not in WRAPPERS
+            or (spec := importlib.machinery.PathFinder.find_spec(name, path)) is None
+        ):
             return None
         execute = spec.loader.exec_module
 

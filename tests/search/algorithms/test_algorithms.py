@@ -38,16 +38,24 @@ def test_the_same_seed_proposes_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_conditional_parameters_exist_only_under_their_condition(name: str) -> None:
     space = SearchSpace(
-        {"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Choice(0.5, 0.7, 0.9, when={"optimizer.name": "sgd"}), "batch_size": Choice(16, 32, 64)}
+        {
+            "optimizer.name": Choice("adam", "sgd"),
+            "optimizer.momentum": Choice(0.5, 0.7, 0.9, when={"optimizer.name": "sgd"}),
+            "batch_size": Choice(16, 32, 64),
+        }
     )
     found = asked(name, space, 0, 12)
     assert {params["optimizer.name"] for params in found} == {"adam", "sgd"}
-    assert all(("optimizer.momentum" in params) == (params["optimizer.name"] == "sgd") for params in found)
+    assert all(
+        ("optimizer.momentum" in params) == (params["optimizer.name"] == "sgd") for params in found
+    )
 
 
 @pytest.mark.parametrize("name", ["bayes", pytest.param("gp", marks=pytest.mark.slow), "random"])
 def test_values_lie_in_their_ranges(name: str) -> None:
-    space = SearchSpace({"optimizer.lr": Float(1e-3, 1e-1, log=True), "model.dropout": Float(0.0, 0.5)})
+    space = SearchSpace(
+        {"optimizer.lr": Float(1e-3, 1e-1, log=True), "model.dropout": Float(0.0, 0.5)}
+    )
     for params in asked(name, space, 0, 30):
         assert 1e-3 <= params["optimizer.lr"] <= 1e-1
         assert 0 <= params["model.dropout"] <= 0.5
@@ -73,12 +81,19 @@ def test_bayes_learns(name: str) -> None:
     """After its random start it proposes better than chance."""
     found = asked(name, SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0, 40)
     start, later = found[:10], found[25:]
-    assert sum(params["optimizer.lr"] for params in later) / len(later) < 0.5 * sum(params["optimizer.lr"] for params in start) / len(start)
+    assert sum(params["optimizer.lr"] for params in later) / len(later) < 0.5 * sum(
+        params["optimizer.lr"] for params in start
+    ) / len(start)
 
 
 def test_bayes_tells_optuna_the_truth(tmp_path: Path) -> None:
     bayes = Bayes(find("mnist_cnn"), 0)
-    for trial, outcome in (("a", "completed"), ("b", "stopped"), ("c", "diverged"), ("d", "failed")):
+    for trial, outcome in (
+        ("a", "completed"),
+        ("b", "stopped"),
+        ("c", "diverged"),
+        ("d", "failed"),
+    ):
         bayes.ask(trial)
         if outcome in ("completed", "stopped"):
             bayes.report(trial, 1, 0.3)
@@ -87,15 +102,24 @@ def test_bayes_tells_optuna_the_truth(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     bayes.save(folder)
-    copy = optuna.load_study(study_name="mine", storage=JournalStorage(JournalFileBackend(str(folder / "optuna.log"))))
-    assert [trial.state for trial in copy.trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL]
+    copy = optuna.load_study(
+        study_name="mine", storage=JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
+    )
+    assert [trial.state for trial in copy.trials] == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.FAIL,
+    ]
     assert copy.trials[0].value == 0.6
     assert copy.trials[1].intermediate_values == {1: 0.3, 2: 0.6}
     assert [trial.user_attrs["trial"] for trial in copy.trials] == ["a", "b", "c", "d"]
 
 
 def test_bayes_compares_trials_where_enough_have_come_and_takes_none_for_what_it_is_not() -> None:
-    """Twelve came to epoch 4, one was held at 2, one ended there, one diverged, one failed, one runs; what is compared are values at epoch 4."""
+    """Twelve came to epoch 4, one was held at 2, one ended there, one diverged, one failed, one
+    runs; what is compared are values at epoch 4.
+    """
     bayes = Bayes(SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0)
     for number in range(17):
         bayes.ask(f"t{number}")
@@ -106,15 +130,27 @@ def test_bayes_compares_trials_where_enough_have_come_and_takes_none_for_what_it
     bayes.tell("t14", "diverged", None)
     bayes.tell("t15", "failed", None)
     learned = bayes._study().trials
-    assert [trial.value for trial in learned[:12]] == pytest.approx([number / 100 + 0.4 for number in range(12)])
+    assert [trial.value for trial in learned[:12]] == pytest.approx(
+        [number / 100 + 0.4 for number in range(12)]
+    )
     assert {trial.state for trial in learned[:12]} == {TrialState.COMPLETE}
-    assert [trial.state for trial in learned[12:]] == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
-    assert learned[12].intermediate_values == pytest.approx({1: 0.22, 2: 0.32}), "held: by how far it came, and its value there"
+    assert [trial.state for trial in learned[12:]] == [
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.RUNNING,
+    ]
+    assert learned[12].intermediate_values == pytest.approx({1: 0.22, 2: 0.32}), (
+        "held: by how far it came, and its value there"
+    )
     assert learned[13].value == 0.33, "what ended before counts with what it came to"
     assert learned[14].intermediate_values == {}, "diverged: behind all"
 
 
-def test_to_a_gaussian_process_a_trial_that_was_held_is_what_it_is_to_come_to_and_one_that_diverged_the_least() -> None:
+def test_to_a_gaussian_process_a_trial_that_was_held_is_what_it_is_to_come_to_and_one_that_diverged_the_least() -> (
+    None
+):
     gp = Gaussian(SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0)
     for number in range(15):
         gp.ask(f"t{number}")
@@ -124,7 +160,9 @@ def test_to_a_gaussian_process_a_trial_that_was_held_is_what_it_is_to_come_to_an
     learned = gp._study().trials
     assert [trial.state for trial in learned] == [TrialState.COMPLETE] * 14 + [TrialState.RUNNING]
     assert learned[11].value == pytest.approx(0.51)
-    assert learned[12].value == pytest.approx(0.51), "0.32, and 0.2 as the others gained from there, but not better than all"
+    assert learned[12].value == pytest.approx(0.51), (
+        "0.32, and 0.2 as the others gained from there, but not better than all"
+    )
     assert learned[13].value == pytest.approx(0.4)
 
 
@@ -148,14 +186,22 @@ def test_a_trial_that_was_stopped_counts_with_what_it_may_come_to(algorithm: typ
 
 
 @pytest.mark.parametrize("algorithm", [Bayes, Gaussian])
-def test_every_third_proposal_is_drawn_at_random_where_ends_are_only_expected(algorithm: type[Bayes]) -> None:
-    """All that is expected to be good is in one corner: what is proposed by it stays there, and chance goes elsewhere. Points that are given come first."""
+def test_every_third_proposal_is_drawn_at_random_where_ends_are_only_expected(
+    algorithm: type[Bayes],
+) -> None:
+    """All that is expected to be good is in one corner: what is proposed by it stays there, and
+    chance goes elsewhere. Points that are given come first.
+    """
     space = SearchSpace({"optimizer.lr": Float(0.0, 1.0)}, first=({"optimizer.lr": 0.3},) * 3)
     found: dict[bool, list[float]] = {}
     for is_expected in (True, False):
         model, found[is_expected] = algorithm(space, 0), []
         for number in range(24):
-            model.expect({name: Expected(known.at(1), 0.001, 5.0) for name, known in model.known.items()} if is_expected else {})
+            model.expect(
+                {name: Expected(known.at(1), 0.001, 5.0) for name, known in model.known.items()}
+                if is_expected
+                else {}
+            )
             params = model.ask(f"t{number}")
             assert params is not None
             rate = float(params["optimizer.lr"])
@@ -164,8 +210,13 @@ def test_every_third_proposal_is_drawn_at_random_where_ends_are_only_expected(al
             model.tell(f"t{number}", "stopped" if is_expected else "completed", 0.9 - rate)
     assert found[True][0] == found[False][0] == 0.3
     chance = [found[True][number] for number in range(11, 24, 3)]
-    assert chance == [space.sample(np.random.default_rng([0, number]))["optimizer.lr"] for number in range(11, 24, 3)]
-    assert np.mean(chance) > 2 * np.mean([rate for number, rate in enumerate(found[True]) if number > 11 and number % 3 != 2])
+    assert chance == [
+        space.sample(np.random.default_rng([0, number]))["optimizer.lr"]
+        for number in range(11, 24, 3)
+    ]
+    assert np.mean(chance) > 2 * np.mean(
+        [rate for number, rate in enumerate(found[True]) if number > 11 and number % 3 != 2]
+    )
     assert np.mean(found[False][12:]) < 0.5 * np.mean(chance), "trials that have ended are believed"
 
 
@@ -180,7 +231,9 @@ def test_the_study_is_written_anew_each_time(tmp_path: Path, there: bytes | None
         (tmp_path / ".optuna.log.partial").write_bytes(there)
     algorithm.tell("t0001", "completed", 0.5)
     algorithm.save(tmp_path)
-    (study,) = optuna.get_all_study_summaries(JournalStorage(JournalFileBackend(str(tmp_path / "optuna.log"))))
+    (study,) = optuna.get_all_study_summaries(
+        JournalStorage(JournalFileBackend(str(tmp_path / "optuna.log")))
+    )
     assert study.best_trial is not None
     assert study.best_trial.value == 0.5
     assert [path.name for path in tmp_path.iterdir()] == ["optuna.log"]

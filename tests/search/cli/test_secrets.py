@@ -52,7 +52,10 @@ PLAIN = [
 def test_a_credential_is_refused_without_repeating_it(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         refuse("--name", text)
-    assert str(caught.value) == "'--name' looks like a credential; not logged. Use an environment variable."
+    assert (
+        str(caught.value)
+        == "'--name' looks like a credential; not logged. Use an environment variable."
+    )
     assert masked(masked(text)) == masked(text)
     assert "hunter2" not in masked(text)
 
@@ -63,24 +66,47 @@ def test_what_is_none_passes(text: str) -> None:
     assert masked(text) == text
 
 
-@pytest.mark.parametrize("key", ["password", "db_passwd", "aws_secret_access_key", "apiKey", "api-key", "private_key", "token", "hf_token", "credentials"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "db_passwd",
+        "aws_secret_access_key",
+        "apiKey",
+        "api-key",
+        "private_key",
+        "token",
+        "hf_token",
+        "credentials",
+    ],
+)
 def test_a_key_that_names_a_credential_is_refused_whatever_it_holds(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^'{key}' looks like a credential; not logged\."):
         refuse(key, "x")
 
 
-@pytest.mark.parametrize("key", ["tokenizer", "key", "author", "passes", "optimizer.lr", "data.root"])
+@pytest.mark.parametrize(
+    "key", ["tokenizer", "key", "author", "passes", "optimizer.lr", "data.root"]
+)
 def test_a_key_that_only_sounds_like_it_passes(key: str) -> None:
     refuse(key, "x")
 
 
 @pytest.mark.parametrize("uri", ["http://me:hunter2@host", "postgresql://host/db?password=hunter2"])
 def test_a_password_for_tracking_belongs_into_the_environment(uri: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--tracking holds a password, which others see .* MLFLOW_TRACKING_URI ") as caught:
+    with pytest.raises(
+        ConfigError, match=r"^--tracking holds a password, which others see .* MLFLOW_TRACKING_URI "
+    ) as caught:
         refuse_in_uri(uri)
     assert "hunter2" not in str(caught.value)
 
 
 def test_what_is_around_a_credential_stays_readable() -> None:
-    assert masked("MLflow not reachable at http://me:hunter2@host:5000 (refused).") == "MLflow not reachable at http://***@host:5000 (refused)."
-    assert masked("unrecognized arguments: --password=hunter2 --x") == "unrecognized arguments: --password=*** --x"
+    assert (
+        masked("MLflow not reachable at http://me:hunter2@host:5000 (refused).")
+        == "MLflow not reachable at http://***@host:5000 (refused)."
+    )
+    assert (
+        masked("unrecognized arguments: --password=hunter2 --x")
+        == "unrecognized arguments: --password=*** --x"
+    )

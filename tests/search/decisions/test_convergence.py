@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.decisions.convergence import FEWEST, expected_gain, values_of
+from search.decisions.convergence import MIN_TRIALS, expected_gain, values_of
 from search.experiment import Experiment
 from search.journal.journal import read
 from search.journal.result import SearchResult
@@ -17,10 +17,19 @@ from trainables.config import TrialConfig
 
 DRAWS = {
     "normal": lambda draw, count: 0.9 + 0.02 * draw.standard_normal(count),
-    "errors near none": lambda draw, count: 1 - np.minimum(0.9, 0.02 * np.exp(0.8 * draw.standard_normal(count))),
-    "of 359 images": lambda draw, count: np.round(359 * (1 - np.minimum(0.9, 0.02 * np.exp(0.6 * draw.standard_normal(count))))) / 359,
-    "40 % diverge": lambda draw, count: np.where(draw.random(count) < 0.4, -np.inf, 0.9 + 0.02 * draw.standard_normal(count)),
-    "getting better": lambda draw, count: 0.93 - 0.08 * np.exp(-6 * np.arange(count) / count) + 0.01 * draw.standard_normal(count),
+    "errors near none": lambda draw, count: (
+        1 - np.minimum(0.9, 0.02 * np.exp(0.8 * draw.standard_normal(count)))
+    ),
+    "of 359 images": lambda draw, count: (
+        np.round(359 * (1 - np.minimum(0.9, 0.02 * np.exp(0.6 * draw.standard_normal(count)))))
+        / 359
+    ),
+    "40 % diverge": lambda draw, count: np.where(
+        draw.random(count) < 0.4, -np.inf, 0.9 + 0.02 * draw.standard_normal(count)
+    ),
+    "getting better": lambda draw, count: (
+        0.93 - 0.08 * np.exp(-6 * np.arange(count) / count) + 0.01 * draw.standard_normal(count)
+    ),
 }
 
 
@@ -30,7 +39,14 @@ def test_a_search_that_is_stopped_loses_no_more_than_the_threshold_on_average(na
     draw, wanted, lost, begun = np.random.default_rng(1), 0.003, [], []
     for _ in range(60):
         values = [float(value) for value in DRAWS[name](draw, 120)]
-        stop = next((count for count in range(FEWEST, 120) if expected_gain(values[:count], 120 - count) < wanted), 120)
+        stop = next(
+            (
+                count
+                for count in range(MIN_TRIALS, 120)
+                if expected_gain(values[:count], 120 - count) < wanted
+            ),
+            120,
+        )
         lost.append(max(values) - max(values[:stop]))
         begun.append(stop)
     assert np.mean(lost) < wanted
@@ -39,7 +55,7 @@ def test_a_search_that_is_stopped_loses_no_more_than_the_threshold_on_average(na
 
 def test_nothing_is_expected_of_few_trials_and_little_of_trials_that_are_all_alike() -> None:
     values = [0.9 + 0.001 * (number % 7) for number in range(40)]
-    assert expected_gain(values[: FEWEST - 1], 10) == math.inf
+    assert expected_gain(values[: MIN_TRIALS - 1], 10) == math.inf
     assert expected_gain([-math.inf] * 30, 10) == math.inf
     assert expected_gain([0.5] * 30, 1000) == 0
     gains = [expected_gain(values, ahead) for ahead in (1, 10, 100, 1000)]
@@ -57,18 +73,31 @@ def test_while_trials_get_better_more_is_expected() -> None:
 def wide(experiment: Experiment) -> Experiment:
     """200 random trials of 2 epochs, of which hardly one is better than another."""
     space = SearchSpace({"seed": Choice(*range(500))}, base={"model.name": "deep_cnn", "epochs": 2})
-    return changed(experiment, space=space, base=TrialConfig().override(space.base), algorithm="random", trials=200, min_gain=0.1)
+    return changed(
+        experiment,
+        space=space,
+        base=TrialConfig().override(space.base),
+        algorithm="random",
+        trials=200,
+        min_gain=0.1,
+    )
 
 
 def nearly_alike(config: TrialConfig, epoch: int) -> Report:
-    return report(epoch, 0.9 + 0.00001 * (config.seed % 89) + 0.001 * epoch, "completed" if epoch == config.epochs else None)
+    return report(
+        epoch,
+        0.9 + 0.00001 * (config.seed % 89) + 0.001 * epoch,
+        "completed" if epoch == config.epochs else None,
+    )
 
 
-def test_a_search_ends_itself_when_the_rest_is_not_worth_while(open_driver: OpenDriver, wide: Experiment) -> None:
+def test_a_search_ends_itself_when_the_rest_is_not_worth_while(
+    open_driver: OpenDriver, wide: Experiment
+) -> None:
     """What has begun comes to its end; the reason is in the journal before nothing more is started."""
     driver = play(open_driver(wide), nearly_alike, slots=3)
     result = driver.result
-    assert FEWEST <= len(result.trials) < 40
+    assert MIN_TRIALS <= len(result.trials) < 40
     assert result.counts == {"completed": len(result.trials)}
     (enough,) = (event.data for event in read(driver.journal.path) if event.kind == "enough")
     assert enough["expected"] < enough["wanted"] == 0.1
@@ -84,7 +113,9 @@ def test_off_is_the_default(open_driver: OpenDriver, wide: Experiment) -> None:
     assert (len(result.trials), result.outcome) == (60, "completed")
 
 
-def test_a_resume_goes_on_with_another_threshold_or_more_trials(open_driver: OpenDriver, wide: Experiment) -> None:
+def test_a_resume_goes_on_with_another_threshold_or_more_trials(
+    open_driver: OpenDriver, wide: Experiment
+) -> None:
     driver = play(open_driver(wide), nearly_alike)
     result, count = driver.result, len(driver.result.trials)
     assert result.best is not None
@@ -106,17 +137,23 @@ def test_a_resume_goes_on_with_another_threshold_or_more_trials(open_driver: Ope
     assert again.result.outcome == "completed"
 
 
-def test_what_was_enough_is_enough_after_a_resume_whatever_has_come_since(open_driver: OpenDriver, wide: Experiment) -> None:
+def test_what_was_enough_is_enough_after_a_resume_whatever_has_come_since(
+    open_driver: OpenDriver, wide: Experiment
+) -> None:
     driver = play(open_driver(wide), nearly_alike)
     trial = driver.result.trials["t0001"]
-    driver.journal.append("epoch", trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99)["metrics"])
+    driver.journal.append(
+        "epoch", trial="t0001", epoch=max(trial.epochs) + 1, metrics=report(1, 0.99)["metrics"]
+    )
     again = reopened(driver)
     assert again.enough == driver.enough != ""
     driver.experiment = changed(wide, min_gain=0.01)
     assert reopened(driver).enough == ""
 
 
-def test_what_runs_and_what_failed_is_no_value(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_what_runs_and_what_failed_is_no_value(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     first, second, _ = (driver.suggest()[0] for _ in range(3))  # type: ignore[index]
     for trial in (first, second):
@@ -128,8 +165,18 @@ def test_what_runs_and_what_failed_is_no_value(open_driver: OpenDriver, experime
     assert values_of(driver.result) == [0.75, -math.inf]
 
 
-def test_lengths_of_one_training_are_one_value(open_driver: OpenDriver, experiment: Experiment) -> None:
-    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 2, 3)}, base={"model.name": "deep_cnn"})
-    driver = play(open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base))), nearly_alike)
+def test_lengths_of_one_training_are_one_value(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    space = SearchSpace(
+        {"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 2, 3)},
+        base={"model.name": "deep_cnn"},
+    )
+    driver = play(
+        open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base))),
+        nearly_alike,
+    )
     assert len(driver.result.ranking) == 6
-    assert values_of(driver.result) == [trial.accuracy for trial in driver.result.trials.values() if trial.params["epochs"] == 3]
+    assert values_of(driver.result) == [
+        trial.accuracy for trial in driver.result.trials.values() if trial.params["epochs"] == 3
+    ]

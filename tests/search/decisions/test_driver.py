@@ -11,12 +11,22 @@ from search.journal.journal import read
 from search.journal.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
 from search.views.summary import risk_text
-from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report
+from tests.search.conftest import (
+    OpenDriver,
+    changed,
+    evaluation,
+    good_lr_wins,
+    play,
+    reopened,
+    report,
+)
 from trainables.catalog.models import MODELS
 from trainables.config import TrialConfig
 
 
-def test_a_played_grid_visits_every_point_and_knows_the_best(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_played_grid_visits_every_point_and_knows_the_best(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     result = play(open_driver(experiment)).result
     assert result.counts == {"completed": 9}
     assert result.epochs_trained == 3 * (3 + 6 + 9)
@@ -28,21 +38,36 @@ def test_a_played_grid_visits_every_point_and_knows_the_best(open_driver: OpenDr
 
 @pytest.mark.parametrize("scheduler", ["fifo", "asha"])
 @pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])
-def test_the_journal_alone_gives_the_same_result(open_driver: OpenDriver, experiment: Experiment, algorithm: str, scheduler: str) -> None:
-    driver = play(open_driver(changed(experiment, algorithm=algorithm, scheduler=scheduler, trials=9)), slots=2)
+def test_the_journal_alone_gives_the_same_result(
+    open_driver: OpenDriver, experiment: Experiment, algorithm: str, scheduler: str
+) -> None:
+    driver = play(
+        open_driver(changed(experiment, algorithm=algorithm, scheduler=scheduler, trials=9)),
+        slots=2,
+    )
     assert SearchResult.read(experiment.folder) == driver.result
 
 
-def test_the_same_seed_makes_the_same_decisions(open_driver: OpenDriver, experiment: Experiment, tmp_path: Any) -> None:
-    searches = [changed(experiment, name=name, algorithm="bayes", scheduler="asha", trials=20, seed=5) for name in ("one", "two")]
+def test_the_same_seed_makes_the_same_decisions(
+    open_driver: OpenDriver, experiment: Experiment, tmp_path: Any
+) -> None:
+    searches = [
+        changed(experiment, name=name, algorithm="bayes", scheduler="asha", trials=20, seed=5)
+        for name in ("one", "two")
+    ]
     first, second = (play(open_driver(search)) for search in searches)
-    lines = [[{**event.data, "kind": event.kind} for event in read(search.folder / "journal.jsonl")[1:]] for search in searches]
+    lines = [
+        [{**event.data, "kind": event.kind} for event in read(search.folder / "journal.jsonl")[1:]]
+        for search in searches
+    ]
     assert lines[0] == lines[1]
     assert "stopped" in first.result.counts
     assert first.result.counts == second.result.counts
 
 
-def test_a_suggestion_is_in_the_journal_before_it_is_given(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_suggestion_is_in_the_journal_before_it_is_given(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     suggestion = driver.suggest()
     assert suggestion is not None
@@ -51,7 +76,9 @@ def test_a_suggestion_is_in_the_journal_before_it_is_given(open_driver: OpenDriv
     assert TrialConfig.from_dict(last.data["config"]) == suggestion[1]
 
 
-def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, scheduler="asha"))
     values = {f"t{number:04d}": number / 10 for number in range(1, 10)}
     for trial, value in values.items():
@@ -59,7 +86,12 @@ def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(open_
         driver.running(trial)
         if driver.report(trial, report(1, value)):
             held = read(driver.journal.path)[-1]
-            assert (held.kind, held.data["trial"], held.data["by"], held.data["rung"]) == ("held", trial, "asha", 1)
+            assert (held.kind, held.data["trial"], held.data["by"], held.data["rung"]) == (
+                "held",
+                trial,
+                "asha",
+                1,
+            )
             assert driver.result.trials[trial].outcome == "held"
         else:
             assert read(driver.journal.path)[-1].kind == "promoted"
@@ -69,14 +101,32 @@ def test_who_waits_and_who_goes_on_is_in_the_journal_with_what_it_rests_on(open_
     assert [event.kind for event in read(driver.journal.path)][-1] == "promoted"
 
 
-def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
-    space = SearchSpace({"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27})
-    driver = play(open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base), scheduler="asha", algorithm="random", trials=40)))
+def test_trials_that_are_held_are_stopped_once_none_goes_on(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    space = SearchSpace(
+        {"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27}
+    )
+    driver = play(
+        open_driver(
+            changed(
+                experiment,
+                space=space,
+                base=TrialConfig().override(space.base),
+                scheduler="asha",
+                algorithm="random",
+                trials=40,
+            )
+        )
+    )
     counts = driver.result.counts
     assert counts.keys() == {"completed", "stopped"}
     assert counts["stopped"] > 20
     assert driver.result.best is not None
-    assert driver.result.best.params == max((trial.params for trial in driver.result.trials.values()), key=lambda params: params["optimizer.lr"])
+    assert driver.result.best.params == max(
+        (trial.params for trial in driver.result.trials.values()),
+        key=lambda params: params["optimizer.lr"],
+    )
     for trial in driver.result.trials.values():
         if trial.outcome == "stopped":
             assert 0 <= trial.stop["risk"] < 0.2
@@ -93,18 +143,37 @@ def test_trials_that_are_held_are_stopped_once_none_goes_on(open_driver: OpenDri
 
 def in_rungs(experiment: Experiment, **values: Any) -> Experiment:
     """Forty trials, of which some are lengths of one training, that wait for each other."""
-    domains = {"optimizer.lr": Choice(*np.geomspace(0.001, 0.1, 20).tolist()), "epochs": Choice(9, 27)}
+    domains = {
+        "optimizer.lr": Choice(*np.geomspace(0.001, 0.1, 20).tolist()),
+        "epochs": Choice(9, 27),
+    }
     space = SearchSpace(domains, base={"model.name": "deep_cnn", "epochs": 27})
-    return changed(experiment, space=space, base=TrialConfig().override(space.base), scheduler="asha", algorithm="random", trials=40, **values)
+    return changed(
+        experiment,
+        space=space,
+        base=TrialConfig().override(space.base),
+        scheduler="asha",
+        algorithm="random",
+        trials=40,
+        **values,
+    )
 
 
 def asked(driver: Driver) -> tuple[object, ...]:
     """What its scheduler says, the first question such as nothing was found out for before."""
     scheduler = driver.scheduler
-    return scheduler.risk, scheduler.choose(new=False, fits=lambda trial: False), scheduler.choose(new=False), scheduler.choose(new=True), scheduler.ready
+    return (
+        scheduler.risk,
+        scheduler.choose(new=False, fits=lambda trial: False),
+        scheduler.choose(new=False),
+        scheduler.choose(new=True),
+        scheduler.ready,
+    )
 
 
-def test_what_a_scheduler_says_depends_on_what_it_was_told_alone(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_what_a_scheduler_says_depends_on_what_it_was_told_alone(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     """Not on what it was asked on the way: a resumed search was asked nothing yet."""
     driver = play(open_driver(in_rungs(experiment)), slots=3)
     events, always = read(driver.journal.path), Driver(driver.experiment, driver.journal)
@@ -120,25 +189,39 @@ def test_what_a_scheduler_says_depends_on_what_it_was_told_alone(open_driver: Op
 def cut_after(driver: Driver, last: int) -> Driver:
     """The search as it goes on when it was killed after this event."""
     lines = driver.journal.path.read_text().splitlines(keepends=True)
-    driver.journal.path.write_text("".join(line for line, event in zip(lines, read(driver.journal.path), strict=True) if event.number <= last))
+    driver.journal.path.write_text(
+        "".join(
+            line
+            for line, event in zip(lines, read(driver.journal.path), strict=True)
+            if event.number <= last
+        )
+    )
     return play(reopened(driver))
 
 
 @pytest.mark.parametrize("epochs", range(19, 92, 6))
-def test_a_search_killed_at_its_budgets_end_tells_the_same_risk(epochs: int, open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_search_killed_at_its_budgets_end_tells_the_same_risk(
+    epochs: int, open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = play(open_driver(in_rungs(experiment, budget=Budget((limit(f"{epochs}epochs"),)))))
     (risked,) = [event for event in read(driver.journal.path) if event.kind == "risked"]
     again = cut_after(driver, risked.number - 1)
     assert again.result.outcome == "budget"
     assert again.result.risk == risked.data
-    assert ("--sure" in risk_text(again.result)) == (1 - risked.data["chance"] / 2 > 0.8), "not less sure than was asked for"
+    assert ("--sure" in risk_text(again.result)) == (1 - risked.data["chance"] / 2 > 0.8), (
+        "not less sure than was asked for"
+    )
 
 
-def test_a_search_killed_while_it_stops_its_trials_tells_the_same_risk(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_search_killed_while_it_stops_its_trials_tells_the_same_risk(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = play(open_driver(in_rungs(experiment)))
     events = read(driver.journal.path)
     (risked,) = [event for event in events if event.kind == "risked"]
-    stopped = [event.number for event in events if event.kind == "stopped" and event.number > risked.number]
+    stopped = [
+        event.number for event in events if event.kind == "stopped" and event.number > risked.number
+    ]
     assert len(stopped) > 10
     again = cut_after(driver, stopped[len(stopped) // 2])
     assert again.result.risk == pytest.approx(risked.data)
@@ -146,7 +229,9 @@ def test_a_search_killed_while_it_stops_its_trials_tells_the_same_risk(open_driv
 
 
 @pytest.mark.parametrize("by", ["interrupted", "budget"])
-def test_a_search_that_closes_early_holds_what_it_held(by: str, open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_search_that_closes_early_holds_what_it_held(
+    by: str, open_driver: OpenDriver, experiment: Experiment
+) -> None:
     search = changed(experiment, scheduler="asha")
     driver = play(open_driver(search), events=30)
     held = {name for name, trial in driver.result.trials.items() if trial.outcome == "held"}
@@ -156,11 +241,13 @@ def test_a_search_that_closes_early_holds_what_it_held(by: str, open_driver: Ope
     assert bool(driver.result.risk) == (by == "budget"), "an interrupted search goes on"
     assert {name for name, trial in driver.result.trials.items() if trial.outcome == "held"} == held
     again = reopened(driver)
-    assert not held & set(again.left)
+    assert not held & set(again.pending)
     assert not {"held", "interrupted"} & play(again).result.counts.keys()
 
 
-def test_a_diverged_trial_is_never_best_and_the_search_goes_on(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_diverged_trial_is_never_best_and_the_search_goes_on(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
         if config.optimizer.lr == 0.1 and epoch == 2:
             return report(2, math.nan, "diverged", "train/loss is nan at epoch 2")
@@ -174,28 +261,45 @@ def test_a_diverged_trial_is_never_best_and_the_search_goes_on(open_driver: Open
     assert all(len(trial.epochs) == 1 for trial in result.failed)
 
 
-def test_a_trial_whose_process_died_is_failed_once(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_trial_whose_process_died_is_failed_once(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
     driver.fail(trial, "error", "killed")
     driver.fail(trial, "error", "told again")
     ends = [event for event in read(driver.journal.path) if event.kind == "ended"]
-    assert [(event.data["outcome"], event.data["reason"]) for event in ends] == [("failed", "killed")]
+    assert [(event.data["outcome"], event.data["reason"]) for event in ends] == [
+        ("failed", "killed")
+    ]
 
 
-def test_the_time_budget_stops_each_trial_after_its_epoch(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_the_time_budget_stops_each_trial_after_its_epoch(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     now = [0.0]
 
     def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
         now[0] += 1
         return good_lr_wins(config, epoch)
 
-    driver = play(open_driver(changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0]), train, slots=2)
+    driver = play(
+        open_driver(changed(experiment, budget=Budget((limit("10s"),))), clock=lambda: now[0]),
+        train,
+        slots=2,
+    )
     assert driver.result.outcome == "budget"
-    assert (driver.result.epochs_trained, now[0]) == (9, 9.0), "an evaluation takes no longer than an epoch, of which the trial tells"
-    assert all(trial.outcome in ("completed", "interrupted") for trial in driver.result.trials.values())
-    assert driver.result.reason == "the budget of 10s is used up, but for 1 s, too few for another epoch"
+    assert (driver.result.epochs_trained, now[0]) == (9, 9.0), (
+        "an evaluation takes no longer than an epoch, of which the trial tells"
+    )
+    assert all(
+        trial.outcome in ("completed", "interrupted") for trial in driver.result.trials.values()
+    )
+    assert (
+        driver.result.reason
+        == "the budget of 10s is used up, but for 1 s, too few for another epoch"
+    )
 
 
 def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experiment) -> None:
@@ -209,15 +313,31 @@ def test_closing_starts_nothing_more(open_driver: OpenDriver, experiment: Experi
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "trials", "planned"), [("grid", None, 9), ("grid", 4, 4), ("random", 50, 9), ("random", 5, 5), ("bayes", None, 9), ("bayes", 2, 2)]
+    ("algorithm", "trials", "planned"),
+    [
+        ("grid", None, 9),
+        ("grid", 4, 4),
+        ("random", 50, 9),
+        ("random", 5, 5),
+        ("bayes", None, 9),
+        ("bayes", 2, 2),
+    ],
 )
-def test_as_many_trials_as_planned(open_driver: OpenDriver, experiment: Experiment, algorithm: str, trials: int | None, planned: int) -> None:
+def test_as_many_trials_as_planned(
+    open_driver: OpenDriver,
+    experiment: Experiment,
+    algorithm: str,
+    trials: int | None,
+    planned: int,
+) -> None:
     search = changed(experiment, algorithm=algorithm, trials=trials)
     assert search.planned_trials == planned
     assert len(play(open_driver(search)).result.trials) == planned
 
 
-def test_max_epochs_caps_every_trial_and_all_points_are_still_visited(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_max_epochs_caps_every_trial_and_all_points_are_still_visited(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     result = play(open_driver(changed(experiment, max_epochs=1))).result
     assert [len(trial.epochs) for trial in result.trials.values()] == [1] * 9
     assert len({str(trial.params) for trial in result.trials.values()}) == 9
@@ -239,15 +359,21 @@ def test_params_that_make_no_config_are_a_failed_trial_and_the_search_goes_on(
     assert "optimizer.lr must be > 0" in result.trials["t0002"].reason
 
 
-def test_thousands_of_params_that_make_no_config_are_no_trouble(open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thousands_of_params_that_make_no_config_are_no_trouble(
+    open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     space = SearchSpace({"optimizer.lr": Float(0.001, 1.0)}, base={"model.name": "deep_cnn"})
     driver = open_driver(changed(experiment, space=space, algorithm="random", trials=1500))
-    monkeypatch.setattr(Experiment, "config", lambda self, params: TrialConfig().override({"epochs": -1}))
+    monkeypatch.setattr(
+        Experiment, "config", lambda self, params: TrialConfig().override({"epochs": -1})
+    )
     assert driver.suggest() is None
     assert driver.result.counts == {"failed": 1500}
 
 
-def test_a_trial_that_ends_without_a_word_has_failed(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_trial_that_ends_without_a_word_has_failed(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -256,7 +382,9 @@ def test_a_trial_that_ends_without_a_word_has_failed(open_driver: OpenDriver, ex
     assert read(driver.journal.path)[-1].kind == "finished"
 
 
-def test_a_cut_off_search_leaves_its_running_trials_open(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_cut_off_search_leaves_its_running_trials_open(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -265,23 +393,31 @@ def test_a_cut_off_search_leaves_its_running_trials_open(open_driver: OpenDriver
     assert driver.result.counts == {"interrupted": 1}
 
 
-def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     driver.journal.append("suggested", trial="t0001", params={"optimizer.lr": -1}, config={})
     again = reopened(driver)
     assert again.result.counts == {"failed": 1}
-    assert not again.left
+    assert not again.pending
 
 
 def decisions(search: Experiment) -> list[dict[str, Any]]:
     """What was suggested, reported, stopped and ended, in order."""
     kept = ("suggested", "epoch", "held", "promoted", "stopped", "ended")
-    return [{**event.data, "kind of event": event.kind} for event in read(search.folder / "journal.jsonl") if event.kind in kept]
+    return [
+        {**event.data, "kind of event": event.kind}
+        for event in read(search.folder / "journal.jsonl")
+        if event.kind in kept
+    ]
 
 
 @pytest.mark.parametrize("scheduler", ["fifo", "asha"])
 @pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])
-def test_a_search_cut_off_anywhere_goes_on_as_if_it_had_not_been(open_driver: OpenDriver, experiment: Experiment, algorithm: str, scheduler: str) -> None:
+def test_a_search_cut_off_anywhere_goes_on_as_if_it_had_not_been(
+    open_driver: OpenDriver, experiment: Experiment, algorithm: str, scheduler: str
+) -> None:
     search = changed(experiment, algorithm=algorithm, scheduler=scheduler, trials=9, seed=3)
     undisturbed = play(open_driver(changed(search, name="undisturbed")))
     for events in range(2, undisturbed.journal.number, 3):
@@ -293,8 +429,12 @@ def test_a_search_cut_off_anywhere_goes_on_as_if_it_had_not_been(open_driver: Op
         assert SearchResult.read(again.experiment.folder) == again.result
 
 
-def test_a_search_cut_off_between_two_lines_carries_out_what_was_decided(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """Cut after each single line of the journal: an epoch whose stop was not written yet, a stop whose end was not, a last epoch."""
+def test_a_search_cut_off_between_two_lines_carries_out_what_was_decided(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """Cut after each single line of the journal: an epoch whose stop was not written yet, a stop
+    whose end was not, a last epoch.
+    """
     search = changed(experiment, algorithm="bayes", scheduler="asha", trials=6, seed=3)
     undisturbed = play(open_driver(changed(search, name="undisturbed")))
     lines = undisturbed.journal.path.read_bytes().splitlines(keepends=True)
@@ -305,7 +445,9 @@ def test_a_search_cut_off_between_two_lines_carries_out_what_was_decided(open_dr
         assert decisions(again.experiment) == decisions(undisturbed.experiment), lines[count - 1]
 
 
-def test_several_cuts_in_a_row_lose_nothing(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_several_cuts_in_a_row_lose_nothing(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     search = changed(experiment, algorithm="bayes", scheduler="asha", trials=12)
     undisturbed = play(open_driver(changed(search, name="undisturbed")))
     driver = play(open_driver(search), events=8)
@@ -315,7 +457,9 @@ def test_several_cuts_in_a_row_lose_nothing(open_driver: OpenDriver, experiment:
     assert len(driver.result.sessions) == 31
 
 
-def test_an_interrupted_trial_is_paused_and_goes_on_after_a_resume(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_an_interrupted_trial_is_paused_and_goes_on_after_a_resume(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -324,12 +468,14 @@ def test_an_interrupted_trial_is_paused_and_goes_on_after_a_resume(open_driver: 
     driver.finish()
     assert driver.result.counts == {"interrupted": 1}
     again = reopened(driver)
-    assert (list(again.left), again.attempt(trial)) == ([trial], 2)
+    assert (list(again.pending), again.attempt(trial)) == ([trial], 2)
     assert set(play(again).result.counts) == {"completed"}
 
 
 @pytest.mark.parametrize(("kind", "times"), RETRIES.items())
-def test_a_trial_is_tried_again_as_often_as_its_kind_of_failure_allows(open_driver: OpenDriver, experiment: Experiment, kind: str, times: int) -> None:
+def test_a_trial_is_tried_again_as_often_as_its_kind_of_failure_allows(
+    open_driver: OpenDriver, experiment: Experiment, kind: str, times: int
+) -> None:
     driver = open_driver(changed(experiment, trials=1))
     for attempt in range(1, times + 2):
         trial, _ = driver.suggest()  # type: ignore[misc]
@@ -356,7 +502,9 @@ def test_retries_survive_a_resume(open_driver: OpenDriver, experiment: Experimen
     assert again.result.trials[trial].outcome == "failed"
 
 
-def test_out_of_memory_halves_how_many_run_until_it_proves_to_be_the_trials_own_fault(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_out_of_memory_halves_how_many_run_until_it_proves_to_be_the_trials_own_fault(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment, slots=4)
     trials = [driver.suggest()[0] for _ in range(4)]  # type: ignore[index]
     for trial in trials:
@@ -375,7 +523,9 @@ def test_out_of_memory_halves_how_many_run_until_it_proves_to_be_the_trials_own_
     assert driver.result.trials[trials[0]].outcome == "failed"
 
 
-def test_what_a_trial_says_after_its_end_is_not_heard(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_what_a_trial_says_after_its_end_is_not_heard(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -385,7 +535,9 @@ def test_what_a_trial_says_after_its_end_is_not_heard(open_driver: OpenDriver, e
     assert driver.journal.number == before
 
 
-def test_an_evaluation_is_of_the_best_epoch_alone_and_outlives_a_resume(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_an_evaluation_is_of_the_best_epoch_alone_and_outlives_a_resume(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -405,7 +557,9 @@ def test_an_evaluation_is_of_the_best_epoch_alone_and_outlives_a_resume(open_dri
     assert driver.result.trials[trial].evaluation == {}
 
 
-def test_an_epoch_told_twice_is_in_the_journal_once(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_an_epoch_told_twice_is_in_the_journal_once(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, scheduler="asha"))
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -415,7 +569,9 @@ def test_an_epoch_told_twice_is_in_the_journal_once(open_driver: OpenDriver, exp
     assert list(driver.scheduler.forecaster.values[0].values()) == [0.5]  # type: ignore[attr-defined]
 
 
-def test_waiting_is_in_the_journal_and_ends_with_the_next_word(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_waiting_is_in_the_journal_and_ends_with_the_next_word(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
@@ -425,7 +581,9 @@ def test_waiting_is_in_the_journal_and_ends_with_the_next_word(open_driver: Open
     assert driver.result.trials[trial].waiting == ""
 
 
-def test_the_time_of_earlier_sessions_counts_for_the_budget(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_the_time_of_earlier_sessions_counts_for_the_budget(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("1000s"),))))
     driver.suggest()
     driver.result.sessions[0].began_ms -= 999_500
@@ -442,7 +600,13 @@ def test_the_time_of_earlier_sessions_counts_for_the_budget(open_driver: OpenDri
 @pytest.fixture
 def mixed(experiment: Experiment) -> Experiment:
     """Networks and baselines in turn, with stops."""
-    space = SearchSpace({"model.name": Choice("deep_cnn", "svm", "tree"), "optimizer.lr": Choice(0.001, 0.01, 0.1), "epochs": Choice(9)})
+    space = SearchSpace(
+        {
+            "model.name": Choice("deep_cnn", "svm", "tree"),
+            "optimizer.lr": Choice(0.001, 0.01, 0.1),
+            "epochs": Choice(9),
+        }
+    )
     return changed(experiment, space=space, scheduler="asha")
 
 
@@ -450,25 +614,35 @@ def beaten_by_baselines(config: TrialConfig, epoch: int) -> dict[str, Any]:
     return report(1, 0.99, "completed") if config.model.is_baseline else good_lr_wins(config, epoch)
 
 
-def test_baselines_are_over_after_one_epoch_and_stop_no_network(open_driver: OpenDriver, experiment: Experiment, mixed: Experiment) -> None:
-    """Networks are stopped as if they were alone: what a baseline reaches at once is no bar for their first epochs."""
+def test_baselines_are_over_after_one_epoch_and_stop_no_network(
+    open_driver: OpenDriver, experiment: Experiment, mixed: Experiment
+) -> None:
+    """Networks are stopped as if they were alone: what a baseline reaches at once is no bar for
+    their first epochs.
+    """
     driver = play(open_driver(mixed), beaten_by_baselines)
     trials = driver.result.trials.values()
     baselines = [trial for trial in trials if trial.params["model.name"] != "deep_cnn"]
-    assert {(trial.outcome, len(trial.epochs), trial.config["epochs"]) for trial in baselines} == {("completed", 1, 1)}
+    assert {(trial.outcome, len(trial.epochs), trial.config["epochs"]) for trial in baselines} == {
+        ("completed", 1, 1)
+    }
     networks = [trial for trial in trials if trial not in baselines]
     order = [trial.params for trial in networks]
     alone = open_driver(changed(mixed, name="alone"))
     asked = iter(order)
     alone.algorithm.ask = lambda trial: next(asked, None)  # type: ignore[method-assign]
     play(alone, beaten_by_baselines)
-    assert [(trial.outcome, trial.epochs) for trial in networks] == [(trial.outcome, trial.epochs) for trial in alone.result.trials.values()]
+    assert [(trial.outcome, trial.epochs) for trial in networks] == [
+        (trial.outcome, trial.epochs) for trial in alone.result.trials.values()
+    ]
     heard = driver.scheduler.forecaster.values  # type: ignore[attr-defined]
     assert all(max(values.values()) < 0.99 for values in heard[:-1] if values)
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "random", "bayes"])
-def test_a_search_of_networks_and_baselines_goes_on_from_anywhere(open_driver: OpenDriver, mixed: Experiment, algorithm: str) -> None:
+def test_a_search_of_networks_and_baselines_goes_on_from_anywhere(
+    open_driver: OpenDriver, mixed: Experiment, algorithm: str
+) -> None:
     search = changed(mixed, algorithm=algorithm, trials=9)
     undisturbed = play(open_driver(changed(search, name="undisturbed")), beaten_by_baselines)
     lines = undisturbed.journal.path.read_bytes().splitlines(keepends=True)
@@ -479,13 +653,17 @@ def test_a_search_of_networks_and_baselines_goes_on_from_anywhere(open_driver: O
         assert decisions(again.experiment) == decisions(undisturbed.experiment), lines[count - 1]
 
 
-def test_a_finished_trial_may_be_of_a_model_that_is_no_longer_registered(open_driver: OpenDriver, mixed: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_trial_may_be_of_a_model_that_is_no_longer_registered(
+    open_driver: OpenDriver, mixed: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     driver = play(open_driver(mixed), beaten_by_baselines)
     monkeypatch.delitem(MODELS, "svm")
     assert reopened(driver).result.trials == driver.result.trials
 
 
-def test_a_search_that_may_run_fewer_starts_none_until_enough_have_ended(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_search_that_may_run_fewer_starts_none_until_enough_have_ended(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     def begun() -> str:
         suggestion = driver.suggest()
         assert suggestion is not None
@@ -504,7 +682,11 @@ def test_a_search_that_may_run_fewer_starts_none_until_enough_have_ended(experim
     driver.resize(2, "one more")
     begun()
     assert driver.suggest() is None
-    assert [(event.data["count"], event.data["reason"]) for event in read(driver.journal.path) if event.kind == "slots"] == [
+    assert [
+        (event.data["count"], event.data["reason"])
+        for event in read(driver.journal.path)
+        if event.kind == "slots"
+    ] == [
         (1, "two machines fewer"),
         (2, "one more"),
     ]

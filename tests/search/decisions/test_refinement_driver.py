@@ -1,4 +1,6 @@
-"""A refinement's decisions, played without Ray: its rounds, what ends them, and what a kill between two lines changes."""
+"""A refinement's decisions, played without Ray: its rounds, what ends them, and what a kill between
+two lines changes.
+"""
 
 import math
 import time
@@ -9,7 +11,13 @@ from typing import Any
 import pytest
 
 from search.decisions.driver import Driver
-from search.decisions.refinement import edges, noise, observations, refinement_facts, refinement_sentences
+from search.decisions.refinement import (
+    edges,
+    noise,
+    observations,
+    refinement_facts,
+    refinement_sentences,
+)
 from search.decisions.refinement_driver import RefineDriver, refusal
 from search.experiment import Experiment
 from search.journal.journal import FILE_NAME, Journal, read
@@ -23,36 +31,60 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
 BEST = 1e-2
-PLANTED = SearchSpace({"optimizer.lr": Float(1e-5, 1e-3, log=True), "model.dropout": Float(0.0, 0.7)}, base={"model.name": "mnist_cnn", "epochs": 2}, trials=9)
+PLANTED = SearchSpace(
+    {"optimizer.lr": Float(1e-5, 1e-3, log=True), "model.dropout": Float(0.0, 0.7)},
+    base={"model.name": "mnist_cnn", "epochs": 2},
+    trials=9,
+)
 """The best learning rate is a decade above the highest."""
 Begin = Callable[..., RefineDriver]
 
 
 def peak(config: TrialConfig, epoch: int) -> Report:
     """Best at one learning rate, a tenth less a decade away."""
-    accuracy = 0.95 - 0.1 * abs(math.log10(config.optimizer.lr / BEST)) - 0.01 * (config.epochs - epoch)
+    accuracy = (
+        0.95 - 0.1 * abs(math.log10(config.optimizer.lr / BEST)) - 0.01 * (config.epochs - epoch)
+    )
     return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
 
 
 @pytest.fixture
 def planted(experiment: Experiment) -> Experiment:
     """A search whose best lies beyond its edge."""
-    return changed(experiment, space=PLANTED, base=experiment.base.override(PLANTED.base), algorithm="random")
+    return changed(
+        experiment, space=PLANTED, base=experiment.base.override(PLANTED.base), algorithm="random"
+    )
 
 
 @pytest.fixture
 def begin() -> Iterator[Begin]:
-    """Begins a session of the refinement of a search that has come to its end; goes on with it when called again."""
+    """Begins a session of the refinement of a search that has come to its end; goes on with it when
+    called again.
+    """
     opened: list[Journal] = []
 
     def make(searched: Experiment, **terms: int) -> RefineDriver:
         journal, events = Journal.reopen(searched.folder)
         opened.append(journal)
         described = SearchResult.read(searched.folder).started["experiment"]
-        driver = RefineDriver(Experiment.from_description(searched.name, described, searched.storage), journal)
+        driver = RefineDriver(
+            Experiment.from_description(searched.name, described, searched.storage), journal
+        )
         driver.replay(events)
-        now = {"slots": 2, "began_ms": time.time_ns() // 1_000_000, "experiment": driver.experiment.describe()}
-        journal.append("resumed", **now, **({"refining": {"rounds": 4, "trials": 6, **terms}} if terms or driver.result.refinement is None else {}))
+        now = {
+            "slots": 2,
+            "began_ms": time.time_ns() // 1_000_000,
+            "experiment": driver.experiment.describe(),
+        }
+        journal.append(
+            "resumed",
+            **now,
+            **(
+                {"refining": {"rounds": 4, "trials": 6, **terms}}
+                if terms or driver.result.refinement is None
+                else {}
+            ),
+        )
         driver.go_on()
         return driver
 
@@ -61,7 +93,9 @@ def begin() -> Iterator[Begin]:
         journal.close()
 
 
-def test_rounds_widen_beyond_the_edge_until_the_best_is_inside(open_driver: OpenDriver, planted: Experiment, begin: Begin) -> None:
+def test_rounds_widen_beyond_the_edge_until_the_best_is_inside(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin
+) -> None:
     before = play(open_driver(planted), peak).result
     assert before.best is not None
     driver = play(begin(planted), peak, slots=2)
@@ -80,7 +114,9 @@ def test_rounds_widen_beyond_the_edge_until_the_best_is_inside(open_driver: Open
     assert SearchResult.read(planted.folder) == result
 
 
-def test_rounds_end_at_their_number(open_driver: OpenDriver, planted: Experiment, begin: Begin) -> None:
+def test_rounds_end_at_their_number(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin
+) -> None:
     play(open_driver(planted), peak)
     driver = play(begin(planted, rounds=1, trials=12), peak)
     assert len(driver.trials) == 21
@@ -88,16 +124,27 @@ def test_rounds_end_at_their_number(open_driver: OpenDriver, planted: Experiment
     assert driver.over
 
 
-def test_a_gain_within_noise_ends_it(open_driver: OpenDriver, experiment: Experiment, begin: Begin) -> None:
+def test_a_gain_within_noise_ends_it(
+    open_driver: OpenDriver, experiment: Experiment, begin: Begin
+) -> None:
     """Every trial is as good as any other."""
     few = changed(experiment, trials=4)
-    play(open_driver(few), lambda config, epoch: report(epoch, 0.9, "completed" if epoch == config.epochs else None))
-    driver = play(begin(few), lambda config, epoch: report(epoch, 0.91, "completed" if epoch == config.epochs else None))
+    play(
+        open_driver(few),
+        lambda config, epoch: report(epoch, 0.9, "completed" if epoch == config.epochs else None),
+    )
+    driver = play(
+        begin(few),
+        lambda config, epoch: report(epoch, 0.91, "completed" if epoch == config.epochs else None),
+    )
     assert len(driver.refinement.rounds) == 1
     chance, what = noise(driver.result)
     assert chance == pytest.approx(math.sqrt(0.91 * 0.09 / 50))
     assert what == "the standard error of 0.9100 on 50 images"
-    assert driver.refinement.reason == f"round 1 gained 0.0100, within the noise of {chance:.4f} ({what})"
+    assert (
+        driver.refinement.reason
+        == f"round 1 gained 0.0100, within the noise of {chance:.4f} ({what})"
+    )
 
 
 def test_a_round_whose_last_trial_makes_no_config_has_no_more_trials_than_it_should(
@@ -105,7 +152,13 @@ def test_a_round_whose_last_trial_makes_no_config_has_no_more_trials_than_it_sho
 ) -> None:
     play(open_driver(planted), peak)
     refining, whole = begin(planted, rounds=1), Experiment.config
-    monkeypatch.setattr(Experiment, "config", lambda self, params: whole(self, {**params, "epochs": -1} if len(refining.trials) == 14 else params))
+    monkeypatch.setattr(
+        Experiment,
+        "config",
+        lambda self, params: whole(
+            self, {**params, "epochs": -1} if len(refining.trials) == 14 else params
+        ),
+    )
     result = play(refining, peak).result
     assert len(result.trials) == 15
     assert result.trials["t0015"].outcome == "failed"
@@ -122,14 +175,24 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     result = play(begin(planted, rounds=1), peak).result
     assert result.refinement is not None
     (told,) = result.refinement.rounds[0]["changes"]
-    assert told["text"] == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
+    assert (
+        told["text"]
+        == "nothing, since what was to be makes no space: a value is given twice: 0.01, 0.01."
+    )
     assert len(result.trials) == 15
-    args = resume_parser().parse_args([planted.name, "--storage", str(planted.storage), "--trials", "40"])
-    with pytest.raises(ConfigError, match=r"--trials: 'played' has been refined; how many trials each round has is for .*search\.refine .*--trials N"):
+    args = resume_parser().parse_args(
+        [planted.name, "--storage", str(planted.storage), "--trials", "40"]
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"--trials: 'played' has been refined; how many trials each round has is for .*search\.refine .*--trials N",
+    ):
         experiment_of(args, result)
 
 
-def test_a_space_that_is_used_up_ends_it(open_driver: OpenDriver, experiment: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_that_is_used_up_ends_it(
+    open_driver: OpenDriver, experiment: Experiment, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play(open_driver(experiment))
     driver = begin(experiment)
     monkeypatch.setattr("search.algorithms.bayes.Bayes.ask", lambda bayes, trial: None)
@@ -138,7 +201,9 @@ def test_a_space_that_is_used_up_ends_it(open_driver: OpenDriver, experiment: Ex
 
 
 @pytest.mark.parametrize("events", [1, 3, 8, 17, 32, 50, 75])
-def test_a_kill_between_two_lines_changes_nothing(open_driver: OpenDriver, planted: Experiment, begin: Begin, events: int) -> None:
+def test_a_kill_between_two_lines_changes_nothing(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin, events: int
+) -> None:
     """A refinement that is cut off proposes the same as one that is not, in the same spaces."""
     play(open_driver(planted), peak)
     journal = planted.folder / FILE_NAME
@@ -151,11 +216,15 @@ def test_a_kill_between_two_lines_changes_nothing(open_driver: OpenDriver, plant
     assert [(name, trial.params, trial.outcome) for name, trial in again.trials.items()] == [
         (name, trial.params, trial.outcome) for name, trial in whole.trials.items()
     ]
-    assert [one["changes"] for one in again.refinement.rounds] == [one["changes"] for one in whole.refinement.rounds]
+    assert [one["changes"] for one in again.refinement.rounds] == [
+        one["changes"] for one in whole.refinement.rounds
+    ]
     assert again.refinement.reason == whole.refinement.reason
 
 
-def test_the_scheduler_goes_on_with_what_it_has_heard(open_driver: OpenDriver, planted: Experiment, begin: Begin) -> None:
+def test_the_scheduler_goes_on_with_what_it_has_heard(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin
+) -> None:
     searched = changed(planted, scheduler="asha", base=planted.base.override({"epochs": 9}))
     play(open_driver(searched), peak)
     driver = play(begin(searched), peak)
@@ -164,19 +233,27 @@ def test_the_scheduler_goes_on_with_what_it_has_heard(open_driver: OpenDriver, p
     assert all(stop["rivals"] > 9 for stop in stops if stop["rung"] == 1)
 
 
-def test_a_trial_outside_a_space_is_not_taken_for_one_inside(open_driver: OpenDriver, planted: Experiment, begin: Begin) -> None:
+def test_a_trial_outside_a_space_is_not_taken_for_one_inside(
+    open_driver: OpenDriver, planted: Experiment, begin: Begin
+) -> None:
     play(open_driver(planted), peak)
     driver = begin(planted, rounds=1)
     assert driver.suggest() is not None
     space = driver.experiment.space
-    inside = [name for name, trial in driver.trials.items() if space.kept(trial.params) == trial.params]
+    inside = [
+        name for name, trial in driver.trials.items() if space.kept(trial.params) == trial.params
+    ]
     assert 1 < len(inside) < len(driver.trials)
     known = driver.algorithm.known  # type: ignore[attr-defined]
     assert {name for name in known if known[name].is_inside} == set(inside)
 
 
-def test_a_stopped_trial_is_not_held_against_epochs_that_it_was_not_given(open_driver: OpenDriver, experiment: Experiment) -> None:
-    """After one epoch the second was ahead, and was stopped; the third is behind everybody at every epoch."""
+def test_a_stopped_trial_is_not_held_against_epochs_that_it_was_not_given(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
+    """After one epoch the second was ahead, and was stopped; the third is behind everybody at every
+    epoch.
+    """
     driver = open_driver(experiment)
     values = {"t0001": [0.3, 0.9, 0.95], "t0002": [0.5], "t0003": [0.2, 0.4]}
     for name in values:
@@ -184,15 +261,25 @@ def test_a_stopped_trial_is_not_held_against_epochs_that_it_was_not_given(open_d
         driver.running(name)
     for name, accuracies in values.items():
         for epoch, accuracy in enumerate(accuracies, 1):
-            driver.report(name, report(epoch, accuracy, "completed" if name == "t0001" and epoch == 3 else None))
+            driver.report(
+                name,
+                report(epoch, accuracy, "completed" if name == "t0001" and epoch == 3 else None),
+            )
     for name in ("t0002", "t0003"):
         driver._end(name, "stopped", "")
     assert [one.score for one in observations(driver.result)] == [0.5, 1.0, 0.0]
 
 
-def test_a_trial_that_diverged_is_the_worst_and_one_that_failed_says_nothing(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_trial_that_diverged_is_the_worst_and_one_that_failed_says_nothing(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = open_driver(experiment)
-    for accuracy, outcome in ((0.2, "completed"), (0.9, "diverged"), (0.5, "completed"), (0.0, "failed")):
+    for accuracy, outcome in (
+        (0.2, "completed"),
+        (0.9, "diverged"),
+        (0.5, "completed"),
+        (0.0, "failed"),
+    ):
         name, _ = driver.suggest()  # type: ignore[misc]
         driver.running(name)
         driver.report(name, report(1, accuracy))
@@ -200,42 +287,68 @@ def test_a_trial_that_diverged_is_the_worst_and_one_that_failed_says_nothing(ope
     assert [one.score for one in observations(driver.result)] == [0.5, 0.0, 1.0]
 
 
-def test_lengths_of_one_training_are_one_observation(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_lengths_of_one_training_are_one_observation(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     """Three learning rates in three lengths each, of a schedule that does not look at the length."""
     space = SearchSpace(experiment.space.domains, base={"model.name": "deep_cnn"})
-    result = play(open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base)))).result
+    result = play(
+        open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base)))
+    ).result
     assert len(result.ranking) == 9
-    found = {one.params["optimizer.lr"]: (one.params["epochs"], one.score) for one in observations(result)}
+    found = {
+        one.params["optimizer.lr"]: (one.params["epochs"], one.score)
+        for one in observations(result)
+    }
     assert found == {0.001: (9, 0.0), 0.01: (9, 0.5), 0.1: (9, 1.0)}
     assert len(observations(result)) == 3
 
 
 @pytest.mark.parametrize("lengths", [1, 3])
-def test_chance_makes_a_clear_effect_seldom_however_many_lengths_each_training_has(lengths: int) -> None:
+def test_chance_makes_a_clear_effect_seldom_however_many_lengths_each_training_has(
+    lengths: int,
+) -> None:
     assert clear_effects(27, lengths, 40) <= 5
 
 
 def test_what_a_cap_or_the_data_forbid_is_refused(experiment: Experiment) -> None:
     capped = changed(experiment, max_epochs=5)
-    assert refusal(capped, None, {"optimizer.lr": 0.1, "epochs": 40}, "epochs") == "it would be 5 all the same"
+    assert (
+        refusal(capped, None, {"optimizer.lr": 0.1, "epochs": 40}, "epochs")
+        == "it would be 5 all the same"
+    )
     assert refusal(capped, None, {"optimizer.lr": 0.1, "epochs": 40}, "optimizer.lr") == ""
     assert "optimizer.lr must be" in refusal(capped, None, {"optimizer.lr": -0.1}, "optimizer.lr")
 
 
-def test_a_search_says_where_its_best_lies_at_an_edge(open_driver: OpenDriver, planted: Experiment) -> None:
+def test_a_search_says_where_its_best_lies_at_an_edge(
+    open_driver: OpenDriver, planted: Experiment
+) -> None:
     driver: Driver = play(open_driver(planted), peak)
     (flag,) = edges(driver.result, planted.space)
     assert flag.startswith("optimizer.lr: the best, ")
     assert flag.endswith(" the edge of 1e-05 to 0.001")
     events = [event.kind for event in read(driver.journal.path)]
     assert "refined" not in events
-    wide = changed(planted, name="wide", space=SearchSpace({**PLANTED.domains, "optimizer.lr": Float(1e-4, 1.0, log=True)}, base=PLANTED.base))
+    wide = changed(
+        planted,
+        name="wide",
+        space=SearchSpace(
+            {**PLANTED.domains, "optimizer.lr": Float(1e-4, 1.0, log=True)}, base=PLANTED.base
+        ),
+    )
     assert edges(play(open_driver(wide), peak).result, wide.space) == []
 
 
-def test_choices_of_numbers_are_refined_and_others_kept(open_driver: OpenDriver, experiment: Experiment, begin: Begin, tmp_path: Path) -> None:
+def test_choices_of_numbers_are_refined_and_others_kept(
+    open_driver: OpenDriver, experiment: Experiment, begin: Begin, tmp_path: Path
+) -> None:
     space = SearchSpace(
-        {"optimizer.lr": Choice(0.001, 0.01, 0.1), "model.filter_size": Choice(3, 5), "optimizer.name": Choice("adam", "sgd")},
+        {
+            "optimizer.lr": Choice(0.001, 0.01, 0.1),
+            "model.filter_size": Choice(3, 5),
+            "optimizer.name": Choice("adam", "sgd"),
+        },
         base={"model.name": "deep_cnn", "epochs": 1},
     )
     searched = changed(experiment, space=space, base=experiment.base.override(space.base))

@@ -1,4 +1,6 @@
-"""The race and the verdict as arithmetic: against scipy's own tests where it has them, and against candidates whose true value is known."""
+"""The race and the verdict as arithmetic: against scipy's own tests where it has them, and against
+candidates whose true value is known.
+"""
 
 import math
 from collections.abc import Callable
@@ -39,11 +41,16 @@ def test_two_candidates_are_compared_as_scipy_compares_pairs() -> None:
 
 def test_the_error_rate_is_shared_among_all_comparisons() -> None:
     scores = np.array([[0.91, 0.93, 0.92, 0.95], [0.90, 0.90, 0.91, 0.93]])
-    (_, (_, alone)), (_, (_, shared)) = compare(scores, 1, 1, images=EXACT), compare(scores, 8, 8, images=EXACT)
+    (_, (_, alone)), (_, (_, shared)) = (
+        compare(scores, 1, 1, images=EXACT),
+        compare(scores, 8, 8, images=EXACT),
+    )
     assert shared.p == pytest.approx(8 * alone.p)
 
 
-def test_a_difference_that_is_small_by_chance_in_one_pair_is_held_against_the_variance_of_all() -> None:
+def test_a_difference_that_is_small_by_chance_in_one_pair_is_held_against_the_variance_of_all() -> (
+    None
+):
     """0.02 and 0.0201: of these two alone nothing could be clearer."""
     scores = np.array([[0.90, 0.94], [0.88, 0.9199], [0.95, 0.80], [0.83, 0.91]])
     _, compared = compare(scores, 1, 1, images=EXACT)
@@ -51,32 +58,49 @@ def test_a_difference_that_is_small_by_chance_in_one_pair_is_held_against_the_va
 
 
 def test_two_equal_differences_are_no_certainty() -> None:
-    """They are whole numbers of images: of 359, one more each time is nothing, and 36 more each time is something."""
-    leader, (_, one) = compare(np.array([[0.9, 0.9], [0.9 - 1 / 359, 0.9 - 1 / 359]]), 1, 1, images=359)
+    """They are whole numbers of images: of 359, one more each time is nothing, and 36 more each
+    time is something.
+    """
+    leader, (_, one) = compare(
+        np.array([[0.9, 0.9], [0.9 - 1 / 359, 0.9 - 1 / 359]]), 1, 1, images=359
+    )
     assert leader == 0
     assert one.p == pytest.approx(stats.t.sf(math.sqrt(12), 1))
-    _, (_, many) = compare(np.array([[0.9, 0.9], [0.9 - 36 / 359, 0.9 - 36 / 359]]), 1, 1, images=359)
+    _, (_, many) = compare(
+        np.array([[0.9, 0.9], [0.9 - 36 / 359, 0.9 - 36 / 359]]), 1, 1, images=359
+    )
     assert 0 < many.p < 0.01
 
 
 def test_candidates_that_never_differ_are_compared_without_a_warning() -> None:
-    _, (itself, other, same) = compare(np.array([[1.0, 1.0], [0.5, 0.5], [1.0, 1.0]]), 1, 1, images=359)
+    _, (itself, other, same) = compare(
+        np.array([[1.0, 1.0], [0.5, 0.5], [1.0, 1.0]]), 1, 1, images=359
+    )
     assert (itself.p, same.p) == (1.0, 1.0)
     assert 0 < other.p < 0.01
 
 
 def test_candidates_with_one_course_over_the_seeds_count_once() -> None:
-    """Copies, and such as differ from one another by the same always, tell nothing more of luck than one of them."""
+    """Copies, and such as differ from one another by the same always, tell nothing more of luck
+    than one of them.
+    """
     pair = np.array([[0.91, 0.93, 0.92, 0.95], [0.90, 0.90, 0.91, 0.93]])
     alone = compare(pair, 1, 1, images=359)[1][1]
-    copied = compare(np.vstack([pair, pair[1], pair[1] - 0.01, pair[0] - 0.02]), 1, 1, images=359)[1]
+    copied = compare(np.vstack([pair, pair[1], pair[1] - 0.01, pair[0] - 0.02]), 1, 1, images=359)[
+        1
+    ]
     assert copied[1] == copied[2] == alone
     assert copied[3].error == alone.error
 
 
 def test_two_of_whom_the_pooled_deviation_says_too_little_need_differences_of_their_own() -> None:
-    """The others hardly owe anything to luck; these two do, so that their own three differences decide."""
-    steady = [[0.9 + 0.001 * row + 0.0001 * seed * (-1) ** row * row for seed in range(3)] for row in range(1, 9)]
+    """The others hardly owe anything to luck; these two do, so that their own three differences
+    decide.
+    """
+    steady = [
+        [0.9 + 0.001 * row + 0.0001 * seed * (-1) ** row * row for seed in range(3)]
+        for row in range(1, 9)
+    ]
     scores = np.array([[0.97, 0.93, 0.98], [0.92, 0.91, 0.93], *steady])
     leader, found = compare(scores, 90, 4, images=EXACT)
     own = stats.ttest_rel(scores[0], scores[1], alternative="greater").pvalue
@@ -91,7 +115,9 @@ def test_the_interval_is_students_with_a_lower_end_for_all_candidates_at_once() 
     assert (alone.low, alone.high) == pytest.approx((low, high))
     assert among_five.low < alone.low
     assert among_five.high == alone.high
-    assert among_five.low == pytest.approx(stats.t.interval(0.99, 4, loc=np.mean(values), scale=stats.sem(values))[0])
+    assert among_five.low == pytest.approx(
+        stats.t.interval(0.99, 4, loc=np.mean(values), scale=stats.sem(values))[0]
+    )
 
 
 def test_an_interval_stays_within_what_an_accuracy_can_be() -> None:
@@ -133,7 +159,11 @@ def test_equals_are_told_apart_by_their_time_and_others_are_not() -> None:
     scores = {"a": [0.960, 0.950, 0.955], "b": [0.955, 0.958, 0.951], "c": [0.90, 0.93, 0.91]}
     verdict = decide(raced(scores), candidates(scores, {"a": 2.0, "b": 1.0, "c": 0.1}))
     assert (verdict.leader, verdict.candidate, verdict.trial) == ("a", "b", "b-s1")
-    assert {row.candidate: row.state for row in verdict.rows} == {"b": "chosen", "a": "tied", "c": "behind"}
+    assert {row.candidate: row.state for row in verdict.rows} == {
+        "b": "chosen",
+        "a": "tied",
+        "c": "behind",
+    }
     assert [row.candidate for row in verdict.rows] == ["b", "a", "c"]
     assert verdict.expected.mean == pytest.approx(np.mean(scores["b"]))
 
@@ -146,7 +176,12 @@ def test_of_those_that_left_the_verdict_says_how() -> None:
     verdict = decide(race, candidates(scores, {"a": 1.0, "b": 1.0, "c": None}))
     rows = {row.candidate: row for row in verdict.rows}
     assert (verdict.candidate, rows["b"].state, rows["c"].state) == ("a", "dropped", "failed")
-    assert (rows["b"].reason, rows["c"].reason, rows["c"].p, rows["c"].std) == ("far behind", "c-s2 diverged", None, None)
+    assert (rows["b"].reason, rows["c"].reason, rows["c"].p, rows["c"].std) == (
+        "far behind",
+        "c-s2 diverged",
+        None,
+        None,
+    )
 
 
 def test_one_candidate_alone_is_measured_without_a_comparison() -> None:
@@ -156,7 +191,13 @@ def test_one_candidate_alone_is_measured_without_a_comparison() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "expected"), [({"a": 1.0, "b": 0.95}, "a"), ({"a": 1.0, "b": 0.85}, "b"), ({"a": None, "b": 0.1}, "a"), ({"a": 1.0, "b": None}, "a")]
+    ("ms", "expected"),
+    [
+        ({"a": 1.0, "b": 0.95}, "a"),
+        ({"a": 1.0, "b": 0.85}, "b"),
+        ({"a": None, "b": 0.1}, "a"),
+        ({"a": 1.0, "b": None}, "a"),
+    ],
 )
 def test_a_tenth_faster_or_the_leader(ms: dict[str, float | None], expected: str) -> None:
     assert fastest("a", ["a", "b"], ms) == expected
@@ -165,9 +206,17 @@ def test_a_tenth_faster_or_the_leader(ms: dict[str, float | None], expected: str
 Draw = Callable[[np.random.Generator], NDArray[np.float64]]
 
 
-def equals(candidates: int, seeds: int, *, points: float = 1.0, trainings: int = 0, baselines: int = 0, images: int = EXACT) -> Draw:
-    """Accuracies of candidates that are worth the same: with a deviation of so many points between seeds, as copies of so few trainings, and so many
-    of them baselines, which no seed changes.
+def equals(
+    candidates: int,
+    seeds: int,
+    *,
+    points: float = 1.0,
+    trainings: int = 0,
+    baselines: int = 0,
+    images: int = EXACT,
+) -> Draw:
+    """Accuracies of candidates that are worth the same: with a deviation of so many points between
+    seeds, as copies of so few trainings, and so many of them baselines, which no seed changes.
     """
 
     def draw(generator: np.random.Generator) -> NDArray[np.float64]:
@@ -187,7 +236,10 @@ def equals(candidates: int, seeds: int, *, points: float = 1.0, trainings: int =
         pytest.param(equals(2, 5, points=0.3, images=359), id="two, whole images"),
         pytest.param(equals(5, 5, points=0.3, images=359), id="five, whole images"),
         pytest.param(equals(5, 5, trainings=2), id="five of two trainings"),
-        pytest.param(equals(5, 5, trainings=2, points=0.5, images=359), id="five of two trainings, whole images"),
+        pytest.param(
+            equals(5, 5, trainings=2, points=0.5, images=359),
+            id="five of two trainings, whole images",
+        ),
         pytest.param(equals(5, 5, baselines=4, images=359), id="four baselines and a network"),
         pytest.param(equals(5, 5, baselines=3, images=359), id="three baselines and two networks"),
     ],
@@ -197,10 +249,14 @@ def test_equals_are_seldom_told_to_be_clearly_worse(draw: Draw) -> None:
     generator, wrong, races = np.random.default_rng(7), 0, 500
     for _ in range(races):
         accuracies = draw(generator)
-        race = Race([f"t{number}" for number in range(len(accuracies))], accuracies.shape[1], images=359)
+        race = Race(
+            [f"t{number}" for number in range(len(accuracies))], accuracies.shape[1], images=359
+        )
         for number in range(race.seeds):
             for name in race.alive:
-                race.scores[name][number + 1] = float(accuracies[race.candidates.index(name), number])
+                race.scores[name][number + 1] = float(
+                    accuracies[race.candidates.index(name), number]
+                )
             race.out |= dict.fromkeys(race.behind(), "clearly worse")
         wrong += bool(race.out)
     assert wrong / races <= 0.05

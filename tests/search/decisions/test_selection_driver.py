@@ -1,4 +1,6 @@
-"""A selection's decisions, played without Ray: who is trained next, who leaves, what a kill between two lines changes."""
+"""A selection's decisions, played without Ray: who is trained next, who leaves, what a kill between
+two lines changes.
+"""
 
 import argparse
 import time
@@ -47,9 +49,19 @@ def begin(searched: Driver) -> Iterator[Any]:
         opened.append(journal)
         driver = RaceDriver(searched.experiment, journal)
         driver.replay(events)
-        candidates = [name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3]
-        facts = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")}
-        journal.append("selecting", **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms}, **facts, slots=2, began_ms=time.time_ns() // 1_000_000)
+        candidates = [
+            name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3
+        ]
+        facts = {
+            name: searched.result.started[name] for name in ("experiment", "data", "provenance")
+        }
+        journal.append(
+            "selecting",
+            **{"candidates": candidates, "seeds": 4, "alpha": 0.05, **terms},
+            **facts,
+            slots=2,
+            began_ms=time.time_ns() // 1_000_000,
+        )
         driver.go_on()
         return driver
 
@@ -69,7 +81,10 @@ def test_names_tell_the_seeds_number() -> None:
 def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(begin: Any) -> None:
     driver: RaceDriver = play(begin(), noisy)
     worst = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.001)
-    seeds = {name: [trial.config["seed"] for trial in driver.trials.values() if trial.repeat_of == name] for name in driver.race.candidates}
+    seeds = {
+        name: [trial.config["seed"] for trial in driver.trials.values() if trial.repeat_of == name]
+        for name in driver.race.candidates
+    }
     assert driver.experiment.seed not in {seed for of_one in seeds.values() for seed in of_one}
     assert list(driver.race.out) == [worst]
     assert len(seeds[worst]) < 4
@@ -79,9 +94,13 @@ def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(be
 
 
 def test_the_searchs_own_trials_stay_as_they_were(begin: Any, searched: Driver) -> None:
-    before = {name: (trial.outcome, trial.accuracy) for name, trial in searched.result.trials.items()}
+    before = {
+        name: (trial.outcome, trial.accuracy) for name, trial in searched.result.trials.items()
+    }
     driver = play(begin(), noisy)
-    assert {name: (trial.outcome, trial.accuracy) for name, trial in driver.result.trials.items()} == before
+    assert {
+        name: (trial.outcome, trial.accuracy) for name, trial in driver.result.trials.items()
+    } == before
     assert driver.result.best is not None
     assert driver.result.best.trial == searched.result.best.trial  # type: ignore[union-attr]
     assert driver.result.wall_s == pytest.approx(searched.result.wall_s, abs=0.1)
@@ -89,7 +108,11 @@ def test_the_searchs_own_trials_stay_as_they_were(begin: Any, searched: Driver) 
 
 def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
     def train(config: TrialConfig, epoch: int) -> Report:
-        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 and config.seed == 3 else noisy(config, epoch)
+        return (
+            report(epoch, 0, "diverged", "loss is inf")
+            if config.optimizer.lr == 0.1 and config.seed == 3
+            else noisy(config, epoch)
+        )
 
     driver = play(begin(), train)
     failed = next(name for name in driver.race.candidates if lr_of(driver, name) == 0.1)
@@ -99,16 +122,29 @@ def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
 
 
 def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver) -> None:
-    """The worst trains for longer than the others: when its first two trainings are known, its third runs already."""
+    """The worst trains for longer than the others: when its first two trainings are known, its
+    third runs already.
+    """
 
     def worst_last(config: TrialConfig, epoch: int) -> Report:
-        return report(epoch, 0.5, "completed" if epoch == config.epochs else None) if config.epochs == 9 else noisy(config, epoch)
+        return (
+            report(epoch, 0.5, "completed" if epoch == config.epochs else None)
+            if config.epochs == 9
+            else noisy(config, epoch)
+        )
 
-    of = {(trial.params["optimizer.lr"], trial.params["epochs"]): name for name, trial in searched.result.trials.items()}
+    of = {
+        (trial.params["optimizer.lr"], trial.params["epochs"]): name
+        for name, trial in searched.result.trials.items()
+    }
     driver = play(begin(candidates=[of[0.001, 9], of[0.1, 3], of[0.01, 3]]), worst_last, slots=4)
     assert list(driver.race.out) == [of[0.001, 9]]
     stopped = driver.trials[training(of[0.001, 9], 3)]
-    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop["by"]) == ("stopped", True, "the race")
+    assert (stopped.outcome, len(stopped.epochs) < 9, stopped.stop["by"]) == (
+        "stopped",
+        True,
+        "the race",
+    )
 
 
 @pytest.mark.parametrize("events", range(1, 60, 4))
@@ -116,16 +152,28 @@ def test_a_kill_between_two_lines_changes_nothing(begin: Any, events: int) -> No
     first = begin()
     play(first, noisy, events=first.journal.number + events)
     again = play(begin(), noisy)
-    assert {name: trial.outcome for name, trial in again.trials.items() if trial.repeat_of not in again.race.out} == {
+    assert {
+        name: trial.outcome
+        for name, trial in again.trials.items()
+        if trial.repeat_of not in again.race.out
+    } == {
         training(name, number): "completed" for name in again.race.alive for number in (1, 2, 3, 4)
     }
     assert len(again.race.out) == 1
-    assert [event for event in again.trials.values() if event.outcome in ("running", "interrupted", "pending")] == []
+    assert [
+        event
+        for event in again.trials.values()
+        if event.outcome in ("running", "interrupted", "pending")
+    ] == []
 
 
 def test_a_kill_between_a_failure_and_what_follows_from_it_changes_nothing(begin: Any) -> None:
     def train(config: TrialConfig, epoch: int) -> Report:
-        return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 and config.seed == 3 else noisy(config, epoch)
+        return (
+            report(epoch, 0, "diverged", "loss is inf")
+            if config.optimizer.lr == 0.1 and config.seed == 3
+            else noisy(config, epoch)
+        )
 
     whole = play(begin(), train)
     path = whole.experiment.folder / FILE_NAME
@@ -147,23 +195,38 @@ def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["random", "bayes"])
-def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(experiment: Experiment, open_driver: OpenDriver, algorithm: str) -> None:
-    """The selection's trainings are none of its trials: neither the algorithm nor the scheduler hears of them."""
+def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(
+    experiment: Experiment, open_driver: OpenDriver, algorithm: str
+) -> None:
+    """The selection's trainings are none of its trials: neither the algorithm nor the scheduler
+    hears of them.
+    """
     seen = []
     for with_selection in (False, True):
-        own = changed(experiment, name=f"s{with_selection}", algorithm=algorithm, scheduler="asha", trials=4)
+        own = changed(
+            experiment, name=f"s{with_selection}", algorithm=algorithm, scheduler="asha", trials=4
+        )
         driver = play(open_driver(own))
         if with_selection:
             journal, events = Journal.reopen(own.folder)
             race = RaceDriver(own, journal)
             race.replay(events)
-            journal.append("selecting", candidates=["t0001"], seeds=2, alpha=0.05, slots=2, began_ms=time.time_ns() // 1_000_000)
+            journal.append(
+                "selecting",
+                candidates=["t0001"],
+                seeds=2,
+                alpha=0.05,
+                slots=2,
+                began_ms=time.time_ns() // 1_000_000,
+            )
             race.go_on()
             play(race, noisy)
             journal.close()
         driver.experiment = changed(own, trials=7)
         again = play(reopened(driver))
-        seen.append({name: (trial.params, trial.outcome) for name, trial in again.result.trials.items()})
+        seen.append(
+            {name: (trial.params, trial.outcome) for name, trial in again.result.trials.items()}
+        )
         assert (again.result.selection is not None) == with_selection
     assert len(seen[0]) == 7
     assert seen[0] == seen[1]
@@ -174,7 +237,9 @@ def test_a_look_at_the_test_part_that_was_cut_off_counts_as_one(searched: Driver
     assert best is not None
     facts = {"trial": best.trial, "epoch": best.best_epoch}
     searched.journal.append("opened", **facts, by="search.run")
-    assert [(opening.trial, opening.by) for opening in result.openings] == [(best.trial, "search.run")]
+    assert [(opening.trial, opening.by) for opening in result.openings] == [
+        (best.trial, "search.run")
+    ]
     assert not result.is_tested
     searched.journal.append("opened", **facts, by="search.resume")
     searched.journal.append("tested", **facts, test={})
@@ -192,13 +257,18 @@ def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
 
 
 def test_other_terms_make_another_race(begin: Any, searched: Driver) -> None:
-    """Whoever was worse than a candidate that is none any more is judged anew, and its training that was stopped goes on to its end."""
+    """Whoever was worse than a candidate that is none any more is judged anew, and its training
+    that was stopped goes on to its end.
+    """
 
     def worst_last(config: TrialConfig, epoch: int) -> Report:
         accuracy = 0.5 + 0.001 * config.seed if config.epochs == 9 else 0.9 + 0.001 * config.seed
         return report(epoch, accuracy, "completed" if epoch == config.epochs else None)
 
-    of = {(trial.params["optimizer.lr"], trial.params["epochs"]): name for name, trial in searched.result.trials.items()}
+    of = {
+        (trial.params["optimizer.lr"], trial.params["epochs"]): name
+        for name, trial in searched.result.trials.items()
+    }
     worst, leader = of[0.001, 9], of[0.1, 3]
     first = play(begin(candidates=[worst, leader]), worst_last, slots=4)
     assert list(first.race.out) == [worst]
@@ -217,8 +287,14 @@ def test_the_same_terms_leave_out_who_was_clearly_worse(begin: Any) -> None:
     assert (again.race.out, again.suggest()) == (first.race.out, None)
 
 
-def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_left(begin: Any, searched: Driver) -> None:
-    of = {trial.params["optimizer.lr"]: name for name, trial in searched.result.trials.items() if trial.params["epochs"] == 3}
+def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_left(
+    begin: Any, searched: Driver
+) -> None:
+    of = {
+        trial.params["optimizer.lr"]: name
+        for name, trial in searched.result.trials.items()
+        if trial.params["epochs"] == 3
+    }
     driver: RaceDriver = begin(candidates=[of[0.001], of[0.1]], seeds=3)
     handed = [driver.suggest() for _ in range(6)]
     for suggestion in handed:
@@ -232,7 +308,7 @@ def test_a_training_that_waits_to_be_tried_again_is_not_once_its_candidate_has_l
             if name != training(of[0.001], 3):
                 driver.report(name, noisy(config, epoch))
     assert list(driver.race.out) == [of[0.001]]
-    assert (list(driver.left), driver.trials[training(of[0.001], 3)].outcome) == ([], "stopped")
+    assert (list(driver.pending), driver.trials[training(of[0.001], 3)].outcome) == ([], "stopped")
 
 
 def test_a_selection_remembers_which_trainings_ran_out_of_memory_beside_others(begin: Any) -> None:
@@ -240,10 +316,12 @@ def test_a_selection_remembers_which_trainings_ran_out_of_memory_beside_others(b
     (name, _) = driver.suggest() or ("", None)
     driver.running(name)
     driver.fail(name, "memory", "out of memory")
-    assert begin().narrowed == {name}
+    assert begin().out_of_memory == {name}
 
 
-def test_fresh_seeds_are_none_that_the_search_has_trained_with(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_fresh_seeds_are_none_that_the_search_has_trained_with(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     """The space fixes one, or searches it."""
     own = changed(experiment, base=experiment.base.override({"seed": 2}))
     searched = play(open_driver(own))
@@ -251,15 +329,27 @@ def test_fresh_seeds_are_none_that_the_search_has_trained_with(experiment: Exper
     journal, events = Journal.reopen(own.folder)
     race = RaceDriver(own, journal)
     race.replay(events)
-    journal.append("selecting", candidates=["t0001", "t0002"], seeds=3, alpha=0.05, slots=2, began_ms=time.time_ns() // 1_000_000)
+    journal.append(
+        "selecting",
+        candidates=["t0001", "t0002"],
+        seeds=3,
+        alpha=0.05,
+        slots=2,
+        began_ms=time.time_ns() // 1_000_000,
+    )
     race.go_on()
     play(race, noisy)
     journal.close()
-    seeds = [[trial.config["seed"] for trial in race.trials.values() if trial.repeat_of == name] for name in ("t0001", "t0002")]
+    seeds = [
+        [trial.config["seed"] for trial in race.trials.values() if trial.repeat_of == name]
+        for name in ("t0001", "t0002")
+    ]
     assert seeds == [[1, 3, 4], [1, 3, 4]]
 
 
-def test_what_could_not_be_evaluated_of_a_search_that_goes_on_after_its_selection_is_known(begin: Any) -> None:
+def test_what_could_not_be_evaluated_of_a_search_that_goes_on_after_its_selection_is_known(
+    begin: Any,
+) -> None:
     driver = begin()
     driver.journal.append("unevaluated", reasons={"of the selection": ["t0001-s1"]})
     assert driver.result.unevaluated == {}
@@ -268,7 +358,9 @@ def test_what_could_not_be_evaluated_of_a_search_that_goes_on_after_its_selectio
     assert driver.result.unevaluated == {"no time was left": ["t0002"]}
 
 
-def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(begin: Any, searched: Driver) -> None:
+def test_candidates_are_asked_for_anew_once_the_search_has_gone_on(
+    begin: Any, searched: Driver
+) -> None:
     args = argparse.Namespace(top=None, seeds=None, alpha=None)
     few = [trial.trial for trial in best_few(searched.result, 2)]
     driver = begin(candidates=list(reversed(few)))
@@ -287,51 +379,84 @@ def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: 
 
 @pytest.fixture
 def lengths(experiment: Experiment) -> Experiment:
-    """The same nine configurations, of which those of one learning rate are lengths of one training."""
+    """The same nine configurations, of which those of one learning rate are lengths of one
+    training.
+    """
     space = SearchSpace(experiment.space.domains, base={"model.name": "deep_cnn"})
     return changed(experiment, space=space, base=TrialConfig().override(space.base))
 
 
-def test_trials_that_differ_in_length_alone_are_one_candidate_the_longest(lengths: Experiment, open_driver: OpenDriver) -> None:
+def test_trials_that_differ_in_length_alone_are_one_candidate_the_longest(
+    lengths: Experiment, open_driver: OpenDriver
+) -> None:
     result = play(open_driver(lengths)).result
     assert [trial.params["epochs"] for trial in result.ranking[:3]] == [9, 6, 3]
-    assert [(trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)] == [(0.1, 9), (0.01, 9), (0.001, 9)]
+    assert [
+        (trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)
+    ] == [(0.1, 9), (0.01, 9), (0.001, 9)]
     assert result.distinct == best_few(result, 5)
     assert SearchResult.read(lengths.folder).distinct == result.distinct
 
 
-def test_a_longer_trial_that_did_not_come_as_far_or_failed_does_not_stand_for_its_training(lengths: Experiment, open_driver: OpenDriver) -> None:
+def test_a_longer_trial_that_did_not_come_as_far_or_failed_does_not_stand_for_its_training(
+    lengths: Experiment, open_driver: OpenDriver
+) -> None:
     def train(config: TrialConfig, epoch: int) -> Report:
         diverges = config.optimizer.lr == 0.1 and epoch == 8
-        return report(epoch, 0, "diverged", "loss is inf") if diverges else good_lr_wins(config, epoch)
+        return (
+            report(epoch, 0, "diverged", "loss is inf") if diverges else good_lr_wins(config, epoch)
+        )
 
     result = play(open_driver(lengths), train).result
-    longest = next(trial for trial in result.ranking if trial.params == {"optimizer.lr": 0.01, "epochs": 9})
+    longest = next(
+        trial for trial in result.ranking if trial.params == {"optimizer.lr": 0.01, "epochs": 9}
+    )
     longest.outcome, longest.epochs = "stopped", {1: longest.epochs[1]}
-    assert [(trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)] == [(0.1, 6), (0.01, 6), (0.001, 9)]
+    assert [
+        (trial.params["optimizer.lr"], trial.params["epochs"]) for trial in best_few(result, 5)
+    ] == [(0.1, 6), (0.01, 6), (0.001, 9)]
 
 
-def test_a_length_and_another_seed_make_no_candidate_of_their_own(lengths: Experiment, open_driver: OpenDriver) -> None:
+def test_a_length_and_another_seed_make_no_candidate_of_their_own(
+    lengths: Experiment, open_driver: OpenDriver
+) -> None:
     result = play(open_driver(lengths)).result
     best = result.ranking[0]
-    again = replace(best, trial="t0099", config={**best.config, "seed": 5, "epochs": 6}, stem="another")
+    again = replace(
+        best, trial="t0099", config={**best.config, "seed": 5, "epochs": 6}, training_key="another"
+    )
     result.trials["t0099"] = again
     assert again in result.distinct
     assert again not in best_few(result, 9)
 
 
-def test_what_waits_at_a_rung_when_a_budget_ends_a_search_is_a_candidate(experiment: Experiment, open_driver: OpenDriver) -> None:
-    search = changed(experiment, algorithm="random", trials=9, scheduler="asha", budget=Budget((limit("11epochs"),)))
+def test_what_waits_at_a_rung_when_a_budget_ends_a_search_is_a_candidate(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    search = changed(
+        experiment,
+        algorithm="random",
+        trials=9,
+        scheduler="asha",
+        budget=Budget((limit("11epochs"),)),
+    )
     result = play(open_driver(search), slots=2).result
     held = {trial.trial for trial in result.trials.values() if trial.outcome == "held"}
     assert (result.outcome, result.is_over, bool(held)) == ("budget", True, True)
-    assert [trial.trial for trial in best_few(result, 99)] == [trial.trial for trial in result.ranking]
+    assert [trial.trial for trial in best_few(result, 99)] == [
+        trial.trial for trial in result.ranking
+    ]
 
 
-def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(lengths: Experiment, searched: Driver, open_driver: OpenDriver) -> None:
+def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
+    lengths: Experiment, searched: Driver, open_driver: OpenDriver
+) -> None:
     args = argparse.Namespace(top=12, seeds=None, alpha=None)
     terms = terms_of(args, searched.result)
-    assert few_text(searched.result, terms["candidates"], terms["top"]) == "note: 9 candidates, not 12: of the search's 9 trials no more count"
+    assert (
+        few_text(searched.result, terms["candidates"], terms["top"])
+        == "note: 9 candidates, not 12: of the search's 9 trials no more count"
+    )
     result = play(open_driver(changed(lengths, name="lengths"))).result
     terms = terms_of(argparse.Namespace(top=None, seeds=None, alpha=None), result)
     told = "note: 3 candidates, not 5: the 9 trials that count are 3 trainings (trials that differ in length or seed alone are one)"
@@ -341,7 +466,9 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
 
 def test_a_first_selection_compares_the_weights_with_those_of_the_search(searched: Driver) -> None:
     args = argparse.Namespace(name="played", allow_change=False)
-    now = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")} | {"weights": {"resnet18.pth": "2"}}
+    now = {name: searched.result.started[name] for name in ("experiment", "data", "provenance")} | {
+        "weights": {"resnet18.pth": "2"}
+    }
     searched.result.started["weights"] = {"resnet18.pth": "2"}
     refuse_changed(args, searched.result, now)
     searched.result.started["weights"] = {"resnet18.pth": "1"}
@@ -354,7 +481,20 @@ def test_the_best_few_of_many_thousand_trials_are_found_at_once() -> None:
     for number in range(10_000):
         name = f"t{number:05d}"
         config = {"model": {"name": "deep_cnn"}, "optimizer": {"name": "adam", "lr": number}}
-        result.trials[name] = TrialResult(name, {}, config, "completed", epochs={1: report(1, number / 10_000)["metrics"]}, ended_ms=1)
+        result.trials[name] = TrialResult(
+            name,
+            {},
+            config,
+            "completed",
+            epochs={1: report(1, number / 10_000)["metrics"]},
+            ended_ms=1,
+        )
     began = time.process_time()
-    assert [trial.trial for trial in best_few(result, 5)] == ["t09999", "t09998", "t09997", "t09996", "t09995"]
+    assert [trial.trial for trial in best_few(result, 5)] == [
+        "t09999",
+        "t09998",
+        "t09997",
+        "t09996",
+        "t09995",
+    ]
     assert time.process_time() - began < 3

@@ -1,4 +1,6 @@
-"""Nothing is trained twice, and nothing is other than if it were: real trainings behind a driver, without Ray."""
+"""Nothing is trained twice, and nothing is other than if it were: real trainings behind a driver,
+without Ray.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -35,7 +37,13 @@ from trainables.datasets.load import load
 from trainables.messages import Report as TrialReport
 from trainables.trial import run_trial
 
-SMALL = {"model.name": "deep_cnn", "model.layers": 3, "model.width": 2, "data.train_limit": 100, "batch_size": 50}
+SMALL = {
+    "model.name": "deep_cnn",
+    "model.layers": 3,
+    "model.width": 2,
+    "data.train_limit": 100,
+    "batch_size": 50,
+}
 Curves = dict[str, tuple[str, list[dict[str, float]]]]
 Trained = list[tuple[float, int]]
 
@@ -43,9 +51,19 @@ Trained = list[tuple[float, int]]
 @pytest.fixture
 def small(tmp_path: Path) -> Experiment:
     """Two learning rates, trained for 1, 2 and 3 epochs."""
-    space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 2, 3)}, base=SMALL)
+    space = SearchSpace(
+        {"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 2, 3)}, base=SMALL
+    )
     base = TrialConfig().override(space.base)
-    return Experiment(name="one", space_name="small", space=space, base=base, algorithm="grid", scheduler="fifo", storage=tmp_path / "searches")
+    return Experiment(
+        name="one",
+        space_name="small",
+        space=space,
+        base=base,
+        algorithm="grid",
+        scheduler="fifo",
+        storage=tmp_path / "searches",
+    )
 
 
 @pytest.fixture
@@ -69,9 +87,22 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
     while True:
         while len(running) < slots and (suggestion := driver.suggest()) is not None:
             trial, config = suggestion
-            about: dict[str, Any] = {"attempt": driver.attempt(trial), "known": max(driver.trials[trial].epochs, default=0)}
-            job = make_job(trial, config, driver.experiment.home.place(trial), beginnings=driver.beginnings(trial), **about)
-            options = {"beginnings": beginnings_of(job), "milestones": driver.milestones(config), **about}
+            about: dict[str, Any] = {
+                "attempt": driver.attempt(trial),
+                "known": max(driver.trials[trial].epochs, default=0),
+            }
+            job = make_job(
+                trial,
+                config,
+                driver.experiment.home.place(trial),
+                beginnings=driver.beginnings(trial),
+                **about,
+            )
+            options = {
+                "beginnings": beginnings_of(job),
+                "milestones": driver.milestones(config),
+                **about,
+            }
             driver.running(trial, host="here")
             running[trial] = run_trial(config, dataset, Path(job["folder"]), **options)
         if not running:
@@ -86,18 +117,35 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
 
 @pytest.fixture
 def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
-    """Runs a search with real trainings to its end, with a journal as the real one's; `cache` lets it look at others of the same storage."""
+    """Runs a search with real trainings to its end, with a journal as the real one's; `cache` lets
+    it look at others of the same storage.
+    """
     journals = []
 
-    def whole(experiment: Experiment, *, cache: bool = True, slots: int = 1, fused: bool = False, heeds: bool = True) -> Driver:
+    def whole(
+        experiment: Experiment,
+        *,
+        cache: bool = True,
+        slots: int = 1,
+        fused: bool = False,
+        heeds: bool = True,
+    ) -> Driver:
         dataset = load(experiment.base.data)
-        earlier = Earlier(experiment, dataset, wanted=cache).told(fused=fused, say=lambda line: None)
+        earlier = Earlier(experiment, dataset, wanted=cache).told(
+            fused=fused, say=lambda line: None
+        )
         journal = Journal(experiment.folder)
         journals.append(journal)
         driver = Driver(experiment, journal)
-        driver.heeds_relatives = heeds  # type: ignore[misc]
+        driver.reuses_trainings = heeds  # type: ignore[misc]
         driver.relatives.earlier = earlier
-        journal.append("started", name=experiment.name, experiment=experiment.describe(), training=earlier.training, **started_event())
+        journal.append(
+            "started",
+            name=experiment.name,
+            experiment=experiment.describe(),
+            training=earlier.training,
+            **started_event(),
+        )
         return train(driver, slots=slots)
 
     yield whole
@@ -108,7 +156,13 @@ def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
 def curves(result: SearchResult) -> Curves:
     """Outcome and metrics of every trial, by its params, without the times."""
     return {
-        str(trial.params): (trial.outcome, [{name: value for name, value in metrics.items() if name != "time/epoch_s"} for metrics in trial.epochs.values()])
+        str(trial.params): (
+            trial.outcome,
+            [
+                {name: value for name, value in metrics.items() if name != "time/epoch_s"}
+                for metrics in trial.epochs.values()
+            ],
+        )
         for trial in result.trials.values()
     }
 
@@ -116,7 +170,9 @@ def curves(result: SearchResult) -> Curves:
 def unfolded(search: Callable[..., Driver], experiment: Experiment) -> Driver:
     """The same search as if there were no relatives."""
     assert isinstance(experiment.storage, Path)
-    return search(changed(experiment, storage=experiment.storage / "unfolded"), cache=False, heeds=False)
+    return search(
+        changed(experiment, storage=experiment.storage / "unfolded"), cache=False, heeds=False
+    )
 
 
 @pytest.mark.parametrize("slots", [1, 2])
@@ -124,13 +180,17 @@ def unfolded(search: Callable[..., Driver], experiment: Experiment) -> Driver:
 def test_a_folded_search_equals_the_unfolded_one_for_half_the_epochs(
     algorithm: str, slots: int, small: Experiment, search: Callable[..., Driver], trained: Trained
 ) -> None:
-    """In a grid each length goes on from the shorter one; at random, a shorter one may come later, and takes what the longer had by then."""
+    """In a grid each length goes on from the shorter one; at random, a shorter one may come later,
+    and takes what the longer had by then.
+    """
     expected = unfolded(search, changed(small, algorithm=algorithm)).result
     assert len(trained) == expected.epochs_trained == 2 * (1 + 2 + 3)
     trained.clear()
     folded = search(changed(small, algorithm=algorithm), slots=slots).result
     assert curves(folded) == curves(expected)
-    assert sorted(trained) == [(rate, epoch) for rate in (0.001, 0.01) for epoch in (1, 2, 3)], "each epoch of each training once"
+    assert sorted(trained) == [(rate, epoch) for rate in (0.001, 0.01) for epoch in (1, 2, 3)], (
+        "each epoch of each training once"
+    )
     assert folded.epochs_trained == 6
     assert sum(epochs for _, epochs in folded.taken_over.values()) == 6
     assert folded == SearchResult.read(small.folder)
@@ -139,7 +199,9 @@ def test_a_folded_search_equals_the_unfolded_one_for_half_the_epochs(
         assert about["metrics"] == trial.best, "what it is evaluated by is there"
 
 
-def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     first = search(small).result
     trained.clear()
     second = search(changed(small, name="two", algorithm="random", seed=5), slots=2).result
@@ -150,24 +212,46 @@ def test_a_second_search_of_the_same_trains_nothing_and_finds_the_same(small: Ex
     assert taken_over_text(second) == "not trained twice: 12 epochs of 6 trials, from 'one'"
     events = read(small.storage / "two" / "journal.jsonl")  # type: ignore[operator]
     assert any("of 'one' had trained it" in line for line in story(events, "t0001"))
-    assert search(changed(small, name="three")).result.epochs_trained == 0, "and a third may take it from the second"
+    assert search(changed(small, name="three")).result.epochs_trained == 0, (
+        "and a third may take it from the second"
+    )
 
 
-def test_a_longer_one_goes_on_from_what_was_trained_before(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_a_longer_one_goes_on_from_what_was_trained_before(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     search(small)
-    longer = changed(small, name="longer", space=small.space.fixed({"epochs": 5}), base=small.base.override({"epochs": 5}))
+    longer = changed(
+        small,
+        name="longer",
+        space=small.space.fixed({"epochs": 5}),
+        base=small.base.override({"epochs": 5}),
+    )
     expected = unfolded(search, longer).result
     trained.clear()
     assert curves(search(longer).result) == curves(expected)
     assert sorted(trained) == [(rate, epoch) for rate in (0.001, 0.01) for epoch in (4, 5)]
 
 
-def test_where_trials_wait_at_rungs_what_is_known_is_heard_to_its_end(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
-    """Of each trial the checkpoint of the best epoch is there, also of those that are stopped after what others had trained."""
-    rates = SearchSpace({"optimizer.lr": Choice(*(10**-number for number in range(1, 9)))}, base={**SMALL, "epochs": 5})
+def test_where_trials_wait_at_rungs_what_is_known_is_heard_to_its_end(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
+    """Of each trial the checkpoint of the best epoch is there, also of those that are stopped after
+    what others had trained.
+    """
+    rates = SearchSpace(
+        {"optimizer.lr": Choice(*(10**-number for number in range(1, 9)))},
+        base={**SMALL, "epochs": 5},
+    )
     first = search(changed(small, space=rates, base=small.base.override({"epochs": 5}))).result
     trained.clear()
-    longer = changed(small, name="two", scheduler="asha", space=rates.fixed({"epochs": 20}), base=small.base.override({"epochs": 20}))
+    longer = changed(
+        small,
+        name="two",
+        scheduler="asha",
+        space=rates.fixed({"epochs": 20}),
+        base=small.base.override({"epochs": 20}),
+    )
     second = search(longer).result
     assert "stopped" in second.counts
     assert len(trained) < 8 * 15
@@ -180,7 +264,9 @@ def test_where_trials_wait_at_rungs_what_is_known_is_heard_to_its_end(small: Exp
 
 def with_data(monkeypatch: pytest.MonkeyPatch) -> None:
     read_data = reading.training_fingerprint
-    monkeypatch.setattr(reading, "training_fingerprint", lambda **about: read_data(**about | {"data": "f00d"}))
+    monkeypatch.setattr(
+        reading, "training_fingerprint", lambda **about: read_data(**about | {"data": "f00d"})
+    )
 
 
 def with_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +275,9 @@ def with_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = provenance.version
-    monkeypatch.setattr(provenance, "version", lambda name: "0.1" if name == "torch" else installed(name))
+    monkeypatch.setattr(
+        provenance, "version", lambda name: "0.1" if name == "torch" else installed(name)
+    )
 
 
 def with_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +285,9 @@ def with_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("change", [with_data, with_code, with_torch, with_machine])
-def test_another_fingerprint_is_another_training(change: Callable[..., None], small: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_fingerprint_is_another_training(
+    change: Callable[..., None], small: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = load(small.base.data)
     before = reading.training_of(small, dataset)
     assert reading.training_of(changed(small, name="two", seed=9), dataset) == before
@@ -208,11 +298,16 @@ def test_another_fingerprint_is_another_training(change: Callable[..., None], sm
 @pytest.mark.parametrize("demand", [Demand(cpus=2), Demand(workers=2)])
 def test_so_are_more_threads_or_workers(demand: Demand, small: Experiment) -> None:
     dataset = load(small.base.data)
-    assert reading.training_of(changed(small, demand=demand), dataset) != reading.training_of(small, dataset)
+    assert reading.training_of(changed(small, demand=demand), dataset) != reading.training_of(
+        small, dataset
+    )
 
 
 def test_what_was_trained_in_another_way_is_trained_anew(
-    small: Experiment, search: Callable[..., Driver], trained: Trained, monkeypatch: pytest.MonkeyPatch
+    small: Experiment,
+    search: Callable[..., Driver],
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     search(small)
     trained.clear()
@@ -224,7 +319,9 @@ def test_what_was_trained_in_another_way_is_trained_anew(
     assert len(trained) == 12
 
 
-def test_without_the_cache_all_is_trained(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_without_the_cache_all_is_trained(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     first = search(small).result
     trained.clear()
     again = search(changed(small, name="two"), cache=False).result
@@ -232,7 +329,9 @@ def test_without_the_cache_all_is_trained(small: Experiment, search: Callable[..
     assert curves(again) == curves(first)
 
 
-def test_fused_trials_are_rounded_in_another_way(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_fused_trials_are_rounded_in_another_way(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     search(small, fused=True)
     trained.clear()
     search(changed(small, name="two"))
@@ -242,7 +341,9 @@ def test_fused_trials_are_rounded_in_another_way(small: Experiment, search: Call
     assert trained == []
 
 
-def test_a_damaged_checkpoint_is_trained_again_and_the_result_is_the_same(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_a_damaged_checkpoint_is_trained_again_and_the_result_is_the_same(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     first = search(small).result
     for path in small.folder.glob("trials/*/epoch-*/model.safetensors"):
         os.truncate(path, 10)
@@ -251,11 +352,15 @@ def test_a_damaged_checkpoint_is_trained_again_and_the_result_is_the_same(small:
     assert curves(second.result) == curves(first)
     assert len(trained) == 6
     told = [event.data for event in read(second.journal.path) if event.kind == "restored"]
-    assert any("of 'one': " in line and "is damaged" in line for event in told for line in event["damaged"])
+    assert any(
+        "of 'one': " in line and "is damaged" in line for event in told for line in event["damaged"]
+    )
     assert second.result.taken_over.keys() == {"two"}
 
 
-def test_trials_whose_folders_are_gone_are_trained_again(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_trials_whose_folders_are_gone_are_trained_again(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     search(small)
     for path in small.folder.glob("trials/*"):
         path.rename(path.with_name(f"{path.name}-gone"))
@@ -268,7 +373,9 @@ def lines_of(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines(keepends=True)
 
 
-def test_a_journal_that_makes_no_sense_is_passed_over(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_a_journal_that_makes_no_sense_is_passed_over(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     path = search(small).journal.path
     first, *rest = lines_of(path)
     path.write_bytes(first + b"\x00{]\n" * 9 + b"".join(rest)[:-30])
@@ -276,7 +383,9 @@ def test_a_journal_that_makes_no_sense_is_passed_over(small: Experiment, search:
     assert search(changed(small, name="two")).result.counts == {"completed": 6}
 
 
-def test_a_search_that_went_on_with_other_code_is_not_taken_from(small: Experiment, search: Callable[..., Driver], trained: Trained) -> None:
+def test_a_search_that_went_on_with_other_code_is_not_taken_from(
+    small: Experiment, search: Callable[..., Driver], trained: Trained
+) -> None:
     driver = search(small)
     driver.journal.append("resumed", training="0" * 16, slots=1, began_ms=0)
     trained.clear()
@@ -286,7 +395,11 @@ def test_a_search_that_went_on_with_other_code_is_not_taken_from(small: Experime
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_a_search_that_was_cut_off_goes_on_to_the_same_end_and_trains_nothing_twice(
-    slots: int, small: Experiment, search: Callable[..., Driver], trained: Trained, open_driver: OpenDriver
+    slots: int,
+    small: Experiment,
+    search: Callable[..., Driver],
+    trained: Trained,
+    open_driver: OpenDriver,
 ) -> None:
     expected = search(small).result
     for events in range(2, len(lines_of(small.folder / "journal.jsonl")), 13):
@@ -297,7 +410,9 @@ def test_a_search_that_was_cut_off_goes_on_to_the_same_end_and_trains_nothing_tw
         assert again.result.epochs_trained == len(trained) == len({*trained}) == 6
 
 
-def test_where_the_checkpoints_are_gone_what_is_missing_is_trained(small: Experiment, search: Callable[..., Driver], open_driver: OpenDriver) -> None:
+def test_where_the_checkpoints_are_gone_what_is_missing_is_trained(
+    small: Experiment, search: Callable[..., Driver], open_driver: OpenDriver
+) -> None:
     """Cut off after a line of the journal, and no folder of a trial is there."""
     expected = search(small).result
     lines = lines_of(small.folder / "journal.jsonl")
@@ -310,11 +425,20 @@ def test_where_the_checkpoints_are_gone_what_is_missing_is_trained(small: Experi
 @pytest.fixture
 def lengths(experiment: Experiment) -> Experiment:
     """Nine configurations, three trainings."""
-    return changed(experiment, space=replace(experiment.space, base={"model.name": "deep_cnn"}), base=TrialConfig())
+    return changed(
+        experiment,
+        space=replace(experiment.space, base={"model.name": "deep_cnn"}),
+        base=TrialConfig(),
+    )
 
 
-@pytest.mark.parametrize("algorithm", ["bayes", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grid", "random"))])
-def test_a_search_cut_off_between_two_lines_goes_on_as_if_it_had_not_been(open_driver: OpenDriver, lengths: Experiment, algorithm: str) -> None:
+@pytest.mark.parametrize(
+    "algorithm",
+    ["bayes", *(pytest.param(name, marks=pytest.mark.slow) for name in ("grid", "random"))],
+)
+def test_a_search_cut_off_between_two_lines_goes_on_as_if_it_had_not_been(
+    open_driver: OpenDriver, lengths: Experiment, algorithm: str
+) -> None:
     search = changed(lengths, algorithm=algorithm, scheduler="asha", trials=9, seed=3)
     undisturbed = play(open_driver(changed(search, name="undisturbed")))
     lines = lines_of(undisturbed.journal.path)
@@ -326,20 +450,40 @@ def test_a_search_cut_off_between_two_lines_goes_on_as_if_it_had_not_been(open_d
 
 
 @pytest.mark.parametrize("heard", [2, 4])
-def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(open_driver: OpenDriver, lengths: Experiment, heard: int) -> None:
-    """Whether it was cut off in the midst of what it took over, or trained on to the rung by itself."""
-    space = SearchSpace({"optimizer.lr": Choice(0.1)}, base={"model.name": "deep_cnn", "epochs": 16})
-    driver = open_driver(changed(lengths, space=space, base=TrialConfig().override(space.base), scheduler="asha"), slots=2)
+def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(
+    open_driver: OpenDriver, lengths: Experiment, heard: int
+) -> None:
+    """Whether it was cut off in the midst of what it took over, or trained on to the rung by
+    itself.
+    """
+    space = SearchSpace(
+        {"optimizer.lr": Choice(0.1)}, base={"model.name": "deep_cnn", "epochs": 16}
+    )
+    driver = open_driver(
+        changed(lengths, space=space, base=TrialConfig().override(space.base), scheduler="asha"),
+        slots=2,
+    )
     trial, _ = asked(driver)
     driver.running(trial)
-    driver.report(trial, report(3) | {"metrics": {}, "restored": [], "begun": {"search": "earlier", "trial": "t0001", "epoch": 3}, "more": True})
+    driver.report(
+        trial,
+        report(3)
+        | {
+            "metrics": {},
+            "restored": [],
+            "begun": {"search": "earlier", "trial": "t0001", "epoch": 3},
+            "more": True,
+        },
+    )
     for epoch in range(1, heard):
         driver.report(trial, report(epoch, 0.5) | {"more": epoch < 3})
     driver.close("interrupted", "Ctrl-C")
     driver.report(trial, report(heard, 0.6))
     driver.finish()
     again = reopened(driver, slots=2)
-    assert [suggestion[0] if (suggestion := again.suggest()) is not None else None for _ in range(2)] == [trial, None]
+    assert [
+        suggestion[0] if (suggestion := again.suggest()) is not None else None for _ in range(2)
+    ] == [trial, None]
     assert not any(again.scheduler.waiting)  # type: ignore[attr-defined]
 
 
@@ -350,7 +494,9 @@ def asked(driver: Driver) -> tuple[str, int]:
     return suggestion[0], suggestion[1].epochs
 
 
-def test_a_longer_one_waits_for_the_shorter_one_and_others_go_before_it(open_driver: OpenDriver, lengths: Experiment) -> None:
+def test_a_longer_one_waits_for_the_shorter_one_and_others_go_before_it(
+    open_driver: OpenDriver, lengths: Experiment
+) -> None:
     driver = open_driver(lengths, slots=4)
     handed = [asked(driver) for _ in range(3)]
     assert handed == [("t0001", 3), ("t0004", 3), ("t0007", 3)]
@@ -361,13 +507,22 @@ def test_a_longer_one_waits_for_the_shorter_one_and_others_go_before_it(open_dri
         driver.report("t0001", report(epoch, outcome="completed" if epoch == 3 else None))
     assert asked(driver) == ("t0002", 6)
     (first,) = driver.beginnings("t0002")
-    assert {name: first[name] for name in ("search", "trial", "epoch")} == {"search": "played", "trial": "t0001", "epoch": 3}
+    assert {name: first[name] for name in ("search", "trial", "epoch")} == {
+        "search": "played",
+        "trial": "t0001",
+        "epoch": 3,
+    }
     assert first["folder"] == str(lengths.trial_folder("t0001"))
     assert driver.suggest() is None, "the longest waits for the second"
 
 
-def test_a_shorter_one_waits_until_the_longer_one_has_come_by(open_driver: OpenDriver, lengths: Experiment) -> None:
-    driver = open_driver(changed(lengths, algorithm="random", space=lengths.space.fixed({"optimizer.lr": 0.1})), slots=2)
+def test_a_shorter_one_waits_until_the_longer_one_has_come_by(
+    open_driver: OpenDriver, lengths: Experiment
+) -> None:
+    driver = open_driver(
+        changed(lengths, algorithm="random", space=lengths.space.fixed({"optimizer.lr": 0.1})),
+        slots=2,
+    )
     points = iter([{"epochs": 9}, {"epochs": 3}])
     driver.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
     trial, epochs = asked(driver)
@@ -378,8 +533,12 @@ def test_a_shorter_one_waits_until_the_longer_one_has_come_by(open_driver: OpenD
     assert asked(driver) == ("t0002", 3)
 
 
-def test_who_is_to_be_tried_again_goes_before_the_longer_ones(open_driver: OpenDriver, lengths: Experiment) -> None:
-    driver = open_driver(changed(lengths, space=lengths.space.fixed({"optimizer.lr": 0.1})), slots=2)
+def test_who_is_to_be_tried_again_goes_before_the_longer_ones(
+    open_driver: OpenDriver, lengths: Experiment
+) -> None:
+    driver = open_driver(
+        changed(lengths, space=lengths.space.fixed({"optimizer.lr": 0.1})), slots=2
+    )
     trial, _ = asked(driver)
     assert driver.suggest() is None
     driver.running(trial)
@@ -389,7 +548,10 @@ def test_who_is_to_be_tried_again_goes_before_the_longer_ones(open_driver: OpenD
 
 def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: Experiment) -> None:
     """Whoever comes first trains on; the other begins there when it goes on."""
-    driver = open_driver(changed(lengths, algorithm="random", space=lengths.space.fixed({"optimizer.lr": 0.1})), slots=2)
+    driver = open_driver(
+        changed(lengths, algorithm="random", space=lengths.space.fixed({"optimizer.lr": 0.1})),
+        slots=2,
+    )
     points = iter([{"epochs": 6}, {"epochs": 9}])
     driver.algorithm.ask = lambda trial: next(points, None)  # type: ignore[method-assign]
     first, _ = asked(driver)
@@ -404,7 +566,9 @@ def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: E
     assert [one["epoch"] for one in driver.beginnings(first)] == [4]
 
 
-def test_after_a_change_of_code_nothing_is_taken_over_from_before(open_driver: OpenDriver, lengths: Experiment) -> None:
+def test_after_a_change_of_code_nothing_is_taken_over_from_before(
+    open_driver: OpenDriver, lengths: Experiment
+) -> None:
     driver = open_driver(changed(lengths, space=lengths.space.fixed({"optimizer.lr": 0.1})))
     first, _ = asked(driver)
     driver.running(first)
@@ -416,13 +580,15 @@ def test_after_a_change_of_code_nothing_is_taken_over_from_before(open_driver: O
     assert driver.beginnings(second) == []
 
 
-def test_not_more_wait_than_is_good_for_who_proposes(open_driver: OpenDriver, lengths: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.decisions.driver.MOST_WAITING", 5)
+def test_not_more_wait_than_is_good_for_who_proposes(
+    open_driver: OpenDriver, lengths: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.decisions.driver.MAX_WAITING", 5)
     space = SearchSpace({"epochs": Int(1, 1000)}, base={"model.name": "deep_cnn"})
     driver = open_driver(changed(lengths, space=space), slots=2)
     asked(driver)
     assert driver.suggest() is None
-    assert len(driver.left) == 7
+    assert len(driver.pending) == 7
     assert driver.milestones(driver.experiment.config({"epochs": 1000})) == []
 
 
@@ -445,7 +611,14 @@ def test_copied_epochs_count_once(open_driver: OpenDriver, lengths: Experiment) 
 
 def test_table_iii_is_2430_epochs() -> None:
     space = find("table3")
-    whole = Experiment(name="s", space_name="table3", space=space, base=TrialConfig(), algorithm="grid", scheduler="fifo")
+    whole = Experiment(
+        name="s",
+        space_name="table3",
+        space=space,
+        base=TrialConfig(),
+        algorithm="grid",
+        scheduler="fifo",
+    )
     assert (whole.planned_trials, sum(_lengths(whole)), whole.horizon) == (243, 2430, 30)
     cosine = changed(whole, base=TrialConfig().override({"optimizer.schedule": "cosine"}))
     assert sum(_lengths(cosine)) == 4860
@@ -457,12 +630,20 @@ def test_a_bucket_is_looked_through_too(bucket: Bucket, small: Experiment) -> No
         known = changed(small, name=name, storage=bucket)
         journal, _ = known.home.journal(new=True)
         driver = Driver(known, journal)
-        journal.append("started", name=name, experiment=known.describe(), training=Earlier(known, dataset, wanted=False).training + kind, **started_event())
+        journal.append(
+            "started",
+            name=name,
+            experiment=known.describe(),
+            training=Earlier(known, dataset, wanted=False).training + kind,
+            **started_event(),
+        )
         play(driver)
         journal.close()
     mine: Storage = bucket
     said: list[str] = []
-    earlier = Earlier(changed(small, name="mine", storage=mine), dataset).told(fused=False, say=said.append)
+    earlier = Earlier(changed(small, name="mine", storage=mine), dataset).told(
+        fused=False, say=said.append
+    )
     assert earlier.searches == ["one"]
     assert "(one); --no-cache trains it anew" in said[0]
     stems = {event.data["stem"] for event in read(driver.journal.path) if event.kind == "suggested"}
@@ -477,7 +658,13 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     known = changed(small, name="known")
     journal = Journal(known.folder)
     driver = Driver(known, journal)
-    journal.append("started", name="known", experiment=known.describe(), training=Earlier(known, dataset, wanted=False).training, **started_event())
+    journal.append(
+        "started",
+        name="known",
+        experiment=known.describe(),
+        training=Earlier(known, dataset, wanted=False).training,
+        **started_event(),
+    )
     play(driver)
     journal.close()
     said: list[str] = []
@@ -488,7 +675,9 @@ def test_what_cannot_be_of_this_search_is_not_named(small: Experiment) -> None:
     assert len(said) == 1
 
 
-def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(small: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
+    small: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any) -> Any:
         raise OSError(5, "Input/output error")
 
@@ -496,11 +685,15 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(small: Exper
     said: list[str] = []
     dataset: Dataset = load(small.base.data)
     assert Earlier(small, dataset).told(fused=False, say=said.append).of("0" * 16, 1, 1) == []
-    assert said == ["note: earlier searches could not be looked at (Input/output error); what they have trained may be trained again"]
+    assert said == [
+        "note: earlier searches could not be looked at (Input/output error); what they have trained may be trained again"
+    ]
 
 
 @pytest.mark.parametrize(("words", "cache"), [([], True), (["--no-cache"], False)])
 def test_no_cache_is_said_once_and_holds_for_a_resume(words: list[str], cache: bool) -> None:
-    given = experiment_of(arguments(["--space", "table3", "--name", "s", "--device", "cpu", *words]))
+    given = experiment_of(
+        arguments(["--space", "table3", "--name", "s", "--device", "cpu", *words])
+    )
     assert given.cache is cache
     assert Experiment.from_description("s", given.describe(), given.storage).cache is cache

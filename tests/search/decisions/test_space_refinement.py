@@ -24,14 +24,24 @@ def refusal(params: Params, path: str) -> str:
     return ""
 
 
-def after(domains: dict[str, Domain], value: Value, count: int, seed: int = 0, noise: float = 0.01) -> tuple[SearchSpace, dict[str, Change]]:
+def after(
+    domains: dict[str, Domain], value: Value, count: int, seed: int = 0, noise: float = 0.01
+) -> tuple[SearchSpace, dict[str, Change]]:
     """The space after so many random trials, and the changes by path; NaN is a trial that diverged."""
     space, generator = SearchSpace(domains), np.random.default_rng(seed)
     params = [space.sample(generator) for _ in range(count)]
     values = np.array([value(one) for one in params]) + generator.normal(0, noise, count)
     values = np.where(np.isnan(values), -1, values)
-    scores = [float(((one > values).sum() + ((one == values).sum() - 1) / 2) / (count - 1)) for one in values]
-    found, changes = narrow(space, [Observation(*pair) for pair in zip(params, scores, strict=True)], params[int(values.argmax())], refusal)
+    scores = [
+        float(((one > values).sum() + ((one == values).sum() - 1) / 2) / (count - 1))
+        for one in values
+    ]
+    found, changes = narrow(
+        space,
+        [Observation(*pair) for pair in zip(params, scores, strict=True)],
+        params[int(values.argmax())],
+        refusal,
+    )
     assert found == SearchSpace(found.domains)  # which refuses nonsense at birth
     return found, {change.path: change for change in changes}
 
@@ -47,15 +57,25 @@ def hill(at: float) -> Value:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("count", [14, 60])
-def test_a_clear_best_inside_a_range_narrows_it_and_what_does_nothing_stays(count: int, seed: int) -> None:
-    space, changes = after({"optimizer.lr": LR, "model.dropout": DROPOUT, "batch_size": Int(16, 256, log=True)}, hill(1e-3), count, seed)
+def test_a_clear_best_inside_a_range_narrows_it_and_what_does_nothing_stays(
+    count: int, seed: int
+) -> None:
+    space, changes = after(
+        {"optimizer.lr": LR, "model.dropout": DROPOUT, "batch_size": Int(16, 256, log=True)},
+        hill(1e-3),
+        count,
+        seed,
+    )
     lr = space.domains["optimizer.lr"]
     assert isinstance(lr, Float)
     assert lr.log
     assert 1e-5 < lr.low < 1e-3 < lr.high < 1e-1
     assert math.log(lr.high / lr.low) >= 0.24 * math.log(1e4)
     assert changes["optimizer.lr"].kind == "narrowed"
-    assert f"1e-05 to 0.1 becomes {lr.low:.4g} to {lr.high:.4g}, around the best" in changes["optimizer.lr"].text
+    assert (
+        f"1e-05 to 0.1 becomes {lr.low:.4g} to {lr.high:.4g}, around the best"
+        in changes["optimizer.lr"].text
+    )
     for path, domain in {"model.dropout": DROPOUT, "batch_size": Int(16, 256, log=True)}.items():
         new = space.domains[path]
         assert isinstance(new, Float | Int)
@@ -73,37 +93,81 @@ def test_a_clearer_effect_narrows_more() -> None:
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_few_observations_change_nothing(count: int) -> None:
-    domains: dict[str, Domain] = {"optimizer.lr": LR, "batch_size": Choice(32, 64, 128), "optimizer.name": Choice("adam", "sgd")}
+    domains: dict[str, Domain] = {
+        "optimizer.lr": LR,
+        "batch_size": Choice(32, 64, 128),
+        "optimizer.name": Choice("adam", "sgd"),
+    }
     space, changes = after(domains, hill(1e-1), count)
     assert dict(space.domains) == domains
     assert {change.kind for change in changes.values()} <= {"unclear", "doubtful"}
 
 
 def test_chance_narrows_seldom() -> None:
-    domains: dict[str, Domain] = {"optimizer.lr": LR, "model.dropout": DROPOUT, "batch_size": Choice(32, 64, 128), "optimizer.name": Choice("adam", "sgd")}
+    domains: dict[str, Domain] = {
+        "optimizer.lr": LR,
+        "model.dropout": DROPOUT,
+        "batch_size": Choice(32, 64, 128),
+        "optimizer.name": Choice("adam", "sgd"),
+    }
     found = [after(domains, lambda params: 0.5, 15, seed)[1] for seed in range(40)]
-    assert sum(any(change.kind in ("narrowed", "finer", "dropped") for change in changes.values()) for changes in found) <= 4
+    assert (
+        sum(
+            any(change.kind in ("narrowed", "finer", "dropped") for change in changes.values())
+            for changes in found
+        )
+        <= 4
+    )
 
 
 @pytest.mark.parametrize(
     ("domain", "path", "best", "wider"),
     [
-        (Float(1e-5, 1e-3, log=True), "optimizer.lr", 1e-2, lambda new: new.high == pytest.approx(1e-2, rel=0.1) and new.low > 2e-5),
-        (Float(1e-3, 1e-1, log=True), "optimizer.lr", 1e-4, lambda new: new.low == pytest.approx(1e-4, rel=0.1) and new.high < 5e-2),
+        (
+            Float(1e-5, 1e-3, log=True),
+            "optimizer.lr",
+            1e-2,
+            lambda new: new.high == pytest.approx(1e-2, rel=0.1) and new.low > 2e-5,
+        ),
+        (
+            Float(1e-3, 1e-1, log=True),
+            "optimizer.lr",
+            1e-4,
+            lambda new: new.low == pytest.approx(1e-4, rel=0.1) and new.high < 5e-2,
+        ),
         (Float(0.0, 0.2), "model.dropout", 0.5, lambda new: new.high == pytest.approx(0.3)),
-        (Float(0.0, 0.2, step=0.05), "model.dropout", 0.5, lambda new: new.high == pytest.approx(0.3)),
+        (
+            Float(0.0, 0.2, step=0.05),
+            "model.dropout",
+            0.5,
+            lambda new: new.high == pytest.approx(0.3),
+        ),
         (Int(4, 10), "model.layers", 20, lambda new: new.high == 13),
         (Int(8, 32, log=True), "model.width", 200, lambda new: new.high > 64),
         (Int(16, 64, step=16), "batch_size", 200, lambda new: new.high == 96),
-        (Choice(0.001, 0.01, 0.1), "optimizer.lr", 1e-4, lambda new: new.options == (0.0001, 0.001, 0.0032)),
+        (
+            Choice(0.001, 0.01, 0.1),
+            "optimizer.lr",
+            1e-4,
+            lambda new: new.options == (0.0001, 0.001, 0.0032),
+        ),
         (Choice(32, 64, 128), "batch_size", 256, lambda new: new.options == (91, 128, 256)),
         (Choice(5, 10, 15), "model.layers", 30, lambda new: new.options == (12, 15, 20)),
         (Choice(5, 7, 9), "model.filter_size", 3, lambda new: new.options == (3, 5, 7)),
     ],
 )
-def test_a_best_at_an_edge_widens_beyond_it_and_is_flagged(domain: Domain, path: str, best: float, wider: Callable[[Any], bool]) -> None:
+def test_a_best_at_an_edge_widens_beyond_it_and_is_flagged(
+    domain: Domain, path: str, best: float, wider: Callable[[Any], bool]
+) -> None:
     by_ratio = path in ("optimizer.lr", "model.width", "batch_size")
-    space, changes = after({path: domain}, lambda params: -abs(math.log(params[path] / best)) if by_ratio else -abs(params[path] - best), 30, noise=0)
+    space, changes = after(
+        {path: domain},
+        lambda params: (
+            -abs(math.log(params[path] / best)) if by_ratio else -abs(params[path] - best)
+        ),
+        30,
+        noise=0,
+    )
     assert wider(space.domains[path]), space.domains[path]
     assert changes[path].kind == "widened"
     assert f"{path}: the best, " in changes[path].flag
@@ -119,7 +183,9 @@ def test_a_best_at_an_edge_widens_beyond_it_and_is_flagged(domain: Domain, path:
         (Choice(1, 3, 5), "model.filter_size", -1, "model.filter_size must be"),
     ],
 )
-def test_an_edge_that_cannot_be_widened_is_flagged_with_the_reason(domain: Domain, path: str, sign: int, reason: str) -> None:
+def test_an_edge_that_cannot_be_widened_is_flagged_with_the_reason(
+    domain: Domain, path: str, sign: int, reason: str
+) -> None:
     space, changes = after({path: domain}, lambda params: sign * params[path], 30)
     assert changes[path].kind == "edge"
     assert f"and cannot be widened: {reason}" in changes[path].text
@@ -130,7 +196,11 @@ def test_an_edge_that_cannot_be_widened_is_flagged_with_the_reason(domain: Domai
 
 def test_a_range_is_widened_as_far_as_a_config_takes_it() -> None:
     """Half of the width further is above 1, which momentum must stay below."""
-    space, _ = after({"optimizer.name": Choice("sgd"), "optimizer.momentum": Float(0.5, 0.9)}, lambda params: params["optimizer.momentum"], 30)
+    space, _ = after(
+        {"optimizer.name": Choice("sgd"), "optimizer.momentum": Float(0.5, 0.9)},
+        lambda params: params["optimizer.momentum"],
+        30,
+    )
     momentum = space.domains["optimizer.momentum"]
     assert isinstance(momentum, Float)
     assert 0.93 <= momentum.high < 1
@@ -148,7 +218,9 @@ def test_a_best_at_an_edge_by_chance_is_told_and_not_widened() -> None:
 
 
 def test_a_region_that_diverges_is_left() -> None:
-    space, _ = after({"optimizer.lr": LR}, lambda params: math.nan if params["optimizer.lr"] > 3e-3 else 0.9, 40)
+    space, _ = after(
+        {"optimizer.lr": LR}, lambda params: math.nan if params["optimizer.lr"] > 3e-3 else 0.9, 40
+    )
     lr = space.domains["optimizer.lr"]
     assert isinstance(lr, Float)
     assert lr.high < 0.05
@@ -161,22 +233,39 @@ def test_a_region_that_diverges_is_left() -> None:
         (Choice(0.1, 0.001, 0.01), 0.01, (0.0032, 0.01, 0.032)),
     ],
 )
-def test_numbers_get_new_ones_between(domain: Choice, best: float, finer: tuple[float, ...]) -> None:
-    space, changes = after({"optimizer.lr": domain}, lambda params: -abs(math.log(params["optimizer.lr"] / best)), 30)
+def test_numbers_get_new_ones_between(
+    domain: Choice, best: float, finer: tuple[float, ...]
+) -> None:
+    space, changes = after(
+        {"optimizer.lr": domain}, lambda params: -abs(math.log(params["optimizer.lr"] / best)), 30
+    )
     assert space.domains["optimizer.lr"] == Choice(*finer)
     assert changes["optimizer.lr"].kind == "finer"
 
 
 def test_a_range_whose_ends_are_near_each_other_keeps_its_digits() -> None:
-    space, _ = after({"optimizer.lr": Float(0.1001, 0.1004)}, lambda params: -1000 * abs(params["optimizer.lr"] - 0.1002), 60)
+    space, _ = after(
+        {"optimizer.lr": Float(0.1001, 0.1004)},
+        lambda params: -1000 * abs(params["optimizer.lr"] - 0.1002),
+        60,
+    )
     lr = space.domains["optimizer.lr"]
     assert isinstance(lr, Float)
     assert 0.1001 <= lr.low < 0.1002 < lr.high <= 0.1004
 
 
-@pytest.mark.parametrize("row", [(0.55, 0.56, 0.57), (0.0101, 0.0102, 0.0103), (0.991, 0.995, 0.999), (1.0001, 1.0002, 1.0003)])
-def test_numbers_near_each_other_get_new_ones_between_them_all_the_same(row: tuple[float, ...]) -> None:
-    space, changes = after({"optimizer.lr": Choice(*row)}, lambda params: -abs(params["optimizer.lr"] - row[1]) / (row[1] - row[0]), 60)
+@pytest.mark.parametrize(
+    "row",
+    [(0.55, 0.56, 0.57), (0.0101, 0.0102, 0.0103), (0.991, 0.995, 0.999), (1.0001, 1.0002, 1.0003)],
+)
+def test_numbers_near_each_other_get_new_ones_between_them_all_the_same(
+    row: tuple[float, ...],
+) -> None:
+    space, changes = after(
+        {"optimizer.lr": Choice(*row)},
+        lambda params: -abs(params["optimizer.lr"] - row[1]) / (row[1] - row[0]),
+        60,
+    )
     found = space.domains["optimizer.lr"]
     assert isinstance(found, Choice)
     assert changes["optimizer.lr"].kind == "finer"
@@ -186,21 +275,36 @@ def test_numbers_near_each_other_get_new_ones_between_them_all_the_same(row: tup
 
 def test_a_number_that_is_refused_is_not_put_between() -> None:
     """Filters of even size have no centre."""
-    space, changes = after({"model.filter_size": Choice(3, 5, 7)}, lambda params: -abs(params["model.filter_size"] - 5), 30)
+    space, changes = after(
+        {"model.filter_size": Choice(3, 5, 7)},
+        lambda params: -abs(params["model.filter_size"] - 5),
+        30,
+    )
     assert space.domains["model.filter_size"] == Choice(3, 5, 7)
-    assert changes[""].text == "as before, with a clear effect, but nothing to leave out: model.filter_size"
+    assert (
+        changes[""].text
+        == "as before, with a clear effect, but nothing to leave out: model.filter_size"
+    )
 
 
 def test_a_domain_may_stand_for_two_parameters() -> None:
     same = Float(0.0, 0.7)
-    space, _ = after({"model.dropout": same, "augment.jitter": same}, lambda params: -abs(params["model.dropout"] - 0.3), 40)
+    space, _ = after(
+        {"model.dropout": same, "augment.jitter": same},
+        lambda params: -abs(params["model.dropout"] - 0.3),
+        40,
+    )
     assert space.domains["model.dropout"] != same
     assert space.domains["augment.jitter"] == same
 
 
 def test_rows_of_numbers_are_told_apart() -> None:
-    assert [is_geometric(row) for row in ([0.001, 0.01, 0.1], [32, 64, 128], [0.001, 0.01])] == [True] * 3
-    assert [is_geometric(row) for row in ([10, 20, 30], [5, 10, 15], [3, 5, 7], [0, 4], [32, 64])] == [False] * 5
+    assert [is_geometric(row) for row in ([0.001, 0.01, 0.1], [32, 64, 128], [0.001, 0.01])] == [
+        True
+    ] * 3
+    assert [
+        is_geometric(row) for row in ([10, 20, 30], [5, 10, 15], [3, 5, 7], [0, 4], [32, 64])
+    ] == [False] * 5
 
 
 def test_options_that_are_clearly_worse_are_left_out_but_not_the_last_two() -> None:
@@ -214,11 +318,22 @@ def test_options_that_are_clearly_worse_are_left_out_but_not_the_last_two() -> N
 
 def test_what_depends_on_others_is_judged_where_it_is_there_and_stays_so() -> None:
     names = ("resnet18", "vgg11_bn")
-    cases = Cases(Float(1e-5, 1e-1, log=True, when={"model.name": names[0]}), Float(1e-6, 1e-2, log=True, when={"model.name": names[1]}))
-    domains = {"model.name": Choice(*names), "optimizer.lr": cases, "model.dropout": Float(0.0, 0.6, when={"model.name": names[1]})}
+    cases = Cases(
+        Float(1e-5, 1e-1, log=True, when={"model.name": names[0]}),
+        Float(1e-6, 1e-2, log=True, when={"model.name": names[1]}),
+    )
+    domains = {
+        "model.name": Choice(*names),
+        "optimizer.lr": cases,
+        "model.dropout": Float(0.0, 0.6, when={"model.name": names[1]}),
+    }
 
     def value(params: Params) -> float:
-        return 0.9 - 0.1 * abs(math.log10(params["optimizer.lr"] / (1e-2 if params["model.name"] == names[0] else 1e-4)))
+        return 0.9 - 0.1 * abs(
+            math.log10(
+                params["optimizer.lr"] / (1e-2 if params["model.name"] == names[0] else 1e-4)
+            )
+        )
 
     space, _ = after(domains, value, 60)
     lr = space.domains["optimizer.lr"]
@@ -234,7 +349,10 @@ def test_what_depends_on_others_is_judged_where_it_is_there_and_stays_so() -> No
 
 
 def test_numbers_on_which_others_depend_keep_their_values() -> None:
-    domains = {"model.layers": Choice(5, 10, 15), "model.dropout": Float(0.0, 0.6, when={"model.layers": 10})}
+    domains = {
+        "model.layers": Choice(5, 10, 15),
+        "model.dropout": Float(0.0, 0.6, when={"model.layers": 10}),
+    }
     space, _ = after(domains, lambda params: -abs(params["model.layers"] - 10), 40)
     left = space.domains["model.layers"]
     assert isinstance(left, Choice)

@@ -23,7 +23,9 @@ class Played:
         return self
 
 
-def test_all_trials_read_the_data_that_lie_in_the_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_trials_read_the_data_that_lie_in_the_object_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Any] = []
 
     def build(config: TrialConfig, dataset: Any, folder: Path, **about: Any) -> Played:
@@ -41,7 +43,9 @@ def test_all_trials_read_the_data_that_lie_in_the_object_store(tmp_path: Path, m
     for attempt in (1, 2):
         job = make_job("t0001", TrialConfig(), place, attempt=attempt, known=0)
         reference: Any = "a reference"
-        data_parallel.train_on_workers(job, dataset=[reference], device="cpu", demand={"cpus": 1, "gpus": 0, "workers": 2})
+        data_parallel.train_on_workers(
+            job, dataset=[reference], device="cpu", demand={"cpus": 1, "gpus": 0, "workers": 2}
+        )
     assert read == ["a reference"] * 2
 
 
@@ -56,10 +60,16 @@ def test_what_the_workers_reported_last_is_heard_though_they_have_ended() -> Non
         await gate.close()
         return [await waiting, await gate.heard(), await gate.heard()]
 
-    assert asyncio.run(heard()) == [{"reports": "first", "number": 1}, {"reports": "last", "number": 2}, None]
+    assert asyncio.run(heard()) == [
+        {"reports": "first", "number": 1},
+        {"reports": "last", "number": 2},
+        None,
+    ]
 
 
-def test_how_the_training_failed_is_raised_where_the_trial_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_the_training_failed_is_raised_where_the_trial_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Failing:
         def fit(self) -> None:
             raise RuntimeError("a worker died")
@@ -67,7 +77,15 @@ def test_how_the_training_failed_is_raised_where_the_trial_waits(tmp_path: Path,
     monkeypatch.setattr(ray, "remote", Played())
     monkeypatch.setattr(ray, "get", lambda reference: None)
     monkeypatch.setattr(trainer, "build_trainer", lambda *given, **about: Failing())
-    job = make_job("t0001", TrialConfig(), {"folder": str(tmp_path / "trials" / "t0001"), "bucket": None}, attempt=1, known=0)
+    job = make_job(
+        "t0001",
+        TrialConfig(),
+        {"folder": str(tmp_path / "trials" / "t0001"), "bucket": None},
+        attempt=1,
+        known=0,
+    )
     reference: Any = "a reference"
     with pytest.raises(RuntimeError, match="a worker died"):
-        data_parallel.train_on_workers(job, dataset=[reference], device="cpu", demand={"cpus": 1, "gpus": 0, "workers": 2})
+        data_parallel.train_on_workers(
+            job, dataset=[reference], device="cpu", demand={"cpus": 1, "gpus": 0, "workers": 2}
+        )

@@ -1,4 +1,6 @@
-"""Which trials are evaluated once the last has ended, and what is said of the others. No worker is needed for those."""
+"""Which trials are evaluated once the last has ended, and what is said of the others. No worker is
+needed for those.
+"""
 
 import itertools
 from types import SimpleNamespace
@@ -20,7 +22,9 @@ NOBODY: Any = None
 
 
 def ended(driver: Driver) -> Driver:
-    """The same, its trials played to their ends, with a folder where each one's checkpoint would be."""
+    """The same, its trials played to their ends, with a folder where each one's checkpoint would
+    be.
+    """
     for trial in play(driver).result.ranking:
         checkpoint_of(trial, driver.experiment.folder).mkdir(parents=True)
     return driver
@@ -34,10 +38,14 @@ def evaluated(driver: Driver) -> dict[str, list[str]]:
 
 def evaluate_those(driver: Driver, *trials: str) -> None:
     for trial in trials:
-        driver.journal.append("evaluated", trial=trial, epoch=driver.result.trials[trial].best_epoch, **evaluation())
+        driver.journal.append(
+            "evaluated", trial=trial, epoch=driver.result.trials[trial].best_epoch, **evaluation()
+        )
 
 
-def test_a_config_that_is_none_any_more_is_told_and_hinders_nobody(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_config_that_is_none_any_more_is_told_and_hinders_nobody(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = ended(open_driver(changed(experiment, trials=3)))
     first, second, third = driver.result.ranking
     evaluate_those(driver, first.trial)
@@ -52,17 +60,28 @@ def test_a_config_that_is_none_any_more_is_told_and_hinders_nobody(open_driver: 
 
 def test_what_there_is_no_time_for_is_told(open_driver: OpenDriver, experiment: Experiment) -> None:
     now = [0.0]
-    driver = ended(open_driver(changed(experiment, trials=3, budget=Budget((limit("60s"),))), clock=lambda: now[0]))
+    driver = ended(
+        open_driver(
+            changed(experiment, trials=3, budget=Budget((limit("60s"),))), clock=lambda: now[0]
+        )
+    )
     best, *others = driver.result.ranking
     evaluate_those(driver, best.trial)
     now[0] = 61
     assert evaluated(driver) == {NO_TIME: [trial.trial for trial in others]}
 
 
-def test_when_time_is_up_those_of_whom_it_is_wanted_are_evaluated_all_the_same(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_when_time_is_up_those_of_whom_it_is_wanted_are_evaluated_all_the_same(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     """Also those that their budget has cut off."""
     now = [0.0]
-    driver = ended(open_driver(changed(experiment, budget=Budget((limit("60s"), limit("10epochs")))), clock=lambda: now[0]))
+    driver = ended(
+        open_driver(
+            changed(experiment, budget=Budget((limit("60s"), limit("10epochs")))),
+            clock=lambda: now[0],
+        )
+    )
     assert "interrupted" in driver.result.counts
     now[0] = 61
     wanted, others = driver.result.ranking[:2], driver.result.ranking[2:]
@@ -71,7 +90,9 @@ def test_when_time_is_up_those_of_whom_it_is_wanted_are_evaluated_all_the_same(o
     assert list(evaluations.waiting) == others
 
 
-def test_a_worker_is_given_first_what_it_remembers_and_last_what_another_does(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_worker_is_given_first_what_it_remembers_and_last_what_another_does(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     driver = ended(open_driver(changed(experiment, trials=4)))
     evaluations = Evaluations(driver, NOBODY, [], driver.result.ranking, lambda: None)
     best, second, third, fourth = driver.result.ranking
@@ -87,11 +108,18 @@ def test_those_of_whom_an_evaluation_is_wanted_stay_the_first_when_the_costs_are
 ) -> None:
     """Time is up before the next: what a worker remembers changes nothing."""
     now = [0.0]
-    driver = ended(open_driver(changed(experiment, trials=4, budget=Budget((limit("60s"),))), clock=lambda: now[0]))
+    driver = ended(
+        open_driver(
+            changed(experiment, trials=4, budget=Budget((limit("60s"),))), clock=lambda: now[0]
+        )
+    )
     wanted, others = driver.result.ranking[:2], driver.result.ranking[2:]
     evaluations = Evaluations(driver, NOBODY, wanted, others, lambda: None)
     worker = object()
-    evaluations.crew, evaluations.remembered = [worker], {id(worker): {wanted[0].trial, others[0].trial}}
+    evaluations.crew, evaluations.remembered = (
+        [worker],
+        {id(worker): {wanted[0].trial, others[0].trial}},
+    )
     monkeypatch.setattr(evaluations, "_measure_cost", lambda key, trial: True)
     evaluations._measure_costs()
     now[0] = 61
@@ -99,17 +127,24 @@ def test_those_of_whom_an_evaluation_is_wanted_stay_the_first_when_the_costs_are
 
 
 class Silent:
-    """Stands in for Ray, and for a worker in it that answers nothing but whether the checkpoint is whole."""
+    """Stands in for Ray, and for a worker in it that answers nothing but whether the checkpoint is
+    whole.
+    """
 
     exceptions = evaluating.ray.exceptions
 
     def __init__(self, clock: list[float]) -> None:
         self.clock, self.killed = clock, list[Any]()
-        self.damage, self.evaluate = (SimpleNamespace(remote=lambda *_, answer=answer: answer) for answer in ("whole", "never"))
+        self.damage, self.evaluate = (
+            SimpleNamespace(remote=lambda *_, answer=answer: answer)
+            for answer in ("whole", "never")
+        )
 
     def wait(self, answers: list[str], timeout: float) -> tuple[list[str], list[str]]:
         self.clock[0] += timeout
-        return [answer for answer in answers if answer == "whole"], [answer for answer in answers if answer == "never"]
+        return [answer for answer in answers if answer == "whole"], [
+            answer for answer in answers if answer == "never"
+        ]
 
     def get(self, answer: str) -> str:
         assert answer == "whole"
@@ -131,7 +166,9 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Silent:
     return made
 
 
-def test_a_test_that_hangs_is_ended_and_told(open_driver: OpenDriver, experiment: Experiment, silent: Silent) -> None:
+def test_a_test_that_hangs_is_ended_and_told(
+    open_driver: OpenDriver, experiment: Experiment, silent: Silent
+) -> None:
     driver = ended(open_driver(changed(experiment, trials=3, hang_timeout=20)))
     with pytest.raises(NotReady, match=r"could not be tested .*did not end within 20 s"):
         evaluate_best(driver, NOBODY, silent, by="search.run", tick=lambda: None)
@@ -140,7 +177,9 @@ def test_a_test_that_hangs_is_ended_and_told(open_driver: OpenDriver, experiment
     assert driver.result.openings
 
 
-def test_an_interruption_ends_the_test(open_driver: OpenDriver, experiment: Experiment, silent: Silent) -> None:
+def test_an_interruption_ends_the_test(
+    open_driver: OpenDriver, experiment: Experiment, silent: Silent
+) -> None:
     driver, ticks = ended(open_driver(changed(experiment, trials=3))), itertools.count(1)
 
     def tick() -> None:

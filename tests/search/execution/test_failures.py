@@ -10,13 +10,19 @@ from search.execution.failures import innermost, kind_of
 from search.execution.worker import NodeLeaves
 from search.journal.journal import Unwritten
 
-RESET = RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:25481: Connection reset by peer. GLHF!")
-DIED = WorkerHealthCheckFailedError("A worker health check failed.", ray.exceptions.ActorDiedError())
+RESET = RuntimeError(
+    "[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:25481: Connection reset by peer. GLHF!"
+)
+DIED = WorkerHealthCheckFailedError(
+    "A worker health check failed.", ray.exceptions.ActorDiedError()
+)
 
 
 def of_workers(*failures: Exception) -> ray.exceptions.RayTaskError:
     """The error of a trial whose workers ended so."""
-    cause = ray.train.WorkerGroupError("Training failed due to worker errors:", dict(enumerate(failures)))
+    cause = ray.train.WorkerGroupError(
+        "Training failed due to worker errors:", dict(enumerate(failures))
+    )
     return ray.exceptions.RayTaskError("train", "a traceback", cause).as_instanceof_cause()
 
 
@@ -38,14 +44,26 @@ def test_a_worker_without_memory_is_of_memory() -> None:
 
 
 def test_a_trial_whose_node_is_gone_before_its_worker_starts_is_lost() -> None:
-    assert kind_of(ray.exceptions.ActorUnschedulableError("The node specified via NodeAffinitySchedulingStrategy doesn't exist any more")) == "lost"
+    assert (
+        kind_of(
+            ray.exceptions.ActorUnschedulableError(
+                "The node specified via NodeAffinitySchedulingStrategy doesn't exist any more"
+            )
+        )
+        == "lost"
+    )
 
 
 def test_a_trial_that_leaves_its_node_has_moved() -> None:
-    error = ray.exceptions.RayTaskError("train", "a traceback", NodeLeaves("its machine is about to be taken away")).as_instanceof_cause()
+    error = ray.exceptions.RayTaskError(
+        "train", "a traceback", NodeLeaves("its machine is about to be taken away")
+    ).as_instanceof_cause()
     assert kind_of(error) == "moved"
     taken = PreemptionError(PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"node": [1]}))
-    assert kind_of(ray.exceptions.RayTaskError("train", "a traceback", taken).as_instanceof_cause()) == "moved"
+    assert (
+        kind_of(ray.exceptions.RayTaskError("train", "a traceback", taken).as_instanceof_cause())
+        == "moved"
+    )
 
 
 def test_a_connection_that_a_single_process_loses_is_an_error() -> None:
@@ -54,7 +72,9 @@ def test_a_connection_that_a_single_process_loses_is_an_error() -> None:
 
 
 def test_what_the_journal_raised_is_told_as_it_is() -> None:
-    """Not what made it raise that: who only hears of a full disk does not know that the search was broken off."""
+    """Not what made it raise that: who only hears of a full disk does not know that the search was
+    broken off.
+    """
     refused = Unwritten("the journal cannot be written")
     refused.__cause__ = OSError("No space left on device")
     wrapped = RuntimeError("Tune's callback failed")

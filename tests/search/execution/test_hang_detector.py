@@ -13,7 +13,9 @@ def test_a_trial_that_makes_no_step_is_killed_once_whatever_its_clock_says(tmp_p
     for trial in ("quick", "hung"):
         Heartbeat(tmp_path / trial, node="n1")
     Heartbeat(tmp_path / "of an earlier attempt", node="n1")
-    folders = {tmp_path / trial: 1 for trial in ("quick", "hung", "not yet there")} | {tmp_path / "of an earlier attempt": 2}
+    folders = {tmp_path / trial: 1 for trial in ("quick", "hung", "not yet there")} | {
+        tmp_path / "of an earlier attempt": 2
+    }
     for second in range(30):
         now[0] += 1
         os.utime(tmp_path / "quick" / "heartbeat", (second, second))
@@ -62,7 +64,10 @@ def test_only_rays_workers_are_killed() -> None:
         assert innocent.stdin
         innocent.stdin.close()
     with subprocess.Popen(
-        ["ray::Trainer", "-c", "print(flush=True); input()"], executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ["ray::Trainer", "-c", "print(flush=True); input()"],
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     ) as worker:
         assert worker.stdout
         worker.stdout.readline()  # until then the system may not tell its name yet

@@ -1,4 +1,6 @@
-"""Real workers on a real Ray: what one trial leaves behind, what fused ones come to, and who takes over workers that stay."""
+"""Real workers on a real Ray: what one trial leaves behind, what fused ones come to, and who takes
+over workers that stay.
+"""
 
 import json
 from collections.abc import Callable
@@ -21,14 +23,18 @@ Ask = Callable[..., dict[str, Any]]
 @pytest.fixture
 def ask(tmp_path: Path) -> Ask:
     def run(*questions: str) -> dict[str, Any]:
-        answers: dict[str, Any] = json.loads(execute(["tests.support.in_ray", tmp_path, *questions], tmp_path)[0].splitlines()[-1])
+        answers: dict[str, Any] = json.loads(
+            execute(["tests.support.in_ray", tmp_path, *questions], tmp_path)[0].splitlines()[-1]
+        )
         return answers
 
     return run
 
 
 def test_a_worker_that_has_trained_others_trains_as_a_fresh_one(ask: Ask) -> None:
-    """Nothing is carried over: one worker for all in turn, a fresh one for each, and two side by side come to the same metrics, bit by bit."""
+    """Nothing is carried over: one worker for all in turn, a fresh one for each, and two side by
+    side come to the same metrics, bit by bit.
+    """
     answers = ask("cold", "warm", "side_by_side")
     assert answers["warm"] == answers["cold"]
     assert answers["side_by_side"] == answers["cold"][:2]
@@ -50,8 +56,12 @@ def test_places_in_a_worker_are_filled_evenly_freed_and_filled_again_when_it_die
     assert answers["after_death"] == ["ActorDiedError", 2]
 
 
-def test_a_trial_in_a_worker_that_is_slow_to_start_trains_once_that_has_heard_of_it(ask: Ask) -> None:
-    """Nobody waits for it longer than for others, and a worker has several threads: one could train before another has heard what."""
+def test_a_trial_in_a_worker_that_is_slow_to_start_trains_once_that_has_heard_of_it(
+    ask: Ask,
+) -> None:
+    """Nobody waits for it longer than for others, and a worker has several threads: one could train
+    before another has heard what.
+    """
     answers = ask("cold", "slow_start")
     assert answers["slow_start"] == answers["cold"][0]
 
@@ -68,27 +78,65 @@ def test_where_no_worker_finds_a_place_the_evaluation_is_given_up(ask: Ask) -> N
 def test_a_fused_search_ends_well(tmp_path: Path) -> None:
     """The real command: every trial and epoch is there, out of two processes."""
     search = Search(tmp_path, "fused")
-    words = ["--space", "smoke", "--set", "batch_size=32", "--set", "model.width=2", "--algorithm", "random", "--scheduler", "fifo", "--trials", "8"]
+    words = [
+        "--space",
+        "smoke",
+        "--set",
+        "batch_size=32",
+        "--set",
+        "model.width=2",
+        "--algorithm",
+        "random",
+        "--scheduler",
+        "fifo",
+        "--trials",
+        "8",
+    ]
     done = search.run(*words, "--fuse", "4").finish()
     assert done.code == 0, done.err
     assert done.summary["trials"] == {"completed": 8}
-    assert {trial: len(found.epochs) for trial, found in SearchResult.read(search.journal.parent).trials.items()} == {f"t000{n}": 2 for n in range(1, 9)}
+    assert {
+        trial: len(found.epochs)
+        for trial, found in SearchResult.read(search.journal.parent).trials.items()
+    } == {f"t000{n}": 2 for n in range(1, 9)}
     (start,) = search.events("started")
     assert (start["packing"]["members"], start["slots"]) == (4, 8)
-    pids = {beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beats([folder])[0]) is not None}
+    pids = {
+        beat.pid
+        for folder in (search.journal.parent / "trials").iterdir()
+        if (beat := last_beats([folder])[0]) is not None
+    }
     assert len(pids) == 2
     assert len(search.events("evaluated")) == 8
 
 
 def test_on_a_cluster_the_next_search_takes_the_workers_over(tmp_path: Path) -> None:
-    """The same processes train in both searches; a search that reads other code would start its own."""
+    """The same processes train in both searches; a search that reads other code would start its
+    own.
+    """
     with cluster(2) as (address, environment):
         pids = []
         for name in ("first", "second"):
             search = Search(tmp_path, name)
-            done = search.run("--space", "smoke", "--algorithm", "random", "--scheduler", "fifo", "--address", address, environment=environment).finish()
+            done = search.run(
+                "--space",
+                "smoke",
+                "--algorithm",
+                "random",
+                "--scheduler",
+                "fifo",
+                "--address",
+                address,
+                environment=environment,
+            ).finish()
             assert done.code == 0, done.err
             assert SearchResult.read(search.journal.parent).outcome == "completed"
             assert len(search.events("evaluated")) == 4
-            pids.append({beat.pid for folder in (search.journal.parent / "trials").iterdir() if (beat := last_beats([folder])[0]) is not None})
+            pids.append(
+                {
+                    beat.pid
+                    for folder in (search.journal.parent / "trials").iterdir()
+                    if (beat := last_beats([folder])[0]) is not None
+                }
+            )
     assert pids[1] <= pids[0]

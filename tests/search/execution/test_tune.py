@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from search.execution import tune
-from search.execution.tune import LastWords
+from search.execution.tune import RayWatchdog
 
 
 @pytest.fixture
@@ -18,16 +18,18 @@ def said(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, list[str]]:
         heard[1].append(reason)
         heard[0].set()
 
-    monkeypatch.setattr(LastWords, "say", say)
+    monkeypatch.setattr(RayWatchdog, "say", say)
     monkeypatch.setattr(tune, "LOOK_S", 0.01)
     monkeypatch.setattr(tune, "LAST_WORDS_S", 0.01)
     return heard
 
 
-def test_rays_death_is_seen_while_tune_waits_for_it(said: tuple[Event, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_death_is_seen_while_tune_waits_for_it(
+    said: tuple[Event, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     dead: list[str] = []
     monkeypatch.setattr(tune, "dead_parts", lambda: dead)
-    words = LastWords(None)  # type: ignore[arg-type]
+    words = RayWatchdog(None)  # type: ignore[arg-type]
     words.watch()
     dead.append("gcs_server")
     assert said[0].wait(20)
@@ -35,10 +37,12 @@ def test_rays_death_is_seen_while_tune_waits_for_it(said: tuple[Event, list[str]
     assert said[1] == ["Ray's gcs_server died; what was done so far is kept"]
 
 
-def test_once_tune_has_ended_nothing_is_said(said: tuple[Event, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_tune_has_ended_nothing_is_said(
+    said: tuple[Event, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked = Event()
     monkeypatch.setattr(tune, "dead_parts", lambda: looked.set() or [])
-    words = LastWords(None)  # type: ignore[arg-type]
+    words = RayWatchdog(None)  # type: ignore[arg-type]
     words.watch()
     assert looked.wait(20)
     words.cancel()

@@ -11,43 +11,71 @@ from ray.tune.execution.tune_controller import TuneController
 
 from search.execution.pool import Member, Shared, Workers
 from search.execution.tune import SAME_DEATH_S, DriverCallback
-from search.execution.tune_patches import books_short, hired
+from search.execution.tune_patches import drop_finished_trials, use_worker_pool
 from search.experiment import Experiment
 from tests.search.conftest import OpenDriver
 
 
-def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(experiment: Experiment, open_driver: OpenDriver) -> None:
-    """Tune kills what does not stop in time; the neighbours live on, and Ray, which knows no such handle, is not asked."""
+def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    """Tune kills what does not stop in time; the neighbours live on, and Ray, which knows no such
+    handle, is not asked.
+    """
     process = SimpleNamespace(stop=SimpleNamespace(remote=Mock()))
     member = Member(Shared(process))
-    with hired(Mock(), open_driver(experiment)):
+    with use_worker_pool(Mock(), open_driver(experiment)):
         ray.kill(member)
     (place,) = process.stop.remote.call_args.args
     assert place in member.worker.taken
 
 
-@pytest.mark.parametrize(("is_local", "active", "given_back"), [(False, 1, True), (False, 0, False), (True, 1, False)])
+@pytest.mark.parametrize(
+    ("is_local", "active", "given_back"), [(False, 1, True), (False, 0, False), (True, 1, False)]
+)
 def test_a_place_that_belongs_to_another_search_is_given_back_at_once(
-    is_local: bool, active: int, given_back: bool, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+    is_local: bool,
+    active: int,
+    given_back: bool,
+    experiment: Experiment,
+    open_driver: OpenDriver,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Tune keeps a process for the next trial; on a cluster it is not kept when this search may start none now."""
+    """Tune keeps a process for the next trial; on a cluster it is not kept when this search may
+    start none now.
+    """
     driver, flushed = open_driver(experiment, slots=1), list[bool]()
     driver.active = {f"t{number}" for number in range(active)}
-    monkeypatch.setattr(TuneController, "_cleanup_cached_actors", lambda controller, force_all=False: flushed.append(force_all))
-    with hired(Mock(is_local=is_local), driver):
+    monkeypatch.setattr(
+        TuneController,
+        "_cleanup_cached_actors",
+        lambda controller, force_all=False: flushed.append(force_all),
+    )
+    with use_worker_pool(Mock(is_local=is_local), driver):
         TuneController._cleanup_cached_actors(Mock())
     assert flushed == [given_back]
 
 
-def test_workers_that_trials_share_come_and_go_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer: the fullest stays, the other takes no more trials and ends with its last. More: one counts once it is up; where it never finds a place,
-    it ends, so that a trial that waits in it is tried again elsewhere."""
+def test_workers_that_trials_share_come_and_go_with_the_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fewer: the fullest stays, the other takes no more trials and ends with its last. More: one
+    counts once it is up; where it never finds a place, it ends, so that a trial that waits in it is
+    tried again elsewhere.
+    """
     killed: list[Any] = []
     monkeypatch.setattr(ray, "kill", killed.append)
     monkeypatch.setattr(ray, "wait", lambda refs, timeout: (up & set(refs), []))
-    a, b, c, d = (SimpleNamespace(name=name, get_current_ip_pid=SimpleNamespace(remote=lambda name=name: name)) for name in "abcd")
+    a, b, c, d = (
+        SimpleNamespace(
+            name=name, get_current_ip_pid=SimpleNamespace(remote=lambda name=name: name)
+        )
+        for name in "abcd"
+    )
     up, new = set[str](), iter((Shared(c), Shared(d)))
-    workers: Any = SimpleNamespace(members=2, count=2, shared=[Shared(a), Shared(b)], _new_shared=lambda: next(new))
+    workers: Any = SimpleNamespace(
+        members=2, count=2, shared=[Shared(a), Shared(b)], _new_shared=lambda: next(new)
+    )
     workers._end_leaving = lambda: Workers._end_leaving(workers)
     last, *_ = Member(workers.shared[0]), Member(workers.shared[1]), Member(workers.shared[1])
     assert Workers.resize(workers, 1) == 1
@@ -63,32 +91,57 @@ def test_workers_that_trials_share_come_and_go_with_the_cluster(monkeypatch: pyt
 
 
 def test_tune_forgets_trials_that_are_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes through its list at every step: of ten thousand trials the last would take longer than the first."""
+    """It goes through its list at every step: of ten thousand trials the last would take longer
+    than the first.
+    """
     controller: Any = SimpleNamespace(
-        _trials=["done", "runs", "failed"], _stopped_trials={"done"}, _failed_trials={"failed"}, _trials_to_cache={"done", "runs"}
+        _trials=["done", "runs", "failed"],
+        _stopped_trials={"done"},
+        _failed_trials={"failed"},
+        _trials_to_cache={"done", "runs"},
     )
-    assert all(f"self.{name}" in inspect.getsource(TuneController.__init__) for name in vars(controller))  # Tune's own names, not ours
+    assert all(
+        f"self.{name}" in inspect.getsource(TuneController.__init__) for name in vars(controller)
+    )  # Tune's own names, not ours
     monkeypatch.setattr(TuneController, "step", lambda controller: None)
-    with books_short():
+    with drop_finished_trials():
         TuneController.step(controller)
-    assert (controller._trials, controller._stopped_trials, controller._failed_trials) == (["runs"], set(), set())
+    assert (controller._trials, controller._stopped_trials, controller._failed_trials) == (
+        ["runs"],
+        set(),
+        set(),
+    )
     assert controller._trials_to_cache == {"runs"}
 
 
-@pytest.mark.parametrize(("shared", "kinds"), [(True, ["memory", "lost", "lost", "memory"]), (False, ["memory"] * 4)])
+@pytest.mark.parametrize(
+    ("shared", "kinds"), [(True, ["memory", "lost", "lost", "memory"]), (False, ["memory"] * 4)]
+)
 def test_a_shared_workers_death_of_memory_counts_once(
-    shared: bool, kinds: list[str], experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch
+    shared: bool,
+    kinds: list[str],
+    experiment: Experiment,
+    open_driver: OpenDriver,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each death halves how many trials run at once; a worker that eight trials share dies once."""
-    now = iter([100.0, 100.0, 100.1, 100.1, 100.2, 100.2, 100.3 + SAME_DEATH_S, 100.3 + SAME_DEATH_S])
+    now = iter(
+        [100.0, 100.0, 100.1, 100.1, 100.2, 100.2, 100.3 + SAME_DEATH_S, 100.3 + SAME_DEATH_S]
+    )
     callback = DriverCallback(open_driver(experiment), {}, lambda: None, shared=shared)
     monkeypatch.setattr("search.execution.tune.time", SimpleNamespace(monotonic=lambda: next(now)))
-    error: Any = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+    error: Any = ray.exceptions.OutOfMemoryError(
+        "Task was killed due to the node running low on memory."
+    )
     assert [callback._kind(error) for _ in range(4)] == kinds
 
 
-def test_a_late_failure_is_not_that_of_the_next_attempt(experiment: Experiment, open_driver: OpenDriver) -> None:
-    """A trial on several workers that was held winds down for seconds, in which it may have been handed out again."""
+def test_a_late_failure_is_not_that_of_the_next_attempt(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    """A trial on several workers that was held winds down for seconds, in which it may have been
+    handed out again.
+    """
     driver = open_driver(experiment)
     suggested = driver.suggest()
     assert suggested is not None
@@ -100,7 +153,9 @@ def test_a_late_failure_is_not_that_of_the_next_attempt(experiment: Experiment, 
     callback = DriverCallback(driver, {}, lambda: None, shared=False)
     callback.watch.killed[name] = "it made no step"
     for attempt, outcome in ((1, "running"), (2, "failed")):
-        trial: Any = SimpleNamespace(trial_id=f"{attempt}", config={"trial": name, "attempt": attempt})
+        trial: Any = SimpleNamespace(
+            trial_id=f"{attempt}", config={"trial": name, "attempt": attempt}
+        )
         callback.on_trial_error(0, [], trial)
         assert driver.trials[name].outcome == outcome
         assert not callback.watch.killed, "who was killed was the attempt that failed"

@@ -16,7 +16,9 @@ from trainables.config import TrialConfig
 from trainables.datasets.load import load
 from trainables.training.loop import Training
 
-CONFIG = TrialConfig().override({"model.width": 2, "model.layers": 3, "data.train_limit": 100, "data.val_limit": 50})
+CONFIG = TrialConfig().override(
+    {"model.width": 2, "model.layers": 3, "data.train_limit": 100, "data.val_limit": 50}
+)
 
 
 class Read(dict[str, Any]):
@@ -41,22 +43,42 @@ def worker() -> TrialWorker:
 
 @pytest.mark.parametrize(
     ("device", "part", "options", "limits"),
-    [("cuda", 0.25, {"num_gpus": 0.25}, [0.25]), ("cuda", 1, {"num_gpus": 1}, []), ("cuda", 1, {"num_gpus": 0.25}, []), ("cpu", 0, {}, [])],
+    [
+        ("cuda", 0.25, {"num_gpus": 0.25}, [0.25]),
+        ("cuda", 1, {"num_gpus": 1}, []),
+        ("cuda", 1, {"num_gpus": 0.25}, []),
+        ("cpu", 0, {}, []),
+    ],
 )
 def test_a_worker_keeps_to_the_part_of_a_gpu_that_was_asked_for(
-    device: str, part: float, options: dict[str, float], limits: list[float], monkeypatch: pytest.MonkeyPatch
+    device: str,
+    part: float,
+    options: dict[str, float],
+    limits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without a GPU: a worker that is started in this process tells torch, which is played. Where the planner puts several on a card, none is held back."""
+    """Without a GPU: a worker that is started in this process tells torch, which is played. Where
+    the planner puts several on a card, none is held back.
+    """
     told: list[float] = []
     monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", told.append)
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (0, 10**15))  # beside which a context is nothing
-    monkeypatch.setattr("ray.remote", lambda kind: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=kind)))
-    Workers._new(cast("Workers", SimpleNamespace(part=part, _about={"device": device, "threads": 1})), **options)
+    monkeypatch.setattr(
+        "torch.cuda.mem_get_info", lambda: (0, 10**15)
+    )  # beside which a context is nothing
+    monkeypatch.setattr(
+        "ray.remote", lambda kind: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=kind))
+    )
+    Workers._new(
+        cast("Workers", SimpleNamespace(part=part, _about={"device": device, "threads": 1})),
+        **options,
+    )
     assert told == pytest.approx(limits, abs=1e-3)
 
 
 @pytest.mark.parametrize("method", ["evaluate", "validate", "cost"])
-def test_a_worker_that_evaluates_is_in_use(worker: TrialWorker, tmp_path: Path, method: str) -> None:
+def test_a_worker_that_evaluates_is_in_use(
+    worker: TrialWorker, tmp_path: Path, method: str
+) -> None:
     job, began = Read(worker, config=CONFIG.to_dict(), folder=str(tmp_path)), time.monotonic()
     assert "damaged" in getattr(worker, method)(job, load(CONFIG.data), 1)
     assert set(job.used) == {math.inf}
@@ -70,7 +92,9 @@ def test_a_worker_that_gets_ready_is_in_use(worker: TrialWorker) -> None:
 
 
 @pytest.mark.parametrize("opened", [True, False])
-def test_a_worker_computes_what_its_data_say_once(worker: TrialWorker, tmp_path: Path, opened: bool) -> None:
+def test_a_worker_computes_what_its_data_say_once(
+    worker: TrialWorker, tmp_path: Path, opened: bool
+) -> None:
     """Each call brings a copy of the data, of which it needs none but the first, if that."""
     kept, *copies = (load(CONFIG.data).sealed for _ in range(3))
     path = checkpoint.save(tmp_path, Training(CONFIG, load(CONFIG.data)).state(), {})
@@ -83,14 +107,22 @@ def test_a_worker_computes_what_its_data_say_once(worker: TrialWorker, tmp_path:
     worker.cost(job, copies[1], 0)
     assert "channel_statistics" in vars(kept)
     assert not any("channel_statistics" in vars(copy) for copy in copies)
-    assert json.loads((tmp_path / "evidence" / "val.json").read_text())["accuracy"] == found["val"]["accuracy"]
+    assert (
+        json.loads((tmp_path / "evidence" / "val.json").read_text())["accuracy"]
+        == found["val"]["accuracy"]
+    )
 
 
-def test_an_evaluation_leaves_its_pictures_in_the_trials_folder_alone(worker: TrialWorker, tmp_path: Path) -> None:
+def test_an_evaluation_leaves_its_pictures_in_the_trials_folder_alone(
+    worker: TrialWorker, tmp_path: Path
+) -> None:
     dataset = load(CONFIG.data)
     path = checkpoint.save(tmp_path, Training(CONFIG, dataset).state(), {})
     job = {"config": CONFIG.to_dict(), "folder": str(path.parent)}
-    answers = {"val": worker.validate(job, dataset.sealed, 0)["val"], "test": worker.evaluate(job, dataset, 0)["test"]}
+    answers = {
+        "val": worker.validate(job, dataset.sealed, 0)["val"],
+        "test": worker.evaluate(job, dataset, 0)["test"],
+    }
     for part, answer in answers.items():
         kept = json.loads((tmp_path / "evidence" / f"{part}.json").read_text())
         assert len(kept["wrong"]) == 12

@@ -22,13 +22,26 @@ def lease(bucket: Bucket, **options: Any) -> BucketLease:
 
 
 def leave_lock(bucket: Bucket, **holder: Any) -> None:
-    bucket.put(json.dumps({"host": "far", "pid": 7, "boot": "another", "token": "t", "beat": 3, **holder}).encode(), FILE_NAME)
+    bucket.put(
+        json.dumps(
+            {"host": "far", "pid": 7, "boot": "another", "token": "t", "beat": 3, **holder}
+        ).encode(),
+        FILE_NAME,
+    )
 
 
 def test_a_second_driver_is_refused_and_told_who_holds_it(bucket: Bucket) -> None:
     with lease(bucket):
-        assert holder_in(bucket.get(FILE_NAME)) == f"process {os.getpid()} on {socket.gethostname()}"
-        with pytest.raises(Held, match=f"the search 'mine' is being run by process {os.getpid()} on {socket.gethostname()}"), lease(bucket, patience_s=100):
+        assert (
+            holder_in(bucket.get(FILE_NAME)) == f"process {os.getpid()} on {socket.gethostname()}"
+        )
+        with (
+            pytest.raises(
+                Held,
+                match=f"the search 'mine' is being run by process {os.getpid()} on {socket.gethostname()}",
+            ),
+            lease(bucket, patience_s=100),
+        ):
             pass
     assert holder_in(bucket.get(FILE_NAME)) == ""
     with lease(bucket):
@@ -40,7 +53,9 @@ def test_a_holder_that_stands_still_is_waited_for_and_taken_over(bucket: Bucket)
     said: list[str] = []
     with lease(bucket, say=said.append):
         assert holder_in(bucket.get(FILE_NAME)).startswith(f"process {os.getpid()} on")
-    assert said == ["the search was last run by process 7 on far; waiting 0.3 s to see whether it still is"]
+    assert said == [
+        "the search was last run by process 7 on far; waiting 0.3 s to see whether it still is"
+    ]
 
 
 def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(bucket: Bucket) -> None:
@@ -50,7 +65,9 @@ def test_a_holder_of_this_machine_that_is_dead_is_not_waited_for(bucket: Bucket)
         assert said == []
 
 
-def test_a_process_of_another_container_of_this_machine_is_not_taken_for_dead(bucket: Bucket) -> None:
+def test_a_process_of_another_container_of_this_machine_is_not_taken_for_dead(
+    bucket: Bucket,
+) -> None:
     leave_lock(bucket, **{**_here(), "processes": "pid:[1]"}, pid=2**22 + 1)
     said: list[str] = []
     with lease(bucket, say=said.append):
@@ -67,7 +84,9 @@ def test_one_that_was_taken_over_learns_it_and_leaves_the_lock_alone(bucket: Buc
     assert holder_in(bucket.get(FILE_NAME)) == "process 7 on far"
 
 
-def test_a_storage_that_refuses_for_a_while_costs_the_lease_nothing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_refuses_for_a_while_costs_the_lease_nothing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put, refusals = Bucket.put, 3
     went_on = threading.Event()
 
@@ -87,7 +106,9 @@ def test_a_storage_that_refuses_for_a_while_costs_the_lease_nothing(bucket: Buck
     assert holder_in(bucket.get(FILE_NAME)) == ""
 
 
-def test_it_is_let_go_although_the_storage_refuses_now_and_then(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_let_go_although_the_storage_refuses_now_and_then(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put, refusals = Bucket.put, 0
 
     def refuse(place: Bucket, *arguments: Any, **options: Any) -> str:
@@ -104,7 +125,9 @@ def test_it_is_let_go_although_the_storage_refuses_now_and_then(bucket: Bucket, 
     assert holder_in(bucket.get(FILE_NAME)) == ""
 
 
-def test_of_two_who_take_over_at_once_one_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_who_take_over_at_once_one_is_refused(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leave_lock(bucket)
     outcomes: list[str] = []
     start, put, one_at_a_time = threading.Barrier(2), Bucket.put, threading.Lock()

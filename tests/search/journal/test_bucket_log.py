@@ -12,7 +12,9 @@ def lines(count: int, first: int = 0) -> list[bytes]:
     return [f"line {number}\n".encode() for number in range(first, first + count)]
 
 
-def test_what_was_added_is_read_in_order_whatever_the_pieces(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_added_is_read_in_order_whatever_the_pieces(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bucket_log, "PIECE", 20)
     copy = JournalCopy(bucket)
     assert copy.read() == b""
@@ -27,7 +29,9 @@ def test_what_was_added_is_read_in_order_whatever_the_pieces(bucket: Bucket, mon
 
 
 @pytest.mark.parametrize("written", [1, 5], ids=["in the same piece", "in a new piece"])
-def test_who_was_taken_over_adds_nothing_more(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+def test_who_was_taken_over_adds_nothing_more(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
     monkeypatch.setattr(bucket_log, "PIECE", 30)
     old = JournalCopy(bucket)
     for line in lines(written):
@@ -40,7 +44,9 @@ def test_who_was_taken_over_adds_nothing_more(bucket: Bucket, monkeypatch: pytes
     assert JournalCopy(bucket).read() == b"".join(lines(written)) + b"new driver\n"
 
 
-def test_a_line_whose_answer_was_lost_is_not_added_twice(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_whose_answer_was_lost_is_not_added_twice(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put = Bucket.put
 
     def put_and_lose(place: Bucket, *arguments: object, **options: object) -> str:
@@ -64,22 +70,32 @@ def test_a_piece_that_is_missing_is_told(bucket: Bucket, monkeypatch: pytest.Mon
     for line in lines(3):
         copy.append(line)
     bucket.remove(["000002"])
-    with pytest.raises(DamagedJournal, match=r"a piece of the journal is missing \(found 000001, 000003"):
+    with pytest.raises(
+        DamagedJournal, match=r"a piece of the journal is missing \(found 000001, 000003"
+    ):
         JournalCopy(bucket).read()
 
 
-def test_nobody_hears_of_an_event_before_it_is_in_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
+def test_nobody_hears_of_an_event_before_it_is_in_the_bucket(
+    bucket: Bucket, tmp_path: Path
+) -> None:
     copy, journal = JournalCopy(bucket), Journal(tmp_path)
     journal.copy = copy.append
     heard: list[tuple[str, bool]] = []
-    journal.listeners.append(lambda event: heard.append((event.kind, f'"{event.kind}"'.encode() in JournalCopy(bucket).read())))
+    journal.listeners.append(
+        lambda event: heard.append(
+            (event.kind, f'"{event.kind}"'.encode() in JournalCopy(bucket).read())
+        )
+    )
     journal.append("started")
     journal.append("finished")
     assert heard == [("started", True), ("finished", True)]
     assert JournalCopy(bucket).read() == (tmp_path / FILE_NAME).read_bytes()
 
 
-def test_a_bucket_that_refuses_for_a_while_is_waited_for(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_refuses_for_a_while_is_waited_for(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("search.journal.journal.RETRY_S", (0.01,))
     said, copy, refusals = list[str](), JournalCopy(bucket), iter([True, True, False])
     journal = Journal(tmp_path, complain=said.append)
@@ -97,7 +113,9 @@ def test_a_bucket_that_refuses_for_a_while_is_waited_for(bucket: Bucket, tmp_pat
     assert "(s3://models: HTTP 503 SlowDown). The search goes on when it can be." in said[0]
 
 
-def test_a_driver_that_was_taken_over_learns_it_from_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_driver_that_was_taken_over_learns_it_from_the_bucket(
+    bucket: Bucket, tmp_path: Path
+) -> None:
     old, new = Journal(tmp_path / "old"), JournalCopy(bucket)
     old.copy = JournalCopy(bucket).append
     old.append("started")

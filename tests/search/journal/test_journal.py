@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from search.journal import journal as journal_module
-from search.journal.journal import DamagedJournal, Event, Journal, JournalError, Tail, TakenOver, Unwritten, read
+from search.journal.journal import (
+    DamagedJournal,
+    Event,
+    Journal,
+    JournalError,
+    Tail,
+    TakenOver,
+    Unwritten,
+    read,
+)
 
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
@@ -24,7 +33,9 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_an_event_is_on_disk_before_anybody_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_is_on_disk_before_anybody_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = []
     journal = Journal(tmp_path / "s")
     fsync = os.fsync
@@ -76,7 +87,9 @@ def test_damage_in_the_middle_is_never_passed_over(tmp_path: Path, damage: str) 
 
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\n", Event(5, 0, "ended", {}).to_line().encode()])
-def test_bytes_that_are_no_text_and_lines_that_are_missing_are_damage(tmp_path: Path, damage: bytes) -> None:
+def test_bytes_that_are_no_text_and_lines_that_are_missing_are_damage(
+    tmp_path: Path, damage: bytes
+) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(Event(1, 0, "started", {}).to_line().encode() + damage)
     with pytest.raises(DamagedJournal, match=r"journal\.jsonl:2 is damaged"):
@@ -109,7 +122,10 @@ def test_a_journal_is_gone_on_with_after_a_crash_in_the_middle_of_a_line(tmp_pat
     assert [event.kind for event in events] == ["started"]
     again.append("resumed")
     again.close()
-    assert [(event.number, event.kind) for event in read(journal.path)] == [(1, "started"), (2, "resumed")]
+    assert [(event.number, event.kind) for event in read(journal.path)] == [
+        (1, "started"),
+        (2, "resumed"),
+    ]
 
 
 def test_a_flipped_digit_is_damage_although_it_is_still_json(tmp_path: Path) -> None:
@@ -139,7 +155,9 @@ def test_a_pickle_is_no_journal(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_full_disk_is_waited_for_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_waited_for_and_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     journal = Journal(tmp_path / "s", complain=said.append)
     journal.append("started")
@@ -172,7 +190,9 @@ def test_a_driver_that_was_replaced_writes_no_more(tmp_path: Path) -> None:
 
 
 def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
-    """Its lease was taken over unseen: by a machine whose locks do not reach this one, while this one was stopped."""
+    """Its lease was taken over unseen: by a machine whose locks do not reach this one, while this
+    one was stopped.
+    """
     old = Journal(tmp_path / "s")
     old.append("started")
     new, _ = Journal.reopen(tmp_path / "s")
@@ -185,8 +205,12 @@ def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
     new.close()
 
 
-def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_the_one_that_took_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its network was away in the midst of a line; meanwhile another driver has come, written, and gone."""
+def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_the_one_that_took_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its network was away in the midst of a line; meanwhile another driver has come, written, and
+    gone.
+    """
     monkeypatch.setattr(journal_module, "RETRY_S", (0,))
     old = Journal(tmp_path / "s")
     old.append("started")
@@ -207,7 +231,9 @@ def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_the_one_that_took
     assert [event.kind for event in read(old.path)] == ["started", "resumed"]
 
 
-def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_cannot_be_read_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(journal_module, "RETRY_S", (0,))
     journal, refusals = Journal(tmp_path / "s"), [OSError(errno.EIO, "Input/output error")]
 
@@ -223,7 +249,9 @@ def test_a_lease_that_cannot_be_read_is_waited_for(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
-def test_a_signal_in_the_midst_of_a_line_breaks_off_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_signal_in_the_midst_of_a_line_breaks_off_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     """A long line is being written; the shorter last one must not leave its end behind."""
     journal, heard = Journal(tmp_path / "s"), list[str]()
     journal.listeners.append(lambda event: heard.append(event.kind))
@@ -245,7 +273,9 @@ def test_a_signal_in_the_midst_of_a_line_breaks_off_after_it(tmp_path: Path, mon
     journal.close()
 
 
-def test_a_line_that_was_refused_after_it_was_written_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_was_refused_after_it_was_written_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal = Journal(tmp_path / "s")
     journal.patient = False
 
@@ -276,7 +306,9 @@ def test_a_tail_reads_each_event_once_and_no_half_line(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_who_wants_to_end_at_once_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_wants_to_end_at_once_does_not_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int, content: bytes, place: int) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -291,7 +323,9 @@ def test_who_wants_to_end_at_once_does_not_wait_for_the_disk(tmp_path: Path, mon
 def test_half_a_surrogate_pair_in_a_reason_is_written_as_a_replacement(tmp_path: Path) -> None:
     """A file's name that is no UTF-8 comes to Python so."""
     journal = Journal(tmp_path / "s")
-    told = journal.append("ended", trial="t1", outcome="failed", reason="no such file: 'b\udce4r.png'")
+    told = journal.append(
+        "ended", trial="t1", outcome="failed", reason="no such file: 'b\udce4r.png'"
+    )
     journal.close()
     (event,) = read(journal.path)
     assert told == event

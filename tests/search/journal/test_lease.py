@@ -25,7 +25,13 @@ sys.stdin.read()
 def test_a_second_driver_is_kept_out_and_told_who_has_it(tmp_path: Path) -> None:
     with Lease(tmp_path):
         assert holder_of(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}"
-        with pytest.raises(Held, match=re.escape(f"is being run by process {os.getpid()} on {socket.gethostname()}")), Lease(tmp_path):
+        with (
+            pytest.raises(
+                Held,
+                match=re.escape(f"is being run by process {os.getpid()} on {socket.gethostname()}"),
+            ),
+            Lease(tmp_path),
+        ):
             pass
         assert holder_of(tmp_path)
     assert holder_of(tmp_path) == ""
@@ -34,7 +40,12 @@ def test_a_second_driver_is_kept_out_and_told_who_has_it(tmp_path: Path) -> None
 
 
 def test_a_killed_driver_lets_go_at_once(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     with process:
         assert process.stdout
         assert process.stdout.readline() == "held\n"
@@ -58,12 +69,18 @@ def test_after_a_reboot_or_the_end_of_another_machine_it_is_taken_over(tmp_path:
     assert holder_of(tmp_path) == "process 7 on far, if that still lives"
     with Lease(tmp_path, say=said.append, patience_s=0.1):
         assert holder_of(tmp_path).startswith(f"process {os.getpid()} on")
-    assert said == ["the search was last run by process 7 on far; waiting 0.1 s to see whether it still is"]
+    assert said == [
+        "the search was last run by process 7 on far; waiting 0.1 s to see whether it still is"
+    ]
 
 
-def test_a_holder_on_another_machine_that_still_counts_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_on_another_machine_that_still_counts_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written_by_other(tmp_path)
-    monkeypatch.setattr(lease_module.time, "sleep", lambda seconds: written_by_other(tmp_path, beat=4))
+    monkeypatch.setattr(
+        lease_module.time, "sleep", lambda seconds: written_by_other(tmp_path, beat=4)
+    )
     with pytest.raises(Held, match="process 7 on far"), Lease(tmp_path):
         pass
 
@@ -95,8 +112,12 @@ def test_who_lost_it_does_not_take_it_back(tmp_path: Path, monkeypatch: pytest.M
     assert json.loads((tmp_path / FILE_NAME).read_bytes())["host"] == "far"
 
 
-def test_a_file_that_was_removed_before_the_lock_came_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when a search that could not begin cleans up: its folder goes while the next driver waits for the lock."""
+def test_a_file_that_was_removed_before_the_lock_came_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a search that could not begin cleans up: its folder goes while the next driver waits
+    for the lock.
+    """
     lock, times = lease_module._lock, iter(range(9))
 
     def removed_once(descriptor: int) -> None:

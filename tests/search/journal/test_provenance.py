@@ -9,7 +9,10 @@ from search.journal import provenance
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = ("search", "trainables", "cluster")
-KEEPING = {f"search/{name}.py" for name in ("bucket_lease", "home", "journal", "journal_copy", "lease", "words")}
+KEEPING = {
+    f"search/{name}.py"
+    for name in ("bucket_lease", "home", "journal", "journal_copy", "lease", "words")
+}
 """Where a search is kept, and how it is put into words."""
 
 
@@ -36,7 +39,9 @@ def reached(*starts: str) -> set[str]:
 
 
 def matched(patterns: tuple[str, ...]) -> set[str]:
-    return {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
+    return {
+        path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)
+    }
 
 
 def test_all_that_runs_in_a_worker_tells_workers_apart() -> None:
@@ -46,15 +51,23 @@ def test_all_that_runs_in_a_worker_tells_workers_apart() -> None:
 def test_all_that_decides_is_in_the_fingerprint_of_the_code() -> None:
     deciding = {
         path
-        for path in reached("search/decisions/driver.py", "search/decisions/selection_driver.py", "search/decisions/refinement_driver.py")
+        for path in reached(
+            "search/decisions/driver.py",
+            "search/decisions/selection_driver.py",
+            "search/decisions/refinement_driver.py",
+        )
         if not path.startswith("cluster/")
     }
     assert deciding - matched(provenance.DECIDING) - KEEPING == set()
 
 
 @pytest.mark.parametrize("name", ["DECIDING", "WORKING"])
-def test_a_pattern_that_matches_nothing_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_that_matches_nothing_is_an_error(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert provenance.code_fingerprint() != provenance.working_fingerprint()
-    monkeypatch.setattr(provenance, name, ("search/decisions/driver.py", "search/moved_elsewhere.py"))
+    monkeypatch.setattr(
+        provenance, name, ("search/decisions/driver.py", "search/moved_elsewhere.py")
+    )
     with pytest.raises(FileNotFoundError, match=r"search/moved_elsewhere\.py"):
         (provenance.code_fingerprint if name == "DECIDING" else provenance.working_fingerprint)()

@@ -32,12 +32,19 @@ def test_a_storage_is_a_folder_or_a_place_in_a_bucket(text: str) -> None:
 def test_a_folder_is_a_folder(tmp_path: Path) -> None:
     assert storage("searches") == Path("searches")
     kept = home(tmp_path, "s")
-    assert (str(kept), kept.opened(), kept.names(), kept.holder()) == (f"{tmp_path}/s", tmp_path / "s", [], "")
+    assert (str(kept), kept.opened(), kept.names(), kept.holder()) == (
+        f"{tmp_path}/s",
+        tmp_path / "s",
+        [],
+        "",
+    )
     assert kept.place("t0001") == {"folder": f"{tmp_path}/s/trials/t0001", "bucket": None}
     assert mirror_of(kept.place("t0001")) is None
 
 
-def test_a_search_in_a_bucket_goes_on_from_another_machine(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_search_in_a_bucket_goes_on_from_another_machine(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     kept = home(bucket, "s")
     assert str(kept) == "s3://models/searches/s"
     with kept.lease():
@@ -83,7 +90,10 @@ def test_a_name_that_is_taken_is_not_begun_again(bucket: Bucket) -> None:
 
 
 def test_a_search_that_is_not_there_is_told(bucket: Bucket) -> None:
-    with pytest.raises(JournalError, match=r"^no search at 's3://models/searches/none'\. Check the name and --storage"):
+    with pytest.raises(
+        JournalError,
+        match=r"^no search at 's3://models/searches/none'\. Check the name and --storage",
+    ):
         home(bucket, "none").opened()
 
 
@@ -103,7 +113,16 @@ def test_a_trial_is_trained_in_a_copy_and_its_heartbeat_is_heard(bucket: Bucket)
     mirror = mirror_of(job)
     folder = folder_here(job["folder"], mirror, 2)
     assert folder.name == "t0001"
-    assert len({folder, folder_here(job["folder"], mirror, 2, rank=1), folder_here(job["folder"], mirror, 1)}) == 3
+    assert (
+        len(
+            {
+                folder,
+                folder_here(job["folder"], mirror, 2, rank=1),
+                folder_here(job["folder"], mirror, 1),
+            }
+        )
+        == 3
+    )
     beat = Heartbeat(folder, attempt=2, node="n", mirror=mirror)
     assert beat._teller is not None
     beat._teller.join()

@@ -12,13 +12,15 @@ import pytest
 from cluster.errors import NotReady
 from search.experiment import Experiment
 from search.preflight import disk as room_module
-from search.preflight.disk import Room, check_memory, check_room, memory, room
+from search.preflight.disk import DiskEstimate, check_memory, check_room, memory, room
 from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace
 from tests.search.conftest import changed
 from trainables.datasets.arrays import Dataset, Part
 
-DATASET = Dataset("made", ("a", "b"), *[Part(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int64))] * 3, "f00d")
+DATASET = Dataset(
+    "made", ("a", "b"), *[Part(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int64))] * 3, "f00d"
+)
 
 
 @pytest.fixture
@@ -36,11 +38,13 @@ def free(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def needed(experiment: Experiment, free: SimpleNamespace) -> int:
     found = room(experiment, DATASET)
-    assert isinstance(found, Room)
+    assert isinstance(found, DiskEstimate)
     return found.needed
 
 
-def test_the_largest_network_counts_three_times_a_trial(experiment: Experiment, free: SimpleNamespace) -> None:
+def test_the_largest_network_counts_three_times_a_trial(
+    experiment: Experiment, free: SimpleNamespace
+) -> None:
     from trainables.evaluation.estimate import checkpoint_bytes
 
     largest = checkpoint_bytes(experiment.config({}).model, DATASET.image, 2)
@@ -51,32 +55,45 @@ def test_the_largest_network_counts_three_times_a_trial(experiment: Experiment, 
 
 def test_too_little_room_is_not_ready(experiment: Experiment, free: SimpleNamespace) -> None:
     free.free = needed(experiment, free) // 3 - 1
-    with pytest.raises(NotReady, match=r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, or fewer --trials\."):
+    with pytest.raises(
+        NotReady,
+        match=r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, or fewer --trials\.",
+    ):
         check_room(experiment, DATASET)
     free.free += 1
     check_room(experiment, DATASET)
 
 
-def test_ample_room_is_seen_without_building_a_network(experiment: Experiment, free: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ample_room_is_seen_without_building_a_network(
+    experiment: Experiment, free: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "trainables.evaluation.estimate", None)
     free.free = 9 * 10**9
     assert room(experiment, DATASET) is None
 
 
-def test_the_nearest_folder_that_is_there_is_asked(experiment: Experiment, free: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_nearest_folder_that_is_there_is_asked(
+    experiment: Experiment, free: SimpleNamespace, tmp_path: Path
+) -> None:
     room(changed(experiment, storage=tmp_path / "not" / "yet"), DATASET)
     assert free.asked == tmp_path
 
 
 def test_sizes_are_told_in_round_numbers() -> None:
-    assert "needs about 4.1 GB to 12 GB for checkpoints, 3.0 GB are free" in str(Room(4_100_000_000, 12_345_678_901, 3_000_000_000, Path("here")))
+    assert "needs about 4.1 GB to 12 GB for checkpoints, 3.0 GB are free" in str(
+        DiskEstimate(4_100_000_000, 12_345_678_901, 3_000_000_000, Path("here"))
+    )
 
 
-def test_a_baseline_counts_by_the_images_whose_features_it_keeps(experiment: Experiment, free: SimpleNamespace) -> None:
+def test_a_baseline_counts_by_the_images_whose_features_it_keeps(
+    experiment: Experiment, free: SimpleNamespace
+) -> None:
     space = SearchSpace({"model.name": Choice("svm", "tree"), "seed": Choice(1, 2)})
     one = needed(changed(experiment, space=space), free)
     part = Part(np.zeros((40, 8, 8, 1), np.uint8), np.zeros(40, np.int64))
-    ten = room(changed(experiment, space=space), Dataset("made", ("a", "b"), part, part, part, "f00d"))
+    ten = room(
+        changed(experiment, space=space), Dataset("made", ("a", "b"), part, part, part, "f00d")
+    )
     assert ten is not None
     assert ten.needed == 10 * one > 0
 
@@ -88,7 +105,9 @@ def with_images(count: int) -> Dataset:
     return replace(DATASET, train=whole, val=four, test=four)
 
 
-def test_images_that_memory_cannot_hold_again_are_refused_or_told(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_memory_cannot_hold_again_are_refused_or_told(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What trains gets them in memory that all processes share."""
     dataset = with_images(10**6)
     assert memory(dataset).needed == 10**9 + 4000
@@ -103,4 +122,8 @@ def test_images_that_memory_cannot_hold_again_are_refused_or_told(experiment: Ex
     for free, told in ((15_000, ["warning"]), (10**9, []), (None, [])):
         monkeypatch.setattr(room_module, "free_memory", lambda free=free: free)
         check_memory(small)
-        assert [line.partition(":")[0] for line in notes(experiment, small) if "of memory for the processes" in line] == told
+        assert [
+            line.partition(":")[0]
+            for line in notes(experiment, small)
+            if "of memory for the processes" in line
+        ] == told

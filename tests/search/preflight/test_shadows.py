@@ -24,7 +24,15 @@ def test_files_that_hide_a_module_are_found(tmp_path: Path, library: Path) -> No
     (here / "skthing").mkdir(parents=True)
     (here / "skthing" / "__init__.py").touch()
     (here / "data").mkdir()
-    for name in ("py.py", "random.py", "spaces.py", "test.py", "search.py", "my-notes.py", "notes.txt"):
+    for name in (
+        "py.py",
+        "random.py",
+        "spaces.py",
+        "test.py",
+        "search.py",
+        "my-notes.py",
+        "notes.txt",
+    ):
         (here / name).touch()
     assert shadows(here, ["", str(here), str(library)]) == ["py.py", "random.py", "skthing/"]
     assert shadows(here, [str(here)]) == ["random.py"]
@@ -36,10 +44,14 @@ def test_the_line_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(shadows_here()) == []
     (tmp_path / "queue.py").touch()
     (line,) = shadows_here()
-    assert line.startswith("warning: queue.py in the working directory hides a module of that name from libraries")
+    assert line.startswith(
+        "warning: queue.py in the working directory hides a module of that name from libraries"
+    )
 
 
-def test_libraries_come_first_only_where_something_hides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_come_first_only_where_something_hides_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), "/usr/lib/somewhere"])
     put_libraries_first()

@@ -9,7 +9,7 @@ import pytest
 
 from search.experiment import Experiment, base_of
 from search.preflight import disk as room_module
-from search.preflight.disk import Room
+from search.preflight.disk import DiskEstimate
 from search.preflight.warnings import notes
 from search.spaces.find import find
 from tests.search.conftest import changed
@@ -20,12 +20,21 @@ from trainables.datasets.arrays import Dataset, Part
 def part(first: int, count: int) -> Part:
     """Images that differ in their number."""
     numbers = np.arange(first, first + count)
-    return Part(np.stack([numbers % 256, numbers // 256], axis=1).astype(np.uint8).reshape(count, 1, 2, 1), numbers % 2)
+    return Part(
+        np.stack([numbers % 256, numbers // 256], axis=1).astype(np.uint8).reshape(count, 1, 2, 1),
+        numbers % 2,
+    )
 
 
 def of_size(side: int) -> Dataset:
     """Three parts of images of so many pixels a side, no two alike."""
-    parts = [Part(np.random.default_rng(seed).integers(0, 256, (4, side, side, 3), dtype=np.uint8), np.arange(4) % 2) for seed in range(3)]
+    parts = [
+        Part(
+            np.random.default_rng(seed).integers(0, 256, (4, side, side, 3), dtype=np.uint8),
+            np.arange(4) % 2,
+        )
+        for seed in range(3)
+    ]
     return Dataset("made", ("a", "b"), *parts, "f00d")
 
 
@@ -52,46 +61,100 @@ def test_images_in_two_parts_are_counted(experiment: Experiment, dataset: Datase
     assert len(list(notes(experiment, dataset.sealed))) == 1
 
 
-def test_it_is_told_where_nothing_of_earlier_searches_is_used(experiment: Experiment, dataset: Dataset) -> None:
-    assert list(notes(replace(experiment, address="auto"), dataset)) == ["note: on a cluster all is trained anew, whatever earlier searches have trained."]
+def test_it_is_told_where_nothing_of_earlier_searches_is_used(
+    experiment: Experiment, dataset: Dataset
+) -> None:
+    assert list(notes(replace(experiment, address="auto"), dataset)) == [
+        "note: on a cluster all is trained anew, whatever earlier searches have trained."
+    ]
     assert list(notes(replace(experiment, address="auto", cache=False), dataset)) == []
     space = find("transfer")
-    begins = replace(experiment, algorithm="random", space_name="transfer", space=space, base=base_of(TrialConfig(), space))
-    assert "note: what begins with trained weights is trained anew, whatever earlier searches have trained." in list(notes(begins, of_size(128)))
+    begins = replace(
+        experiment,
+        algorithm="random",
+        space_name="transfer",
+        space=space,
+        base=base_of(TrialConfig(), space),
+    )
+    assert (
+        "note: what begins with trained weights is trained anew, whatever earlier searches have trained."
+        in list(notes(begins, of_size(128)))
+    )
 
 
-def test_with_folds_images_that_are_there_twice_are_counted(experiment: Experiment, dataset: Dataset) -> None:
+def test_with_folds_images_that_are_there_twice_are_counted(
+    experiment: Experiment, dataset: Dataset
+) -> None:
     folded = replace(dataset, val=dataset.train, folds=5)
     assert list(notes(experiment, folded)) == []
     dataset.train.images[10:12] = dataset.train.images[3]
     (said,) = notes(experiment, folded)
-    assert said == "warning: 2 images of the training part occur there before: a network may be validated on what it was trained on."
+    assert (
+        said
+        == "warning: 2 images of the training part occur there before: a network may be validated on what it was trained on."
+    )
 
 
 def test_what_means_nothing_with_folds_is_told(experiment: Experiment, dataset: Dataset) -> None:
     idle = {"data.folds": 3, "data.val_fraction": 0.3}
     (said,) = notes(changed(experiment, base=experiment.base.override(idle)), dataset)
-    assert said == "note: with folds there is no validation part of its own: leave out data.val_fraction."
-    assert list(notes(changed(experiment, base=experiment.base.override({"data.val_fraction": 0.3})), dataset)) == []
+    assert (
+        said
+        == "note: with folds there is no validation part of its own: leave out data.val_fraction."
+    )
+    assert (
+        list(
+            notes(
+                changed(experiment, base=experiment.base.override({"data.val_fraction": 0.3})),
+                dataset,
+            )
+        )
+        == []
+    )
 
 
-@pytest.mark.parametrize(("count", "text"), [(1, "1 image cannot be read and is left out"), (1200, "1,200 images cannot be read and are left out")])
-def test_images_that_were_left_out_are_counted(experiment: Experiment, dataset: Dataset, count: int, text: str) -> None:
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (1, "1 image cannot be read and is left out"),
+        (1200, "1,200 images cannot be read and are left out"),
+    ],
+)
+def test_images_that_were_left_out_are_counted(
+    experiment: Experiment, dataset: Dataset, count: int, text: str
+) -> None:
     assert list(notes(experiment, replace(dataset, skipped=count))) == [f"note: {text}."]
 
 
-def test_a_storage_that_is_nearly_too_small_is_told(experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.preflight.warnings.room", lambda *_: Room(10**9, 4 * 10**9, 6 * 10**9, Path("here")))
+def test_a_storage_that_is_nearly_too_small_is_told(
+    experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "search.preflight.warnings.room",
+        lambda *_: DiskEstimate(10**9, 4 * 10**9, 6 * 10**9, Path("here")),
+    )
     (said,) = notes(experiment, dataset)
-    assert said == "warning: storage 'here' needs about 1.0 GB to 4.0 GB for checkpoints, 6.0 GB are free. Use another --storage, or fewer --trials."
-    monkeypatch.setattr("search.preflight.warnings.room", lambda *_: Room(10**9, 4 * 10**9, 8 * 10**9, Path("here")))
+    assert (
+        said
+        == "warning: storage 'here' needs about 1.0 GB to 4.0 GB for checkpoints, 6.0 GB are free. Use another --storage, or fewer --trials."
+    )
+    monkeypatch.setattr(
+        "search.preflight.warnings.room",
+        lambda *_: DiskEstimate(10**9, 4 * 10**9, 8 * 10**9, Path("here")),
+    )
     assert list(notes(experiment, dataset)) == []
 
 
-def test_sixty_thousand_images_are_compared_in_well_under_a_second(experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sixty_thousand_images_are_compared_in_well_under_a_second(
+    experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(room_module, "AMPLE", 0)
     images = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28, 1), dtype=np.uint8)
-    large = replace(dataset, train=Part(images[:50_000], np.zeros(50_000, np.int64)), val=Part(images[45_000:], np.zeros(15_000, np.int64)))
+    large = replace(
+        dataset,
+        train=Part(images[:50_000], np.zeros(50_000, np.int64)),
+        val=Part(images[45_000:], np.zeros(15_000, np.int64)),
+    )
     start = time.process_time()
     (said, *_) = notes(experiment, large)
     assert time.process_time() - start < 0.7
@@ -101,18 +164,29 @@ def test_sixty_thousand_images_are_compared_in_well_under_a_second(experiment: E
 def test_too_few_trials_for_what_a_space_begins_with_are_told(experiment: Experiment) -> None:
     zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=3)
     told = list(notes(zoo, of_size(80)))
-    assert "note: 3 trials of the 14 with which this space begins: 11 are not tried. --trials 14 tries each once." in told
+    assert (
+        "note: 3 trials of the 14 with which this space begins: 11 are not tried. --trials 14 tries each once."
+        in told
+    )
     assert not any("begins" in line for line in notes(changed(zoo, trials=14), of_size(80)))
 
 
 def test_images_that_become_much_larger_are_told(experiment: Experiment) -> None:
     space = find("transfer")
-    transfer = changed(experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=3)
+    transfer = changed(
+        experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=3
+    )
     line = "note: images of 32 x 32 pixels are enlarged to 224 x 224, as the weights want it. --set model.input_size=64 is faster."
     assert line in list(notes(transfer, of_size(32)))
     small = space.fixed({"model.input_size": 64})
-    assert line not in list(notes(changed(transfer, space=small, base=base_of(TrialConfig(), small)), of_size(32)))
+    assert line not in list(
+        notes(changed(transfer, space=small, base=base_of(TrialConfig(), small)), of_size(32))
+    )
 
 
-def test_a_threshold_that_comes_too_late_to_matter_is_told(experiment: Experiment, dataset: Dataset) -> None:
-    assert list(notes(changed(experiment, min_gain=0.1), dataset)) == ["note: --min-gain has no say before 20 trials have ended; 9 are planned."]
+def test_a_threshold_that_comes_too_late_to_matter_is_told(
+    experiment: Experiment, dataset: Dataset
+) -> None:
+    assert list(notes(changed(experiment, min_gain=0.1), dataset)) == [
+        "note: --min-gain has no say before 20 trials have ended; 9 are planned."
+    ]

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.schedulers.asha import LEAST, Asha, mean_place, rungs_for
+from search.schedulers.asha import MIN_PROMOTED, Asha, mean_place, rungs_for
 from search.schedulers.base import NEW, Expected, Setting
 from search.schedulers.forecast import Forecaster
 from search.schedulers.registry import SCHEDULERS
@@ -28,7 +28,11 @@ def test_a_single_trial_is_trained_to_its_end(name: str) -> None:
 
 def test_fifo_has_nobody_wait() -> None:
     scheduler = SCHEDULERS["fifo"](Setting(9))
-    assert not any(scheduler.on_epoch(f"t{number}", epoch, 1 / number) for number in range(1, 20) for epoch in range(1, 10))
+    assert not any(
+        scheduler.on_epoch(f"t{number}", epoch, 1 / number)
+        for number in range(1, 20)
+        for epoch in range(1, 10)
+    )
     assert scheduler.choose(new=True) == NEW
 
 
@@ -45,7 +49,9 @@ def test_fifo_has_nobody_wait() -> None:
         (9, 10, []),
     ],
 )
-def test_each_rung_is_twice_the_one_before_and_the_last_is_well_below_the_end(horizon: int, first: int, rungs: list[int]) -> None:
+def test_each_rung_is_twice_the_one_before_and_the_last_is_well_below_the_end(
+    horizon: int, first: int, rungs: list[int]
+) -> None:
     assert rungs_for(horizon, first) == rungs
     assert Asha(Setting(horizon, grace=first)).rungs == rungs
 
@@ -66,8 +72,15 @@ def test_of_those_that_wait_the_best_goes_on_first() -> None:
 
 
 def order_of(values: list[float], horizon: int = 64) -> list[str]:
-    """Who is trained next, leg by leg, until all of these have begun; each has its value from its first epoch on."""
-    asha, left, reached, order = Asha(Setting(horizon, SPACE)), [f"t{number}" for number in range(len(values))], dict[str, int](), []
+    """Who is trained next, leg by leg, until all of these have begun; each has its value from its
+    first epoch on.
+    """
+    asha, left, reached, order = (
+        Asha(Setting(horizon, SPACE)),
+        [f"t{number}" for number in range(len(values))],
+        dict[str, int](),
+        [],
+    )
     at = dict(zip(left, values, strict=True))
     while left:
         choice = asha.choose(new=True)
@@ -92,22 +105,34 @@ def test_new_trials_and_those_that_wait_are_in_turn_by_their_chance_for_an_epoch
     values = np.random.default_rng(0).permutation(np.linspace(0.3, 0.9, 120)).tolist()
     order = order_of(values)
     begun = list(dict.fromkeys(order))
-    ends = [[place for place, trial in enumerate(order) if trial == each][-1] for each in begun if order.count(each) == 7]
+    ends = [
+        [place for place, trial in enumerate(order) if trial == each][-1]
+        for each in begun
+        if order.count(each) == 7
+    ]
     assert len(set(order[: min(ends)])) < 80, "long before all have begun, one has come to its end"
     assert 0.5 < len(begun) / len(order) < 0.85
 
 
 def test_where_each_is_better_than_all_before_looking_further_is_worth_more() -> None:
-    """By chance one in n is the best of n so far; who proposes ever better ones is let go on with that."""
+    """By chance one in n is the best of n so far; who proposes ever better ones is let go on with
+    that.
+    """
     values = np.linspace(0.3, 0.9, 60).tolist()
-    rising, mixed = (order_of(those) for those in (values, np.random.default_rng(1).permutation(values).tolist()))
+    rising, mixed = (
+        order_of(those) for those in (values, np.random.default_rng(1).permutation(values).tolist())
+    )
     assert len(rising) - 60 < 0.7 * (len(mixed) - 60)
 
 
 def played(curves: dict[str, list[float]], *, sure: float = 0.0) -> tuple[Asha, dict[str, int]]:
     """A search among these curves, one trial after another, and how far each was trained."""
     horizon = len(next(iter(curves.values())))
-    asha, left, reached = Asha(Setting(horizon, SPACE, sure=sure)), list(curves), dict.fromkeys(curves, 0)
+    asha, left, reached = (
+        Asha(Setting(horizon, SPACE, sure=sure)),
+        list(curves),
+        dict.fromkeys(curves, 0),
+    )
     while (choice := asha.choose(new=bool(left))) is not None:
         if choice == NEW:
             choice = left.pop(0)
@@ -124,20 +149,30 @@ def played(curves: dict[str, list[float]], *, sure: float = 0.0) -> tuple[Asha, 
 
 
 def test_where_the_order_is_clear_from_the_first_epoch_few_go_on() -> None:
-    curves = {f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)}
+    curves = {
+        f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)]
+        for number in range(60)
+    }
     _, reached = played(curves)
     assert reached["t59"] == 64
     assert sum(reached.values()) < 0.12 * 60 * 64
 
 
 def test_where_the_order_is_made_late_more_go_on_for_longer() -> None:
-    """The same ends, but the first eight epochs say nothing: no rule can be sure of the best then, and this one sees that it must look at more."""
+    """The same ends, but the first eight epochs say nothing: no rule can be sure of the best then,
+    and this one sees that it must look at more.
+    """
     generator, lost, spent = np.random.default_rng(0), 0, []
     for _ in range(10):
         luck = generator.random((60, 8))
         order = generator.permutation(60)
-        ends = {f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)}
-        curves = {f"t{number}": [*(0.2 + 0.2 * luck[number]), *ends[f"t{number}"][8:]] for number in order}
+        ends = {
+            f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)]
+            for number in range(60)
+        }
+        curves = {
+            f"t{number}": [*(0.2 + 0.2 * luck[number]), *ends[f"t{number}"][8:]] for number in order
+        }
         _, reached = played(curves)
         lost += reached["t59"] < 64
         spent.append(sum(reached.values()) / (60 * 64))
@@ -150,14 +185,31 @@ def late_orders(orders: int) -> Iterator[dict[str, list[float]]]:
     generator = np.random.default_rng(1)
     for _ in range(orders):
         luck = generator.random((60, 8))
-        ends = {number: [0.5 + number / 200 + epoch / 1000 for epoch in range(8, 64)] for number in range(60)}
-        yield {f"t{number}": [*(0.2 + 0.2 * luck[number]), *ends[number]] for number in generator.permutation(60)}
+        ends = {
+            number: [0.5 + number / 200 + epoch / 1000 for epoch in range(8, 64)]
+            for number in range(60)
+        }
+        yield {
+            f"t{number}": [*(0.2 + 0.2 * luck[number]), *ends[number]]
+            for number in generator.permutation(60)
+        }
 
 
 def test_the_surer_one_wants_to_be_the_more_go_on_and_the_less_is_risked() -> None:
     cheap, sure = ([played(curves, sure=sure) for curves in late_orders(10)] for sure in (0.0, 0.9))
-    behind = [np.mean([59 - max(int(trial[1:]) for trial in reached if reached[trial] == 64) for _, reached in searches]) for searches in (cheap, sure)]
-    spent = [np.mean([sum(reached.values()) / (60 * 64) for _, reached in searches]) for searches in (cheap, sure)]
+    behind = [
+        np.mean(
+            [
+                59 - max(int(trial[1:]) for trial in reached if reached[trial] == 64)
+                for _, reached in searches
+            ]
+        )
+        for searches in (cheap, sure)
+    ]
+    spent = [
+        np.mean([sum(reached.values()) / (60 * 64) for _, reached in searches])
+        for searches in (cheap, sure)
+    ]
     assert behind[1] < 1 < behind[0]
     assert spent[0] < spent[1] < 0.6
     assert all(asha.risk is not None and asha.risk.chance <= 0.1 for asha, _ in sure)
@@ -165,17 +217,24 @@ def test_the_surer_one_wants_to_be_the_more_go_on_and_the_less_is_risked() -> No
     assert np.mean([risk.chance for risk in risked]) > 0.2
     assert all(risk.epochs > 0 for risk in risked)
     for (_, reached), risk in zip(cheap, risked, strict=True):
-        assert risk.new == pytest.approx(risk.epochs / (sum(reached.values()) + risk.epochs)), "a new one is as likely as any to be the best"
+        assert risk.new == pytest.approx(risk.epochs / (sum(reached.values()) + risk.epochs)), (
+            "a new one is as likely as any to be the best"
+        )
 
 
 def test_where_the_order_is_clear_to_be_sure_costs_little() -> None:
-    curves = {f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)}
+    curves = {
+        f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)]
+        for number in range(60)
+    }
     spent = [sum(played(curves, sure=sure)[1].values()) for sure in (0.0, 0.8)]
     assert spent[1] < 1.25 * spent[0]
 
 
 def test_who_waits_is_expected_to_catch_up_where_curves_run_together() -> None:
-    """Forty trainings on their way to nearly one end: who is behind gains more than those that went on, and its outlook knows."""
+    """Forty trainings on their way to nearly one end: who is behind gains more than those that went
+    on, and its outlook knows.
+    """
     forecaster, generator = Forecaster(SPACE, 2), np.random.default_rng(0)
     starts = np.sort(generator.uniform(0.5, 0.8, 40))[::-1]
     ends = 0.85 + 0.1 * (starts - 0.5) + generator.normal(size=40) * 0.005
@@ -191,23 +250,38 @@ def test_who_waits_is_expected_to_catch_up_where_curves_run_together() -> None:
     assert outlook is not None
     behind = [int(trial[1:]) for trial in outlook.trials]
     assert sorted(behind) == list(range(20, 40))
-    wrong = [np.abs(ends[behind] - means).mean() for means in (outlook.means, np.array([forecasts[1][trial] for trial in outlook.trials]))]
+    wrong = [
+        np.abs(ends[behind] - means).mean()
+        for means in (outlook.means, np.array([forecasts[1][trial] for trial in outlook.trials]))
+    ]
     assert wrong[0] < 0.01 < 0.03 < wrong[1]
-    assert np.all(np.diff(outlook.deviations[np.argsort(behind)]) > 0), "the further from those that went on, the less is known"
+    assert np.all(np.diff(outlook.deviations[np.argsort(behind)]) > 0), (
+        "the further from those that went on, the less is known"
+    )
     chances = outlook.chances(float(ends[:20].max()))
     assert all(0 < chance < 0.2 for chance in chances.values())
 
 
 def test_what_is_expected_is_told_of_those_that_have_not_come_to_their_end() -> None:
-    asha, reached = played({f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)] for number in range(60)})
+    asha, reached = played(
+        {
+            f"t{number}": [0.5 + number / 200 + epoch / 1000 for epoch in range(64)]
+            for number in range(60)
+        }
+    )
     expected = asha.expected
     assert set(expected) == {trial for trial, epochs in reached.items() if epochs < 64}
     wrong = [one.mean - (0.563 + int(trial[1:]) / 200) for trial, one in expected.items()]
     assert np.mean(np.abs(wrong)) < 0.01
 
 
-@pytest.mark.parametrize(("mean", "deviation", "about"), [(0.5, 0.0, 0.6), (0.8, 0.0, 0.8), (0.8, 0.01, 0.8), (0.75, 9.0, 0.75)])
-def test_a_draw_lies_between_what_is_reached_and_what_there_is(mean: float, deviation: float, about: float) -> None:
+@pytest.mark.parametrize(
+    ("mean", "deviation", "about"),
+    [(0.5, 0.0, 0.6), (0.8, 0.0, 0.8), (0.8, 0.01, 0.8), (0.75, 9.0, 0.75)],
+)
+def test_a_draw_lies_between_what_is_reached_and_what_there_is(
+    mean: float, deviation: float, about: float
+) -> None:
     generator = np.random.default_rng(0)
     drawn = [Expected(mean, deviation, 4.0).draw(generator, 0.6, 0.9) for _ in range(200)]
     assert all(0.6 <= one <= 0.9 for one in drawn)
@@ -225,7 +299,9 @@ def test_with_too_few_that_went_on_there_is_no_outlook() -> None:
 
 
 def test_neighbours_tell_what_is_to_come() -> None:
-    """Where small rates are slow and end best, a slow one is forecast above a fast one as soon as its neighbours have shown it."""
+    """Where small rates are slow and end best, a slow one is forecast above a fast one as soon as
+    its neighbours have shown it.
+    """
     asha = Asha(Setting(4, SPACE))
     for number in range(20):
         slow = number % 2 == 0
@@ -236,11 +312,15 @@ def test_neighbours_tell_what_is_to_come() -> None:
             asha.go_on(f"t{number}")
             asha.on_epoch(f"t{number}", 2, (0.9 if slow else 0.55) + number / 1000)
     (first, _) = asha.forecaster.forecasts()
-    assert min(first[f"t{number}"] for number in (12, 14, 16, 18)) > max(first[f"t{number}"] for number in (13, 15, 17, 19))
+    assert min(first[f"t{number}"] for number in (12, 14, 16, 18)) > max(
+        first[f"t{number}"] for number in (13, 15, 17, 19)
+    )
 
 
 def test_those_too_many_to_be_forecast_tell_nothing_of_the_others() -> None:
-    """Nine hundred trials that gain the same; a hundred of the worst have gone one rung on, where only the best are forecast."""
+    """Nine hundred trials that gain the same; a hundred of the worst have gone one rung on, where
+    only the best are forecast.
+    """
     forecaster, generator = Forecaster(SearchSpace({}), 3), np.random.default_rng(0)
     for number in range(900):
         forecaster.begin(f"t{number}", {})
@@ -259,7 +339,9 @@ def test_leaders_from_the_middle_of_who_went_on_may_have_equals_behind_them() ->
     assert mean_place(first, 3, is_next=True) == pytest.approx(1, abs=0.01)
     assert mean_place(middle, 3, is_next=True) == pytest.approx(8.4, abs=0.1)
     assert mean_place(middle, 3, is_next=False) == 5, "where others came later, none is cut off"
-    assert mean_place([6, 7, 8, *range(1, 6), *range(9, 14)], 3, is_next=True) > 1000, "it says nothing"
+    assert mean_place([6, 7, 8, *range(1, 6), *range(9, 14)], 3, is_next=True) > 1000, (
+        "it says nothing"
+    )
 
 
 def test_why_a_trial_waits_is_told_with_its_risk() -> None:
@@ -282,17 +364,25 @@ def test_why_a_trial_waits_is_told_with_its_risk() -> None:
 def test_at_least_a_few_go_on_from_each_rung() -> None:
     curves = {f"t{number}": [number / 100] * 64 for number in range(40)}
     asha, reached = played(curves)
-    assert all(len(values) >= LEAST for values in asha.forecaster.values)
+    assert all(len(values) >= MIN_PROMOTED for values in asha.forecaster.values)
     assert reached["t39"] == 64
 
 
 def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> None:
     space = SearchSpace(
-        {"optimizer.name": Choice("adam", "sgd"), "optimizer.momentum": Float(0.5, 0.9, when={"optimizer.name": "sgd"}), "epochs": Choice(3, 30)}
+        {
+            "optimizer.name": Choice("adam", "sgd"),
+            "optimizer.momentum": Float(0.5, 0.9, when={"optimizer.name": "sgd"}),
+            "epochs": Choice(3, 30),
+        }
     )
     asha = Asha(Setting(30, space))
     for number in range(12):
-        params = {"optimizer.name": "sgd", "optimizer.momentum": 0.6} if number % 2 else {"optimizer.name": "adam"}
+        params = (
+            {"optimizer.name": "sgd", "optimizer.momentum": 0.6}
+            if number % 2
+            else {"optimizer.name": "adam"}
+        )
         asha.begin(f"t{number}", {**params, "epochs": 3 if number % 3 else 7}, f"t{number}")
         assert asha.on_epoch(f"t{number}", 1, number / 20)
         if number % 4 == 0:
@@ -302,13 +392,15 @@ def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> N
 
 
 def test_a_rung_that_is_gone_is_no_trouble() -> None:
-    """Of a search whose trials have become shorter since: it tells of who waited, and went on, where there is no rung now."""
+    """Of a search whose trials have become shorter since: it tells of who waited, and went on,
+    where there is no rung now.
+    """
     asha = Asha(Setting(9, SPACE))
     asha.begin("t1", {"optimizer.lr": 0.01}, "t1")
     assert not asha.on_epoch("t1", 16, 0.5)
     assert "is none any more" in asha.why("t1").reason
     asha.go_on("t1")
-    assert asha.gone == [set(), set(), set()]
+    assert asha.promoted == [set(), set(), set()]
 
 
 def test_who_has_diverged_stands_in_nobodys_way() -> None:
@@ -321,13 +413,17 @@ def test_who_has_diverged_stands_in_nobodys_way() -> None:
 
 
 def test_trials_that_differ_in_their_epochs_alone_count_once() -> None:
-    """Three lengths of each of 20 trainings: as many trainings go on from a rung as if there were one of each."""
+    """Three lengths of each of 20 trainings: as many trainings go on from a rung as if there were
+    one of each.
+    """
     asha, alone = Asha(Setting(27, SPACE)), Asha(Setting(27, SPACE))
     for number in range(20):
         alone.begin(f"t{number}", {"optimizer.lr": 0.01}, f"t{number}")
         alone.on_epoch(f"t{number}", 1, number / 20)
         for length in (9, 18, 27):
-            asha.begin(f"t{number} {length}", {"optimizer.lr": 0.01, "epochs": length}, f"t{number}")
+            asha.begin(
+                f"t{number} {length}", {"optimizer.lr": 0.01, "epochs": length}, f"t{number}"
+            )
             asha.on_epoch(f"t{number} {length}", 1, number / 20)
     gone: list[list[str]] = []
     for scheduler in (alone, asha):
@@ -367,27 +463,44 @@ def test_the_end_of_a_shorter_trial_is_not_that_of_its_training() -> None:
 
 
 def told_at_random(generator: np.random.Generator, rungs: int) -> Iterator[tuple[str, Any]]:
-    """What a forecaster may be told: equal values, values that are told again and with another value, and that are taken back."""
+    """What a forecaster may be told: equal values, values that are told again and with another
+    value, and that are taken back.
+    """
     begun = 0
-    for kind in generator.choice(["begin", "hear", "unhear", "forget"], 150, p=[0.25, 0.65, 0.06, 0.04]):
+    for kind in generator.choice(
+        ["begin", "hear", "unhear", "forget"], 150, p=[0.25, 0.65, 0.06, 0.04]
+    ):
         if kind == "begin" or not begun:
             yield "begin", (f"t{begun}", {"optimizer.lr": float(10 ** -generator.uniform(0, 3))})
             begun += 1
             continue
         trial, level = f"t{generator.integers(begun)}", int(generator.integers(rungs + 1))
         value = round(float(generator.random()), int(generator.choice([1, 5])))
-        yield kind, {"hear": (trial, level, value), "unhear": (trial, level), "forget": (trial,)}[kind]
+        yield (
+            kind,
+            {"hear": (trial, level, value), "unhear": (trial, level), "forget": (trial,)}[kind],
+        )
 
 
 def found(forecaster: Forecaster, noise: float) -> list[Any]:
     outlooks = forecaster.outlooks(noise)
-    plain = [one and (one.trials, one.means.tolist(), one.deviations.tolist(), one.freedom) for one in outlooks]
-    return [forecaster.forecasts(), plain, forecaster.expected(), [forecaster.ordered(level) for level in range(len(forecaster.values))]]
+    plain = [
+        one and (one.trials, one.means.tolist(), one.deviations.tolist(), one.freedom)
+        for one in outlooks
+    ]
+    return [
+        forecaster.forecasts(),
+        plain,
+        forecaster.expected(),
+        [forecaster.ordered(level) for level in range(len(forecaster.values))],
+    ]
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_forecaster_that_is_asked_on_the_way_finds_what_one_does_that_is_asked_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.schedulers.forecast.MOST", 256 if seed % 2 else 8)
+def test_a_forecaster_that_is_asked_on_the_way_finds_what_one_does_that_is_asked_once(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.schedulers.forecast.MAX_FORECAST", 256 if seed % 2 else 8)
     generator, rungs = np.random.default_rng(seed), 1 + seed % 4
     asked, told = Forecaster(SPACE, rungs), []
     for kind, what in told_at_random(generator, rungs):
@@ -403,7 +516,9 @@ def test_a_forecaster_that_is_asked_on_the_way_finds_what_one_does_that_is_asked
 
 
 def test_what_a_network_costs_may_be_known_late() -> None:
-    """It could not be measured with the training's first length, but with its second: from then on it stands where it would have stood from the beginning."""
+    """It could not be measured with the training's first length, but with its second: from then on
+    it stands where it would have stood from the beginning.
+    """
     places = []
     for is_asked in (True, False):
         asha = Asha(Setting(16, SPACE))

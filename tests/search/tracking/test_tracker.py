@@ -31,7 +31,16 @@ from search.tracking.runs import TITLE, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import check_tracking, sqlite_path
 from search.views.summary import risk_text
-from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, reopened, report, started_event
+from tests.search.conftest import (
+    OpenDriver,
+    changed,
+    evaluation,
+    good_lr_wins,
+    play,
+    reopened,
+    report,
+    started_event,
+)
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
@@ -43,7 +52,9 @@ TEST = {
 
 
 BUSY_S = 600
-"""How long the database of a busy machine may take, where a second tracker must not begin before the first has ended."""
+"""How long the database of a busy machine may take, where a second tracker must not begin before
+the first has ended.
+"""
 
 
 @pytest.fixture
@@ -52,10 +63,16 @@ def uri(database: str) -> str:
 
 
 def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
-    return report(epoch, 0, "diverged", "loss is inf") if config.optimizer.lr == 0.1 else good_lr_wins(config, epoch)
+    return (
+        report(epoch, 0, "diverged", "loss is inf")
+        if config.optimizer.lr == 0.1
+        else good_lr_wins(config, epoch)
+    )
 
 
-def tracked(uri: str, search: Experiment, open_driver: OpenDriver, *, finish: bool = True) -> tuple[Tracker, Any]:
+def tracked(
+    uri: str, search: Experiment, open_driver: OpenDriver, *, finish: bool = True
+) -> tuple[Tracker, Any]:
     """Play a search into MLflow."""
     driver = open_driver(search)
     tracker = Tracker(uri, search.folder)
@@ -67,11 +84,17 @@ def tracked(uri: str, search: Experiment, open_driver: OpenDriver, *, finish: bo
 
 def runs(uri: str, tracker: Tracker) -> tuple[Run, list[Run]]:
     client = MlflowClient(uri)
-    children = client.search_runs([tracker.experiment_id], f"tags.mlflow.parentRunId = '{tracker.parent_run_id}'", max_results=1000)
+    children = client.search_runs(
+        [tracker.experiment_id],
+        f"tags.mlflow.parentRunId = '{tracker.parent_run_id}'",
+        max_results=1000,
+    )
     return client.get_run(tracker.parent_run_id), list(children)
 
 
-def test_a_search_in_mlflow_is_the_search_in_the_journal(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_search_in_mlflow_is_the_search_in_the_journal(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, driver = tracked(uri, changed(experiment, scheduler="asha"), open_driver)
     tracker.close()
     assert tracker.error == ""
@@ -83,10 +106,16 @@ def test_a_search_in_mlflow_is_the_search_in_the_journal(uri: str, experiment: E
     for name, trial in result.trials.items():
         child = by_trial[name]
         assert child.data.params == {path: str(value) for path, value in trial.params.items()}
-        assert child.info.status == {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED"}[trial.outcome]
+        assert (
+            child.info.status
+            == {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED"}[trial.outcome]
+        )
         assert child.data.tags["outcome"] == trial.outcome
         for metric in ("train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"):
-            points = {point.step: point.value for point in client.get_metric_history(child.info.run_id, metric)}
+            points = {
+                point.step: point.value
+                for point in client.get_metric_history(child.info.run_id, metric)
+            }
             assert points == {epoch: values[metric] for epoch, values in trial.epochs.items()}
         if trial.outcome == "diverged":
             assert "best/val_accuracy" not in child.data.metrics
@@ -102,12 +131,19 @@ def test_a_search_in_mlflow_is_the_search_in_the_journal(uri: str, experiment: E
     assert tags["mlflow.experiment.primaryMetric.name"] == "best/val_accuracy"
 
 
-def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(uri: str, experiment: Experiment, open_driver: OpenDriver, tmp_path: Path) -> None:
+def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(
+    uri: str, experiment: Experiment, open_driver: OpenDriver, tmp_path: Path
+) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     trial, _ = driver.suggest()
     driver.running(trial, host="")
     driver.report(trial, report(1, 0.5, "completed"))
-    driver.journal.append("tested", trial=trial, epoch=1, test=TEST | {"ece": 0.1, "weighted": {"f1": 0.7, "auc": None}})
+    driver.journal.append(
+        "tested",
+        trial=trial,
+        epoch=1,
+        test=TEST | {"ece": 0.1, "weighted": {"f1": 0.7, "auc": None}},
+    )
     (experiment.folder / "evidence").mkdir()
     (experiment.folder / "evidence" / "test.json").write_text("{}")
     driver.journal.append("evidence", trial=trial, file="evidence", path="deep")
@@ -123,12 +159,18 @@ def test_test_figures_and_artifacts_reach_the_best_trial_and_the_parent(uri: str
         assert (run.data.metrics["test/ece"], run.data.metrics["test/weighted_f1"]) == (0.1, 0.7)
         assert not {"test/auc", "test/weighted_auc"} & run.data.metrics.keys()
     client = MlflowClient(uri)
-    assert [item.path for item in client.list_artifacts(child.info.run_id, "deep")] == ["deep/test.json"]
+    assert [item.path for item in client.list_artifacts(child.info.run_id, "deep")] == [
+        "deep/test.json"
+    ]
     assert [item.path for item in client.list_artifacts(parent.info.run_id)] == ["test.json"]
 
 
-def test_an_evaluation_reaches_its_trials_run_once(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
-    """Its run has ended then, and stays so; what a baseline does not have, and an area that does not exist, are left out."""
+def test_an_evaluation_reaches_its_trials_run_once(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    """Its run has ended then, and stays so; what a baseline does not have, and an area that does
+    not exist, are left out.
+    """
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     play(driver, train, slots=2)
     first, second = driver.result.ranking[:2]
@@ -140,11 +182,19 @@ def test_an_evaluation_reaches_its_trials_run_once(uri: str, experiment: Experim
     tracker.close()
     assert tracker.error == ""
     found = {child.data.tags["search.trial"]: child for child in runs(uri, tracker)[1]}
-    metrics = {name.removeprefix("eval/"): value for name, value in found[first.trial].data.metrics.items() if name.startswith("eval/")}
+    metrics = {
+        name.removeprefix("eval/"): value
+        for name, value in found[first.trial].data.metrics.items()
+        if name.startswith("eval/")
+    }
     assert metrics == {
         "accuracy": 0.75,
         "ece": 0.125,
-        **{f"{kind}_{name}": value for kind in ("macro", "weighted") for name, value in (("precision", 0.5), ("recall", 0.25))},
+        **{
+            f"{kind}_{name}": value
+            for kind in ("macro", "weighted")
+            for name, value in (("precision", 0.5), ("recall", 0.25))
+        },
         "macro_f1": 0.5,
         "weighted_f1": 0.625,
         "parameters": 1234567,
@@ -165,7 +215,9 @@ def test_an_evaluation_reaches_its_trials_run_once(uri: str, experiment: Experim
     assert (again.error, contents(uri, again)) == ("", before)
 
 
-def test_no_run_is_left_running_when_a_search_is_cut_off(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_no_run_is_left_running_when_a_search_is_cut_off(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     trial, _ = driver.suggest()
     driver.running(trial, host="")
@@ -177,8 +229,12 @@ def test_no_run_is_left_running_when_a_search_is_cut_off(uri: str, experiment: E
     assert child.data.tags["outcome"] == "interrupted"
 
 
-def test_training_does_not_wait_for_mlflow_and_its_error_is_told_once(experiment: Experiment, open_driver: OpenDriver) -> None:
-    tracker, driver = tracked("http://user:secret@127.0.0.1:9", experiment, open_driver, finish=False)
+def test_training_does_not_wait_for_mlflow_and_its_error_is_told_once(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    tracker, driver = tracked(
+        "http://user:secret@127.0.0.1:9", experiment, open_driver, finish=False
+    )
     start = time.monotonic()
     play(driver, train, slots=2)
     assert time.monotonic() - start < 30  # MLflow's client asks again for minutes
@@ -237,7 +293,9 @@ def test_a_server_that_answers_is_ready(server: Answers) -> None:
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_a_server_that_refuses_the_login_is_not_ready(server: Answers, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_the_login_is_not_ready(
+    server: Answers, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.code = code
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
@@ -248,10 +306,26 @@ def test_a_server_that_refuses_the_login_is_not_ready(server: Answers, code: int
     assert server.logins == [f"Basic {base64.b64encode(b'me:hunter2').decode()}"]
 
 
-def test_a_certificate_of_ones_own_is_taken_where_mlflow_is_told_of_it(server: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_of_ones_own_is_taken_where_mlflow_is_told_of_it(
+    server: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    words = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=me", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(["openssl", "req", "-x509", *words, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    words = [
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=me",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    subprocess.run(
+        ["openssl", "req", "-x509", *words, "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -267,7 +341,13 @@ def test_a_certificate_of_ones_own_is_taken_where_mlflow_is_told_of_it(server: A
 
 
 @pytest.mark.parametrize(
-    "uri", ["http://127.0.0.1:9", "http://no-such-host.invalid:5000", "http://user:secret@127.0.0.1:9", "postgresql://user:secret@127.0.0.1:9/db"]
+    "uri",
+    [
+        "http://127.0.0.1:9",
+        "http://no-such-host.invalid:5000",
+        "http://user:secret@127.0.0.1:9",
+        "postgresql://user:secret@127.0.0.1:9/db",
+    ],
 )
 def test_a_server_that_does_not_answer_is_said_so_in_seconds(uri: str) -> None:
     start = time.monotonic()
@@ -301,24 +381,45 @@ def test_a_login_in_the_uri_is_not_part_of_the_host(server: Answers) -> None:
 
 
 def test_a_file_that_is_no_database_is_not_ready(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("this is no database, but it is long enough to be taken for one " * 10)
+    (tmp_path / "mlflow.db").write_text(
+        "this is no database, but it is long enough to be taken for one " * 10
+    )
     with pytest.raises(NotReady, match="cannot be opened"):
         check_tracking(f"sqlite:///{tmp_path}/mlflow.db")
 
 
 def contents(uri: str, tracker: Tracker) -> list[tuple[Any, ...]]:
-    """Everything that a search has in MLflow: status, tags, params and every point of every metric, in all its runs."""
+    """Everything that a search has in MLflow: status, tags, params and every point of every metric,
+    in all its runs.
+    """
     client, found = MlflowClient(uri), []
-    for run in client.search_runs([tracker.experiment_id], run_view_type=ViewType.ALL, max_results=1000):
-        points = {name: [(point.step, point.timestamp, point.value) for point in client.get_metric_history(run.info.run_id, name)] for name in run.data.metrics}
+    for run in client.search_runs(
+        [tracker.experiment_id], run_view_type=ViewType.ALL, max_results=1000
+    ):
+        points = {
+            name: [
+                (point.step, point.timestamp, point.value)
+                for point in client.get_metric_history(run.info.run_id, name)
+            ]
+            for name in run.data.metrics
+        }
         tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
         found.append(
-            (run.info.run_id, run.info.status, run.info.lifecycle_stage, sorted(tags.items()), sorted(run.data.params.items()), sorted(points.items()))
+            (
+                run.info.run_id,
+                run.info.status,
+                run.info.lifecycle_stage,
+                sorted(tags.items()),
+                sorted(run.data.params.items()),
+                sorted(points.items()),
+            )
         )
     return sorted(found)
 
 
-def test_to_project_again_changes_nothing(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_to_project_again_changes_nothing(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     search = changed(experiment, scheduler="asha")
     tracker, _ = tracked(uri, search, open_driver)
     tracker.close(BUSY_S)
@@ -329,7 +430,9 @@ def test_to_project_again_changes_nothing(uri: str, experiment: Experiment, open
     assert contents(uri, again) == before
 
 
-def test_a_resumed_search_goes_on_in_the_same_runs(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_resumed_search_goes_on_in_the_same_runs(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     play(driver, train, slots=2, events=30)
     tracker.close(BUSY_S)
@@ -340,16 +443,27 @@ def test_a_resumed_search_goes_on_in_the_same_runs(uri: str, experiment: Experim
     second.close(BUSY_S)
     parent, children = runs(uri, second)
     assert second.parent_run_id == tracker.parent_run_id
-    assert sorted(child.data.tags["search.trial"] for child in children) == sorted(again.result.trials)
-    assert {parent.info.status, *(child.info.status for child in children)} <= {"FINISHED", "FAILED"}
+    assert sorted(child.data.tags["search.trial"] for child in children) == sorted(
+        again.result.trials
+    )
+    assert {parent.info.status, *(child.info.status for child in children)} <= {
+        "FINISHED",
+        "FAILED",
+    }
     client = MlflowClient(uri)
     for child in children:
-        steps = [point.step for point in client.get_metric_history(child.info.run_id, "val/accuracy")]
+        steps = [
+            point.step for point in client.get_metric_history(child.info.run_id, "val/accuracy")
+        ]
         assert steps == sorted(again.result.trials[child.data.tags["search.trial"]].epochs)
 
 
-def test_epochs_that_the_journal_lost_and_a_trial_told_again_are_not_doubled(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
-    """The end of the journal is gone, but MLflow had it: the same epochs come again with other times."""
+def test_epochs_that_the_journal_lost_and_a_trial_told_again_are_not_doubled(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    """The end of the journal is gone, but MLflow had it: the same epochs come again with other
+    times.
+    """
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     play(driver, train, events=6)
     tracker.close(BUSY_S)
@@ -364,11 +478,19 @@ def test_epochs_that_the_journal_lost_and_a_trial_told_again_are_not_doubled(uri
     assert len(children) == 9
     client = MlflowClient(uri)
     for child in children:
-        steps = [point.step for point in client.get_metric_history(child.info.run_id, "val/accuracy")]
-        assert len(steps) == len(set(steps)) == len(again.result.trials[child.data.tags["search.trial"]].epochs)
+        steps = [
+            point.step for point in client.get_metric_history(child.info.run_id, "val/accuracy")
+        ]
+        assert (
+            len(steps)
+            == len(set(steps))
+            == len(again.result.trials[child.data.tags["search.trial"]].epochs)
+        )
 
 
-def test_a_paused_trial_is_not_left_running(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_paused_trial_is_not_left_running(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     trial, _ = driver.suggest()
     driver.running(trial, host="")
@@ -423,7 +545,9 @@ def test_a_run_that_was_made_just_before_an_outage_gets_its_params(
     assert all(child.data.params.keys() == {"optimizer.lr", "epochs"} for child in children)
 
 
-def test_a_trial_that_died_before_it_ran_has_a_run_as_soon_as_it_has_something_to_keep(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_trial_that_died_before_it_ran_has_a_run_as_soon_as_it_has_something_to_keep(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     trial, _ = driver.suggest()
     (experiment.folder / "errors.txt").write_text("no such luck")
@@ -435,25 +559,43 @@ def test_a_trial_that_died_before_it_ran_has_a_run_as_soon_as_it_has_something_t
     assert tracker.error == ""
     _, (child,) = runs(uri, tracker)
     assert child.data.metrics["val/accuracy"] == 0.5
-    assert [file.path for file in MlflowClient(uri).list_artifacts(child.info.run_id, "errors")] == ["errors/errors.txt"]
+    assert [
+        file.path for file in MlflowClient(uri).list_artifacts(child.info.run_id, "errors")
+    ] == ["errors/errors.txt"]
 
 
-def test_a_journal_can_send_no_file_that_is_not_the_searchs(uri: str, experiment: Experiment, open_driver: OpenDriver, tmp_path: Path) -> None:
+def test_a_journal_can_send_no_file_that_is_not_the_searchs(
+    uri: str, experiment: Experiment, open_driver: OpenDriver, tmp_path: Path
+) -> None:
     (tmp_path / "secret.txt").write_text("mine")
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     (experiment.folder / "link.txt").symlink_to(tmp_path / "secret.txt")
     (experiment.folder / "kept.txt").write_text("ours")
     (experiment.folder / "folder").mkdir()
     (experiment.folder / "folder" / "link.txt").symlink_to(tmp_path / "secret.txt")
-    for name in (f"../../{tmp_path.name}/secret.txt", str(tmp_path / "secret.txt"), "link.txt", "folder", "kept.txt"):
+    for name in (
+        f"../../{tmp_path.name}/secret.txt",
+        str(tmp_path / "secret.txt"),
+        "link.txt",
+        "folder",
+        "kept.txt",
+    ):
         driver.journal.append("evidence", trial="", file=name, path="")
     tracker.close()
-    assert [file.path for file in MlflowClient(uri).list_artifacts(tracker.parent_run_id)] == ["kept.txt"]
+    assert [file.path for file in MlflowClient(uri).list_artifacts(tracker.parent_run_id)] == [
+        "kept.txt"
+    ]
 
 
-@pytest.mark.parametrize("lost", [["create_run"], ["create_run", "create_run", "log_batch"], ["log_batch"] * 3])
+@pytest.mark.parametrize(
+    "lost", [["create_run"], ["create_run", "create_run", "log_batch"], ["log_batch"] * 3]
+)
 def test_an_answer_that_was_lost_makes_no_second_run_and_no_second_point(
-    uri: str, experiment: Experiment, open_driver: OpenDriver, monkeypatch: pytest.MonkeyPatch, lost: list[str]
+    uri: str,
+    experiment: Experiment,
+    open_driver: OpenDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: list[str],
 ) -> None:
     monkeypatch.setattr(mlflow, "MlflowClient", Flaky)
     monkeypatch.setattr(tracker_module, "RETRY_S", (0,))
@@ -467,13 +609,21 @@ def test_an_answer_that_was_lost_makes_no_second_run_and_no_second_point(
     assert (tracker.error, Flaky.fails) == ("", [])
     assert [text[:20] for text in heard] == ["MLflow does not take", "MLflow takes everyth"]
     parent, children = runs(uri, tracker)
-    assert len(MlflowClient(uri).search_runs([tracker.experiment_id], run_view_type=ViewType.ALL)) == 10
+    assert (
+        len(MlflowClient(uri).search_runs([tracker.experiment_id], run_view_type=ViewType.ALL))
+        == 10
+    )
     assert parent.info.status == "FINISHED"
     client = MlflowClient(uri)
-    assert sum(len(client.get_metric_history(child.info.run_id, "val/loss")) for child in children) == driver.result.epochs_trained
+    assert (
+        sum(len(client.get_metric_history(child.info.run_id, "val/loss")) for child in children)
+        == driver.result.epochs_trained
+    )
 
 
-def test_runs_deleted_in_the_ui_are_brought_back(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_runs_deleted_in_the_ui_are_brought_back(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, _ = tracked(uri, experiment, open_driver)
     tracker.close()
     client, (parent, children) = MlflowClient(uri), runs(uri, tracker)
@@ -485,7 +635,9 @@ def test_runs_deleted_in_the_ui_are_brought_back(uri: str, experiment: Experimen
     assert again.parent_run_id == tracker.parent_run_id
 
 
-def test_a_database_that_is_locked_is_waited_for(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_database_that_is_locked_is_waited_for(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
     play(driver, train, events=1)
     wait_until(lambda: tracker.parent_run_id != "")
@@ -493,7 +645,9 @@ def test_a_database_that_is_locked_is_waited_for(uri: str, experiment: Experimen
         other.execute("BEGIN IMMEDIATE")
         play(driver, train, slots=2)
         assert driver.result.is_over
-        assert other.execute("SELECT count(*) FROM runs WHERE status = 'FINISHED'").fetchone() == (0,), "the search has ended, and MLflow still waits"
+        assert other.execute("SELECT count(*) FROM runs WHERE status = 'FINISHED'").fetchone() == (
+            0,
+        ), "the search has ended, and MLflow still waits"
         other.execute("COMMIT")
     tracker.close()
     assert tracker.error == ""
@@ -508,7 +662,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("waited half a minute in vain")
 
 
-def test_an_experiment_deleted_in_the_ui_is_brought_back(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_an_experiment_deleted_in_the_ui_is_brought_back(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, _ = tracked(uri, experiment, open_driver)
     tracker.close()
     MlflowClient(uri).delete_experiment(tracker.experiment_id)
@@ -520,16 +676,23 @@ def test_an_experiment_deleted_in_the_ui_is_brought_back(uri: str, experiment: E
 
 
 def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"unknown kind of tracking URI 'htp'\. Known: .* Did you mean 'http'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown kind of tracking URI 'htp'\. Known: .* Did you mean 'http'"
+    ):
         check_tracking("htp://127.0.0.1:5000")
 
 
 def test_a_question_mark_in_an_sqlite_uri_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"'sqlite:////tmp/what\?/mlflow\.db' cannot hold a '\?'\. Write it as %3F in --tracking\."):
+    with pytest.raises(
+        ConfigError,
+        match=r"'sqlite:////tmp/what\?/mlflow\.db' cannot hold a '\?'\. Write it as %3F in --tracking\.",
+    ):
         check_tracking("sqlite:////tmp/what?/mlflow.db")
 
 
-def test_a_database_in_a_folder_whose_name_means_something_in_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_in_a_folder_whose_name_means_something_in_a_uri(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "what? 100% #1%20"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -550,25 +713,55 @@ def test_a_password_is_masked() -> None:
     assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
 
 
-def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_says_so(uri: str, experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_says_so(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
     tracker, driver = tracked(uri, experiment, open_driver)
     origin = {**driver.result.started["provenance"], "git.commit": "1a7e57"}
-    terms = {"candidates": ["t0001", "t0002"], "seeds": 2, "alpha": 0.05, "slots": 2, "provenance": origin}
+    terms = {
+        "candidates": ["t0001", "t0002"],
+        "seeds": 2,
+        "alpha": 0.05,
+        "slots": 2,
+        "provenance": origin,
+    }
     driver.journal.append("selecting", **terms, began_ms=time.time_ns() // 1_000_000)
     for name in terms["candidates"]:  # type: ignore[attr-defined]
         known = driver.result.trials[name]
-        driver.journal.append("suggested", trial=f"{name}-s1", params=known.params, config={**known.config, "seed": 1}, repeat_of=name, seed=1)
+        driver.journal.append(
+            "suggested",
+            trial=f"{name}-s1",
+            params=known.params,
+            config={**known.config, "seed": 1},
+            repeat_of=name,
+            seed=1,
+        )
         driver.journal.append("running", trial=f"{name}-s1", attempt=1)
         driver.journal.append("epoch", trial=f"{name}-s1", epoch=1, metrics=report(1)["metrics"])
     for mean, name in ((0.9, "t0001"), (0.8, "t0002")):
         expected = {"mean": mean, "low": mean, "high": mean, "std": 0.0, "seeds": 2}
         names = {"candidate": name, "trial": f"{name}-s1", "leader": name}
-        driver.journal.append("selected", **names, expected=expected, search_value=1.0, rows=[], alpha=0.05, level=0.95)
+        driver.journal.append(
+            "selected",
+            **names,
+            expected=expected,
+            search_value=1.0,
+            rows=[],
+            alpha=0.05,
+            level=0.95,
+        )
     tracker.close()
     assert not tracker.error
     parent, children = runs(uri, tracker)
-    assert (parent.data.metrics["selected/val_accuracy_mean"], parent.data.tags["selection.outcome"]) == (0.8, "running")
-    assert {run.data.tags["search.trial"]: run.data.tags["selected"] for run in children if "selected" in run.data.tags} == {
+    assert (
+        parent.data.metrics["selected/val_accuracy_mean"],
+        parent.data.tags["selection.outcome"],
+    ) == (0.8, "running")
+    assert {
+        run.data.tags["search.trial"]: run.data.tags["selected"]
+        for run in children
+        if "selected" in run.data.tags
+    } == {
         "t0001-s1": "false",
         "t0002-s1": "true",
     }
@@ -577,18 +770,29 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
     parent, children = runs(uri, tracker)
     repeats = [run for run in children if run.data.tags["search.role"] == "repeat"]
     assert parent.data.tags["selection.outcome"] == "interrupted"
-    assert {(run.data.tags["git.commit"], run.data.tags["mlflow.source.name"]) for run in repeats} == {("1a7e57", "search.select")}
+    assert {
+        (run.data.tags["git.commit"], run.data.tags["mlflow.source.name"]) for run in repeats
+    } == {("1a7e57", "search.select")}
     assert parent.data.tags["git.commit"] == "c0ffee"
     assert ({run.data.tags["seed"] for run in repeats}, parent.data.tags["seed"]) == ({"1"}, "0")
     assert [run.info.status for run in repeats] == ["KILLED", "KILLED"]
     assert all(run.info.end_time >= run.info.start_time >= begun_ms for run in repeats)
 
 
-@pytest.mark.parametrize(("is_titled", "piece"), [(True, runs_module.PIECE), (True, 4), (False, runs_module.PIECE)])
+@pytest.mark.parametrize(
+    ("is_titled", "piece"), [(True, runs_module.PIECE), (True, 4), (False, runs_module.PIECE)]
+)
 def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_titles(
-    uri: str, experiment: Experiment, tmp_path: Path, is_titled: bool, piece: int, monkeypatch: pytest.MonkeyPatch
+    uri: str,
+    experiment: Experiment,
+    tmp_path: Path,
+    is_titled: bool,
+    piece: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Journals of the first version do not have the experiment's title: there it is found by the search's runs. A long journal is written in pieces."""
+    """Journals of the first version do not have the experiment's title: there it is found by the
+    search's runs. A long journal is written in pieces.
+    """
     monkeypatch.setattr(runs_module, "PIECE", piece)
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
@@ -601,7 +805,12 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     journal = Journal(experiment.folder)
     driver = Driver(changed(experiment, trials=2), journal)
     known = {TITLE: title} if is_titled else {}
-    journal.append("started", name=experiment.name, experiment=driver.experiment.describe(), **{**started, **known, "data": data})
+    journal.append(
+        "started",
+        name=experiment.name,
+        experiment=driver.experiment.describe(),
+        **{**started, **known, "data": data},
+    )
     play(driver)
     words = [experiment.name, "--storage", str(experiment.storage), "--tracking", uri]
     assert sync(words) == 0
@@ -613,11 +822,20 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     assert titled is not None
     client.rename_experiment(titled.experiment_id, "a better title")
     assert sync(words) == 0
-    journal.append("resumed", slots=1, began_ms=started["began_ms"], data={**data, "root": str(tmp_path / "elsewhere")})
+    journal.append(
+        "resumed",
+        slots=1,
+        began_ms=started["began_ms"],
+        data={**data, "root": str(tmp_path / "elsewhere")},
+    )
     driver.finish()
     journal.close()
     assert sync(words) == 0
-    with_runs = [one for one in client.search_experiments(ViewType.ALL) if client.search_runs([one.experiment_id], "", ViewType.ALL)]
+    with_runs = [
+        one
+        for one in client.search_experiments(ViewType.ALL)
+        if client.search_runs([one.experiment_id], "", ViewType.ALL)
+    ]
     assert [one.name for one in with_runs] == ["a better title"]
     found = client.search_runs([with_runs[0].experiment_id], "", ViewType.ALL)
     assert sorted(run.data.tags.get("search.trial", "") for run in found) == ["", "t0001", "t0002"]

@@ -16,7 +16,9 @@ from trainables.config import TrialConfig
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_search_is_shown_on_a_terminal_and_elsewhere(experiment: Experiment, open_driver: OpenDriver, is_terminal: bool) -> None:
+def test_a_search_is_shown_on_a_terminal_and_elsewhere(
+    experiment: Experiment, open_driver: OpenDriver, is_terminal: bool
+) -> None:
     driver = open_driver(changed(experiment, scheduler="asha"))
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
     with Display(driver.result, 9, console) as display:
@@ -50,11 +52,17 @@ def test_the_table_is_drawn_again_as_the_search_goes_on_and_takes_little_of_its_
     assert min(gaps) >= 0.03 / DRAWN_SHARE
 
 
-def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to_be_expected(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to_be_expected(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     """Hardly a trial has ended by then: that says nothing of the time left."""
-    space = SearchSpace({"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27})
+    space = SearchSpace(
+        {"optimizer.lr": Float(0.001, 0.1, log=True)}, base={"model.name": "deep_cnn", "epochs": 27}
+    )
     base = TrialConfig().override(space.base)
-    driver = open_driver(changed(experiment, space=space, base=base, scheduler="asha", algorithm="random", trials=60))
+    driver = open_driver(
+        changed(experiment, space=space, base=base, scheduler="asha", algorithm="random", trials=60)
+    )
     display = Display(driver.result, 60, Console(file=io.StringIO()))
     assert "time left unknown" in display._line()
     seen: list[tuple[int, str]] = []
@@ -62,7 +70,12 @@ def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to
     def look(event: Event) -> None:
         if event.kind == "epoch" and not seen and driver.result.epochs_trained == 120:
             display.start = time.monotonic() - 10
-            seen.append((sum(trial.ended_ms > 0 for trial in driver.result.trials.values()), display._left()))
+            seen.append(
+                (
+                    sum(trial.ended_ms > 0 for trial in driver.result.trials.values()),
+                    display._left(),
+                )
+            )
 
     driver.journal.listeners.append(look)
     play(driver)
@@ -72,39 +85,58 @@ def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to
     assert 0.5 * truth < int(left.split()[1]) < 3 * truth
 
 
-def test_trials_that_could_not_be_evaluated_are_told_in_one_line(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_trials_that_could_not_be_evaluated_are_told_in_one_line(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     driver = play(open_driver(experiment))
     console = Console(file=io.StringIO(), width=200)
     driver.journal.listeners.append(Display(driver.result, 9, console))
-    driver.journal.append("unevaluated", reasons={"it is damaged": ["t0002", "t0004"], "it is missing": ["t0001"]})
-    assert console.file.getvalue() == "not evaluated: t0002 (it is damaged) and 2 more; the journal has every reason\n"  # type: ignore[attr-defined]
+    driver.journal.append(
+        "unevaluated", reasons={"it is damaged": ["t0002", "t0004"], "it is missing": ["t0001"]}
+    )
+    assert (
+        console.file.getvalue()
+        == "not evaluated: t0002 (it is damaged) and 2 more; the journal has every reason\n"
+    )  # type: ignore[attr-defined]
 
 
-def test_how_far_the_evaluation_is_can_be_seen(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_how_far_the_evaluation_is_can_be_seen(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     driver = play(open_driver(experiment))
     trains = [True]
     display = Display(driver.result, 9, Console(file=io.StringIO()), may_train=lambda: trains[0])
     assert "waiting for the next trial" in display._line()
     trains[0] = False
     assert "waiting for the evaluation" in display._line()
-    driver.journal.append("evaluated", trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation())
+    driver.journal.append(
+        "evaluated", trial="t0001", epoch=driver.result.trials["t0001"].best_epoch, **evaluation()
+    )
     assert "evaluated 1 of 9 on the validation part" in display._line()
 
 
-def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_search(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_nothing_waits_for_a_process_to_train_in_once_a_budget_has_ended_a_search(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     driver = open_driver(changed(experiment, budget=Budget((limit("4epochs"),))))
-    display = Display(driver.result, 9, Console(file=io.StringIO()), may_train=lambda: driver.outstanding > 0)
+    display = Display(
+        driver.result, 9, Console(file=io.StringIO()), may_train=lambda: driver.outstanding > 0
+    )
     assert driver.suggest() is not None
     assert "waiting for a process to train in" in display._line()
     driver.fail("t0001", "lost", "gone")
     result = play(driver).result
     assert [trial.outcome for trial in result.unfinished] == ["interrupted"]
     assert "waiting for the evaluation" in display._line()
-    driver.journal.append("evaluated", trial="t0001", epoch=result.trials["t0001"].best_epoch, **evaluation())
+    driver.journal.append(
+        "evaluated", trial="t0001", epoch=result.trials["t0001"].best_epoch, **evaluation()
+    )
     assert "evaluated 1 of 1 on the validation part" in display._line()
 
 
-def test_a_failed_trial_is_told_at_once_with_its_last_line(experiment: Experiment, open_driver: OpenDriver) -> None:
+def test_a_failed_trial_is_told_at_once_with_its_last_line(
+    experiment: Experiment, open_driver: OpenDriver
+) -> None:
     driver = open_driver(experiment)
     console = Console(file=io.StringIO(), width=200)
     driver.journal.listeners.append(Display(driver.result, 9, console))

@@ -25,7 +25,9 @@ ODD = {
 
 @pytest.mark.parametrize(("text", "shown"), ODD.values(), ids=ODD)
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_line_is_shown_as_it_is_without_control_characters(text: str, shown: str, is_terminal: bool) -> None:
+def test_a_line_is_shown_as_it_is_without_control_characters(
+    text: str, shown: str, is_terminal: bool
+) -> None:
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=5)
     say(console, text)
     assert console.file.getvalue() == shown + "\n"  # type: ignore[attr-defined]
@@ -37,13 +39,21 @@ def test_an_error_is_one_line(text: str, shown: str) -> None:
 
 
 def test_an_error_repeats_no_password() -> None:
-    assert error_line("no answer from http://me:hunter2@host") == "error: no answer from http://***@host\n"
+    assert (
+        error_line("no answer from http://me:hunter2@host")
+        == "error: no answer from http://***@host\n"
+    )
 
 
 @pytest.mark.parametrize("verb", [["status", "played"], ["why", "played", "t0001"]])
-def test_a_reader_that_goes_away_is_no_mistake_of_ours(verb: list[str], open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_a_reader_that_goes_away_is_no_mistake_of_ours(
+    verb: list[str], open_driver: OpenDriver, experiment: Experiment
+) -> None:
     play(open_driver(experiment))
-    assert printed_to_nobody(f"search.{verb[0]}", *verb[1:], "--storage", str(experiment.storage)) == 141
+    assert (
+        printed_to_nobody(f"search.{verb[0]}", *verb[1:], "--storage", str(experiment.storage))
+        == 141
+    )
 
 
 def printed_to_nobody(module: str, *words: str) -> int:
@@ -51,7 +61,12 @@ def printed_to_nobody(module: str, *words: str) -> int:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        return subprocess.run([sys.executable, "-m", module, *words], stdout=writing, stderr=subprocess.DEVNULL, check=False).returncode
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            stdout=writing,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        ).returncode
     finally:
         os.close(writing)
 
@@ -66,10 +81,22 @@ def test_a_search_whose_words_nobody_reads_goes_on() -> None:
         assert console.quiet
 
 
-def test_an_output_that_cannot_be_written_is_a_line(open_driver: OpenDriver, experiment: Experiment) -> None:
+def test_an_output_that_cannot_be_written_is_a_line(
+    open_driver: OpenDriver, experiment: Experiment
+) -> None:
     play(open_driver(experiment))
     with Path("/dev/full").open("w") as full:
-        words = [sys.executable, "-m", "search.status", "played", "--json", "--storage", str(experiment.storage)]
+        words = [
+            sys.executable,
+            "-m",
+            "search.status",
+            "played",
+            "--json",
+            "--storage",
+            str(experiment.storage),
+        ]
         done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 4
-    assert done.stderr.startswith("error: the system refused: [Errno 28] No space left on device. The details are in ")
+    assert done.stderr.startswith(
+        "error: the system refused: [Errno 28] No space left on device. The details are in "
+    )

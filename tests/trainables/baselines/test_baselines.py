@@ -29,7 +29,7 @@ from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
 from trainables.evaluation import estimate
 from trainables.evaluation.evaluate import evaluate, probabilities
-from trainables.fusion.rounds import Together
+from trainables.fusion.rounds import FusionRounds
 from trainables.fusion.stack import shape_of
 from trainables.trial import run_trial
 
@@ -37,11 +37,15 @@ NAMES = BASELINES
 
 
 def config_of(name="svm", **values):
-    return TrialConfig().override({"model.name": name} | {path.replace("__", "."): value for path, value in values.items()})
+    return TrialConfig().override(
+        {"model.name": name} | {path.replace("__", "."): value for path, value in values.items()}
+    )
 
 
 def noise(count, height, width, channels):
-    return np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    return np.random.default_rng(0).integers(
+        0, 256, (count, height, width, channels), dtype=np.uint8
+    )
 
 
 @pytest.fixture
@@ -65,7 +69,9 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (28, 28), (32, 32), (224, 224), (9, 8), (31, 17), (70, 64)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(8, 8), (28, 28), (32, 32), (224, 224), (9, 8), (31, 17), (70, 64)]
+)
 @pytest.mark.parametrize("kind", FEATURES)
 def test_images_of_one_size_have_one_number_of_finite_features(kind, height, width, channels):
     images = noise(3, height, width, channels)
@@ -85,7 +91,9 @@ def test_how_many_features_there_are():
 def test_a_grey_image_and_the_same_in_colour_have_equal_features():
     image = noise(2, 16, 16, 1)
     for kind in FEATURES:
-        np.testing.assert_allclose(of_images(image, kind), of_images(np.repeat(image, 3, axis=-1), kind), atol=1e-6)
+        np.testing.assert_allclose(
+            of_images(image, kind), of_images(np.repeat(image, 3, axis=-1), kind), atol=1e-6
+        )
 
 
 def test_green_is_brighter_than_blue():
@@ -133,7 +141,10 @@ def test_all_joins_what_is_there_and_computes_the_rest(make_dataset, counted):
 
 def test_other_images_have_other_features(make_dataset):
     dataset = make_dataset()
-    assert not np.array_equal(features_of(dataset.val, "hog"), features_of(Part(255 - dataset.val.images, dataset.val.labels), "hog")[::-1])
+    assert not np.array_equal(
+        features_of(dataset.val, "hog"),
+        features_of(Part(255 - dataset.val.images, dataset.val.labels), "hog")[::-1],
+    )
     assert len(features_of(dataset.train, "hog")) == len(dataset.train)
     assert len(list(cache_folder("features").glob("*.npy"))) == 3
 
@@ -201,7 +212,12 @@ def test_each_image_is_a_sign_of_life(make_dataset):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_baseline_is_one_epoch_and_has_the_metrics_of_a_network(name, make_dataset, tmp_path):
     dataset = make_dataset(train=120, val=60)
-    (report,) = run_trial(config_of(name, epochs=7, augment__rotation=10.0, model__features="edges"), dataset.sealed, tmp_path, device="cuda")
+    (report,) = run_trial(
+        config_of(name, epochs=7, augment__rotation=10.0, model__features="edges"),
+        dataset.sealed,
+        tmp_path,
+        device="cuda",
+    )
     assert (report.epoch, report.outcome, report.precision) == (1, "completed", "")
     assert set(report.metrics) == {"train/loss", "val/loss", "val/accuracy", "lr", "time/epoch_s"}
     assert report.metrics["lr"] == 0
@@ -215,7 +231,12 @@ def test_a_baseline_learns(name, tmp_path):
     generator = np.random.default_rng(0)
     labels = np.arange(150) % 2
     stripes = np.where((np.arange(12) // 2 % 2)[:, None] > 0, 200, 20) + np.zeros((12, 12), int)
-    images = np.stack([(stripes if label else stripes.T) + generator.integers(0, 40, (12, 12)) for label in labels])[..., None].astype(np.uint8)
+    images = np.stack(
+        [
+            (stripes if label else stripes.T) + generator.integers(0, 40, (12, 12))
+            for label in labels
+        ]
+    )[..., None].astype(np.uint8)
     part, other = Part(images[:100], labels[:100]), Part(images[100:], labels[100:])
     dataset = Dataset("stripes", ("lie", "stand"), part, other, other, "f00d")
     for kind in FEATURE_NAMES:
@@ -237,7 +258,9 @@ def test_a_baseline_repeats_from_its_seed(name, make_dataset):
 def test_classes_of_one_or_two_images_are_no_reason_to_fail(name, tmp_path):
     """Three classes of 40, 2 and 1 training images, of which the last is in no other part."""
     labels = np.array([0] * 40 + [1] * 2 + [2])
-    images = (noise(43, 8, 8, 1) // 4 + (labels * 60).astype(np.uint8).reshape(-1, 1, 1, 1)).astype(np.uint8)
+    images = (noise(43, 8, 8, 1) // 4 + (labels * 60).astype(np.uint8).reshape(-1, 1, 1, 1)).astype(
+        np.uint8
+    )
     val = Part(images[:41], labels[:41])
     dataset = Dataset("few", ("many", "two", "one"), Part(images, labels), val, val, "f00d")
     config = config_of(name, model__features="edges")
@@ -262,7 +285,10 @@ def test_each_class_with_one_image_is_enough(name, tmp_path):
 def test_a_class_without_training_images_has_no_chance(name, make_dataset):
     dataset = make_dataset(classes=4, train=80, val=40)
     kept = np.flatnonzero(dataset.train.labels != 1)
-    fitting_ = Fitting(config_of(name), Dataset("made", dataset.classes, dataset.train.take(kept), dataset.val, None, "f00d"))
+    fitting_ = Fitting(
+        config_of(name),
+        Dataset("made", dataset.classes, dataset.train.take(kept), dataset.val, None, "f00d"),
+    )
     (epoch,) = fitting_.epochs()
     found = fitting.probabilities(fitting_.config, dataset, dataset.val, fitting_.classifier)
     assert found[:, 1].tolist() == [0] * 40
@@ -270,7 +296,9 @@ def test_a_class_without_training_images_has_no_chance(name, make_dataset):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_svms_probabilities_leave_its_decisions_and_are_better_than_without_a_temperature(classes, make_dataset):
+def test_the_svms_probabilities_leave_its_decisions_and_are_better_than_without_a_temperature(
+    classes, make_dataset
+):
     dataset = make_dataset(classes=classes, train=200, val=200)
     part, val = dataset.train, dataset.val
     inputs, others = of_images(part.images, "edges"), of_images(val.images, "edges")
@@ -294,7 +322,13 @@ def test_an_svm_that_tells_all_of_few_images_right_is_not_certain():
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "values"), [("svm", "c", (0.001, 10)), ("svm", "gamma", (0.001, 10)), ("knn", "neighbours", (1, 20)), ("tree", "tree_depth", (1, 8))]
+    ("name", "option", "values"),
+    [
+        ("svm", "c", (0.001, 10)),
+        ("svm", "gamma", (0.001, 10)),
+        ("knn", "neighbours", (1, 20)),
+        ("tree", "tree_depth", (1, 8)),
+    ],
 )
 def test_each_option_changes_what_is_fitted(name, option, values, make_dataset):
     dataset = make_dataset(train=90, val=90)
@@ -306,11 +340,16 @@ def test_each_option_changes_what_is_fitted(name, option, values, make_dataset):
 
 
 def test_options_belong_to_those_that_list_them():
-    with pytest.raises(ConfigError, match=r"model 'svm' has no option 'neighbours'. It takes: features, c, gamma."):
+    with pytest.raises(
+        ConfigError, match=r"model 'svm' has no option 'neighbours'. It takes: features, c, gamma."
+    ):
         config_of("svm", model__neighbours=3)
     with pytest.raises(ConfigError, match=r"model 'deep_cnn' has no option 'features'"):
         config_of("deep_cnn", model__features="hog")
-    with pytest.raises(ConfigError, match=r"unknown kind of features 'hogs'. Known: all, edges, hog, lbp. Did you mean 'hog'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"unknown kind of features 'hogs'. Known: all, edges, hog, lbp. Did you mean 'hog'\?",
+    ):
         config_of("svm", model__features="hogs")
 
 
@@ -324,12 +363,18 @@ def test_what_was_saved_is_what_was_fitted(name, make_dataset, tmp_path):
     (epoch,) = fitted.epochs()
     path = checkpoint.save(tmp_path, fitted.state(), {"config": config.to_dict()})
     found = probabilities(config, dataset, dataset.val, path)
-    assert np.array_equal(found, fitting.probabilities(config, dataset, dataset.val, fitted.classifier))
-    assert np.array_equal(found, from_images(config, dataset, dataset.val.images, checkpoint.load(path)["classifier"]))
+    assert np.array_equal(
+        found, fitting.probabilities(config, dataset, dataset.val, fitted.classifier)
+    )
+    assert np.array_equal(
+        found, from_images(config, dataset, dataset.val.images, checkpoint.load(path)["classifier"])
+    )
     assert evaluate(config, dataset, dataset.val, path)["accuracy"] == epoch.values["val/accuracy"]
 
 
-def test_a_baseline_that_is_done_says_so_again_and_fits_nothing(make_dataset, tmp_path, monkeypatch):
+def test_a_baseline_that_is_done_says_so_again_and_fits_nothing(
+    make_dataset, tmp_path, monkeypatch
+):
     dataset, config = make_dataset(), config_of("tree")
     (first,) = run_trial(config, dataset, tmp_path)
     monkeypatch.setattr(Fitting, "next_epoch", lambda self: pytest.fail("fitted again"))
@@ -351,7 +396,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_fitted_anew(file, make_dataset,
 
 
 def test_a_fit_holds_nobody_up_who_trains_in_rounds(make_dataset, tmp_path):
-    together = Together()
+    together = FusionRounds()
     together.join("t1")
     (report,) = run_trial(config_of("tree"), make_dataset(), tmp_path / "t1", together=together)
     assert report.outcome == "completed"
@@ -365,9 +410,17 @@ def test_a_baseline_has_no_shape_and_its_cost_is_estimated(name, make_dataset):
     assert 0 < estimate.epoch_seconds(config, dataset) < 10
 
 
-def test_the_cost_is_estimated_of_more_neighbours_than_images_in_the_sample(make_dataset, monkeypatch):
+def test_the_cost_is_estimated_of_more_neighbours_than_images_in_the_sample(
+    make_dataset, monkeypatch
+):
     monkeypatch.setattr(fitting, "SAMPLE", 30)
-    assert 0 < estimate.epoch_seconds(config_of("knn", model__neighbours=40), make_dataset(train=60, val=30)) < 10
+    assert (
+        0
+        < estimate.epoch_seconds(
+            config_of("knn", model__neighbours=40), make_dataset(train=60, val=30)
+        )
+        < 10
+    )
 
 
 @pytest.mark.parametrize("kind", ["edges", "all"])
@@ -396,7 +449,9 @@ def test_a_long_step_is_kept_alive_only_while_it_computes():
 
 
 def replaced(path, write):
-    """Put another file in the place of a checkpoint's classifier, with a manifest that vouches for it."""
+    """Put another file in the place of a checkpoint's classifier, with a manifest that vouches for
+    it.
+    """
     write(path / checkpoint.CLASSIFIER)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest[checkpoint.CLASSIFIER]["sha256"] = checkpoint._sha256(path / checkpoint.CLASSIFIER)
@@ -415,8 +470,14 @@ class Foreign:
 
 
 FOREIGN = {
-    "another estimator": (lambda: LogisticRegression(), "holds a LogisticRegression, which is no classifier of ours"),
-    "a pipeline of ours": (lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()), "holds a Pipeline"),
+    "another estimator": (
+        lambda: LogisticRegression(),
+        "holds a LogisticRegression, which is no classifier of ours",
+    ),
+    "a pipeline of ours": (
+        lambda: make_pipeline(StandardScaler(), KNeighborsClassifier()),
+        "holds a Pipeline",
+    ),
     "plain values": (lambda: {"a": 1}, "holds a dict"),
     "an object": (lambda: make_pipeline(Foreign()), "holds no fitted classifier .*Foreign"),
     "a function": (lambda: {"a": time.sleep}, "holds no fitted classifier"),
@@ -437,7 +498,9 @@ def test_a_file_of_no_kind_is_refused(content, saved):
 
 
 def edited(path, edit):
-    """Write the classifier's file anew, with its arrays as `edit` returns them and the rest as it leaves it."""
+    """Write the classifier's file anew, with its arrays as `edit` returns them and the rest as it
+    leaves it.
+    """
     with zipfile.ZipFile(path) as before:
         files = {name: before.read(name) for name in before.namelist()}
     with zipfile.ZipFile(path, "w") as after:
@@ -464,10 +527,14 @@ def test_a_tree_that_leads_nowhere_is_refused(node, member, value, saved):
 
     def crooked(array):
         if array.dtype.names:
-            array[member][0 if node == "root" else np.flatnonzero(array["left_child"] == -1)[0]] = value
+            array[member][0 if node == "root" else np.flatnonzero(array["left_child"] == -1)[0]] = (
+                value
+            )
         return array
 
-    with pytest.raises(CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"):
+    with pytest.raises(
+        CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"
+    ):
         checkpoint.load(replaced(saved, lambda path: edited(path, crooked)))
 
 
@@ -475,7 +542,9 @@ def test_a_tree_without_a_root_is_refused(saved):
     def felled(array):
         return array[:0] if array.dtype.names or array.ndim == 3 else array
 
-    with pytest.raises(CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"):
+    with pytest.raises(
+        CheckpointError, match="a DecisionTreeClassifier whose parts do not fit together"
+    ):
         checkpoint.load(replaced(saved, lambda path: edited(path, felled)))
 
 
@@ -488,9 +557,15 @@ def with_other_counts(found):
 
 
 def with_images_looked_up(found):
-    """libsvm then takes an image's kernel with a support vector from memory, by the vector's number."""
+    """libsvm then takes an image's kernel with a support vector from memory, by the vector's
+    number.
+    """
     svc = found.svc_
-    svc.kernel, svc.shape_fit_, svc.support_ = "precomputed", (svc.n_features_in_, svc.n_features_in_), np.full_like(svc.support_, 10**8)
+    svc.kernel, svc.shape_fit_, svc.support_ = (
+        "precomputed",
+        (svc.n_features_in_, svc.n_features_in_),
+        np.full_like(svc.support_, 10**8),
+    )
 
 
 def with_numbers_of_no_image(found):
@@ -516,12 +591,20 @@ def with_a_method_hidden(found):
 def with_one_class(found):
     svc = found.svc_
     found.classes_ = svc.classes_ = svc.classes_[:1]
-    svc._n_support, svc._dual_coef_, svc._intercept_ = np.array([len(svc.support_)], np.int32), svc._dual_coef_[:0], svc._intercept_[:0]
+    svc._n_support, svc._dual_coef_, svc._intercept_ = (
+        np.array([len(svc.support_)], np.int32),
+        svc._dual_coef_[:0],
+        svc._intercept_[:0],
+    )
 
 
 def with_no_vectors(found):
     svc = found.svc_
-    svc._n_support, svc.support_, svc.support_vectors_ = svc._n_support * 0, svc.support_[:0], svc.support_vectors_[:0]
+    svc._n_support, svc.support_, svc.support_vectors_ = (
+        svc._n_support * 0,
+        svc.support_[:0],
+        svc.support_vectors_[:0],
+    )
     svc._dual_coef_ = svc._dual_coef_[:, :0]
 
 
@@ -547,7 +630,11 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
     dataset = make_dataset(train=60)
-    found = MODELS["svm"].classifier(0, c=1.0, gamma=1.0).fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
+    found = (
+        MODELS["svm"]
+        .classifier(0, c=1.0, gamma=1.0)
+        .fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
+    )
     change(found)
     with pytest.raises(CheckpointError, match="a CalibratedSVC whose parts do not fit together"):
         checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))
@@ -570,14 +657,24 @@ def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
 )
 def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
     dataset = make_dataset(train=60)
-    found = MODELS["knn"].classifier(0, neighbours=5).fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
+    found = (
+        MODELS["knn"]
+        .classifier(0, neighbours=5)
+        .fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
+    )
     vars(found).update(values)
-    with pytest.raises(CheckpointError, match="a KNeighborsClassifier whose parts do not fit together"):
+    with pytest.raises(
+        CheckpointError, match="a KNeighborsClassifier whose parts do not fit together"
+    ):
         checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))
 
 
 def test_neighbours_that_are_looked_up_by_numbers_are_refused(make_dataset, saved):
     dataset = make_dataset(train=60)
-    found = KNeighborsClassifier(algorithm="kd_tree").fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
-    with pytest.raises(CheckpointError, match=r"holds (no fitted classifier|a KNeighborsClassifier whose parts)"):
+    found = KNeighborsClassifier(algorithm="kd_tree").fit(
+        of_images(dataset.train.images, "edges"), dataset.train.labels
+    )
+    with pytest.raises(
+        CheckpointError, match=r"holds (no fitted classifier|a KNeighborsClassifier whose parts)"
+    ):
         checkpoint.load(replaced(saved, lambda path: skops.io.dump(found, path)))

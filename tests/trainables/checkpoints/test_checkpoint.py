@@ -17,10 +17,21 @@ TRAININGS = {
     "adamw": {"optimizer__name": "adamw", "optimizer__weight_decay": 0.1},
     "sgd": {"optimizer__name": "sgd"},
     "sgd without momentum": {"optimizer__name": "sgd", "optimizer__momentum": 0.0},
-    "plateau": {"optimizer__schedule": "plateau", "optimizer__patience": 0, "optimizer__decay": 0.5, "optimizer__name": "sgd", "optimizer__lr": 1e-6},
+    "plateau": {
+        "optimizer__schedule": "plateau",
+        "optimizer__patience": 0,
+        "optimizer__decay": 0.5,
+        "optimizer__name": "sgd",
+        "optimizer__lr": 1e-6,
+    },
     "step": {"optimizer__schedule": "step", "optimizer__step_epochs": 2},
     "cosine": {"optimizer__schedule": "cosine"},
-    "dropout, normalisation, augmentation": {"model__dropout": 0.3, "model__layers": 6, "augment__rotation": 10, "augment__jitter": 0.1},
+    "dropout, normalisation, augmentation": {
+        "model__dropout": 0.3,
+        "model__layers": 6,
+        "augment__rotation": 10,
+        "augment__jitter": 0.1,
+    },
 }
 
 
@@ -33,13 +44,19 @@ def path(make_config, make_dataset, tmp_path):
 
 
 def untimed(epoch):
-    return epoch.epoch, {name: value for name, value in epoch.values.items() if name != "time/epoch_s"}
+    return epoch.epoch, {
+        name: value for name, value in epoch.values.items() if name != "time/epoch_s"
+    }
 
 
 def same(left, right):
     """Equal nested values; tensors bit for bit."""
     if isinstance(left, torch.Tensor):
-        return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
+        return (
+            isinstance(right, torch.Tensor)
+            and left.dtype == right.dtype
+            and torch.equal(left, right)
+        )
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
     if isinstance(left, list | tuple):
@@ -48,7 +65,9 @@ def same(left, right):
 
 
 @pytest.mark.parametrize("options", TRAININGS.values(), ids=TRAININGS)
-def test_a_training_goes_on_from_its_checkpoint_as_if_undisturbed(options, make_config, make_dataset, tmp_path):
+def test_a_training_goes_on_from_its_checkpoint_as_if_undisturbed(
+    options, make_config, make_dataset, tmp_path
+):
     config, dataset = make_config(epochs=5, **options), make_dataset()
     undisturbed = Training(config, dataset)
     whole = [untimed(epoch) for epoch in undisturbed.epochs()]
@@ -97,7 +116,9 @@ def test_a_checkpoint_holds_its_files_and_nothing_pickled(path):
 
 
 @pytest.mark.parametrize("value", [object(), torch.rand(2), {1}, len])
-def test_what_is_neither_tensor_nor_plain_is_refused_not_pickled(value, make_config, make_dataset, tmp_path):
+def test_what_is_neither_tensor_nor_plain_is_refused_not_pickled(
+    value, make_config, make_dataset, tmp_path
+):
     with pytest.raises(TypeError):
         checkpoint.save(tmp_path, Training(make_config(), make_dataset()).state(), {"value": value})
     assert checkpoint.saved(tmp_path) == []
@@ -137,9 +158,24 @@ def test_a_damaged_file_is_found_and_named(name, damage, path):
             read(path)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"null", b"{}", b"1", b"\xff\xfe", json.dumps(dict.fromkeys(FILES)).encode()])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b"1",
+        b"\xff\xfe",
+        json.dumps(dict.fromkeys(FILES)).encode(),
+    ],
+)
 def test_a_damaged_manifest_is_found(content, path):
-    (path / "manifest.json").unlink() if content is None else (path / "manifest.json").write_bytes(content)
+    (path / "manifest.json").unlink() if content is None else (path / "manifest.json").write_bytes(
+        content
+    )
     for read in (checkpoint.verify, checkpoint.load):
         with pytest.raises(CheckpointError, match=r"manifest\.json (is damaged|cannot be read)"):
             read(path)
@@ -160,7 +196,11 @@ def three(make_config, make_dataset, tmp_path):
 
 
 def test_saved_lists_the_oldest_first(three):
-    assert [path.name for path in checkpoint.saved(three)] == ["epoch-0001", "epoch-0002", "epoch-0003"]
+    assert [path.name for path in checkpoint.saved(three)] == [
+        "epoch-0001",
+        "epoch-0002",
+        "epoch-0003",
+    ]
 
 
 def test_the_oldest_first_also_beyond_four_digits(make_config, make_dataset, tmp_path):
@@ -198,7 +238,9 @@ def test_a_half_written_checkpoint_is_not_one_and_is_replaced(path, make_config,
     assert not partial.exists()
 
 
-def test_an_interrupted_save_leaves_nothing_under_the_final_name(path, make_config, make_dataset, monkeypatch):
+def test_an_interrupted_save_leaves_nothing_under_the_final_name(
+    path, make_config, make_dataset, monkeypatch
+):
     def full(*arguments, **keywords):
         raise OSError("no space left on device")
 
@@ -210,7 +252,9 @@ def test_an_interrupted_save_leaves_nothing_under_the_final_name(path, make_conf
     assert checkpoint.saved(path.parent) == [path]
 
 
-def test_a_full_disk_is_an_oserror_also_where_safetensors_meets_it(path, make_config, make_dataset, monkeypatch):
+def test_a_full_disk_is_an_oserror_also_where_safetensors_meets_it(
+    path, make_config, make_dataset, monkeypatch
+):
     def full(*arguments):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
@@ -254,7 +298,10 @@ def test_a_pickle_under_a_checkpoints_name_is_refused_and_not_run(path, tmp_path
     planted = pickle.dumps(Payload())
     for name in FILES:
         (path / name).write_bytes(planted)
-    manifest = {name: {"bytes": len(planted), "sha256": hashlib.sha256(planted).hexdigest()} for name in FILES}
+    manifest = {
+        name: {"bytes": len(planted), "sha256": hashlib.sha256(planted).hexdigest()}
+        for name in FILES
+    }
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError):
         checkpoint.load(path)

@@ -1,6 +1,6 @@
 import pytest
 
-from trainables.checkpoints.lineage import HORIZON_FREE, begun_of, is_own_beginning, stem
+from trainables.checkpoints.lineage import HORIZON_FREE, begun_of, is_own_beginning, training_key
 from trainables.training.optimizers import SCHEDULES
 
 
@@ -11,12 +11,14 @@ def test_schedules_that_do_not_look_at_the_horizon_are_those_that_are_named():
 @pytest.mark.parametrize("schedule", HORIZON_FREE)
 def test_trainings_of_other_lengths_have_one_stem(schedule, make_config):
     short, long = (make_config(optimizer__schedule=schedule, epochs=epochs) for epochs in (1, 9))
-    assert stem(short) == stem(long)
+    assert training_key(short) == training_key(long)
 
 
 def test_with_a_schedule_that_ends_with_the_training_they_have_not(make_config):
-    short, same, long = (make_config(optimizer__schedule="cosine", epochs=epochs) for epochs in (1, 1, 9))
-    assert stem(short) == stem(same) != stem(long)
+    short, same, long = (
+        make_config(optimizer__schedule="cosine", epochs=epochs) for epochs in (1, 1, 9)
+    )
+    assert training_key(short) == training_key(same) != training_key(long)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +35,20 @@ def test_with_a_schedule_that_ends_with_the_training_they_have_not(make_config):
     ],
 )
 def test_what_decides_a_training_makes_another_stem(other, make_config):
-    assert stem(make_config()) != stem(make_config(**other))
+    assert training_key(make_config()) != training_key(make_config(**other))
 
 
 def test_what_does_not_decide_it_makes_none(make_config):
-    """A model's default is as good as the same value given, and where the images lie is told by their fingerprint."""
+    """A model's default is as good as the same value given, and where the images lie is told by
+    their fingerprint.
+    """
     plain = make_config(model__name="deep_cnn")
-    assert stem(plain) == stem(make_config(model__name="deep_cnn", model__layers=plain.model.options["layers"]))
-    assert stem(plain) == stem(make_config(model__name="deep_cnn", data__root="/elsewhere"))
+    assert training_key(plain) == training_key(
+        make_config(model__name="deep_cnn", model__layers=plain.model.options["layers"])
+    )
+    assert training_key(plain) == training_key(
+        make_config(model__name="deep_cnn", data__root="/elsewhere")
+    )
 
 
 def test_a_training_is_the_beginning_of_a_longer_one_as_far_as_both_go(make_config):

@@ -1,4 +1,6 @@
-"""What a process still knows of a trial's validation: the same to the last bit, of these very weights, and no more than it may hold."""
+"""What a process still knows of a trial's validation: the same to the last bit, of these very
+weights, and no more than it may hold.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +35,9 @@ def _empty() -> None:
 def trained(folder: Path, dataset: Dataset, config: TrialConfig = CONFIG) -> Path:
     """The checkpoint of a trial's best epoch."""
     reports = [report for report in run_trial(config, dataset, folder) if report.metrics]
-    best = max(reports, key=lambda report: (report.metrics["val/accuracy"], -report.metrics["val/loss"]))
+    best = max(
+        reports, key=lambda report: (report.metrics["val/accuracy"], -report.metrics["val/loss"])
+    )
     return folder / name(best.epoch)
 
 
@@ -51,13 +55,18 @@ def test_the_evaluation_of_what_was_validated_here_is_the_same_and_computes_noth
     read = TrialConfig.from_dict(config.to_dict())
     with monkeypatch.context() as patched:
         patched.setattr(evaluating, "classifier", refuse)
-        found, chances = evaluate(read, dataset, dataset.val, path), probabilities(read, dataset, dataset.val, path)
+        found, chances = (
+            evaluate(read, dataset, dataset.val, path),
+            probabilities(read, dataset, dataset.val, path),
+        )
     MEMORY.forget()
     np.testing.assert_array_equal(chances, probabilities(read, dataset, dataset.val, path))
     assert found == evaluate(read, dataset, dataset.val, path)
 
 
-def test_what_is_not_the_same_is_computed_anew(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_the_same_is_computed_anew(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another epoch's weights, another part, another scaling, a process that knows nothing."""
     path = trained(tmp_path / "t0001", dataset)
     other = next(epoch for epoch in saved(path.parent) if epoch != path)
@@ -83,7 +92,9 @@ def test_a_checkpoint_that_was_damaged_since_is_told(tmp_path: Path, dataset: Da
         evaluate(CONFIG, dataset, dataset.val, path)
 
 
-def test_a_trial_that_was_cut_off_remembers_its_best_epoch_if_that_is_trained_again(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_trial_that_was_cut_off_remembers_its_best_epoch_if_that_is_trained_again(
+    tmp_path: Path, dataset: Dataset
+) -> None:
     for report in run_trial(CONFIG, dataset, tmp_path / "t0001"):
         if report.metrics:
             break
@@ -92,7 +103,9 @@ def test_a_trial_that_was_cut_off_remembers_its_best_epoch_if_that_is_trained_ag
     assert MEMORY.probabilities(path, CONFIG, dataset.val) is not None
 
 
-def test_the_oldest_is_dropped_where_it_is_too_much(tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_is_dropped_where_it_is_too_much(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, memory = trained(tmp_path / "t0001", dataset), Memory()
     outputs = Outputs(1, CONFIG, dataset.val, [torch.zeros(100, 10)])
     monkeypatch.setattr(remembered, "MAX_BYTES", 2 * outputs.size)

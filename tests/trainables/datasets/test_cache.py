@@ -36,12 +36,20 @@ def loads(monkeypatch):
     """How often the images were decoded."""
     calls = []
     original = folder.load
-    monkeypatch.setattr(folder, "load", lambda config, **options: (calls.append(config), original(config, **options))[1])
+    monkeypatch.setattr(
+        folder,
+        "load",
+        lambda config, **options: (calls.append(config), original(config, **options))[1],
+    )
     return calls
 
 
 def contents(dataset):
-    return [array for part in (dataset.train, dataset.val, dataset.test) for array in (part.images.tolist(), part.labels.tolist())]
+    return [
+        array
+        for part in (dataset.train, dataset.val, dataset.test)
+        for array in (part.images.tolist(), part.labels.tolist())
+    ]
 
 
 def entry() -> Path:
@@ -67,11 +75,17 @@ def test_the_second_load_decodes_nothing_and_gives_the_same(config, monkeypatch)
 
 def test_how_a_data_set_is_split_is_not_part_of_the_cache(config, loads):
     for seed in (0, 1):
-        load(DataConfig(name="folder", root=config.root, split_seed=seed, train_limit=4, scaling="unit"))
+        load(
+            DataConfig(
+                name="folder", root=config.root, split_seed=seed, train_limit=4, scaling="unit"
+            )
+        )
     assert len(loads) == 1
 
 
-def test_the_cache_is_under_xdg_cache_home_or_the_home_folder(cache_home, config, monkeypatch, tmp_path):
+def test_the_cache_is_under_xdg_cache_home_or_the_home_folder(
+    cache_home, config, monkeypatch, tmp_path
+):
     load(config)
     assert cache_folder() == cache_home / "image-classifier-search" / "decoded"
     assert entry().parent == cache_folder()
@@ -153,7 +167,9 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize("file", ["train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "*.json"])
+@pytest.mark.parametrize(
+    "file", ["train-images.npy", "train-labels.npy", "test-images.npy", "test-labels.npy", "*.json"]
+)
 @pytest.mark.parametrize("config", ["given"], indirect=True)
 def test_a_damaged_entry_is_decoded_anew_and_mended(file, damage, config, loads):
     before = contents(load(config))
@@ -191,8 +207,14 @@ def test_a_cache_that_cannot_be_written_is_done_without(config, loads, tmp_path,
 def test_a_cached_part_is_trained_on_like_a_decoded_one(config, make_config, tmp_path):
     from trainables.trial import run_trial
 
-    reports = [list(run_trial(make_config(epochs=1), load(config).sealed, tmp_path / str(number))) for number in range(2)]
-    first, second = ({name: value for name, value in run[0].metrics.items() if name != "time/epoch_s"} for run in reports)
+    reports = [
+        list(run_trial(make_config(epochs=1), load(config).sealed, tmp_path / str(number)))
+        for number in range(2)
+    ]
+    first, second = (
+        {name: value for name, value in run[0].metrics.items() if name != "time/epoch_s"}
+        for run in reports
+    )
     assert first == second
 
 
@@ -261,7 +283,9 @@ def by_age() -> list[Path]:
     return sorted(cache_folder().iterdir(), key=lambda path: path.stat().st_mtime)
 
 
-def test_what_was_not_used_for_longest_is_evicted_and_decoded_anew(three, monkeypatch, tmp_path, write_images, loads):
+def test_what_was_not_used_for_longest_is_evicted_and_decoded_anew(
+    three, monkeypatch, tmp_path, write_images, loads
+):
     load(three[0])  # now it is the newest
     _, oldest, middle = [by_age()[2], *by_age()[:2]]
     for name in ("a", "b"):
@@ -304,7 +328,10 @@ def test_what_locks_only_files_that_may_be_written_evicts(three, monkeypatch):
     lock, refused = fcntl.flock, []
 
     def as_nfs(descriptor, how):
-        if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        if (
+            how & fcntl.LOCK_EX
+            and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        ):
             refused.append(descriptor)
             raise OSError(errno.EBADF, "Bad file descriptor")
         lock(descriptor, how)
@@ -315,7 +342,9 @@ def test_what_locks_only_files_that_may_be_written_evicts(three, monkeypatch):
 
 
 @pytest.mark.parametrize("bytes_left", [-1, -600, -1200])
-def test_an_entry_larger_than_the_limit_is_not_kept_and_evicts_nothing(bytes_left, three, monkeypatch, tmp_path, write_images, loads):
+def test_an_entry_larger_than_the_limit_is_not_kept_and_evicts_nothing(
+    bytes_left, three, monkeypatch, tmp_path, write_images, loads
+):
     before = by_age()
     for part in ("train", "test"):
         for name in ("a", "b"):
@@ -352,7 +381,9 @@ def read_later(config, held, go_on, answer):
 
 @pytest.fixture
 def reader(tmp_path, write_images):
-    """A data set with an entry, another process that holds it, and what that process sees when asked."""
+    """A data set with an entry, another process that holds it, and what that process sees when
+    asked.
+    """
     for part in ("train", "test"):
         for name in ("a", "b"):
             write_images(tmp_path / part / name, 5)
@@ -435,7 +466,10 @@ def test_without_room_nothing_is_cached(config, loads, monkeypatch):
 @pytest.mark.parametrize("value", ["much", "-1", "nan", "inf"])
 def test_a_limit_that_is_no_number_is_refused(value, config, monkeypatch):
     monkeypatch.setenv("IMAGE_CACHE_GB", value)
-    with pytest.raises(ConfigError, match=rf"^IMAGE_CACHE_GB must be a number of GB, 0 or more \(got '{value}'\)\.$"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"^IMAGE_CACHE_GB must be a number of GB, 0 or more \(got '{value}'\)\.$",
+    ):
         load(config)
 
 

@@ -20,7 +20,18 @@ from trainables.errors import DataError, Unavailable
 
 TORCHVISION = ("mnist", "fashion_mnist", "cifar10")
 IDX = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
-CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLOTHES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +47,11 @@ def noise(count, *shape):
 
 
 def write_idx(path, array):
-    path.write_bytes(bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes())
+    path.write_bytes(
+        bytes([0, 0, 8, array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def make_idx(root, name):
@@ -52,20 +67,31 @@ def make_cifar10(root, monkeypatch):
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True, exist_ok=True)
     images = noise(80, 3, 32, 32).reshape(80, -1)
-    parts = {**{f"data_batch_{number}": range(12 * number - 12, 12 * number) for number in range(1, 6)}, "test_batch": range(60, 80)}
+    parts = {
+        **{f"data_batch_{number}": range(12 * number - 12, 12 * number) for number in range(1, 6)},
+        "test_batch": range(60, 80),
+    }
     for name, rows in parts.items():
-        (folder / name).write_bytes(pickle.dumps({"data": images[list(rows)], "labels": [row % 10 for row in rows]}))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"thing {number}" for number in range(10)]}))
+        (folder / name).write_bytes(
+            pickle.dumps({"data": images[list(rows)], "labels": [row % 10 for row in rows]})
+        )
+    (folder / "batches.meta").write_bytes(
+        pickle.dumps({"label_names": [f"thing {number}" for number in range(10)]})
+    )
     sums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     loader = torchvision.datasets.CIFAR10
-    monkeypatch.setattr(loader, "train_list", [[name, sums[name]] for name in parts if name != "test_batch"])
+    monkeypatch.setattr(
+        loader, "train_list", [[name, sums[name]] for name in parts if name != "test_batch"]
+    )
     monkeypatch.setattr(loader, "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(loader, "meta", loader.meta | {"md5": sums["batches.meta"]})
 
 
 @pytest.fixture
 def source(tmp_path, monkeypatch, write_images):
-    """Write a data set's files by its name; `DataConfig` values follow. A data set without a maker here is not tested: add one."""
+    """Write a data set's files by its name; `DataConfig` values follow. A data set without a maker
+    here is not tested: add one.
+    """
 
     def make(name, **values):
         root = tmp_path / "data"
@@ -151,7 +177,9 @@ def test_parts_have_the_sizes_of_their_fractions(name, source):
     count = len(decoded.train)
     assert len(dataset.val) == round(0.25 * count)
     assert len(dataset.test) == (round(0.3 * count) if decoded.test is None else len(decoded.test))
-    assert len(dataset.train) == count - len(dataset.val) - (len(dataset.test) if decoded.test is None else 0)
+    assert len(dataset.train) == count - len(dataset.val) - (
+        len(dataset.test) if decoded.test is None else 0
+    )
 
 
 @each
@@ -229,7 +257,9 @@ def test_the_channel_statistics_are_those_of_the_training_images(name, source):
     mean, deviation = dataset.channel_statistics
     assert mean.dtype == deviation.dtype == np.float32
     np.testing.assert_allclose(mean, (dataset.train.images / 255).mean(axis=(0, 1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(deviation, (dataset.train.images / 255).std(axis=(0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(
+        deviation, (dataset.train.images / 255).std(axis=(0, 1, 2)), rtol=1e-5
+    )
 
 
 # Digits
@@ -252,7 +282,11 @@ def test_digits_has_all_its_images_in_17_levels_from_black_to_white():
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_the_given_test_part_is_the_test_part(name, source):
     dataset = load(source(name))
-    expected = noise(80, 3, 32, 32)[60:].transpose(0, 2, 3, 1) if name == "cifar10" else noise(80, 28, 28)[60:, ..., None]
+    expected = (
+        noise(80, 3, 32, 32)[60:].transpose(0, 2, 3, 1)
+        if name == "cifar10"
+        else noise(80, 28, 28)[60:, ..., None]
+    )
     assert np.array_equal(dataset.test.images, expected)
     assert dataset.test.labels.tolist() == [row % 10 for row in range(60, 80)]
     assert len(dataset.train) + len(dataset.val) == 60
@@ -272,8 +306,14 @@ def test_absent_files_are_an_error_that_says_what_to_do(name, tmp_path):
     assert str(error.value) == text
 
 
-FILES = [("mnist", "MNIST/raw/train-images-idx3-ubyte"), ("fashion_mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte")]
-FILES += [("cifar10", f"cifar-10-batches-py/{file}") for file in ("data_batch_3", "test_batch", "batches.meta")]
+FILES = [
+    ("mnist", "MNIST/raw/train-images-idx3-ubyte"),
+    ("fashion_mnist", "FashionMNIST/raw/t10k-labels-idx1-ubyte"),
+]
+FILES += [
+    ("cifar10", f"cifar-10-batches-py/{file}")
+    for file in ("data_batch_3", "test_batch", "batches.meta")
+]
 DAMAGES = {
     "missing": None,
     "cut off": lambda content: content[:-5],
@@ -295,7 +335,9 @@ def test_a_damaged_file_is_an_error_that_says_so(name, file, damage, source, tmp
 
 def test_labels_that_do_not_match_the_images_are_an_error(source, tmp_path):
     config = source("mnist")
-    write_idx(tmp_path / "data/MNIST/raw/train-labels-idx1-ubyte", (np.arange(50) % 10).astype(np.uint8))
+    write_idx(
+        tmp_path / "data/MNIST/raw/train-labels-idx1-ubyte", (np.arange(50) % 10).astype(np.uint8)
+    )
     with pytest.raises(DataError):
         load(config)
 
@@ -303,14 +345,18 @@ def test_labels_that_do_not_match_the_images_are_an_error(source, tmp_path):
 def test_labels_where_images_should_be_are_an_error(source, tmp_path):
     config = source("mnist")
     folder = tmp_path / "data/MNIST/raw"
-    (folder / "train-images-idx3-ubyte").write_bytes((folder / "train-labels-idx1-ubyte").read_bytes())
+    (folder / "train-images-idx3-ubyte").write_bytes(
+        (folder / "train-labels-idx1-ubyte").read_bytes()
+    )
     with pytest.raises(DataError, match=r"^mnist not found \(or damaged\) under"):
         load(config)
 
 
 def test_a_label_beyond_the_classes_is_an_error(source, tmp_path):
     config = source("mnist")
-    write_idx(tmp_path / "data/MNIST/raw/train-labels-idx1-ubyte", (np.arange(60) % 11).astype(np.uint8))
+    write_idx(
+        tmp_path / "data/MNIST/raw/train-labels-idx1-ubyte", (np.arange(60) % 11).astype(np.uint8)
+    )
     with pytest.raises(DataError):
         load(config)
 
@@ -328,20 +374,30 @@ def test_a_batch_with_another_sum_is_not_unpickled(source, tmp_path):
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-@pytest.mark.parametrize("error", [URLError("no route"), RuntimeError("md5 differs"), TimeoutError("slow")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error",
+    [URLError("no route"), RuntimeError("md5 differs"), TimeoutError("slow")],
+    ids=lambda error: type(error).__name__,
+)
 def test_a_failed_download_is_unavailable_not_the_users_fault(name, error, tmp_path, monkeypatch):
     def fail(*arguments, **keywords):
         raise error
 
     monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", fail)
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
-    with pytest.raises(Unavailable, match=rf"(?s)^{name} could not be downloaded to '{tmp_path}' .*Check the network, or put the files there\.$"):
+    with pytest.raises(
+        Unavailable,
+        match=rf"(?s)^{name} could not be downloaded to '{tmp_path}' .*Check the network, or put the files there\.$",
+    ):
         load(DataConfig(name=name, root=str(tmp_path)), download=True)
 
 
 def test_a_download_fetches_the_files_that_are_read(tmp_path, monkeypatch):
     config = DataConfig(name="mnist", root=str(tmp_path))
-    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", lambda *arguments, **keywords: make_idx(tmp_path, "mnist"))
+    monkeypatch.setattr(
+        "torchvision.datasets.mnist.download_and_extract_archive",
+        lambda *arguments, **keywords: make_idx(tmp_path, "mnist"),
+    )
     downloaded = load(config, download=True)
     assert equal(load(config).train, downloaded.train)
 
@@ -352,7 +408,11 @@ def test_a_download_fetches_the_files_that_are_read(tmp_path, monkeypatch):
 def decoded_of(sizes, *, test=None):
     labels = np.repeat(np.arange(len(sizes)), sizes).astype(np.int64)
     images = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
-    return Decoded(tuple("abcdefgh"[: len(sizes)]), Part(images, labels), None if test is None else decoded_of(test).train)
+    return Decoded(
+        tuple("abcdefgh"[: len(sizes)]),
+        Part(images, labels),
+        None if test is None else decoded_of(test).train,
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -381,7 +441,9 @@ def test_a_train_limit_is_exact_for_imbalanced_classes():
 def test_a_dataset_source_is_a_name_or_a_folder():
     base = DataConfig(image_size=9)
     assert with_root(base, "mnist", "/data") == DataConfig(name="mnist", root="/data", image_size=9)
-    assert with_root(base, "folder:/a:b", "/data") == DataConfig(name="folder", root="/a:b", image_size=9)
+    assert with_root(base, "folder:/a:b", "/data") == DataConfig(
+        name="folder", root="/a:b", image_size=9
+    )
     assert with_root(base, "folder", "/data") == DataConfig(name="folder", root=".", image_size=9)
     with pytest.raises(ValueError, match=r"Did you mean 'mnist'\?"):
         with_root(base, "mnsit", "")
@@ -391,7 +453,11 @@ def test_a_dataset_source_is_a_name_or_a_folder():
 def test_every_file_that_is_read_is_listed(name, source):
     found = files(source(name))
     assert all(path.is_file() for path in found)
-    assert len(found) == len(set(found)) == {"digits": 0, "mnist": 4, "fashion_mnist": 4, "cifar10": 7, "folder": 100}[name]
+    assert (
+        len(found)
+        == len(set(found))
+        == {"digits": 0, "mnist": 4, "fashion_mnist": 4, "cifar10": 7, "folder": 100}[name]
+    )
 
 
 def test_a_part_takes_rows_as_a_copy():
@@ -423,7 +489,9 @@ def test_resizing_is_bilinear_and_keeps_a_flat_image_flat():
     flat = np.full((2, 5, 7, 3), 77, dtype=np.uint8)
     assert np.array_equal(resize(flat, 4), np.full((2, 4, 4, 3), 77))
     grey = noise(2, 8, 8, 1)
-    expected = np.asarray(Image.fromarray(grey[1, ..., 0]).resize((5, 5), Image.Resampling.BILINEAR))
+    expected = np.asarray(
+        Image.fromarray(grey[1, ..., 0]).resize((5, 5), Image.Resampling.BILINEAR)
+    )
     assert np.array_equal(resize(grey, 5)[1, ..., 0], expected)
     assert resize(grey, None) is grey
     assert resize(grey, 8) is grey

@@ -51,7 +51,11 @@ def test_each_sub_folder_is_a_class_and_images_keep_their_common_size(two):
 
 
 def test_pixels_are_those_of_the_files(two):
-    expected = [np.asarray(Image.open(path).convert("RGB")) for name in ("cat", "dog") for path in sorted((two / name).iterdir())]
+    expected = [
+        np.asarray(Image.open(path).convert("RGB"))
+        for name in ("cat", "dog")
+        for path in sorted((two / name).iterdir())
+    ]
     assert np.array_equal(decoded(two).train.images, expected)
 
 
@@ -94,7 +98,9 @@ def test_images_of_every_mode_are_read(mode, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for number in range(3):
-            Image.new("RGB", (6, 5), (number, 50, 90)).convert(mode).save(tmp_path / name / f"{number}.{'tif' if mode == 'CMYK' else 'png'}")
+            Image.new("RGB", (6, 5), (number, 50, 90)).convert(mode).save(
+                tmp_path / name / f"{number}.{'tif' if mode == 'CMYK' else 'png'}"
+            )
     assert loaded(tmp_path).image == (1 if mode in ("1", "L", "LA") else 3, 5, 6)
 
 
@@ -126,20 +132,36 @@ def ramps(low, high, kind, count=6):
 
 DEEP = {
     "12 bits in 16": ("png", ramps(0, 4095, np.uint16), "16-bit images: values from 0 to 4095"),
-    "a scanner's": ("tif", ramps(31000, 33000, np.uint16), "16-bit images: values from 31000 to 33000"),
-    "whole numbers with a sign": ("tif", ramps(-1024, 3071, np.int32), "32-bit images: values from -1024 to 3071"),
+    "a scanner's": (
+        "tif",
+        ramps(31000, 33000, np.uint16),
+        "16-bit images: values from 31000 to 33000",
+    ),
+    "whole numbers with a sign": (
+        "tif",
+        ramps(-1024, 3071, np.int32),
+        "32-bit images: values from -1024 to 3071",
+    ),
     "floats to 1": ("tif", ramps(0, 1, np.float32), "floating-point images: values from 0 to 1"),
-    "small floats": ("tif", ramps(-2e-3, 5e-3, np.float32), "floating-point images: values from -0.002 to 0.005"),
+    "small floats": (
+        "tif",
+        ramps(-2e-3, 5e-3, np.float32),
+        "floating-point images: values from -0.002 to 0.005",
+    ),
 }
 
 
 @pytest.mark.parametrize(("suffix", "images", "told"), DEEP.values(), ids=DEEP)
-def test_images_of_more_than_8_bits_are_scaled_by_the_range_of_all_together(suffix, images, told, tmp_path):
+def test_images_of_more_than_8_bits_are_scaled_by_the_range_of_all_together(
+    suffix, images, told, tmp_path
+):
     write_deep(tmp_path, images, suffix)
     found = decoded(tmp_path)
     order = [0, 2, 4, 1, 3, 5]
     assert found.train.images.shape == (6, 8, 8, 1)
-    shares = (images[order].astype(float) - images.min()) / (float(images.max()) - float(images.min()))
+    shares = (images[order].astype(float) - images.min()) / (
+        float(images.max()) - float(images.min())
+    )
     np.testing.assert_allclose(found.train.images[..., 0], 255 * shares, atol=1)
     assert len(np.unique(found.train.images)) > 200
     assert found.remarks == (f"note: {told}, the range of all images together, become 0 to 255.",)
@@ -169,7 +191,9 @@ def test_outliers_that_leave_few_levels_are_told(tmp_path):
     write_deep(tmp_path, images)
     (told, warned) = decoded(tmp_path).remarks
     assert told.startswith("note: floating-point images: values from 0 to 10000")
-    assert warned.startswith("warning: 99.9 % of their pixels lie within 4 of the 256 levels: a few outliers stretch the range.")
+    assert warned.startswith(
+        "warning: 99.9 % of their pixels lie within 4 of the 256 levels: a few outliers stretch the range."
+    )
 
 
 def test_kinds_of_images_that_do_not_compare_are_refused(tmp_path, write_images):
@@ -193,7 +217,9 @@ def test_values_that_are_no_numbers_are_unreadable(tmp_path):
     images = ramps(0, 1, np.float32, 8)
     images[3, 2, 2] = np.nan
     write_deep(tmp_path, images)
-    with refused("1 unreadable image (first: b/3.tif: it has values that are not numbers). Remove them, or leave them out with --skip-bad."):
+    with refused(
+        "1 unreadable image (first: b/3.tif: it has values that are not numbers). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(tmp_path)
     assert loaded(tmp_path, skip_bad=True).value_range == (0, 1)
 
@@ -208,7 +234,9 @@ def test_dark_16_bit_colour_images_are_refused(two):
     """Pillow gives their upper 8 bits alone."""
     for path in two.rglob("*.png"):
         path.write_bytes(colour_png(np.random.default_rng(1).integers(0, 4096, (8, 9, 3))))
-    with refused("of the 16-bit colour images the upper 8 bits are read, and those reach 15 of 255. Convert the images to 8 bits, by their own range."):
+    with refused(
+        "of the 16-bit colour images the upper 8 bits are read, and those reach 15 of 255. Convert the images to 8 bits, by their own range."
+    ):
         loaded(two)
 
 
@@ -223,14 +251,26 @@ def colour_png(values):
     """A PNG with 16 bits a value, which Pillow does not write."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize(("mode", "shape"), [("LA", (6, 8, 8, 1)), ("RGBA", (6, 8, 8, 3)), ("P", (6, 8, 8, 3))])
+@pytest.mark.parametrize(
+    ("mode", "shape"), [("LA", (6, 8, 8, 1)), ("RGBA", (6, 8, 8, 3)), ("P", (6, 8, 8, 3))]
+)
 def test_what_is_transparent_becomes_white_and_is_told(mode, shape, tmp_path):
     """A black drawing on nothing would else be black on black."""
     alpha = np.zeros((8, 8), np.uint8)
@@ -249,7 +289,9 @@ def test_what_is_transparent_becomes_white_and_is_told(mode, shape, tmp_path):
     found = decoded(tmp_path)
     assert found.train.images.shape == shape
     assert (found.train.images == np.where(alpha, 0, 255)[None, ..., None]).all()
-    assert found.remarks == ("note: 6 images are transparent in places, and laid onto white (first: a/0.png).",)
+    assert found.remarks == (
+        "note: 6 images are transparent in places, and laid onto white (first: a/0.png).",
+    )
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
@@ -257,7 +299,9 @@ def test_every_allowed_format_is_read_also_with_its_suffix_in_capitals(suffix, t
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for number in range(3):
-            Image.new("RGB", (6, 5), (200, 50, 90)).save(tmp_path / name / f"{number}{suffix if number else suffix.upper()}")
+            Image.new("RGB", (6, 5), (200, 50, 90)).save(
+                tmp_path / name / f"{number}{suffix if number else suffix.upper()}"
+            )
     found = decoded(tmp_path)
     assert found.train.images.shape == (6, 5, 6, 3)
     np.testing.assert_allclose(found.train.images.mean(axis=(0, 1, 2)), [200, 50, 90], atol=4)
@@ -315,7 +359,13 @@ def write_parts(root, write_images, **counts):
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "val", "test"), ("Train", "VALID", "Test"), ("training_set", "validation_set", "test-set"), ("training", "validation", "testing")]
+    "names",
+    [
+        ("train", "val", "test"),
+        ("Train", "VALID", "Test"),
+        ("training_set", "validation_set", "test-set"),
+        ("training", "validation", "testing"),
+    ],
 )
 def test_a_given_validation_part_is_the_validation_part(names, tmp_path, write_images):
     write_parts(tmp_path, write_images, **dict(zip(names, (6, 2, 3), strict=True)))
@@ -329,7 +379,9 @@ def test_a_given_validation_part_is_the_validation_part(names, tmp_path, write_i
     assert np.array_equal(again.val.images, dataset.val.images)
 
 
-def test_a_test_part_that_is_not_given_is_drawn_beside_a_given_validation_part(tmp_path, write_images):
+def test_a_test_part_that_is_not_given_is_drawn_beside_a_given_validation_part(
+    tmp_path, write_images
+):
     write_parts(tmp_path, write_images, train=10, val=3)
     dataset = loaded(tmp_path)
     assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [16, 6, 4]
@@ -348,7 +400,9 @@ def test_folds_take_in_a_given_validation_part(tmp_path, write_images):
     write_parts(tmp_path, write_images, train=6, val=3, test=2)
     dataset = loaded(tmp_path, folds=3)
     assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [18, 18, 4]
-    assert dataset.remarks == ("note: with folds, the images of the given validation part are divided among them too.",)
+    assert dataset.remarks == (
+        "note: with folds, the images of the given validation part are divided among them too.",
+    )
     assert loaded(tmp_path, folds=3, train_limit=12).train.labels.sum() == 6
 
 
@@ -356,7 +410,9 @@ def test_a_given_validation_part_is_limited_too_and_that_is_told(tmp_path, write
     write_parts(tmp_path, write_images, train=6, val=8)
     dataset = loaded(tmp_path, val_limit=4)
     assert dataset.val.labels.tolist() == [0, 0, 1, 1]
-    assert dataset.remarks == ("note: 4 of the 16 given validation images are used (--set data.val_limit=16 uses all).",)
+    assert dataset.remarks == (
+        "note: 4 of the 16 given validation images are used (--set data.val_limit=16 uses all).",
+    )
     assert len(dataset.train) + len(dataset.test) == 12
 
 
@@ -381,8 +437,14 @@ def test_folders_beside_parts_that_are_clear_are_left_out_and_told(tmp_path, wri
 
 
 AMBIGUOUS = {
-    "no training part": (("val/a", "val/b", "test/a", "test/b"), "{root} has 'test' and 'val' but no 'train'. Name the folder of the training part 'train'."),
-    "two of a kind": (("train/a", "Training/a"), "{root} has two folders for the train part, 'Training' and 'train'. Keep one."),
+    "no training part": (
+        ("val/a", "val/b", "test/a", "test/b"),
+        "{root} has 'test' and 'val' but no 'train'. Name the folder of the training part 'train'.",
+    ),
+    "two of a kind": (
+        ("train/a", "Training/a"),
+        "{root} has two folders for the train part, 'Training' and 'train'. Keep one.",
+    ),
     "classes and a test part": (
         ("a", "b", "test"),
         "'test' in {root} may be parts or classes beside 'a'. If parts, put all training classes into 'train' and take 'a' away.",
@@ -433,8 +495,14 @@ def test_what_is_not_read_is_counted_and_named(two, write_images):
 
 
 def turned(path, orientation, upright):
-    """Save `upright` as a camera held otherwise does: turned, with a tag that says how to turn it back."""
-    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
+    """Save `upright` as a camera held otherwise does: turned, with a tag that says how to turn it
+    back.
+    """
+    back = {
+        3: Image.Transpose.ROTATE_180,
+        6: Image.Transpose.ROTATE_90,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(upright).transpose(back).save(path, exif=exif)
@@ -454,7 +522,9 @@ def test_images_are_turned_upright_as_their_exif_tag_says(orientation, suffix, t
 
 
 @pytest.mark.parametrize("behind", [False, True])
-def test_a_png_is_turned_wherever_its_exif_stands_and_not_decoded_for_it(behind, tmp_path, monkeypatch):
+def test_a_png_is_turned_wherever_its_exif_stands_and_not_decoded_for_it(
+    behind, tmp_path, monkeypatch
+):
     upright = np.random.default_rng(0).integers(0, 256, (5, 8, 3), dtype=np.uint8)
     turned(tmp_path / "x.png", 6, upright)
     if behind:
@@ -462,7 +532,9 @@ def test_a_png_is_turned_wherever_its_exif_stands_and_not_decoded_for_it(behind,
         start = content.index(b"eXIf") - 4
         end = start + 12 + int.from_bytes(content[start : start + 4], "big")
         last = content.index(b"IEND") - 4
-        (tmp_path / "x.png").write_bytes(content[:start] + content[end:last] + content[start:end] + content[last:])
+        (tmp_path / "x.png").write_bytes(
+            content[:start] + content[end:last] + content[start:end] + content[last:]
+        )
     assert np.array_equal(decode(tmp_path / "x.png", None, "RGB"), upright)
     if not behind:
         monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
@@ -471,14 +543,20 @@ def test_a_png_is_turned_wherever_its_exif_stands_and_not_decoded_for_it(behind,
 
 def test_a_photograph_is_decoded_small_and_close_to_what_it_is(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize((2000, 1500), Image.Resampling.BICUBIC).save(tmp_path / "x.jpg", quality=95)
+    Image.fromarray(noise).resize((2000, 1500), Image.Resampling.BICUBIC).save(
+        tmp_path / "x.jpg", quality=95
+    )
     whole = np.asarray(Image.open(tmp_path / "x.jpg").resize((224, 224), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose(decode(tmp_path / "x.jpg", (224, 224), "RGB"), whole.astype(float), atol=4)
+    np.testing.assert_allclose(
+        decode(tmp_path / "x.jpg", (224, 224), "RGB"), whole.astype(float), atol=4
+    )
 
 
 @pytest.mark.parametrize("size", [(1200, 800), (224, 300), (1300, 1000)])
 def test_a_smaller_photograph_is_decoded_whole(size, tmp_path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(tmp_path / "x.jpg")
+    Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    ).save(tmp_path / "x.jpg")
     side = 32 if size[0] * size[1] < 1_000_000 else 300
     whole = Image.open(tmp_path / "x.jpg").resize((side, side), Image.Resampling.BILINEAR)
     assert np.array_equal(decode(tmp_path / "x.jpg", (side, side), "RGB"), np.asarray(whole))
@@ -495,12 +573,23 @@ def test_turned_and_upright_photographs_of_one_size_keep_it(tmp_path):
 
 
 def exif_of(kind, value):
-    """An EXIF block that holds an orientation of this type (2 is text, 3 a number, 7 anything) and these four bytes."""
-    return b"Exif\0\0II*\0" + struct.pack("<IHHHI4sI", 8, 1, 0x0112, kind, 1 if kind == 3 else 4, value, 0)
+    """An EXIF block that holds an orientation of this type (2 is text, 3 a number, 7 anything) and
+    these four bytes.
+    """
+    return b"Exif\0\0II*\0" + struct.pack(
+        "<IHHHI4sI", 8, 1, 0x0112, kind, 1 if kind == 3 else 4, value, 0
+    )
 
 
 @pytest.mark.parametrize(
-    "exif", [exif_of(3, b"\0\0\0\0"), exif_of(3, b"\x09\0\0\0"), exif_of(2, b"six\0"), exif_of(7, b"\6\0\0\0")], ids=["0", "9", "text", "bytes"]
+    "exif",
+    [
+        exif_of(3, b"\0\0\0\0"),
+        exif_of(3, b"\x09\0\0\0"),
+        exif_of(2, b"six\0"),
+        exif_of(7, b"\6\0\0\0"),
+    ],
+    ids=["0", "9", "text", "bytes"],
 )
 def test_an_orientation_that_makes_no_sense_is_ignored(exif, two):
     Image.new("RGB", (9, 8)).save(two / "cat" / "odd.jpg", exif=exif)
@@ -527,7 +616,12 @@ def png_of(width, height):
     """A tiny, valid PNG header that claims this size, with next to no pixels behind it."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -546,17 +640,29 @@ BAD = {
     "a PNG that ends after its signature": ("z.png", b"\x89PNG\r\n\x1a\n", "not an image"),
     "a RIFF that is a sound": ("z.webp", b"RIFF\x24\0\0\0WAVEfmt ", "not an image"),
     "a TIFF without a directory": ("z.tif", b"II*\0\xff\xff\xff\xff", "not an image"),
-    "100 million pixels": ("z.png", png_of(10_000, 10_000), "100 million pixels (limit 50 million)"),
+    "100 million pixels": (
+        "z.png",
+        png_of(10_000, 10_000),
+        "100 million pixels (limit 50 million)",
+    ),
     "far more pixels": ("z.png", png_of(60_000, 60_000), "too many pixels (limit 50 million)"),
-    "just too many pixels": ("z.png", png_of(51_000, 1_000), "51 million pixels (limit 50 million)"),
+    "just too many pixels": (
+        "z.png",
+        png_of(51_000, 1_000),
+        "51 million pixels (limit 50 million)",
+    ),
 }
 
 
 @pytest.mark.parametrize(("file", "content", "reason"), BAD.values(), ids=BAD)
 def test_a_bad_file_is_refused_by_its_name_and_reason(file, content, reason, two):
     path = two / "dog" / file
-    Image.new("RGB", (9, 8)).save(path, content) if isinstance(content, str) else path.write_bytes(content)
-    with refused(f"1 unreadable image (first: dog/{file}: {reason}). Remove them, or leave them out with --skip-bad."):
+    Image.new("RGB", (9, 8)).save(path, content) if isinstance(content, str) else path.write_bytes(
+        content
+    )
+    with refused(
+        f"1 unreadable image (first: dog/{file}: {reason}). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(two)
 
 
@@ -564,7 +670,9 @@ def test_a_bad_file_is_refused_by_its_name_and_reason(file, content, reason, two
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tif"])
 def test_a_file_that_is_cut_off_is_refused(suffix, share, two):
     path = two / "dog" / f"z.{suffix}"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(
+        path
+    )
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(
         DataError,
@@ -575,18 +683,24 @@ def test_a_file_that_is_cut_off_is_refused(suffix, share, two):
 
 def test_a_corrupt_image_is_refused(two):
     path = two / "cat" / "z.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)).save(
+        path
+    )
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
     path.write_bytes(content)
-    with refused("1 unreadable image (first: cat/z.png: the image is damaged or cut off). Remove them, or leave them out with --skip-bad."):
+    with refused(
+        "1 unreadable image (first: cat/z.png: the image is damaged or cut off). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(two)
 
 
 def test_all_bad_files_are_counted_and_the_first_is_named(two):
     for name in ("cat/y.png", "dog/z.jpg", "cat/x.jpg"):
         (two / name).write_text("no image")
-    with refused("3 unreadable images (first: cat/x.jpg: not an image). Remove them, or leave them out with --skip-bad."):
+    with refused(
+        "3 unreadable images (first: cat/x.jpg: not an image). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(two)
 
 
@@ -594,7 +708,9 @@ def test_a_folder_of_nothing_but_bad_files_is_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text("no image")
-    with refused("2 unreadable images (first: a/x.png: not an image). Remove them, or leave them out with --skip-bad."):
+    with refused(
+        "2 unreadable images (first: a/x.png: not an image). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(tmp_path)
 
 
@@ -618,7 +734,9 @@ def test_a_large_image_is_refused_by_its_header_without_decoding_it(two, tmp_pat
         "except ValueError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=two.parent, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=two.parent, capture_output=True, text=True, check=True
+    )
     error, grown = done.stdout.splitlines()
     assert "dog/z.png: 144 million pixels (limit 50 million)" in error
     assert int(grown) < 50_000
@@ -638,14 +756,18 @@ def test_unreadable_images_can_be_left_out_and_are_counted(two):
 def test_what_was_loaded_leniently_is_still_refused_strictly(two):
     (two / "cat" / "y.png").write_text("no image")
     loaded(two, skip_bad=True)
-    with refused("1 unreadable image (first: cat/y.png: not an image). Remove them, or leave them out with --skip-bad."):
+    with refused(
+        "1 unreadable image (first: cat/y.png: not an image). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(two)
 
 
 def test_a_class_of_which_nothing_can_be_read_is_refused(two):
     for path in (two / "cat").iterdir():
         path.write_text("no image")
-    with refused("class 'cat' has 0 images; each class needs a training, a validation and a test image. Add images or remove the class."):
+    with refused(
+        "class 'cat' has 0 images; each class needs a training, a validation and a test image. Add images or remove the class."
+    ):
         loaded(two, skip_bad=True)
     for path in (two / "dog").iterdir():
         path.write_text("no image")
@@ -658,13 +780,17 @@ def test_a_link_that_leads_nowhere_is_unreadable_and_a_pipe_is_no_image(two):
     (two / "cat" / "folder.png").mkdir()
     assert len(sources.files(DataConfig(name="folder", root=str(two)))) == 10
     (two / "dog" / "z.png").symlink_to("nowhere.png")
-    with refused("1 unreadable image (first: dog/z.png: not an image). Remove them, or leave them out with --skip-bad."):
+    with refused(
+        "1 unreadable image (first: dog/z.png: not an image). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(two)
 
 
 def test_control_characters_in_names_are_told_as_escapes(two, write_images):
     (two / "dog" / "\x1b[2J.png").write_text("no image")
-    with refused(r"1 unreadable image (first: dog/\x1b[2J.png: not an image). Remove them, or leave them out with --skip-bad."):
+    with refused(
+        r"1 unreadable image (first: dog/\x1b[2J.png: not an image). Remove them, or leave them out with --skip-bad."
+    ):
         loaded(two)
     write_images(two / "emu\x1b[2J\n", 1)
     with pytest.raises(DataError, match=r"^class 'emu\\x1b\[2J\\n' has 1 image; "):
@@ -673,7 +799,9 @@ def test_control_characters_in_names_are_told_as_escapes(two, write_images):
 
 def test_a_class_whose_name_is_no_text_is_refused(two):
     (two / "\udcff").mkdir()
-    with pytest.raises(DataError, match=r"^the name of class folder '.*\\udcff' is not UTF-8\. Rename it\.$"):
+    with pytest.raises(
+        DataError, match=r"^the name of class folder '.*\\udcff' is not UTF-8\. Rename it\.$"
+    ):
         loaded(two)
 
 
@@ -688,20 +816,26 @@ def test_a_name_that_is_too_long_is_refused():
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    with refused(f"data set folder not found: '{tmp_path / 'none'}' (--data folder:PATH). Expected one sub-folder per class."):
+    with refused(
+        f"data set folder not found: '{tmp_path / 'none'}' (--data folder:PATH). Expected one sub-folder per class."
+    ):
         loaded(tmp_path / "none")
 
 
 def test_a_folder_without_classes_is_refused(tmp_path, write_images):
     write_images(tmp_path, 3)
-    with refused(f"no class folders in '{tmp_path}'. Expected one sub-folder per class, holding its images."):
+    with refused(
+        f"no class folders in '{tmp_path}'. Expected one sub-folder per class, holding its images."
+    ):
         loaded(tmp_path)
 
 
 def test_an_empty_class_folder_is_refused(two):
     (two / "emu").mkdir()
     (two / "emu" / "notes.txt").write_text("none yet")
-    with refused(f"class folder '{two / 'emu'}' holds no images. Allowed: .bmp, .jfif, .jpeg, .jpg, .png, .tif, .tiff, .webp."):
+    with refused(
+        f"class folder '{two / 'emu'}' holds no images. Allowed: .bmp, .jfif, .jpeg, .jpg, .png, .tif, .tiff, .webp."
+    ):
         loaded(two)
 
 
@@ -714,7 +848,9 @@ def test_one_class_alone_is_refused(tmp_path, write_images):
 @pytest.mark.parametrize(("count", "images"), [(1, "1 image"), (2, "2 images")])
 def test_a_class_with_too_few_images_is_refused(count, images, two, write_images):
     write_images(two / "emu", count)
-    with refused(f"class 'emu' has {images}; each class needs a training, a validation and a test image. Add images or remove the class."):
+    with refused(
+        f"class 'emu' has {images}; each class needs a training, a validation and a test image. Add images or remove the class."
+    ):
         loaded(two)
 
 
@@ -722,7 +858,9 @@ def test_three_images_a_class_are_enough(tmp_path, write_images):
     for name in ("a", "b"):
         write_images(tmp_path / name, 3)
     dataset = loaded(tmp_path)
-    assert [sorted(part.labels) for part in (dataset.train, dataset.val, dataset.test)] == [[0, 1]] * 3
+    assert [sorted(part.labels) for part in (dataset.train, dataset.val, dataset.test)] == [
+        [0, 1]
+    ] * 3
 
 
 def test_with_a_test_part_of_its_own_a_class_needs_two_images(tmp_path, write_images):
@@ -732,7 +870,9 @@ def test_with_a_test_part_of_its_own_a_class_needs_two_images(tmp_path, write_im
     dataset = loaded(tmp_path)
     assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [2, 2, 4]
     (tmp_path / "train" / "a").joinpath("RGB-9x8-0.png").unlink()
-    with refused("class 'a' has 1 image; each class needs a training and a validation image. Add images or remove the class."):
+    with refused(
+        "class 'a' has 1 image; each class needs a training and a validation image. Add images or remove the class."
+    ):
         loaded(tmp_path)
 
 
@@ -741,7 +881,9 @@ def test_a_class_that_is_only_in_the_test_part_is_refused(tmp_path, write_images
         write_images(tmp_path / "train" / name, 3)
         write_images(tmp_path / "test" / name, 1)
     write_images(tmp_path / "test" / "c", 1)
-    with refused(f"class 'c' is in '{tmp_path / 'test'}' but not in '{tmp_path / 'train'}'. Each class needs training images."):
+    with refused(
+        f"class 'c' is in '{tmp_path / 'test'}' but not in '{tmp_path / 'train'}'. Each class needs training images."
+    ):
         loaded(tmp_path)
 
 

@@ -32,12 +32,18 @@ def large(monkeypatch):
     return Part(images, np.arange(1000) % 2)
 
 
-@pytest.mark.parametrize("kind", [lambda part: part, lambda part: Selected(part, np.arange(0, 1000, 2))], ids=["whole", "selected"])
+@pytest.mark.parametrize(
+    "kind",
+    [lambda part: part, lambda part: Selected(part, np.arange(0, 1000, 2))],
+    ids=["whole", "selected"],
+)
 def test_statistics_and_fingerprints_need_no_second_copy_of_the_images(kind, large):
     part = kind(large)
     dataset = Dataset("made", ("a", "b"), part, large, None, "f00d")
     found = {}
-    taken = peak(lambda: found.update(statistics=dataset.channel_statistics, fingerprint=part.fingerprint))
+    taken = peak(
+        lambda: found.update(statistics=dataset.channel_statistics, fingerprint=part.fingerprint)
+    )
     assert taken < 2_500_000
     mean, deviation = found["statistics"]
     np.testing.assert_allclose(mean, part.images.mean(axis=(0, 1, 2)) / 255, rtol=1e-5)
@@ -54,19 +60,33 @@ def test_a_whole_data_sets_fingerprint_needs_no_copy(large):
 def test_a_given_validation_part_is_divided_among_folds_without_a_second_copy(is_test_given, large):
     """What the folds get is one copy of the images, whichever part they are of."""
     first, other = large.take(np.arange(0, 1000, 3)), large.take(np.arange(1, 1000, 3))
-    decoded = Decoded(("a", "b"), first, first.take(np.arange(9)) if is_test_given else None, val=other)
+    decoded = Decoded(
+        ("a", "b"), first, first.take(np.arange(9)) if is_test_given else None, val=other
+    )
     found = []
     taken = peak(lambda: found.append(split(decoded, DataConfig(name="folder", folds=3))))
     assert taken < 1.25 * (first.size + other.size)
     (dataset,) = found
     both = np.concatenate([first.images, other.images])
     parts = [dataset.train.images] if is_test_given else [dataset.train.images, dataset.test.images]
-    assert sorted(image.tobytes() for image in np.concatenate(parts)) == sorted(image.tobytes() for image in both)
-    labels = dict(zip((image.tobytes() for image in both), np.concatenate([first.labels, other.labels]), strict=True))
-    assert [labels[image.tobytes()] for image in dataset.train.images] == dataset.train.labels.tolist()
+    assert sorted(image.tobytes() for image in np.concatenate(parts)) == sorted(
+        image.tobytes() for image in both
+    )
+    labels = dict(
+        zip(
+            (image.tobytes() for image in both),
+            np.concatenate([first.labels, other.labels]),
+            strict=True,
+        )
+    )
+    assert [
+        labels[image.tobytes()] for image in dataset.train.images
+    ] == dataset.train.labels.tolist()
 
 
-def test_images_that_do_not_fit_are_refused_before_they_are_decoded(monkeypatch, tmp_path, write_images):
+def test_images_that_do_not_fit_are_refused_before_they_are_decoded(
+    monkeypatch, tmp_path, write_images
+):
     from trainables.datasets import folder
 
     for name in ("a", "b"):
@@ -81,7 +101,10 @@ def test_images_that_do_not_fit_are_refused_before_they_are_decoded(monkeypatch,
 def test_what_fits_is_not_refused(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 10**9)
     require_memory(1000, (1000, 1000, 1))
-    with pytest.raises(DataError, match=r"^1,001 images of 1000 x 1000 pixels need 1\.0 GB of memory, 1\.0 GB are free\."):
+    with pytest.raises(
+        DataError,
+        match=r"^1,001 images of 1000 x 1000 pixels need 1\.0 GB of memory, 1\.0 GB are free\.",
+    ):
         require_memory(1001, (1000, 1000, 1))
 
 
@@ -98,12 +121,20 @@ def test_what_fits_is_not_refused(monkeypatch):
         (None, None, None, None),
     ],
 )
-def test_what_is_free_is_what_machine_and_container_leave(available, used, limit, free, tmp_path: Path):
+def test_what_is_free_is_what_machine_and_container_leave(
+    available, used, limit, free, tmp_path: Path
+):
     """Files in a container's memory are given back, those that were read twice as well."""
     if available:
-        (tmp_path / "meminfo").write_text(f"MemTotal:       99 kB\nMemAvailable:   {available}\nHugetlb: 0 kB\n")
+        (tmp_path / "meminfo").write_text(
+            f"MemTotal:       99 kB\nMemAvailable:   {available}\nHugetlb: 0 kB\n"
+        )
     if used:
-        for name, text in (("current", used), ("max", limit), ("stat", "anon 700\ninactive_file 200\nactive_file 100\nfile 300\n")):
+        for name, text in (
+            ("current", used),
+            ("max", limit),
+            ("stat", "anon 700\ninactive_file 200\nactive_file 100\nfile 300\n"),
+        ):
             (tmp_path / f"memory.{name}").write_text(text)
     assert free_memory(tmp_path / "meminfo", tmp_path) == free
 

@@ -5,7 +5,11 @@ from trainables.datasets.splits import split_off
 
 
 def labels_of(sizes):
-    return np.random.default_rng(1).permutation(np.repeat(np.arange(len(sizes)), sizes)).astype(np.int64)
+    return (
+        np.random.default_rng(1)
+        .permutation(np.repeat(np.arange(len(sizes)), sizes))
+        .astype(np.int64)
+    )
 
 
 def counts(labels, rows, classes):
@@ -42,10 +46,15 @@ def test_each_class_gets_its_share(name):
     sizes, count = SIZES[name]
     labels = labels_of(sizes)
     _, drawn = split_off(labels, count, np.random.default_rng(0))
-    assert np.abs(counts(labels, drawn, len(sizes)) - np.array(sizes) * count / sum(sizes)).max() < 1
+    assert (
+        np.abs(counts(labels, drawn, len(sizes)) - np.array(sizes) * count / sum(sizes)).max() < 1
+    )
 
 
-@pytest.mark.parametrize(("sizes", "count", "expected"), [([5, 5, 5], 1, 3), ([5, 5, 5], 0, 3), ([3, 3], 6, 4), ([3, 3], 100, 4)])
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [([5, 5, 5], 1, 3), ([5, 5, 5], 0, 3), ([3, 3], 6, 4), ([3, 3], 100, 4)],
+)
 def test_where_every_class_cannot_be_kept_otherwise_the_count_gives_way(sizes, count, expected):
     labels = labels_of(sizes)
     rest, drawn = split_off(labels, count, np.random.default_rng(0))
@@ -56,7 +65,9 @@ def test_where_every_class_cannot_be_kept_otherwise_the_count_gives_way(sizes, c
 
 def test_equal_generators_draw_equal_rows_and_others_do_not():
     labels = labels_of([20, 20])
-    first, again, other = (split_off(labels, 10, np.random.default_rng(seed))[1] for seed in (1, 1, 2))
+    first, again, other = (
+        split_off(labels, 10, np.random.default_rng(seed))[1] for seed in (1, 1, 2)
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 

@@ -41,7 +41,10 @@ def saved(make_dataset, tmp_path):
 
 def test_table_two_has_the_parameters_and_multiply_adds_worked_out_by_hand():
     network = MODELS["table2"].build((3, 224, 224), 10, width=32, dropout=0.0)
-    assert sum(weights.numel() for weights in network.parameters()) == 896 + 18_496 + 25_690_240 + 1_290
+    assert (
+        sum(weights.numel() for weights in network.parameters())
+        == 896 + 18_496 + 25_690_240 + 1_290
+    )
     assert multiply_adds(network, (3, 224, 224)) == sum(TABLE2.values()) == 300_254_464
 
 
@@ -60,7 +63,9 @@ def test_a_known_network_has_the_published_multiply_adds(name):
     image = (3, MODELS[name].native_side, MODELS[name].native_side)
     with torch.device("meta"):
         network = MODELS[name].build(image, 1000, **MODELS[name].options).eval()
-    assert multiply_adds(network, image) / 1e9 == pytest.approx(models.get_model_weights(name).DEFAULT.meta["_ops"], abs=5.1e-4)
+    assert multiply_adds(network, image) / 1e9 == pytest.approx(
+        models.get_model_weights(name).DEFAULT.meta["_ops"], abs=5.1e-4
+    )
 
 
 def test_the_count_is_torchs_and_its_compiler_is_not_imported():
@@ -72,7 +77,9 @@ def test_the_count_is_torchs_and_its_compiler_is_not_imported():
         "with FlopCounterMode(display=False) as counter: network(torch.zeros(1, 1, 28, 28))\n"
         "print(found > 0 and 2 * found == counter.get_total_flops())"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])
@@ -87,7 +94,9 @@ def test_attention_is_counted(is_frozen):
         def forward(self, images):
             return self.inner(images[:, 0], images[:, 0], images[:, 0], need_weights=False)[0]
 
-    network = Attention().eval().requires_grad_(not is_frozen)  # torch has a faster way where nothing is to be learned
+    network = (
+        Attention().eval().requires_grad_(not is_frozen)
+    )  # torch has a faster way where nothing is to be learned
     assert multiply_adds(network, (1, 5, 8)) == 4 * 5 * 8 * 8 + 2 * 5 * 5 * 8
 
 
@@ -105,17 +114,25 @@ def test_the_cost_of_a_checkpoint(saved, precision):
     assert found["inference"].keys() == {"batch_1", "batch_64"}
     for times in found["inference"].values():
         assert 0 < times["median_ms"] <= times["p95_ms"]
-        assert times["repetitions"] >= cost.LEAST
+        assert times["repetitions"] >= cost.MIN_REPETITIONS
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_the_time_is_an_image_s_share_of_its_batch(saved, monkeypatch):
     monkeypatch.setattr(cost, "_seconds", lambda classify, images: 0.064)
     inference = cost.cost(*saved())["inference"]
-    assert [inference[size]["median_ms"] for size in ("batch_1", "batch_64")] == pytest.approx([64, 1])
+    assert [inference[size]["median_ms"] for size in ("batch_1", "batch_64")] == pytest.approx(
+        [64, 1]
+    )
 
 
-@pytest.mark.parametrize("name", sorted({name for name, entry in MODELS.items() if entry.kind == "network" and not entry.weights} | {"mobilenet_v3_small"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        {name for name, entry in MODELS.items() if entry.kind == "network" and not entry.weights}
+        | {"mobilenet_v3_small"}
+    ),
+)
 def test_a_model_has_a_cost(name, saved, make_dataset):
     found = cost.cost(*saved(make_dataset(channels=3), **{"model.name": name, "batch_size": 8}))
     assert found["inference"]["batch_1"]["median_ms"] > 0
@@ -123,19 +140,32 @@ def test_a_model_has_a_cost(name, saved, make_dataset):
 
 
 def test_heads_that_help_in_training_alone_cost_nothing_to_use(saved, make_dataset):
-    """With them, a network costs what it costs without: so many weights as torchvision's GoogLeNet without auxiliary heads."""
-    dataset, frozen = make_dataset(channels=3), {"model.pretrained": True, "model.freeze": "backbone", "model.input_size": 32}
+    """With them, a network costs what it costs without: so many weights as torchvision's GoogLeNet
+    without auxiliary heads.
+    """
+    dataset, frozen = (
+        make_dataset(channels=3),
+        {"model.pretrained": True, "model.freeze": "backbone", "model.input_size": 32},
+    )
     config, _, path = saved(dataset, **{"model.name": "googlenet", "model.input_size": 32})
     found = cost.cost(config, dataset, path)
-    assert found["parameters"] == sum(weights.numel() for weights in models.GoogLeNet(3, aux_logits=False, init_weights=False).parameters())
+    assert found["parameters"] == sum(
+        weights.numel()
+        for weights in models.GoogLeNet(3, aux_logits=False, init_weights=False).parameters()
+    )
     plain = MODELS["googlenet"].build(dataset.image, 3, **config.override(frozen).model.options)
     assert cost.bytes_for_training(plain) == 0
-    assert found["bytes"] == pytest.approx(sum(values.nbytes for values in plain.state_dict().values()), rel=0.01)
+    assert found["bytes"] == pytest.approx(
+        sum(values.nbytes for values in plain.state_dict().values()), rel=0.01
+    )
     assert (path / "model.safetensors").stat().st_size > 1.5 * found["bytes"]
 
 
 def test_a_baseline_in_a_search_on_a_gpu_ran_on_the_cpu(make_dataset, tmp_path):
-    config, dataset = TrialConfig().override({"model.name": "svm", "model.features": "hog"}), make_dataset()
+    config, dataset = (
+        TrialConfig().override({"model.name": "svm", "model.features": "hog"}),
+        make_dataset(),
+    )
     *_, last = run_trial(config, dataset, tmp_path, device="cpu")
     assert last.outcome == "completed"
     assert cost.cost(config, dataset, tmp_path / "epoch-0001", device="cuda")["device"] == "cpu"
@@ -172,8 +202,11 @@ def test_a_fast_classifier_is_timed_for_as_long_as_there_is():
 def test_a_slower_one_is_timed_a_handful_of_times(monkeypatch):
     monkeypatch.setattr(cost, "BUDGET_S", 0.0)
     classify = Classified()
-    assert time_per_image(classify, np.zeros((1, 1, 1, 1), np.uint8))["repetitions"] == cost.LEAST
-    assert len(classify.asked) == cost.LEAST + 1
+    assert (
+        time_per_image(classify, np.zeros((1, 1, 1, 1), np.uint8))["repetitions"]
+        == cost.MIN_REPETITIONS
+    )
+    assert len(classify.asked) == cost.MIN_REPETITIONS + 1
 
 
 def test_one_that_takes_longer_than_all_the_time_is_asked_once(monkeypatch):

@@ -12,11 +12,22 @@ from tests.support.networks import OWN
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import TrialConfig
-from trainables.evaluation.evaluate import CALIBRATION_BINS, CURVE_POINTS, evaluate, probabilities, report
+from trainables.evaluation.evaluate import (
+    CALIBRATION_BINS,
+    CURVE_POINTS,
+    evaluate,
+    probabilities,
+    report,
+)
 from trainables.tasks.mistakes import confidently_wrong
 from trainables.training.loop import Training
 
-CASES = {"two classes": (2, [0.5, 0.5]), "three, imbalanced": (3, [0.85, 0.1, 0.05]), "ten": (10, [0.1] * 10), "one never occurs": (4, [0.5, 0.3, 0.2, 0.0])}
+CASES = {
+    "two classes": (2, [0.5, 0.5]),
+    "three, imbalanced": (3, [0.85, 0.1, 0.05]),
+    "ten": (10, [0.1] * 10),
+    "one never occurs": (4, [0.5, 0.3, 0.2, 0.0]),
+}
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -25,8 +36,14 @@ def drawn(case, count: int = 400):
     classes, shares = case
     generator = np.random.default_rng(5)
     labels = generator.choice(classes, count, p=shares)
-    chances = generator.random((count, classes)) + 0.7 * np.eye(classes)[labels] * generator.random((count, 1))
-    return labels, chances / chances.sum(axis=1, keepdims=True), tuple(f"class {number}" for number in range(classes))
+    chances = generator.random((count, classes)) + 0.7 * np.eye(classes)[labels] * generator.random(
+        (count, 1)
+    )
+    return (
+        labels,
+        chances / chances.sum(axis=1, keepdims=True),
+        tuple(f"class {number}" for number in range(classes)),
+    )
 
 
 @each_case
@@ -37,10 +54,17 @@ def test_the_values_are_scikit_learns(case):
     options = {"average": "macro", "labels": numbers, "zero_division": 0}
     assert found["images"] == 400
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(labels, guesses))
-    assert found["macro"]["precision"] == pytest.approx(metrics.precision_score(labels, guesses, **options))
-    assert found["macro"]["recall"] == pytest.approx(metrics.recall_score(labels, guesses, **options))
+    assert found["macro"]["precision"] == pytest.approx(
+        metrics.precision_score(labels, guesses, **options)
+    )
+    assert found["macro"]["recall"] == pytest.approx(
+        metrics.recall_score(labels, guesses, **options)
+    )
     assert found["macro"]["f1"] == pytest.approx(metrics.f1_score(labels, guesses, **options))
-    assert found["confusion_matrix"] == metrics.confusion_matrix(labels, guesses, labels=numbers).tolist()
+    assert (
+        found["confusion_matrix"]
+        == metrics.confusion_matrix(labels, guesses, labels=numbers).tolist()
+    )
     assert found["classes"] == list(classes)
 
 
@@ -66,16 +90,25 @@ def test_the_calibration_error_is_that_of_an_independent_computation(case):
     labels, chances, classes = drawn(case)
     gaps = [0.0] * CALIBRATION_BINS
     for label, chance in zip(labels, chances, strict=True):
-        gaps[min(int(chance.max() * CALIBRATION_BINS), CALIBRATION_BINS - 1)] += float(chance.argmax() == label) - float(chance.max())
-    assert report(labels, chances, classes)["ece"] == pytest.approx(sum(map(abs, gaps)) / len(labels), abs=1e-6)
+        gaps[min(int(chance.max() * CALIBRATION_BINS), CALIBRATION_BINS - 1)] += float(
+            chance.argmax() == label
+        ) - float(chance.max())
+    assert report(labels, chances, classes)["ece"] == pytest.approx(
+        sum(map(abs, gaps)) / len(labels), abs=1e-6
+    )
 
 
 @each_case
 def test_the_bins_add_up_to_the_calibration_error(case):
     found = report(*drawn(case))
     bins = found["bins"]
-    assert (sum(bins["images"]), sum(bins["right"])) == (400, pytest.approx(400 * found["accuracy"]))
-    assert sum(abs(right - sure) for right, sure in zip(bins["right"], bins["confidence"], strict=True)) / 400 == pytest.approx(found["ece"], abs=1e-6)
+    assert (sum(bins["images"]), sum(bins["right"])) == (
+        400,
+        pytest.approx(400 * found["accuracy"]),
+    )
+    assert sum(
+        abs(right - sure) for right, sure in zip(bins["right"], bins["confidence"], strict=True)
+    ) / 400 == pytest.approx(found["ece"], abs=1e-6)
 
 
 def test_who_is_as_sure_as_right_has_no_calibration_error_and_who_is_sure_and_wrong_the_largest():
@@ -92,8 +125,12 @@ def test_the_values_of_each_class_are_scikit_learns(case):
     assert list(found) == list(classes)
     for number, name in enumerate(classes):
         right, guessed = labels == number, guesses == number
-        assert found[name]["precision"] == pytest.approx(metrics.precision_score(right, guessed, zero_division=0))
-        assert found[name]["recall"] == pytest.approx(metrics.recall_score(right, guessed, zero_division=0))
+        assert found[name]["precision"] == pytest.approx(
+            metrics.precision_score(right, guessed, zero_division=0)
+        )
+        assert found[name]["recall"] == pytest.approx(
+            metrics.recall_score(right, guessed, zero_division=0)
+        )
         assert found[name]["f1"] == pytest.approx(metrics.f1_score(right, guessed, zero_division=0))
         assert found[name]["images"] == right.sum()
 
@@ -103,7 +140,9 @@ def test_the_mean_area_under_the_curves_is_scikit_learns(name):
     labels, chances, classes = drawn(CASES[name])
     found = report(labels, chances, classes)
     for average in ("macro", "weighted"):
-        assert found[average]["auc"] == pytest.approx(metrics.roc_auc_score(labels, chances, multi_class="ovr", average=average))
+        assert found[average]["auc"] == pytest.approx(
+            metrics.roc_auc_score(labels, chances, multi_class="ovr", average=average)
+        )
 
 
 @each_case
@@ -114,9 +153,16 @@ def test_each_curve_is_scikit_learns_thinned(case):
         if not (labels == number).any():
             continue
         curve = curves[name]
-        assert curve["auc"] == pytest.approx(metrics.roc_auc_score(labels == number, chances[:, number]))
+        assert curve["auc"] == pytest.approx(
+            metrics.roc_auc_score(labels == number, chances[:, number])
+        )
         assert 2 <= len(curve["fpr"]) == len(curve["tpr"]) <= CURVE_POINTS
-        assert (curve["fpr"][0], curve["tpr"][0], curve["fpr"][-1], curve["tpr"][-1]) == (0, 0, 1, 1)
+        assert (curve["fpr"][0], curve["tpr"][0], curve["fpr"][-1], curve["tpr"][-1]) == (
+            0,
+            0,
+            1,
+            1,
+        )
         assert curve["fpr"] == sorted(curve["fpr"])
         assert metrics.auc(curve["fpr"], curve["tpr"]) == pytest.approx(curve["auc"], abs=0.01)
 
@@ -127,7 +173,9 @@ def test_a_class_that_never_occurs_has_no_curve_and_does_not_count_in_the_mean_a
     assert found["roc"]["class 3"] == {"auc": None, "fpr": [], "tpr": []}
     assert found["per_class"]["class 3"]["images"] == 0
     assert found["per_class"]["class 3"]["recall"] == 0
-    assert found["macro"]["auc"] == pytest.approx(np.mean([found["roc"][name]["auc"] for name in classes[:3]]))
+    assert found["macro"]["auc"] == pytest.approx(
+        np.mean([found["roc"][name]["auc"] for name in classes[:3]])
+    )
     assert len(found["confusion_matrix"]) == 4
 
 
@@ -159,7 +207,10 @@ def test_a_report_is_plain_values(case):
 @pytest.fixture
 def trained(make_config, make_dataset, tmp_path):
     """A config, its data set, a checkpoint and the epoch that it was saved after."""
-    config, dataset = make_config(model__layers=6, model__dropout=0.5, epochs=1), make_dataset(val=600)
+    config, dataset = (
+        make_config(model__layers=6, model__dropout=0.5, epochs=1),
+        make_dataset(val=600),
+    )
     training = Training(config, dataset)
     (epoch,) = training.epochs()
     return config, dataset, checkpoint.save(tmp_path, training.state(), {}), epoch
@@ -170,8 +221,13 @@ def test_a_saved_network_is_as_good_as_it_was_in_training(trained):
     found = evaluate(config, dataset, dataset.val, path)
     assert found["accuracy"] == pytest.approx(epoch.values["val/accuracy"])
     chances = probabilities(config, dataset, dataset.val, path)
-    assert -np.log(chances[np.arange(600), dataset.val.labels]).mean() == pytest.approx(epoch.values["val/loss"], rel=1e-5)
-    assert found == {**report(dataset.val.labels, chances, dataset.classes), "wrong": confidently_wrong(dataset.val, chances)}
+    assert -np.log(chances[np.arange(600), dataset.val.labels]).mean() == pytest.approx(
+        epoch.values["val/loss"], rel=1e-5
+    )
+    assert found == {
+        **report(dataset.val.labels, chances, dataset.classes),
+        "wrong": confidently_wrong(dataset.val, chances),
+    }
 
 
 def test_probabilities_are_probabilities_and_repeat(trained):
@@ -187,7 +243,12 @@ def test_probabilities_are_probabilities_and_repeat(trained):
 def test_an_evaluation_loads_nothing_that_takes_longer_than_itself():
     slow = {"sklearn", "scipy", "torchmetrics", "torch._dynamo"}
     code = f"import sys, trainables.trial, trainables.evaluation.cost\nprint(*({slow} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == ""
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -195,26 +256,41 @@ def test_the_measures_are_those_of_scikit_learn_and_torchmetrics_to_the_last_bit
     generator = np.random.default_rng(seed)
     classes, count = int(generator.integers(2, 12)), int(generator.integers(1, 2000))
     labels = generator.choice(classes, count, p=generator.dirichlet(np.ones(classes)))
-    chances = generator.random((count, classes)) ** 5 + 0.5 * np.eye(classes)[labels] * generator.random((count, 1))
+    chances = generator.random((count, classes)) ** 5 + 0.5 * np.eye(classes)[
+        labels
+    ] * generator.random((count, 1))
     chances = chances.round(2) + 1e-3 if seed % 2 else chances  # with ties
     chances /= chances.sum(axis=1, keepdims=True)
     guesses, names = chances.argmax(axis=1), [str(number) for number in range(classes)]
     found = report(labels, chances, tuple(names))
-    each = metrics.precision_recall_fscore_support(labels, guesses, labels=range(classes), zero_division=0)
+    each = metrics.precision_recall_fscore_support(
+        labels, guesses, labels=range(classes), zero_division=0
+    )
     for name, values in zip(("precision", "recall", "f1", "images"), each, strict=True):
         assert [found["per_class"][own][name] for own in names] == values.tolist()
     assert found["accuracy"] == metrics.accuracy_score(labels, guesses)
-    assert found["ece"] == float(multiclass_calibration_error(torch.from_numpy(chances), torch.from_numpy(labels), classes, CALIBRATION_BINS, "l1"))
+    assert found["ece"] == float(
+        multiclass_calibration_error(
+            torch.from_numpy(chances), torch.from_numpy(labels), classes, CALIBRATION_BINS, "l1"
+        )
+    )
     for number in set(labels.tolist()) if len(set(labels.tolist())) > 1 else ():
         fpr, tpr, _ = metrics.roc_curve(labels == number, chances[:, number])
         kept = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).round().astype(int))
-        assert found["roc"][str(number)] == {"auc": metrics.auc(fpr, tpr), "fpr": fpr[kept].tolist(), "tpr": tpr[kept].tolist()}
+        assert found["roc"][str(number)] == {
+            "auc": metrics.auc(fpr, tpr),
+            "fpr": fpr[kept].tolist(),
+            "tpr": tpr[kept].tolist(),
+        }
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_every_model_can_be_evaluated_on_the_test_part(name, make_dataset, tmp_path):
     """Those of torchvision's size are in `test_families`."""
-    config, dataset = TrialConfig().override({"model.name": name, "batch_size": 8, "epochs": 1}), make_dataset(channels=3)
+    config, dataset = (
+        TrialConfig().override({"model.name": name, "batch_size": 8, "epochs": 1}),
+        make_dataset(channels=3),
+    )
     path = checkpoint.save(tmp_path, Training(config, dataset).state(), {})
     assert evaluate(config, dataset, dataset.test, path)["images"] == 9
 

@@ -1,4 +1,6 @@
-"""Every model as a folder that stands alone: the same probabilities as its checkpoint, from images of any size."""
+"""Every model as a folder that stands alone: the same probabilities as its checkpoint, from images
+of any size.
+"""
 
 import re
 import zipfile
@@ -17,7 +19,14 @@ from trainables.config import TrialConfig
 from trainables.datasets.images import decode
 from trainables.errors import ConfigError
 from trainables.evaluation.evaluate import probabilities
-from trainables.export.export import Disagreement, _agree, check_onnx, export, in_onnxruntime, largest
+from trainables.export.export import (
+    Disagreement,
+    _agree,
+    check_onnx,
+    export,
+    in_onnxruntime,
+    largest,
+)
 from trainables.export.predictor import NETWORK, ONNX, Classifier, as_trained
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
@@ -25,22 +34,35 @@ from trainables.training.loop import Training
 
 @pytest.fixture
 def exported(make_dataset, tmp_path):
-    """Train a moment, save, export: what was exported, the data, and the checkpoint's own probabilities of the validation images."""
+    """Train a moment, save, export: what was exported, the data, and the checkpoint's own
+    probabilities of the validation images.
+    """
 
     def make(name, *, onnx=False, side=None, channels=1, trained=True, **values):
         entry = MODELS[name]
-        dataset = make_dataset(side=side or max(8, entry.min_side), channels=channels, train=12, val=6)
-        config = TrialConfig().override({"model.name": name, "epochs": 1, "precision": "fp32", "batch_size": 4, **values})
+        dataset = make_dataset(
+            side=side or max(8, entry.min_side), channels=channels, train=12, val=6
+        )
+        config = TrialConfig().override(
+            {"model.name": name, "epochs": 1, "precision": "fp32", "batch_size": 4, **values}
+        )
         training = (Fitting if entry.kind == "baseline" else Training)(config, dataset)
         if trained:
             list(training.epochs())
         path = checkpoint.save(tmp_path / "saved", training.state(), {})
-        return export(config, dataset, path, tmp_path / "exported", onnx=onnx), dataset, probabilities(config, dataset, dataset.val, path)
+        return (
+            export(config, dataset, path, tmp_path / "exported", onnx=onnx),
+            dataset,
+            probabilities(config, dataset, dataset.val, path),
+        )
 
     return make
 
 
-@pytest.mark.parametrize("name", [*OWN, *BASELINES, *(pytest.param(name, marks=pytest.mark.slow) for name in OF_TORCHVISION)])
+@pytest.mark.parametrize(
+    "name",
+    [*OWN, *BASELINES, *(pytest.param(name, marks=pytest.mark.slow) for name in OF_TORCHVISION)],
+)
 def test_every_model_gives_what_its_checkpoint_gives(name, exported):
     found, dataset, before = exported(name, trained=name not in OF_TORCHVISION)
     again = Classifier(found.folder)
@@ -50,26 +72,58 @@ def test_every_model_gives_what_its_checkpoint_gives(name, exported):
         assert again.probabilities(dataset.val.images[:count]).shape == (count, 3)
 
 
-@pytest.mark.parametrize("name", [*OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit", "mobilenet_v3_small"))])
+@pytest.mark.parametrize(
+    "name",
+    [*OWN, *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit", "mobilenet_v3_small"))],
+)
 def test_onnx_gives_what_torch_gives(name, exported):
-    values = {"model.input_size": 40} if name == "mobilenet_v3_small" else {}  # which is resized inside, with antialiasing
+    values = (
+        {"model.input_size": 40} if name == "mobilenet_v3_small" else {}
+    )  # which is resized inside, with antialiasing
     found, dataset, before = exported(name, onnx=True, channels=3, trained=name in OWN, **values)
     classify = in_onnxruntime(found.folder / ONNX, 1)
     assert found.onnx_difference < 1e-5
-    assert largest(np.concatenate([classify(dataset.val.images[:1]), classify(dataset.val.images[1:])]), before) < 1e-5
-    assert {size: times["median_ms"] > 0 for size, times in found.onnx_inference.items()} == {"batch_1": True, "batch_64": True}
+    assert (
+        largest(
+            np.concatenate([classify(dataset.val.images[:1]), classify(dataset.val.images[1:])]),
+            before,
+        )
+        < 1e-5
+    )
+    assert {size: times["median_ms"] > 0 for size, times in found.onnx_inference.items()} == {
+        "batch_1": True,
+        "batch_64": True,
+    }
 
 
 def test_a_network_that_began_with_trained_weights_sees_pixels_from_0_to_1(make_dataset, tmp_path):
     dataset = make_dataset(side=20, channels=3)
-    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.input_size": 24, "data.scaling": "symmetric"})
+    config = TrialConfig().override(
+        {
+            "model.name": "resnet18",
+            "model.pretrained": True,
+            "model.input_size": 24,
+            "data.scaling": "symmetric",
+        }
+    )
     network = MODELS["resnet18"].build(dataset.image, 3, **config.model.options)
-    state = {"epoch": 1, "model": network.state_dict(), "optimizer": torch.optim.SGD(network.parameters()).state_dict(), "schedule": {}, "precision": "fp32"}
+    state = {
+        "epoch": 1,
+        "model": network.state_dict(),
+        "optimizer": torch.optim.SGD(network.parameters()).state_dict(),
+        "schedule": {},
+        "precision": "fp32",
+    }
     path = checkpoint.save(tmp_path, state, {})
     written = Classifier(export(config, dataset, path, tmp_path / "exported").folder)
     pixels = torch.from_numpy(dataset.val.images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
-        assert largest(written.probabilities(dataset.val.images), network.eval()(pixels).softmax(1).numpy()) < 1e-5
+        assert (
+            largest(
+                written.probabilities(dataset.val.images), network.eval()(pixels).softmax(1).numpy()
+            )
+            < 1e-5
+        )
 
 
 def test_what_was_trained_in_bfloat16_computes_in_float32_and_says_how_far_that_is(exported):
@@ -85,19 +139,31 @@ def test_what_was_trained_in_bfloat16_computes_in_float32_and_says_how_far_that_
 def test_a_trial_with_folds_is_a_committee(name, make_dataset, tmp_path):
     dataset = replace(make_dataset(train=30), folds=3)
     dataset = replace(dataset, val=dataset.train)
-    config = TrialConfig().override({"model.name": name, "epochs": 1, "precision": "fp32", "batch_size": 4, "data.folds": 3})
-    folds = Folds(config, dataset, lambda own: (Training if name == "deep_cnn" else Fitting)(config, own))
+    config = TrialConfig().override(
+        {"model.name": name, "epochs": 1, "precision": "fp32", "batch_size": 4, "data.folds": 3}
+    )
+    folds = Folds(
+        config, dataset, lambda own: (Training if name == "deep_cnn" else Fitting)(config, own)
+    )
     list(folds.epochs())
     path = checkpoint.save(tmp_path / "saved", folds.state(), {})
     found = export(config, dataset, path, tmp_path / "exported", onnx=name == "deep_cnn")
     assert found.accuracy is None
-    assert largest(Classifier(found.folder).probabilities(dataset.test.images), probabilities(config, dataset, dataset.test, path)) < 1e-5
+    assert (
+        largest(
+            Classifier(found.folder).probabilities(dataset.test.images),
+            probabilities(config, dataset, dataset.test, path),
+        )
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize("difference", [1.1e-4, float("nan")])
 def test_two_forms_that_disagree_are_refused_with_how_far_they_differ(difference):
     _agree("one", "the other", 1e-4)
-    with pytest.raises(Disagreement, match=rf"one and the other differ by {difference:.2g} .* \(allowed: 0.0001\)"):
+    with pytest.raises(
+        Disagreement, match=rf"one and the other differ by {difference:.2g} .* \(allowed: 0.0001\)"
+    ):
         _agree("one", "the other", difference)
 
 
@@ -107,19 +173,29 @@ def test_onnx_is_refused_for_what_is_no_network():
 
 
 def test_a_damaged_checkpoint_is_told(make_dataset, tmp_path):
-    config, dataset = TrialConfig().override({"model.name": "deep_cnn", "epochs": 1}), make_dataset()
+    config, dataset = (
+        TrialConfig().override({"model.name": "deep_cnn", "epochs": 1}),
+        make_dataset(),
+    )
     path = checkpoint.save(tmp_path / "saved", Training(config, dataset).state(), {})
     (path / "model.safetensors").write_bytes(b"")
     with pytest.raises(checkpoint.CheckpointError, match="damaged"):
         export(config, dataset, path, tmp_path / "exported")
 
 
-@pytest.mark.parametrize(("name", "file"), [("deep_cnn", NETWORK), ("tree", "classifier-1.skops"), ("svm", "classifier-1.skops")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("deep_cnn", NETWORK), ("tree", "classifier-1.skops"), ("svm", "classifier-1.skops")],
+)
 def test_no_file_holds_a_pickle_or_a_type_of_ours(name, file, exported):
     folder = exported(name)[0].folder
     with zipfile.ZipFile(folder / file) as archive:
         contents = [archive.read(entry) for entry in archive.namelist()]
-    assert not [content for content in contents if content.startswith((b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"))]
+    assert not [
+        content
+        for content in contents
+        if content.startswith((b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK"))
+    ]
     assert not [content for content in contents if b"trainables.baselines" in content]
 
 
@@ -141,7 +217,9 @@ def test_images_are_brought_into_form_as_files_of_a_data_set_are(size, mode, wan
 def test_grey_and_colour_images_of_other_sizes_are_classified(channels, exported):
     found, dataset, before = exported("deep_cnn", channels=channels)
     written = Classifier(found.folder)
-    assert written.probabilities(np.zeros((2, 300, 7, 4), np.uint8)).sum(axis=1) == pytest.approx(np.ones(2))
+    assert written.probabilities(np.zeros((2, 300, 7, 4), np.uint8)).sum(axis=1) == pytest.approx(
+        np.ones(2)
+    )
     grey = dataset.val.images[..., :1]
     alike = largest(written.probabilities(grey), written.probabilities(np.repeat(grey, 3, axis=-1)))
     assert alike < 1e-6
@@ -158,7 +236,13 @@ def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(expor
     high, wide = np.repeat(images[0], 2, axis=0), np.repeat(images[1], 3, axis=2)
     expected = [written.probabilities(image[None])[0] for image in (high, wide)]
     assert largest(written.probabilities([high, wide]), np.array(expected)) < 1e-6
-    assert largest(written.probabilities(np.array([high, wide, None], dtype=object)[:2]), np.array(expected)) < 1e-6
+    assert (
+        largest(
+            written.probabilities(np.array([high, wide, None], dtype=object)[:2]),
+            np.array(expected),
+        )
+        < 1e-6
+    )
     assert written.probabilities([]).shape == written.probabilities(images[:0]).shape == (0, 3)
 
 
@@ -167,9 +251,15 @@ def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(expor
     [
         (np.zeros((8, 8), np.uint8), r"got uint8 (8, 8)). A single image is image[None]."),
         (np.zeros((8, 8, 3), np.uint8), r"got uint8 (8, 8, 3)). A single image is image[None]."),
-        ([np.zeros((8, 8), np.uint16)], r"got uint16 (8, 8)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8)."),
+        (
+            [np.zeros((8, 8), np.uint16)],
+            r"got uint16 (8, 8)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8).",
+        ),
         ([np.zeros((8, 8, 5), np.uint8)], r"got uint8 (8, 8, 5))."),
-        ([[300]], r"got int64 (1,)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8)."),
+        (
+            [[300]],
+            r"got int64 (1,)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8).",
+        ),
         ("image.png", r"got str)"),
         ({"images": 1}, r"got dict)"),
         (None, r"got NoneType)"),
@@ -180,10 +270,21 @@ def test_what_is_no_images_is_refused_in_one_line(images, came, exported):
         Classifier(exported("deep_cnn")[0].folder).probabilities(images)
 
 
-@pytest.mark.parametrize("images", [np.zeros((8, 8, 1), np.uint8), np.zeros((1, 8, 8, 1)), np.zeros((1, 8, 8, 5), np.uint8), np.zeros((1, 0, 8, 1), np.uint8)])
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((8, 8, 1), np.uint8),
+        np.zeros((1, 8, 8, 1)),
+        np.zeros((1, 8, 8, 5), np.uint8),
+        np.zeros((1, 0, 8, 1), np.uint8),
+    ],
+)
 def test_other_arrays_are_refused_with_what_came(images, exported):
     written = Classifier(exported("deep_cnn")[0].folder)
-    with pytest.raises(ValueError, match=rf"uint8 \(count, height, width, channels\).*got {images.dtype} \({images.shape[0]}, "):
+    with pytest.raises(
+        ValueError,
+        match=rf"uint8 \(count, height, width, channels\).*got {images.dtype} \({images.shape[0]}, ",
+    ):
         written.probabilities(images)
 
 
@@ -192,7 +293,11 @@ def test_no_name_of_a_class_takes_the_place_of_a_column(exported):
     written = Classifier(found.folder)
     written.classes = ["class", "probability of class", "<script>" + 60 * "x"]
     table = written.table(dataset.val.images)
-    titles = ["probability of class", "probability of probability of class", "probability of <script>" + 60 * "x"]
+    titles = [
+        "probability of class",
+        "probability of probability of class",
+        "probability of <script>" + 60 * "x",
+    ]
     assert list(table.columns) == ["class", "probability", *titles]
     assert largest(table[titles].to_numpy(), before) < 1e-5
     assert list(table["class"]) == [written.classes[number] for number in before.argmax(1)]

@@ -10,7 +10,9 @@ from trainables.fusion.planner import MARGIN, MEMBERS, Comparison, Plan, choose,
 
 @pytest.fixture
 def faked():
-    """A way to compare that says what it is told: the gain by the number of members. `asked` holds the numbers it was asked for."""
+    """A way to compare that says what it is told: the gain by the number of members. `asked` holds
+    the numbers it was asked for.
+    """
 
     class Faked:
         def __init__(self, gains, plain=100.0, noise=(1.0, 1.0, 1.0)):
@@ -18,7 +20,10 @@ def faked():
 
         def __call__(self, config, dataset, device, members):
             self.asked.append(members)
-            return Comparison(plain=[self.plain] * 3, fused=[self.plain * self.gains[members] * noise for noise in self.noise])
+            return Comparison(
+                plain=[self.plain] * 3,
+                fused=[self.plain * self.gains[members] * noise for noise in self.noise],
+            )
 
     return Faked
 
@@ -47,12 +52,20 @@ def test_fused_is_not_chosen_without_a_clear_margin(gain, faked, make_config, ma
 
 
 def test_one_round_that_says_otherwise_is_enough_to_stay_plain(faked, make_config, make_dataset):
-    assert plan(make_config(), make_dataset(), measure=faked(gains(1.3), noise=(1.0, 0.7, 1.0))).kind == "plain"
-    assert plan(make_config(), make_dataset(), measure=faked(gains(1.3), noise=(1.0, 0.9, 1.0))).kind == "fused"
+    assert (
+        plan(make_config(), make_dataset(), measure=faked(gains(1.3), noise=(1.0, 0.7, 1.0))).kind
+        == "plain"
+    )
+    assert (
+        plan(make_config(), make_dataset(), measure=faked(gains(1.3), noise=(1.0, 0.9, 1.0))).kind
+        == "fused"
+    )
 
 
 def test_of_groups_that_are_equally_fast_the_smallest_is_chosen(faked, make_config, make_dataset):
-    assert plan(make_config(), make_dataset(), measure=faked(gains(1.5, 2.0, 2.01, 2.02))).members == 4
+    assert (
+        plan(make_config(), make_dataset(), measure=faked(gains(1.5, 2.0, 2.01, 2.02))).members == 4
+    )
 
 
 def test_measuring_ends_when_the_gain_no_longer_grows(faked, make_config, make_dataset):
@@ -67,25 +80,44 @@ def test_one_bad_measurement_does_not_end_it(faked, make_config, make_dataset):
     assert measure.asked == list(MEMBERS)
 
 
-@pytest.mark.parametrize(("trials", "share", "largest"), [(64, 1.0, 64), (20, 1.0, 16), (64, 0.25, 16), (3, 1.0, 2), (8, 0.3, 2)])
-def test_groups_are_no_larger_than_what_will_share_a_shape(trials, share, largest, faked, make_config, make_dataset):
+@pytest.mark.parametrize(
+    ("trials", "share", "largest"),
+    [(64, 1.0, 64), (20, 1.0, 16), (64, 0.25, 16), (3, 1.0, 2), (8, 0.3, 2)],
+)
+def test_groups_are_no_larger_than_what_will_share_a_shape(
+    trials, share, largest, faked, make_config, make_dataset
+):
     measure = faked(gains(2, 3, 4, 5, 6, 7))
-    assert plan(make_config(), make_dataset(), trials=trials, share=share, measure=measure).members == largest
+    assert (
+        plan(make_config(), make_dataset(), trials=trials, share=share, measure=measure).members
+        == largest
+    )
     assert max(measure.asked) == largest
 
 
 @pytest.mark.parametrize(("trials", "share"), [(1, 1.0), (0, 1.0), (64, 0.01)])
-def test_nothing_is_measured_for_trials_that_do_not_meet(trials, share, faked, make_config, make_dataset):
+def test_nothing_is_measured_for_trials_that_do_not_meet(
+    trials, share, faked, make_config, make_dataset
+):
     measure = faked(gains(9))
     found = plan(make_config(), make_dataset(), trials=trials, share=share, measure=measure)
-    assert (found.kind, found.reason, measure.asked) == ("plain", "too few of the trials that run at once share a shape", [])
+    assert (found.kind, found.reason, measure.asked) == (
+        "plain",
+        "too few of the trials that run at once share a shape",
+        [],
+    )
 
 
 def test_on_a_cpu_a_large_network_is_not_even_measured(faked, make_config, make_dataset):
     measure = faked(gains(9))
-    found = plan(make_config(model__name="table2", model__width=32), make_dataset(side=28), measure=measure)
+    found = plan(
+        make_config(model__name="table2", model__width=32), make_dataset(side=28), measure=measure
+    )
     assert (found.kind, measure.asked) == ("plain", [])
-    assert found.reason == "the network takes 8.5 million operations an image; on a CPU, fusion is for less than 3 million"
+    assert (
+        found.reason
+        == "the network takes 8.5 million operations an image; on a CPU, fusion is for less than 3 million"
+    )
 
 
 def test_what_cannot_be_fused_is_not_measured(faked, make_config, make_dataset, monkeypatch):
@@ -126,19 +158,31 @@ def test_room_is_for_twice_what_was_held(held, fits, monkeypatch):
 
 
 def test_processes_are_chosen_where_they_are_faster(faked, make_config, make_dataset):
-    found = plan(make_config(), make_dataset(), processes={1: 100.0, 4: 350.0, 8: 300.0}, measure=faked(gains(2.0)))
+    found = plan(
+        make_config(),
+        make_dataset(),
+        processes={1: 100.0, 4: 350.0, 8: 300.0},
+        measure=faked(gains(2.0)),
+    )
     assert (found.kind, found.members, found.gain) == ("processes", 4, pytest.approx(3.5))
     assert found.reason == "4 processes train 3.50 times as fast as one; fused 2.00 times"
     assert found.measured["processes x8"] == 300
 
 
 def test_fused_is_chosen_where_processes_are_slower(faked, make_config, make_dataset):
-    found = plan(make_config(), make_dataset(), processes={1: 100.0, 4: 350.0}, measure=faked(gains(4.0)))
+    found = plan(
+        make_config(), make_dataset(), processes={1: 100.0, 4: 350.0}, measure=faked(gains(4.0))
+    )
     assert (found.kind, found.members) == ("fused", 2)
 
 
 def test_plain_is_chosen_where_neither_is_faster(faked, make_config, make_dataset):
-    assert plan(make_config(), make_dataset(), processes={1: 100.0, 2: 105.0}, measure=faked(gains(0.9))).kind == "plain"
+    assert (
+        plan(
+            make_config(), make_dataset(), processes={1: 100.0, 2: 105.0}, measure=faked(gains(0.9))
+        ).kind
+        == "plain"
+    )
 
 
 def test_processes_may_be_chosen_for_what_is_not_fused(make_config, make_dataset):
@@ -165,9 +209,14 @@ def test_what_is_measured_is_all_there(make_config, make_dataset):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("deep_cnn", 8), ("mnist_cnn", 28)])
-def test_a_real_measurement_is_quick_and_never_chooses_what_is_slower(name, side, make_config, make_dataset):
+def test_a_real_measurement_is_quick_and_never_chooses_what_is_slower(
+    name, side, make_config, make_dataset
+):
     start = time.process_time()
-    config, dataset = make_config(model__name=name, batch_size=32, precision="fp32"), make_dataset(side=side, train=512)
+    config, dataset = (
+        make_config(model__name=name, batch_size=32, precision="fp32"),
+        make_dataset(side=side, train=512),
+    )
     found = plan(config, dataset, trials=16)
     assert time.process_time() - start < 20
     assert found.kind in {"plain", "fused"}

@@ -45,7 +45,12 @@ def make_members(make_config):
             }
             for member in range(4)
         ]
-        return [make_config(optimizer__name=optimizer, model__name=name, precision="fp32", **each, **values) for each in own]
+        return [
+            make_config(
+                optimizer__name=optimizer, model__name=name, precision="fp32", **each, **values
+            )
+            for each in own
+        ]
 
     return make
 
@@ -69,7 +74,11 @@ def alone(config, dataset, epochs):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
-@pytest.mark.parametrize(("name", "options"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())))
+@pytest.mark.parametrize(
+    ("name", "options"),
+    NETWORKS,
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
 def test_together_is_as_alone(name, options, optimizer, make_members, make_dataset):
     dataset, configs = make_dataset(), make_members(optimizer, name, **options)
     expected = [alone(config, dataset, 3) for config in configs]
@@ -92,7 +101,11 @@ def test_together_is_as_alone_with(values, make_members, make_dataset):
 
 def test_each_may_have_its_own_augmentation(make_config, make_dataset):
     dataset = make_dataset()
-    configs = [make_config(precision="fp32"), make_config(precision="fp32", augment__crop=2), make_config(precision="fp32", augment__jitter=0.3)]
+    configs = [
+        make_config(precision="fp32"),
+        make_config(precision="fp32", augment__crop=2),
+        make_config(precision="fp32", augment__jitter=0.3),
+    ]
     together = train_together([Training(config, dataset) for config in configs])
     for config, metrics in zip(configs, together, strict=True):
         assert_equal_metrics(metrics, alone(config, dataset, 1)[0])
@@ -101,12 +114,25 @@ def test_each_may_have_its_own_augmentation(make_config, make_dataset):
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one batch for all", "a batch each"])
 @pytest.mark.parametrize(("channels", "width"), [(1, 1), (3, 3)])
-def test_a_residual_pair_over_the_images_themselves(channels, width, shared, make_config, make_dataset):
+def test_a_residual_pair_over_the_images_themselves(
+    channels, width, shared, make_config, make_dataset
+):
     """As many filters as channels, and a batch as large as the group: sizes that would broadcast."""
     dataset = make_dataset(channels=channels)
     seeds = [0] * 8 if shared else range(8)
-    configs = [make_config(model__layers=6, model__width=width, precision="fp32", seed=seed, optimizer__lr=0.01 * 2**-n) for n, seed in enumerate(seeds)]
-    for config, metrics in zip(configs, train_together([Training(config, dataset) for config in configs]), strict=True):
+    configs = [
+        make_config(
+            model__layers=6,
+            model__width=width,
+            precision="fp32",
+            seed=seed,
+            optimizer__lr=0.01 * 2**-n,
+        )
+        for n, seed in enumerate(seeds)
+    ]
+    for config, metrics in zip(
+        configs, train_together([Training(config, dataset) for config in configs]), strict=True
+    ):
         assert_equal_metrics(metrics, alone(config, dataset, 1)[0])
 
 
@@ -118,8 +144,14 @@ def test_one_alone_is_a_group_too(make_config, make_dataset):
 
 def test_in_bfloat16_losses_are_near(make_members, make_dataset):
     configs = [config.override({"precision": "bf16"}) for config in make_members(model__layers=8)]
-    for config, metrics in zip(configs, train_together([Training(config, make_dataset()) for config in configs]), strict=True):
-        assert values_of(metrics)["val/loss"] == pytest.approx(alone(config, make_dataset(), 1)[0].values["val/loss"], rel=0.05)
+    for config, metrics in zip(
+        configs,
+        train_together([Training(config, make_dataset()) for config in configs]),
+        strict=True,
+    ):
+        assert values_of(metrics)["val/loss"] == pytest.approx(
+            alone(config, make_dataset(), 1)[0].values["val/loss"], rel=0.05
+        )
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
@@ -143,9 +175,13 @@ def test_every_part_of_the_state_is_as_alone(optimizer, make_members, make_datas
 def assert_equal_states(mine, other):
     assert mine["epoch"] == other["epoch"]
     torch.testing.assert_close(mine["model"], other["model"], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(mine["optimizer"]["state"], other["optimizer"]["state"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        mine["optimizer"]["state"], other["optimizer"]["state"], rtol=1e-4, atol=1e-5
+    )
     assert mine["optimizer"]["param_groups"] == other["optimizer"]["param_groups"]
-    assert {name: value for name, value in mine["schedule"].items() if name != "best"} == {k: v for k, v in other["schedule"].items() if k != "best"}
+    assert {name: value for name, value in mine["schedule"].items() if name != "best"} == {
+        k: v for k, v in other["schedule"].items() if k != "best"
+    }
 
 
 def test_the_callers_random_state_is_left_as_it_was(make_members, make_dataset):
@@ -158,14 +194,24 @@ def test_the_callers_random_state_is_left_as_it_was(make_members, make_dataset):
 def test_every_step_is_a_sign_of_life_of_each(make_members, make_dataset):
     beats = [[] for _ in range(4)]
     own, dataset = make_members(), make_dataset()
-    train_together([Training(config, dataset, on_step=lambda member=member: beats[member].append(1)) for member, config in enumerate(own)])
+    train_together(
+        [
+            Training(config, dataset, on_step=lambda member=member: beats[member].append(1))
+            for member, config in enumerate(own)
+        ]
+    )
     one: list[int] = []
     next(Training(own[0], dataset, on_step=lambda: one.append(1)).epochs())
     assert {len(each) for each in beats} == {len(one)}
 
 
 def test_the_time_is_the_groups(make_members, make_dataset):
-    times = [metrics.values["time/epoch_s"] for metrics in train_together([Training(config, make_dataset()) for config in make_members()])]
+    times = [
+        metrics.values["time/epoch_s"]
+        for metrics in train_together(
+            [Training(config, make_dataset()) for config in make_members()]
+        )
+    ]
     assert 0 < times[0] <= times[-1] < 2 * times[0] + 0.1
 
 
@@ -176,16 +222,25 @@ def test_one_leaves_and_another_joins(make_members, make_dataset):
     dataset, (first, second, third, fourth) = make_dataset(), make_members("sgd", model__layers=6)
     a, b, c, d = (Training(config, dataset) for config in (first, second, third, fourth))
     seen = {id(training): [] for training in (a, b, c, d)}
-    for group in ([a, b, c], [a, c, d], [c, d], [d, b]):  # b is stopped, d begins; then a is stopped; c ends and b goes on
+    for group in (
+        [a, b, c],
+        [a, c, d],
+        [c, d],
+        [d, b],
+    ):  # b is stopped, d begins; then a is stopped; c ends and b goes on
         for training, metrics in zip(group, train_together(group), strict=True):
             seen[id(training)].append(metrics)
     for training, config in ((a, first), (b, second), (c, third), (d, fourth)):
-        for mine, expected in zip(seen[id(training)], alone(config, dataset, len(seen[id(training)])), strict=True):
+        for mine, expected in zip(
+            seen[id(training)], alone(config, dataset, len(seen[id(training)])), strict=True
+        ):
             assert_equal_metrics(mine, expected)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
-def test_saved_together_it_resumes_alone_and_the_other_way_round(optimizer, make_members, make_dataset, tmp_path):
+def test_saved_together_it_resumes_alone_and_the_other_way_round(
+    optimizer, make_members, make_dataset, tmp_path
+):
     dataset, configs = make_dataset(), make_members(optimizer, model__layers=6)
     expected = [alone(config, dataset, 3) for config in configs]
     together = [Training(config, dataset) for config in configs]
@@ -207,8 +262,14 @@ def test_saved_together_it_resumes_alone_and_the_other_way_round(optimizer, make
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZER_NAMES)
-@pytest.mark.parametrize(("name", "options"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())))
-def test_one_that_diverges_leaves_the_others_as_they_are(name, options, optimizer, make_members, make_dataset):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    NETWORKS,
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_one_that_diverges_leaves_the_others_as_they_are(
+    name, options, optimizer, make_members, make_dataset
+):
     dataset, configs = make_dataset(), make_members(optimizer, name, **options)
     configs[1] = configs[1].override({"optimizer.lr": 1e30})
     trainings = [Training(config, dataset) for config in configs]
@@ -221,7 +282,9 @@ def test_one_that_diverges_leaves_the_others_as_they_are(name, options, optimize
 
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_weights_that_are_not_numbers_stay_with_their_member(poison, name, make_members, make_dataset):
+def test_weights_that_are_not_numbers_stay_with_their_member(
+    poison, name, make_members, make_dataset
+):
     dataset, configs = make_dataset(), make_members("adam", name)
     trainings = [Training(config, dataset) for config in configs]
     with torch.no_grad():
@@ -289,13 +352,23 @@ def test_what_is_not_known_to_keep_members_apart_is_not_stacked(network):
     assert blueprint(network) is None
 
 
-def test_a_model_with_an_unknown_layer_has_no_shape_and_is_refused(make_config, make_dataset, monkeypatch):
+def test_a_model_with_an_unknown_layer_has_no_shape_and_is_refused(
+    make_config, make_dataset, monkeypatch
+):
     entry = copy.copy(MODELS["table2"])
-    monkeypatch.setattr(type(entry), "build", lambda self, image, classes, **options: nn.Sequential(Odd(), nn.Flatten(-3), nn.Linear(64, classes)))
+    monkeypatch.setattr(
+        type(entry),
+        "build",
+        lambda self, image, classes, **options: nn.Sequential(
+            Odd(), nn.Flatten(-3), nn.Linear(64, classes)
+        ),
+    )
     stack._stacks.cache_clear()
     try:
         assert shape_of(make_config(model__name="table2")) is None
-        with pytest.raises(ValueError, match="a layer of 'table2' is not known to keep members apart"):
+        with pytest.raises(
+            ValueError, match="a layer of 'table2' is not known to keep members apart"
+        ):
             train_together([Training(make_config(model__name="table2"), make_dataset())])
     finally:
         stack._stacks.cache_clear()
@@ -348,13 +421,28 @@ def test_a_layer_of_many_is_each_ones(make, shared):
     images = torch.randn(4, 1 if shared else 3, 2, 9, 8).expand(4, 3, 2, 9, 8)
     fused = fuse(members, lambda x, rates: x)
     for member, layer in enumerate(members):
-        torch.testing.assert_close(fused(images)[:, member], layer(images[:, member]), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            fused(images)[:, member], layer(images[:, member]), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_all_that_is_listed_is_tested():
     """A new layer or container belongs into these tests before it is stacked."""
-    assert {kind.__name__ for kind in LEAVES} == {"Conv2d", "Linear", "BatchNorm2d", "MaxPool2d", "ReLU", "Flatten", "Dropout"}
-    assert {kind.__name__ for kind in CONTAINERS} == {"Sequential", "ModuleList", "ResidualPair", "MultiScale"}
+    assert {kind.__name__ for kind in LEAVES} == {
+        "Conv2d",
+        "Linear",
+        "BatchNorm2d",
+        "MaxPool2d",
+        "ReLU",
+        "Flatten",
+        "Dropout",
+    }
+    assert {kind.__name__ for kind in CONTAINERS} == {
+        "Sequential",
+        "ModuleList",
+        "ResidualPair",
+        "MultiScale",
+    }
 
 
 # Masks
@@ -384,7 +472,12 @@ def test_hashed_masks_are_a_members_own_and_new_each_time():
     group, other = HashedMasks([1, 2, 3], x.device), HashedMasks([7, 1], x.device)
     first, second = group(x, rates), group(x, rates)
     assert torch.equal(first[:, 0], other(x[:, :2], rates[:2])[:, 1])
-    kept = torch.stack([first[:, 0], first[:, 1], second[:, 0], first[:, 0].roll(1, 0), first[:, 0].roll(1, 1)]).flatten(1) > 0
+    kept = (
+        torch.stack(
+            [first[:, 0], first[:, 1], second[:, 0], first[:, 0].roll(1, 0), first[:, 0].roll(1, 1)]
+        ).flatten(1)
+        > 0
+    )
     agreement = (kept.unsqueeze(0) == kept.unsqueeze(1)).float().mean(dim=2)
     assert agreement.fill_diagonal_(0.5).sub(0.5).abs().max() < 0.04
 
@@ -392,9 +485,17 @@ def test_hashed_masks_are_a_members_own_and_new_each_time():
 def test_hashed_masks_train_too(make_members, make_dataset, monkeypatch):
     monkeypatch.setattr(stack, "masks_for", HashedMasks)
     dataset, configs = make_dataset(), make_members()
-    twice = [[values_of(metrics) for metrics in train_together([Training(config, dataset) for config in configs])] for _ in range(2)]
+    twice = [
+        [
+            values_of(metrics)
+            for metrics in train_together([Training(config, dataset) for config in configs])
+        ]
+        for _ in range(2)
+    ]
     assert twice[0] == twice[1]
-    assert twice[0][0] == pytest.approx(values_of(alone(configs[0], dataset, 1)[0]), **CLOSE)  # no dropout
+    assert twice[0][0] == pytest.approx(
+        values_of(alone(configs[0], dataset, 1)[0]), **CLOSE
+    )  # no dropout
 
 
 # Data
@@ -410,13 +511,31 @@ def test_members_with_copies_of_their_own_read_their_own(make_config, make_datas
     assert_equal_metrics(together[1], alone(config, second, 1)[0])
 
 
-def test_a_group_on_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_in_a_step(make_config, make_dataset, monkeypatch):
-    monkeypatch.setitem(optimizers.OPTIMIZERS, "sgd", lambda weights, config: torch.optim.SGD(weights, lr=config.lr, momentum=0.9))
+def test_a_group_on_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_in_a_step(
+    make_config, make_dataset, monkeypatch
+):
+    monkeypatch.setitem(
+        optimizers.OPTIMIZERS,
+        "sgd",
+        lambda weights, config: torch.optim.SGD(weights, lr=config.lr, momentum=0.9),
+    )
     for module in ("loop", "fusion"):
-        monkeypatch.setattr(f"trainables.{module}.autocast", lambda precision, device: nullcontext())
+        monkeypatch.setattr(
+            f"trainables.{module}.autocast", lambda precision, device: nullcontext()
+        )
     monkeypatch.setattr("trainables.training.loop.RESIDENT", {})
     dataset = make_dataset(channels=3, train=96)
-    configs = [make_config(optimizer__name="sgd", optimizer__lr=0.01 * n, augment__crop=n, augment__jitter=0.1, model__dropout=0.1 * n, seed=n) for n in (1, 2)]
+    configs = [
+        make_config(
+            optimizer__name="sgd",
+            optimizer__lr=0.01 * n,
+            augment__crop=n,
+            augment__jitter=0.1,
+            model__dropout=0.1 * n,
+            seed=n,
+        )
+        for n in (1, 2)
+    ]
     trainings = [Training(config, dataset, device=CARD) for config in configs]
     stack = Stack(trainings)
     stack.network.train()

@@ -1,4 +1,6 @@
-"""The families of torchvision: each as any model of `MODELS`, and what they have beside: frozen parts, auxiliary heads, sizes of their own."""
+"""The families of torchvision: each as any model of `MODELS`, and what they have beside: frozen
+parts, auxiliary heads, sizes of their own.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +28,14 @@ SMALL = "mobilenet_v3_small"
 LARGE = ("vgg", "alexnet", "vit")
 
 
-def build(name: str, image: tuple[int, int, int] = (3, 32, 32), classes: int = 3, *, device: str = "cpu", **options: object) -> Family:
+def build(
+    name: str,
+    image: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 3,
+    *,
+    device: str = "cpu",
+    **options: object,
+) -> Family:
     with torch.device(device):
         network = MODELS[name].build(image, classes, **ModelConfig(name=name, **options).options)
     assert isinstance(network, Family)
@@ -44,30 +53,60 @@ def learning(network: nn.Module) -> set[str]:
 # Every family
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(LARGE)) for name in NAMES])
-def test_it_trains_at_its_smallest_size_and_comes_out_of_a_checkpoint_as_it_went_in(name: str, make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
-    """One step forward and backward changes every weight; saved and loaded, it gives the same probabilities."""
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * name.startswith(LARGE)) for name in NAMES],
+)
+def test_it_trains_at_its_smallest_size_and_comes_out_of_a_checkpoint_as_it_went_in(
+    name: str, make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    """One step forward and backward changes every weight; saved and loaded, it gives the same
+    probabilities.
+    """
     dataset = make_dataset(side=smallest(name), train=4, val=3)
-    config = TrialConfig().override({"model.name": name, "batch_size": 4, "epochs": 1, "optimizer.lr": 1e-3, "optimizer.weight_decay": 0.1})
+    config = TrialConfig().override(
+        {
+            "model.name": name,
+            "batch_size": 4,
+            "epochs": 1,
+            "optimizer.lr": 1e-3,
+            "optimizer.weight_decay": 0.1,
+        }
+    )
     training = Training(config, dataset)
     before = [weights.detach().clone() for weights in training.network.parameters()]
     (epoch,) = training.epochs()
     assert epoch.diverged == ""
-    unchanged = [old for old, new in zip(before, training.network.parameters(), strict=True) if old.any() and torch.equal(old, new)]
+    unchanged = [
+        old
+        for old, new in zip(before, training.network.parameters(), strict=True)
+        if old.any() and torch.equal(old, new)
+    ]
     assert not unchanged
     saved = checkpoint.save(tmp_path, training.state(), {})
     chances = torch.from_numpy(probabilities(config, dataset, dataset.val, saved))
     with torch.no_grad():
         logits = training.network.eval()(training.val.batch(torch.arange(3))[0])
-    torch.testing.assert_close(chances, logits.double().softmax(dim=1), rtol=1e-3 if training.precision == "fp32" else 0.05, atol=1e-3)
+    torch.testing.assert_close(
+        chances,
+        logits.double().softmax(dim=1),
+        rtol=1e-3 if training.precision == "fp32" else 0.05,
+        atol=1e-3,
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_it_has_as_many_weights_as_was_published(name: str) -> None:
-    """With a thousand classes, at the size of the published weights (torchvision's `num_params`; of GoogLeNet without its auxiliary heads)."""
+    """With a thousand classes, at the size of the published weights (torchvision's `num_params`; of
+    GoogLeNet without its auxiliary heads).
+    """
     side = MODELS[name].native_side
     network = build(name, (3, side, side), 1000, device="meta")
-    counted = sum(weights.numel() for key, weights in network.net.named_parameters() if name != "googlenet" or not key.startswith("aux"))
+    counted = sum(
+        weights.numel()
+        for key, weights in network.net.named_parameters()
+        if name != "googlenet" or not key.startswith("aux")
+    )
     assert counted == models.get_model_weights(name).DEFAULT.meta["num_params"]
 
 
@@ -105,7 +144,11 @@ def test_what_is_frozen_is_what_the_option_says(name: str, freeze: str) -> None:
     wanted = {
         "nothing": all_of_them,
         "backbone": head,
-        "all_but_last_stage": {key for key in all_of_them if key.startswith((*ANATOMY[name].head, *ANATOMY[name].last_stage))},
+        "all_but_last_stage": {
+            key
+            for key in all_of_them
+            if key.startswith((*ANATOMY[name].head, *ANATOMY[name].last_stage))
+        },
     }
     assert learning(network.net) == wanted[freeze]
     assert head
@@ -140,7 +183,9 @@ def test_an_image_reaches_the_layers_at_the_size_that_was_asked_for(
     name: str, image: tuple[int, int, int], options: dict[str, object], size: tuple[int, int]
 ) -> None:
     network = build(name, image, device="meta", **options).eval()
-    assert network.size == size == MODELS[name].seen(image, ModelConfig(name=name, **options).options)
+    assert (
+        network.size == size == MODELS[name].seen(image, ModelConfig(name=name, **options).options)
+    )
     seen: list[torch.Size] = []
     network.net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
     network(torch.zeros(2, *image, device="meta"))
@@ -149,36 +194,75 @@ def test_an_image_reaches_the_layers_at_the_size_that_was_asked_for(
 
 def test_the_transformers_options_make_its_shape() -> None:
     network = build("vit", (3, 32, 32), patch=8, layers=3, width=64).net
-    assert (network.patch_size, len(network.encoder.layers), network.hidden_dim, network.seq_length) == (8, 3, 64, 17)
+    assert (
+        network.patch_size,
+        len(network.encoder.layers),
+        network.hidden_dim,
+        network.seq_length,
+    ) == (8, 3, 64, 17)
 
 
 # Frozen
 
 
-def test_frozen_layers_stay_to_the_last_bit_and_so_do_their_statistics(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_frozen_layers_stay_to_the_last_bit_and_so_do_their_statistics(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     path = tmp_path / "weights.pth"
     torch.save(models.resnet18().state_dict(), path)
-    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.freeze": "all_but_last_stage", "model.input_size": 32})
+    config = TrialConfig().override(
+        {
+            "model.name": "resnet18",
+            "model.pretrained": True,
+            "model.freeze": "all_but_last_stage",
+            "model.input_size": 32,
+        }
+    )
     config = config.override({"model.weights": str(path), "batch_size": 8, "epochs": 1})
     training = Training(config, make_dataset())
     before = {key: value.clone() for key, value in training.network.state_dict().items()}
     list(training.epochs())
-    changed = {key for key, value in training.network.state_dict().items() if not torch.equal(value, before[key])}
+    changed = {
+        key
+        for key, value in training.network.state_dict().items()
+        if not torch.equal(value, before[key])
+    }
     assert changed
     assert all(key.startswith(("net.layer4.", "net.fc.")) for key in changed)
     assert "net.layer4.0.bn1.running_mean" in changed
 
 
 def test_dropout_acts_between_what_learns_and_not_in_what_is_frozen() -> None:
-    """Of AlexNet's two dropouts both stand before the head; DenseNet's is a function inside its frozen blocks."""
-    alexnet = build("alexnet", (3, 64, 64), device="meta", pretrained=True, input_size=64, freeze="backbone", dropout=0.5).train()
-    assert [module.training for module in alexnet.modules() if isinstance(module, nn.Dropout)] == [True, True]
-    densenet = build("densenet121", pretrained=True, input_size=32, freeze="backbone", dropout=0.5).train()
+    """Of AlexNet's two dropouts both stand before the head; DenseNet's is a function inside its
+    frozen blocks.
+    """
+    alexnet = build(
+        "alexnet",
+        (3, 64, 64),
+        device="meta",
+        pretrained=True,
+        input_size=64,
+        freeze="backbone",
+        dropout=0.5,
+    ).train()
+    assert [module.training for module in alexnet.modules() if isinstance(module, nn.Dropout)] == [
+        True,
+        True,
+    ]
+    densenet = build(
+        "densenet121", pretrained=True, input_size=32, freeze="backbone", dropout=0.5
+    ).train()
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(densenet(images), densenet(images))
 
 
-@pytest.mark.parametrize(("given", "words"), [({"model.freeze": "all"}, "unknown model.freeze 'all'"), ({"model.freeze": "backbone"}, "have learnt nothing")])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"model.freeze": "all"}, "unknown model.freeze 'all'"),
+        ({"model.freeze": "backbone"}, "have learnt nothing"),
+    ],
+)
 def test_nonsense_about_freezing_is_refused(given: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         TrialConfig().override({"model.name": "resnet18", **given})
@@ -195,11 +279,25 @@ def test_head_and_backbone_learn_at_rates_of_their_own() -> None:
     assert len(head["params"]) + len(backbone["params"]) == len(list(network.parameters()))
 
 
-def test_the_rate_that_is_reported_is_the_heads_and_the_schedule_moves_both(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_the_rate_that_is_reported_is_the_heads_and_the_schedule_moves_both(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     path = tmp_path / "weights.pth"
     torch.save(models.mobilenet_v3_small().state_dict(), path)
-    values = {"model.name": SMALL, "model.pretrained": True, "model.weights": str(path), "model.input_size": 32, "batch_size": 8, "epochs": 2}
-    values |= {"optimizer.lr": 0.01, "optimizer.backbone_lr": 0.001, "optimizer.schedule": "step", "optimizer.step_epochs": 1}
+    values = {
+        "model.name": SMALL,
+        "model.pretrained": True,
+        "model.weights": str(path),
+        "model.input_size": 32,
+        "batch_size": 8,
+        "epochs": 2,
+    }
+    values |= {
+        "optimizer.lr": 0.01,
+        "optimizer.backbone_lr": 0.001,
+        "optimizer.schedule": "step",
+        "optimizer.step_epochs": 1,
+    }
     training = Training(TrialConfig().override(values), make_dataset())
     assert [epoch.values["lr"] for epoch in training.epochs()] == pytest.approx([0.01, 0.001])
     assert [group["lr"] for group in training.optimizer.param_groups] == pytest.approx([1e-4, 1e-5])
@@ -215,27 +313,43 @@ def test_a_backbones_rate_needs_a_backbone_that_learns(given: dict[str, object])
 
 
 def test_googlenets_auxiliary_heads_count_in_training_alone() -> None:
-    network, images, labels = build("googlenet"), torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    network, images, labels = (
+        build("googlenet"),
+        torch.rand(4, 3, 32, 32),
+        torch.tensor([0, 1, 2, 0]),
+    )
     outputs = network.train()(images)
     assert isinstance(outputs, WithAuxiliary)
     assert len(outputs.auxiliary) == 2
     whole, own = losses(outputs, labels)
     each = [nn.functional.cross_entropy(logits, labels) for logits in outputs.auxiliary]
-    assert whole.item() == pytest.approx(own.item() + 0.3 * sum(loss.item() for loss in each), rel=1e-5)
+    assert whole.item() == pytest.approx(
+        own.item() + 0.3 * sum(loss.item() for loss in each), rel=1e-5
+    )
     assert own.item() == pytest.approx(nn.functional.cross_entropy(outputs.logits, labels).item())
     assert network.eval()(images).shape == (4, 3)
 
 
 @pytest.mark.parametrize(("side", "heads"), [(75, False), (299, True)])
-def test_inceptions_auxiliary_head_is_there_where_it_has_something_to_look_at(side: int, heads: bool) -> None:
+def test_inceptions_auxiliary_head_is_there_where_it_has_something_to_look_at(
+    side: int, heads: bool
+) -> None:
     network = build("inception_v3", (3, side, side), device="meta").train()
     outputs = network(torch.zeros(2, 3, side, side, device="meta"))
     assert isinstance(outputs, WithAuxiliary) == heads
 
 
 def test_inceptions_auxiliary_head_learns(make_dataset: Callable[..., Dataset]) -> None:
-    values = {"model.name": "inception_v3", "model.input_size": 299, "batch_size": 2, "epochs": 1, "precision": "fp32"}
-    training = Training(TrialConfig().override(values), make_dataset(side=8, train=2, val=2, classes=2))
+    values = {
+        "model.name": "inception_v3",
+        "model.input_size": 299,
+        "batch_size": 2,
+        "epochs": 1,
+        "precision": "fp32",
+    }
+    training = Training(
+        TrialConfig().override(values), make_dataset(side=8, train=2, val=2, classes=2)
+    )
     before = training.network.net.AuxLogits.conv0.conv.weight.detach().clone()
     (epoch,) = training.epochs()
     assert epoch.diverged == ""
@@ -243,4 +357,9 @@ def test_inceptions_auxiliary_head_learns(make_dataset: Callable[..., Dataset]) 
 
 
 def test_a_frozen_backbone_has_no_auxiliary_heads() -> None:
-    assert isinstance(build("googlenet", pretrained=True, input_size=32, freeze="backbone").train()(torch.rand(2, 3, 32, 32)), torch.Tensor)
+    assert isinstance(
+        build("googlenet", pretrained=True, input_size=32, freeze="backbone").train()(
+            torch.rand(2, 3, 32, 32)
+        ),
+        torch.Tensor,
+    )

@@ -69,7 +69,9 @@ def test_the_options_are_fields_of_the_config_and_their_defaults_are_allowed(nam
     assert ModelConfig(name=name, **options).options == ModelConfig(name=name).options == options
 
 
-@pytest.mark.parametrize(("name", "option"), [(name, option) for name in NAMES for option in MODELS[name].options])
+@pytest.mark.parametrize(
+    ("name", "option"), [(name, option) for name in NAMES for option in MODELS[name].options]
+)
 def test_each_option_changes_the_network(name, option):
     default = MODELS[name].options[option]
     changed = {"width": 2 * (default or 1), "dropout": 0.3, "layers": 9, "filter_size": 7}[option]
@@ -104,21 +106,31 @@ def test_every_weight_gets_a_gradient(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_epoch_trains(name, make_config, make_dataset):
-    training = Training(make_config(model__name=name, epochs=1), make_dataset(side=max(8, MODELS[name].min_side)))
+    training = Training(
+        make_config(model__name=name, epochs=1), make_dataset(side=max(8, MODELS[name].min_side))
+    )
     before = [weights.clone() for weights in training.network.parameters()]
     (epoch,) = training.epochs()
     assert epoch.diverged == ""
     assert 0 <= epoch.values["val/accuracy"] <= 1
-    assert all(not torch.equal(old, new) for old, new in zip(before, training.network.parameters(), strict=True))
+    assert all(
+        not torch.equal(old, new)
+        for old, new in zip(before, training.network.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_network_out_of_a_checkpoint_gives_identical_logits(name, make_config, make_dataset, tmp_path):
+def test_a_network_out_of_a_checkpoint_gives_identical_logits(
+    name, make_config, make_dataset, tmp_path
+):
     config, dataset = make_config(model__name=name, epochs=1), make_dataset()
     training = Training(config, dataset)
     list(training.epochs())
     state = checkpoint.load(checkpoint.save(tmp_path, training.state(), {}))
-    network = on_device(MODELS[name].build(dataset.image, len(dataset.classes), **config.model.options), torch.device("cpu"))
+    network = on_device(
+        MODELS[name].build(dataset.image, len(dataset.classes), **config.model.options),
+        torch.device("cpu"),
+    )
     network.load_state_dict(state["model"])
     images = torch.rand(5, 1, 8, 8)
     assert torch.equal(network.eval()(images), training.network.eval()(images))
@@ -129,7 +141,12 @@ def test_a_network_out_of_a_checkpoint_gives_identical_logits(name, make_config,
 
 def test_table2_has_the_parameters_that_the_paper_counts():
     network = build("table2", (3, 224, 224), 10)
-    assert [parameters(layer) for layer in of_kind(network, nn.Conv2d, nn.Linear)] == [896, 18_496, 25_690_240, 1_290]
+    assert [parameters(layer) for layer in of_kind(network, nn.Conv2d, nn.Linear)] == [
+        896,
+        18_496,
+        25_690_240,
+        1_290,
+    ]
     assert parameters(network) == 25_710_922
     assert len(of_kind(network, nn.MaxPool2d)) == 2
     assert len(of_kind(network, nn.Dropout)) == 1
@@ -158,7 +175,9 @@ def test_deep_cnn_normalises_each_convolution_beyond_five_layers(layers):
     network = build("deep_cnn", (1, 28, 28), layers=layers)
     convolutions = of_kind(network, nn.Conv2d)
     normalisations = of_kind(network, nn.BatchNorm2d)
-    assert [layer.out_channels for layer in convolutions] == [layer.num_features for layer in normalisations]
+    assert [layer.out_channels for layer in convolutions] == [
+        layer.num_features for layer in normalisations
+    ]
     assert all(layer.bias is None for layer in convolutions)
 
 
@@ -176,7 +195,9 @@ def test_a_residual_pair_that_has_learnt_nothing_passes_its_input_on():
 
 @pytest.mark.parametrize("filter_size", [1, 3, 5, 7])
 @pytest.mark.parametrize("layers", [5, 10])
-def test_all_convolutions_of_deep_cnn_have_the_filter_size_and_keep_the_resolution(layers, filter_size):
+def test_all_convolutions_of_deep_cnn_have_the_filter_size_and_keep_the_resolution(
+    layers, filter_size
+):
     network = build("deep_cnn", (1, 16, 16), layers=layers, filter_size=filter_size)
     for layer in of_kind(network, nn.Conv2d):
         assert layer.kernel_size == (filter_size, filter_size)
@@ -214,7 +235,11 @@ def test_deep_cnn_doubles_its_filters_after_the_first_resolution():
 @pytest.mark.parametrize("width", [1, 2, 3, 32])
 def test_multi_scale_looks_with_all_filter_sizes_at_the_same_input(width):
     layer = MultiScale(2, width)
-    assert [branch.kernel_size for branch in layer.branches] == [(size, size) for size in FILTER_SIZES] == [(3, 3), (5, 5), (7, 7)]
+    assert (
+        [branch.kernel_size for branch in layer.branches]
+        == [(size, size) for size in FILTER_SIZES]
+        == [(3, 3), (5, 5), (7, 7)]
+    )
     assert {branch.in_channels for branch in layer.branches} == {2}
     assert layer(torch.rand(2, 2, 9, 6)).shape == (2, 3 * max(1, width // 3), 9, 6)
     assert build("multi_scale", width=width)(torch.rand(2, 1, 8, 8)).shape == (2, 3)

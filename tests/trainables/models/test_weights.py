@@ -1,4 +1,6 @@
-"""Pre-trained weights: the files that torchvision would read, a user's own, and what does not fit. All are made here."""
+"""Pre-trained weights: the files that torchvision would read, a user's own, and what does not fit.
+All are made here.
+"""
 
 import os
 import pickle
@@ -50,7 +52,9 @@ def pretrained(name: str, **options: object) -> ModelConfig:
 
 
 def test_torchvisions_own_file_is_read_where_torchvision_reads_it(torch_home: Path) -> None:
-    """The backbone's weights are the file's, the head is new, and torchvision itself finds the same file."""
+    """The backbone's weights are the file's, the head is new, and torchvision itself finds the same
+    file.
+    """
     source = models.resnet18()
     torch.save(source.state_dict(), torch_home / MODELS["resnet18"].weights)
     network = began(pretrained("resnet18"))
@@ -63,7 +67,9 @@ def test_torchvisions_own_file_is_read_where_torchvision_reads_it(torch_home: Pa
 @pytest.mark.parametrize("name", ["resnet18", "googlenet"])
 def test_images_are_prepared_as_the_weights_want_it(name: str, torch_home: Path) -> None:
     """Logits equal those of torchvision's own network behind torchvision's own normalisation."""
-    source = models.get_model(name, init_weights=True) if name == "googlenet" else models.get_model(name)
+    source = (
+        models.get_model(name, init_weights=True) if name == "googlenet" else models.get_model(name)
+    )
     torch.save(source.state_dict(), torch_home / MODELS[name].weights)
     theirs = models.get_model(name, weights="DEFAULT").eval()
     network = MODELS[name].build((3, 224, 224), 1000, **pretrained(name).options)
@@ -71,20 +77,40 @@ def test_images_are_prepared_as_the_weights_want_it(name: str, torch_home: Path)
     weights.start_from(network, pretrained(name), no_data)
     network.net.fc.load_state_dict(theirs.fc.state_dict())
     images = torch.rand(2, 3, 224, 224)
-    mean, deviation = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    torch.testing.assert_close(network.eval()(images), theirs((images - mean) / deviation), rtol=1e-4, atol=1e-4)
+    mean, deviation = (
+        torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+    )
+    torch.testing.assert_close(
+        network.eval()(images), theirs((images - mean) / deviation), rtol=1e-4, atol=1e-4
+    )
 
 
-def test_pixels_of_a_pretrained_network_are_scaled_by_the_network_alone(make_dataset: Callable[..., Dataset], torch_home: Path) -> None:
+def test_pixels_of_a_pretrained_network_are_scaled_by_the_network_alone(
+    make_dataset: Callable[..., Dataset], torch_home: Path
+) -> None:
     torch.save(models.resnet18().state_dict(), torch_home / MODELS["resnet18"].weights)
-    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.input_size": 32, "data.scaling": "standard", "batch_size": 8})
+    config = TrialConfig().override(
+        {
+            "model.name": "resnet18",
+            "model.pretrained": True,
+            "model.input_size": 32,
+            "data.scaling": "standard",
+            "batch_size": 8,
+        }
+    )
     images, _ = Training(config, make_dataset(channels=3)).val.batch(torch.arange(4))
     assert 0 <= images.min() < images.max() <= 1
 
 
 def test_the_old_names_in_densenets_file_are_understood(torch_home: Path) -> None:
     source = models.densenet121().state_dict()
-    old = {key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.") if "denselayer" in key else key: value for key, value in source.items()}
+    old = {
+        key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.")
+        if "denselayer" in key
+        else key: value
+        for key, value in source.items()
+    }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, torch_home / MODELS["densenet121"].weights)
     key = "features.denseblock1.denselayer1.conv2.weight"
@@ -100,21 +126,38 @@ def test_a_transformers_positions_are_interpolated_to_another_size(torch_home: P
     assert torch.equal(positions[:, 0], source.encoder.pos_embedding[:, 0])  # of the class token
 
 
-def test_a_users_file_may_be_safetensors_wrapped_or_a_checkpoint_of_ours(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+def test_a_users_file_may_be_safetensors_wrapped_or_a_checkpoint_of_ours(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
     source = models.mobilenet_v3_small().state_dict()
-    save_file({key: value.contiguous() for key, value in source.items()}, tmp_path / "w.safetensors")
-    torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in source.items()}}, tmp_path / "wrapped.pth")
-    config = TrialConfig().override({"model.name": "mobilenet_v3_small", "batch_size": 8, "epochs": 1})
+    save_file(
+        {key: value.contiguous() for key, value in source.items()}, tmp_path / "w.safetensors"
+    )
+    torch.save(
+        {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in source.items()}},
+        tmp_path / "wrapped.pth",
+    )
+    config = TrialConfig().override(
+        {"model.name": "mobilenet_v3_small", "batch_size": 8, "epochs": 1}
+    )
     training = Training(config, make_dataset(side=32, channels=3, classes=5))
     saved = checkpoint.save(tmp_path, training.state(), {})
     ours = training.network.state_dict()
-    for path, wanted in ((tmp_path / "w.safetensors", source), (tmp_path / "wrapped.pth", source), (saved, {key[4:]: value for key, value in ours.items()})):
+    for path, wanted in (
+        (tmp_path / "w.safetensors", source),
+        (tmp_path / "wrapped.pth", source),
+        (saved, {key[4:]: value for key, value in ours.items()}),
+    ):
         network = began(pretrained("mobilenet_v3_small", weights=str(path)))
-        assert torch.equal(network.net.state_dict()["features.0.0.weight"], wanted["features.0.0.weight"])
+        assert torch.equal(
+            network.net.state_dict()["features.0.0.weight"], wanted["features.0.0.weight"]
+        )
 
 
 def test_a_digest_tells_weights_apart_and_not_where_they_are(tmp_path: Path) -> None:
-    content = bytearray(np.random.default_rng(0).integers(0, 256, 5_000_000, dtype=np.uint8).tobytes())
+    content = bytearray(
+        np.random.default_rng(0).integers(0, 256, 5_000_000, dtype=np.uint8).tobytes()
+    )
     for name in ("one", "other"):
         (tmp_path / name).write_bytes(content)
     assert weights.digest(tmp_path / "one") == weights.digest(tmp_path / "other")
@@ -136,10 +179,20 @@ SMALL = {"batch_size": 8, "epochs": 1, "precision": "fp32"}
 
 
 @pytest.fixture
-def own(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[..., tuple[Training, Path]]:
-    """A training from nothing after an epoch, and its checkpoint, perhaps as an earlier version wrote it."""
+def own(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> Callable[..., tuple[Training, Path]]:
+    """A training from nothing after an epoch, and its checkpoint, perhaps as an earlier version
+    wrote it.
+    """
 
-    def train(name: str = "mobilenet_v3_small", *, old: bool = False, channels: int = 3, scaling: str = "standard") -> tuple[Training, Path]:
+    def train(
+        name: str = "mobilenet_v3_small",
+        *,
+        old: bool = False,
+        channels: int = 3,
+        scaling: str = "standard",
+    ) -> tuple[Training, Path]:
         config = TrialConfig().override({"model.name": name, "data.scaling": scaling, **SMALL})
         training = Training(config, make_dataset(side=32, channels=channels))
         next(training.epochs())
@@ -156,21 +209,35 @@ def own(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[..., t
     ("mobilenet_v3_small", 3, False), ("mobilenet_v3_small", 1, False), ("mobilenet_v3_small", 3, True), ("googlenet", 3, False),
 ])  # fmt: skip
 def test_a_checkpoint_of_ours_gets_pixels_scaled_as_its_own_training_had_them(
-    name: str, channels: int, old: bool, scaling: str, own: Callable[..., tuple[Training, Path]], make_dataset: Callable[..., Dataset]
+    name: str,
+    channels: int,
+    old: bool,
+    scaling: str,
+    own: Callable[..., tuple[Training, Path]],
+    make_dataset: Callable[..., Dataset],
 ) -> None:
     """What reaches the first filters is what reached them there."""
     source, path = own(name, old=old, channels=channels, scaling=scaling)
-    config = TrialConfig().override({"model.name": name, "model.pretrained": True, "model.input_size": 32, **SMALL})
+    config = TrialConfig().override(
+        {"model.name": name, "model.pretrained": True, "model.input_size": 32, **SMALL}
+    )
     for place in (path, path / "model.safetensors"):
-        training = Training(config.override({"model.weights": str(place)}), make_dataset(side=32, channels=channels))
-        torch.testing.assert_close(first_inputs(training), first_inputs(source), rtol=1e-4, atol=1e-4)
+        training = Training(
+            config.override({"model.weights": str(place)}), make_dataset(side=32, channels=channels)
+        )
+        torch.testing.assert_close(
+            first_inputs(training), first_inputs(source), rtol=1e-4, atol=1e-4
+        )
 
 
 def first_inputs(training: Training) -> torch.Tensor:
     """What a network's first convolution is given of the validation images."""
     given: list[torch.Tensor] = []
     first = next(module for module in training.network.modules() if isinstance(module, nn.Conv2d))
-    with first.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0])), torch.no_grad():
+    with (
+        first.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0])),
+        torch.no_grad(),
+    ):
         training.network.eval()(training.val.batch(torch.arange(12))[0])
     return given[0]
 
@@ -183,10 +250,15 @@ def folds(own: Callable[..., tuple[Training, Path]], tmp_path: Path) -> tuple[li
     return both, checkpoint.save(tmp_path / "folds", state, {"config": both[0].config.to_dict()})
 
 
-def test_a_folds_own_file_gets_pixels_scaled_as_that_fold_had_them(folds: tuple[list[Training], Path]) -> None:
+def test_a_folds_own_file_gets_pixels_scaled_as_that_fold_had_them(
+    folds: tuple[list[Training], Path],
+) -> None:
     both, path = folds
     for number, training in enumerate(both, 1):
-        assert weights.scaling_of(path / f"fold-{number}" / "model.safetensors", no_data) == training.state()["scaling"]
+        assert (
+            weights.scaling_of(path / f"fold-{number}" / "model.safetensors", no_data)
+            == training.state()["scaling"]
+        )
     assert weights.scaling_of(path, no_data) == both[0].state()["scaling"]
 
 
@@ -195,14 +267,20 @@ def test_a_folds_own_file_gets_pixels_scaled_as_that_fold_had_them(folds: tuple[
     '{"folds": [{}, {}], "extra": {"config": {"data": {"scaling": "other"}}}}', '{"scaling": {"mean": [0.5]}}', '{"scaling": null}',
     '{"scaling": {"mean": [0, 0], "deviation": [1, 1]}}', '{"scaling": {"mean": ["a"], "deviation": [1]}}', '{"scaling": {"mean": [NaN], "deviation": [1]}}',
 ])  # fmt: skip
-def test_a_damaged_state_beside_whole_tensors_is_refused_before_any_trial(text: str, folds: tuple[list[Training], Path]) -> None:
+def test_a_damaged_state_beside_whole_tensors_is_refused_before_any_trial(
+    text: str, folds: tuple[list[Training], Path]
+) -> None:
     _, path = folds
     (path / "state.json").write_text(text)
     place = path / "fold-2" / "model.safetensors"
     with pytest.raises(ConfigError) as caught:
         weights.check(pretrained("mobilenet_v3_small", weights=str(place)), IMAGE, 3)
     told = f"weights '{place}' cannot be used: '{path / 'state.json'}' beside them is damaged: it does not say how pixels were scaled. "
-    assert str(caught.value) == told + "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
+    assert (
+        str(caught.value)
+        == told
+        + "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
+    )
 
 
 def test_what_began_with_a_checkpoint_of_ours_is_scaled_so_for_good(
@@ -210,8 +288,18 @@ def test_what_began_with_a_checkpoint_of_ours_is_scaled_so_for_good(
 ) -> None:
     """Resumed, evaluated, and begun with once more; also when the first checkpoint is gone."""
     source, path = own()
-    values = {"model.name": "mobilenet_v3_small", "model.pretrained": True, "model.input_size": 32, "data.scaling": "unit", **SMALL, "epochs": 2}
-    config, dataset = TrialConfig().override({**values, "model.weights": str(path)}), make_dataset(side=32, channels=3)
+    values = {
+        "model.name": "mobilenet_v3_small",
+        "model.pretrained": True,
+        "model.input_size": 32,
+        "data.scaling": "unit",
+        **SMALL,
+        "epochs": 2,
+    }
+    config, dataset = (
+        TrialConfig().override({**values, "model.weights": str(path)}),
+        make_dataset(side=32, channels=3),
+    )
     training = Training(config, dataset)
     next(training.epochs())
     assert training.state()["scaling"] == source.state()["scaling"] != IMAGENET
@@ -227,7 +315,15 @@ def test_a_trial_that_an_earlier_version_began_with_a_checkpoint_goes_on_as_it_w
     own: Callable[..., tuple[Training, Path]], make_dataset: Callable[..., Dataset]
 ) -> None:
     _, path = own()
-    config = TrialConfig().override({"model.name": "mobilenet_v3_small", "model.pretrained": True, "model.input_size": 32, "model.weights": str(path), **SMALL})
+    config = TrialConfig().override(
+        {
+            "model.name": "mobilenet_v3_small",
+            "model.pretrained": True,
+            "model.input_size": 32,
+            "model.weights": str(path),
+            **SMALL,
+        }
+    )
     training = Training(config, make_dataset(side=32, channels=3))
     state = training.state()
     del state["scaling"]
@@ -249,7 +345,10 @@ def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
     ("how", "words"),
     [
         ("missing", "do not fit resnet18: 'layer1.0.bn1.weight' is not there."),
-        ("shape", "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 there, and 64 x 64 x 3 x 3 in the network."),
+        (
+            "shape",
+            "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 there, and 64 x 64 x 3 x 3 in the network.",
+        ),
         ("more", "do not fit resnet18: it has no 'layer9.0.conv1.weight'."),
     ],
 )
@@ -261,7 +360,10 @@ def test_the_first_difference_is_named(how: str, words: str, tmp_path: Path) -> 
 
 def test_weights_of_another_family_do_not_fit(tmp_path: Path) -> None:
     torch.save(models.resnet18().state_dict(), tmp_path / "w.pth")
-    with pytest.raises(ConfigError, match=r"do not fit resnet50: 'layer1\.0\.conv1\.weight' is 64 x 64 x 3 x 3 there"):
+    with pytest.raises(
+        ConfigError,
+        match=r"do not fit resnet50: 'layer1\.0\.conv1\.weight' is 64 x 64 x 3 x 3 there",
+    ):
         weights.check(pretrained("resnet50", weights=str(tmp_path / "w.pth")), IMAGE, 3)
 
 
@@ -270,8 +372,12 @@ class Malicious:
         return os.system, ("touch hacked",)
 
 
-@pytest.mark.parametrize("content", [b"not weights", b"", pickle.dumps(Malicious()), pickle.dumps({"a": 1})])
-def test_a_file_that_holds_no_weights_is_refused_and_nothing_in_it_runs(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "content", [b"not weights", b"", pickle.dumps(Malicious()), pickle.dumps({"a": 1})]
+)
+def test_a_file_that_holds_no_weights_is_refused_and_nothing_in_it_runs(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(ConfigError, match=r"w\.pth' (cannot be read|hold no weights)"):
@@ -281,19 +387,28 @@ def test_a_file_that_holds_no_weights_is_refused_and_nothing_in_it_runs(content:
 
 @pytest.mark.parametrize("freeze", ["nothing", "backbone"])
 def test_auxiliary_heads_need_not_be_in_the_file(freeze: str, tmp_path: Path) -> None:
-    torch.save(models.googlenet(aux_logits=False, init_weights=False).state_dict(), tmp_path / "w.pth")
+    torch.save(
+        models.googlenet(aux_logits=False, init_weights=False).state_dict(), tmp_path / "w.pth"
+    )
     weights.check(pretrained("googlenet", weights=str(tmp_path / "w.pth"), freeze=freeze), IMAGE, 3)
 
 
-@pytest.mark.parametrize("content", [{1: torch.zeros(1)}, {"encoder.pos_embedding": torch.zeros(1, 1, 768)}, nn.Linear(2, 2)])
+@pytest.mark.parametrize(
+    "content",
+    [{1: torch.zeros(1)}, {"encoder.pos_embedding": torch.zeros(1, 1, 768)}, nn.Linear(2, 2)],
+)
 def test_odd_files_are_told_in_one_line(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ConfigError) as caught:
-        weights.check(pretrained("vit_b_16", weights=str(tmp_path / "w.pth"), input_size=64), IMAGE, 3)
+        weights.check(
+            pretrained("vit_b_16", weights=str(tmp_path / "w.pth"), input_size=64), IMAGE, 3
+        )
     assert str(caught.value).isprintable()
 
 
-def test_absent_weights_and_no_network_are_one_clear_line(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_weights_and_no_network_are_one_clear_line(
+    torch_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def offline(url: str, *arguments: object, **options: object) -> None:
         raise URLError("Name or service not known")
 
@@ -301,12 +416,17 @@ def test_absent_weights_and_no_network_are_one_clear_line(torch_home: Path, monk
     with pytest.raises(Unavailable) as caught:
         weights.check(pretrained("resnet18"), IMAGE, 3, download=True)
     text = str(caught.value)
-    assert f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched (Name or service not known)" in text
+    assert (
+        f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched (Name or service not known)"
+        in text
+    )
     assert "--weights PATH" in text
     assert "\n" not in text
 
 
-def test_absent_weights_are_fetched_once_and_checked_by_their_hash(torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_weights_are_fetched_once_and_checked_by_their_hash(
+    torch_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetched = []
 
     def download(url: str, place: str, hash_prefix: str, progress: bool) -> None:
@@ -319,14 +439,23 @@ def test_absent_weights_are_fetched_once_and_checked_by_their_hash(torch_home: P
     assert fetched == [("resnet18-f37072fd.pth", "f37072fd")]
 
 
-def test_nothing_is_fetched_that_was_not_asked_for(make_dataset: Callable[..., Dataset], torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_fetched_that_was_not_asked_for(
+    make_dataset: Callable[..., Dataset], torch_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither before a search nor by a training: the network is left alone."""
 
     def fetched(*arguments: object, **options: object) -> None:
         raise AssertionError("went to the network")
 
     monkeypatch.setattr(weights, "download_url_to_file", fetched)
-    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.input_size": 32, "batch_size": 8})
+    config = TrialConfig().override(
+        {
+            "model.name": "resnet18",
+            "model.pretrained": True,
+            "model.input_size": 32,
+            "batch_size": 8,
+        }
+    )
     told = (
         f"the weights 'resnet18-f37072fd.pth' are not in '{torch_home}'. Fetch them with --download, "
         "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH."
@@ -343,13 +472,23 @@ def test_a_place_that_the_user_names_is_never_downloaded_to(tmp_path: Path) -> N
         weights.check(pretrained("resnet18", weights=str(tmp_path)), IMAGE, 3)
 
 
-def test_a_checkpoint_needs_no_weights_to_be_evaluated(make_dataset: Callable[..., Dataset], torch_home: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_needs_no_weights_to_be_evaluated(
+    make_dataset: Callable[..., Dataset], torch_home: Path, tmp_path: Path
+) -> None:
     """What a training began with is in its checkpoint."""
     from trainables.evaluation.evaluate import probabilities
 
     path = torch_home / MODELS["resnet18"].weights
     torch.save(models.resnet18().state_dict(), path)
-    config = TrialConfig().override({"model.name": "resnet18", "model.pretrained": True, "model.input_size": 32, "batch_size": 8, "epochs": 1})
+    config = TrialConfig().override(
+        {
+            "model.name": "resnet18",
+            "model.pretrained": True,
+            "model.input_size": 32,
+            "batch_size": 8,
+            "epochs": 1,
+        }
+    )
     dataset = make_dataset()
     training = Training(config, dataset)
     list(training.epochs())
@@ -358,8 +497,12 @@ def test_a_checkpoint_needs_no_weights_to_be_evaluated(make_dataset: Callable[..
     assert probabilities(config, dataset, dataset.val, saved).shape == (len(dataset.val), 3)
 
 
-def test_a_checkpoint_of_folds_gives_its_first_network(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
-    config = TrialConfig().override({"model.name": "mobilenet_v3_small", "model.input_size": 32, "batch_size": 8, "epochs": 1})
+def test_a_checkpoint_of_folds_gives_its_first_network(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    config = TrialConfig().override(
+        {"model.name": "mobilenet_v3_small", "model.input_size": 32, "batch_size": 8, "epochs": 1}
+    )
     states = [Training(config.override({"seed": seed}), make_dataset()).state() for seed in (1, 2)]
     saved = checkpoint.save(tmp_path, {"epoch": 1, "folds": states}, {})
     found = weights.read(saved)

@@ -11,7 +11,10 @@ from trainables.tasks.mistakes import LARGEST, SHOWN, confidently_wrong, thumbna
 
 def drawn(side: int, channels: int, count: int = 60):
     generator = np.random.default_rng(3)
-    part = Part(generator.integers(0, 256, (count, side, side, channels), dtype=np.uint8), generator.integers(0, 4, count))
+    part = Part(
+        generator.integers(0, 256, (count, side, side, channels), dtype=np.uint8),
+        generator.integers(0, 4, count),
+    )
     chances = generator.random((count, 4))
     return part, chances / chances.sum(axis=1, keepdims=True)
 
@@ -23,10 +26,19 @@ def opened(data: bytes):
 def test_the_surest_of_the_wrong_guesses_come_first():
     part, chances = drawn(8, 1)
     found = confidently_wrong(part, chances)
-    sure = {row: chances[row].max() for row in range(len(part)) if chances[row].argmax() != part.labels[row]}
+    sure = {
+        row: chances[row].max()
+        for row in range(len(part))
+        if chances[row].argmax() != part.labels[row]
+    }
     assert [entry["row"] for entry in found] == sorted(sure, key=sure.get, reverse=True)[:SHOWN]
     for entry in found:
-        assert entry["true"] == part.labels[entry["row"]] != entry["guess"] == chances[entry["row"]].argmax()
+        assert (
+            entry["true"]
+            == part.labels[entry["row"]]
+            != entry["guess"]
+            == chances[entry["row"]].argmax()
+        )
         assert entry["confidence"] == sure[entry["row"]]
 
 

@@ -16,10 +16,14 @@ EACH = {
 }
 ALL = AugmentConfig(rotation=30, scale=0.3, crop=2, flip=True, jitter=0.4)
 each_change = pytest.mark.parametrize("config", EACH.values(), ids=EACH)
-each_shape = pytest.mark.parametrize("shape", [(1, 12, 12), (3, 12, 12), (1, 10, 17), (3, 17, 10)], ids=str)
+each_shape = pytest.mark.parametrize(
+    "shape", [(1, 12, 12), (3, 12, 12), (1, 10, 17), (3, 17, 10)], ids=str
+)
 
 
-def augment(images: torch.Tensor, config: AugmentConfig, generator: torch.Generator) -> torch.Tensor:
+def augment(
+    images: torch.Tensor, config: AugmentConfig, generator: torch.Generator
+) -> torch.Tensor:
     """A batch changed by what is drawn for it alone."""
     (drawn,) = draw(config, 1, len(images), generator, images.device)
     return module.augment(images, config, drawn)
@@ -106,8 +110,15 @@ def test_the_images_given_are_left_as_they_are():
 def test_flip_mirrors_about_half_and_leaves_the_rest(shape):
     images = random_images(400, shape)
     changed = augment(images, AugmentConfig(flip=True), generator())
-    mirrored = torch.tensor([torch.allclose(new, old.flip(-1), atol=1e-4) for new, old in zip(changed, images, strict=True)])
-    kept = torch.tensor([torch.allclose(new, old, atol=1e-4) for new, old in zip(changed, images, strict=True)])
+    mirrored = torch.tensor(
+        [
+            torch.allclose(new, old.flip(-1), atol=1e-4)
+            for new, old in zip(changed, images, strict=True)
+        ]
+    )
+    kept = torch.tensor(
+        [torch.allclose(new, old, atol=1e-4) for new, old in zip(changed, images, strict=True)]
+    )
     assert torch.equal(mirrored, ~kept)
     assert 150 < mirrored.sum() < 250
 
@@ -115,8 +126,12 @@ def test_flip_mirrors_about_half_and_leaves_the_rest(shape):
 @pytest.mark.parametrize("shape", [(31, 31), (21, 41), (41, 21)], ids=str)
 @pytest.mark.parametrize("crop", [1, 4])
 def test_a_shift_moves_pixels_by_at_most_crop_each_way(crop, shape):
-    changed = augment(spots(300, shape, (shape[0] // 2, shape[1] // 2)), AugmentConfig(crop=crop), generator())
-    torch.testing.assert_close(changed.sum(dim=(1, 2, 3)), torch.full((300,), 9.0), rtol=1e-3, atol=1e-3)
+    changed = augment(
+        spots(300, shape, (shape[0] // 2, shape[1] // 2)), AugmentConfig(crop=crop), generator()
+    )
+    torch.testing.assert_close(
+        changed.sum(dim=(1, 2, 3)), torch.full((300,), 9.0), rtol=1e-3, atol=1e-3
+    )
     for offset in offsets(changed):
         assert offset.abs().max() <= crop + 1e-3
         assert offset.max() > 0.9 * crop
@@ -131,8 +146,16 @@ def test_shifts_along_both_sides_are_drawn_apart():
 @pytest.mark.parametrize("shape", [(41, 41), (31, 61), (61, 31)], ids=str)
 def test_a_rotation_turns_by_at_most_the_angle_and_keeps_distances(shape):
     distance = min(shape) // 2 - 5
-    x, y = offsets(augment(spots(300, shape, (shape[0] // 2, shape[1] // 2 + distance)), AugmentConfig(rotation=30), generator()))
-    torch.testing.assert_close(torch.hypot(x, y), torch.full((300,), float(distance)), rtol=0.02, atol=0.1)
+    x, y = offsets(
+        augment(
+            spots(300, shape, (shape[0] // 2, shape[1] // 2 + distance)),
+            AugmentConfig(rotation=30),
+            generator(),
+        )
+    )
+    torch.testing.assert_close(
+        torch.hypot(x, y), torch.full((300,), float(distance)), rtol=0.02, atol=0.1
+    )
     angles = torch.atan2(y, x) * 180 / math.pi
     assert angles.abs().max() < 30.5
     assert angles.max() > 27
@@ -142,13 +165,22 @@ def test_a_rotation_turns_by_at_most_the_angle_and_keeps_distances(shape):
 def test_a_rotated_image_that_is_not_square_is_not_sheared():
     spot = spots(50, (31, 61), (15, 40))
     corner = spots(50, (31, 61), (25, 30))
-    (x, y), (corner_x, corner_y) = (offsets(augment(images, AugmentConfig(rotation=30), generator())) for images in (spot, corner))
+    (x, y), (corner_x, corner_y) = (
+        offsets(augment(images, AugmentConfig(rotation=30), generator()))
+        for images in (spot, corner)
+    )
     torch.testing.assert_close(x * corner_x + y * corner_y, torch.zeros(50), atol=1.0, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(41, 41), (31, 61)], ids=str)
 def test_a_scaling_keeps_directions_and_stays_within_its_limit(shape):
-    x, y = offsets(augment(spots(300, shape, (shape[0] // 2 + 8, shape[1] // 2 + 6)), AugmentConfig(scale=0.2), generator()))
+    x, y = offsets(
+        augment(
+            spots(300, shape, (shape[0] // 2 + 8, shape[1] // 2 + 6)),
+            AugmentConfig(scale=0.2),
+            generator(),
+        )
+    )
     sizes = torch.hypot(x, y) / 10
     torch.testing.assert_close(y / x, torch.full((300,), 8 / 6), rtol=0.05, atol=0)
     assert 0.79 < sizes.min() < 0.85
@@ -160,12 +192,21 @@ def test_what_comes_in_from_outside_is_black():
     edges = torch.cat([changed[..., 0], changed[..., -1]], dim=-1)
     assert set(edges.unique().tolist()) == {0.0, 1.0}
     still = (changed == 1).all(dim=3).all(dim=2).all(dim=1)
-    assert torch.equal(edges.amin(dim=(1, 2)) == 1, still | (changed[..., 0] == 1).all(dim=-1).all(dim=-1) & (changed[..., -1] == 1).all(dim=-1).all(dim=-1))
+    assert torch.equal(
+        edges.amin(dim=(1, 2)) == 1,
+        still
+        | (changed[..., 0] == 1).all(dim=-1).all(dim=-1)
+        & (changed[..., -1] == 1).all(dim=-1).all(dim=-1),
+    )
     assert still.sum() <= 5  # a shift of nothing at all: one in 121
 
 
 @each_shape
-@pytest.mark.parametrize("config", [*EACH.values(), AugmentConfig(jitter=0.99), ALL], ids=[*EACH, "strongest jitter", "all"])
+@pytest.mark.parametrize(
+    "config",
+    [*EACH.values(), AugmentConfig(jitter=0.99), ALL],
+    ids=[*EACH, "strongest jitter", "all"],
+)
 def test_values_stay_between_black_and_white(config, shape):
     changed = augment(random_images(64, shape), config, generator())
     assert changed.isfinite().all()
@@ -183,13 +224,21 @@ def test_jitter_brightens_and_darkens_within_its_limit():
 def test_jitter_changes_contrast_within_its_limit():
     images = torch.tensor([0.4, 0.6]).repeat(2).view(1, 1, 2, 2).repeat(300, 1, 1, 1)
     changed = augment(images, AugmentConfig(jitter=0.2), generator())
-    contrasts = (changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3))) / changed.mean(dim=(1, 2, 3)) / 0.4
+    contrasts = (
+        (changed.amax(dim=(1, 2, 3)) - changed.amin(dim=(1, 2, 3)))
+        / changed.mean(dim=(1, 2, 3))
+        / 0.4
+    )
     assert 0.79 < contrasts.min() < 0.85
     assert 1.15 < contrasts.max() < 1.21
 
 
 def test_jitter_changes_saturation_by_itself_within_its_limit():
-    columns = torch.tensor([[0.6, 0.4, 0.4], [0.5, 0.5, 0.5], [0.3, 0.3, 0.3]]).T.view(1, 3, 1, 3).repeat(300, 1, 1, 1)  # a red, a light and a dark grey
+    columns = (
+        torch.tensor([[0.6, 0.4, 0.4], [0.5, 0.5, 0.5], [0.3, 0.3, 0.3]])
+        .T.view(1, 3, 1, 3)
+        .repeat(300, 1, 1, 1)
+    )  # a red, a light and a dark grey
     changed = augment(columns, AugmentConfig(jitter=0.2), generator())[:, :, 0]
     colour, contrast = changed[:, 0, 0] - changed[:, 1, 0], changed[:, 0, 1] - changed[:, 0, 2]
     saturations = colour / contrast

@@ -30,7 +30,15 @@ def folded(make_dataset):
 
     def make(folds: int = 3, count: int = 60) -> Dataset:
         made = make_dataset(train=count)
-        return Dataset(made.name, made.classes, made.train, made.train, made.test, made.fingerprint, folds=folds)
+        return Dataset(
+            made.name,
+            made.classes,
+            made.train,
+            made.train,
+            made.test,
+            made.fingerprint,
+            folds=folds,
+        )
 
     return make
 
@@ -72,7 +80,9 @@ def test_another_seed_of_the_trial_or_of_the_split_divides_in_another_way():
     first = dataset.fold(1, 0).val.rows
     assert not np.array_equal(first, dataset.fold(1, 1).val.rows)
     assert np.array_equal(first, dataset.fold(1, 0).val.rows)
-    other = Dataset(dataset.name, dataset.classes, dataset.train, dataset.val, None, "", folds=5, split_seed=4)
+    other = Dataset(
+        dataset.name, dataset.classes, dataset.train, dataset.val, None, "", folds=5, split_seed=4
+    )
     assert not np.array_equal(first, other.fold(1, 0).val.rows)
 
 
@@ -83,7 +93,10 @@ def test_a_limit_holds_for_the_images_that_are_in_folds():
 
 
 def test_a_class_with_fewer_images_than_folds_is_refused_in_one_line():
-    with pytest.raises(DataError, match=r"^class '\w' has (\d) images to train on; each of 20 folds needs one\. Use --folds \1, or add images\.$"):
+    with pytest.raises(
+        DataError,
+        match=r"^class '\w' has (\d) images to train on; each of 20 folds needs one\. Use --folds \1, or add images\.$",
+    ):
         load(DataConfig(name="digits", folds=20, train_limit=60))
 
 
@@ -101,9 +114,17 @@ def test_a_selection_is_what_a_copy_of_it_is(make_dataset):
 def test_a_fold_is_trained_as_a_copy_of_its_images_is(make_config, folded):
     """Without a copy on the way, its channel statistics are those of its own training images."""
     fold = folded().fold(2, 0)
-    copied = Dataset("made", fold.classes, *(Part(part.images, part.labels) for part in (fold.train, fold.val)), None, "")
+    copied = Dataset(
+        "made",
+        fold.classes,
+        *(Part(part.images, part.labels) for part in (fold.train, fold.val)),
+        None,
+        "",
+    )
     config = make_config(data__folds=3, augment__rotation=10.0)
-    for one, other in zip(Training(config, fold).epochs(), Training(config, copied).epochs(), strict=True):
+    for one, other in zip(
+        Training(config, fold).epochs(), Training(config, copied).epochs(), strict=True
+    ):
         assert {**one.values, "time/epoch_s": 0} == {**other.values, "time/epoch_s": 0}
 
 
@@ -132,21 +153,27 @@ def untimed(reports):
 def test_an_epoch_is_the_mean_of_networks_that_are_trained_alone(config, folded, tmp_path):
     dataset = folded()
     reports = list(run_trial(config, dataset.sealed, tmp_path))
-    alone = [list(Training(config, dataset.fold(number, config.seed)).epochs()) for number in (1, 2, 3)]
+    alone = [
+        list(Training(config, dataset.fold(number, config.seed)).epochs()) for number in (1, 2, 3)
+    ]
     assert [report.outcome for report in reports] == [None, None, "completed"]
     for report, epochs in zip(reports, zip(*alone, strict=True), strict=True):
         for told, trained in zip(report.folds, epochs, strict=True):
             assert {**told, "time/epoch_s": 0} == {**trained.values, "time/epoch_s": 0}
         accuracies = [fold["val/accuracy"] for fold in report.folds]
         assert report.metrics["val/accuracy"] == pytest.approx(np.mean(accuracies), rel=1e-12)
-        assert report.metrics["val/accuracy_std"] == pytest.approx(np.std(accuracies, ddof=1), rel=1e-12)
+        assert report.metrics["val/accuracy_std"] == pytest.approx(
+            np.std(accuracies, ddof=1), rel=1e-12
+        )
         assert report.metrics["train/loss"] == fmean(fold["train/loss"] for fold in report.folds)
         assert report.metrics["time/epoch_s"] == sum(fold["time/epoch_s"] for fold in report.folds)
     assert Report(**json.loads(json.dumps(reports[0].to_dict()))) == reports[0]
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_a_trial_with_folds_that_was_cut_off_goes_on_as_if_it_had_not_been(epochs, config, folded, tmp_path):
+def test_a_trial_with_folds_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    epochs, config, folded, tmp_path
+):
     undisturbed = untimed(run_trial(config, folded(), tmp_path / "undisturbed"))
     reports = run_trial(config, folded(), tmp_path / "cut")
     for _ in range(epochs):
@@ -155,13 +182,18 @@ def test_a_trial_with_folds_that_was_cut_off_goes_on_as_if_it_had_not_been(epoch
     restored, *rest = run_trial(config, folded(), tmp_path / "cut", attempt=2, known=0)
     assert (restored.epoch, restored.restored, restored.folds) == (epochs, [], [])
     assert untimed(rest) == undisturbed
-    ends = [checkpoint.load(checkpoint.saved(tmp_path / name)[-1]) for name in ("undisturbed", "cut")]
+    ends = [
+        checkpoint.load(checkpoint.saved(tmp_path / name)[-1]) for name in ("undisturbed", "cut")
+    ]
     for one, other in zip(*(end["folds"] for end in ends), strict=True):
         assert one["model"].keys() == other["model"].keys()
         assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
 
 
-@pytest.mark.parametrize("name", ["fold-1/model.safetensors", "fold-3/optimizer.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["fold-1/model.safetensors", "fold-3/optimizer.safetensors", "state.json", "manifest.json"],
+)
 def test_a_damaged_file_of_any_fold_is_passed_over(name, config, folded, tmp_path):
     reports = run_trial(config, folded(), tmp_path)
     told = [next(reports), next(reports)]
@@ -177,7 +209,9 @@ def test_a_checkpoint_that_lacks_a_fold_is_none(config, folded, tmp_path):
     list(run_trial(config, folded(), tmp_path))
     path = tmp_path / "epoch-0003"
     document = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({name: facts for name, facts in document.items() if "fold-2" not in name}))
+    (path / "manifest.json").write_text(
+        json.dumps({name: facts for name, facts in document.items() if "fold-2" not in name})
+    )
     with pytest.raises(CheckpointError):
         checkpoint.load(path)
 
@@ -206,8 +240,14 @@ def test_one_fold_alone_deviates_from_nothing():
 @pytest.fixture(params=["deep_cnn", "knn"])
 def saved(request, make_config, folded, tmp_path):
     """A trial of a network, or of a baseline, with its data and its last checkpoint."""
-    options = {"model__features": "edges", "model__neighbours": 3} if request.param == "knn" else {"model__width": 4, "model__dropout": 0.3}
-    config = TrialConfig().override({"model.name": request.param, "batch_size": 8, "data.folds": 3, "epochs": 2, "seed": 5})
+    options = (
+        {"model__features": "edges", "model__neighbours": 3}
+        if request.param == "knn"
+        else {"model__width": 4, "model__dropout": 0.3}
+    )
+    config = TrialConfig().override(
+        {"model.name": request.param, "batch_size": 8, "data.folds": 3, "epochs": 2, "seed": 5}
+    )
     config = config.override({name.replace("__", "."): value for name, value in options.items()})
     *_, report = run_trial(config, folded().sealed, tmp_path)
     return config, folded(), checkpoint.saved(tmp_path)[-1], report
@@ -217,19 +257,32 @@ def test_on_its_own_images_a_trial_is_measured_by_networks_that_have_not_seen_th
     config, dataset, path, report = saved
     found = evaluate(config, dataset, dataset.val, path)
     assert found["members"]["accuracy"] == [fold["val/accuracy"] for fold in report.folds]
-    assert (found["members"]["mean"], found["members"]["std"]) == (report.metrics["val/accuracy"], report.metrics["val/accuracy_std"])
-    assert found["accuracy"] == pytest.approx(np.average(found["members"]["accuracy"], weights=[20, 20, 20]))
+    assert (found["members"]["mean"], found["members"]["std"]) == (
+        report.metrics["val/accuracy"],
+        report.metrics["val/accuracy_std"],
+    )
+    assert found["accuracy"] == pytest.approx(
+        np.average(found["members"]["accuracy"], weights=[20, 20, 20])
+    )
     chances = probabilities(config, dataset, dataset.train, path)
     assert found["accuracy"] == (chances.argmax(axis=1) == dataset.train.labels).mean()
-    losses = [-np.log(np.clip(chances[fold.val.rows, fold.val.labels], np.finfo(float).eps, 1)).mean() for fold in (dataset.fold(k, 5) for k in (1, 2, 3))]
+    losses = [
+        -np.log(np.clip(chances[fold.val.rows, fold.val.labels], np.finfo(float).eps, 1)).mean()
+        for fold in (dataset.fold(k, 5) for k in (1, 2, 3))
+    ]
     assert losses == pytest.approx([fold["val/loss"] for fold in report.folds], rel=1e-5)
     copy = Part(dataset.train.images.copy(), dataset.train.labels)
-    assert np.array_equal(probabilities(config, dataset, copy, path), chances), "the same images are not asked of who has seen them"
+    assert np.array_equal(probabilities(config, dataset, copy, path), chances), (
+        "the same images are not asked of who has seen them"
+    )
 
 
 def test_new_images_are_asked_of_the_committee(saved):
     config, dataset, path, _ = saved
-    found, chances = evaluate(config, dataset, dataset.test, path), probabilities(config, dataset, dataset.test, path)
+    found, chances = (
+        evaluate(config, dataset, dataset.test, path),
+        probabilities(config, dataset, dataset.test, path),
+    )
     assert found["accuracy"] == (chances.argmax(axis=1) == dataset.test.labels).mean()
     assert len(found["members"]["accuracy"]) == 3
     assert found["members"]["mean"] == pytest.approx(fmean(found["members"]["accuracy"]))
@@ -250,7 +303,9 @@ def test_the_committee_is_a_module_from_pixels_to_probabilities(saved):
     assert made.network is made.module
     assert torch.allclose(chances, each.mean(dim=0))
     assert torch.allclose(chances.sum(dim=1), torch.ones(len(images), dtype=torch.float64))
-    assert len({float(member.shift[0]) for member in members_of(made.module)}) == 3, "each has the statistics of its own training images"
+    assert len({float(member.shift[0]) for member in members_of(made.module)}) == 3, (
+        "each has the statistics of its own training images"
+    )
 
 
 def test_a_committee_costs_what_its_networks_do(saved, make_config, make_dataset, tmp_path):
@@ -258,7 +313,9 @@ def test_a_committee_costs_what_its_networks_do(saved, make_config, make_dataset
     found = cost(config, dataset, path)
     if config.model.is_baseline:
         assert (found["parameters"], found["multiply_adds"]) == (None, None)
-        assert found["bytes"] == sum((path / f"fold-{number}" / "classifier.skops").stat().st_size for number in (1, 2, 3))
+        assert found["bytes"] == sum(
+            (path / f"fold-{number}" / "classifier.skops").stat().st_size for number in (1, 2, 3)
+        )
         return
     plain, one = config.override({"data.folds": None}), make_dataset()
     list(run_trial(plain, one, tmp_path / "plain"))
@@ -273,20 +330,33 @@ def test_a_checkpoint_and_data_that_do_not_fit_are_told(saved, make_dataset):
         evaluate(config, make_dataset(), make_dataset().test, path)
 
 
-def test_features_are_computed_once_however_the_images_are_divided(folded, make_config, tmp_path, cache_home):
+def test_features_are_computed_once_however_the_images_are_divided(
+    folded, make_config, tmp_path, cache_home
+):
     for seed in (0, 1):
-        config = TrialConfig().override({"model.name": "tree", "model.features": "edges", "data.folds": 3, "seed": seed})
+        config = TrialConfig().override(
+            {"model.name": "tree", "model.features": "edges", "data.folds": 3, "seed": seed}
+        )
         list(run_trial(config, folded(), tmp_path / str(seed)))
-    kept = Counter(path.suffix for path in (cache_home / "image-classifier-search" / "features").iterdir())
+    kept = Counter(
+        path.suffix for path in (cache_home / "image-classifier-search" / "features").iterdir()
+    )
     assert kept[".npy"] == 1
 
 
 def test_folds_are_not_fused_and_their_time_is_that_of_all(config, folded):
     assert unfit(config, folded(), "cpu", 8) == "the folds of a trial are trained in turn"
-    one, three = (min(epoch_seconds(config, dataset) for _ in range(3)) for dataset in (folded().fold(1, 0), folded()))
+    one, three = (
+        min(epoch_seconds(config, dataset) for _ in range(3))
+        for dataset in (folded().fold(1, 0), folded())
+    )
     assert 1.5 < three / one < 6
 
 
 def test_without_folds_a_data_set_is_for_one_network():
     dataset = load(DataConfig(name="digits"))
-    assert (dataset.folds, dataset.least_trained, dataset.of_one_network() is dataset) == (None, len(dataset.train), True)
+    assert (dataset.folds, dataset.least_trained, dataset.of_one_network() is dataset) == (
+        None,
+        len(dataset.train),
+        True,
+    )

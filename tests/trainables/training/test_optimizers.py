@@ -32,13 +32,18 @@ def test_every_name_of_the_config_is_built():
     [
         ({"schedule": "constant"}, [1, 1, 1, 1, 1, 1]),
         ({"schedule": "step", "step_epochs": 2, "decay": 0.1}, [1, 1, 0.1, 0.1, 0.01, 0.01]),
-        ({"schedule": "step", "step_epochs": 1, "decay": 0.5}, [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32]),
+        (
+            {"schedule": "step", "step_epochs": 1, "decay": 0.5},
+            [1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32],
+        ),
         ({"schedule": "step", "step_epochs": 10}, [1, 1, 1, 1, 1, 1]),
         ({"schedule": "cosine"}, [(1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)]),
     ],
 )
 def test_a_schedule_gives_each_epoch_its_learning_rate(options, rates):
-    assert learning_rates(OptimizerConfig(lr=0.2, **options), [1.0] * 6) == pytest.approx([0.2 * rate for rate in rates])
+    assert learning_rates(OptimizerConfig(lr=0.2, **options), [1.0] * 6) == pytest.approx(
+        [0.2 * rate for rate in rates]
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,16 +63,22 @@ def test_plateau_decays_after_its_patience_without_a_lower_validation_loss(patie
 @pytest.mark.parametrize("name", OPTIMIZER_NAMES)
 def test_an_optimizer_has_the_configs_values_and_all_weights(name):
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    optimizer, _ = optimizers.build(network, OptimizerConfig(name=name, lr=0.3, weight_decay=0.02), 2)
+    optimizer, _ = optimizers.build(
+        network, OptimizerConfig(name=name, lr=0.3, weight_decay=0.02), 2
+    )
     (group,) = optimizer.param_groups
     assert type(optimizer).__name__.lower() == name
     assert (group["lr"], group["weight_decay"]) == (0.3, 0.02)
-    assert {id(weights) for weights in group["params"]} == {id(weights) for weights in network.parameters()}
+    assert {id(weights) for weights in group["params"]} == {
+        id(weights) for weights in network.parameters()
+    }
 
 
 @pytest.mark.parametrize(("momentum", "expected"), [(None, 0.9), (0.0, 0.0), (0.5, 0.5)])
 def test_sgd_has_the_momentum_asked_for(momentum, expected):
-    optimizer, _ = optimizers.build(nn.Linear(1, 1), OptimizerConfig(name="sgd", momentum=momentum), 2)
+    optimizer, _ = optimizers.build(
+        nn.Linear(1, 1), OptimizerConfig(name="sgd", momentum=momentum), 2
+    )
     assert optimizer.param_groups[0]["momentum"] == expected
 
 
@@ -90,9 +101,17 @@ TORCHS = {
 
 @pytest.mark.parametrize("name", OPTIMIZER_NAMES)
 def test_steps_are_those_of_torchs_own_optimizer(name):
-    ours = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 2)).to(memory_format=torch.channels_last)
+    ours = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(12, 2)).to(
+        memory_format=torch.channels_last
+    )
     theirs = copy.deepcopy(ours)
-    pairs = [(ours, optimizers.build(ours, OptimizerConfig(name=name, lr=0.01, weight_decay=0.02), 2)[0]), (theirs, TORCHS[name](theirs.parameters()))]
+    pairs = [
+        (
+            ours,
+            optimizers.build(ours, OptimizerConfig(name=name, lr=0.01, weight_decay=0.02), 2)[0],
+        ),
+        (theirs, TORCHS[name](theirs.parameters())),
+    ]
     for _ in range(20):
         images = torch.rand(4, 2, 4, 4)
         for network, optimizer in pairs:
@@ -114,7 +133,9 @@ def test_what_is_restored_lies_as_its_weight_does():
     optimizer.load_state_dict(state)
     optimizers.lay_out(optimizer)
     kept = optimizer.state[network.weight]
-    assert kept["exp_avg"].stride() == network.weight.stride() != network.weight.contiguous().stride()
+    assert (
+        kept["exp_avg"].stride() == network.weight.stride() != network.weight.contiguous().stride()
+    )
     assert torch.equal(kept["exp_avg"], state["state"][0]["exp_avg"])
 
 
@@ -136,4 +157,9 @@ print("torch._dynamo" in sys.modules)
 
 def test_a_step_does_not_import_torchs_compiler():
     """That takes a second, in each process that trains."""
-    assert subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", STEP], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )

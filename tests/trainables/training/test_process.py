@@ -22,9 +22,13 @@ def test_operations_use_the_threads_asked_for(threads):
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize(("gpu", "limits"), [(0.25, [0.25 - 1 / 64]), (0.5, [0.5 - 1 / 64]), (0, []), (1, []), (2, [])])
+@pytest.mark.parametrize(
+    ("gpu", "limits"), [(0.25, [0.25 - 1 / 64]), (0.5, [0.5 - 1 / 64]), (0, []), (1, []), (2, [])]
+)
 def test_a_part_of_a_gpu_is_that_part_of_its_memory(gpu, limits, monkeypatch):
-    """Without a GPU: what is seen here is that torch is told the limit, and only where a card is shared."""
+    """Without a GPU: what is seen here is that torch is told the limit, and only where a card is
+    shared.
+    """
     told = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", told.append)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 64 * process.CONTEXT_BYTES))
@@ -69,7 +73,16 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_freed_memory_is_kept_for_the_next_step():
-    """Two tensors of 48 MB, more than glibc's largest threshold, are 23,000 pages a step, which come from the kernel once and not each time."""
-    faults = {how: int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout) for how in ("plain", "prepared")}
+    """Two tensors of 48 MB, more than glibc's largest threshold, are 23,000 pages a step, which
+    come from the kernel once and not each time.
+    """
+    faults = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for how in ("plain", "prepared")
+    }
     assert faults["plain"] > 20 * 1000 / (resource.getpagesize() // 4096)
     assert faults["prepared"] < faults["plain"] / 10

@@ -51,20 +51,39 @@ class Several(World):
 
 def train_together(configs, dataset, folder, size):
     """Train each config in several processes; what each process prints, without the times."""
-    arrays = {f"{name}_{kind}": getattr(getattr(dataset, name), kind) for name in ("train", "val") for kind in ("images", "labels")}
+    arrays = {
+        f"{name}_{kind}": getattr(getattr(dataset, name), kind)
+        for name in ("train", "val")
+        for kind in ("images", "labels")
+    }
     np.savez(folder / "data.npz", **arrays)
     (folder / "configs.json").write_text(json.dumps([config.to_dict() for config in configs]))
-    environment = os.environ | {"PYTHONPATH": str(Path(trainables.__file__).parents[1]), "GLOO_SOCKET_IFNAME": "lo"}
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(trainables.__file__).parents[1]),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     with contextlib.ExitStack() as stack:
         processes = []
         for rank in range(size):
             errors = stack.enter_context((folder / f"{rank}.errors").open("w"))
             command = [sys.executable, "-c", ONE_OF_SEVERAL, str(folder), str(rank), str(size)]
-            processes.append(stack.enter_context(subprocess.Popen(command, env=environment, stdin=PIPE, stdout=PIPE, stderr=errors, text=True)))
+            processes.append(
+                stack.enter_context(
+                    subprocess.Popen(
+                        command, env=environment, stdin=PIPE, stdout=PIPE, stderr=errors, text=True
+                    )
+                )
+            )
             stack.callback(processes[-1].kill)
         lines = [process.stdout.readline() for process in processes]
     assert all(lines), (folder / "0.errors").read_text() + (folder / "1.errors").read_text()
-    return [[{"epochs": [untimed(epoch) for epoch in result["epochs"]], "weights": result["weights"]} for result in json.loads(line)] for line in lines]
+    return [
+        [
+            {"epochs": [untimed(epoch) for epoch in result["epochs"]], "weights": result["weights"]}
+            for result in json.loads(line)
+        ]
+        for line in lines
+    ]
 
 
 def untimed(values):
@@ -97,13 +116,23 @@ def test_one_of_several_measures_its_share_alone(make_config, make_dataset):
             return values
 
     images = []
-    list(Training(make_config(epochs=1), make_dataset(train=24, val=13), world=Counting(1, 2)).epochs())
+    list(
+        Training(
+            make_config(epochs=1), make_dataset(train=24, val=13), world=Counting(1, 2)
+        ).epochs()
+    )
     assert images == [12, 6]
 
 
 def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
-    options, dataset = {"optimizer__name": "sgd", "optimizer__lr": 0.05}, make_dataset(train=24, val=13).sealed
-    plain, normalised = make_config(**options), make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options)
+    options, dataset = (
+        {"optimizer__name": "sgd", "optimizer__lr": 0.05},
+        make_dataset(train=24, val=13).sealed,
+    )
+    plain, normalised = (
+        make_config(**options),
+        make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options),
+    )
     first, second = train_together([plain, normalised], dataset, tmp_path, 2)
     assert first == second
     alone = [untimed(epoch.values) for epoch in Training(plain, dataset).epochs()]
