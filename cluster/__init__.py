@@ -1,1 +1,4 @@
-"""Provides the machines: sessions and resources. Knows nothing of searches or trainings."""
+"""Provide the machines: Ray sessions and their resources.
+
+This package knows nothing of searches or trainings.
+"""

@@ -1,5 +1,7 @@
-"""The token that opens a cluster's doors: where it lies, and that there is one which nobody else
-reads.
+"""The token that gives access to a cluster.
+
+This module knows where the token lies, and makes sure that there is one which only its owner can
+read.
 """
 
 import os
@@ -11,22 +13,23 @@ from cluster.cli import expanded
 from cluster.errors import NotReady
 
 FILE = Path(".ray/auth_token")
-"""Under the home folder; `file_mounts` takes it from there to every host."""
+"""Below the home folder; `file_mounts` copies it from there to every host."""
 
 MODE = {"RAY_AUTH_MODE": "token"}
 
 
 def token_file() -> Path:
-    """The file that a cluster's hosts get."""
+    """Return the path of the token file that a cluster's hosts get."""
     return Path.home() / FILE
 
 
 def ensure() -> bool:
-    """See that there is a token which only this user reads; True if it was made now. Ray would make
-    it readable by all.
+    """Make sure that there is a token which only this user can read.
+
+    Returns True if it was made now. A token made by Ray itself would be readable by everybody.
 
     Raises:
-        NotReady: it cannot be written.
+        NotReady: the file cannot be written.
     """
     path = token_file()
     try:
@@ -41,20 +44,21 @@ def ensure() -> bool:
 
 
 def _make(path: Path) -> bool:
-    """Write a token where there is none. It is whole, and private, before it has its name: of two
-    who do so at once both have the same.
+    """Write a token unless there is one already; return True if one was written.
+
+    The file is complete and private before it gets its name, so two processes that do this at the
+    same time end up with the same token.
     """
     if _keep(path):
         return False
-    descriptor, partial = tempfile.mkstemp(
-        prefix=f".{path.name}-", dir=path.parent
-    )  # of mode 0600 from its first byte
+    # mkstemp creates the file with mode 0600, so nobody else can read it at any moment.
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(descriptor, "w") as file:  # noqa: PTH123 - a descriptor
             file.write(secrets.token_hex(32))
         try:
             os.link(partial, path)
-        except OSError:  # somebody was faster, or this file system knows no links
+        except OSError:  # another process was faster, or this file system knows no links
             if _keep(path):
                 return False
             os.replace(partial, path)  # noqa: PTH105 - beside os.link
@@ -64,7 +68,7 @@ def _make(path: Path) -> bool:
 
 
 def _keep(path: Path) -> bool:
-    """Close a token that is there to others; False where there is none."""
+    """Make an existing token private to its owner; return False if there is none."""
     if not path.exists() or not path.read_text().strip():
         return False
     _close(path, 0o600)
@@ -72,13 +76,13 @@ def _keep(path: Path) -> bool:
 
 
 def _close(path: Path, mode: int) -> None:
-    """Take others' rights away, where they have any."""
+    """Take away the rights of other users, if they have any."""
     if path.stat().st_mode & 0o077:
         path.chmod(mode)
 
 
 def token() -> str:
-    """The token, looked for where Ray looks.
+    """Return the token, looked up in the places where Ray looks.
 
     Raises:
         NotReady: there is none.
@@ -92,6 +96,7 @@ def token() -> str:
         found = ""
     if not found:
         raise NotReady(
-            f"there is no token in {path}. Start the cluster with cluster.up, or copy the file from whoever did."
+            f"there is no token in {path}. Start the cluster with cluster.up, or copy the file "
+            "from whoever did."
         )
     return found

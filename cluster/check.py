@@ -1,12 +1,12 @@
-"""Is everything ready for `ray up`, and after it for a search? `python -m cluster.check FILE`:
-every problem at once, a line each.
+"""Check that everything is ready for `ray up`, and afterwards for a search.
 
-    python -m cluster.check cluster/onprem.yaml --storage s3://bucket/prefix --tracking http://mlflow.lan:5000
+    python -m cluster.check cluster/onprem.yaml --storage s3://BUCKET --tracking http://HOST:5000
 
-FILE is read as `ray up` reads it. Fixed hosts (`provider: {type: local}`) are asked over ssh, all
-at once; machines of a cloud come and go, so there the account is asked, and the head where it is
-up. What cannot be checked is said to be so. Exit codes: 0 all well, 2 a mistake in the file or the
-command, 4 something is not ready.
+All problems are reported at once, one line each. FILE is read as `ray up` reads it. Fixed hosts
+(`provider: {type: local}`) are asked over ssh, all at the same time. The machines of a cloud come
+and go, so the account is asked instead, and the head if it is up. Parts that cannot be checked are
+reported as such. Exit codes: 0 all well, 2 a mistake in the file or the command, 4 something is not
+ready.
 """
 
 import argparse
@@ -35,7 +35,7 @@ RAY_IN_A_FOLDER = re.compile(r"([\w./~$-]+)/ray start\b")
 
 
 def command(args: argparse.Namespace) -> int:
-    """Check, print, and say by the exit code how it is."""
+    """Run all checks, print the findings, and return the exit code."""
     config = definition.mapping(args.file)
     about = [*about_file(args.file, config), *about_options(args)]
     found = findings.merge_duplicates(
@@ -54,7 +54,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
-    """The schema and the security list."""
+    """Yield the findings of the schema and of the security list."""
     if not schema.is_kubernetes(config):
         if wrong := schema.problems(path, config):
             yield from (Finding(MISTAKE, line) for line in wrong)
@@ -67,8 +67,9 @@ def about_file(path: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def sound(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The file without what has another form than `ray up` reads, which is told of once; the rest
-    is looked at all the same.
+    """Return the file without the entries whose form `ray up` would refuse.
+
+    The schema check reports those once; the rest of the file is checked all the same.
     """
     forms: dict[str, type] = dict.fromkeys(
         ("provider", "auth", "docker", "file_mounts", "available_node_types"), dict
@@ -86,13 +87,16 @@ def sound(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def about_options(options: argparse.Namespace) -> Iterator[Finding]:
-    """What was not asked for, or is not looked at."""
+    """Yield the checks that are left out because of the options, and mistakes in these."""
     if not options.storage:
         yield Finding(UNCHECKED, "the storage (no --storage s3://BUCKET/PREFIX)")
     elif not options.storage.startswith("s3://"):
         yield Finding(
             UNCHECKED,
-            f"the storage '{options.storage}' (only buckets are; a folder must be the same one on every host)",
+            (
+                f"the storage '{options.storage}' (only buckets are; "
+                "a folder must be the same one on every host)"
+            ),
         )
     elif not options.storage.removeprefix("s3://").partition("/")[0]:
         yield Finding(
@@ -103,19 +107,22 @@ def about_options(options: argparse.Namespace) -> Iterator[Finding]:
     elif not is_server(options.tracking):
         yield Finding(
             UNCHECKED,
-            f"MLflow ('{options.tracking.partition(':')[0]}:' is not the address of a server that every machine can reach)",
+            (
+                f"MLflow ('{options.tracking.partition(':')[0]}:' is not the address of a server "
+                "that every machine can reach)"
+            ),
         )
 
 
 def is_server(uri: str) -> bool:
-    """Whether machines share it by its address."""
+    """Return whether the URI is the address of a server that all machines can share."""
     return uri.startswith(("http://", "https://"))
 
 
 def about_machines(
     config: Mapping[str, Any], storage: str, tracking: str, environment: Mapping[str, str]
 ) -> list[Finding]:
-    """Ask this machine, the hosts and the account at the same time, and judge what they say."""
+    """Ask this machine, the hosts and the account at the same time, and judge their answers."""
     request = {**_request(config, storage, tracking), "environment": dict(environment)}
     with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
         here = pool.submit(probe.collect, {**request, "token": findings.token_paths(config)[1]})
@@ -172,7 +179,7 @@ def _about_cloud(
 
 
 def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
-    """The head and the workers of a file that names them, each once."""
+    """Return the head and the workers of a file that names them, without duplicates."""
     provider = config.get("provider")
     if (
         not isinstance(provider, dict)
@@ -194,8 +201,9 @@ def fixed_hosts(config: Mapping[str, Any]) -> list[str]:
 
 
 def key_problem(name: str) -> Finding | None:
-    """What is wrong with the ssh key, as far as it is seen without a host: `ray up` copies it to
-    the head, which reaches the workers with it.
+    """Return the problem of the ssh key, as far as it can be seen without a host.
+
+    `ray up` copies the key to the head, which uses it to reach the workers.
     """
     path = expanded(name)
     if not name:
@@ -226,7 +234,7 @@ def key_problem(name: str) -> Finding | None:
 
 
 def _request(config: Mapping[str, Any], storage: str, tracking: str) -> dict[str, Any]:
-    """What every machine is asked. No secret goes along."""
+    """Return the request that every machine gets; it holds no secret."""
     starts = " ".join(findings.commands(config, "head_start_ray_commands"))
     return {
         "storage": storage if re.match("s3://[^/]", storage) else "",
@@ -268,7 +276,7 @@ def _way(config: Mapping[str, Any]) -> remote.Way:
 
 
 def _rays_key(config: Mapping[str, Any]) -> str:
-    """The key that `ray up` makes for AWS where the file names none."""
+    """Return the path of the key that `ray up` makes for AWS if the file names none."""
     region = (config.get("provider") or {}).get("region")
     return (
         next(
@@ -280,7 +288,7 @@ def _rays_key(config: Mapping[str, Any]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = Parser(
         prog="python -m cluster.check",
         description="Is everything ready for a cluster, and for a search on it?",
@@ -306,7 +314,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, check, return the exit code."""
+    """Read the command line, run the checks, return the exit code."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -1,4 +1,4 @@
-"""What the verbs share: errors as one line each, and the exit codes.
+"""The parts of the command line that all verbs share: one-line errors and the exit codes.
 
 0 all well · 1 a mistake in this code · 2 the command or the cluster's file is wrong, nothing was
 started · 4 a host, a service or the cluster is not ready, safe to try again · 5 a person must
@@ -21,34 +21,35 @@ from cluster.errors import Mistake, NotReady, Refused
 from cluster.secrets import masked
 
 BUG, USAGE, NOT_READY, REFUSED = 1, 2, 4, 5
-if sys.platform == "win32":  # its locks and signals are others
+if sys.platform == "win32":  # Windows has other locks and signals
     sys.stderr.write("error: this program runs on Linux; on Windows use WSL.\n")
     raise SystemExit(USAGE)
 LONGEST_S = 10**9
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors in one line, as everywhere."""
+    """An argument parser that reports an error in one line, like every other error here."""
 
     def error(self, message: str) -> NoReturn:
-        """Print `error: ...` and leave with 2."""
+        """Print `error: ...` and exit with code 2."""
         self.exit(USAGE, error_line(f"{message}. See {self.prog} --help."))
 
 
 class Terminated(BaseException):
-    """SIGTERM came, or the terminal went away, where nothing had to be brought to an end first."""
+    """SIGTERM or SIGHUP arrived while no clean-up had to be finished first."""
 
 
 def file_argument(parser: argparse.ArgumentParser) -> None:
-    """Add FILE, which every verb takes first."""
+    """Add the FILE argument, which every verb takes first."""
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="the cluster's file, such as cluster/onprem.yaml"
     )
 
 
 def expanded(text: str) -> Path:
-    """Return the path with `~` as a shell reads it; where there is no such user it is a folder's
-    name.
+    """Return the path with `~` expanded as a shell does.
+
+    If there is no such user, the text is taken as a folder's name.
     """
     with suppress(RuntimeError):
         return Path(text).expanduser()
@@ -56,14 +57,19 @@ def expanded(text: str) -> Path:
 
 
 def is_whole(text: str) -> bool:
-    """Tell whether a text is digits alone, of a number that fits 64 bits; `str.isdigit` takes ²
-    too, of which `int` makes nothing.
+    """Return whether a text consists of digits alone and its number fits 64 bits.
+
+    `str.isdigit` also accepts characters such as ², which `int` refuses.
     """
     return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def seconds(text: str) -> float:
-    """Return a time that can be waited, as an option's type."""
+    """Parse an option's value as a time in seconds that can be waited for.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number, not above 0, or above `LONGEST_S`.
+    """
     try:
         found = float(text)
     except ValueError:
@@ -76,12 +82,12 @@ def seconds(text: str) -> float:
 
 
 def say(text: str) -> None:
-    """One line for whoever waits."""
+    """Print one line for the user at once, with credentials masked."""
     print(masked(text), flush=True)
 
 
 def error_line(text: str) -> str:
-    """`error: ...` as one line without control characters or credentials."""
+    """Return `error: ...` as one line without control characters or credentials."""
     shown = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in masked(text)
@@ -90,20 +96,21 @@ def error_line(text: str) -> str:
 
 
 def complain(error: Exception, code: int) -> int:
-    """Print `error: ...`, a line a problem."""
+    """Print one `error: ...` line for each line of the error, and return the exit code."""
     for line in str(error).splitlines():
         sys.stderr.write(error_line(line))
     return code
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
-    heeded = [
+    """Run a verb and return its exit code; expected errors become lines on stderr."""
+    # A signal that is ignored, as SIGHUP is after nohup, stays ignored.
+    handled = [
         number
         for number in (signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) != signal.SIG_IGN
-    ]  # as after nohup
-    before = {number: signal.signal(number, _terminate) for number in heeded}
+    ]
+    before = {number: signal.signal(number, _terminate) for number in handled}
     try:
         return command()
     except Mistake as error:
@@ -125,10 +132,12 @@ def guarded(command: Callable[[], int]) -> int:
             RuntimeError(f"the system refused: {error}. The details are in {write_traceback()}"),
             NOT_READY,
         )
-    except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
+    # A bug of ours: the user gets one line, and the details are in a file.
+    except Exception as error:  # noqa: BLE001
         return complain(
             RuntimeError(
-                f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"
+                f"a mistake in the program ({type(error).__name__}: {error}). "
+                f"The details are in {write_traceback()}"
             ),
             BUG,
         )
@@ -142,8 +151,9 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def write_traceback() -> str:
-    """Keep what an error was raised through in a file of the system's temporary folder; return its
-    name.
+    """Write the current traceback to a file in the system's temporary folder.
+
+    Credentials are masked. Returns the file's name.
     """
     with tempfile.NamedTemporaryFile(
         "w", prefix="image-classifier-search-", suffix=".log", delete=False

@@ -1,5 +1,6 @@
-"""What the dashboard of a cluster's head tells: nodes, what is used and waited for, jobs. Read over
-HTTP, with the token.
+"""The state of a cluster as its dashboard shows it: nodes, resources in use, requests, jobs.
+
+It is read over HTTP, with the token.
 """
 
 import json
@@ -31,8 +32,9 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """A cluster at one moment; `waiting` is what was asked for and does not fit yet, with how
-    often.
+    """A cluster at one moment.
+
+    `waiting` lists the requests that do not fit yet, each with its count.
     """
 
     nodes: tuple[Node, ...]
@@ -41,7 +43,7 @@ class State:
 
 
 def state(url: str) -> State:
-    """Ask for all of it.
+    """Ask the dashboard for the cluster's whole state.
 
     Raises:
         NotReady: nothing answers, or the token is not this cluster's.
@@ -57,14 +59,15 @@ def state(url: str) -> State:
 
 
 def jobs(url: str) -> list[dict[str, Any]]:
-    """The jobs that have not ended: those that were submitted, and programs that joined the cluster
-    by its address.
+    """Return the jobs that have not ended.
+
+    Included are submitted jobs and programs that joined the cluster by its address.
     """
     return [job for job in _get(url, "/api/jobs/") if job.get("status") not in ENDED]
 
 
 def name_of(job: Mapping[str, Any]) -> str:
-    """The name of a submitted job, or where a program that joined by itself runs."""
+    """Return a submitted job's name, or the process and host of a program that joined by itself."""
     if job.get("submission_id"):
         return str(job["submission_id"])
     driver = job.get("driver_info") or {}
@@ -72,8 +75,9 @@ def name_of(job: Mapping[str, Any]) -> str:
 
 
 def nodes(listed: list[dict[str, Any]], usage: Mapping[str, Mapping[str, Any]]) -> list[Node]:
-    """The head first. A host that came back has several entries: the living one counts, else the
-    latest.
+    """Return the nodes, the head first.
+
+    A host that came back has several entries: the living one counts, else the latest.
     """
     latest: dict[str, dict[str, Any]] = {}
     for one in sorted(
@@ -98,7 +102,10 @@ def _node(one: Mapping[str, Any], used: Mapping[str, Any]) -> Node:
 
 
 def waiting(load: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """What waits for a place, in words: single tasks and actors, and groups of them."""
+    """Return the requests that wait for a place, in words, each with its count.
+
+    They are single tasks and actors, and groups of them.
+    """
     found = [(_in_words([shape]), count) for shape, count in load.get("resourceDemand") or ()]
     for group, count in load.get("pgDemand") or ():
         found.append(
@@ -127,7 +134,8 @@ def _get(url: str, path: str) -> Any:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise Denied(
-                "the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it."
+                "the cluster does not take this token. "
+                "Copy ~/.ray/auth_token from whoever started it."
             ) from error
         raise Denied(
             f"the cluster's dashboard answered HTTP {error.code}. Try again in a moment."
@@ -138,11 +146,13 @@ def _get(url: str, path: str) -> Any:
         if isinstance(getattr(error, "reason", None), TimeoutError):
             raise _slow() from error
         raise NotReady(
-            f"no dashboard answers on the head ({getattr(error, 'reason', error)}). Start the cluster with: python -m cluster.up FILE"
+            f"no dashboard answers on the head ({getattr(error, 'reason', error)}). "
+            "Start the cluster with: python -m cluster.up FILE"
         ) from error
 
 
 def _slow() -> Denied:
     return Denied(
-        f"the cluster's dashboard did not answer within {TIMEOUT_S:g} s. It is there and busy: try again in a moment."
+        f"the cluster's dashboard did not answer within {TIMEOUT_S:g} s. "
+        "It is there and busy: try again in a moment."
     )

@@ -1,4 +1,4 @@
-"""A cluster's file, as `ray up` reads it: where its hosts are and how they are reached."""
+"""A cluster's file, as `ray up` reads it: its hosts and the way to reach them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,14 @@ from cluster.cli import expanded
 from cluster.errors import Mistake
 
 ROOT = Path(__file__).parent.parent
-"""The project's folder, from which relative paths in a cluster's file are read."""
+"""The project's folder; relative paths in a cluster's file start here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """What the verbs need to know of a file. A cloud's file names no hosts; there Ray itself finds
-    them.
+    """The parts of a cluster's file that the verbs need.
+
+    A cloud's file names no hosts; Ray itself finds them there.
     """
 
     path: Path
@@ -32,7 +33,7 @@ class Definition:
 
     @property
     def local(self) -> bool:
-        """Fixed hosts, reached by ssh."""
+        """True if the hosts are fixed and reached by ssh."""
         return self.provider == "local"
 
     @property
@@ -45,14 +46,15 @@ def read(path: Path) -> Definition:
     """Read a cluster's file.
 
     Raises:
-        Mistake: it is not there, no YAML, or lacks what every cluster needs.
+        Mistake: it is missing, is not YAML, or lacks an entry that every cluster needs.
     """
     content = mapping(path)
     provider = _part(content, "provider", path)
     auth = _part(content, "auth", path)
     if not content.get("cluster_name") or not provider.get("type") or not auth.get("ssh_user"):
         raise Mistake(
-            f"{path} names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml."
+            f"{path} names no cluster. "
+            "cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml."
         )
     key = expanded(str(auth["ssh_private_key"])) if auth.get("ssh_private_key") else None
     made = Definition(
@@ -73,16 +75,17 @@ def read(path: Path) -> Definition:
 
 
 def mapping(path: Path) -> dict[str, Any]:
-    """A YAML file's content.
+    """Return the content of a YAML file that holds a mapping.
 
     Raises:
-        Mistake: it is not there, or is no mapping.
+        Mistake: the file cannot be read, is not YAML, or holds no mapping.
     """
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise Mistake(
-            f"{path} cannot be read ({error.strerror}). Name a cluster's file, such as cluster/onprem.yaml."
+            f"{path} cannot be read ({error.strerror}). "
+            "Name a cluster's file, such as cluster/onprem.yaml."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Mistake(f"{path} is no YAML ({' '.join(str(error).split())}).") from error
@@ -101,7 +104,7 @@ def _part(content: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
 
 
 def _least_workers(content: dict[str, Any]) -> int:
-    """How many workers are started in any case."""
+    """Return the number of workers that are started in any case."""
     if content["provider"]["type"] == "local":
         workers = len(content["provider"].get("worker_ips") or ())
         return min(workers, int(content.get("min_workers", workers)))
@@ -114,7 +117,11 @@ def _least_workers(content: dict[str, Any]) -> int:
 
 
 def _check_local(made: Definition) -> None:
-    """Every problem of a file with fixed hosts, a line each."""
+    """Report every problem of a file with fixed hosts, one line each.
+
+    Raises:
+        Mistake: there is at least one problem.
+    """
     problems = []
     if not made.head:
         problems.append("provider: head_ip is missing")
@@ -124,11 +131,13 @@ def _check_local(made: Definition) -> None:
         problems.append("a host is named twice")
     if made.key is None:
         problems.append(
-            "auth: ssh_private_key is missing; the head needs a key without a passphrase to start the workers"
+            "auth: ssh_private_key is missing; the head needs a key without a passphrase to "
+            "start the workers"
         )
     elif not made.key.is_file():
         problems.append(
-            f"the key '{made.key}' is not there. Make one: ssh-keygen -t ed25519 -N '' -f {made.key}"
+            f"the key '{made.key}' is not there. "
+            f"Make one: ssh-keygen -t ed25519 -N '' -f {made.key}"
         )
     for source in (made.content.get("file_mounts") or {}).values():
         place = expanded(str(source))

@@ -1,17 +1,17 @@
-"""What `cluster` raises."""
+"""The exceptions that `cluster` raises."""
 
 
 class NotReady(RuntimeError):
-    """A machine, device or service that is needed is not there; trying again later is safe."""
+    """A machine, device or service that is needed is not there; it is safe to try again later."""
 
 
 class Denied(NotReady):
-    """It is there and does not let us in, or has trouble of its own."""
+    """The machine or service is there, but refuses access or has a fault of its own."""
 
 
 class Mistake(ValueError):
-    """The command, or a cluster's file, is wrong; nothing was started."""
+    """The command or a cluster's file is wrong; nothing was started."""
 
 
 class Refused(RuntimeError):
-    """It could be done and would hurt; a person must decide."""
+    """The action is possible but would do harm; a person must decide."""

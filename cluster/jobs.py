@@ -1,4 +1,7 @@
-"""A job on a cluster: submitted, followed, stopped. The only place that uses Ray's client for jobs."""
+"""A job on a cluster: submit it, follow it, stop it.
+
+This is the only module that uses Ray's client for jobs.
+"""
 
 import asyncio
 import logging
@@ -13,16 +16,21 @@ from cluster.errors import Mistake, NotReady
 from cluster.versions import TRIED, problems
 
 STOP_WAIT_S = 60
-"""How long a job that is asked to stop may take, before Ray kills it; its own three seconds are too
-few for a search to pause.
+"""The time that a job gets to stop when asked, before Ray kills it. Ray's default of three seconds
+is too short for a search to pause.
 """
 
 
 class Jobs:
-    """The jobs of one cluster, by its dashboard's address."""
+    """The jobs of one cluster, reached by its dashboard's address."""
 
     def __init__(self, url: str, *, seen: int = 0) -> None:
-        """Connect. Of what a job prints, so many letters have been seen before.
+        """Connect to the dashboard.
+
+        Args:
+            url: the dashboard's address.
+            seen: the number of characters of the job's output that were printed before, by an
+                earlier connection.
 
         Raises:
             Mistake: this version of Ray was never tried.
@@ -44,7 +52,7 @@ class Jobs:
             logging.getLogger(name).setLevel(logging.ERROR)
 
     def submit(self, entrypoint: str, folder: Path, environment: dict[str, str]) -> str:
-        """Ship the folder and start the command in it, on the head; the job's id."""
+        """Ship the folder, start the command in it on the head, and return the job's id."""
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S), **environment}
         environment_of_job = {"working_dir": str(folder), "env_vars": variables}
         return str(
@@ -56,9 +64,7 @@ class Jobs:
         )
 
     def follow(self, job: str, write: Callable[[str], None]) -> None:
-        """Hand on what the job prints and has not been seen yet, until it ends or the connection
-        does.
-        """
+        """Pass on the job's new output until the job ends or the connection breaks."""
 
         from aiohttp import ClientError
 
@@ -71,14 +77,15 @@ class Jobs:
                     self.seen = max(self.seen, passed)
                     write(new)
 
-        with suppress(
-            RuntimeError, OSError, ValueError, ClientError
-        ):  # the connection broke; the caller looks whether the job has ended
+        # These mean that the connection broke; the caller checks whether the job has ended.
+        with suppress(RuntimeError, OSError, ValueError, ClientError):
             asyncio.run(read())
 
     def ended(self, job: str) -> tuple[str, int | None, str] | None:
-        """How the job ended: its status, its exit code if it came so far, and a word on why not.
-        None while it runs.
+        """Return how the job ended, or None while it runs.
+
+        Returns its status, its exit code if its command was started, and Ray's message on the
+        reason.
         """
         info = _heard(lambda: self._client.get_job_info(job))
         status = str(info.status.value)
@@ -87,15 +94,15 @@ class Jobs:
         return status, info.driver_exit_code, str(info.message or "")
 
     def stop(self, job: str) -> None:
-        """Ask it to stop: SIGTERM, and SIGKILL a minute later."""
+        """Ask the job to stop: SIGTERM, and SIGKILL a minute later."""
         _heard(lambda: self._client.stop_job(job))
 
 
 def _heard(ask: Callable[[], Any]) -> Any:
-    """What Ray's client answers; what it cannot do in one line.
+    """Call Ray's client and return its answer; turn its errors into one line.
 
     Raises:
-        NotReady: no answer, or one that says no.
+        NotReady: there is no answer, or it is an error.
     """
     try:
         return ask()

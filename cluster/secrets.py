@@ -1,4 +1,4 @@
-"""What looks like a credential, by its own form or by the name that it is given under."""
+"""Recognise credentials by their own form or by the name that they are given under."""
 
 import re
 
@@ -6,7 +6,7 @@ KEY = re.compile(
     r"passw(or)?d|(?<![a-z])pwd(?![a-z])|secret|(api|access|private)[_-]?key|credential|(?<![a-z])token(?![a-z])",
     re.IGNORECASE,
 )
-"""Found in the names of keys that hold credentials."""
+"""Matches the names of keys that hold credentials."""
 
 PASSWORD_IN_URI = re.compile(r"(?<=://)[^@\s]*:[^@\s]*(?=@)")
 ASSIGNED = re.compile(
@@ -24,5 +24,5 @@ TOKENS = re.compile(
 
 
 def masked(text: str) -> str:
-    """The text with what looks like a credential as `***`."""
+    """Return the text with everything that looks like a credential replaced by `***`."""
     return TOKENS.sub("***", ASSIGNED.sub(r"\1***", PASSWORD_IN_URI.sub("***", text)))

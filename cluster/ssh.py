@@ -1,9 +1,9 @@
-"""The way to a cluster's hosts: commands by ssh, and a tunnel to the dashboard, which listens on
-the head's 127.0.0.1 only.
+"""Reach a cluster's hosts: run commands by ssh, and open a tunnel to the dashboard.
 
-A host's key is kept when it is first seen, in a file of the cluster's, and another one is refused
-from then on. What a host's shell says by itself, before or after what was asked, is left out; a
-host that never comes to an end is not waited for.
+The dashboard listens on the head's 127.0.0.1 only. A host's key is stored in a file of the cluster
+when it is first seen, and any other key is refused from then on. Output that a host's shell prints
+by itself, before or after the command, is left out. A host that never finishes is not waited for
+without a limit.
 """
 
 import os
@@ -33,44 +33,47 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
 
 PROGRAMS = ROOT / "cluster" / "bin"
-"""The ssh that Ray's own commands call."""
+"""The folder with the ssh program that Ray's own commands call."""
 BEGINS, ENDS = "cluster-answer-begins", "cluster-answer-ends"
-"""Lines around what a command says."""
+"""Lines printed before and after a command's output."""
 CHANGED = "Host key verification failed"
-"""What ssh says where a host shows another key than before."""
+"""The message of ssh when a host shows another key than before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """How all hosts of a cluster are entered."""
+    """The credentials and the way by which all hosts of a cluster are entered."""
 
     user: str
     key: str = ""
     proxy_command: str = ""
     cluster: str = ""
-    """Whose file has the hosts' keys."""
+    """The cluster's name; the file with the hosts' keys is named after it."""
 
     @property
     def known_hosts(self) -> Path:
-        """The keys that its hosts have shown, beside the token."""
+        """The file with the keys that the cluster's hosts have shown; it lies beside the token."""
         return auth.token_file().with_name(
             f"known_hosts-{re.sub(r'[^A-Za-z0-9._-]', '_', self.cluster)}"
         )
 
     def changed(self, host: str) -> str:
-        """What to do about a host that shows another key."""
-        return f"If it was set up anew, forget the old key: ssh-keygen -f {shlex.quote(str(self.known_hosts))} -R {host}"
+        """Return the advice for a host that shows another key than before."""
+        return (
+            "If it was set up anew, forget the old key: ssh-keygen -f "
+            f"{shlex.quote(str(self.known_hosts))} -R {host}"
+        )
 
 
 def login_of(at: Definition) -> Login:
-    """As a cluster's file says."""
+    """Return the login that a cluster's file describes."""
     return Login(
         user=at.user, key=str(at.key or ""), proxy_command=at.proxy_command, cluster=at.name
     )
 
 
 def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) -> list[str]:
-    """The command that opens a session on a host; it asks nothing."""
+    """Return the ssh command that opens a session on a host without asking the user anything."""
     login.known_hosts.parent.mkdir(mode=0o700, exist_ok=True)
     known_hosts = str(login.known_hosts).replace("%", "%%")
     given = {"BatchMode": "yes", "ConnectTimeout": f"{connect_s:g}", "LogLevel": "ERROR"}
@@ -96,8 +99,10 @@ def words(login: Login, host: str, *options: str, connect_s: float = CONNECT_S) 
 def run(
     at: Definition, host: str, command: str, timeout_s: float = 60
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command on a host, in bash; 255 means that the host was not reached or did not run it,
-    whatever the reason.
+    """Run a command on a host, in bash.
+
+    Exit code 255 means that the host was not reached or did not run the command, for whatever
+    reason.
     """
     pipe, asked = subprocess.PIPE, words(login_of(at), host)
     with subprocess.Popen(
@@ -127,26 +132,29 @@ def run(
 
 
 def marked(command: str) -> str:
-    """The command as a host's shell is given it, with a line before and after what it says."""
+    """Return the command with a line printed before and after its output."""
     start = f"printf '\\n%s\\n' {BEGINS}"
     inner = f"{start}; {start} >&2; ({command}\n); code=$?; printf '\\n%s\\n' {ENDS}; exit $code"
     return f"bash -c {shlex.quote(inner)}"
 
 
 def between(said: str) -> str:
-    """What stands between the two lines; a shell may have greeted before, and said goodbye after."""
+    """Return the output between the two marker lines.
+
+    A shell may print a greeting before and a goodbye after them.
+    """
     return said.partition(f"{BEGINS}\n")[2].partition(f"\n{ENDS}\n")[0]
 
 
 def end_group(process: "subprocess.Popen[Any]") -> None:
-    """End an ssh, and its proxy command with it, which may hold our pipes."""
+    """Kill an ssh process together with its proxy command, which may hold our pipes open."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def told(login: Login, host: str, said: str) -> str:
-    """What ssh said, and what to do where a host shows another key."""
+    """Return the message of ssh, or advice if a host shows another key than before."""
     return (
         f"it shows another host key than before. {login.changed(host)}" if CHANGED in said else said
     )
@@ -155,7 +163,7 @@ def told(login: Login, host: str, said: str) -> str:
 def run_on(
     at: Definition, hosts: Sequence[str], command: str, timeout_s: float = 60
 ) -> dict[str, "subprocess.CompletedProcess[str]"]:
-    """The same command on several hosts at once."""
+    """Run the same command on several hosts at once."""
     if not hosts:
         return {}
     with ThreadPoolExecutor(max_workers=min(32, len(hosts))) as pool:
@@ -165,15 +173,17 @@ def run_on(
 
 
 def reason(done: "subprocess.CompletedProcess[str]") -> str:
-    """What ssh, or the command, said last."""
+    """Return the last line of a finished command's output."""
     return ((done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"])[
         -1
     ]
 
 
 def ray_environment(at: Definition) -> dict[str, str]:
-    """What Ray's own commands run with: a token, no phoning home, our way to call ssh, and the
-    autoscaler that starts a fixed host's workers.
+    """Return the environment variables for Ray's own commands.
+
+    They set a token, no usage report, our own ssh program, and the autoscaler that starts the
+    workers of fixed hosts.
     """
     fixed = (
         {"RAY_UP_enable_autoscaler_v2": "0", "AUTOSCALER_NODE_START_WAIT_S": "120"}
@@ -189,7 +199,7 @@ def ray_environment(at: Definition) -> dict[str, str]:
 
 @contextmanager
 def tunnel(at: Definition) -> Iterator[str]:
-    """The dashboard's address, as long as the tunnel to it stands.
+    """Open a tunnel to the dashboard and yield its local address.
 
     Raises:
         NotReady: the head is not reached.
@@ -204,11 +214,13 @@ def tunnel(at: Definition) -> Iterator[str]:
 
 @contextmanager
 def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
-    """By ssh. The far end waits for our end of the pipe to close, so that the tunnel ends with this
-    process, however that ends.
+    """Open the tunnel by ssh.
+
+    The far end waits until our end of the pipe closes, so the tunnel ends with this process,
+    however that ends.
 
     Raises:
-        Denied: the head is not reached, or opens nothing.
+        Denied: the head is not reached, or does not open the tunnel.
     """
     ask = shlex.quote(f"printf '\\n%s\\n' {BEGINS}; exec cat")
     command = [
@@ -244,7 +256,8 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
                     else told(login_of(at), at.head, process.stderr.read()).strip() or "no answer"
                 )
                 raise Denied(
-                    f"the head {at.head} is not reached by ssh as {at.user} ({last_words(said)}). Try: ssh -i {at.key} {at.user}@{at.head}"
+                    f"the head {at.head} is not reached by ssh as {at.user} "
+                    f"({last_words(said)}). Try: ssh -i {at.key} {at.user}@{at.head}"
                 )
             watchdog.cancel()
             yield
@@ -255,7 +268,7 @@ def _own_tunnel(at: Definition, port: int) -> Iterator[None]:
 
 @contextmanager
 def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
-    """By Ray, which knows a cloud's head and its key."""
+    """Open the tunnel by Ray, which knows a cloud's head and its key."""
     command = [
         *RAY,
         "dashboard",
@@ -285,7 +298,8 @@ def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
                     else process.stdout.read()
                 )
                 raise NotReady(
-                    f"the head of '{at.name}' is not reached ({last_words(said)}). Is the cluster up? Start it with: python -m cluster.up {at.path}"
+                    f"the head of '{at.name}' is not reached ({last_words(said)}). "
+                    f"Is the cluster up? Start it with: python -m cluster.up {at.path}"
                 )
             time.sleep(0.2)
         yield
@@ -298,7 +312,7 @@ def _rays_tunnel(at: Definition, port: int) -> Iterator[None]:
 
 
 def last_words(said: str) -> str:
-    """The last line of what a program said."""
+    """Return the last line of a program's output."""
     return (said.strip().splitlines() or ["no answer"])[-1].strip()
 
 
@@ -314,7 +328,7 @@ def _free_port() -> int:
 
 
 def _is_here(host: str) -> bool:
-    """Whether a host's address is one of this machine's: then there is something to bind to."""
+    """Return whether a host's address belongs to this machine, which is when it can be bound."""
     with socket.socket() as one:
         try:
             one.bind((host, 0))
@@ -324,5 +338,5 @@ def _is_here(host: str) -> bool:
 
 
 def relative_to_here(path: Path) -> str:
-    """A path as the user would write it."""
+    """Return the path as the user would write it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

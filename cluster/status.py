@@ -1,4 +1,7 @@
-"""python -m cluster.status FILE: which nodes are up, what they do, what waits for a place, and which jobs run."""
+"""python -m cluster.status FILE: show which nodes are up and which jobs run.
+
+It also shows what the nodes do and what waits for a place.
+"""
 
 import argparse
 import time
@@ -11,11 +14,11 @@ from cluster.cli import Parser, file_argument, guarded, say
 from cluster.dashboard import Node, State, name_of, state
 
 LONGEST = 100
-"""Letters of a job's command."""
+"""The number of characters of a job's command that are shown."""
 
 
 def command(path: Path) -> int:
-    """Ask, and say it."""
+    """Ask the cluster for its state, and print it."""
     at = definition.read(path)
     with ssh.tunnel(at) as url:
         now = state(url)
@@ -25,7 +28,7 @@ def command(path: Path) -> int:
 
 
 def lines(at: definition.Definition, now: State) -> list[str]:
-    """A cluster in plain words."""
+    """Return a description of the cluster, line by line."""
     missing = [host for host in at.workers if host not in {node.address for node in now.nodes}]
     living = [node for node in now.nodes if node.alive and not node.head]
     said = [
@@ -51,18 +54,21 @@ def _node(node: Node) -> str:
 def _job(job: dict[str, Any]) -> str:
     since = time.strftime("%H:%M", time.localtime((job.get("start_time") or 0) / 1000))
     words = str(job.get("entrypoint") or "")
-    return f"job {name_of(job)}  {str(job['status']).lower()} since {since}  {words[:LONGEST]}{'...' if len(words) > LONGEST else ''}"
+    return (
+        f"job {name_of(job)}  {str(job['status']).lower()} since {since}  "
+        f"{words[:LONGEST]}{'...' if len(words) > LONGEST else ''}"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = Parser(prog="python -m cluster.status", description=__doc__)
     file_argument(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, ask, return the exit code (see `cluster.cli`)."""
+    """Read the command line, print the state, return the exit code (see `cluster.cli`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args.file))
 

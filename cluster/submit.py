@@ -1,7 +1,8 @@
-"""python -m cluster.submit FILE -- python -m search.run ...: run a command on a cluster's head, with this code, and follow it to its end.
+"""python -m cluster.submit FILE -- python -m search.run ...: run a command on a cluster's head.
 
-What is shipped: the three packages, the files that the command names, and Python files beside them.
-The exit code is the command's own.
+The command runs with this code, and is followed to its end. These files are shipped: the three
+packages, the files that the command names, and Python files beside them. The exit code is the
+command's own.
 """
 
 import argparse
@@ -30,11 +31,11 @@ TAKE_ADDRESS = ("search.run", "search.resume", "search.refine", "search.select")
 KEEP_NOTHING = ("--help", "-h", "--dry-run")
 STOPPED, INTERRUPTED = 143, 130
 PATIENCE_S = 300
-"""How long a lost connection is tried again."""
+"""The time for which a lost connection is tried again."""
 
 
 def command(args: argparse.Namespace) -> int:
-    """Check, ship, follow."""
+    """Check the command, ship the code, start the job and follow it."""
     environment = environment_of(args.env)
     words = checked(args.command, environment)
     at = definition.read(args.file)
@@ -50,27 +51,32 @@ def command(args: argparse.Namespace) -> int:
 
 
 def followed(jobs: Jobs, job: str) -> int | None:
-    """Print what the job says until it ends; its exit code, or None if the connection broke."""
+    """Print the job's output until it ends.
+
+    Returns its exit code, or None if the connection broke.
+    """
     try:
         jobs.follow(job, write)
         return exit_code(jobs, job)
     except KeyboardInterrupt:
         say(
-            "\nasking the job to stop. A search pauses within some 12 s and can be resumed; Ctrl-C again leaves it to itself."
+            "\nasking the job to stop. A search pauses within some 12 s and can be resumed; "
+            "Ctrl-C again leaves it to itself."
         )
         jobs.stop(job)
         jobs.follow(job, write)
         say(
-            "stopped. A search goes on with: python -m cluster.submit FILE -- python -m search.resume NAME --storage ..."
+            "stopped. A search goes on with: "
+            "python -m cluster.submit FILE -- python -m search.resume NAME --storage ..."
         )
         return INTERRUPTED
 
 
 def reconnected(at: Definition, job: str, seen: int) -> int:
-    """Find the job again after the connection to it broke.
+    """Find the job again after the connection to it broke, and follow it to its end.
 
     Raises:
-        NotReady: that takes too long; the job does not mind.
+        NotReady: the cluster was not reached for `PATIENCE_S`; the job itself may go on.
     """
     say("the connection broke; the job goes on without it. Trying again...")
     end = time.monotonic() + PATIENCE_S
@@ -87,17 +93,20 @@ def reconnected(at: Definition, job: str, seen: int) -> int:
                 time.sleep(5)
     except KeyboardInterrupt:
         say(
-            f"job {job} was not reached, and may go on. See: python -m cluster.status {ssh.relative_to_here(at.path)}"
+            f"job {job} was not reached, and may go on. "
+            f"See: python -m cluster.status {ssh.relative_to_here(at.path)}"
         )
         return INTERRUPTED
     raise NotReady(
-        f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. See: python -m cluster.status {at.path}"
+        f"the cluster has not been reached for {PATIENCE_S} s; job {job} may go on there. "
+        f"See: python -m cluster.status {at.path}"
     )
 
 
 def exit_code(jobs: Jobs, job: str) -> int | None:
-    """The command's own code; Ray has none for a job that was stopped, or that did not come to its
-    start. None if the job goes on.
+    """Return the command's own exit code, or None if the job goes on.
+
+    Ray has none for a job that was stopped or never started; those get a code of our own.
     """
     end = time.monotonic() + 10
     try:
@@ -122,16 +131,17 @@ def exit_code(jobs: Jobs, job: str) -> int | None:
 
 
 def write(text: str) -> None:
-    """The job's own words, as they come."""
+    """Print the job's output as it comes."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 def environment_of(given: Sequence[str]) -> dict[str, str]:
-    """The variables of `--env`.
+    """Return the variables of `--env`.
 
     Raises:
-        Mistake: one is none, or looks like a credential: all who may see the cluster's jobs see it.
+        Mistake: a text is not NAME=VALUE, or looks like a credential: everybody who may see the
+            cluster's jobs can read them.
     """
     found = {}
     for text in given:
@@ -140,26 +150,29 @@ def environment_of(given: Sequence[str]) -> dict[str, str]:
             raise Mistake(f"--env takes NAME=VALUE (got '{masked(name)}').")
         if KEY.search(name) or masked(value) != value:
             raise Mistake(
-                f"--env {name} looks like a credential, which all who see the jobs would read. Put it on the hosts: ~/.aws/credentials, or a role."
+                f"--env {name} looks like a credential, which all who see the jobs would read. "
+                "Put it on the hosts: ~/.aws/credentials, or a role."
             )
         found[name] = value
     return found
 
 
 def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
-    """The command as it is run there: a search joins the running cluster.
+    """Return the command as it is run on the head: a search joins the running cluster.
 
     Raises:
-        Mistake: it holds a credential, or a search's results would be lost with the folder that it
-            runs in.
+        Mistake: there is no command, it holds a credential, or a search's results would be lost
+            with the folder that the job runs in.
     """
     if not words:
         raise Mistake(
-            "there is no command. Write it after --: cluster.submit FILE -- python -m search.run --space table3 ..."
+            "there is no command. Write it after --: "
+            "cluster.submit FILE -- python -m search.run --space table3 ..."
         )
     if any(masked(word) != word for word in words):
         raise Mistake(
-            "the command holds what looks like a credential, which all who see the jobs would read. Put it on the hosts, or into MLflow's login file."
+            "the command holds what looks like a credential, which all who see the jobs would "
+            "read. Put it on the hosts, or into MLflow's login file."
         )
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     if not module.startswith("search.") or any(word in KEEP_NOTHING for word in words):
@@ -169,7 +182,9 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
     if storage is None or not is_kept(storage):
         got = f"got '{storage}'" if storage else "none is given"
         raise Mistake(
-            f"--storage must outlive the job ({got}). Use --storage s3://BUCKET/PREFIX, or the absolute path of a folder that all hosts share."
+            f"--storage must outlive the job ({got}). "
+            "Use --storage s3://BUCKET/PREFIX, or the absolute path of a folder "
+            "that all hosts share."
         )
     tracking = options.get("tracking") or environment.get("MLFLOW_TRACKING_URI")
     if (tracking is None and module == "search.run") or (
@@ -177,7 +192,8 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
     ):
         got = f"got '{tracking}'" if tracking else "none is given"
         raise Mistake(
-            f"--tracking must outlive the job ({got}). Use --tracking http://HOST:5000, a server that the head reaches."
+            f"--tracking must outlive the job ({got}). "
+            "Use --tracking http://HOST:5000, a server that the head reaches."
         )
     return (
         [*words, "--address", "auto"]
@@ -187,8 +203,9 @@ def checked(words: Sequence[str], environment: dict[str, str]) -> list[str]:
 
 
 def options_of(words: Sequence[str]) -> dict[str, str]:
-    """The options of a command that matter here, those of its `--config` file included; what the
-    command itself says wins.
+    """Return the options of a command that matter here, with those of its `--config` file.
+
+    The command's own options override the file's.
     """
     found: dict[str, str] = {}
     for number, word in enumerate(words):
@@ -199,7 +216,7 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
 
 
 def _of_config(name: str) -> dict[str, str]:
-    """What a config file says; a wrong one is the search's to refuse."""
+    """Return the options in a config file; a wrong file is left for the search to refuse."""
     with suppress(Mistake):
         content = definition.mapping(Path(name))
         return {
@@ -211,19 +228,20 @@ def _of_config(name: str) -> dict[str, str]:
 
 
 def is_kept(storage: str) -> bool:
-    """Whether a storage is somewhere else than in the job's own folder."""
+    """Return whether a storage lies outside the job's own folder."""
     return "://" in storage or storage.startswith("/")
 
 
 def is_kept_tracking(uri: str) -> bool:
-    """Whether a tracking URI is more than a file in the job's own folder."""
+    """Return whether a tracking URI is more than a file in the job's own folder."""
     return not urlsplit(uri).scheme.startswith("sqlite") or uri.partition(":///")[2].startswith("/")
 
 
 @contextmanager
 def shipped(words: Sequence[str]) -> Iterator[Path]:
-    """A folder with what the job needs, and nothing else: no results, no data, no environment, no
-    secrets that lie about.
+    """Yield a temporary folder with the files that the job needs, and nothing else.
+
+    No results, no data, no environment, and no secrets that happen to lie nearby are shipped.
 
     Raises:
         Mistake: the command names a folder or a large file by a relative path.
@@ -241,7 +259,9 @@ def shipped(words: Sequence[str]) -> Iterator[Path]:
 
 
 def named_files(words: Sequence[str]) -> list[Path]:
-    """The files of this folder that a command names: as a word, after `=`, or before `:NAME`.
+    """Return the files below this folder that a command names.
+
+    A name may stand as a word of its own, after `=`, or before `:NAME`.
 
     Raises:
         Mistake: one is a folder, or large, or lies elsewhere.
@@ -256,20 +276,20 @@ def named_files(words: Sequence[str]) -> list[Path]:
         )
         if not value or path.is_absolute() or not path.exists() or str(path) in (".", *PACKAGES):
             continue
-        if (
-            path.is_dir() and "/" not in value and not value.startswith("folder:")
-        ):  # a name that happens to be a folder's too
+        # A plain word, such as a verb or a space, may happen to be a folder's name too.
+        if path.is_dir() and "/" not in value and not value.startswith("folder:"):
             continue
         if path.is_dir() or path.stat().st_size > LARGEST_FILE or ".." in path.parts:
             raise Mistake(
-                f"'{path}' is not shipped: it is a folder, large, or not below this one. Put it where all hosts see it, and give its absolute path."
+                f"'{path}' is not shipped: it is a folder, large, or not below this one. "
+                "Put it where all hosts see it, and give its absolute path."
             )
         found.append(path)
     return found
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = Parser(
         prog="python -m cluster.submit",
         description=__doc__,
@@ -288,7 +308,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The options, and as `command` what follows `--`."""
+    """Parse the options, and store the words that follow `--` as `command`."""
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
     args = parser().parse_args(words[:cut])

@@ -17,19 +17,22 @@ POLL_S = 2.0
 STEPS = {
     "Waiting for SSH": "waiting for ssh on the head",
     "Processing file mounts": "copying the token and files to the head",
-    "Running setup commands": "setting the head up; the first time this installs everything and takes minutes",
+    "Running setup commands": (
+        "setting the head up; the first time this installs everything and takes minutes"
+    ),
     "Starting the Ray runtime": "starting Ray on the head",
 }
-"""What Ray's launcher says of its steps, and what we say."""
+"""The steps that Ray's launcher reports, and the words that we print for them."""
 
 
 def command(args: argparse.Namespace) -> int:
-    """Start it, and say each step."""
+    """Start the cluster, and report each step."""
     began = time.monotonic()
     at = definition.read(args.file)
     if auth.ensure():
         say(
-            f"made a token, {auth.token_file()}: whoever has it can use the cluster, so keep it to yourself"
+            f"made a token, {auth.token_file()}: "
+            "whoever has it can use the cluster, so keep it to yourself"
         )
     if at.local:
         check_hosts(at)
@@ -42,7 +45,8 @@ def command(args: argparse.Namespace) -> int:
     say(f"'{at.name}' is up after {time.monotonic() - began:.0f} s")
     shown = ssh.relative_to_here(at.path)
     say(
-        f"a search:    python -m cluster.submit {shown} -- python -m search.run --space table3 --storage s3://BUCKET/PREFIX --tracking http://HOST:5000"
+        f"a search:    python -m cluster.submit {shown} -- python -m search.run --space table3 "
+        "--storage s3://BUCKET/PREFIX --tracking http://HOST:5000"
     )
     say(f"what it does: python -m cluster.status {shown}")
     say(f"its end:      python -m cluster.down {shown}")
@@ -50,7 +54,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def check_hosts(at: definition.Definition) -> None:
-    """See that each host lets us in, before Ray tries for minutes.
+    """Check that each host lets us in, before Ray tries for minutes.
 
     Raises:
         NotReady: the head does not, or too few workers do; each is named with the reason.
@@ -77,15 +81,16 @@ def check_hosts(at: definition.Definition) -> None:
 
 
 def give_keys(at: definition.Definition) -> None:
-    """Let the head know which keys the workers have shown here: it copies the token to them.
+    """Give the head the host keys that the workers have shown here.
+
+    The head needs them because it copies the token to the workers.
 
     Raises:
-        NotReady: it does not take them.
+        NotReady: the head does not take the file.
     """
     own = ssh.login_of(at).known_hosts
-    keys = shlex.quote(
-        own.read_text() if own.exists() else ""
-    )  # there is none where all keys are known to the whole machine, or vouched for
+    # The file is missing if the keys are known to the whole machine, or vouched for by a CA.
+    keys = shlex.quote(own.read_text() if own.exists() else "")
     done = ssh.run(
         at, at.head, f"umask 077; mkdir -p ~/.ray && printf %s {keys} >~/.ray/known_hosts"
     )
@@ -94,11 +99,11 @@ def give_keys(at: definition.Definition) -> None:
 
 
 def refuse_to_interrupt(at: definition.Definition) -> None:
-    """`ray up` restarts Ray, which ends whatever runs there.
+    """Refuse to start a cluster on which jobs run: `ray up` restarts Ray and would end them.
 
     Raises:
         Refused: jobs run on the cluster now.
-        Denied: it is there, and does not tell, or is slow to.
+        Denied: the cluster is there, but does not list its jobs or is too slow to do so.
     """
     try:
         with ssh.tunnel(at) as url:
@@ -109,12 +114,13 @@ def refuse_to_interrupt(at: definition.Definition) -> None:
         return
     if running:
         raise Refused(
-            f"'{at.name}' is up and runs {', '.join(running)}; to start it again would end that. Wait for its end, or use --restart."
+            f"'{at.name}' is up and runs {', '.join(running)}; to start it again would end that. "
+            "Wait for its end, or use --restart."
         )
 
 
 def ray_up(at: definition.Definition) -> None:
-    """Ray's own command; its many words go to a file, its steps to whoever waits.
+    """Run `ray up`; its output goes to a file, and its steps are shown to the user.
 
     Raises:
         NotReady: it failed.
@@ -142,7 +148,10 @@ def ray_up(at: definition.Definition) -> None:
                 last = plain(line) or last
                 if ssh.CHANGED in line:  # Ray would try for minutes
                     process.terminate()
-                    last = f"the head shows another host key than before. {ssh.login_of(at).changed(at.head or 'HEAD')}"
+                    last = (
+                        "the head shows another host key than before. "
+                        f"{ssh.login_of(at).changed(at.head or 'HEAD')}"
+                    )
                     break
         if process.returncode:
             raise NotReady(f"'ray up' failed ({last}). All that it said is in {log.name}")
@@ -150,12 +159,12 @@ def ray_up(at: definition.Definition) -> None:
 
 
 def plain(line: str) -> str:
-    """A line of Ray's launcher without colours and rules; empty if nothing is left."""
+    """Return a line of Ray's launcher without colours and rules; empty if nothing is left."""
     return re.sub(r"\x1b\[[0-9;]*m", "", line).strip().strip("!-").strip()
 
 
 def wait_for_workers(at: definition.Definition, url: str, timeout_s: float) -> None:
-    """Wait until as many workers are alive as the file asks for; each is named as it comes.
+    """Wait until as many workers are alive as the file asks for; print each as it joins.
 
     Raises:
         NotReady: some are missing after that time.
@@ -181,13 +190,14 @@ def wait_for_workers(at: definition.Definition, url: str, timeout_s: float) -> N
             named = f": {', '.join(missing)}" if missing else ""
             look = f"ray exec {at.path} 'tail -n 50 /tmp/ray/session_latest/logs/monitor.*'"
             raise NotReady(
-                f"{len(alive)} of {at.least_workers} workers are there after {timeout_s:g} s; missing{named}. To see why: {look}"
+                f"{len(alive)} of {at.least_workers} workers are there after {timeout_s:g} s; "
+                f"missing{named}. To see why: {look}"
             )
         time.sleep(POLL_S)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = Parser(
         prog="python -m cluster.up",
         description=__doc__,
@@ -210,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, start, return the exit code (see `cluster.cli`)."""
+    """Read the command line, start the cluster, return the exit code (see `cluster.cli`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

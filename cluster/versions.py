@@ -1,8 +1,8 @@
-"""The versions of libraries that this program was tried with: of those whose inner parts it uses,
-or whose files it reads.
+"""The library versions that this program was tried with.
 
-Such parts change without notice. `pyproject.toml` gives pip the same bounds; here they are held
-against what is installed, without importing any of it.
+These are the libraries whose internals it uses or whose files it reads; both change without notice.
+`pyproject.toml` gives pip the same bounds. Here they are compared with the installed versions,
+without importing any of the libraries.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 SAME = ("torch", "torchvision", "scikit-learn", "scikit-image", "skops", "numpy")
-"""Libraries that must be one version on all nodes of a cluster, or its trials could not be
+"""Libraries that must have the same version on all nodes of a cluster, or its trials could not be
 compared.
 """
 
@@ -24,13 +24,13 @@ class Tried:
     last: str
 
     def holds(self, installed: str) -> bool:
-        """Tell whether a version belongs to one of these lines."""
+        """Return whether a version belongs to one of these release lines."""
         low, high, found = numbers(self.first), numbers(self.last), numbers(installed)
         return low <= found and found[: len(high)] <= high
 
     @property
     def bounds(self) -> str:
-        """The same as pip reads it."""
+        """The same range in pip's notation."""
         *before, minor = numbers(self.last)
         return f">={self.first},<{'.'.join(map(str, [*before, minor + 1]))}"
 
@@ -51,7 +51,7 @@ TRIED = {
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return the numbers of a version, without what follows them: `2.13.0+cpu` is (2, 13, 0)."""
+    """Return the numbers of a version, without its suffix: `2.13.0+cpu` is (2, 13, 0)."""
     found = re.match(r"\d+(\.\d+)*", text)
     return tuple(map(int, found[0].split("."))) if found else ()
 
@@ -59,9 +59,7 @@ def numbers(text: str) -> tuple[int, ...]:
 def problems(
     libraries: Mapping[str, Tried] = TRIED, installed: Callable[[str], str] = version
 ) -> Iterator[str]:
-    """Yield a line for each library that is missing, or was never tried in the version that is
-    installed.
-    """
+    """Yield a line for each library that is missing or installed in a version never tried."""
     for name, tried in libraries.items():
         try:
             found = installed(name)
@@ -69,7 +67,10 @@ def problems(
             yield f"{name} is not installed. {_remedy(name, tried)}"
             continue
         if not tried.holds(found):
-            yield f"{name} {found} was never tried with this program; tried: {tried}. {_remedy(name, tried)}"
+            yield (
+                f"{name} {found} was never tried with this program; tried: {tried}. "
+                f"{_remedy(name, tried)}"
+            )
 
 
 def _remedy(name: str, tried: Tried) -> str:
@@ -77,8 +78,9 @@ def _remedy(name: str, tried: Tried) -> str:
 
 
 def same() -> dict[str, str]:
-    """Return this machine's versions of the libraries that all nodes of a cluster must share; which
-    build it is (`+cpu`) is left out.
+    """Return this machine's versions of the libraries that all nodes must share.
+
+    The build (`+cpu`) is left out.
     """
     found = {}
     for name in SAME:

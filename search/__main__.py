@@ -1,4 +1,4 @@
-"""python -m search: lists the verbs."""
+"""python -m search: list the commands."""
 
 import sys
 
@@ -8,7 +8,9 @@ from trainables.errors import ConfigError, unknown
 VERBS = {
     "run": "start a search",
     "resume NAME": "go on with a search that was cut off",
-    "refine NAME": "go on in ranges narrowed around the best, and widened at edges, until the gain is noise",
+    "refine NAME": (
+        "go on in ranges narrowed around the best, and widened at edges, until the gain is noise"
+    ),
     "select NAME": "train the best few again with fresh seeds, choose one, and test it",
     "status NAME": "what is done, what runs, what was stopped and why",
     "why NAME TRIAL": "the story of one trial",
@@ -19,7 +21,11 @@ VERBS = {
 
 
 def command(words: list[str]) -> int:
-    """Print the verbs; refuse words."""
+    """Print the commands and return the exit code.
+
+    Raises:
+        ConfigError: there is an argument that is not an option.
+    """
     if words and not words[0].startswith("-"):
         known = [verb.split()[0] for verb in VERBS]
         hint = (

@@ -1,5 +1,6 @@
-"""What a search may use, in time, epochs, device time or money: `--budget 2h --budget 10gpu-hours`.
-The first limit that is used up ends it.
+"""A search's budget in time, epochs, device time or money: `--budget 2h --budget 10gpu-hours`.
+
+The first limit that is used up ends the search.
 
 How much is used is computed from the journal's facts. Device time is what trials hold: from the
 moment that one runs until it ends or leaves its place, times the CPUs or GPUs of its workers;
@@ -30,31 +31,32 @@ UNITS = {
 FORMS = "90s, 30m, 2h, 1d; 500epochs; 10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd"
 NUMBER = r"(?P<number>\d+(?:\.\d*)?(?:e[+-]?\d+)?)"
 FORM = re.compile(
-    rf"{NUMBER} ?(?:(?P<time>[smhd])|(?P<epochs>epochs?)|(?P<device>cpu|gpu|device)-(?P<unit>second|minute|hour|day)s?|(?P<money>usd))",
+    rf"{NUMBER} ?(?:(?P<time>[smhd])|(?P<epochs>epochs?)"
+    r"|(?P<device>cpu|gpu|device)-(?P<unit>second|minute|hour|day)s?|(?P<money>usd))",
     re.ASCII,
 )
 
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit."""
+    """One limit of a budget."""
 
     text: str
-    """As it was written, in the same form: `2h`, `500 epochs`, `20 usd`."""
+    """The limit as the user wrote it, in one form: `2h`, `500 epochs`, `20 usd`."""
     of: str
-    """time, epochs, cpu, gpu, device or money."""
+    """The kind of limit: time, epochs, cpu, gpu, device or money."""
     amount: float
-    """Seconds, epochs, seconds of so many devices, or money."""
+    """The amount: seconds, epochs, device-seconds or money, by the kind."""
 
     def __str__(self) -> str:
         return self.text
 
 
 def limit(text: str) -> Limit:
-    """The limit that a text names.
+    """Return the limit that a text describes.
 
     Raises:
-        ConfigError: it names none.
+        ConfigError: the text describes no limit.
     """
     plain = text.strip().lower()
     plain = f"{plain[1:]}usd" if plain.startswith("$") else plain
@@ -82,8 +84,9 @@ def limit(text: str) -> Limit:
 
 @dataclass(frozen=True)
 class Budget:
-    """All limits of a search; without one it may use whatever it needs. `price` is what an hour of
-    a device costs.
+    """All limits of a search; without one it may use whatever it needs.
+
+    `price` is what an hour of one device costs.
     """
 
     limits: tuple[Limit, ...] = ()
@@ -91,7 +94,9 @@ class Budget:
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Self:
-        """The inverse of `describe`. Version 0.1 knew seconds alone, under another name.
+        """Return the budget that `describe` described.
+
+        Descriptions of version 0.1 know only seconds, under another name (`time_budget`).
 
         Raises:
             ConfigError: the description is nonsense.
@@ -101,11 +106,11 @@ class Budget:
         return cls(tuple(limit(text) for text in texts), description.get("price"))
 
     def describe(self) -> dict[str, Any]:
-        """Plain values, for the journal."""
+        """Return the budget as plain values, for the journal."""
         return {"budget": [one.text for one in self.limits], "price": self.price}
 
     def check(self, demand: Demand) -> None:
-        """See that each limit can be measured for trials of this demand.
+        """Check that each limit can be measured for trials with this demand.
 
         Raises:
             ConfigError: one cannot.
@@ -117,7 +122,8 @@ class Budget:
         for one in self.limits:
             if one.of == "money" and self.price is None:
                 raise ConfigError(
-                    f"--budget {one} needs the price of an hour of one device (a GPU if trials have one, else a CPU core). Add --price, as 1.20."
+                    f"--budget {one} needs the price of an hour of one device (a GPU if trials "
+                    "have one, else a CPU core). Add --price, as 1.20."
                 )
             if one.of == "gpu" and not demand.gpus:
                 raise ConfigError(
@@ -127,8 +133,10 @@ class Budget:
     def used(
         self, of: str, result: SearchResult, demand: Demand, wall_s: float | None = None
     ) -> float:
-        """How much the search has used, in the unit of such a limit; `wall_s` is the time of all
-        sessions where the journal's last event is too old.
+        """Return how much the search has used, in the unit of a limit of kind `of`.
+
+        `wall_s` is the time of all sessions in seconds, for use where the journal's last event is
+        too old to tell.
         """
         match of:
             case "time":
@@ -155,7 +163,7 @@ class Budget:
         return self.used(device_of(demand), result, demand)
 
     def from_now(self, result: SearchResult, demand: Demand) -> Self:
-        """The same limits beside what the search has used before."""
+        """Return the same limits on top of what the search has used before."""
         amounts = ((one, one.amount + self.used(one.of, result, demand)) for one in self.limits)
         return replace(
             self,
@@ -172,8 +180,9 @@ class Budget:
     def spent(
         self, result: SearchResult, demand: Demand, *, wall_s: float, ahead: int
     ) -> Limit | None:
-        """The first limit that is used up, if so many epochs are being trained, which will be
-        counted; None while there is something left.
+        """Return the first limit that is used up; None while each has something left.
+
+        `ahead` is the number of epochs that are being trained now, which will be counted.
         """
         for one in self.limits:
             if (
@@ -192,16 +201,19 @@ class Budget:
     def shares(
         self, result: SearchResult, demand: Demand, wall_s: float | None = None
     ) -> dict[str, float]:
-        """How much of each limit the search has used, as shares, by its text; `wall_s` as `used`
-        takes it.
+        """Return the share of each limit that the search has used, by the limit's text.
+
+        `wall_s` means what it means in `used`.
         """
         return {
             one.text: self.used(one.of, result, demand, wall_s) / one.amount for one in self.limits
         }
 
     def per_epoch(self, of: str, demand: Demand, *, epoch_s: float, at_once: int) -> float:
-        """How much one epoch of a trial takes of such a limit, if it lasts so long and so many
-        trials run at once.
+        """Return how much of a limit of kind `of` one epoch of a trial takes.
+
+        `epoch_s` is the length of an epoch in seconds, `at_once` the number of trials that run at
+        once.
         """
         match of:
             case "time":
@@ -221,15 +233,18 @@ class Budget:
 
 
 def device_of(demand: Demand) -> str:
-    """What counts as a device for trials of this demand: the GPU where they have one, else the CPU
-    core.
+    """Return the kind of device that device time counts for trials with this demand.
+
+    It is the GPU if they have one, else the CPU core.
     """
     return "gpu" if demand.gpus else "cpu"
 
 
 def shares_of(result: SearchResult, wall_s: float | None = None) -> dict[str, float]:
-    """The shares of its budget that a search has used, from its journal alone (but for `wall_s`,
-    which `used` takes); empty without a budget.
+    """Return the shares of its budget that a search has used; empty without a budget.
+
+    They are computed from its journal alone, but for `wall_s`, which means what it means in
+    `Budget.used`.
     """
     facts = result.started["experiment"] if result.started else {}
     if not facts.get("budget") and not facts.get("time_budget"):
@@ -241,7 +256,7 @@ def shares_of(result: SearchResult, wall_s: float | None = None) -> dict[str, fl
 
 
 def shares_text(shares: Mapping[str, float]) -> str:
-    """`43% of 2h, 12% of 500 epochs`; empty without a budget."""
+    """Return a text such as `43% of 2h, 12% of 500 epochs`; empty without a budget."""
     return ", ".join(f"{share:.0%} of {text}" for text, share in shares.items())
 
 
@@ -252,8 +267,10 @@ def budget_options(
     of: str = "what all sessions together may use",
     gain: bool = True,
 ) -> None:
-    """Add the options that say what a search may use, and, with `gain`, when more is not worth
-    while; `before` says what holds where they are left out.
+    """Add the options of a search's budget and, with `gain`, of the least gain worth new trials.
+
+    `before` names the default in the help, for commands whose defaults are a search's own. `of`
+    opens the help of `--budget`: it says whose use the limits count.
     """
     default = f" (default: {before})" if before else ""
     group.add_argument(
@@ -262,14 +279,16 @@ def budget_options(
         type=_option,
         metavar="LIMIT",
         default=[],
-        help=f"{of}: {FORMS}. When it is used up nothing is started, and each trial stops after its epoch; "
+        help=f"{of}: {FORMS}. When it is used up nothing is started, "
+        "and each trial stops after its epoch; "
         f"of several (--budget 2h --budget 500epochs) the first to be used up counts{default}",
     )
     group.add_argument(
         "--price",
         type=float,
         metavar="MONEY",
-        help=f"what an hour of one device costs (a GPU if trials have one, else a CPU core), for a budget in usd{default}",
+        help="what an hour of one device costs (a GPU if trials have one, else a CPU core), "
+        f"for a budget in usd{default}",
     )
     if not gain:
         return
@@ -278,12 +297,13 @@ def budget_options(
         type=float,
         metavar="POINTS",
         default=None if before else 0,
-        help=f"start no more trials once those that are planned are expected to gain less, in points of validation accuracy; 0: start them all{default}",
+        help="start no more trials once those that are planned are expected to gain less, "
+        f"in points of validation accuracy; 0: start them all{default}",
     )
 
 
 def _option(text: str) -> Limit:
-    """The same as an option's type."""
+    """Return the limit that a text describes, as an option's type."""
     try:
         return limit(text)
     except ConfigError as error:

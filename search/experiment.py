@@ -25,33 +25,38 @@ from trainables.errors import ConfigError, unknown
 
 DEFAULT_TRIALS = 30
 MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
-"""The points of a grid that a search takes without being told how many trials to start; and those
-that it puts in order to take some of them.
+"""Limits of a grid's size, in points.
+
+`MAX_GRID` is the largest grid that a search runs without being told how many trials to start,
+`MAX_SHUFFLED` the largest that it shuffles to take some of its points.
 """
 SURE = 0.8
-"""How sure a search is, unless it is told otherwise."""
+"""The default of `--sure`."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
 PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
-"""What decides a search's course, and what only says where and, beside its budget, how long it
-runs.
+"""The fields that decide a search's course, and those that do not.
+
+`PLACE` only says where the search runs and, beside its budget, for how long.
 """
 AUTO_DEVICE = "auto"
-"""The device of a search that will ask its cluster: a GPU a process where there are any, else the
-CPU.
+"""The device of a search that will ask its cluster.
+
+It becomes a GPU for each process where there are any, else the CPU.
 """
 FUSE_NAMES, MAX_FUSED = ("auto", "off", "measure"), 64
 MAX_COUNT = 10**9
-"""More of anything than a search can have."""
+"""The upper limit of every count of the command line, far above any real search."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that decides what a search does. `space` and `base` already hold the user's
-    settings.
+    """Everything that decides what a search does.
+
+    `space` and `base` already hold the user's settings.
 
     Raises:
-        ConfigError: at birth, for what can be known without the data.
+        ConfigError: at construction, for what can be checked without the data.
     """
 
     name: str
@@ -63,11 +68,11 @@ class Experiment:
     trials: int | None = None
     max_epochs: int | None = None
     grace: int | None = None
-    """The first rung at which trials wait for each other; None: the scheduler's own."""
+    """The first rung at which trials wait for each other; None: the scheduler's default."""
     sure: float = SURE
-    """How sure to be that the best is not among the trials that are stopped."""
+    """The wanted probability that the best trial is not among those that are stopped."""
     objectives: tuple[str, ...] = (ACCURACY,)
-    """What is looked for: accuracy, and what is to be low beside it."""
+    """The objectives: accuracy, then the costs that are to be low."""
     seed: int = 0
     storage: Storage = Path("searches")
     tracking: str = "sqlite:///mlflow.db"
@@ -76,36 +81,57 @@ class Experiment:
     demand: Demand = field(default_factory=Demand)
     device: str = "cpu"
     fuse: str = "auto"
-    """How many trials of one shape a worker trains as one network: a number, `off`, `measure`, or
-    `auto`, which measures on GPUs alone.
+    """The number of trials of one shape that a worker trains as one network.
+
+    A number, `off`, `measure`, or `auto`, which measures on GPUs only.
     """
     download: bool = False
-    """Whether the data set, and weights to begin with, are fetched where they are missing, here and
-    on the machines that train.
+    """True if the data set and pretrained weights are fetched where they are missing.
+
+    This holds for this machine and for the machines that train.
     """
     cache: bool = True
-    """Whether trials begin with what earlier searches in the same storage have trained."""
+    """True if trials reuse what earlier searches in the same storage have trained."""
     sealed: bool = False
-    """Leave the test part closed at the search's end: a selection opens it."""
+    """True if the test part stays closed at the search's end; a selection opens it."""
     budget: Budget = field(default_factory=Budget)
     min_gain: float = 0.0
-    """No further trial is started once the rest is expected to gain fewer points of validation
-    accuracy.
+    """The gain, in points of validation accuracy, below which no further trial is started.
+
+    It is compared with what the remaining trials are expected to gain.
     """
     hang_timeout: float = 600
     space_source: str = ""
-    """How the space was named on the command line, and, in `settings`, what was set beside."""
+    """The space as the command line named it.
+
+    `settings` holds what was set beside it.
+    """
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ConfigError(
-                f"a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); got '{self.name[:80]}' (--name)."
+                "a name may use A-Z a-z 0-9 . _ - (1 to 64, not first . or -); "
+                f"got '{self.name[:80]}' (--name)."
             )
         if self.algorithm not in ALGORITHMS:
             raise ConfigError(unknown("algorithm", self.algorithm, ALGORITHMS))
         if self.scheduler not in SCHEDULERS:
             raise ConfigError(unknown("scheduler", self.scheduler, SCHEDULERS))
+        self._check_counts()
+        self._check_fuse()
+        self._check_folds()
+        self.budget.check(
+            replace(self.demand, gpus=1) if self.device == AUTO_DEVICE else self.demand
+        )
+        self._check_amounts()
+        self._check_gpus()
+        if self.algorithm == "grid":
+            self._check_grid()
+        self._check_model_options()
+        self._check_objectives()
+
+    def _check_counts(self) -> None:
         for option, value in (
             ("--trials", self.trials),
             ("--max-epochs", self.max_epochs),
@@ -117,20 +143,22 @@ class Experiment:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
             if value is not None and value > MAX_COUNT:
                 raise ConfigError(f"{option} must be at most {MAX_COUNT:,} (got {value:.3g}).")
+
+    def _check_fuse(self) -> None:
         if self.fuse not in FUSE_NAMES and not (
             is_whole(self.fuse) and 2 <= int(self.fuse) <= MAX_FUSED
         ):
             raise ConfigError(
-                f"--fuse must be {', '.join(FUSE_NAMES)} or a number from 2 to {MAX_FUSED} (got '{self.fuse[:80]}')."
+                f"--fuse must be {', '.join(FUSE_NAMES)} or a number from 2 to {MAX_FUSED} "
+                f"(got '{self.fuse[:80]}')."
             )
         if self.fuse not in ("auto", "off") and self.demand.workers > 1:
             raise ConfigError(
-                f"--fuse {self.fuse} with --workers {self.demand.workers}: a fused trial trains in one process. Leave one of them out."
+                f"--fuse {self.fuse} with --workers {self.demand.workers}: "
+                "a fused trial trains in one process. Leave one of them out."
             )
-        self._check_folds()
-        self.budget.check(
-            replace(self.demand, gpus=1) if self.device == AUTO_DEVICE else self.demand
-        )
+
+    def _check_amounts(self) -> None:
         if not 0 <= self.sure < 1:
             raise ConfigError(
                 f"--sure must be from 0, as cheap as can be, to below 1 (got {self.sure:g})."
@@ -141,40 +169,46 @@ class Experiment:
             )
         if not 0 < self.hang_timeout <= LONGEST_S:
             raise ConfigError(
-                f"--hang-timeout must be > 0 seconds and at most {LONGEST_S:,} (got {self.hang_timeout:g})."
+                f"--hang-timeout must be > 0 seconds and at most {LONGEST_S:,} "
+                f"(got {self.hang_timeout:g})."
             )
         if not 0 < self.demand.cpus < math.inf or not 0 <= self.demand.gpus < math.inf:
             raise ConfigError(
-                f"--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 (got {self.demand.cpus:g} and {self.demand.gpus:g})."
+                "--cpus-per-trial must be > 0 and --gpus-per-trial >= 0 "
+                f"(got {self.demand.cpus:g} and {self.demand.gpus:g})."
             )
-        self._check_gpus()
-        if self.algorithm == "grid":
-            self._check_grid()
-        if (choice := self.space.domains.get("model.name")) is not None:
-            known = {
-                name
-                for model in choice.values or ()
-                if model in MODELS
-                for name in MODELS[model].options
-            }
-            for path in self.space.base:
-                if model_option(path) not in ("", "name", *known):
-                    raise ConfigError(
-                        f"no model of this search has an option '{model_option(path)}'. Known: {', '.join(sorted(known))}."
-                    )
-        self._check_objectives()
+
+    def _check_model_options(self) -> None:
+        if (choice := self.space.domains.get("model.name")) is None:
+            return
+        known = {
+            name
+            for model in choice.values or ()
+            if model in MODELS
+            for name in MODELS[model].options
+        }
+        for path in self.space.base:
+            if model_option(path) not in ("", "name", *known):
+                raise ConfigError(
+                    f"no model of this search has an option '{model_option(path)}'. Known: "
+                    f"{', '.join(sorted(known))}."
+                )
 
     def _check_gpus(self) -> None:
         gpus, workers = self.demand.gpus, self.demand.workers
         if gpus > 1:
-            remedy = f"For trials on several, use --workers {max(2, math.ceil(gpus) * workers)} --gpus-per-trial 1."
+            remedy = (
+                "For trials on several, use "
+                f"--workers {max(2, math.ceil(gpus) * workers)} --gpus-per-trial 1."
+            )
             raise ConfigError(
                 f"--gpus-per-trial {gpus:g}: a process trains on one GPU, or a part of it. {remedy}"
             )
         if workers > 1 and 0 < gpus < 1:
             remedy = "Use --gpus-per-trial 1, or one worker."
             raise ConfigError(
-                f"--gpus-per-trial {gpus:g} with --workers {workers}: workers of one trial cannot share a GPU. {remedy}"
+                f"--gpus-per-trial {gpus:g} with --workers {workers}: "
+                f"workers of one trial cannot share a GPU. {remedy}"
             )
 
     def _check_folds(self) -> None:
@@ -186,22 +220,25 @@ class Experiment:
         ):
             if given:
                 raise ConfigError(
-                    f"--folds {folds} with {option} {value}: the folds of a trial are trained in turn, by one process. Leave one of them out."
+                    f"--folds {folds} with {option} {value}: the folds of a trial are trained in "
+                    "turn, by one process. Leave one of them out."
                 )
 
     def _check_objectives(self) -> None:
-        """Beside the objectives themselves: every trial's config."""
+        """Check the objectives; `edges`, made for that, checks the configs of trials too."""
         check_objectives(self.objectives)
         if len(self.objectives) > 1 and self.min_gain:
             raise ConfigError(
-                f"--min-gain {self.min_gain:g} with --objective {','.join(self.objectives)}: it is of accuracy alone. Leave one of them out."
+                f"--min-gain {self.min_gain:g} with --objective {','.join(self.objectives)}: "
+                "it is of accuracy alone. Leave one of them out."
             )
         baseline = next(
             (config.model.name for config in self.edges if config.model.is_baseline), ""
         )
         if "parameters" in self.objectives and baseline:
             raise ConfigError(
-                f"--objective parameters: {baseline} has none. Use latency, or search networks alone."
+                f"--objective parameters: {baseline} has none. "
+                "Use latency, or search networks alone."
             )
 
     def _check_grid(self) -> None:
@@ -210,26 +247,29 @@ class Experiment:
             next(self.space.points())
         elif size > MAX_GRID and self.trials is None:
             raise ConfigError(
-                f"{self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). Use --trials N or --algorithm random."
+                f"{self.space_name} has {size:,} grid points (limit {MAX_GRID:,}). "
+                "Use --trials N or --algorithm random."
             )
         elif size > MAX_SHUFFLED:
             raise ConfigError(
-                f"{self.space_name} has {size:,} grid points, too many to be put in order (limit {MAX_SHUFFLED:,}). Use --algorithm random."
+                f"{self.space_name} has {size:,} grid points, too many to be put in order "
+                f"(limit {MAX_SHUFFLED:,}). Use --algorithm random."
             )
 
     @cached_property
     def has_networks(self) -> bool:
-        """Whether any trial may be a network: baselines are fitted on the CPU."""
+        """True if any trial may be a network; baselines are fitted on the CPU."""
         return any(not config.model.is_baseline for config in self.edges)
 
     @property
     def demand_with_gpu(self) -> Demand:
-        """What a trial asks for if each of its processes has a GPU to itself."""
+        """The demand of a trial if each of its processes has a GPU to itself."""
         return replace(self.demand, gpus=1.0)
 
     def on_device(self, *, gpus: bool) -> Self:
-        """This search with its device chosen, if that was left open: the GPU where its networks
-        find one, else the CPU.
+        """Return this search with its device chosen, if that was left open.
+
+        It is the GPU if there are `gpus` and any trial may be a network, else the CPU.
         """
         if self.device != AUTO_DEVICE:
             return self
@@ -239,23 +279,23 @@ class Experiment:
 
     @cached_property
     def home(self) -> Home:
-        """Where everything of this search is kept."""
+        """The place where everything of this search is kept."""
         return home(self.storage, self.name)
 
     @property
     def folder(self) -> Path:
-        """The driver's folder of it."""
+        """The driver's own folder of this search."""
         return self.home.folder
 
     def trial_folder(self, trial: str) -> Path:
-        """A trial's folder in that."""
+        """Return the absolute path of a trial's folder in the driver's folder."""
         return (self.folder / TRIALS / trial).absolute()
 
     def config(self, params: Params) -> TrialConfig:
-        """The trial that these params describe, its epochs capped.
+        """Return the config of the trial with these params, its epochs capped at `max_epochs`.
 
         Raises:
-            ConfigError: they describe nonsense.
+            ConfigError: the params describe nonsense.
         """
         name = params.get("model.name")
         options = MODELS[name].options if name in MODELS else ()
@@ -271,19 +311,20 @@ class Experiment:
 
     @cached_property
     def edges(self) -> list[TrialConfig]:
-        """The trials at the space's edges, for checks before the start: made once, for there may be
-        thousands.
+        """The configs at the space's edges, for checks before the start.
+
+        They are made once, as there may be thousands.
         """
         return [self.config(params) for params in self.space.edges()]
 
     @cached_property
     def planned_trials(self) -> int:
-        """How many trials will be started, if nothing ends the search before."""
+        """The number of trials that are started if nothing ends the search before."""
         size = self.space.size
         if self.algorithm == "grid" and size is not None:
             return min(self.trials or size, size)
         if not any(self.space.edges()):
-            return 1  # nothing is searched: each trial would be the same
+            return 1  # Nothing is searched: all trials would be the same.
         wanted = self.trials or self.space.trials or DEFAULT_TRIALS
         return wanted if size is None else min(wanted, size)
 
@@ -293,9 +334,10 @@ class Experiment:
         return max(config.epochs for config in self.edges)
 
     def fitting(self, dataset: Dataset) -> tuple[Self, list[str]]:
-        """This search without the batch sizes that are larger than the training part, and without
-        the models that cannot take these images, or so many workers, whatever else is searched; and
-        a line for each.
+        """Return this search without values that cannot work, and notes on what was left out.
+
+        These are batch sizes larger than the training part, and models that cannot take these
+        images, or that so many workers cannot train together, whatever else is searched.
         """
         fitting, left_out = self._with_batches(dataset)
         fitting, models_left_out = fitting._with_models(dataset)
@@ -312,7 +354,10 @@ class Experiment:
         ]
         if not unfit or len(unfit) == len(choice.options):
             return self, []
-        note = f"note: left out: batch_size {', '.join(map(str, unfit))}, for which there are too few images ({_trained(dataset)})"
+        note = (
+            f"note: left out: batch_size {', '.join(map(str, unfit))}, "
+            f"for which there are too few images ({_trained(dataset)})"
+        )
         return replace(self, space=self.space.without("batch_size", unfit)), [note]
 
     def _with_models(self, dataset: Dataset) -> tuple[Self, list[str]]:
@@ -333,7 +378,7 @@ class Experiment:
         ]
 
     def problems(self, dataset: Dataset) -> Iterator[str]:
-        """What cannot work with this data, each problem once."""
+        """Yield the reasons why trials cannot work with this data, each once."""
         seen = set()
         for config in self.edges:
             for problem in fit_problems(config, dataset, self.demand.workers):
@@ -342,7 +387,7 @@ class Experiment:
                     yield problem
 
     def describe(self) -> dict[str, Any]:
-        """Plain values, for the journal."""
+        """Return the experiment as plain values, for the journal."""
         plain = {
             name: getattr(self, name)
             for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")
@@ -372,7 +417,7 @@ class Experiment:
 
     @property
     def _base_from_anywhere(self) -> TrialConfig:
-        """The base, its data found from any folder."""
+        """The base with an absolute data root, valid from any folder."""
         return (
             self.base.override({"data.root": str(Path(self.base.data.root).absolute())})
             if self.base.data.root
@@ -381,10 +426,10 @@ class Experiment:
 
     @classmethod
     def from_description(cls, name: str, description: dict[str, Any], storage: Storage) -> Self:
-        """The experiment that `describe` described, but for `tracking`.
+        """Return the experiment that `describe` described, but for `tracking`.
 
         Raises:
-            ConfigError: this version of the code takes it for nonsense.
+            ConfigError: this version of the code refuses the description.
         """
         plain = {
             key: description[key]
@@ -399,7 +444,7 @@ class Experiment:
             )
             if key in description
         }
-        if "sure" not in plain:  # of an earlier version, whose first rung was the first epoch
+        if "sure" not in plain:  # An earlier version's, whose first rung was the first epoch.
             plain |= {"sure": 0.0, "grace": plain.get("grace") or 1}
         plain["objectives"] = tuple(plain.get("objectives", (ACCURACY,)))
         return cls(
@@ -409,7 +454,7 @@ class Experiment:
             base=TrialConfig.from_dict(description["base"]),
             storage=storage,
             budget=Budget.of(description),
-            # More than one GPU a process was taken once; all but one of them lay idle.
+            # Earlier versions accepted several GPUs a process; all but one of them lay idle.
             demand=Demand(
                 cpus=description["cpus_per_trial"],
                 gpus=min(1, description["gpus_per_trial"]),
@@ -420,8 +465,10 @@ class Experiment:
 
 
 def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
-    """The defaults, with what a space sets for all trials. What it sets of a model that is searched
-    comes with the model (`Experiment.config`).
+    """Return the defaults with what a space sets for all trials.
+
+    Where the model is searched, the space's settings of model options are left out: they come with
+    each trial's model (`Experiment.config`).
     """
     searched = "model.name" in space.domains
     return defaults.override(
@@ -430,13 +477,15 @@ def base_of(defaults: TrialConfig, space: SearchSpace) -> TrialConfig:
 
 
 def model_option(path: str) -> str:
-    """The model's option that a path names; empty if it names something else."""
+    """Return the model option that a path names; empty if it names something else."""
     return path.removeprefix("model.") if path.startswith("model.") else ""
 
 
 def absolute(tracking: str) -> str:
-    """A tracking URI that means the same from any folder; what has a meaning of its own in a URI is
-    written as `%25` and `%3F`.
+    """Return a tracking URI that means the same from any folder.
+
+    In the folder's path, `%` and `?`, which have a meaning of their own in a URI, are written as
+    `%25` and `%3F`.
     """
     path = tracking.removeprefix("sqlite:///")
     if path == tracking or path.startswith("/"):
@@ -446,7 +495,10 @@ def absolute(tracking: str) -> str:
 
 
 def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
-    """Why this config cannot train on this data, shared among so many workers."""
+    """Yield the reasons why this config cannot train on this data.
+
+    `workers` is the number of processes that share a trial.
+    """
     yield from (
         _baseline_problems(config, dataset, workers)
         if config.model.is_baseline
@@ -457,28 +509,41 @@ def fit_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterato
 
 
 def size_problem(config: TrialConfig, dataset: Dataset) -> str:
-    """Why the images are too small for this config's model; empty if they are not."""
+    """Return why the images are too small for this config's model; empty if they are not."""
     model = MODELS[config.model.name]
     height, width = model.seen(dataset.image, config.model.options)
     if min(height, width) >= model.min_side:
         return ""
-    remedy = f"Use --set {'model.input_size' if 'input_size' in model.options else 'data.image_size'}={model.min_side} or another model."
-    return f"{config.model.name} needs images of at least {model.min_side} x {model.min_side} pixels (got {width} x {height}). {remedy}"
+    path = "model.input_size" if "input_size" in model.options else "data.image_size"
+    remedy = f"Use --set {path}={model.min_side} or another model."
+    return (
+        f"{config.model.name} needs images of at least {model.min_side} x {model.min_side} pixels "
+        f"(got {width} x {height}). {remedy}"
+    )
 
 
 def alone_problem(config: TrialConfig, workers: int) -> str:
-    """Why so many workers cannot train this config together; empty if they can."""
+    """Return why so many workers cannot train this config together; empty if they can."""
     if workers == 1 or not config.model.is_baseline:
         return ""
-    return f"{config.model.name} is a baseline, which is fitted by one process (got --workers {workers}). Leave --workers out, or take a network."
+    return (
+        f"{config.model.name} is a baseline, which is fitted by one process "
+        f"(got --workers {workers}). Leave --workers out, or take a network."
+    )
 
 
 def _batch_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
     if config.batch_size < 2 * workers:
         remedy = "Use a larger batch_size or fewer --workers."
-        yield f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers needs 2 images of a batch. {remedy}"
+        yield (
+            f"batch_size {config.batch_size} < {2 * workers}: each of {workers} workers "
+            f"needs 2 images of a batch. {remedy}"
+        )
     if config.batch_size > dataset.least_trained:
-        yield f"batch_size {config.batch_size} > {_trained(dataset)}. Fix a smaller one with --set batch_size=N, or add images."
+        yield (
+            f"batch_size {config.batch_size} > {_trained(dataset)}. "
+            "Fix a smaller one with --set batch_size=N, or add images."
+        )
 
 
 def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> Iterator[str]:
@@ -486,11 +551,14 @@ def _baseline_problems(config: TrialConfig, dataset: Dataset, workers: int) -> I
         yield problem
     neighbours = config.model.options.get("neighbours", 1)
     if neighbours > dataset.least_trained:
-        yield f"model.neighbours {neighbours} > {_trained(dataset)}. Use a smaller one, or add images."
+        yield (
+            f"model.neighbours {neighbours} > {_trained(dataset)}. "
+            "Use a smaller one, or add images."
+        )
 
 
 def _trained(dataset: Dataset) -> str:
-    """On how many images a network is trained, in words."""
+    """Return the number of images that a network is trained on, in words."""
     return f"{dataset.least_trained} training images" + (
         f" ({dataset.folds} folds)" if dataset.folds else ""
     )

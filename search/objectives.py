@@ -1,8 +1,7 @@
-"""What a search looks for: validation accuracy, and beside it, where that is wanted, networks that
-cost little to use (`--objective`).
+"""The objectives of a search: validation accuracy and, with `--objective`, low cost of use.
 
-Nothing is weighed against anything: of two trials one is better if it is in no respect worse, and
-those than which none is better are the Pareto front.
+They are not weighed against each other. Of two trials one is better if it is worse in no respect;
+the trials that no other is better than are the Pareto front.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +14,18 @@ from trainables.errors import ConfigError
 
 ACCURACY = "val_accuracy"
 COSTS = {"latency": ("inference", "batch_1", "median_ms"), "parameters": ("parameters",)}
-"""What a classifier costs, lower is better, and where that stands in what
-`trainables.evaluation.cost` measures.
+"""The costs of using a classifier, lower is better.
+
+Each names the keys of its value in what `trainables.evaluation.cost` measures.
 """
 Costs = tuple[float, ...]
 
 
 def parsed(text: str) -> tuple[str, ...]:
-    """The objectives that `--objective` names.
+    """Return the objectives that `--objective` names.
 
     Raises:
-        ConfigError: they are not these.
+        ConfigError: it names something else.
     """
     names = tuple(part.strip() for part in text.split(","))
     check(names)
@@ -33,10 +33,10 @@ def parsed(text: str) -> tuple[str, ...]:
 
 
 def check(names: Sequence[str]) -> None:
-    """See that accuracy comes first, then costs, each once.
+    """Check that accuracy comes first, then costs, each once.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: the names are others, or in another order.
     """
     if (
         names[:1] != (ACCURACY,)
@@ -45,13 +45,15 @@ def check(names: Sequence[str]) -> None:
     ):
         got = ",".join(names)[:80]
         raise ConfigError(
-            f"--objective must be {ACCURACY}, alone or with {' or '.join(COSTS)}, or both, after commas (got '{got}')."
+            f"--objective must be {ACCURACY}, alone or with {' or '.join(COSTS)}, or both, "
+            f"after commas (got '{got}')."
         )
 
 
 def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
-    """One of `COSTS`, of what a classifier costs; None where that is not known, or it has nothing
-    of it.
+    """Return one of `COSTS` from the measured costs of a classifier.
+
+    None if it is not known, or the classifier has no such cost.
     """
     value: Any = cost
     for key in COSTS[name]:
@@ -60,14 +62,19 @@ def one_cost(name: str, cost: Mapping[str, Any]) -> float | None:
 
 
 def costs_of(names: Sequence[str], cost: Mapping[str, Any]) -> Costs:
-    """Those of what a classifier costs, of `COSTS`; what it does not have costs nothing."""
+    """Return these of `COSTS` from the measured costs of a classifier, in the order of `names`.
+
+    Accuracy is not to be among them. A cost that the classifier does not have counts as 0.
+    """
     return tuple(float(one_cost(name, cost) or 0) for name in names)
 
 
 def fronts(values: Sequence[float], costs: Sequence[Costs]) -> NDArray[np.int64]:
-    """Of each trial, in which front it stands: 0 if none is better, 1 if none but those in front 0
-    is, and so on (Goldberg 1989). One is better that has no less value and costs no more in any
-    respect; of those alike in all, the earlier one.
+    """Return for each trial the number of its front.
+
+    It is 0 if no trial is better, 1 if none but those in front 0 is, and so on (Goldberg 1989). A
+    trial is better than another if its value is no less and it costs no more in any respect; of
+    trials that are equal in all, the earlier one is better.
     """
     better = np.greater_equal.outer(np.array(values), np.array(values))
     for column in np.array(costs).T:
@@ -81,10 +88,9 @@ def fronts(values: Sequence[float], costs: Sequence[Costs]) -> NDArray[np.int64]
 
 
 def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int]:
-    """Trials by front, and in each the most accurate first; and how many of them none is better
-    than.
+    """Return the trials by front, the most accurate first in each, and the size of front 0.
 
-    Without costs that is by value, and of those with the highest the first one.
+    Without costs the order is that of the values, and front 0 is the first trial with the highest.
     """
     names = list(values)
     if not any(costs.get(name) for name in names):
@@ -103,9 +109,11 @@ def in_order(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[l
 
 
 def in_turn(values: Mapping[str, float], costs: Mapping[str, Costs]) -> tuple[list[str], int, int]:
-    """As `in_order`, but in turn the next by value and the next by front: while little is known of
-    those that cost much, cheap ones that learn sooner stand before them in every front. And the
-    place of the last of those than which none is better.
+    """Return the trials by value and by front in turn, the size of front 0, and where it ends.
+
+    The order takes the next trial by value and the next by front (`in_order`) alternately: while
+    little is known of trials that cost much, cheap ones that learn sooner stand before them in
+    every front. The last number is the place, from 1, of the last trial of front 0.
     """
     ordered, count = in_order(values, costs)
     if not costs:

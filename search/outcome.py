@@ -1,4 +1,4 @@
-"""What the terminal says at a search's end."""
+"""The terminal's output at a search's end."""
 
 import json
 import shlex
@@ -50,7 +50,7 @@ def tell(finished: Finished, *, as_json: bool) -> int:
 
 
 def failures(result: SearchResult) -> dict[str, list[str]]:
-    """Trials that diverged or failed, by what became of them."""
+    """Return the trials that diverged or failed, by what became of them."""
     found: dict[str, list[str]] = {}
     for trial in result.failed:
         found.setdefault(f"failed ({trial.kind})" if trial.kind else trial.outcome, []).append(
@@ -60,7 +60,7 @@ def failures(result: SearchResult) -> dict[str, list[str]]:
 
 
 def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
-    """What to say of a search without a result, and where the reasons are."""
+    """Return what to say of a search without a result, and where the reasons are."""
     why = (
         f"{verb('why', experiment)} {result.failed[0].trial}"
         if result.failed
@@ -70,10 +70,19 @@ def nothing_counts(experiment: Experiment, result: SearchResult) -> str:
 
 
 def print_summary(finished: Finished, console: Console) -> None:
-    """What was found, beside what is known, and where to look."""
+    """Print what was found, beside what is known, and where to look."""
+    _print_course(finished, console)
+    _print_findings(finished.experiment, finished.result, console)
+    for title, text in _next_steps(finished):
+        say(console, f"  {title:<8} {text}")
+
+
+def _print_course(finished: Finished, console: Console) -> None:
+    """Print how the search went: its trials, its end, its budget and what failed."""
     experiment, result = finished.experiment, finished.result
     console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {finished.wall_s:.0f} s",
+        f"\n[bold]{experiment.name}[/bold]: {len(result.trials)} trials ({outcome_text(result)}), "
+        f"{result.epochs_trained:,} epochs in {finished.wall_s:.0f} s",
         soft_wrap=True,
     )
     if result.taken_over:
@@ -89,8 +98,13 @@ def print_summary(finished: Finished, console: Console) -> None:
     for name, reason in result.passed_over.items():
         say(
             console,
-            f"  passed over: {name} ({figure_text(result.trials[name])}), whose checkpoint is lost: {reason}",
+            f"  passed over: {name} ({figure_text(result.trials[name])}), "
+            f"whose checkpoint is lost: {reason}",
         )
+
+
+def _print_findings(experiment: Experiment, result: SearchResult, console: Console) -> None:
+    """Print the tables and sentences on the best trial, the models, the choice and the front."""
     if result.best:
         console.print(best_table(result))
     else:
@@ -109,6 +123,11 @@ def print_summary(finished: Finished, console: Console) -> None:
             say(console, quicker)
     for sentence in refinement_sentences(result, verb("refine", experiment)):
         say(console, sentence)
+
+
+def _next_steps(finished: Finished) -> list[tuple[str, str]]:
+    """Return where everything is and what may be done next, each with its title."""
+    experiment, result = finished.experiment, finished.result
     best = (
         [("best", f"{result.best.trial}, {where_kept(result.best, experiment.home)}")]
         if result.best is not None
@@ -136,12 +155,11 @@ def print_summary(finished: Finished, console: Console) -> None:
         len(result.trials) < experiment.planned_trials and result.outcome not in ("budget", "gain")
     ):
         steps.insert(0, ("go on", going_on(verb("resume", experiment), result.outcome)))
-    for title, text in steps:
-        say(console, f"  {title:<8} {text}")
+    return steps
 
 
 def print_selection(finished: Finished, console: Console) -> None:
-    """How the candidates compare, what was chosen, and where it is."""
+    """Print how the candidates compare, what was chosen, and where it is."""
     experiment, result = finished.experiment, finished.result
     selection = result.selection
     if selection is None:
@@ -149,14 +167,16 @@ def print_selection(finished: Finished, console: Console) -> None:
     seconds = sum(session.last_ms - session.began_ms for session in selection.sessions) / 1000
     share = selection.train_s / result.train_s if result.train_s else 0.0
     console.print(
-        f"\n[bold]{experiment.name}[/bold]: {len(selection.started['candidates'])} candidates, {len(selection.repeats)} trainings in {seconds:.0f} s, "
+        f"\n[bold]{experiment.name}[/bold]: {len(selection.started['candidates'])} candidates, "
+        f"{len(selection.repeats)} trainings in {seconds:.0f} s, "
         f"{share:.2g} times the search's training",
         soft_wrap=True,
     )
     if selection.outcome != "completed":
         say(
             console,
-            f"the selection ended early: {selection.reason}; go on with: {verb('select', experiment)}",
+            f"the selection ended early: {selection.reason}; "
+            f"go on with: {verb('select', experiment)}",
         )
     if selection.verdict:
         console.print(side_by_side(selection_table(selection.verdict)))
@@ -176,7 +196,7 @@ def print_selection(finished: Finished, console: Console) -> None:
 
 
 def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str, str]]:
-    """What a selection chose, and its checkpoint; empty before."""
+    """Return what a selection chose, and its checkpoint; empty before."""
     chosen = result.selection.chosen if result.selection is not None else None
     return (
         [("chosen", f"{chosen.trial}, {where_kept(chosen, experiment.home)}")]
@@ -186,7 +206,7 @@ def chosen_line(experiment: Experiment, result: SearchResult) -> list[tuple[str,
 
 
 def page(experiment: Experiment) -> str:
-    """Where the report is, if it is there, and how it is made anew."""
+    """Return where the report is, if it exists, and the command that makes it anew."""
     command = verb("report", experiment)
     return (
         f"{experiment.home}/{PAGE}   anew: {command}"
@@ -196,8 +216,9 @@ def page(experiment: Experiment) -> str:
 
 
 def best_table(result: SearchResult) -> Table:
-    """The best configuration, and the reference beside it where the space names one: a line a
-    parameter.
+    """Return a table of the best configuration, with a line for each parameter.
+
+    The reference stands beside it where the space names one.
     """
     rows = reference_rows(result)
     table = Table(box=None, pad_edge=False)
@@ -228,7 +249,7 @@ def best_table(result: SearchResult) -> Table:
 
 
 def side_by_side(rows: list[list[str]]) -> Table:
-    """The first row's titles over the others: names to the left, numbers to the right."""
+    """Return a table with the first row as titles: names to the left, numbers to the right."""
     table = Table(box=None, pad_edge=False)
     for column, title in enumerate(rows[0]):
         table.add_column(
@@ -240,7 +261,7 @@ def side_by_side(rows: list[list[str]]) -> Table:
 
 
 def mlflow_command(tracking: dict[str, str]) -> str:
-    """How to look at the runs."""
+    """Return the command, or the address, with which to look at the runs."""
     uri, page = (
         tracking["tracking_uri"],
         f"#/experiments/{tracking['experiment_id']}/runs/{tracking['parent_run_id']}",

@@ -1,8 +1,9 @@
-"""How a program is called from here, and other words that several verbs say."""
+"""Texts that several commands share: other commands' lines, durations, last lines."""
 
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from search.experiment import Experiment
@@ -10,27 +11,38 @@ from search.journal.store import Storage
 
 DEFAULT_STORAGE = Path("searches")
 
-DECODED_OTHERWISE = "this version decodes large JPEGs, transparent images and those of more than 8 bits differently than the version that began the search"
+DECODED_OTHERWISE = (
+    "this version decodes large JPEGs, transparent images and those of more than 8 bits "
+    "differently than the version that began the search"
+)
 
 
 def verb(name: str, experiment: Experiment) -> str:
-    """The command line of another verb for this search."""
+    """Return the command line of another command for this search."""
     return verb_for(name, experiment.name, experiment.storage)
 
 
 def verb_for(name: str, search: str, storage: Storage) -> str:
-    """The same, where there is no experiment."""
+    """Return the command line of another command for a search, by its name and storage."""
     where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
     return f"{program('python')} -m search.{name} {search}{where}"
 
 
 def going_on(resume: str, outcome: str) -> str:
-    """How a search that ended so goes on, by this command."""
+    """Return the command with which a search that ended with this outcome goes on."""
     return f"{resume} --budget LIMIT (a larger one)" if outcome == "budget" else resume
 
 
+def changes_text(search: str, found: Iterable[str]) -> str:
+    """Return why a search cannot go on as it was: its changes, a line each."""
+    title = (
+        f"the search '{search}' is not what it was. Undo the change, or go on with --allow-change:"
+    )
+    return "\n".join([title, *found])
+
+
 def duration(seconds: float) -> str:
-    """`12 s`, `5 min`, `3 h`, `2 days`."""
+    """Return a text such as `12 s`, `5 min`, `3 h` or `2 days`."""
     for unit, length, above in (("days", 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120)):
         if seconds >= above:
             return f"{seconds / length:.0f} {unit}"
@@ -38,19 +50,23 @@ def duration(seconds: float) -> str:
 
 
 def durations(least: float, most: float) -> str:
-    """`5 min to 3 h`; one of them where they are written alike."""
+    """Return a text such as `5 min to 3 h`; a single duration if both read the same."""
     ends = dict.fromkeys((duration(least), duration(most)))
     return " to ".join(ends)
 
 
 def last_line_of(reason: str, unknown: str = "") -> str:
-    """The last line of a reason, which of a traceback is the error; `unknown` if there is none."""
+    """Return the last line of a reason, which for a traceback is the error.
+
+    `unknown` is returned if there is none.
+    """
     return (reason.strip().splitlines() or [unknown])[-1]
 
 
 def program(name: str) -> str:
-    """How a program of this Python's environment is called from here: by its name where that finds
-    it, else by its path.
+    """Return how a program of this Python's environment is called from the working directory.
+
+    By its name if the shell finds it under that, else by its path.
     """
     path = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(path) or not path.exists():

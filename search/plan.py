@@ -1,5 +1,6 @@
-"""What a search would do and about how long it would take (`--dry-run`). Starts no Ray and records
-nothing.
+"""The plan of a search and an estimate of its time (`--dry-run`).
+
+Planning starts no Ray and records nothing.
 """
 
 import time
@@ -25,34 +26,35 @@ MAX_SAMPLED = 1000
 MEASURE_S = 10
 """After this many seconds no further configuration is measured."""
 START_S = 8
-"""What starting Ray and testing the best trial take."""
+"""Seconds that starting Ray and testing the best trial take."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a search. Times are extrapolated from a few measured steps of sampled
-    configurations.
+    """The plan of a search.
+
+    Times are in seconds and extrapolated from a few measured steps of sampled configurations.
     """
 
     trials: int
     epochs: int
     """Epochs if no trial is stopped early."""
     expected_epochs: int
-    """Epochs with the scheduler's stops, if each rung keeps its share."""
+    """Epochs with early stopping, if each rung keeps its usual share."""
     slots: int
     seconds: float
-    """With the scheduler's stops; searches that find many good trials stop fewer."""
+    """Time with early stopping; searches that find many good trials stop fewer."""
     most_seconds: float
     epoch_s: float
-    """Of one trial."""
+    """Time of one epoch of one trial."""
     data: dict[str, Any]
-    """What the journal would say of the data set."""
+    """The facts of the data set, as the journal would hold them."""
     device: str = "cpu"
-    """Where it was measured."""
+    """The device on which the steps were measured."""
     notes: tuple[str, ...] = ()
 
     def lines(self, experiment: Experiment) -> list[str]:
-        """For people."""
+        """Return the plan as lines of text."""
         stops = (
             ""
             if self.expected_epochs == self.epochs
@@ -61,12 +63,21 @@ class Plan:
         times = duration(self.seconds) if not stops else durations(self.seconds, self.most_seconds)
         folds = experiment.base.data.folds
         return [
-            f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, {strategy_text(experiment.describe())}",
-            f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of {' x '.join(map(str, self.data['image']))} (channels, height, width)",
+            (
+                f"{experiment.name}: {experiment.space_name} on {source_text(self.data)}, "
+                f"{strategy_text(experiment.describe())}"
+            ),
+            (
+                f"  {len(self.data['classes'])} classes, {parts_text(self.data)} of "
+                f"{' x '.join(map(str, self.data['image']))} (channels, height, width)"
+            ),
             f"  {self.trials} configurations, {self.epochs:,} epochs at most{stops}",
             *(
                 [
-                    f"  each in {folds} folds: {folds * self.trials:,} networks, {folds * self.epochs:,} epochs of one at most"
+                    (
+                        f"  each in {folds} folds: {folds * self.trials:,} networks, "
+                        f"{folds * self.epochs:,} epochs of one at most"
+                    )
                 ]
                 if folds
                 else []
@@ -83,7 +94,7 @@ class Plan:
         ]
 
     def _budget_lines(self, experiment: Experiment) -> list[str]:
-        """What the budget buys, and what the search costs where a price is known."""
+        """Return what the budget buys, and what the search costs if a price is known."""
         budget, epochs, demand = experiment.budget, self.expected_epochs, experiment.demand
         if experiment.device == AUTO_DEVICE and (
             self.device != "cpu" or any(limit.of == "gpu" for limit in budget.limits)
@@ -99,25 +110,28 @@ class Plan:
             if bought < epochs:
                 epochs, trials = int(bought), int(bought * self.trials / self.expected_epochs)
                 found.append(
-                    f"  the budget of {limit} buys about {epochs:,} of {self.expected_epochs:,} epochs ({trials:,} of {self.trials:,} configurations)"
+                    f"  the budget of {limit} buys about {epochs:,} of {self.expected_epochs:,} "
+                    f"epochs ({trials:,} of {self.trials:,} configurations)"
                 )
             else:
                 found.append(
-                    f"  the budget buys all of it: {limit} would do for about {int(bought):,} epochs"
+                    f"  the budget buys all of it: {limit} would do for about "
+                    f"{int(bought):,} epochs"
                 )
         if budget.price is not None:
             money, hours = epochs * takes("money"), epochs * takes("device") / 3600
             found.append(
-                f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} {device_of(demand)}-hours of training"
+                f"  about {money:,.{2 if money >= 0.01 else 4}f} usd for {hours:.3g} "
+                f"{device_of(demand)}-hours of training"
             )
         return found
 
 
 def make_plan(experiment: Experiment) -> Plan:
-    """Check everything as a run would, then measure a few steps here.
+    """Check everything as a run would, then measure a few steps on this machine.
 
     Raises:
-        ConfigError, NotReady, Unavailable: what a run would refuse.
+        ConfigError, NotReady, Unavailable: a run would be refused.
     """
     from trainables.evaluation.estimate import epoch_seconds
 
@@ -130,7 +144,8 @@ def make_plan(experiment: Experiment) -> Plan:
         )
     elif device != experiment.device:
         notes.append(
-            "note: a dry run does not ask the cluster: what its trials ask for is not on this machine, so that it was measured on the CPU"
+            "note: a dry run does not ask the cluster: what its trials ask for is not on this "
+            "machine, so that it was measured on the CPU"
         )
     generator = np.random.default_rng(experiment.seed)
     configs = [experiment.config(experiment.space.sample(generator)) for _ in range(SAMPLES)]
@@ -174,11 +189,12 @@ def make_plan(experiment: Experiment) -> Plan:
 
 
 def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
-    """Return the device on which steps are measured here, and how many trials at once that means:
-    what a cluster has need not be here.
+    """Return the device on which steps are measured here, and the number of trials at once there.
+
+    The device that the search asks its cluster for need not be on this machine.
 
     Raises:
-        NotReady: not one fits on this machine, where the search is to run on it.
+        NotReady: not one trial fits on this machine, and the search is to run on it.
     """
     if experiment.address == LOCAL:
         return experiment.device, slots(here, experiment.demand)
@@ -193,8 +209,9 @@ def measured_on(experiment: Experiment, here: Resources) -> tuple[str, int]:
 
 
 def _lengths(experiment: Experiment) -> list[int]:
-    """The epochs of every training, where it is known which trials there will be: in a whole grid.
-    Trials that differ in length alone are one.
+    """Return the epochs of every training, if it is known which trials there will be; else nothing.
+
+    It is known for a whole grid. Trials that differ in length alone are one training.
     """
     if experiment.algorithm != "grid" or experiment.planned_trials != experiment.space.size:
         return []
@@ -205,7 +222,7 @@ def _lengths(experiment: Experiment) -> list[int]:
 
 
 def _expected_epochs(experiment: Experiment, epochs: int) -> float:
-    """Epochs of a trial, if as many stop early as usual."""
+    """Return the expected epochs of a trial, if as many stop early as usual."""
     return (
         expected_epochs(epochs, experiment.horizon, experiment.grace, experiment.sure)
         if experiment.scheduler == "asha"

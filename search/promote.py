@@ -1,4 +1,7 @@
-"""python -m search.promote NAME: put a search's answer into MLflow's model registry, where it can be used without this project."""
+"""python -m search.promote NAME: put a search's best network into MLflow's model registry.
+
+From there it can be used without this project.
+"""
 
 import argparse
 import json
@@ -30,7 +33,10 @@ LONGEST_PARAMS = 1000
 
 
 def command(args: argparse.Namespace) -> int:
-    """Find the answer, check everything that can be checked, export, register, say so."""
+    """Promote the best network of a search and say so; return the exit code.
+
+    Everything that can be checked is checked before the network is exported and registered.
+    """
     kept = home(args.storage, args.name)
     name = args.model or args.name
     check_name(name)
@@ -70,26 +76,30 @@ def command(args: argparse.Namespace) -> int:
 def answer(
     result: SearchResult, kept: Home, storage: Storage, trial: str | None = None
 ) -> TrialResult:
-    """The trial whose network is promoted, by default the search's answer, of a search that has
-    ended, also one that was interrupted.
+    """Return the trial whose network is promoted, by default the search's best.
+
+    The search must have ended; an interrupted one counts as ended.
 
     Raises:
         Held: a driver has the search.
-        Refused: it, or its selection, was cut off.
-        ConfigError: no trial has finished an epoch, or not this one.
+        Refused: the search, or its selection, was cut off.
+        ConfigError: no trial has finished an epoch, or the given one has not.
     """
     if holder := kept.holder():
         dead = verb_for("resume", result.name, storage)
         raise Held(
-            f"the search '{result.name}' is being run by {holder}. Wait for its end, or stop it first; if it lives no more: {dead}"
+            f"the search '{result.name}' is being run by {holder}. "
+            f"Wait for its end, or stop it first; if it lives no more: {dead}"
         )
     if result.outcome == "running":
         raise Refused(
-            f"the search '{result.name}' was cut off. Go on with it first: {verb_for('resume', result.name, storage)}"
+            f"the search '{result.name}' was cut off. Go on with it first: "
+            f"{verb_for('resume', result.name, storage)}"
         )
     if result.selection is not None and result.selection.outcome == "running":
         raise Refused(
-            f"the selection of the search '{result.name}' was cut off. Go on with it first: {verb_for('select', result.name, storage)}"
+            f"the selection of the search '{result.name}' was cut off. Go on with it first: "
+            f"{verb_for('select', result.name, storage)}"
         )
     if trial is not None and trial not in {known.trial for known in result.ranking}:
         remedy = f"See {verb_for('status', result.name, storage)} --all"
@@ -98,15 +108,14 @@ def answer(
         )
     if (chosen := result.trials[trial] if trial is not None else result.chosen) is None:
         raise ConfigError(
-            f"the search '{result.name}' has no trial with a result, so there is nothing to promote. See {verb_for('status', result.name, storage)}"
+            f"the search '{result.name}' has no trial with a result, so there is nothing to "
+            f"promote. See {verb_for('status', result.name, storage)}"
         )
     return chosen
 
 
 def config_of(chosen: TrialResult, data_root: Path) -> TrialConfig:
-    """The trial's config, with its data where they are now: where the last session had them, unless
-    something else is said.
-    """
+    """Return the trial's config with its data root replaced by the place of the data now."""
     config = TrialConfig.from_dict(chosen.config)
     return config.override({"data.root": str(data_root.absolute())}) if config.data.root else config
 
@@ -120,12 +129,14 @@ def exported_from(
     *,
     onnx: bool,
 ) -> "Exported":
-    """The trial's network, written to `target`, and compared on the data set it was trained on.
+    """Return the trial's network, written to `target` and checked.
+
+    It is compared on the data set that it was trained on.
 
     Raises:
         Refused: the images are not those of the search, the checkpoint is damaged, or what was
             exported computes something else.
-        ConfigError, Unavailable: the data set cannot be read, or ONNX is not to be had.
+        ConfigError, Unavailable: the data set cannot be read, or ONNX is not available.
     """
     from trainables.catalog.datasets import DATASETS
     from trainables.checkpoints.checkpoint import CheckpointError
@@ -140,10 +151,12 @@ def exported_from(
         if data.get("decoding") != DATASETS[config.data.name].decoding:
             remedy = "promote with that version, or search again with this one"
             raise Refused(
-                f"{DECODED_OTHERWISE} '{result.name}'. The exported network could not be checked against its images; {remedy}."
+                f"{DECODED_OTHERWISE} '{result.name}'. The exported network could not be checked "
+                f"against its images; {remedy}."
             )
         raise Refused(
-            f"the images of '{result.name}' have changed since the search. The exported network could not be checked against them; bring them back."
+            f"the images of '{result.name}' have changed since the search. "
+            "The exported network could not be checked against them; bring them back."
         )
     try:
         return export.export(config, dataset, checkpoint, target, onnx=onnx)
@@ -152,7 +165,7 @@ def exported_from(
 
 
 def description(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:
-    """What the registry says of the model, in Markdown."""
+    """Return the registry's description of the model, in Markdown."""
     data, config = result.started["data"], chosen.config
     params = ", ".join(f"{path} {param_text(value)}" for path, value in chosen.params.items())[
         :LONGEST_PARAMS
@@ -163,7 +176,8 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
     where = (
         f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
     )
-    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** on the data set **{source_text(data)}** \
+    text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** \
+on the data set **{source_text(data)}** \
 ({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
 
 | | |
@@ -172,30 +186,42 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
 
 Searched values: {params or "none"}.
 
-Give it images as one NumPy array, uint8 (count, height, width, channels), of any height and width, grey (1 channel) or RGB (3), or grey \
-(count, height, width); or a list of images, whose sizes may differ. A single image is `image[None]`. They are made grey or colour, resized and scaled \
-inside; what is transparent becomes white.{_drafts(result)}{_levels(exported)} It answers with a table, a row an image: `class`, `probability`, and \
+Give it images as one NumPy array, uint8 (count, height, width, channels), of any height and \
+width, grey (1 channel) or RGB (3), or grey (count, height, width); or a list of images, whose \
+sizes may differ. A single image is `image[None]`. They are made grey or colour, resized and \
+scaled inside; what is transparent becomes white.{_drafts(result)}{_levels(exported)} It answers \
+with a table, a row an image: `class`, `probability`, and \
 `probability of NAME` for each class.{_needs(exported)}"""
     return masked(printable_lines(text))
 
 
 def _drafts(result: SearchResult) -> str:
-    """Say how large photographs were read in the training, where its images were files."""
+    """Return a sentence on how large photographs were decoded in the training, or nothing.
+
+    It applies where the images were files.
+    """
     if result.started["data"]["name"] != "folder":
         return ""
     size = " x ".join(map(str, result.started["data"]["image"][1:]))
     return (
-        " In the training, JPEGs of a million pixels or more that were to become much smaller were decoded at a"
-        f" fraction of their size, then resized to {size} (height x width): resized from their full size, some pixels differ a little."
+        " In the training, JPEGs of a million pixels or more that were to become much smaller "
+        f"were decoded at a fraction of their size, then resized to {size} (height x width): "
+        "resized from their full size, some pixels differ a little."
     )
 
 
 def _levels(exported: "Exported") -> str:
-    """Say how to bring images of more than 8 bits into the form of those of the training."""
+    """Return a sentence on how to convert images of more than 8 bits, or nothing.
+
+    It applies if the images of the training were of that kind.
+    """
     if exported.value_range is None:
         return ""
     low, high = exported.value_range
-    return f" The images of the training had more than 8 bits: bring values v to 255 * (v - {low:g}) / ({high:g} - {low:g}), cut off at 0 and 255."
+    return (
+        f" The images of the training had more than 8 bits: bring values v to 255 * (v - {low:g}) "
+        f"/ ({high:g} - {low:g}), cut off at 0 and 255."
+    )
 
 
 def _needs(exported: "Exported") -> str:
@@ -207,17 +233,17 @@ def _needs(exported: "Exported") -> str:
 
 
 def is_network(exported: "Exported") -> bool:
-    """Whether torch computes it."""
+    """Return whether torch computes the model."""
     return "torch" in exported.requirements
 
 
 def printable_lines(text: str) -> str:
-    """The text without control characters but the ends of lines."""
+    """Return the text without control characters other than line ends."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> dict[str, str]:
-    """Title to text."""
+    """Return the model's figures, title to text."""
     where = "selection" if chosen.repeat_of else "search"
     measured = (
         ""
@@ -239,17 +265,24 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
     )
     if not is_network(exported):
         return found | {
-            "time": f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU, features included"
+            "time": (
+                f"{_times(exported.inference)}, from pixels in memory to probabilities on one "
+                "thread of a CPU, features included"
+            )
         }
     found["torch"] = (
-        f"{_times(exported.inference)}, from pixels in memory to probabilities on one thread of a CPU"
+        f"{_times(exported.inference)}, from pixels in memory to probabilities "
+        "on one thread of a CPU"
     )
     if exported.onnx_inference is not None:
         beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"
         found["ONNX"] = f"{_times(exported.onnx_inference)}, likewise, in onnxruntime; {beside}"
     is_half = exported.precision in ("bf16", "fp16")
     trained = (
-        f" (it was trained in {exported.precision}: probabilities differ from that by at most {exported.difference:.2g})"
+        (
+            f" (it was trained in {exported.precision}: probabilities differ from that by at most "
+            f"{exported.difference:.2g})"
+        )
         if is_half
         else ""
     )
@@ -257,7 +290,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
 
 
 def on_test_part(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
-    """The evaluation of this training on the test part; empty where that was not opened for it."""
+    """Return this training's evaluation on the test part; empty if that was not opened for it."""
     if chosen is result.chosen:
         return result.chosen_test
     was_tested = (result.tested.get("trial"), result.tested.get("epoch")) == (
@@ -268,7 +301,7 @@ def on_test_part(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
 
 
 def not_complete(result: SearchResult, chosen: TrialResult) -> str:
-    """A sentence about a search that did not come to its end."""
+    """Return a sentence about a search that did not come to its end; empty if it did."""
     best = ": this is the best so far" if chosen is result.chosen else ""
     return (
         "" if result.outcome in ENDED else f" The search is not complete ({result.outcome}){best}."
@@ -276,19 +309,22 @@ def not_complete(result: SearchResult, chosen: TrialResult) -> str:
 
 
 def expected_text(verdict: dict[str, Any]) -> str:
-    """`0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
+    """Return a text such as `0.9701, 95 % interval 0.9650 to 0.9740, from 5 fresh seeds`."""
     expected = verdict["expected"]
-    return f"{expected['mean']:.4f}, {100 * verdict['level']:g} % interval {expected['low']:.4f} to {expected['high']:.4f}, from {expected['seeds']} fresh seeds"
+    return (
+        f"{expected['mean']:.4f}, {100 * verdict['level']:g} % interval {expected['low']:.4f} to "
+        f"{expected['high']:.4f}, from {expected['seeds']} fresh seeds"
+    )
 
 
 def _times(inference: dict[str, dict[str, float]]) -> str:
-    """`0.21 ms an image alone, 0.034 among 64`."""
+    """Return a text such as `0.21 ms an image alone, 0.034 among 64`."""
     alone, among = (inference[f"batch_{size}"]["median_ms"] for size in (1, 64))
     return f"{alone:.3g} ms an image alone, {among:.3g} among 64"
 
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
-    """By which programs find where a version comes from."""
+    """Return the tags by which programs find where a version comes from."""
     return {
         "search.name": result.name,
         "search.id": result.started["id"],
@@ -303,20 +339,26 @@ def lines(
     registered: Registered,
     uri: str,
 ) -> list[str]:
-    """What was done, for people."""
+    """Return what was done as lines of text."""
     was = (
         f"; version {registered.before}, the champion until now, stays" if registered.before else ""
     )
     now = f"version {registered.version} of {registered.name}{was}.{not_complete(result, chosen)}"
     return [
-        f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: {now}",
+        (
+            f"{chosen.trial} ({chosen.config['model']['name']}) of {result.name} is the champion: "
+            f"{now}"
+        ),
         *(f"  {title}: {text}" for title, text in figures(result, chosen, exported).items()),
-        f'  use it: mlflow.pyfunc.load_model("{registered.uri}"), MLFLOW_TRACKING_URI being {masked(uri)}',
+        (
+            f'  use it: mlflow.pyfunc.load_model("{registered.uri}"), '
+            f"MLFLOW_TRACKING_URI being {masked(uri)}"
+        ),
     ]
 
 
 def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -> dict[str, Any]:
-    """The same as plain values."""
+    """Return what was done as plain values."""
     return {
         "name": registered.name,
         "version": registered.version,
@@ -332,7 +374,7 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, promote, return the exit code (see `search.cli.main`)."""
+    """Read the command line, promote, and return the exit code (see `search.cli.main`)."""
     parser = Parser(
         prog="python -m search.promote", description=__doc__, formatter_class=HelpFormatter
     )

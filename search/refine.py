@@ -1,9 +1,10 @@
-"""python -m search.refine NAME: go on with a search that has come to its end, in rounds, each in a space made from what was observed so far.
+"""python -m search.refine NAME: go on with a search that has come to its end, in rounds.
 
-Where a parameter's effect is clear, its range is narrowed to what is around the best, or new values
-are put between the old ones; where the best lies at an edge, the range is widened beyond it, and
-that is said. It ends with the first round whose gain is within noise. All trials are the search's
-own. A refinement that was cut off goes on when it is called again, or with search.resume.
+Each round searches a space made from what was observed so far. Where a parameter's effect is clear,
+its range is narrowed to what is around the best, or new values are put between the old ones; where
+the best lies at an edge, the range is widened beyond it, and that is said. It ends with the first
+round whose gain is within noise. All trials are the search's own. A refinement that was cut off
+goes on when it is called again, or with search.resume.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from search.experiment import Experiment
 from search.journal.result import SearchResult
 from search.journal.store import home
 from search.outcome import tell
-from search.phrases import verb
+from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import Prepared, prepare
 from search.runner import Finished, SessionPlan, first_line, run_session
@@ -30,12 +31,12 @@ from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 
 ROUNDS, MIN_TRIALS = 5, 6
-MIN_TRIALS = 2
-"""Trials that count, with fewer of which nothing can be compared."""
+MIN_COMPARED = 2
+"""The least number of trials that count with which anything can be compared."""
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of this command's options."""
     made = Parser(
         prog="python -m search.refine", description=__doc__, formatter_class=HelpFormatter
     )
@@ -44,7 +45,8 @@ def parser() -> Parser:
         "--trials",
         type=int,
         metavar="N",
-        help=f"new trials a round (default: as before, else a third of the search's, at least {MIN_TRIALS})",
+        help="new trials a round (default: as before, else a third of the search's, "
+        f"at least {MIN_TRIALS})",
     )
     made.add_argument(
         "--rounds",
@@ -71,12 +73,13 @@ def parser() -> Parser:
 
 
 def refine(args: argparse.Namespace) -> Finished | None:
-    """Refine the search that the command line names; None where it is only to be said how.
+    """Refine the search that the command line names; return None for a dry run.
 
     Raises:
-        JournalError: there is none.
-        Refused: it has not come to its end, it has too little to compare, or it is not what it was.
-        ConfigError, NotReady, Unavailable: as `run`.
+        JournalError: there is no such search.
+        Refused: it has not come to its end, it has too little to compare, or it is not what it
+            was.
+        ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
     began = began_ms()
@@ -96,14 +99,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
     prepared = prepare(experiment, trainings=terms["rounds"] * terms["trials"])
     found = changes(result.started, facts_now(recorded, prepared))
     if found and not args.allow_change:
-        raise Refused(
-            "\n".join(
-                [
-                    f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:",
-                    *found,
-                ]
-            )
-        )
+        raise Refused(changes_text(args.name, found))
     console = Terminal(stderr=not args.dry_run)
     if args.dry_run:
         for line in plan(prepared, result, terms):
@@ -112,9 +108,8 @@ def refine(args: argparse.Namespace) -> Finished | None:
     opening = first_line(
         prepared.experiment, f"{len(result.trials)} trials are known; {terms_text(terms)}"
     )
-    is_settled = (
-        goes_on and result.refinement is not None and result.refinement.is_over
-    )  # cut off between its end and the search's
+    # The refinement may have been cut off between its own end and the search's.
+    is_settled = goes_on and result.refinement is not None and result.refinement.is_over
     facts: dict[str, object] = {"changes": found, **({} if is_settled else {"refining": terms})}
     return run_session(
         prepared,
@@ -131,36 +126,39 @@ def refine(args: argparse.Namespace) -> Finished | None:
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:
-    """See that there is something to compare, by accuracy alone.
+    """Check that there are trials and parameters to compare, by accuracy alone.
 
     Raises:
-        Refused: there is not.
+        Refused: there are none, or the search has other objectives.
     """
     if len(experiment.objectives) > 1:
         remedy = "Start another search with a space of your own."
         raise Refused(
-            f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: a refinement would be of accuracy alone. {remedy}"
+            f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: "
+            f"a refinement would be of accuracy alone. {remedy}"
         )
     if not experiment.space.domains:
         raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")
-    if len(result.distinct) < MIN_TRIALS:
+    if len(result.distinct) < MIN_COMPARED:
         remedy = f"More: {verb('resume', experiment)} --trials {len(result.trials) + MIN_TRIALS}"
         lengths = (
             " (those that differ in length alone are one)"
-            if len(result.ranking) >= MIN_TRIALS
+            if len(result.ranking) >= MIN_COMPARED
             else ""
         )
         raise Refused(
-            f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: there is nothing to compare. {remedy}"
+            f"only {len(result.distinct)} trial of '{experiment.name}' counts{lengths}: "
+            f"there is nothing to compare. {remedy}"
         )
 
 
 def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -> dict[str, int]:
-    """How many rounds at most, and how many new trials in each; as before in a refinement that was
-    begun.
+    """Return the most rounds there may be, and the number of new trials in each.
+
+    By default they are those of the refinement that was begun, if there is one.
 
     Raises:
-        ConfigError: nonsense.
+        ConfigError: one of them is below 1.
     """
     usual = {"rounds": ROUNDS, "trials": max(MIN_TRIALS, round(known / 3))}
     before = begun.refinement.terms if begun is not None and begun.refinement is not None else usual
@@ -176,8 +174,9 @@ def terms_of(args: argparse.Namespace, begun: SearchResult | None, known: int) -
 def experiment_of(
     args: argparse.Namespace, recorded: Experiment, result: SearchResult, *, goes_on: bool
 ) -> Experiment:
-    """The search as it goes on: with the sampler that learns, and a budget of its own; what is used
-    up is no longer a limit.
+    """Return the search as the refinement continues it.
+
+    It has the sampler that learns and a budget of its own; limits that are used up no longer count.
     """
     experiment = replace(
         recorded if goes_on else replace(recorded, algorithm="bayes", trials=len(result.trials)),
@@ -193,28 +192,31 @@ def experiment_of(
 
 
 def terms_text(terms: dict[str, int]) -> str:
-    """In words."""
+    """Return the terms in words."""
     return (
         f"up to {terms['rounds']} round{'s' * (terms['rounds'] != 1)} of {terms['trials']} trials"
     )
 
 
 def plan(prepared: Prepared, result: SearchResult, terms: dict[str, int]) -> list[str]:
-    """What the next round would change."""
+    """Return what the next round would change, as lines of text."""
     experiment = prepared.experiment
     _, found = next_space(experiment, prepared.dataset, result)
-    title = f"{experiment.name}: {len(result.trials)} trials are known; {terms_text(terms)}. The next would change:"
+    title = (
+        f"{experiment.name}: {len(result.trials)} trials are known; {terms_text(terms)}. "
+        "The next would change:"
+    )
     return [title, *(f"  {change.text}" for change in found), "  nothing was started"]
 
 
 def command(args: argparse.Namespace) -> int:
-    """Refine and say what came of it."""
+    """Refine, print the result, and return the exit code."""
     finished = refine(args)
     return 0 if finished is None else tell(finished, as_json=args.json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, refine, return the exit code (see `search.cli.main`)."""
+    """Read the command line, refine, and return the exit code (see `search.cli.main`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -10,7 +10,7 @@ from trainables.errors import ConfigError, printable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the page beside the journal and say where."""
+    """Write the page beside the journal, print its path, and return the exit code."""
     parser = Parser(
         prog="python -m search.report", description=__doc__, formatter_class=HelpFormatter
     )
@@ -19,16 +19,16 @@ def main(argv: list[str] | None = None) -> int:
         "--out",
         type=own_path,
         metavar="FILE",
-        help="where to write the page (default: report.html in the search's folder, or its copy here)",
+        help="where to write the page (default: report.html in the search's folder, "
+        "or its copy here)",
     )
     args = parser.parse_args(argv)
     return guarded(lambda: _write(home(args.storage, args.name), args.out))
 
 
 def _write(kept: Home, out: Path | None) -> int:
-    from search.views.page.page import (
-        write,
-    )  # matplotlib, and what sets environment variables as it is imported
+    # Imported late, for the page imports matplotlib, and modules that set environment variables.
+    from search.views.page.page import write
 
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         problem = (

@@ -1,8 +1,8 @@
-"""python -m search.resume NAME: go on with a search that was cut off, from its journal and its trials' checkpoints.
+"""python -m search.resume NAME: go on with a search that was cut off.
 
-Nothing that was finished is lost or done again. Without a change of space, seed, data, code or
-libraries the search comes to the same end as if it had never been cut off; with one it is refused,
-unless --allow-change says that this is meant.
+It goes on from its journal and its trials' checkpoints; nothing that was finished is lost or done
+again. Without a change of space, seed, data, code or libraries the search comes to the same end as
+if it had never been cut off; with one it is refused, unless --allow-change says that this is meant.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
 from search.journal.store import TRIALS, Home, home
 from search.outcome import tell
-from search.phrases import verb_for
+from search.phrases import changes_text, verb_for
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
 from search.runner import Finished, SessionPlan, first_line, record, run_session
@@ -34,7 +34,7 @@ from trainables.errors import ConfigError
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of this command's options."""
     made = Parser(
         prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter
     )
@@ -67,14 +67,16 @@ def resume(args: argparse.Namespace) -> Finished:
     """Go on with the search that the command line names.
 
     Raises:
-        JournalError: there is none.
+        JournalError: there is no such search.
         Refused: it is not what it was.
-        ConfigError, NotReady, Unavailable: as `run`.
+        ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
     began = began_ms()
     kept = home(args.storage, args.name)
-    trials = kept.trials()  # first: a trial's line is there before its folder is
+    # Before the journal is read: a trial's line is written before its folder is made, so that a
+    # running driver's new trial is not taken for one whose line is missing.
+    trials = kept.trials()
     result = SearchResult.read(kept.opened())
     check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
@@ -91,14 +93,7 @@ def resume(args: argparse.Namespace) -> Finished:
     experiment = prepared.experiment
     found = changes(result.started, facts_now(experiment, prepared))
     if found and not args.allow_change:
-        raise Refused(
-            "\n".join(
-                [
-                    f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:",
-                    *found,
-                ]
-            )
-        )
+        raise Refused(changes_text(args.name, found))
     console = Terminal(stderr=True)
     driver = (
         partial(RefineDriver, dataset=prepared.dataset) if result.refinement is not None else Driver
@@ -109,7 +104,8 @@ def resume(args: argparse.Namespace) -> Finished:
     cut_off = len(result.unfinished) - held
     opening = first_line(
         experiment,
-        f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where they were cut off{waits}",
+        f"{done} of {experiment.planned_trials} trials have ended, {cut_off} go on where "
+        f"they were cut off{waits}",
     )
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
     return run_session(
@@ -122,14 +118,18 @@ def resume(args: argparse.Namespace) -> Finished:
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
-    """The search as the journal describes it and the space as it is now, with what the command line
-    changes.
+    """Return the search of the journal with the space as it is now and the command line's changes.
+
+    Raises:
+        ConfigError: the options are refused.
+        Refused: the space file has changed.
     """
     experiment = Experiment.from_description(args.name, result.started["experiment"], args.storage)
     space = space_of(args, experiment, result)
     if args.trials is not None and result.refinement is not None:
         raise ConfigError(
-            f"--trials: '{args.name}' has been refined; how many trials each round has is for {verb_for('refine', args.name, args.storage)} --trials N."
+            f"--trials: '{args.name}' has been refined; how many trials each round has is for "
+            f"{verb_for('refine', args.name, args.storage)} --trials N."
         )
     given = {
         name: value for name in ("trials", "seed") if (value := getattr(args, name)) is not None
@@ -145,20 +145,25 @@ def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
 
 
 def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> SearchSpace:
-    """The space as it is now. A user's own file is run only where the command line names it: a
-    journal says what to go on with, not what to run.
+    """Return the space as it is now.
+
+    A user's own file is run only if the command line names it: a journal says what to go on with,
+    not what to run.
 
     Raises:
         Refused: the file has changed.
-        ConfigError: no such space now.
+        ConfigError: there is no such space now.
     """
     if args.space is None and result.refinement is not None:
-        return experiment.space  # which is no longer the one that was named
+        return experiment.space  # A refinement has changed the space that was named.
     source = args.space or experiment.space_source
     if args.space is None and (file := file_of(source)) is not None:
         recorded = result.started.get("space_sha256")
         if recorded and file[0].is_file() and sha256_of(source) != recorded:
-            remedy = f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} (and --allow-change to go on with it)."
+            remedy = (
+                f"Undo that, or name it to see what has changed: --space {shlex.quote(source)} "
+                "(and --allow-change to go on with it)."
+            )
             raise Refused(f"the space file '{file[0]}' is not what it was. {remedy}")
         return experiment.space
     try:
@@ -170,22 +175,28 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
 
 
 def check_trials(kept: Home, trials: list[str], result: SearchResult) -> None:
-    """A trial's folder is made after its line in the journal: one without a line means that the
-    journal's end is missing.
+    """Check that every trial's folder has its line in the journal.
+
+    The folder is made after the line, so that one without a line means that the journal's end is
+    missing.
 
     Raises:
         Refused: there is such a folder.
     """
     lost = [name for name in trials if name.startswith("t") and result.find(name) is None]
     if lost:
-        remedy = f"Bring the file back from a copy; or remove {', '.join(lost)} there to train what was lost again."
+        remedy = (
+            f"Bring the file back from a copy; or remove {', '.join(lost)} there "
+            "to train what was lost again."
+        )
         raise Refused(
-            f"the end of '{kept}/{FILE_NAME}' is missing: '{kept}/{TRIALS}' has {lost[0]}, the journal does not. {remedy}"
+            f"the end of '{kept}/{FILE_NAME}' is missing: '{kept}/{TRIALS}' has {lost[0]}, "
+            f"the journal does not. {remedy}"
         )
 
 
 def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespace) -> bool:
-    """Whether nothing is left to train, to evaluate, to test or to draw."""
+    """Return whether nothing is left to train, to evaluate, to test or to draw."""
     used_up = result.outcome == "budget" or NO_TIME in result.unevaluated
     more = result.unfinished or len(result.trials) < (args.trials or 0)
     more = (
@@ -203,32 +214,32 @@ def is_done(result: SearchResult, experiment: Experiment, args: argparse.Namespa
 
 
 def check_budget(args: argparse.Namespace, experiment: Experiment, result: SearchResult) -> None:
-    """See that there is something left of the budget of a search that it has ended, and of which
-    nothing but training is left.
+    """Check that something is left of the budget that ended a search, if only training is left.
 
     Raises:
-        ConfigError: it is used up.
+        ConfigError: the budget is used up.
     """
-    is_whole = (
+    # Evaluations for which no time was left do not count: there is none now either.
+    only_training_left = (
         result.outcome == "budget"
         and result.is_tested
         and result.is_drawn
         and not result.passed_over
+        and not result.unevaluated.keys() - {NO_TIME}
     )
-    is_whole = is_whole and not result.unevaluated.keys() - {
-        NO_TIME
-    }  # for which there is none now either
-    if is_whole and (limit := used_up(experiment, result)) is not None:
+    if only_training_left and (limit := used_up(experiment, result)) is not None:
         used = shares_text(experiment.budget.shares(result, experiment.demand))
         more = f"{verb_for('resume', args.name, args.storage)} --budget LIMIT"
         raise ConfigError(
-            f"the budget of {limit} is used up: all sessions together used {used}. With a larger one it goes on: {more}"
+            f"the budget of {limit} is used up: all sessions together used {used}. "
+            f"With a larger one it goes on: {more}"
         )
 
 
 def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
-    """The limit, of those of today, that leaves nothing for further epochs of a search which its
-    budget has ended; None if each leaves something.
+    """Return the limit that leaves nothing for further epochs; None if each leaves something.
+
+    The search is one that its budget has ended; the limits are those of today.
     """
     if (
         limit := experiment.budget.spent(result, experiment.demand, wall_s=result.wall_s, ahead=0)
@@ -247,12 +258,12 @@ def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Resume and say what came of it."""
+    """Resume, print the result, and return the exit code."""
     return tell(resume(args), as_json=args.json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, resume, return the exit code (see `search.cli.main`)."""
+    """Read the command line, resume, and return the exit code (see `search.cli.main`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

@@ -1,4 +1,7 @@
-"""python -m search.run --space table3: search for the best network and its training, on this machine or a cluster."""
+"""python -m search.run --space table3: search for the best network and its training.
+
+It runs on this machine or a cluster.
+"""
 
 import argparse
 import os
@@ -34,29 +37,48 @@ from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
 
 MAX_NAME, MAX_TEXT = 255, 4000
-"""What the file system takes."""
+"""The limits of file systems: bytes of a file name, and characters of a path."""
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of this command's options."""
     made = Parser(prog="python -m search.run", description=__doc__, formatter_class=HelpFormatter)
-    what = made.add_argument_group("what is searched")
     made.add_argument(
         "--config",
         type=own_path,
         metavar="FILE",
-        help="a YAML file of these options, and of settings under 'set:'; what is said here wins over it",
+        help="a YAML file of these options, and of settings under 'set:'; "
+        "what is said here wins over it",
     )
+    what_options(made)
+    how_options(made)
+    where_options(made)
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan and an estimate of the time; start nothing",
+    )
+    made.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
+    return made
+
+
+def what_options(made: Parser) -> None:
+    """Add the options that say what is searched, on which data."""
+    what = made.add_argument_group("what is searched")
     what.add_argument(
         "--space",
         metavar="NAME",
-        help=f"{', '.join(names())}, or your own: file.py:NAME, a SearchSpace or a function that returns one",
+        help=f"{', '.join(names())}, or your own: file.py:NAME, "
+        "a SearchSpace or a function that returns one",
     )
     what.add_argument(
         "--data",
         default="digits",
         metavar="DATA",
-        help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH (one sub-folder per class)",
+        help=f"{', '.join(sorted(set(DATASETS) - {'folder'}))}, or folder:PATH "
+        "(one sub-folder per class)",
     )
     what.add_argument(
         "--data-root",
@@ -79,7 +101,8 @@ def parser() -> Parser:
         "--weights",
         type=own_path,
         metavar="PATH",
-        help="begin with the weights in this file, a checkpoint, or a folder of files with torchvision's names (default: torchvision's, from its cache)",
+        help="begin with the weights in this file, a checkpoint, or a folder of files with "
+        "torchvision's names (default: torchvision's, from its cache)",
     )
     what.add_argument(
         "--set",
@@ -89,7 +112,18 @@ def parser() -> Parser:
         dest="settings",
         help="set a value of every trial (keys: trainables/config.py); fixes a searched key",
     )
+
+
+def how_options(made: Parser) -> None:
+    """Add the options that say how the search goes about it."""
     how = made.add_argument_group("how")
+    strategy_options(how)
+    training_options(how)
+    budget_options(how)
+
+
+def strategy_options(how: Any) -> None:
+    """Add the options that decide which trials are started and stopped."""
     how.add_argument("--algorithm", default="bayes", metavar="NAME", help=", ".join(ALGORITHMS))
     how.add_argument("--scheduler", default="asha", metavar="NAME", help=", ".join(SCHEDULERS))
     how.add_argument(
@@ -103,14 +137,16 @@ def parser() -> Parser:
         "--grace",
         type=int,
         metavar="N",
-        help="asha: the first rung, at which trials wait for each other (default: a hundredth of the epochs)",
+        help="asha: the first rung, at which trials wait for each other "
+        "(default: a hundredth of the epochs)",
     )
     how.add_argument(
         "--sure",
         type=float,
         default=SURE,
         metavar="P",
-        help=f"asha: how sure to be that the best is not among the trials that are stopped, from 0 to below 1 (default: {SURE:g}); 0 is the cheapest",
+        help="asha: how sure to be that the best is not among the trials that are stopped, "
+        f"from 0 to below 1 (default: {SURE:g}); 0 is the cheapest",
     )
     low = " and ".join(COSTS)
     how.add_argument(
@@ -119,6 +155,10 @@ def parser() -> Parser:
         metavar="NAMES",
         help=f"{ACCURACY}, or after commas {low} too: what is good and costs little to use",
     )
+
+
+def training_options(how: Any) -> None:
+    """Add the options for precision, folds, the seed and the test part."""
     how.add_argument(
         "--precision",
         choices=PRECISION_NAMES,
@@ -143,22 +183,17 @@ def parser() -> Parser:
         action="store_true",
         help="leave the test part closed at the search's end: search.select opens it",
     )
-    budget_options(how)
-    where_options(made)
-    made.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the plan and an estimate of the time; start nothing",
-    )
-    made.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, the last line"
-    )
-    return made
 
 
 def where_options(made: Parser) -> None:
-    """Add those that say where a search runs and is kept."""
+    """Add the options that say where a search runs and where it is kept."""
     where = made.add_argument_group("where")
+    storage_options(where)
+    machine_options(where)
+
+
+def storage_options(where: Any) -> None:
+    """Add the options that say where a search is kept."""
     where.add_argument(
         "--name", metavar="NAME", help="the search's name (default: from space, data and time)"
     )
@@ -179,6 +214,10 @@ def where_options(made: Parser) -> None:
         metavar="URI",
         help=f"MLflow's tracking URI (default: $MLFLOW_TRACKING_URI, else {DEFAULT_TRACKING})",
     )
+
+
+def machine_options(where: Any) -> None:
+    """Add the options that say where trials run, and how many at once."""
     where.add_argument(
         "--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster"
     )
@@ -193,7 +232,8 @@ def where_options(made: Parser) -> None:
         "--fuse",
         default="auto",
         metavar="N",
-        help="trials of one shape that a worker trains as one network: 2 to 64, off, measure (try what is fastest), or auto: measure on a GPU, else off",
+        help="trials of one shape that a worker trains as one network: "
+        "2 to 64, off, measure (try what is fastest), or auto: measure on a GPU, else off",
     )
     where.add_argument(
         "--cpus-per-trial",
@@ -231,42 +271,17 @@ def where_options(made: Parser) -> None:
 
 
 def experiment_of(args: argparse.Namespace) -> Experiment:
-    """The experiment that the command line describes.
+    """Return the experiment that the command line describes.
 
     Raises:
         ConfigError: it describes nonsense.
     """
-    source = args.data.partition(":")[0]
-    if args.data and source not in DATASETS and Path(args.data).is_dir():
-        raise ConfigError(f"'{args.data}' is a folder: use --data folder:{args.data}.")
-    if args.data == "folder:":
-        raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
-    if source not in DATASETS or (source != "folder" and ":" in args.data):
-        raise ConfigError(
-            unknown("data set", args.data, set(DATASETS) - {"folder"} | {"folder:PATH"})
-        )
-    settings = dict(parse_setting(text) for text in args.settings)
-    for option, path, value in (
-        ("--precision", "precision", args.precision),
-        ("--folds", "data.folds", args.folds),
-    ):
-        if value is not None and settings.setdefault(path, value) != value:
-            raise ConfigError(
-                f"{option} {value} and --set {path}={settings[path]}: leave one of them out."
-            )
+    source = data_source(args.data)
+    settings = settings_of(args)
     space = find(args.space)
     settings = with_weights(args.weights, space, settings)
     space = space.fixed(settings)
-    base = TrialConfig().override(
-        {"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad}
-    )
-    base = base_of(
-        replace(
-            base,
-            data=with_root(base.data, args.data, "" if source == "digits" else str(args.data_root)),
-        ),
-        space,
-    )
+    base = base_config(args, source, space)
     device, gpus = device_and_gpus(args)
     space_name = Path(args.space.partition(":")[0]).stem
     return Experiment(
@@ -307,14 +322,63 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     )
 
 
+def data_source(data: str) -> str:
+    """Return the name of the data set that `--data` names, which is `folder` for a folder.
+
+    Raises:
+        ConfigError: there is no such data set.
+    """
+    source = data.partition(":")[0]
+    if data and source not in DATASETS and Path(data).is_dir():
+        raise ConfigError(f"'{data}' is a folder: use --data folder:{data}.")
+    if data == "folder:":
+        raise ConfigError("'folder:' names no folder: use --data folder:PATH.")
+    if source not in DATASETS or (source != "folder" and ":" in data):
+        raise ConfigError(unknown("data set", data, set(DATASETS) - {"folder"} | {"folder:PATH"}))
+    return source
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of `--set`, and those that have an option of their own.
+
+    Raises:
+        ConfigError: an option and `--set` contradict each other.
+    """
+    settings = dict(parse_setting(text) for text in args.settings)
+    for option, path, value in (
+        ("--precision", "precision", args.precision),
+        ("--folds", "data.folds", args.folds),
+    ):
+        if value is not None and settings.setdefault(path, value) != value:
+            raise ConfigError(
+                f"{option} {value} and --set {path}={settings[path]}: leave one of them out."
+            )
+    return settings
+
+
+def base_config(args: argparse.Namespace, source: str, space: SearchSpace) -> TrialConfig:
+    """Return the config that all trials share, of the data set `source`.
+
+    Raises:
+        ConfigError: the options or the space's base make no valid config.
+    """
+    base = TrialConfig().override(
+        {"seed": args.seed, "data.split_seed": args.seed, "data.skip_bad": args.skip_bad}
+    )
+    # The digits come with scikit-learn and have no folder.
+    root = "" if source == "digits" else str(args.data_root)
+    return base_of(replace(base, data=with_root(base.data, args.data, root)), space)
+
+
 def with_weights(
     weights: Path | None, space: SearchSpace, settings: dict[str, Any]
 ) -> dict[str, Any]:
-    """The settings, and what `--weights` means: where weights are found, and that networks begin
-    with them unless that is searched.
+    """Return the settings, and what `--weights` adds to them.
+
+    It adds where the weights are found, and that networks begin with them unless that is searched.
 
     Raises:
-        ConfigError: there is nothing, or no network is to begin with it.
+        ConfigError: there is nothing at that place, or no network is to begin with it.
     """
     try:
         given = own_path(settings["model.weights"]) if settings.get("model.weights") else weights
@@ -324,7 +388,8 @@ def with_weights(
         return settings
     if not given.exists():
         raise ConfigError(
-            f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files with torchvision's names."
+            f"--weights '{given}' not found. Name a file, a checkpoint, or a folder of files "
+            "with torchvision's names."
         )
     names = (
         space.domains["model.name"].values
@@ -337,7 +402,8 @@ def with_weights(
         if name in MODELS
     ):
         raise ConfigError(
-            f"--weights: no model of '{', '.join(names or ())}' can begin with weights. Use --space transfer or --space zoo."
+            f"--weights: no model of '{', '.join(names or ())}' can begin with weights. "
+            "Use --space transfer or --space zoo."
         )
     begins = {} if "model.pretrained" in space.domains else {"model.pretrained": True}
     if settings.get("model.pretrained", True) is not True:
@@ -348,18 +414,26 @@ def with_weights(
 
 
 def absolute_source(space: str) -> str:
-    """A space's name, or its file's in full, so that a resume finds it from anywhere."""
+    """Return the name of a space, or the absolute path of its file and the name there.
+
+    With that a resume finds it from any folder.
+    """
     file = file_of(space)
     return f"{file[0].absolute()}:{file[1]}" if file is not None else space
 
 
 def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
-    """The device of every trial, and the GPUs of each of its workers; `AUTO_DEVICE` and none where
-    the cluster is to be asked.
+    """Return the device of every trial, and the GPUs of each of its workers.
+
+    They are `AUTO_DEVICE` and 0 if the cluster is to be asked.
+
+    Raises:
+        ConfigError: the device and the GPUs contradict each other.
     """
     if args.device == "cpu" and args.gpus_per_trial:
         raise ConfigError(
-            f"--gpus-per-trial {args.gpus_per_trial:g} with --device cpu. Use --device cuda, or leave --gpus-per-trial out."
+            f"--gpus-per-trial {args.gpus_per_trial:g} with --device cpu. "
+            "Use --device cuda, or leave --gpus-per-trial out."
         )
     device = args.device
     if device == "auto":
@@ -372,13 +446,14 @@ def device_and_gpus(args: argparse.Namespace) -> tuple[str, float]:
         )
     if device == "cuda" and args.gpus_per_trial == 0:
         raise ConfigError(
-            "--gpus-per-trial 0 with --device cuda. A fraction such as 0.25 lets trials share a GPU."
+            "--gpus-per-trial 0 with --device cuda. "
+            "A fraction such as 0.25 lets trials share a GPU."
         )
     return device, (args.gpus_per_trial or 1.0) if device == "cuda" else 0.0
 
 
 def command(args: argparse.Namespace) -> int:
-    """Plan or run."""
+    """Print the plan, or run the search and print the result; return the exit code."""
     experiment = experiment_of(args)
     if args.dry_run:
         terminal = Terminal()
@@ -389,7 +464,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options: the command line's, then the config file's, then the defaults.
+    """Return the options: the command line's, then the config file's, then the defaults.
 
     Raises:
         ConfigError: the config file is wrong, or an option looks like a credential.
@@ -407,8 +482,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def refuse_unfit_text(args: argparse.Namespace) -> None:
-    """Refuse what must not be written down, which is credentials, and what is no text or longer
-    than a file's name can be.
+    """Refuse options that must not or cannot be written down.
+
+    Raises:
+        ConfigError: an option looks like a credential, is not UTF-8, or is longer than a file's
+            name
+            can be.
     """
     named = [
         (f"--{name.replace('_', '-')}", str(value))
@@ -426,7 +505,7 @@ def refuse_unfit_text(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, run, return the exit code (see `search.cli.main`)."""
+    """Read the command line, run, and return the exit code (see `search.cli.main`)."""
     return guarded(lambda: command(arguments(argv)))
 
 

@@ -25,7 +25,7 @@ from search.cli.main import SOME_FAILED, began_ms, check_versions, heed_signals,
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.timing import Waiting
-from search.execution.capacity import limited
+from search.execution.capacity import Limit, limited
 from search.experiment import Experiment
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.journal.lease import FILE_NAME as LOCK_FILE
@@ -48,18 +48,19 @@ if TYPE_CHECKING:
     from search.execution.pool import Workers
 
 ExitCode = Callable[[SearchResult, list[int], list[str]], int]
-"""Of a result, the signals that came and the troubles that were told."""
+"""Gives the exit code for a result, the signals that came and the troubles that were reported."""
 TERM_GRACE_S = 12
 """After SIGTERM, the seconds in which trials may finish their epoch."""
 HURRY_S = 5.0
-"""How long a search that was interrupted waits for MLflow."""
+"""Seconds that a search that was interrupted waits for MLflow."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A search that came to its end: what was searched, its result, where MLflow has it, the exit
-    code that tells the truth, and the seconds that all of its sessions took, with what followed the
-    journal's last event.
+    """A search that came to its end.
+
+    It holds what was searched, its result, where MLflow has it, the exit code that tells the truth,
+    and the seconds that all of its sessions took, with what followed the journal's last event.
     """
 
     experiment: Experiment
@@ -85,7 +86,8 @@ def run(experiment: Experiment) -> Finished:
     experiment = prepared.experiment
     if (limit := experiment.budget.time) is not None and now_ms() - began > limit.amount * 1000:
         raise ConfigError(
-            f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed before anything is started. Use more."
+            f"--budget {limit}: {(now_ms() - began) / 1000:.0f} s have passed "
+            "before anything is started. Use more."
         )
     bounds = in_folds(experiment.base) + within(experiment.budget)
     opening = first_line(
@@ -110,11 +112,9 @@ def search_through(
     slots: int,
     tick: Callable[[], None],
 ) -> None:
-    """A search: its trials, what each of them is worth, and the best one's test."""
-    from search.execution.evaluation import (
-        evaluate_best,
-        evaluate_trials,
-    )  # Ray and Tune are imported once nothing can be refused any more
+    """Run a search: its trials, the evaluation of each, and the best one's test."""
+    # Ray and Tune are imported once nothing can be refused any more.
+    from search.execution.evaluation import evaluate_best, evaluate_trials
     from search.execution.tune import tune_search
 
     tune_search(driver, workers, slots=slots, tick=tick)
@@ -125,121 +125,151 @@ def search_through(
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What a session does, from its first event on: a search from its beginning or from where it
-    was cut off, or a selection.
+    """The plan of a session, from its first event on.
+
+    A session is a search from its beginning, a search from where it was cut off, or a selection.
     """
 
     verb: str
     opens: str
-    """The kind of its first event, with these `facts` beside those of every session."""
+    """The kind of its first event, which has these `facts` beside those of every session."""
     facts: dict[str, object]
     planned: int | None = None
-    """How many trainings there will be at most; None: as many as the experiment has trials."""
+    """The largest number of trainings; None: as many as the experiment has trials."""
     driver: Callable[..., Driver] = Driver
     display: type[Display] = Display
     go_through: Callable[..., None] = search_through
     exit_code: ExitCode | None = None
     takes_over: bool = True
-    """Whether its trials may begin with what earlier searches have trained."""
+    """Whether its trials may warm-start from what earlier searches have trained."""
 
     @property
     def is_first(self) -> bool:
-        """Whether the journal begins with it."""
+        """True if the journal begins with this session."""
         return self.opens == "started"
 
 
+@dataclass(frozen=True)
+class Running:
+    """The parts of a session whose workers have started."""
+
+    plan: SessionPlan
+    driver: Driver
+    workers: "Workers"
+    limit: Limit
+    at_once: int
+    """The number of trials that may run at once when the session begins."""
+    display: Display
+    tracker: Tracker
+    drawing: DrawingAside
+    troubles: list[str]
+
+
 def run_session(
-    prepared: Prepared, console: Console, began: int, opening: str, act: SessionPlan
+    prepared: Prepared, console: Console, began: int, opening: str, plan: SessionPlan
 ) -> Finished:
-    """Have a search's trials trained, tested and recorded, as the act says. `began` is when the
-    command did (`cli.began_ms`), `opening` its first line.
+    """Have a search's trials trained, tested and recorded, as the plan says.
+
+    `began` is when the command began (`cli.main.began_ms`), `opening` the first line that it
+    prints.
     """
-    experiment, dataset, waiting = prepared.experiment, prepared.dataset, prepared.waiting
-    folder, troubles, planned = (
-        experiment.folder,
-        list[str](),
-        act.planned or experiment.planned_trials,
-    )
-    earlier = Earlier(
-        experiment,
-        dataset,
-        wanted=experiment.cache and act.takes_over and experiment.address == LOCAL,
-    )
+    experiment, waiting, note = prepared.experiment, prepared.waiting, partial(say, console)
+    folder, troubles = experiment.folder, list[str]()
+    planned = plan.planned or experiment.planned_trials
+    earlier = earlier_trainings(prepared, plan)
     with (
-        waiting.entering(experiment.home.lease(say=partial(say, console))) as lease,
+        waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
         said(console, opening),
         ray_session(prepared, tidy=lambda: went_well(driver.result, troubles)) as have,
-        waiting.entering(limited(experiment, have, planned, say=partial(say, console))) as limit,
+        waiting.entering(limited(experiment, have, planned, say=note)) as limit,
+        # Ray tells there, in paragraphs, of each process that died; the journal has the reason.
         Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(
-            nowhere
-        ),  # where Ray tells, in paragraphs, of each process that died; the journal has why
+        redirect_stdout(nowhere),
     ):
-        from search.execution.packing import staff
+        from search.execution.packing import staff  # imports Ray, once its environment is set
         from search.execution.pool import Workers
 
         experiment = limit.experiment  # whose device the cluster may have decided
         origin = provenance()
-        workers = Workers(experiment, dataset, origin)
+        workers = Workers(experiment, prepared.dataset, origin)
         with waiting.counted():
-            at_once, packing = staff(experiment, workers, limit, say=partial(say, console))
-        journal, events = experiment.home.journal(new=act.is_first)
+            at_once, packing = staff(experiment, workers, limit, say=note)
+        journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
         tell_cut_off(journal, console)
-        driver = act.driver(experiment, journal, slots=at_once, **ages(began, waiting))
-        driver.relatives.earlier = earlier.told(
-            fused=packing.members > 1, say=partial(say, console)
-        )
+        driver = plan.driver(experiment, journal, slots=at_once, **ages(began, waiting))
+        driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=note)
         driver.replay(events)
-        display = act.display(
+        display = plan.display(
             driver.result, planned, console, may_train=lambda: driver.outstanding > 0
         )
         journal.complain = display.say
         tracker = Tracker(experiment.tracking, folder, say=display.say, until=lambda: journal.size)
-        journal.listeners += [tracker, display, drawing := DrawingAside(driver)]
+        drawing = DrawingAside(driver)
+        journal.listeners += [tracker, display, drawing]
+        running = Running(
+            plan, driver, workers, limit, at_once, display, tracker, drawing, troubles
+        )
+        about = {"packing": packing.describe(), "provenance": origin, "began_ms": began}
         with display, interruptible(driver, display) as signals:
             heed_signals()
-            told = {
-                "slots": at_once,
-                "packing": packing.describe(),
-                "provenance": origin,
-                "began_ms": began,
-            }
-            try:
-                journal.append(
-                    act.opens,
-                    **session_facts(experiment, prepared),
-                    **told,
-                    training=earlier.training,
-                    **act.facts,
-                )
-            except (KeyboardInterrupt, Unwritten):
-                stop(signals[0], None)
-            try:
-                with closed_by_its_end(driver, troubles):
-                    driver.go_on()
-                    tick = importing(driver, limit.ticking(driver, workers, display.tick))
-                    act.go_through(
-                        driver,
-                        dataset,
-                        workers,
-                        by=act.verb,
-                        slots=limit.at_most(at_once),
-                        tick=tick,
-                    )
-            finally:
-                signal.alarm(0)
-                workers.close()
-                journal.patient = not signals
-                with suppress(KeyboardInterrupt):
-                    wind_up(driver, tracker, troubles, drawing, hurry=bool(signals))
-        tell_troubles(
-            troubles, experiment, tracker
-        )  # here: Ray, where it died, may end this process as it is left
-    return ended(
-        experiment, driver.result, tracker, signals, troubles, act.exit_code or exit_code, began
-    )
+            write_first_event(running, prepared, {**about, "training": earlier.training}, signals)
+            carry_out(running, prepared.dataset, signals)
+        # Here, not later: Ray, where it died, may end this process as it is left.
+        tell_troubles(troubles, experiment, tracker)
+    code = plan.exit_code or exit_code
+    return ended(experiment, driver.result, tracker, signals, troubles, code, began)
+
+
+def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
+    """Begin to read what earlier searches have trained, where the plan may take it over."""
+    experiment = prepared.experiment
+    wanted = experiment.cache and plan.takes_over and experiment.address == LOCAL
+    return Earlier(experiment, prepared.dataset, wanted=wanted)
+
+
+def write_first_event(
+    running: Running, prepared: Prepared, about: dict[str, object], signals: list[int]
+) -> None:
+    """Journal the session's first event; `about` is what it says of the session itself.
+
+    End the process if a signal breaks that off.
+    """
+    plan = running.plan
+    try:
+        running.driver.journal.append(
+            plan.opens,
+            **session_facts(running.limit.experiment, prepared),
+            slots=running.at_once,
+            **about,
+            **plan.facts,
+        )
+    except (KeyboardInterrupt, Unwritten):
+        stop(signals[0], None)
+
+
+def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
+    """Go through the search as planned, and wind it up however that ends."""
+    plan, driver, workers = running.plan, running.driver, running.workers
+    try:
+        with closed_by_its_end(driver, running.troubles):
+            driver.go_on()
+            tick = importing(driver, running.limit.ticking(driver, workers, running.display.tick))
+            plan.go_through(
+                driver,
+                dataset,
+                workers,
+                by=plan.verb,
+                slots=running.limit.at_most(running.at_once),
+                tick=tick,
+            )
+    finally:
+        signal.alarm(0)
+        workers.close()
+        driver.journal.patient = not signals
+        with suppress(KeyboardInterrupt):
+            wind_up(driver, running.tracker, running.troubles, running.drawing, hurry=bool(signals))
 
 
 @contextmanager
@@ -262,7 +292,10 @@ def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
 def ray_session(
     prepared: Prepared, *, tidy: Callable[[], bool]
 ) -> AbstractContextManager[Machines]:
-    """The session that a search asks for; `tidy` says at its end whether Ray's logs are removed."""
+    """Return the Ray session that a search asks for.
+
+    `tidy` decides at its end whether Ray's logs are removed.
+    """
     experiment = prepared.experiment
     return session(
         experiment.address,
@@ -274,12 +307,15 @@ def ray_session(
 
 
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
-    """Whether nobody will look for a reason in Ray's logs."""
+    """Return whether nobody will look for a reason in Ray's logs."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
 
 
 def ages(began: int, waiting: Waiting) -> dict[str, float]:
-    """How long ago the command began, and how long of that it did not wait, as a driver takes both."""
+    """Return how long ago the command began, and how much of that time was not spent waiting.
+
+    Both are in seconds, under the names that a driver takes.
+    """
     ago_s = (now_ms() - began) / 1000
     return {"ago_s": ago_s, "start_s": max(0.0, ago_s - waiting.seconds)}
 
@@ -289,24 +325,25 @@ def tell_cut_off(journal: Journal, console: Console) -> None:
     if size := journal.cut_off:
         say(
             console,
-            f"note: the journal's last line was half-written ({size} bytes); it was cut off. What it told had not been acted on.",
+            f"note: the journal's last line was half-written ({size} bytes); it was cut off. "
+            "What it told had not been acted on.",
         )
 
 
 @contextmanager
 def said(console: Console, line: str) -> Iterator[None]:
-    """Say this first."""
+    """Print this line before anything else within."""
     say(console, line)
     yield
 
 
 def import_tune() -> None:
-    """Half of this second is over while Ray's processes start."""
+    """Import Tune; half of this second is over while Ray's processes start."""
     import search.execution.tune  # noqa: F401
 
 
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
-    """Of a search, or a selection, that is over: see that MLflow has all of it."""
+    """See that MLflow has all of a search, or a selection, that is over."""
     check_versions()
     check_tracking(experiment.tracking)
     with experiment.home.lease():
@@ -318,9 +355,12 @@ def record(experiment: Experiment, result: SearchResult, code: ExitCode | None =
 
 
 def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
-    """Say where it went wrong; what MLflow did not take is one more trouble."""
+    """Print what went wrong; what MLflow did not take is one more trouble."""
     if tracker.error:
-        remedy = f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. Later: {verb('sync', experiment)}"
+        remedy = (
+            f"Nothing is lost: {experiment.home}/{FILE_NAME} has it all. "
+            f"Later: {verb('sync', experiment)}"
+        )
         troubles.append(f"MLflow did not take everything ({tracker.error}). {remedy}")
     for trouble in troubles:
         sys.stderr.write(error_line(trouble))
@@ -335,7 +375,10 @@ def ended(
     code: ExitCode,
     began: int | None = None,
 ) -> Finished:
-    """What came of a search; of a session that `began` then, if there was one."""
+    """Return the outcome of a search.
+
+    `began` is when its session began; None if there was no session.
+    """
     where = {
         "tracking_uri": masked(experiment.tracking),
         "experiment_id": tracker.experiment_id,
@@ -349,8 +392,10 @@ def ended(
 
 
 def write_last_line(driver: Driver) -> None:
-    """The search's own outcome. Without it, for want of a disk that takes it, the search counts as
-    cut off, which is true as well.
+    """Journal the search's own outcome.
+
+    Without that line, because no disk takes it, the search counts as cut off, which is true as
+    well.
     """
     with suppress(JournalError):
         driver.finish()
@@ -359,8 +404,9 @@ def write_last_line(driver: Driver) -> None:
 def wind_up(
     driver: Driver, tracker: Tracker, troubles: list[str], drawing: DrawingAside, *, hurry: bool
 ) -> None:
-    """Leave the evidence, write the last line, and wait for MLflow to have it all. A step that
-    fails does not keep the others from being done.
+    """Write pictures and study, then the last line, and wait for MLflow to have it all.
+
+    A step that fails does not keep the others from being done.
     """
     from search.views.page.artifacts import draw  # matplotlib is not needed before
 
@@ -382,7 +428,7 @@ def wind_up(
 
 
 def save_study(driver: Driver) -> None:
-    """What the algorithm has to save, where the search is kept."""
+    """Save what the algorithm has to save, where the search is kept."""
     home = driver.experiment.home
     driver.algorithm.save(home.folder)
     if not driver.journal.other():
@@ -390,7 +436,7 @@ def save_study(driver: Driver) -> None:
 
 
 def tried(troubles: list[str], what: str, write: Callable[[], None]) -> None:
-    """Write something that can be made again from the journal."""
+    """Write something that can be made again from the journal; a failure is only a trouble."""
     try:
         write()
     except (OSError, Unwritten) as error:
@@ -411,7 +457,7 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
 
 
 def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
-    """What it says once."""
+    """Return what a search's first event says, and no later one does."""
     title = new_title(experiment.space_name, data_facts(experiment, dataset))
     known = {"version": VERSION, "name": experiment.name, "id": uuid4().hex[:12], TITLE: title}
     return {**known, "space_sha256": sha256_of(experiment.space_source)}
@@ -419,8 +465,10 @@ def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 @contextmanager
 def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
-    """A first Ctrl-C or SIGTERM lets each trial finish its epoch; a second one breaks off, and so
-    does time, after SIGTERM: who sends it kills soon after. Yields the signals that came.
+    """Let a first Ctrl-C or SIGTERM stop each trial after its epoch, and a second one break off.
+
+    After SIGTERM the search also breaks off when `TERM_GRACE_S` is over: the sender kills soon
+    after. Yields the signals that came.
     """
     came: list[int] = []
 
@@ -434,7 +482,8 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
         if number == signal.SIGTERM:
             signal.alarm(TERM_GRACE_S)
         display.say(
-            "stopping: each trial finishes its epoch (Ctrl-C again breaks off); a resume goes on from there"
+            "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
+            "a resume goes on from there"
         )
 
     before = {
@@ -450,27 +499,27 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
 
 
 def first_line(experiment: Experiment, what: str) -> str:
-    """What a session says first, once nobody else has the search."""
+    """Return the first line of a session, printed once nobody else can have the search."""
     return f"{experiment.name}: {what}, in {experiment.home}; starting Ray"
 
 
 def in_folds(config: TrialConfig) -> str:
-    """What to say of a search that cross-validates; nothing of another."""
+    """Return what to say of a search that cross-validates; nothing of another."""
     return f" in each of {config.data.folds} folds" if config.data.folds else ""
 
 
 def within(budget: Budget) -> str:
-    """What to say of a search that has a budget; nothing of another."""
+    """Return what to say of a search that has a budget; nothing of another."""
     return f", within {' and '.join(map(str, budget.limits))}" if budget.limits else ""
 
 
 def now_ms() -> int:
-    """Unix time in milliseconds."""
+    """Return the Unix time in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """What the process says at its end (see `search.cli.main`)."""
+    """Return the exit code of the process (see `search.cli.main`)."""
     if signals:
         return 128 + signals[0]
     if result.passed_over or (result.outcome in ENDED and not result.is_tested):

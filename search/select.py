@@ -1,8 +1,11 @@
-"""python -m search.select NAME: train a search's best few again with fresh seeds, compare them, choose one, and open the sealed test part for it.
+"""python -m search.select NAME: choose among the best few trials of a search, and test the choice.
+
+They are trained again with fresh seeds and compared, one is chosen, and the sealed test part is
+opened for it.
 
 The value that a search found its best trial with is too high: the best of many was lucky. This says
-what to expect, and of whom. A selection that was cut off goes on when it is called again; with
-other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
+what to expect, and of which network. A selection that was cut off goes on when it is called again;
+with other --top, --seeds or --alpha the race is judged anew, from the trainings there are.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from search.experiment import Experiment
 from search.journal.result import TERMS, SearchResult, TrialResult, one_a_training
 from search.journal.store import home
 from search.outcome import print_selection
-from search.phrases import verb
+from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
 from search.runner import Finished, SessionPlan, first_line, record, run_session
@@ -41,7 +44,7 @@ TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of this command's options."""
     made = Parser(
         prog="python -m search.select", description=__doc__, formatter_class=HelpFormatter
     )
@@ -77,12 +80,12 @@ def parser() -> Parser:
 
 
 def select(args: argparse.Namespace) -> Finished:
-    """Choose among the best of the search that the command line names.
+    """Choose among the best trials of the search that the command line names.
 
     Raises:
-        JournalError: there is none.
+        JournalError: there is no such search.
         Refused: it has not come to its end, or it is not what it was.
-        ConfigError, NotReady, Unavailable: as `run`.
+        ConfigError, NotReady, Unavailable: as for `run`.
         Held: another driver has it.
     """
     began = began_ms()
@@ -95,7 +98,8 @@ def select(args: argparse.Namespace) -> Finished:
     if is_done(result, terms):
         say(
             Terminal(stderr=True),
-            f"{args.name}: chosen before, among the same candidates with the same seeds; nothing is left to do",
+            f"{args.name}: chosen before, among the same candidates with the same seeds; "
+            "nothing is left to do",
         )
         return record(experiment, result, exit_code)
     planned = len(terms["candidates"]) * terms["seeds"]
@@ -109,7 +113,7 @@ def select(args: argparse.Namespace) -> Finished:
     )
     from search.decisions.selection_driver import RaceDriver
 
-    act = SessionPlan(
+    plan = SessionPlan(
         "search.select",
         "selecting",
         terms,
@@ -120,14 +124,14 @@ def select(args: argparse.Namespace) -> Finished:
         exit_code,
         takes_over=False,
     )
-    return run_session(prepared, console, began, opening, act)
+    return run_session(prepared, console, began, opening, plan)
 
 
 def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
-    """See that the search has come to its end, and to something.
+    """Check that the search has come to its end, and that a trial of it counts.
 
     Raises:
-        Refused: it has not.
+        Refused: it has not, or none does.
     """
     if not result.is_over:
         holder = experiment.home.holder()
@@ -141,35 +145,31 @@ def refuse_unfinished(experiment: Experiment, result: SearchResult) -> None:
         )
     if not result.ranking:
         raise Refused(
-            f"no trial of '{experiment.name}' counts: there is nothing to choose among. The reasons: {verb('status', experiment)}"
+            f"no trial of '{experiment.name}' counts: there is nothing to choose among. "
+            f"The reasons: {verb('status', experiment)}"
         )
 
 
 def refuse_changed(args: argparse.Namespace, result: SearchResult, now: dict[str, Any]) -> None:
-    """See that the data are those of the search, and all else what it was when the selection began.
+    """Check that nothing has changed that the selection rests on.
+
+    The data must be those of the search, everything else what it was when the selection began.
 
     Raises:
-        Refused: they are not.
+        Refused: something has changed.
     """
     of_search = {"data": result.started["data"], "weights": result.started.get("weights", {})}
     before = result.selection.started if result.selection is not None else {**now, **of_search}
     found = changes(before, now)
     if found and not args.allow_change:
-        raise Refused(
-            "\n".join(
-                [
-                    f"the search '{args.name}' is not what it was. Undo the change, or go on with --allow-change:",
-                    *found,
-                ]
-            )
-        )
+        raise Refused(changes_text(args.name, found))
 
 
 def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
-    """Who competes, over how many seeds, with which error rate.
+    """Return the terms of the selection: its candidates, the seeds of each, and the error rate.
 
     Raises:
-        ConfigError: nonsense.
+        ConfigError: a term is out of its range.
     """
     before = result.selection.started if result.selection is not None else {}
     top, seeds, alpha = (getattr(args, name) for name in ("top", "seeds", "alpha"))
@@ -179,7 +179,8 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
         raise ConfigError(f"--top must be >= 1 (got {top}).")
     if not MIN_SEEDS <= seeds <= MAX_SEEDS:
         raise ConfigError(
-            f"--seeds must be {MIN_SEEDS} to {MAX_SEEDS} (got {seeds}): one alone says nothing of chance."
+            f"--seeds must be {MIN_SEEDS} to {MAX_SEEDS} (got {seeds}): "
+            "one alone says nothing of chance."
         )
     if not 0 < alpha < 1:
         raise ConfigError(f"--alpha must be > 0 and < 1 (got {alpha:g}).")
@@ -193,7 +194,7 @@ def terms_of(args: argparse.Namespace, result: SearchResult) -> dict[str, Any]:
 
 
 def best_few(result: SearchResult, count: int) -> list[TrialResult]:
-    """Choose the candidates: the best trials, one a training.
+    """Return the candidates: the best trials, one a training.
 
     Trials that differ in length or seed alone are one training, for which the one that came
     furthest stands. A budget may have ended the search while trials waited at a rung, or were cut
@@ -210,19 +211,22 @@ def best_few(result: SearchResult, count: int) -> list[TrialResult]:
 
 
 def few_text(result: SearchResult, candidates: Sequence[str], wanted: int) -> str:
-    """Say why there are fewer candidates than `--top` asks for; empty if there are not."""
+    """Return why there are fewer candidates than `--top` asks for; empty if there are not."""
     counted = [trial for trial in result.ranking if trial.trial not in result.passed_over]
     if len(candidates) >= wanted:
         return ""
     if len(counted) > len(candidates):
-        why = f"the {len(counted)} trials that count are {len(candidates)} trainings (trials that differ in length or seed alone are one)"
+        why = (
+            f"the {len(counted)} trials that count are {len(candidates)} trainings "
+            "(trials that differ in length or seed alone are one)"
+        )
     else:
         why = f"of the search's {len(result.trials)} trials no more count"
     return f"note: {len(candidates)} candidate{'s' * (len(candidates) != 1)}, not {wanted}: {why}"
 
 
 def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:
-    """Whether this has been chosen already."""
+    """Return whether a selection with these terms has been made and tested already."""
     selection = result.selection
     if selection is None or selection.outcome != "completed" or not selection.is_tested:
         return False
@@ -238,10 +242,10 @@ def choose(
     slots: int,
     tick: Callable[[], None],
 ) -> None:
-    """The race, what its survivors are worth and take, the verdict, and the test.
+    """Run the race, evaluate its survivors, decide, and test the one that was chosen.
 
     Raises:
-        Refused: nobody came to the race's end.
+        Refused: no candidate came to the race's end.
     """
     from search.execution.evaluation import evaluate, evaluate_chosen
     from search.execution.tune import tune_search
@@ -251,7 +255,8 @@ def choose(
         return
     if not driver.race.alive:
         raise Refused(
-            f"no candidate is left: {'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}"
+            "no candidate is left: "
+            f"{'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}"
         )
     evaluate(driver, workers, list(driver.best.values()), [], slots=driver.slots, tick=tick)
     say_chosen(driver)
@@ -259,8 +264,10 @@ def choose(
 
 
 def say_chosen(driver: "RaceDriver") -> None:
-    """Write the verdict to the journal, unless it is there, or the selection was interrupted before
-    all was measured that it rests on.
+    """Write the verdict to the journal, unless it is there already.
+
+    It is not written either if the selection was interrupted before everything was measured that
+    the verdict rests on.
     """
     verdict = decide(driver.race, known(driver)).to_dict()
     if not driver.interrupted and {
@@ -271,8 +278,9 @@ def say_chosen(driver: "RaceDriver") -> None:
 
 
 def known(driver: "RaceDriver") -> dict[str, Candidate]:
-    """What is known of each candidate beside the race; the time an image takes was measured now,
-    one after another.
+    """Return what is known of each candidate beside the race.
+
+    The time for an image was measured now, one candidate after another.
     """
     best, found = driver.best, {}
     for name in driver.race.candidates:
@@ -288,7 +296,7 @@ def known(driver: "RaceDriver") -> dict[str, Candidate]:
 
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
-    """What the process says at its end (see `search.cli.main`)."""
+    """Return the exit code of the process (see `search.cli.main`)."""
     if signals:
         return 128 + signals[0]
     selection = result.selection
@@ -298,7 +306,7 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
 
 
 def command(args: argparse.Namespace) -> int:
-    """Select and say what came of it."""
+    """Select, print the result, and return the exit code."""
     finished = select(args)
     print_selection(finished, Terminal(stderr=args.json))
     if args.json:
@@ -314,7 +322,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, select, return the exit code (see `search.cli.main`)."""
+    """Read the command line, select, and return the exit code (see `search.cli.main`)."""
     args = parser().parse_args(argv)
     return guarded(lambda: command(args))
 

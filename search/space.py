@@ -9,9 +9,9 @@
         base={"model.name": "mnist_cnn", "epochs": 10},
     )
 
-Bounds are inclusive. Nonsense is refused at birth with a `ConfigError`. A domain with `when` exists
-only in trials where the other parameters have those values (one, or a tuple of several); `Cases`
-gives a parameter other domains under other values.
+Bounds are inclusive. Nonsense is refused at construction with a `ConfigError`. A domain with `when`
+exists only in trials where the other parameters have those values (one, or a tuple of several);
+`Cases` gives a parameter other domains under other values.
 """
 
 import itertools
@@ -28,28 +28,36 @@ from trainables.config import PATHS, unknown_key
 from trainables.errors import ConfigError
 
 PER_TRIAL_DATA = {"data.scaling"}
-"""What a trial may have of its own about the data; the rest is decoded and split once for all."""
+"""The data settings that may differ between trials.
+
+By all others the data are the same for all trials: decoded and split once.
+"""
 
 MAX_PROBED = 100
 MAX_EDGES = MAX_PROBED**2
 MAX_WHOLE, MAX_STEPS = 10**18, 10**15
-"""The largest whole number and the most steps that a range may have: beyond them 64 bits do not
-tell neighbours apart.
+"""The largest whole number and the most steps that a range may have.
+
+Beyond them 64 bits do not tell neighbours apart.
 """
 
 State = tuple[tuple[str, int], ...]
-"""The parameters on which others depend, each with its value's place among those that conditions
-name, or `UNNAMED`.
+"""The values of the parameters on which others depend.
+
+Each is the value's place among those that conditions name, or `UNNAMED`.
 """
 UNNAMED, OTHER = -1, object()
 
 Params = dict[str, Any]
-"""The searched values of one trial, by dotted path; only those that exist under the others' values."""
+"""The searched values of one trial, by dotted path.
+
+Only parameters that exist beside the others' values are among them.
+"""
 
 
 @dataclass(frozen=True)
 class Domain(ABC):
-    """The values that one parameter may take, and when it exists."""
+    """The values that one parameter may take, and the condition under which it exists."""
 
     _: KW_ONLY
     when: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +65,7 @@ class Domain(ABC):
     @property
     @abstractmethod
     def values(self) -> Sequence[Any] | None:
-        """All values, where they can be counted; a range without a step has none."""
+        """All values, if they can be counted; None for a range without a step."""
 
     @property
     @abstractmethod
@@ -75,30 +83,31 @@ class Domain(ABC):
 
     @property
     def probes(self) -> Sequence[Any]:
-        """The values to try before a search: all of them where they are few, else the extremes."""
+        """The values to try before a search: all if they are few, else the extremes."""
         values = self.values if self.count is not None and self.count <= MAX_PROBED else None
         return values if values is not None else self.extremes
 
     @abstractmethod
     def holds(self, value: Any) -> bool:
-        """Whether a value is one of it."""
+        """Return whether a value belongs to the domain."""
 
     @abstractmethod
     def sample(self, generator: np.random.Generator) -> Any:
-        """One value, drawn uniformly (on the log scale where `log`)."""
+        """Draw a value uniformly (on the log scale if `log`)."""
 
     @abstractmethod
     def refuse_nonsense(self) -> None:
-        """Raise ConfigError when the domain has no values or makes no sense."""
+        """Raise ConfigError if the domain has no values or makes no sense."""
 
     @property
     def parents(self) -> set[str]:
-        """The parameters on which it depends."""
+        """The parameters on which this one depends."""
         return set(self.when)
 
     def under(self, params: Params) -> "Domain | None":
-        """The domain beside these values of other parameters; None where the parameter is not
-        there.
+        """Return the domain beside these values of other parameters.
+
+        None if the parameter does not exist there.
         """
         is_there = all(
             params.get(path) in (wanted if isinstance(wanted, tuple) else (wanted,))
@@ -109,7 +118,7 @@ class Domain(ABC):
 
 @dataclass(frozen=True)
 class Range(Domain):
-    """What `Float` and `Int` share: inclusive bounds, a log scale or a step."""
+    """The common part of `Float` and `Int`: inclusive bounds, a log scale or a step."""
 
     low: float
     high: float
@@ -118,7 +127,7 @@ class Range(Domain):
     step: float | None = None
 
     def refuse_nonsense(self) -> None:
-        """Bounds in order, log above zero, step above zero."""
+        """Raise ConfigError unless bounds are finite and in order, and log scale and step fit."""
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             raise ConfigError(f"bounds must be finite (got {self.low} to {self.high}).")
         if self.low > self.high:
@@ -131,7 +140,8 @@ class Range(Domain):
             )
         if self.count is not None and self.count > MAX_STEPS:
             raise ConfigError(
-                f"step {self.step} makes more than 10^15 values of {self.low} to {self.high}. Use a larger one, or none."
+                f"step {self.step} makes more than 10^15 values of {self.low} to {self.high}. "
+                "Use a larger one, or none."
             )
 
     @property
@@ -141,10 +151,11 @@ class Range(Domain):
 
     @property
     def count(self) -> int | None:
-        """The number of steps, and one."""
+        """The number of steps plus one; None without a step."""
         if self.step is None:
             return None
         steps = (self.high - self.low) / self.step
+        # With room for floating-point errors, so that `high` counts if steps lead up to it.
         return (
             math.floor(steps + max(1e-9, 1e-12 * steps)) + 1
             if math.isfinite(steps)
@@ -153,7 +164,7 @@ class Range(Domain):
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """low, low + step, ... up to high."""
+        """The values low, low + step, ... up to high; None without a step."""
         return None if self.count is None else Steps(self)
 
     def times(self, value: Any) -> int:
@@ -161,11 +172,11 @@ class Range(Domain):
         return int(self.values is not None and value in self.values)
 
     def holds(self, value: Any) -> bool:
-        """Between the bounds, both included."""
+        """Return whether a number lies between the bounds, both included."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def sample(self, generator: np.random.Generator) -> Any:
-        """Uniform between the bounds, both included."""
+        """Draw a value uniformly between the bounds, both included."""
         if (values := self.values) is not None:
             return values[int(generator.integers(len(values)))]
         low, high = self._span()
@@ -182,7 +193,7 @@ class Range(Domain):
 
 
 class Steps(Sequence[Any]):
-    """The values of a range with a step, none of them kept: there may be millions."""
+    """The values of a range with a step, computed when asked for: there may be millions."""
 
     def __init__(self, of: Range) -> None:
         assert of.step is not None
@@ -207,7 +218,7 @@ class Steps(Sequence[Any]):
         )
 
     def nearest(self, value: float) -> Any:
-        """Return the value that is nearest to this one; of two the lower."""
+        """Return the value that is nearest to this one, the lower of two."""
         number = round((value - self._of.low) / self._step)
         near = (min(max(each, 0), self._count - 1) for each in (number - 1, number, number + 1))
         return min(map(self._at, near), key=lambda known: abs(known - value))
@@ -229,7 +240,7 @@ class Int(Range):
     high: int
 
     def refuse_nonsense(self) -> None:
-        """As a range, with whole numbers throughout."""
+        """Raise ConfigError as for a range, or if a number is not whole or too large."""
         for value in (self.low, self.high, self.step):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise ConfigError(f"Int takes whole numbers (got {value!r}).")
@@ -239,7 +250,7 @@ class Int(Range):
 
     @property
     def count(self) -> int | None:
-        """Those of the range; None on a log scale."""
+        """The number of values; None on a log scale."""
         return None if self.log else (self.high - self.low) // int(self.step or 1) + 1
 
     @property
@@ -253,6 +264,8 @@ class Int(Range):
         return int(is_whole and self.values is not None and int(value) in self.values)
 
     def _span(self) -> tuple[float, float]:
+        # Values are rounded: with these bounds the lowest and the highest get as large a share as
+        # the others.
         return self.low - 0.4999, self.high + 0.4999
 
     def cleaned(self, value: float) -> Any:
@@ -271,7 +284,7 @@ class Choice(Domain):
         object.__setattr__(self, "when", when or {})
 
     def refuse_nonsense(self) -> None:
-        """At least one value, none twice."""
+        """Raise ConfigError if there is no value, or one is given twice."""
         if not self.options:
             raise ConfigError("grid is empty; give at least one value.")
         if len({repr(option) for option in self.options}) < len(self.options):
@@ -283,7 +296,7 @@ class Choice(Domain):
         return len(self.options)
 
     def times(self, value: Any) -> int:
-        """Return how many options equal this value: 1, 1.0 and True do."""
+        """Return how many options equal this value; 1, 1.0 and True are equal."""
         return sum(option == value for option in self.options)
 
     @property
@@ -297,18 +310,19 @@ class Choice(Domain):
         return self.options
 
     def holds(self, value: Any) -> bool:
-        """One of the options."""
+        """Return whether a value is one of the options."""
         return value in self.options
 
     def sample(self, generator: np.random.Generator) -> Any:
-        """Any option with equal chance."""
+        """Draw an option, each with equal chance."""
         return self.options[generator.integers(len(self.options))]
 
 
 @dataclass(frozen=True, init=False)
 class Cases(Domain):
-    """One parameter that has other domains under other values: the first that exists is its own,
-    and none if none does.
+    """One parameter that has other domains under other values.
+
+    The first case that exists is its domain; if none does, the parameter does not exist.
     """
 
     cases: tuple[Domain, ...]
@@ -327,15 +341,15 @@ class Cases(Domain):
 
     @property
     def parents(self) -> set[str]:
-        """Those of each case."""
+        """The parameters on which any case depends."""
         return {parent for case in self.cases for parent in case.parents}
 
     def under(self, params: Params) -> Domain | None:
-        """The first case that exists."""
+        """Return the first case that exists beside these values; None if none does."""
         return next((case for case in self.cases if case.under(params) is not None), None)
 
     def refuse_nonsense(self) -> None:
-        """At least one case, none of them nonsense."""
+        """Raise ConfigError if there is no case, or one makes no sense."""
         if not self.cases:
             raise ConfigError("no case is given; give at least one domain.")
         for case in self.cases:
@@ -343,17 +357,17 @@ class Cases(Domain):
 
     @property
     def count(self) -> int | None:
-        """The sum over the cases, which may share values."""
+        """The sum over the cases, which may share values; None if any has none."""
         each = [case.count for case in self.cases]
         return None if None in each else sum(count or 0 for count in each)
 
     def times(self, value: Any) -> int:
-        """Is asked of one of the cases."""
+        """Raise TypeError: only one of the cases can be asked."""
         raise TypeError("ask the case that `under` gives")
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Those of all cases."""
+        """The values of all cases, each once; None if those of any cannot be counted."""
         each = [case.values for case in self.cases]
         return (
             None
@@ -363,26 +377,29 @@ class Cases(Domain):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """Those of all cases."""
+        """The extremes of all cases, each once."""
         return tuple(dict.fromkeys(value for case in self.cases for value in case.extremes))
 
     def holds(self, value: Any) -> bool:
-        """One of any case."""
+        """Return whether a value belongs to any case."""
         return any(case.holds(value) for case in self.cases)
 
     def sample(self, generator: np.random.Generator) -> Any:
-        """Is asked of one of the cases."""
+        """Raise TypeError: only one of the cases can be asked."""
         raise TypeError("ask the case that `under` gives")
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is searched (`domains`), and what every trial has beside it (`base`, by dotted path).
+    """The parameters that are searched (`domains`), and the settings of every trial (`base`).
 
-    `trials` is how many a search starts when the user does not say; None leaves it to the search.
-    `reference` is a known configuration to set beside the best one found, such as a paper's, and
-    `reference_title` what it is called. `first` are points, whole or in part, with which a random
-    or Bayesian search begins.
+    The keys of both are dotted paths. `trials` is the number that a search starts when the user
+    does not say; None leaves it to the search. `reference` is a known configuration to compare with
+    the best one found, such as a paper's, and `reference_title` its title. `first` are points,
+    whole or in part, with which a random or Bayesian search begins.
+
+    Raises:
+        ConfigError: at construction, if the space makes no sense.
     """
 
     domains: Mapping[str, Domain]
@@ -401,7 +418,8 @@ class SearchSpace:
                 raise unknown_key(path)
             if path.startswith("data.") and path not in PER_TRIAL_DATA:
                 raise ConfigError(
-                    f"{path} is the same for all trials of a search, which share one copy of the data; set it with --set or in the base."
+                    f"{path} is the same for all trials of a search, which share one copy of "
+                    "the data; set it with --set or in the base."
                 )
             try:
                 domain.refuse_nonsense()
@@ -410,18 +428,20 @@ class SearchSpace:
             for parent in domain.parents:
                 if parent not in (*list(self.domains)[:position], *self.base):
                     raise ConfigError(
-                        f"{path}: 'when' names '{parent}', which must be searched before it or set in the base."
+                        f"{path}: 'when' names '{parent}', which must be searched "
+                        "before it or set in the base."
                     )
         for params in self.first:
             for path in params.keys() - self.domains.keys():
                 raise ConfigError(f"a first point sets '{path}', which is not searched.")
             for path in params.keys() - self.kept(params).keys():
                 raise ConfigError(
-                    f"a first point sets {path}={params[path]}, which its domain does not hold beside the point's other values."
+                    f"a first point sets {path}={params[path]}, which its domain does not hold "
+                    "beside the point's other values."
                 )
 
     def fixed(self, values: Mapping[str, Any]) -> Self:
-        """A copy in which these paths are set and no longer searched."""
+        """Return a copy in which these paths are set and no longer searched."""
         kept = {path: domain for path, domain in self.domains.items() if path not in values}
         fixed = replace(self, domains=kept, base={**self.base, **values}, first=())
         left = [fixed.kept(params) for params in self.first]
@@ -435,8 +455,10 @@ class SearchSpace:
         )
 
     def kept(self, params: Params) -> Params:
-        """Those of these values that are searched, and that their domains hold beside the others;
-        where it is open on what a domain depends, any does.
+        """Return the values that are searched and that their domains hold beside the others.
+
+        If a value on which a domain depends is not known, any of the domain's cases may hold the
+        value.
         """
         kept: Params = {}
         for path, whole in self.domains.items():
@@ -447,7 +469,7 @@ class SearchSpace:
         return kept
 
     def without(self, path: str, values: Collection[Any]) -> Self:
-        """A copy in which a `Choice` has these no more."""
+        """Return a copy in which a `Choice` no longer has these values."""
         choice = self.domains[path]
         assert isinstance(choice, Choice)
         left = Choice(
@@ -457,15 +479,17 @@ class SearchSpace:
         return replace(self, domains={**self.domains, path: left}, first=first)
 
     def under(self, path: str, params: Params) -> Domain | None:
-        """A parameter's domain beside the others' values (searched or of the base); None where it
-        is not there.
+        """Return a parameter's domain beside the values of others, searched or of the base.
+
+        None if the parameter does not exist there.
         """
         return self.domains[path].under({**self.base, **params})
 
     @property
     def _combinations(self) -> float:
-        """The number of points if nothing were conditional, or more; infinite when a range has no
-        step.
+        """The number of points if nothing were conditional: an upper limit of the real number.
+
+        It is infinite if a range has no step.
         """
         return math.prod(
             math.inf if domain.count is None else domain.count for domain in self.domains.values()
@@ -473,11 +497,11 @@ class SearchSpace:
 
     @cached_property
     def size(self) -> int | None:
-        """The number of grid points; None when a range has no step.
+        """The number of grid points; None if a range has no step.
 
-        They are counted and not listed, as there may be more than anybody can list: parameter by
-        parameter, in how many ways one comes to each state of those on which later ones depend. Of
-        such a parent's values all that no condition names are one state.
+        They are counted without being listed, as there may be too many to list. Parameter by
+        parameter this counts the ways to reach each state of the parameters on which later ones
+        depend. All values of such a parameter that no condition names are one state.
         """
         if any(domain.count is None for domain in self.domains.values()):
             return None
@@ -522,15 +546,16 @@ class SearchSpace:
         return named
 
     def points(self) -> Iterator[Params]:
-        """Every point of the grid exactly once, the last parameter changing fastest.
+        """Yield every point of the grid exactly once, the last parameter changing fastest.
 
         Raises:
-            ConfigError: a range without a step.
+            ConfigError: a range has no step.
         """
         for path, domain in self.domains.items():
             if domain.count is None:
                 raise ConfigError(
-                    f"grid needs values that can be counted; '{path}' is a range. Use Choice(...) or step=..., or --algorithm random."
+                    f"grid needs values that can be counted; '{path}' is a range. "
+                    "Use Choice(...) or step=..., or --algorithm random."
                 )
         yield from self._points({}, list(self.domains))
 
@@ -547,7 +572,7 @@ class SearchSpace:
             yield from self._points({**params, path: value}, after)
 
     def sample(self, generator: np.random.Generator) -> Params:
-        """One point, each existing parameter drawn by itself."""
+        """Draw a point, each existing parameter by itself."""
         params: Params = {}
         for path in self.domains:
             if (domain := self.under(path, params)) is not None:
@@ -555,7 +580,7 @@ class SearchSpace:
         return params
 
     def begin(self, number: int, generator: np.random.Generator) -> Params | None:
-        """The first point of this number, completed by draws; None when they are used up."""
+        """Return point `number` of `first`, completed by draws; None when they are used up."""
         if number >= len(self.first):
             return None
         given = self.first[number]
@@ -563,8 +588,9 @@ class SearchSpace:
         return {path: whole[path] for path in self.domains if path in whole}
 
     def edges(self) -> Iterator[Params]:
-        """Points for checks before the start: all where they are few, else such that every probe of
-        every domain is among them.
+        """Yield points for checks before the start.
+
+        These are all points if there are few, else points that include every probe of every domain.
         """
         if self._combinations <= MAX_EDGES:
             yield from self.points()
@@ -582,9 +608,10 @@ class SearchSpace:
                 yield params
 
     def _parents_probes(self, most: int) -> dict[str, list[Sequence[Any]]]:
-        """The probes of each parameter on which others depend, in groups that are tried in turn:
-        each by itself, or, where that makes more than so many combinations, together those that no
-        condition tells apart.
+        """Return groups of probes, to be tried in turn, of each parameter on which others depend.
+
+        Each probe is a group of its own. If that makes more than `most` combinations, probes that
+        no condition tells apart share a group.
         """
         named, parents = (
             self._named,
@@ -607,7 +634,7 @@ class SearchSpace:
         return found
 
     def describe(self) -> dict[str, Any]:
-        """The space as plain values, for the journal."""
+        """Return the space as plain values, for the journal."""
         return {
             "domains": {path: _described(domain) for path, domain in self.domains.items()},
             "base": dict(self.base),
@@ -619,7 +646,7 @@ class SearchSpace:
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> Self:
-        """The space that `describe` described."""
+        """Return the space that `describe` described."""
         domains = {path: _domain(dict(values)) for path, values in description["domains"].items()}
         return cls(
             domains,
@@ -632,8 +659,9 @@ class SearchSpace:
 
 
 def _ways(domain: Domain, named: list[Any]) -> Iterator[tuple[int, int]]:
-    """Yield how many of a domain's values equal each of these that conditions name, by its place,
-    and how many equal none.
+    """Yield how many of a domain's values equal each value that conditions name, by its place.
+
+    At `UNNAMED` it yields how many equal none of them.
     """
     each = [domain.times(value) for value in named]
     yield from ((number, count) for number, count in enumerate(each) if count)
@@ -653,7 +681,7 @@ def _domain(values: dict[str, Any]) -> Domain:
 
 
 def _described(domain: Domain) -> dict[str, Any]:
-    """What is set of a domain."""
+    """Return the fields of a domain that are set, as plain values."""
     if isinstance(domain, Cases):
         return {"kind": Cases.__name__, "cases": [_described(case) for case in domain.cases]}
     unset: tuple[Any, ...] = (None, False)

@@ -1,6 +1,6 @@
-"""How sure accuracies are: standard errors, intervals, and comparisons over several seeds.
+"""The uncertainty of accuracies: standard errors, intervals, and comparisons over several seeds.
 
-Pure functions of numbers, below all that decides or shows.
+Pure functions of numbers, below all modules that decide or show.
 """
 
 import math
@@ -11,50 +11,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
-"""The confidence of an interval."""
+"""The confidence level of an interval."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One candidate beside the leader, over the seeds that both have."""
+    """A comparison of a candidate with the leader, over the seeds that both have."""
 
     difference: float
-    """By how much the leader is better, in accuracy."""
+    """The leader's accuracy less the candidate's."""
     error: float
-    """The standard error of that."""
+    """The standard error of the difference."""
     p: float
-    """How probable a difference as large is between equals (one-sided), times the number of
-    comparisons, or by the pair's own differences alone, times the number of looks at the pair,
-    whichever is more: at most 1.
+    """The probability of so large a difference between equals (one-sided), corrected, at most 1.
+
+    It is the larger of two: the probability times the number of comparisons, and the probability by
+    the pair's own differences alone, times the number of looks at the pair.
     """
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a candidate's accuracy is to be expected to be: a mean over seeds, and an interval for
-    it.
-    """
+    """The expected accuracy of a candidate: a mean over seeds, and an interval for it."""
 
     mean: float
     low: float
     high: float
     std: float
-    """Between seeds (sample standard deviation)."""
+    """The sample standard deviation between seeds."""
     seeds: int
 
 
 def compare(
     scores: NDArray[np.float64], comparisons: int, looks: int, *, images: int
 ) -> tuple[int, list[Comparison]]:
-    """Find who leads, and compare each candidate with the leader.
+    """Find the leader, and compare each candidate with it.
 
     Args:
         scores: accuracies, (candidates, seeds), at least two of each.
-        comparisons: among how many the error rate is shared.
-        looks: how many of these are of one pair.
-        images: on how many each accuracy was measured.
+        comparisons: the number of comparisons that share the error rate.
+        looks: the number of these that are of one pair.
+        images: the number of images on which each accuracy was measured.
+
+    Returns:
+        The leader's row, and a comparison for each row.
     """
-    from scipy.special import stdtr  # half a second, which verbs that compare nothing need not wait
+    # Imported here since it takes half a second, which commands that compare nothing need not wait.
+    from scipy.special import stdtr
 
     seeds = scores.shape[1]
     leader = int(scores.mean(axis=1).argmax())
@@ -72,10 +75,9 @@ def compare(
 
 
 def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
-    """Estimate the variance of a difference from all candidates together; and its degrees of
-    freedom.
+    """Estimate the variance of a difference from all candidates, with its degrees of freedom.
 
-    Of candidates with the same course over the seeds, whatever their means, one counts.
+    Candidates with the same course over the seeds, whatever their means, count as one.
     """
     seeds = scores.shape[1]
     rises = np.round(scores - scores.mean(axis=1, keepdims=True), 9)
@@ -85,15 +87,16 @@ def pooled_variance(scores: NDArray[np.float64]) -> tuple[float, int]:
 
 
 def rounding_variance(images: int) -> float:
-    """The variance that an accuracy has for being a whole number of images."""
+    """Return the variance that an accuracy has for being a whole number of images."""
     return 1 / (12 * images**2)
 
 
 def expect(
     values: Sequence[float], candidates: int, level: float = LEVEL, *, images: int
 ) -> Expected:
-    """The expected value of the one chosen among so many candidates, from its accuracies with at
-    least two fresh seeds on so many images.
+    """Return the expected value of the one chosen among so many candidates.
+
+    `values` are its accuracies with at least two fresh seeds, each on so many images.
     """
     from scipy.special import stdtrit
 
@@ -104,13 +107,14 @@ def expect(
 
 
 def standard_error(accuracy: float, images: int) -> float:
-    """That of an accuracy on so many images."""
+    """Return the standard error of an accuracy on so many images."""
     return math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 def of_images(accuracy: float, images: int, level: float = LEVEL) -> tuple[float, float]:
-    """The interval for a network's accuracy on images of this kind, from so many of them (Wilson's
-    score interval).
+    """Return the interval for a network's accuracy on images of this kind, from so many of them.
+
+    It is Wilson's score interval.
     """
     from scipy import stats
 

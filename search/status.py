@@ -28,11 +28,11 @@ from search.views.terminal import Terminal, say
 from trainables.errors import printable
 
 SHOWN = 40
-"""How many of the last trials are in the table."""
+"""The number of last trials that the table shows."""
 
 
 def state(result: SearchResult, holder: str, go_on: str) -> str:
-    """What the search is doing, in words."""
+    """Return what the search is doing, in words."""
     if holder and result.now is result.sessions:
         return f"running now ({holder})"
     if result.outcome == "running":
@@ -47,7 +47,10 @@ def state(result: SearchResult, holder: str, go_on: str) -> str:
 
 
 def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = "") -> list[str]:
-    """The search in a few lines; how to go on with it, or with its selection."""
+    """Return the search in a few lines.
+
+    `go_on` and `go_on_selecting` are the commands to go on with it, or with its selection.
+    """
     experiment, data = result.started["experiment"], result.started["data"]
     sessions = f" in {len(result.sessions)} sessions" if len(result.sessions) > 1 else ""
     best = f"; best {figure_text(result.best)} ({result.best.trial})" if result.best else ""
@@ -56,7 +59,10 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
     return [
         f"{result.name}: {what}, {strategy_text(experiment)}, seed {experiment['seed']}",
         f"  {state(result, holder, go_on)}",
-        f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} epochs, {duration(result.wall_s)}{sessions}{best}{used}",
+        (
+            f"  {outcome_text(result)} of {experiment['trials']}; {result.epochs_trained:,} "
+            f"epochs, {duration(result.wall_s)}{sessions}{best}{used}"
+        ),
         *(f"  {text}" for text in filter(None, [risk_text(result)])),
         *(f"  {text}" for text in refinement_sentences(result)),
         *selection_lines(result, holder, go_on_selecting),
@@ -64,7 +70,7 @@ def lines(result: SearchResult, holder: str, go_on: str, go_on_selecting: str = 
 
 
 def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
-    """How its selection stands, if there is one."""
+    """Return the state of the search's selection in lines, if there is one."""
     selection = result.selection
     if selection is None:
         return []
@@ -78,7 +84,10 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
     )
     ended = sum(trial.ended_ms > 0 for trial in selection.repeats.values())
     count = len(selection.started["candidates"])
-    begun = f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} training{'s' * (ended != 1)} ended"
+    begun = (
+        f"  selection {stands}: {count} candidate{'s' * (count != 1)}, {ended} "
+        f"training{'s' * (ended != 1)} ended"
+    )
     return [
         begun + ("" if runs or selection.outcome == "completed" else f"; go on with: {go_on}"),
         *(f"    {name} left: {left['reason']}" for name, left in selection.dropped.items()),
@@ -87,8 +96,10 @@ def selection_lines(result: SearchResult, holder: str, go_on: str) -> list[str]:
 
 
 def table(result: SearchResult, shown: int = SHOWN) -> Table:
-    """A line a trial: the last ones, the best, and every one that has not ended but for those that
-    are held at a rung, which may be most.
+    """Return a table with a row for each of the trials that are worth showing.
+
+    They are the last ones, the best, and all that have not ended except those that are held at a
+    rung, which may be most.
     """
     made = Table(box=None, pad_edge=False)
     for title, justify in (
@@ -120,7 +131,7 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
 
 
 def why(trial: TrialResult) -> str:
-    """Why a trial is where it is, in short."""
+    """Return the reason for a trial's state, in short."""
     again = f"tried again after: {', '.join(trial.retries)}" if trial.retries else ""
     said = trial.waiting or trial.held or last_line_of(trial.reason)
     return "; ".join(
@@ -129,7 +140,7 @@ def why(trial: TrialResult) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the search's state."""
+    """Print the search's state and return the exit code."""
     kept = home(args.storage, args.name)
     result, holder = SearchResult.read(kept.opened()), kept.holder()
     if not holder:
@@ -148,7 +159,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def as_json(result: SearchResult, holder: str) -> dict[str, object]:
-    """The same as plain values."""
+    """Return the search's state as plain values."""
     trials = {
         name: {
             "outcome": trial.outcome,
@@ -188,7 +199,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, return the exit code (see `search.cli.main`)."""
+    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
     parser = Parser(
         prog="python -m search.status", description=__doc__, formatter_class=HelpFormatter
     )

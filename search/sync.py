@@ -15,7 +15,10 @@ from search.tracking.uri import check_tracking, uri_of
 
 
 def command(args: argparse.Namespace) -> int:
-    """Project the whole journal; what MLflow has already is not written twice."""
+    """Write the whole journal to MLflow and return the exit code.
+
+    What MLflow has already is not written twice.
+    """
     kept = home(args.storage, args.name)
     result = SearchResult.read(kept.opened())
     uri = uri_of(result, args.tracking)
@@ -31,18 +34,20 @@ def command(args: argparse.Namespace) -> int:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             return complain(
                 RuntimeError(
-                    f"MLflow did not take everything ({masked(reason)}). Try again later; {kept}/{FILE_NAME} has it all."
+                    f"MLflow did not take everything ({masked(reason)}). Try again later; "
+                    f"{kept}/{FILE_NAME} has it all."
                 ),
                 NOT_READY,
             )
     print(
-        f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} epochs ({masked(uri)})"
+        f"MLflow has all of {args.name}: {len(result.trials)} trials, {result.epochs_trained:,} "
+        f"epochs ({masked(uri)})"
     )
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, write, return the exit code (see `search.cli.main`)."""
+    """Read the command line, write, and return the exit code (see `search.cli.main`)."""
     parser = Parser(
         prog="python -m search.sync", description=__doc__, formatter_class=HelpFormatter
     )

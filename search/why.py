@@ -1,7 +1,11 @@
-"""python -m search.why NAME TRIAL: the story of one trial: what suggested it, what it reached, against whom it was stopped, its retries."""
+"""python -m search.why NAME TRIAL: the story of one trial.
+
+What suggested it, what it reached, against which trials it was stopped, its retries.
+"""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, storage_option
@@ -15,7 +19,7 @@ RIVALS_SHOWN = 12
 
 
 def story(events: list[Event], trial: str) -> Iterator[str]:
-    """A trial's events as lines."""
+    """Yield a trial's events as lines."""
     result = SearchResult()
     for event in events:
         result.apply(event)
@@ -24,7 +28,10 @@ def story(events: list[Event], trial: str) -> Iterator[str]:
 
 
 def tell(event: Event, result: SearchResult) -> Iterator[str]:
-    """One event of the trial in words; `result` is the search up to and with it."""
+    """Yield lines about one event of the trial.
+
+    `result` is the search up to and including this event.
+    """
     data, trial = event.data, result.find(event.data["trial"])
     assert trial is not None
     match event.kind:
@@ -33,24 +40,9 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "running":
             yield f"attempt {data['attempt']} began on {data.get('host') or 'this machine'}"
         case "restored":
-            yield from (f"a checkpoint could not be used: {line}" for line in data["damaged"])
-            begun = data.get("begun")
-            trained = (
-                f", until which {begun['trial']} of '{begun['search']}' had trained it (epoch {begun['epoch']})"
-                if begun
-                else ""
-            )
-            yield f"went on after epoch {data['epoch']}{trained}" if data["epoch"] else "began anew"
+            yield from _tell_restored(event)
         case "epoch":
-            metrics = data["metrics"]
-            best = ", its best" if trial.best_epoch == data["epoch"] else ""
-            accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
-            folds = (
-                f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)"
-                if data.get("folds")
-                else ""
-            )
-            yield f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
+            yield _epoch_text(data, is_best=trial.best_epoch == data["epoch"])
         case "costed":
             yield f"its network: {cost_text(data['cost'])}"
         case "held":
@@ -89,13 +81,44 @@ def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
         return
     heard = sum(trial.ended_ms > 0 for trial in result.trials.values())
     active = sum(trial.outcome == "running" for trial in result.trials.values())
-    yield f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {heard} trials had ended and {active} ran"
+    yield (
+        f"suggested by {experiment['algorithm']} (seed {experiment['seed']}) when {heard} trials "
+        f"had ended and {active} ran"
+    )
     yield from (f"  {path} = {param_text(value)}" for path, value in event.data["params"].items())
 
 
+def _tell_restored(event: Event) -> Iterator[str]:
+    data, begun = event.data, event.data.get("begun")
+    yield from (f"a checkpoint could not be used: {line}" for line in data["damaged"])
+    trained = ""
+    if begun:
+        trained = (
+            f", until which {begun['trial']} of '{begun['search']}' had trained it "
+            f"(epoch {begun['epoch']})"
+        )
+    yield f"went on after epoch {data['epoch']}{trained}" if data["epoch"] else "began anew"
+
+
+def _epoch_text(data: Mapping[str, Any], *, is_best: bool) -> str:
+    metrics = data["metrics"]
+    best = ", its best" if is_best else ""
+    accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
+    folds = (
+        f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)"
+        if data.get("folds")
+        else ""
+    )
+    return (
+        f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, "
+        f"val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
+    )
+
+
 def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
-    """Who had come to this rung by then, the best first: what they had shown, not what is forecast
-    of them.
+    """Yield the trials that had reached this rung by then, the best first.
+
+    Their accuracies are those that they had shown, not those that are forecast.
     """
     rung = event.data.get("rung")
     if rung is None:
@@ -123,7 +146,7 @@ def _since(result: SearchResult, event: Event) -> str:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Print the story."""
+    """Print the story and return the exit code."""
     folder = home(args.storage, args.name).opened()
     events = read(folder / FILE_NAME)
     result = SearchResult.of(events, folder)
@@ -140,7 +163,7 @@ def command(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, print, return the exit code (see `search.cli.main`)."""
+    """Read the command line, print, and return the exit code (see `search.cli.main`)."""
     parser = Parser(prog="python -m search.why", description=__doc__, formatter_class=HelpFormatter)
     storage_option(parser)
     parser.add_argument("trial", metavar="TRIAL", help="the trial, such as t0001")

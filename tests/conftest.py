@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and hooks that all tests share."""
 
 import os
 import re
@@ -27,11 +27,10 @@ SLOW_S = 15
     wrapper=True
 )  # before xdist, which puts the group into the test's name, and after it, to see that it did
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Give each test to a group that one process runs, and begin with the slowest, so that the
-    processes end together.
+    """Give each test to a group that one process runs, and begin with the slowest.
 
-    A file is a group: its tests share what they start. Slow tests that share nothing are groups of
-    their own.
+    So the processes end together. A file is a group: its tests share what they start. Slow tests
+    that share nothing are groups of their own.
     """
     weights: Counter[str] = Counter()
     groups: dict[pytest.Item, str] = {}
@@ -53,12 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
     yield
     if "PYTEST_XDIST_WORKER" in os.environ and not all("@" in item.nodeid for item in items):
         raise pytest.UsageError(
-            "this pytest and this pytest-xdist do not keep groups of tests together: install those of constraints.txt"
+            "this pytest and this pytest-xdist do not keep groups of tests together: "
+            "install those of constraints.txt"
         )
 
 
 def _shares(item: pytest.Item) -> bool:
-    """Whether a test uses something that its file makes once for several."""
+    """Return whether a test uses something that its file makes once for several tests."""
     file = item.nodeid.partition("::")[0]
     made = item._fixtureinfo.name2fixturedefs.values()
     return any(
@@ -68,7 +68,7 @@ def _shares(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
-    """Make a folder of this name and what is in it, once for all processes that test; return it."""
+    """Make a folder of this name and its content, once for all test processes; return it."""
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
@@ -87,7 +87,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
 
 @pytest.fixture(scope="session")
 def empty_database(make_once: MakeOnce) -> Path:
-    """An MLflow database without runs: to copy it saves the seconds that its migrations take."""
+    """Make an MLflow database without runs; copying it saves the seconds that migrations take."""
 
     def fill(folder: Path) -> None:
         MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
@@ -97,15 +97,16 @@ def empty_database(make_once: MakeOnce) -> Path:
 
 @pytest.fixture
 def database(tmp_path: Path, empty_database: Path) -> str:
-    """The address of an MLflow database without runs in this test's folder."""
+    """Return the address of an MLflow database without runs in this test's folder."""
     shutil.copy(empty_database, tmp_path)
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run `python -m MODULE ...` in a folder of its own, as a user would, and return what it
-    printed and its exit code.
+    """Run `python -m MODULE ...` in a folder of its own, as a user would.
+
+    Returns its output and its exit code.
     """
 
     def run(
@@ -123,7 +124,7 @@ def command(tmp_path: Path) -> Command:
 def call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
-    """As `command`, in this process: for what ends before any process would be started."""
+    """Do the same as `command` in this process, for calls that end before they start a process."""
 
     def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         words = list(map(str, arguments))
@@ -141,8 +142,9 @@ def call(
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """An empty place in a bucket that moto plays, for tests that look at how it is used and not at
-    a service.
+    """Provide an empty place in a bucket that moto simulates.
+
+    It is for tests of how a bucket is used, not of a service.
     """
     from moto import mock_aws
 

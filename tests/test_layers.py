@@ -1,4 +1,4 @@
-"""The constitution: who may import whom, and which library has which door."""
+"""The architecture: which module may import which, and which modules may import a library."""
 
 import ast
 import subprocess
@@ -20,8 +20,8 @@ MAY_IMPORT = {
 }
 
 DOORS = {
-    # storage.py is the way to a bucket; the probe asks whether there is one, on hosts where the rest
-    # may not be; the account, what AWS allows.
+    # bucket.py reads and writes; the probe checks the bucket on hosts where the project may be
+    # missing; the account asks what AWS allows.
     "boto3": {
         "cluster/preflight/account.py",
         "cluster/preflight/probe.py",
@@ -51,7 +51,7 @@ DOORS = {
         "cluster/jobs.py",
         "cluster/runtime/lean.py",
         "cluster/runtime/session.py",
-        "cluster/runtime/spot.py",
+        "cluster/spot.py",
         "cluster/runtime/nodes.py",
         "cluster/runtime/fair_share.py",
         "cluster/runtime/shared_folder.py",
@@ -105,13 +105,13 @@ DOORS = {
         "trainables/export/predictor.py",
     },
 }
-"""A library and the only modules that import it."""
+"""A library, and the only modules that import it."""
 
 FLOORS = {
     "cluster": """
         errors secrets versions
         cli
-        auth definition
+        auth definition spot
         ssh jobs dashboard
         preflight runtime
         storage
@@ -168,7 +168,7 @@ def name_of(path: Path) -> str:
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """Every module that a file imports, wherever in it; `from a import b` counts as a and a.b."""
+    """Return every module that a file imports, at any place; `from a import b` is a and a.b."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -221,7 +221,7 @@ def test_every_room_stands_on_one_floor(package: str) -> None:
 
 
 def test_rooms_import_from_lower_floors_alone() -> None:
-    """So there is no circle among them."""
+    """Therefore there is no circle among them."""
     files = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): name_of(path)
         for path in MODULES
@@ -289,8 +289,9 @@ def test_ray_is_started_in_one_place() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_importing_does_nothing(package: str) -> None:
-    """At a module's top stand definitions, imports and constants; loops, files and bare calls
-    belong into functions.
+    """The top level of a module has only definitions, imports and constants.
+
+    Loops, files and bare calls belong into functions.
     """
     for path in modules(package):
         for node in ast.parse(path.read_text()).body:
@@ -332,15 +333,18 @@ def test_package_files_hold_a_docstring_only(package: str) -> None:
 
 
 def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
-    """In a fresh process: no torch, ray or mlflow loaded, no environment variable set, no folder
-    made.
+    """In a fresh process no torch, ray or mlflow is loaded.
+
+    No environment variable is set, and no folder made.
     """
     code = (
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
-        "import search.run, search.resume, search.refine, search.select, search.status, search.sync, search.why, search.promote\n"
+        "import search.run, search.resume, search.refine, search.select, search.status, "
+        "search.sync, search.why, search.promote\n"
         "import search.report, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
-        "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in sys.modules))"
+        "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in "
+        "sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

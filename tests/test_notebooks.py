@@ -27,7 +27,7 @@ def test_a_notebook_runs(path: Path, tmp_path: Path) -> None:
 
 
 def _own_kernel(folder: Path) -> str:
-    """The name of the kernel; this Python's own, whatever kernels the machine has installed."""
+    """Return the kernel's name: this Python's own, whatever kernels the machine has."""
     assert Path(sys.prefix, "share", "jupyter", "kernels", "python3").is_dir(), (
         "ipykernel is not installed in this environment"
     )

@@ -1,7 +1,7 @@
-"""What version 0.1 wrote is read by every later one: `fixtures/search-v1` is a search whose driver
-was killed in its second of three trials.
+"""Files written by version 0.1 are readable by every later one.
 
-A change of format brings a new fixture beside this one, never a change of it.
+`fixtures/search-v1` is a search whose driver was killed in its second of three trials. A change of
+format brings a new fixture beside this one, never a change of it.
 """
 
 import shutil

@@ -1,5 +1,6 @@
-"""Who can write the storage or the cache can change results; a pickle that is planted there is
-refused and never run.
+"""A pickle that is planted in the storage or the cache is refused and never run.
+
+People who can write there can change results, but must not be able to run code.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ class Planted:
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Path:
-    """The file; it works."""
+    """Return the file that the pickle would leave; the trap is known to work."""
     path = tmp_path / "ran"
     pickle.loads(pickle.dumps(Planted(path)))  # noqa: S301
     assert path.exists()
@@ -43,7 +44,7 @@ def trap(tmp_path: Path) -> Path:
 
 
 def forms(trap: Path, folder: Path) -> dict[str, bytes]:
-    """The pickle by itself, as torch saves it, and as numpy does."""
+    """Return the pickle by itself, as torch saves it, and as numpy does."""
     torch.save(Planted(trap), folder / "planted.pt")
     np.save(folder / "planted.npy", np.array([Planted(trap)], dtype=object), allow_pickle=True)
     return {
@@ -62,7 +63,7 @@ def forms(trap: Path, folder: Path) -> dict[str, bytes]:
 def test_a_checkpoint_that_is_a_pickle_is_refused(
     tmp_path: Path, trap: Path, file: str, form: str
 ) -> None:
-    """Also when the manifest vouches for it."""
+    """It is refused even if the manifest vouches for it."""
     tensors = {"weight": torch.zeros(3)}
     state = {
         "epoch": 1,
@@ -88,8 +89,9 @@ def test_a_checkpoint_that_is_a_pickle_is_refused(
 def test_a_baselines_checkpoint_that_is_a_pickle_is_refused(
     tmp_path: Path, trap: Path, form: str
 ) -> None:
-    """Also when the manifest vouches for it, and when the pickle is an array in the classifier's
-    file.
+    """It is refused even if the manifest vouches for it.
+
+    The same holds for a pickle that is an array in the classifier's file.
     """
     classifier = DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])
     path = checkpoint.save(tmp_path / "trial", {"epoch": 1, "classifier": classifier}, {})

@@ -1,5 +1,6 @@
-"""Test that the README and the pages of docs/ are true: commands are understood, links lead
-somewhere, code runs.
+"""Test that the README and the pages of docs/ are true.
+
+Commands are understood, links lead somewhere, code runs.
 """
 
 import ast
@@ -96,7 +97,7 @@ def test_a_cluster_s_command_is_understood(
 
 STACK = (ROOT / "cluster/aws/stack.yaml").read_text()
 PLACEHOLDER = r"@[A-Z_][A-Z_0-9]*@|^\|(?: *[a-z] *\|)+ *$|\b(?:TODO|FIXME|TBD)\b"
-"""What stands where a figure, a row or a sentence is to come."""
+"""Text that stands in for a figure, a row or a sentence that is to come."""
 NAMED = r"`(Region|SecurityGroup|Image|HeadProfile|WorkerProfile|Storage|KeepDeletedDays)\b"
 
 

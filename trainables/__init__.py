@@ -1,3 +1,4 @@
-"""Trains one configuration of an image classifier: config, data, models, loop, checkpoints. Knows
-nothing of searches.
+"""Training of one image classifier: config, data, models, loop, checkpoints.
+
+Knows nothing of searches.
 """

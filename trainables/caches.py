@@ -1,4 +1,4 @@
-"""Where is kept what can be made or brought again: for its owner alone, and not without end."""
+"""Folders for files that can be made or fetched again: private to their owner, limited in size."""
 
 import fcntl
 import os
@@ -10,25 +10,28 @@ from pathlib import Path
 from trainables.errors import ConfigError
 
 LIMIT = "IMAGE_CACHE_GB"
-"""The environment variable that says how large the decoded images may become together."""
+"""The environment variable that limits the size of all decoded images together, in GB."""
 DEFAULT_GB, DISK_SHARE = 20, 4
-"""Their size where nothing is said: so much, or that part of the disk if it is smaller."""
+"""The default limit: `DEFAULT_GB`, or one part in `DISK_SHARE` of the disk if that is less."""
 ABANDONED_S = 24 * 3600
-"""A half-written entry of this age belongs to a process that was killed."""
+"""A half-written entry of this age, in seconds, belongs to a process that was killed."""
 PARTIAL = "partial-"
-"""How the names of entries begin that are being written or removed."""
+"""The prefix of the names of entries that are being written or removed."""
 
 
 def cache_folder(kind: str = "decoded") -> Path:
-    """Return where decoded arrays, or those of another kind, are kept: below `$XDG_CACHE_HOME` or
-    `~/.cache`, in `image-classifier-search`.
+    """Return the folder for decoded arrays, or for files of another kind.
+
+    It lies below `$XDG_CACHE_HOME` or `~/.cache`, in `image-classifier-search`.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "image-classifier-search" / kind
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder of the cache, which only its owner can look into, as everything beside it.
+    """Make a folder of the cache that only its owner can look into.
+
+    The cache's root folder is made, and closed to others, in the same way.
 
     Raises:
         OSError: it cannot be made.
@@ -42,7 +45,7 @@ def make_private(folder: Path) -> None:
 
 
 def cache_limit(folder: Path) -> int:
-    """Return how many bytes the entries in this folder may have together.
+    """Return the number of bytes that the entries in this folder may have together.
 
     Raises:
         ConfigError: `$IMAGE_CACHE_GB` is no number.
@@ -60,8 +63,10 @@ def cache_limit(folder: Path) -> int:
 
 
 def hold(file: Path) -> int:
-    """Open a file of an entry and keep the entry from being evicted until the descriptor is closed.
-    Where files cannot be locked it may be evicted, which harms nobody who has mapped it.
+    """Open a file of an entry and keep the entry from being evicted.
+
+    The entry is held until the returned descriptor is closed. Where files cannot be locked it may
+    be evicted all the same, which does no harm to a process that has mapped it.
 
     Raises:
         OSError: it is not there, or is just being evicted.
@@ -78,9 +83,10 @@ def hold(file: Path) -> int:
 
 
 def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
-    """Remove the entries that were not used for longest, until all have at most so many bytes, and
-    what killed processes have left half-written. Never `spare`, nor an entry that a process holds:
-    `name` is the file by which they are held.
+    """Remove the least recently used entries until the others have at most `limit` bytes together.
+
+    What killed processes have left half-written is removed too. Never removed are `spare` and an
+    entry that a process holds; `name` is the file by which entries are held.
     """
     ages, sizes = {}, {}
     for entry in folder.iterdir():
@@ -92,12 +98,12 @@ def evict(folder: Path, limit: int, *, name: str, spare: Path) -> None:
             if time.time() - ages[entry] > ABANDONED_S:
                 shutil.rmtree(entry, ignore_errors=True)
                 sizes.pop(entry, None)
-        elif sum(sizes.values()) > limit and entry != spare and _take_away(entry, name):
+        elif sum(sizes.values()) > limit and entry != spare and _remove_unless_held(entry, name):
             sizes.pop(entry, None)
 
 
-def _take_away(entry: Path, name: str) -> bool:
-    """Remove an entry, unless somebody holds it; whether it is gone."""
+def _remove_unless_held(entry: Path, name: str) -> bool:
+    """Remove an entry unless a process holds it; return whether it is gone."""
     try:
         descriptor = os.open(entry / name, os.O_RDWR)  # NFS locks only what may be written
     except PermissionError:  # somebody else's
@@ -119,7 +125,10 @@ def _take_away(entry: Path, name: str) -> bool:
 
 
 def _is_held(descriptor: int) -> bool:
-    """Try to lock a file that somebody may hold. Where files cannot be locked, nobody does."""
+    """Try to lock a file and return whether another process has locked it.
+
+    Where files cannot be locked, no process has.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

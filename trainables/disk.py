@@ -1,4 +1,4 @@
-"""What must be on disk, not only on its way there."""
+"""Waiting until what was written is on the disk itself."""
 
 import os
 from pathlib import Path

@@ -1,9 +1,10 @@
-"""What `trainables` raises, and whose fault it is.
+"""The exceptions that `trainables` raises, by who can mend what went wrong.
 
 TrainableError
 ├── ConfigError   a value is wrong: the caller can mend it (a ValueError)
 │   └── DataError the images or labels are wrong
-└── Unavailable   something outside is missing for now: files not downloaded, no network (a RuntimeError)
+└── Unavailable   something outside is missing for now: files not downloaded, no network
+                  (a RuntimeError)
 """
 
 import difflib
@@ -15,8 +16,9 @@ class TrainableError(Exception):
 
 
 class ConfigError(TrainableError, ValueError):
-    """A configuration that cannot be trained; the text says what came, what is allowed and what to
-    do.
+    """A configuration that cannot be trained.
+
+    The text says what came, what is allowed and what to do.
     """
 
 
@@ -29,10 +31,10 @@ class Unavailable(TrainableError, RuntimeError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str] = ()) -> str:
-    """Say which names exist, and the nearest one: `unknown space 'tabel3'. Known: smoke, table3.
-    Did you mean 'table3'?`
+    """Return a message that says which names exist, and which one is nearest.
 
-    `listed` are the known names worth printing, where there are many.
+    For example `unknown space 'tabel3'. Known: smoke, table3. Did you mean 'table3'?`. `listed` are
+    the known names worth printing, where there are many.
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.72)
@@ -41,8 +43,9 @@ def unknown(kind: str, name: str, known: Iterable[str], *, listed: Iterable[str]
 
 
 def printable(text: str) -> str:
-    """The text as it may reach a terminal or a page: control characters, of files' names for
-    example, stand there as `\\x1b`.
+    """Return the text as it may reach a terminal or a page.
+
+    Control characters, which the names of files may hold, are escaped as in `\\x1b`.
     """
     return (
         text
@@ -55,5 +58,5 @@ def printable(text: str) -> str:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name that came from the file system or the command line is UTF-8."""
+    """Return whether a name from the file system or the command line is UTF-8."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)

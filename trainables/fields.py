@@ -25,7 +25,7 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A number with inclusive (`low`, `high`) or exclusive (`above`, `below`) limits."""
+    """Declare a number with inclusive (`low`, `high`) or exclusive (`above`, `below`) limits."""
     limits = {">=": low, ">": above, "<=": high, "<": below}
     return dataclasses.field(
         default=default,
@@ -34,13 +34,15 @@ def number(
 
 
 def name_of(default: str | None, kind: str, known: typing.Iterable[str]) -> Any:
-    """A name out of a registry; `kind` is what the error calls it."""
+    """Declare a name out of a registry; `kind` is what the error calls it."""
     return dataclasses.field(default=default, metadata={"kind": kind, "known": tuple(known)})
 
 
 def check(part: Any, prefix: str = "") -> None:
-    """Refuse a part whose values have the wrong type, are out of their limits or are not in their
-    registry.
+    """Check the types and limits of a part's values, and that names are in their registry.
+
+    Raises:
+        ConfigError: a value has the wrong type, is out of its limits or is not in its registry.
     """
     kinds = _kinds(type(part))  # type: ignore[arg-type] # mypy takes a type of Any for unhashable
     for field in dataclasses.fields(part):
@@ -54,8 +56,10 @@ def check(part: Any, prefix: str = "") -> None:
 
 @functools.cache
 def _kinds(part: type) -> dict[str, Any]:
-    """Return the fields' types. To find them takes longer than all checks of a config, and configs
-    are made by the thousand.
+    """Return the types of a dataclass's fields.
+
+    Cached: finding them takes longer than all checks of a config, and configs are made by the
+    thousand.
     """
     return typing.get_type_hints(part)
 
@@ -79,7 +83,7 @@ def _check_limits(path: str, value: Any, limits: dict[str, float]) -> None:
 
 
 def describe(kind: Any) -> str:
-    """A type in words: `a whole number or none`."""
+    """Return a type in words: `a whole number or none`."""
     words = {
         int: "a whole number",
         float: "a number",

@@ -1,41 +1,50 @@
-"""What a training says while it runs. Free of torch: the driver's side reads it too."""
+"""Messages of a training while it runs. Free of torch: the driver's side reads them too."""
 
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 DIVERGED_LOSS = 1e9
-"""A mean training loss beyond this has blown up as surely as one that is not finite (an untrained
-net has about log(classes)). The validation loss may pass a million and come back, when the running
-statistics of batch normalisation have seen only a few steps.
+"""A mean training loss above this has diverged as surely as one that is not finite.
+
+An untrained network has about log(classes). The validation loss is not held to this limit: it may
+pass a million and come back, when the running statistics of batch normalisation have seen only a
+few steps.
 """
 MIN_LOSS_SCALE = 1.0
-"""In float16 the scale of the loss is halved with each step whose gradients overflow. Such a step
-is left out, and is none of a training that diverges, unless it comes to this: then the gradients
-themselves, not scaled up, are too large for float16.
+"""A training in float16 has diverged when its loss scale falls below this.
+
+The scale is halved with each step whose gradients overflow, and that step is left out. This alone
+does not mean that the training diverges; but below this scale the gradients themselves, not scaled
+up, are too large for float16.
 """
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One finished epoch (1-based): `train/loss`, `val/loss`, `val/accuracy`, `lr`, `time/epoch_s`.
-    In float16 also `train/loss_scale`, as it was at the end, and `train/skipped_steps`, those that
-    were left out because their gradients overflowed.
+    """One finished epoch (counted from 1) and its metrics.
+
+    These are `train/loss`, `val/loss`, `val/accuracy`, `lr` and `time/epoch_s`. In float16 also
+    `train/loss_scale`, as it was at the end, and `train/skipped_steps`, the steps left out because
+    their gradients overflowed.
     """
 
     epoch: int
     values: dict[str, float]
     folds: list[dict[str, float]] = field(default_factory=list)
-    """The same of each fold's network, where `values` are their means."""
+    """With folds: the same metrics of each fold's network; `values` are their means."""
 
     @property
     def diverged(self) -> str:
-        """Why the training cannot go on, in words; empty when it can."""
+        """The reason, in words, that the training cannot go on; empty if it can."""
         for number, values in enumerate(self.folds or [self.values], 1):
             for name, value in values.items():
                 if name == "train/loss_scale" and value < MIN_LOSS_SCALE:
                     where = f" in fold {number}" if self.folds else ""
-                    return f"gradients overflow float16 at epoch {self.epoch}{where}, with the loss scaled by {value:.3g}"
+                    return (
+                        f"gradients overflow float16 at epoch {self.epoch}{where}, "
+                        f"with the loss scaled by {value:.3g}"
+                    )
                 if not math.isfinite(value) or (name == "train/loss" and value > DIVERGED_LOSS):
                     return f"{name} is {value:.3g} at epoch {self.epoch}" + (
                         f" in fold {number}" if self.folds else ""
@@ -45,8 +54,10 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Report:
-    """What a trial says after an epoch, and on two occasions between: when it has found the
-    checkpoint from which it goes on, and when it cannot save. Those have no metrics.
+    """A message of a trial: after each epoch, and on two occasions between.
+
+    The two are that it has found the checkpoint from which it goes on, and that it cannot save.
+    Those reports have no metrics.
     """
 
     epoch: int
@@ -55,24 +66,27 @@ class Report:
     """None while the trial goes on, else `completed`, `diverged` or `failed`."""
     reason: str = ""
     waiting: str = ""
-    """Why the epoch's checkpoint cannot be written for now."""
+    """The reason that the epoch's checkpoint cannot be written for now."""
     precision: str = ""
-    """Of a network's epoch: `fp32`, `bf16` or `fp16`, as it was trained."""
+    """For a network's epoch: `fp32`, `bf16` or `fp16`, as it was trained."""
     folds: list[dict[str, float]] = field(default_factory=list)
-    """With folds: the metrics of each, whose means are `metrics`."""
+    """With folds: the metrics of each; `metrics` are their means."""
     cost: dict[str, Any] | None = None
-    """With the first epoch that is told, where it was asked for: what the classifier costs to use,
-    as `trainables.evaluation.cost` measures it, or why that is `unknown`.
+    """The cost of using the classifier, as `trainables.evaluation.cost` measures it.
+
+    Comes with the first epoch that is reported, where it was asked for. If it could not be
+    measured, `unknown` says why.
     """
     restored: list[str] | None = None
-    """Of a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
+    """For a trial that goes on after `epoch`: what is wrong with newer checkpoints, a line each."""
     more: bool = field(default=False, compare=False)
-    """Whether the next report comes at once: nothing is trained before it."""
+    """True if the next report comes at once: nothing is trained before it."""
     begun: dict[str, Any] | None = None
-    """Of such a trial: the `search` and `trial` that have trained its epochs until `epoch`, which
-    were not known of it yet.
+    """For a trial that goes on after `epoch`: the warm start that was not known of it yet.
+
+    Names the `search` and `trial` that have trained its epochs until `epoch`.
     """
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, to cross a process border."""
+        """Return plain values, to cross a process boundary."""
         return dict(vars(self))

@@ -1,18 +1,20 @@
-"""How many processors there are for this process."""
+"""The number of processors that there are for this process."""
 
 import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Linux's control groups, which say how many microseconds of processor time there are in each
-period of so many microseconds.
+"""The folder of Linux's control groups, which may limit a container's processor time.
+
+They hold a quota of time and the period in which it may be used, both in microseconds.
 """
 
 
 def processors(cgroup: Path = CGROUP) -> int:
-    """The processors that this process may run on, or fewer where a container is given less time
-    than that: one worker for each is fastest, and more than there is time for only get into each
-    other's way.
+    """Return the number of processors that this process should use.
+
+    These are those that it may run on, or fewer where a container is given less time than that. One
+    worker for each is fastest; more workers than there is time for only get into each other's way.
     """
     has_affinity = hasattr(os, "sched_getaffinity")  # Linux alone
     allowed = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
@@ -24,7 +26,10 @@ def processors(cgroup: Path = CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> list[str]:
-    """The time and its period, of version 2, or of version 1, where no quota is -1."""
+    """Return the quota of time and its period, of control groups version 2 or 1.
+
+    No quota is "max" in version 2, and -1 in version 1.
+    """
     if (cgroup / "cpu.max").exists():
         return (cgroup / "cpu.max").read_text().split()
     return [(cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]

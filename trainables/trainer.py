@@ -1,4 +1,4 @@
-"""A trial on several workers: the config as a Ray Train `TorchTrainer` (gloo on CPU, nccl on GPU)."""
+"""A trial on several workers, as a Ray Train `TorchTrainer` (gloo on CPU, nccl on GPU)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +32,10 @@ def build_trainer(
     own: str = "",
     gpus: float = 0,
 ) -> TorchTrainer:
-    """Build a trainer that runs `config` data-parallel; the batch is shared among the workers, so
-    the gradient is nearly that of one (each counts alike).
+    """Build a trainer that runs `config` data-parallel.
+
+    The batch is shared among the workers, so the gradient is nearly that of one worker (each counts
+    alike).
 
     Args:
         config: the trial.
@@ -86,7 +88,9 @@ def build_trainer(
 
 
 def _once() -> FailureConfig:
-    """No second run of the workers within an attempt, whose gate has let the first epochs through:
-    the search begins another attempt.
+    """Return the setting by which Ray Train never runs the workers twice within an attempt.
+
+    The attempt's gate has already let the first epochs through, so that after a failure the search
+    begins another attempt instead.
     """
     return FailureConfig(max_preemption_failures=0)  # type: ignore[call-arg]

@@ -1,9 +1,8 @@
-"""One trial from its config to its reports: the loop, its checkpoints, and how it ended. Every way
-to run a trial goes through here.
+"""One trial from its config to its reports: the loop, its checkpoints, and how it ended.
 
-A trial that was cut off goes on from its newest checkpoint that verifies. What stands in a trial's
-folder beside its checkpoints: `attempt`, the number of the attempt that may write there, and
-`heartbeat`, touched at every step by the process that trains.
+Every way to run a trial goes through here. A trial that was cut off goes on from its newest
+checkpoint that verifies. Beside its checkpoints, a trial's folder holds `attempt`, the number of
+the attempt that may write there, and `heartbeat`, touched at every step by the process that trains.
 """
 
 import json
@@ -45,9 +44,9 @@ LEAVINGS = re.compile(
     rf"\.epoch-\d+(?:\.(?P<attempt>\d+))?{re.escape(checkpoint.PARTIAL)}"
     rf"|{re.escape(BROUGHT)}(?:-(?P<bringer>\d+))?"
 )
-"""What an attempt leaves half-written, with its number in all but those of earlier versions."""
+"""Names of the half-written files of an attempt; earlier versions left out its number."""
 RETRY_S = (1, 2, 5, 10)
-"""How long to wait before each new try to save; the last holds for all that follow."""
+"""The seconds to wait before each new try to save; the last holds for all that follow."""
 
 
 class Superseded(RuntimeError):
@@ -70,8 +69,9 @@ def run_trial(
     milestones: Sequence[int] = (),
     with_cost: bool = False,
 ) -> Iterator[Report]:
-    """Train, and after each epoch save a checkpoint under `folder` and report; the checkpoint is on
-    disk before the report is out.
+    """Train a config; after each epoch save a checkpoint under `folder` and yield a report.
+
+    The checkpoint is on disk before the report is out.
 
     An epoch whose loss is not finite, or has blown up, ends the trial as diverged; it is not saved
     and has no metrics. A baseline is fitted, on the CPU, in what counts as its one epoch. With
@@ -134,7 +134,7 @@ def _reports(
     unheard: list[int],
     epochs: Iterator[EpochMetrics],
 ) -> Iterator[Report]:
-    """Those of the epochs that are known, and of those that are trained now and saved."""
+    """Yield the reports of epochs trained earlier, then of those that are trained now and saved."""
     for epoch in unheard:
         yield _told(
             EpochMetrics(epoch, keeper.history[epoch], keeper.folds.get(epoch, [])),
@@ -150,7 +150,7 @@ def _reports(
 
 
 def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> Report:
-    """An epoch's report; the last one ends the trial."""
+    """Return an epoch's report; that of the last epoch ends the trial."""
     outcome = "completed" if trained.epoch == training.config.epochs else None
     return Report(
         trained.epoch,
@@ -165,10 +165,12 @@ def _told(trained: EpochMetrics, training: "Trained", *, more: bool = False) -> 
 def _with_cost(
     reports: Iterator[Report], training: "Trained", dataset: Dataset, folder: Path, device: str
 ) -> Iterator[Report]:
-    """The first epoch's report with what the classifier costs to use, as it is saved now, or why
-    that cannot be measured: training goes on without it.
+    """Yield the reports, with the classifier's cost of use in that of the first epoch.
+
+    It is measured on the checkpoint as saved now. If it cannot be measured, the report says why,
+    and training goes on without it.
     """
-    from trainables.evaluation.cost import cost  # most trials need it not
+    from trainables.evaluation.cost import cost  # most trials do not need it
 
     for report in reports:
         if report.metrics:
@@ -179,7 +181,8 @@ def _with_cost(
                     folder / checkpoint.name(training.epoch),
                     device=device,
                 )
-            except Exception as error:  # noqa: BLE001 - of a network of anybody's; the trial is trained all the same
+            # Any network may fail in any way here; the trial is trained all the same.
+            except Exception as error:  # noqa: BLE001
                 measured = {"unknown": f"{type(error).__name__}: {error}"}
             yield replace(report, cost=measured)
             break
@@ -190,7 +193,7 @@ def _with_cost(
 def _begin(
     config: TrialConfig, dataset: Dataset, device: str, world: World, beat: Heartbeat | None
 ) -> "Trained":
-    """What is to be trained, or fitted: with folds, one of it for each."""
+    """Build what is to be trained, or fitted: with folds, one of it for each."""
     if config.data.folds is not None or dataset.folds is not None:
         return Folds(
             config, dataset, partial(_begin_one, config, device=device, world=world, beat=beat)
@@ -201,12 +204,11 @@ def _begin(
 def _begin_one(
     config: TrialConfig, dataset: Dataset, *, device: str, world: World, beat: Heartbeat | None
 ) -> "Training | Fitting":
-    """One network, or one classifier."""
+    """Build one network to train, or one classifier to fit."""
     if not config.model.is_baseline:
         return Training(config, dataset, device=device, world=world, on_step=beat)
-    from trainables.baselines.fitting import (
-        Fitting,
-    )  # scikit-image and scikit-learn take a second, which networks need not wait
+    # scikit-image and scikit-learn take a second to import, for which networks need not wait.
+    from trainables.baselines.fitting import Fitting
 
     return Fitting(config, dataset, on_step=beat)
 
@@ -214,16 +216,17 @@ def _begin_one(
 def _epochs(
     training: "Trained", together: FusionRounds | None, trial: str
 ) -> Iterator[EpochMetrics]:
-    """The epochs that are left, in the company of others if there are any."""
+    """Return the epochs that are left, fused with those of other trials where there are any."""
     if together is not None and isinstance(training, Training):
         return together.epochs(trial, training)
     if together is not None:
-        together.leave(trial)  # networks are not to wait for what is fitted, or trained, by itself
+        # Baselines and folds are trained by themselves; the other trials' networks must not wait.
+        together.leave(trial)
     return training.epochs()
 
 
 class TrialCheckpoints:
-    """Saves one attempt's checkpoints and finds those of earlier ones."""
+    """The checkpoints of a trial: saves one attempt's and finds those of earlier ones."""
 
     def __init__(
         self,
@@ -248,13 +251,15 @@ class TrialCheckpoints:
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.found, self.damaged = False, list[str]()
         self.unfit = set[int]()
-        """Epochs whose checkpoints were there when this attempt began, and cannot be gone on with."""
+        """Epochs whose checkpoints were there when this attempt began, and cannot be used."""
         self.begun: WarmStart | None = None
         self.claimed = False
 
     def claim(self, beginnings: Sequence[WarmStartSource]) -> Iterator[Report]:
-        """Make this the attempt that may write here, and bring here what earlier ones have kept, or
-        the longest of these where that is longer.
+        """Make this the attempt that may write here, and fetch the checkpoints to go on from.
+
+        These are what earlier attempts have kept, or those of the longest of `beginnings` where
+        that is longer.
         """
         yield from self._insist(0, self._claim)
         if self.mirror is not None:
@@ -289,19 +294,21 @@ class TrialCheckpoints:
         self.begun = begun or (begun_of(self.mirror.read(BEGUN)) if is_known else None)
 
     def news(self, epoch: int, known: int) -> dict[str, Any] | None:
-        """With what a trial that goes on after this epoch has begun, if whoever knows of its epochs
-        until `known` has not heard of that.
+        """Return the warm start of a trial that goes on after this epoch, as its report gives it.
+
+        None if there is none, or if the search, which knows of the epochs until `known`, has heard
+        of it.
         """
         if self.begun is None or min(epoch, self.begun.epoch) <= known:
             return None
         return {**self.begun.to_dict(), "epoch": min(epoch, self.begun.epoch)}
 
     def restore(self) -> dict[str, Any] | None:
-        """Return the state to go on from, of the newest checkpoint of this config that verifies;
-        None to begin anew.
+        """Return the state to go on from, or None to begin anew.
 
-        The first process alone reads it, and every one gets what that has found: would each look
-        for itself, one whose disk fails or lags would go on from another epoch than the others.
+        It is that of the newest checkpoint of this config that verifies. Only the first process
+        reads it, and every process gets what that has found: if each read for itself, one whose
+        disk fails or lags would go on from another epoch than the others.
         """
         state = self._newest_whole() if self.world.rank == 0 else None
         found = (state, self.history, self.folds, self.found, self.damaged, self.begun)
@@ -334,7 +341,7 @@ class TrialCheckpoints:
         return None
 
     def keep(self, training: "Trained", trained: EpochMetrics) -> Iterator[Report]:
-        """Save, and remove what is no longer needed."""
+        """Save a checkpoint of this epoch, and remove those that are no longer needed."""
         self.history[trained.epoch] = trained.values
         self.folds |= {trained.epoch: trained.folds} if trained.folds else {}
         best = self._best_until(trained.epoch)
@@ -363,7 +370,7 @@ class TrialCheckpoints:
                 *passed,
                 *map(self._best_until, passed),
             }
-            # never what is newer and whole: another attempt has written it
+            # Whole checkpoints of later epochs stay: another attempt has written them.
             checkpoint.remove(
                 self.folder,
                 ({*range(trained.epoch)} | self.unfit) - wanted,
@@ -386,15 +393,16 @@ class TrialCheckpoints:
             training.validated = None
 
     def _best_until(self, last: int) -> int:
-        """The best epoch of those until this one."""
+        """Return the best epoch of those until this one."""
         return max(
             (epoch for epoch in self.history if epoch <= last),
             key=lambda epoch: (*rank(self.history[epoch]), -epoch),
         )
 
     def _insist(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:
-        """Have the first process write until it succeeds, all of them reporting alike while it does
-        not. To wait is to live.
+        """Have the first process write until it succeeds.
+
+        Until then all processes report alike that they wait. Waiting counts as a heartbeat.
         """
         tries = 0
         while refused := self._refused(write):
@@ -405,7 +413,7 @@ class TrialCheckpoints:
             tries += 1
 
     def _refused(self, write: Callable[[], object]) -> str:
-        """Why the first process could not write; empty if it could."""
+        """Return the reason that the first process could not write; empty if it could."""
         reason = ""
         if self.world.rank == 0:
             try:
@@ -422,8 +430,8 @@ class TrialCheckpoints:
         self._write_claim()
         self.claimed = True
         for left in self.folder.glob(".*"):
-            # An earlier attempt that still writes there meets an OSError. A newer one may have begun
-            # while this one was stalled: what it writes is left alone.
+            # An earlier attempt that still writes there meets an OSError. A newer attempt may have
+            # begun while this one was stalled: what it writes is left alone.
             found = LEAVINGS.fullmatch(left.name)
             if found and int(found["attempt"] or found["bringer"] or 0) <= self.attempt:
                 shutil.rmtree(left, ignore_errors=True)
@@ -435,8 +443,13 @@ class TrialCheckpoints:
             checkpoint.write_whole(self.folder / ATTEMPT, str(self.attempt))
 
     def _check_claim(self) -> None:
-        """See that no newer attempt writes here. An older one that was stalled in its own claim may
-        have put that over ours: it is put right.
+        """Check that no newer attempt writes here.
+
+        An older attempt that was stalled in its own claim may have written its number over ours,
+        which is then put right.
+
+        Raises:
+            Superseded: a newer attempt has begun.
         """
         holder = (
             (self.folder / ATTEMPT).read_text()
@@ -452,7 +465,7 @@ class TrialCheckpoints:
 
 
 def _text(path: Path) -> str | None:
-    """Of a small file; None if it is not there."""
+    """Return the text of a small file; None if it is not there."""
     try:
         return path.read_text()
     except FileNotFoundError:

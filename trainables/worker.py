@@ -1,6 +1,4 @@
-"""What each Ray Train worker runs: the same trial as everywhere, in a process group with its
-fellows.
-"""
+"""The function that each Ray Train worker runs: an ordinary trial in a group of processes."""
 
 import json
 from typing import Any
@@ -12,11 +10,11 @@ from trainables.config import TrialConfig
 
 
 def train_loop(job: dict[str, Any]) -> None:
-    """Train one config in this worker; the first one hands each report, as JSON, to the gate.
+    """Train one config in this worker; the first worker gives each report, as JSON, to the gate.
 
-    Ray Train takes reports without an answer, and when it looks for them. So that a trial that is
-    to be stopped trains no further epoch, and none waits, each worker asks `gate` after a report
-    whether to go on.
+    Ray Train answers no reports, and takes them only when it looks for them. So each worker asks
+    `gate` after a report whether to go on: then a trial that is to be stopped trains no further
+    epoch, and no trial waits for Ray Train to look.
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`),

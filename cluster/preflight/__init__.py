@@ -1,5 +1,5 @@
-"""Whether a cluster can work: its file, its hosts and the account, each asked, and findings in
-sentences.
+"""Preflight of a cluster: its file, its hosts and the account are checked.
 
-`probe.py` runs on hosts where the project may not be installed, and stands alone.
+The results are findings in whole sentences. `probe.py` runs on hosts where the project may not be
+installed, and stands alone.
 """

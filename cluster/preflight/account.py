@@ -1,5 +1,7 @@
-"""What an AWS account says of a cluster's file: who asks, whether the instance types are there, how
-many vCPUs it may start, and the head that runs.
+"""Compare a cluster's file with its AWS account.
+
+The account is asked for the caller's identity, the instance types, the quotas of vCPUs, and a
+running head.
 """
 
 import math
@@ -20,8 +22,8 @@ QUOTAS = {
     ("P", False): "L-417A185B",
     ("P", True): "L-7212CCBC",
 }
-"""EC2's limits on running vCPUs, by family and by whether they are spot ones. A new account has 0
-for GPUs.
+"""The codes of EC2's limits on running vCPUs, by family and by whether the machines are spot ones.
+A new account has 0 for GPUs.
 """
 
 FAMILIES = {"g": "G and VT", "vt": "G and VT", "p": "P", **dict.fromkeys("acdhimrtz", "standard")}
@@ -29,14 +31,14 @@ FAMILIES = {"g": "G and VT", "vt": "G and VT", "p": "P", **dict.fromkeys("acdhim
 
 @dataclass(frozen=True)
 class Account:
-    """What was found; the head's public address where one runs."""
+    """The findings about an account, and the head's public address if one runs."""
 
     lines: list[Line] = field(default_factory=list)
     head: str = ""
 
 
 def collect(config: Mapping[str, Any]) -> Account:
-    """Ask AWS. What may not be asked, or cannot be, is a line too."""
+    """Ask AWS; everything that cannot be asked becomes a line too."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -107,8 +109,9 @@ def _unasked(what: str, error: object) -> Line:
 
 
 def needed(config: Mapping[str, Any], ec2: Any, iam: Any) -> Iterator[Line]:
-    """Whether what `cluster/aws/stack.yaml` made and the file names is there, and lets in no more
-    than ssh from one network.
+    """Check the parts of `cluster/aws/stack.yaml` that the file names.
+
+    Each must be there, and a security group may let in no more than ssh from one network.
     """
     nodes = [kind["node_config"] for kind in config["available_node_types"].values()]
     profiles = {str((node.get("IamInstanceProfile") or {}).get("Name") or "") for node in nodes}
@@ -139,14 +142,17 @@ def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iter
         found = ask(name)
     except ClientError as error:
         code = error.response["Error"]["Code"]
-        if code.endswith("Malformed"):  # said once already: it is not put in yet
+        if code.endswith("Malformed"):  # still a placeholder, which the security list reports
             return
         if code != "NoSuchEntity" and not code.endswith("NotFound"):
             yield _unasked(f"the {what} '{name}'", error)
             return
         found = None
     if not found:
-        remedy = f"Make the stack (cluster/aws/stack.yaml), and put its {output} into the file: they bear the stack's name."
+        remedy = (
+            f"Make the stack (cluster/aws/stack.yaml), and put its {output} into the file: "
+            "they bear the stack's name."
+        )
         yield ERROR, f"there is no {what} '{name}' in this account and region", remedy
         return
     open_doors = (
@@ -160,7 +166,7 @@ def _there(what: str, name: str, output: str, ask: Callable[[str], Any]) -> Iter
 
 
 def running_head(ec2: Any, name: str) -> str:
-    """The public address of the cluster's head, or nothing."""
+    """Return the public address of the cluster's head, or an empty text."""
     filters = {
         "tag:ray-cluster-name": [name],
         "tag:ray-node-type": ["head"],
@@ -176,8 +182,9 @@ def running_head(ec2: Any, name: str) -> str:
 
 
 def vcpus(ec2: Any, config: Mapping[str, Any]) -> dict[str, int]:
-    """The vCPUs of every instance type in the file; EC2 refuses the request where it does not know
-    one.
+    """Return the number of vCPUs of every instance type in the file.
+
+    EC2 refuses the whole request if it does not know one of the types.
     """
     names = sorted(
         {kind["node_config"]["InstanceType"] for kind in config["available_node_types"].values()}
@@ -191,7 +198,7 @@ def vcpus(ec2: Any, config: Mapping[str, Any]) -> dict[str, int]:
 def demand(
     config: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> dict[tuple[str, bool], list[int]]:
-    """For each quota the vCPUs of every machine that the file may start under it."""
+    """Return, for each quota, the vCPUs of every machine that the file may start under it."""
     wanted: dict[tuple[str, bool], list[int]] = {}
     for name, kind in config["available_node_types"].items():
         instance = kind["node_config"]["InstanceType"]
@@ -209,26 +216,34 @@ def demand(
 
 
 def quota_name(family: str, is_spot: bool) -> str:
-    """A quota in words."""
+    """Return a quota's name in words."""
     return f"{'spot' if is_spot else 'on-demand'} {family} instances"
 
 
 def judge(family: str, is_spot: bool, allowed: float, wanted: list[int]) -> Line:
-    """Whether the account may start all, some or none of the machines; what runs already is not
-    counted.
+    """Report whether the account may start all, some or none of the machines.
+
+    Machines that run already are not counted.
     """
     name = quota_name(family, is_spot)
     if allowed < min(wanted):
         remedy = f"Ask for more under Service Quotas, EC2, {QUOTAS[family, is_spot]}."
         return (
             ERROR,
-            f"the quota for {name} is {allowed:g} vCPUs and one machine has {min(wanted)}: none would start",
+            (
+                f"the quota for {name} is {allowed:g} vCPUs and one machine has {min(wanted)}: "
+                "none would start"
+            ),
             remedy,
         )
     if allowed < sum(wanted):
         return (
             OK,
-            f"the quota for {name} is {allowed:g} vCPUs: {math.floor(allowed / max(wanted))} of the {len(wanted)} machines may run at once",
+            (
+                f"the quota for {name} is {allowed:g} vCPUs: {math.floor(allowed / max(wanted))} "
+                "of "
+                f"the {len(wanted)} machines may run at once"
+            ),
             "",
         )
     return OK, f"the quota for {name} is {allowed:g} vCPUs; the file may use {sum(wanted)}", ""

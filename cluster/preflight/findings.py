@@ -1,6 +1,4 @@
-"""From what was seen on each machine to what is said of the cluster: findings, equal ones as one
-line.
-"""
+"""Turn the reports of the machines into findings about the cluster, equal ones merged."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,12 +11,12 @@ from cluster.preflight.remote import Visit
 from cluster.versions import TRIED
 
 MISTAKE = "mistake"
-"""An error that is in the file itself."""
+"""The level of an error that is in the file itself."""
 
 HERE = "here"
 MAX_AHEAD_S = 5
 MAX_NAMED = 8
-"""Machines that are named where all is well; those with a problem are all named."""
+"""The maximum number of machines named if all is well; those with a problem are all named."""
 
 INSTALLS = re.compile(r"\b(pip3?|uv|conda) (\S+ )*(install|sync)\b")
 Seen = Mapping[str, Any]
@@ -35,7 +33,7 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """Where, what, and what to do."""
+        """The machines, the observation and the remedy, in one line."""
         names = (
             f"{len(self.places)} machines"
             if self.level == OK and len(self.places) > MAX_NAMED
@@ -49,7 +47,7 @@ class Finding:
 
 
 def merge_duplicates(findings: Iterable[Finding]) -> list[Finding]:
-    """What was seen alike from several places, once, with all of them."""
+    """Merge equal findings from several machines into one that names all of them."""
     found: dict[tuple[str, str, str], Finding] = {}
     for one in findings:
         key = one.level, one.what, one.remedy
@@ -69,7 +67,7 @@ def merge_duplicates(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Iterator[Finding]:
-    """Everything about machines, ours included; the first visit is the head's."""
+    """Yield all findings about machines, ours included; the first visit is the head's."""
     reached = [one for one in visits if one.seen]
     for one in visits:
         yield (
@@ -99,8 +97,10 @@ def judge(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Ite
 
 
 def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) -> Iterator[Finding]:
-    """Ray refuses a node whose Python or Ray is not exactly the head's. Ours may have another
-    Python: jobs go to the head as files.
+    """Yield the findings about the versions of Python and Ray.
+
+    Ray refuses a node whose Python or Ray is not exactly the head's. This machine may have another
+    Python, because jobs go to the head as files.
     """
     pins = {
         first or second for command in _texts(config) for first, second in RAY_PIN.findall(command)
@@ -157,14 +157,18 @@ def versions(config: Mapping[str, Any], here: Seen, reached: Sequence[Visit]) ->
 
 
 def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
-    """A clock is only called wrong where it is so even if the whole round trip went into one
-    direction.
+    """Yield the findings about the hosts' clocks.
+
+    A clock is only called wrong if it is so even when the whole round trip went into one direction.
     """
     for one in reached:
         off = abs(one.ahead_s)
         if off - one.unsure_s > MAX_AHEAD_S:
             direction = "ahead of" if one.ahead_s > 0 else "behind"
-            what = f"the clock is {off:.0f} s {direction} this machine's (at most {MAX_AHEAD_S} s are well)"
+            what = (
+                f"the clock is {off:.0f} s {direction} this machine's "
+                f"(at most {MAX_AHEAD_S} s are well)"
+            )
             yield Finding(ERROR, what, "Set both by NTP: timedatectl set-ntp true.", (one.host,))
         elif one.unsure_s > MAX_AHEAD_S:
             yield Finding(
@@ -177,7 +181,7 @@ def clocks(reached: Sequence[Visit]) -> Iterator[Finding]:
 
 
 def gpus(config: Mapping[str, Any], one: Visit, *, is_head: bool) -> Finding:
-    """Whether a host has the GPUs that Ray will be told it has."""
+    """Report whether a host has the GPUs that Ray will be told it has."""
     count, source, wanted = one.seen["gpus"], *wanted_gpus(config, is_head=is_head)
     if wanted > (count or 0):
         what = f"{count or 'no'} GPU seen, and {source} says {wanted:g}"
@@ -203,7 +207,10 @@ def gpus(config: Mapping[str, Any], one: Visit, *, is_head: bool) -> Finding:
 
 
 def wanted_gpus(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float]:
-    """What the file says that a node has, and where it says so."""
+    """Return the number of GPUs that the file states for a node, and the place where it does so.
+
+    The place comes first in the tuple.
+    """
     name = f"{'head' if is_head else 'worker'}_start_ray_commands"
     found = re.findall(r"--num-gpus[= ]['\"]?([\d.]+)", " ".join(commands(config, name)))
     if found:
@@ -213,7 +220,10 @@ def wanted_gpus(config: Mapping[str, Any], *, is_head: bool) -> tuple[str, float
 
 
 def tokens(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> Iterator[Finding]:
-    """Here there must be a token before anything starts; on the hosts, once the cluster is up."""
+    """Yield the findings about the token.
+
+    On this machine a token must exist before anything starts; on the hosts, once the cluster is up.
+    """
     if "apiVersion" in config:  # KubeRay makes a secret of its own
         return
     there, local = token_paths(config)
@@ -243,10 +253,13 @@ def tokens(config: Mapping[str, Any], here: Seen, visits: Sequence[Visit]) -> It
 
 
 def token(found: Mapping[str, str] | None, path: str, place: str) -> Finding:
-    """One machine's token file."""
+    """Judge one machine's token file."""
     if found is None:
         remedy = (
-            "cluster.up makes one; so does: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
+            (
+                "cluster.up makes one; so does: ray get-auth-token --generate; "
+                "chmod 600 ~/.ray/auth_token."
+            )
             if place == HERE
             else "Run ray up again, which copies it."
         )
@@ -262,7 +275,7 @@ def token(found: Mapping[str, str] | None, path: str, place: str) -> Finding:
 
 
 def door(status: int | None) -> Finding:
-    """What the dashboard of a cluster that is up said to someone without a token."""
+    """Judge the dashboard's answer to a request without a token, on a cluster that is up."""
     if status in (401, 403):
         return Finding(OK, "the cluster refuses whoever has no token")
     if status is None:
@@ -270,14 +283,17 @@ def door(status: int | None) -> Finding:
             UNCHECKED,
             "whether the cluster asks for its token (its dashboard does not answer on the head)",
         )
-    remedy = "Put 'export RAY_AUTH_MODE=token;' before every 'ray start' in the file, and run ray up again."
+    remedy = (
+        "Put 'export RAY_AUTH_MODE=token;' before every 'ray start' in the file, "
+        "and run ray up again."
+    )
     return Finding(
         ERROR, f"the cluster takes jobs from anybody: no token is asked for (HTTP {status})", remedy
     )
 
 
 def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Where the token lies on the hosts, and here."""
+    """Return the token's path on the hosts, and its path here."""
     mounts = config.get("file_mounts") or {}
     return next(
         (
@@ -290,7 +306,7 @@ def token_paths(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _texts(config: Mapping[str, Any]) -> list[str]:
-    """Where the file says what is installed."""
+    """Return the texts in the file that say what is installed."""
     docker = config.get("docker") or {}
     return [
         *commands(config, *(name for name in COMMANDS if name in config)),
@@ -299,5 +315,5 @@ def _texts(config: Mapping[str, Any]) -> list[str]:
 
 
 def commands(config: Mapping[str, Any], *names: str) -> list[str]:
-    """The commands under these keys."""
+    """Return the commands under these keys."""
     return [str(command) for name in names for command in config.get(name) or []]

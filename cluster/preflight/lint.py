@@ -1,9 +1,8 @@
-"""What is unsafe in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob for Kubernetes.
-Reads the parsed file and nothing else.
+"""Find unsafe settings in a cluster's file: for `ray up` (AWS, fixed hosts) or a RayJob.
 
-Most rules stand against a default of Ray's: ssh open to the whole internet, full rights over EC2
-and S3 for the head, a nightly build of Ray on every node, machines that are stopped instead of
-given back.
+Only the parsed file is read. Most rules guard against a default of Ray's: ssh open to the whole
+internet, full rights over EC2 and S3 for the head, a nightly build of Ray on every node, machines
+that are stopped instead of given back.
 """
 
 import re
@@ -40,7 +39,7 @@ COMMANDS = (
 
 
 def problems(config: Config) -> list[str]:
-    """What is wrong, a line each: what came, and what to do. Nothing where all is well."""
+    """Return one line for each unsafe setting, with its remedy; an empty list if all is well."""
     if str(config.get("apiVersion", "")).startswith("ray.io/"):
         return [*_open_networks(config), *_secrets(config), *_kubernetes(config)]
     found = [
@@ -54,8 +53,9 @@ def problems(config: Config) -> list[str]:
 
 
 def open_doors(permissions: list[Any], where: str) -> list[str]:
-    """What a security group's inbound rules, in EC2's form, let in from outside beyond ssh from one
-    network.
+    """Return the inbound rules of a security group that are too open.
+
+    The rules are in EC2's form. Only ssh from one network may be let in from outside.
     """
     found = []
     for rule in permissions:
@@ -70,18 +70,20 @@ def open_doors(permissions: list[Any], where: str) -> list[str]:
         )
         if everywhere := sorted(EVERYWHERE & set(map(str, sources))):
             found.append(
-                f"{where} lets in the whole internet ({', '.join(everywhere)}). Allow one network, such as 203.0.113.7/32."
+                f"{where} lets in the whole internet ({', '.join(everywhere)}). "
+                "Allow one network, such as 203.0.113.7/32."
             )
         elif sources and not ssh:
             port = _at(rule, "FromPort") or "any"
             found.append(
-                f"{where} opens more than ssh (port {port}) to {', '.join(map(str, sources))}. Reach the cluster through ssh."
+                f"{where} opens more than ssh (port {port}) to {', '.join(map(str, sources))}. "
+                "Reach the cluster through ssh."
             )
     return found
 
 
 def _at(value: Any, *keys: str) -> Any:
-    """What stands there, or None: a file of the wrong shape is the schema's matter, not this one's."""
+    """Return the value under nested keys, or None; a wrong shape is left to the schema check."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -96,7 +98,7 @@ def _named(value: Any) -> dict[str, Any]:
 
 
 def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in the file, with the keys that lead to it."""
+    """Yield every text in the file, with the keys that lead to it."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _strings(inner, f"{where}.{key}" if where else str(key))
@@ -110,21 +112,29 @@ def _strings(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
 def _open_networks(config: Config) -> Iterator[str]:
     for where, text in _strings(config):
         for network in sorted(EVERYWHERE):
-            if network in text and not where.startswith(
-                "provider.security_group."
-            ):  # its rules are looked at as a whole
-                yield f"{where} lets in the whole internet ({network}). Allow one network, such as 203.0.113.7/32."
+            # The rules of a security group are checked as a whole, by `open_doors`.
+            if network in text and not where.startswith("provider.security_group."):
+                yield (
+                    f"{where} lets in the whole internet ({network}). "
+                    "Allow one network, such as 203.0.113.7/32."
+                )
 
 
 def _secrets(config: Config) -> Iterator[str]:
-    """The value itself is never part of the line."""
+    """Yield a line for each secret; the secret itself is never part of the line."""
     for where, text in _strings(config):
         for what, pattern in SECRETS.items():
             if pattern.search(text):
-                yield f"{where} holds {what}. Files are copied and shared: use an instance profile, or name the file or secret that holds it."
+                yield (
+                    f"{where} holds {what}. Files are copied and shared: "
+                    "use an instance profile, or name the file or secret that holds it."
+                )
                 break
     if _at(config, "provider", "aws_credentials"):
-        yield "provider.aws_credentials holds credentials. Leave it out: ray up uses your own login, and the nodes their instance profile."
+        yield (
+            "provider.aws_credentials holds credentials. Leave it out: "
+            "ray up uses your own login, and the nodes their instance profile."
+        )
 
 
 def _commands(config: Config, name: str) -> list[str]:
@@ -137,7 +147,10 @@ def _start_commands(config: Config) -> Iterator[str]:
         commands = _commands(config, name)
         starts = [command for command in commands if "ray start" in command]
         if not starts:
-            yield f"{name} starts no Ray. Without it Ray's own commands are taken, which ask for no token: copy them from cluster/cluster.yaml."
+            yield (
+                f"{name} starts no Ray. Without it Ray's own commands are taken, which ask for "
+                "no token: copy them from cluster/cluster.yaml."
+            )
         earlier = [
             each
             for part in ("setup_commands", f"{who}_setup_commands")
@@ -152,23 +165,38 @@ def _start_commands(config: Config) -> Iterator[str]:
 def _start_command(command: str, name: str, earlier: list[str]) -> Iterator[str]:
     before, _, options = command.partition("ray start")
     if not re.search(r"\bRAY_AUTH_MODE=['\"]?token\b", before):
-        yield f"{name} starts Ray without a token. Put 'export RAY_AUTH_MODE=token;' before 'ray start'."
+        yield (
+            f"{name} starts Ray without a token. "
+            "Put 'export RAY_AUTH_MODE=token;' before 'ray start'."
+        )
     elif not re.search(r"chmod (0?600|go=|go-rwx)", " ".join([*earlier, before])):
-        yield f"{name} leaves the token readable by every user of the machine. Put 'chmod 600 {TOKEN_FILE};' before 'ray start'."
+        yield (
+            f"{name} leaves the token readable by every user of the machine. "
+            f"Put 'chmod 600 {TOKEN_FILE};' before 'ray start'."
+        )
     host = re.search(r"--dashboard-host[= ]['\"]?([^\s'\";]+)", options)
     if host and host[1] not in LOOPBACK:
-        yield f"{name} opens the dashboard on {host[1]}. Use --dashboard-host=127.0.0.1, and reach it through ssh ('ray dashboard FILE')."
+        yield (
+            f"{name} opens the dashboard on {host[1]}. Use --dashboard-host=127.0.0.1, and reach "
+            "it through ssh ('ray dashboard FILE')."
+        )
     if (
         "--head" in options
         and "--disable-usage-stats" not in options
         and "RAY_USAGE_STATS_ENABLED=0" not in before
     ):
-        yield f"{name} lets Ray report its use to its makers. Add --disable-usage-stats to 'ray start --head'."
+        yield (
+            f"{name} lets Ray report its use to its makers. "
+            "Add --disable-usage-stats to 'ray start --head'."
+        )
 
 
 def _token_file(config: Config) -> Iterator[str]:
     if not any("auth_token" in str(remote) for remote in _named(config.get("file_mounts"))):
-        yield f"file_mounts brings no token to the nodes. Make one with 'ray get-auth-token --generate', and add '{TOKEN_FILE}: {TOKEN_FILE}'."
+        yield (
+            "file_mounts brings no token to the nodes. Make one with 'ray get-auth-token "
+            f"--generate', and add '{TOKEN_FILE}: {TOKEN_FILE}'."
+        )
 
 
 def _versions(config: Config) -> Iterator[str]:
@@ -179,19 +207,31 @@ def _versions(config: Config) -> Iterator[str]:
         first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)
     }
     if len(pins) > 1:
-        yield f"the nodes get different versions of Ray ({', '.join(sorted(pins))}). Name one version everywhere: they would refuse each other."
+        yield (
+            f"the nodes get different versions of Ray ({', '.join(sorted(pins))}). "
+            "Name one version everywhere: they would refuse each other."
+        )
     for where, text in _strings(config.get("docker"), "docker"):
         if where.endswith("image") and _floating(text):
-            yield f"{where} '{text}' is not pinned. Name a version, such as rayproject/ray:2.60.0-py311-gpu."
+            yield (
+                f"{where} '{text}' is not pinned. Name a version, such as "
+                "rayproject/ray:2.60.0-py311-gpu."
+            )
 
 
 def _unpinned(command: str, name: str) -> Iterator[str]:
-    """A requirement without `==`; options, and the files and networks that they name, are none."""
+    """Yield a line for each requirement without `==`.
+
+    Options, and the files and networks that they name, are not requirements.
+    """
     for listed in PIP_INSTALL.findall(command):
         words = [word.strip("'\"") for word in listed.split()]
         for before, word in zip(["", *words], words, strict=False):
             if "==" not in word and not word.startswith("-") and before not in NAMES_A_FILE:
-                yield f"{name} installs '{word}' in whatever version there is that day. Pin it: '{word}==...'."
+                yield (
+                    f"{name} installs '{word}' in whatever version there is that day. "
+                    f"Pin it: '{word}==...'."
+                )
 
 
 def _floating(image: str) -> bool:
@@ -204,9 +244,15 @@ def _floating(image: str) -> bool:
 def _aws(config: Config) -> Iterator[str]:
     types, head = _named(config.get("available_node_types")), str(config.get("head_node_type"))
     if _at(config, "provider", "cache_stopped_nodes") is not False:
-        yield "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, whose disks cost money. Set it to false."
+        yield (
+            "provider.cache_stopped_nodes is not off: ray down would leave stopped machines, "
+            "whose disks cost money. Set it to false."
+        )
     if "setup_commands" not in config:
-        yield "setup_commands is missing: Ray's own would install its nightly build for another Python. Copy them from cluster/cluster.yaml."
+        yield (
+            "setup_commands is missing: Ray's own would install its nightly build for another "
+            "Python. Copy them from cluster/cluster.yaml."
+        )
     yield from open_doors(
         _listed(_at(config, "provider", "security_group", "IpPermissions")),
         "provider.security_group",
@@ -220,7 +266,10 @@ def _aws(config: Config) -> Iterator[str]:
         yield from _aws_head(types[head], head)
     for name in [name for name in types if name != head]:
         if (profile := _profile(types[name])) and profile == _profile(types.get(head)):
-            yield f"{name}: the instance profile is the head's, which may start machines. Give workers one of their own."
+            yield (
+                f"{name}: the instance profile is the head's, which may start machines. "
+                "Give workers one of their own."
+            )
 
 
 def _profile(node_type: Any) -> str:
@@ -231,16 +280,31 @@ def _profile(node_type: Any) -> str:
 def _aws_node(node: Config) -> Iterator[str]:
     groups, image = _listed(node.get("SecurityGroupIds")), str(node.get("ImageId", ""))
     if not groups:
-        yield "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet. Name the one that cluster/aws/stack.yaml makes."
+        yield (
+            "no SecurityGroupIds: Ray would make a group with ssh open to the whole internet. "
+            "Name the one that cluster/aws/stack.yaml makes."
+        )
     for group in groups:
         if not re.fullmatch(r"sg-[0-9a-f]{8,17}", str(group)):
-            yield f"'{group}' is not the id of a security group. Put in the stack's SecurityGroup, such as sg-0123456789abcdef0."
+            yield (
+                f"'{group}' is not the id of a security group. "
+                "Put in the stack's SecurityGroup, such as sg-0123456789abcdef0."
+            )
     if not re.fullmatch(r"ami-[0-9a-f]{8,17}", image):
-        yield f"ImageId '{image}' is not the id of an image. Put in the stack's Image, such as ami-0123456789abcdef0; Ray's own is years old."
+        yield (
+            f"ImageId '{image}' is not the id of an image. Put in the stack's Image, such as "
+            "ami-0123456789abcdef0; Ray's own is years old."
+        )
     if not _profile({"node_config": node}):
-        yield "no IamInstanceProfile: Ray would give the head full rights over EC2 and S3, and workers none. Name those of cluster/aws/stack.yaml."
+        yield (
+            "no IamInstanceProfile: Ray would give the head full rights over EC2 and S3, and "
+            "workers none. Name those of cluster/aws/stack.yaml."
+        )
     if _at(node, "MetadataOptions", "HttpTokens") != "required":
-        yield "IMDSv2 is not required: any program on the node could fetch its credentials. Set MetadataOptions: {HttpTokens: required}."
+        yield (
+            "IMDSv2 is not required: any program on the node could fetch its credentials. "
+            "Set MetadataOptions: {HttpTokens: required}."
+        )
     disks = _listed(node.get("BlockDeviceMappings"))
     if not disks or not all(_at(disk, "Ebs", "Encrypted") is True for disk in disks):
         yield "a disk is not encrypted. Set BlockDeviceMappings with Ebs: {Encrypted: true}."
@@ -248,9 +312,15 @@ def _aws_node(node: Config) -> Iterator[str]:
 
 def _aws_head(node_type: Any, name: str) -> Iterator[str]:
     if _at(node_type, "resources", "CPU") != 0:
-        yield f"{name}: trials would run on the head beside Ray's own processes. Set resources: {{CPU: 0}}."
+        yield (
+            f"{name}: trials would run on the head beside Ray's own processes. "
+            "Set resources: {CPU: 0}."
+        )
     if _at(node_type, "node_config", "InstanceMarketOptions", "MarketType") == "spot":
-        yield f"{name}: the head is a spot instance; with it the whole cluster would go. Leave out InstanceMarketOptions."
+        yield (
+            f"{name}: the head is a spot instance; with it the whole cluster would go. "
+            "Leave out InstanceMarketOptions."
+        )
 
 
 def _kubernetes(config: Config) -> Iterator[str]:
@@ -259,7 +329,10 @@ def _kubernetes(config: Config) -> Iterator[str]:
     if _at(cluster, "authOptions", "mode") != "token":
         yield "rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}."
     if (kind := _at(head, "serviceType") or "ClusterIP") != "ClusterIP":
-        yield f"headGroupSpec.serviceType {kind} can be reached from outside. Use ClusterIP, and 'kubectl port-forward'."
+        yield (
+            f"headGroupSpec.serviceType {kind} can be reached from outside. "
+            "Use ClusterIP, and 'kubectl port-forward'."
+        )
     if str(_at(head, "rayStartParams", "num-cpus")) != "0":
         yield 'headGroupSpec: trials would run on the head. Set rayStartParams: {num-cpus: "0"}.'
     for where, group in [
@@ -273,7 +346,10 @@ def _kubernetes(config: Config) -> Iterator[str]:
         first or second for _, text in _strings(config) for first, second in RAY_PIN.findall(text)
     } | {str(_at(cluster, "rayVersion"))}
     if len(versions) > 1:
-        yield f"the images and rayVersion name different versions of Ray ({', '.join(sorted(versions))}). Name one everywhere."
+        yield (
+            "the images and rayVersion name different versions of Ray "
+            f"({', '.join(sorted(versions))}). Name one everywhere."
+        )
 
 
 def _pod(pod: Config, where: str) -> Iterator[str]:
@@ -289,9 +365,15 @@ def _pod(pod: Config, where: str) -> Iterator[str]:
             or context.get("privileged")
             or context.get("allowPrivilegeEscalation") is not False
         ):
-            yield f"{where} may run as root. Set securityContext: {{runAsNonRoot: true}} and, in the container, {{allowPrivilegeEscalation: false}}."
+            yield (
+                f"{where} may run as root. Set securityContext: {{runAsNonRoot: "
+                f"true}} and, in the container, {{allowPrivilegeEscalation: false}}."
+            )
         if _floating(image := str(_at(container, "image") or "")):
             yield f"{where}: the image '{image}' is not pinned. Name a version."
         for variable in _listed(_at(container, "env")):
             if KEY.search(str(_at(variable, "name"))) and _at(variable, "value"):
-                yield f"{where}: {variable['name']} stands in the file. Use valueFrom: {{secretKeyRef: ...}}."
+                yield (
+                    f"{where}: {variable['name']} stands in the file. "
+                    "Use valueFrom: {secretKeyRef: ...}."
+                )

@@ -1,9 +1,9 @@
-"""What one machine sees of what a cluster needs. `cluster.check` runs it here, and sends its text
-to every host over ssh.
+"""Report what one machine can see of the things that a cluster needs.
 
-It must stand alone: the standard library and boto3, and no syntax that Python 3.9 lacks, as a host
-with the wrong Python is to say so itself. A host prints three lines that begin with MARK: that it
-is ready, its clock right after a request came, and its answer.
+`cluster.check` runs this module here, and sends its text to every host over ssh. It must stand
+alone: the standard library and boto3, and no syntax that Python 3.9 lacks, so that a host with the
+wrong Python can report that itself. A host prints three lines that begin with MARK: that it is
+ready, its clock right after a request came, and its answer.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ CANNOT = {
     "ListObjectsV2": "listable",
     "DeleteObjects": "deletable",
 }
-"""By the operation that is refused, as boto3 names it."""
+"""The word for a bucket that refuses an operation, by the operation's name in boto3."""
 
 Line = tuple[str, str, str]
-"""Whether it is well, what was seen, and what to do."""
+"""A level (`OK`, `ERROR`, `UNCHECKED`), an observation, and a remedy."""
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
-    """Everything that can be seen from this machine; what takes time is done at once."""
+    """Return everything that can be seen from this machine; slow checks run at the same time."""
     os.environ.update(request["environment"])
     with ThreadPoolExecutor() as pool:
         lines = [pool.submit(storage, request["storage"])] if request.get("storage") else []
@@ -88,7 +88,7 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def ray_version() -> str | None:
-    """Ray's version by its package's own words; importing it would take seconds."""
+    """Return Ray's version from its package metadata; importing Ray would take seconds."""
     try:
         return metadata.version("ray")
     except metadata.PackageNotFoundError:
@@ -96,8 +96,9 @@ def ray_version() -> str | None:
 
 
 def token(name: str, nonce: str) -> dict[str, str] | None:
-    """The mode of Ray's token file, and a digest by which two machines see whether they have the
-    same one.
+    """Return the mode and a digest of Ray's token file; None if it cannot be read.
+
+    By the digest two machines can be compared without sending the token.
     """
     try:
         path = Path(name).expanduser()
@@ -106,12 +107,15 @@ def token(name: str, nonce: str) -> dict[str, str] | None:
             "mode": f"{path.stat().st_mode & 0o777:04o}",
             "digest": hashlib.sha256(f"{nonce}{text}".encode()).hexdigest(),
         }
-    except (OSError, RuntimeError):  # the other where there is no such user
+    except (OSError, RuntimeError):  # RuntimeError if there is no such user as in ~user
         return None
 
 
 def gpus() -> int | None:
-    """How many NVIDIA GPUs the driver shows; None where it is not installed or does not answer."""
+    """Return the number of NVIDIA GPUs that the driver shows.
+
+    None if the driver is not installed or does not answer.
+    """
     if shutil.which("nvidia-smi") is None:
         return None
     try:
@@ -124,7 +128,7 @@ def gpus() -> int | None:
 
 
 def has_card() -> bool:
-    """Whether an NVIDIA display or compute card sits on the bus, driver or not."""
+    """Return whether an NVIDIA display or compute card is on the bus, with a driver or without."""
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
             if (device / "vendor").read_text().strip() == "0x10de" and (
@@ -137,7 +141,7 @@ def has_card() -> bool:
 
 
 def listens(host: str, port: int) -> bool:
-    """Whether anything takes a connection there."""
+    """Return whether something accepts a connection at this address."""
     try:
         socket.create_connection((host, port), timeout=TIMEOUT_S).close()
     except OSError:
@@ -146,8 +150,9 @@ def listens(host: str, port: int) -> bool:
 
 
 def dashboard(host: str, port: int) -> int | None:
-    """What the door for jobs answers to someone without a token: 401 where tokens are asked for,
-    200 where anybody may run code.
+    """Return the HTTP status of the dashboard's job API for a request without a token.
+
+    It is 401 if tokens are asked for, 200 if anybody may run code, and None if nothing answers.
     """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for name in ("127.0.0.1", host):
@@ -162,10 +167,14 @@ def dashboard(host: str, port: int) -> int | None:
 
 
 def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
-    """Ask MLflow for an experiment as a client does: unlike its health page, that door looks at the
-    Host header and the login.
+    """Ask MLflow for an experiment, as a client does.
 
-    `needs_login`: on the head, whose driver writes to it.
+    Unlike its health page, this address checks the Host header and the login.
+
+    Args:
+        uri: the server's address.
+        needs_login: whether a missing login is an error; it is on the head, whose driver writes to
+            MLflow.
     """
     host, login = uri.partition("://")[2].partition("/")[0], mlflow_login()
     request = urllib.request.Request(
@@ -195,8 +204,9 @@ def mlflow(uri: str, *, needs_login: bool) -> list[Line]:
 
 
 def mlflow_login() -> str:
-    """This machine's user and password for MLflow, where MLflow's client looks for them; nothing if
-    there are none.
+    """Return this machine's `user:password` for MLflow, from where MLflow's client looks for it.
+
+    Empty if there is none.
     """
     user, password = (
         os.environ.get("MLFLOW_TRACKING_USERNAME"),
@@ -207,7 +217,8 @@ def mlflow_login() -> str:
     file = configparser.ConfigParser(interpolation=None)
     try:
         file.read(Path("~/.mlflow/credentials").expanduser())
-        return f"{file['mlflow']['mlflow_tracking_username']}:{file['mlflow']['mlflow_tracking_password']}"
+        login = file["mlflow"]
+        return f"{login['mlflow_tracking_username']}:{login['mlflow_tracking_password']}"
     except (configparser.Error, KeyError, OSError, UnicodeDecodeError):
         return ""
 
@@ -246,67 +257,91 @@ def _refused_by_mlflow(
 
 
 def shortcoming(place: Any, taken: type[Exception]) -> str:
-    """What a place in a bucket lacks of all that a search's lock and journal rely on; nothing if it
-    has it. Each thing is tried by itself.
+    """Return the first thing that a place in a bucket lacks for a search's lock and journal.
+
+    Empty if it lacks nothing. Each thing is tried by itself.
 
     Args:
         place: with `put`, `get`, `listing` and `remove`, as `cluster.storage.bucket.Bucket` has
             them.
-        taken: what `put` raises where its condition does not hold.
+        taken: the exception that `put` raises if its condition does not hold.
     """
-    name, is_there = "probe", False
+    probe = _ProbeObject(place, taken)
+    try:
+        return probe.creation_fault() or probe.replacement_fault() or probe.removal_fault()
+    finally:
+        if probe.is_there:
+            with suppress(Exception):  # an error that came before says more than this one
+                place.remove([probe.name])
 
-    def refuses(content: bytes, **condition: Any) -> bool:
-        nonlocal is_there
-        try:
-            place.put(content, name, **condition)
-        except taken:
-            return True
-        is_there = True
-        return False
 
-    def found() -> str:
-        nonlocal is_there
-        refuses(
-            b"first", new=True
-        )  # it may be told so by itself, if an answer was lost; what is read decides
-        if not refuses(b"second", new=True):
+class _ProbeObject:
+    """An object that is created, replaced and removed under conditions, to try out a place.
+
+    The three methods go on from each other's state and must be called in this order.
+    """
+
+    name = "probe"
+
+    def __init__(self, place: Any, taken: type[Exception]) -> None:
+        self.place, self.taken = place, taken
+        self.is_there = False
+        self.tag = ""
+
+    def creation_fault(self) -> str:
+        """Create the object; return what goes wrong, or an empty text."""
+        # The answer of the first put is ignored: if it was lost, the retry is refused because of
+        # the first put itself. The content that is read back decides.
+        self._refuses(b"first", new=True)
+        if not self._refuses(b"second", new=True):
             return "lets two drivers overwrite each other (If-None-Match is ignored)"
-        first = place.get(name)
+        first = self.place.get(self.name)
         if first is None or first.content != b"first":
             return "does not give back what was written there"
-        if name not in place.listing():
+        if self.name not in self.place.listing():
             return "does not list at once what was written there"
-        is_refused = refuses(b"second", instead_of=first.tag)
-        second = place.get(name)
+        self.tag = first.tag
+        return ""
+
+    def replacement_fault(self) -> str:
+        """Replace the object; return what goes wrong, or an empty text."""
+        is_refused = self._refuses(b"second", instead_of=self.tag)
+        second = self.place.get(self.name)
         if second is None or second.content != b"second":
             return (
                 "refuses a put in place of what it shows (If-Match)"
                 if is_refused
                 else "does not show at once what was written in place of something"
             )
-        if second.tag == first.tag:
+        if second.tag == self.tag:
             return "gives different contents the same tag"
-        if not refuses(b"third", instead_of=first.tag):
+        if not self._refuses(b"third", instead_of=self.tag):
             return "lets two drivers overwrite each other (If-Match is ignored)"
-        place.remove([name])
-        is_there = False
-        if place.get(name) is not None:
+        self.tag = second.tag
+        return ""
+
+    def removal_fault(self) -> str:
+        """Remove the object; return what goes wrong, or an empty text."""
+        self.place.remove([self.name])
+        self.is_there = False
+        if self.place.get(self.name) is not None:
             return "still shows what was removed"
-        if name in place.listing():
+        if self.name in self.place.listing():
             return "still lists what was removed"
         return (
             ""
-            if refuses(b"fourth", instead_of=second.tag)
+            if self._refuses(b"fourth", instead_of=self.tag)
             else "takes a put in place of what was removed (If-Match is ignored)"
         )
 
-    try:
-        return found()
-    finally:
-        if is_there:
-            with suppress(Exception):  # what came before says more
-                place.remove([name])
+    def _refuses(self, content: bytes, **condition: Any) -> bool:
+        """Put the object under a condition, and return whether the place refuses that."""
+        try:
+            self.place.put(content, self.name, **condition)
+        except self.taken:
+            return True
+        self.is_there = True
+        return False
 
 
 class Refused(Exception):
@@ -321,13 +356,13 @@ class Found:
 
 
 class Place:
-    """A place in a bucket, by boto3 alone and without new tries."""
+    """A place in a bucket, by boto3 alone and without retries of our own."""
 
     def __init__(self, client: Any, failure: Any, bucket: str, prefix: str) -> None:
         self.client, self.failure, self.bucket, self.prefix = client, failure, bucket, prefix
 
     def put(self, content: bytes, name: str, *, new: bool = False, instead_of: str = "") -> None:
-        """Store it, under a condition.
+        """Store an object, under a condition.
 
         Raises:
             Refused: the condition does not hold.
@@ -347,7 +382,7 @@ class Place:
             raise
 
     def get(self, name: str) -> Found | None:
-        """What is there."""
+        """Return the object of this name; None if there is none."""
         try:
             answer = self.client.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
         except self.failure as error:
@@ -357,14 +392,14 @@ class Place:
         return Found(answer["Body"].read(), answer.get("ETag", ""))
 
     def listing(self) -> list[str]:
-        """The names that are there."""
+        """Return the names of the objects that are there."""
         listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{self.prefix}/").get(
             "Contents", []
         )
         return [one["Key"][len(self.prefix) + 1 :] for one in listed]
 
     def remove(self, names: list[str]) -> None:
-        """Remove them, in one request, as a search does."""
+        """Remove the objects in one request, as a search does."""
         keys = [{"Key": f"{self.prefix}/{name}"} for name in names]
         for refused in self.client.delete_objects(
             Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True}
@@ -376,7 +411,7 @@ class Place:
 
 
 def storage(url: str) -> list[Line]:
-    """See that the bucket lets us in, and has what a search's lock and journal rely on."""
+    """Check that the bucket grants access and supports a search's lock and journal."""
     bucket, _, prefix = url.partition("://")[2].partition("/")
     key = "/".join(filter(None, [prefix.strip("/"), f".probe-{uuid.uuid4().hex}"]))
     try:
@@ -426,15 +461,20 @@ def storage(url: str) -> list[Line]:
     return [
         (
             OK,
-            f"bucket '{bucket}' is writable, readable and deletable, and refuses a second conditional put",
+            (
+                f"bucket '{bucket}' is writable, readable and deletable, and refuses a second "
+                "conditional put"
+            ),
             "",
         )
     ]
 
 
 def _is_there(client: Any, bucket: str, failure: type[Exception]) -> bool:
-    """Whether a bucket of this name is known: to someone who may not write there, some servers only
-    say that it is forbidden.
+    """Return whether a bucket of this name exists.
+
+    To a user who may not write there, some servers answer a write only with "forbidden", even if
+    the bucket does not exist.
     """
     try:
         client.head_bucket(Bucket=bucket)
@@ -504,7 +544,7 @@ def _say(what: Any) -> None:
 
 
 def main() -> None:
-    """Be a host: answer the one request that comes on stdin."""
+    """Act as a host: answer the one request that comes on stdin."""
     _say("ready")
     request = json.loads(sys.stdin.readline())
     _say(time.time())

@@ -1,5 +1,6 @@
-"""Sends the probe to a host over ssh, the way `ray up` reaches it, and brings back what it saw and
-how far its clock is off.
+"""Run the probe on a host over ssh, the way `ray up` reaches it.
+
+It brings back the probe's report and the difference of the host's clock.
 """
 
 import importlib.util
@@ -19,19 +20,22 @@ from cluster.ssh import Login
 
 CONNECT_S = 5
 LIMIT_S = 40
-"""For one host in all. A host that answers needs 2 to 3 s; a loaded one is to be waited for."""
+"""The time for one host in all. A host that answers needs 2 to 3 s; a loaded one gets longer."""
 
 NOISE = (
     "bash: cannot set terminal process group",
     "bash: no job control",
     "Warning: Permanently added",
 )
-"""What ssh and an interactive shell say when all is well."""
+"""Messages that ssh and an interactive shell print when all is well."""
 
 REASONS = {
     "Permission denied": (
         "refuses the ssh key",
-        "Append its public key to ~/.ssh/authorized_keys of that user there, or correct auth in the file.",
+        (
+            "Append its public key to ~/.ssh/authorized_keys of that user there, or correct auth "
+            "in the file."
+        ),
     ),
     "Connection refused": (
         "has its ssh port closed: the connection is refused",
@@ -51,34 +55,34 @@ REASONS = {
     ),
     "Could not resolve hostname": ("has a name that nobody knows", "Correct the address."),
 }
-"""What ssh says, and what that means to a user."""
+"""Messages of ssh, each with its meaning and remedy for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Way(Login):
-    """How all hosts of a cluster are entered, and a program is run there."""
+    """The login of a cluster's hosts, and the way to run a program there."""
 
     container: str = ""
     before: str = ""
-    """What the file's own commands do before they call Ray, such as activating an environment."""
+    """Commands that the file runs before it calls Ray, such as activating an environment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """What came of one host: `problem` and `remedy`, or `seen`."""
+    """The result for one host: `problem` and `remedy`, or `seen`."""
 
     host: str
     seen: dict[str, Any] = field(default_factory=dict)
     ahead_s: float = 0
-    """How far its clock is ahead of ours."""
+    """The seconds by which its clock is ahead of ours."""
     unsure_s: float = 0
-    """Half of the round trip: how far `ahead_s` may be off."""
+    """Half of the round trip in seconds, which is the possible error of `ahead_s`."""
     problem: str = ""
     remedy: str = ""
 
 
 def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
-    """Run the probe there. Never raises for what a host does: that is its finding."""
+    """Run the probe on a host; a fault of the host becomes its finding and is never raised."""
     source = _source()
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -109,8 +113,10 @@ def visit(host: str, way: Way, request: dict[str, Any]) -> Visit:
 
 
 def _converse(host: str, to: IO[str], back: IO[str], source: str, request: str) -> Visit:
-    """The probe's text, then a request; its clock is read right after the request came, so the way
-    there and back is known.
+    """Send the probe's text, then the request, and return the host's answers.
+
+    The host's clock is read right after the request came, so the duration of the way there and back
+    is known.
     """
     to.write(source)
     to.flush()
@@ -124,7 +130,7 @@ def _converse(host: str, to: IO[str], back: IO[str], source: str, request: str) 
 
 
 def _next(back: IO[str]) -> Any:
-    """The probe's next line; a shell's greeting may stand between."""
+    """Return the probe's next answer, skipping lines such as a shell's greeting."""
     for line in back:
         if line.startswith(MARK):
             return json.loads(line.removeprefix(MARK))
@@ -139,7 +145,7 @@ def _source() -> str:
 
 
 def _command(host: str, way: Way, length: int) -> list[str]:
-    """The verbs' own ssh, and Ray's shell without its terminal."""
+    """Return the verbs' own ssh command, with the shell that Ray uses but without a terminal."""
     shell = f"bash --login -c -i {shlex.quote(_in_shell(way, length))}"
     if way.container:
         shell = f"docker exec -i {shlex.quote(way.container)} {shell}"
@@ -147,9 +153,15 @@ def _command(host: str, way: Way, length: int) -> list[str]:
 
 
 def _in_shell(way: Way, length: int) -> str:
-    """Find the Python that Ray is installed for, else any, and let it read the probe."""
+    """Return the shell command that runs the probe on the host.
+
+    It finds the Python that Ray is installed for, else any other, and lets it read the probe.
+    """
     read = f"import sys; exec(sys.stdin.read({length}))"
-    find = 'python="$(dirname "$(command -v ray || echo /none/ray)")/python"; [ -x "$python" ] || python=python3'
+    find = (
+        'python="$(dirname "$(command -v ray || echo /none/ray)")/python"; '
+        '[ -x "$python" ] || python=python3'
+    )
     return f'source ~/.bashrc; {way.before} {find}; exec "$python" -c {shlex.quote(read)}'
 
 

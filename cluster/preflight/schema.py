@@ -1,5 +1,6 @@
-"""A cluster's file held against Ray's own schema, and against the rules that Ray only tells of when
-it has begun.
+"""Check a cluster's file against Ray's own schema and rules.
+
+Some of the rules Ray reports only after it has begun.
 """
 
 import importlib.util
@@ -13,12 +14,12 @@ from cluster.errors import Mistake
 
 
 def is_kubernetes(config: Mapping[str, Any]) -> bool:
-    """Whether it is a RayJob or RayCluster, for KubeRay."""
+    """Return whether the file is a RayJob or RayCluster, for KubeRay."""
     return str(config.get("apiVersion", "")).startswith("ray.io/")
 
 
 def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
-    """What `ray up` would refuse, or stumble over later; a line each."""
+    """Return one line for each entry that `ray up` would refuse, or fail on later."""
     import jsonschema  # type: ignore[import-untyped]
 
     package = importlib.util.find_spec("ray")
@@ -35,7 +36,10 @@ def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
         key=lambda error: error.json_path,
     )
     found = [
-        f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: {error.message[:300]}."
+        (
+            f"{error.json_path.removeprefix('$').removeprefix('.') or 'the file'}: "
+            f"{error.message[:300]}."
+        )
         for error in errors
     ]
     if found:
@@ -49,7 +53,10 @@ def problems(path: Path, config: Mapping[str, Any]) -> list[str]:
 
 
 def _prepared(config: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
-    """The file as Ray's schema sees it: `ray up` takes away and fills in before it looks."""
+    """Return the file as Ray's schema sees it.
+
+    `ray up` removes some entries and fills in others before it validates the file.
+    """
     kinds = config.get("available_node_types")
     if is_local or not isinstance(kinds, dict):
         return {
@@ -65,20 +72,23 @@ def _prepared(config: Mapping[str, Any], *, is_local: bool) -> dict[str, Any]:
 
 
 def _fixed(config: Mapping[str, Any]) -> Iterator[str]:
-    """For hosts that are there already."""
+    """Yield the problems of a file for hosts that exist already."""
     for key in ("available_node_types", "head_node_type", "head_node", "worker_nodes"):
         if config.get(key):
             yield f"{key}: not for fixed hosts. Leave it out."
 
 
 def _typed(config: Mapping[str, Any]) -> Iterator[str]:
-    """For machines that are started as they are needed."""
+    """Yield the problems of a file for machines that are started as they are needed."""
     kinds, head = config.get("available_node_types"), config.get("head_node_type")
     if not isinstance(kinds, dict) or not all(isinstance(kind, dict) for kind in kinds.values()):
         yield "available_node_types is missing or no mapping. Copy it from cluster/cluster.yaml."
         return
     if head not in kinds:
-        yield f"head_node_type is '{head}'. It must be one of available_node_types: {', '.join(kinds)}."
+        yield (
+            f"head_node_type is '{head}'. It must be one of available_node_types: "
+            f"{', '.join(kinds)}."
+        )
     least, most = (
         sum(kind.get("min_workers", 0) for kind in kinds.values()),
         config.get("max_workers", 2),

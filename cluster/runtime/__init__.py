@@ -1,5 +1,4 @@
-"""A running cluster: joining it, its nodes, other searches on it, storage that all see, spot
-notices.
+"""A running cluster: its session, nodes, shared folder, spot notices, and the searches on it.
 
-May import the cluster's own errors, login and versions; never a verb.
+Modules here may import the cluster's own errors, login and versions, but never a verb.
 """

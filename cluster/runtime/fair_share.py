@@ -1,8 +1,9 @@
-"""Several searches on one cluster: which there are, and how many of its places each may take.
+"""The sharing of one cluster by several searches.
 
-Each leaves a line in the cluster's own store (Ray's GCS) under the number that Ray has given its
-driver. The line of a driver that has ended, or was killed, or whose machine is lost, counts no
-more: Ray knows.
+This module knows the searches on the cluster and how many places each may take. Each search stores
+an entry in the cluster's own store (Ray's GCS) under the job id that Ray has given its driver. The
+entry of a driver that has ended, was killed, or lost its machine no longer counts: Ray knows which
+drivers are dead.
 """
 
 import json
@@ -28,27 +29,29 @@ PREFIX = "searches/"
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """What a search could use at once, if it had the cluster for itself."""
+    """The resources that a search could use at once if it had the cluster for itself."""
 
     cpus: float
     gpus: float = 0
 
     def part_of(self, have: Resources, demand: Demand) -> float:
-        """Which part that is of what such a demand needs most: of the GPUs, or of the CPUs where it
-        needs no GPU.
+        """Return the share of the cluster's scarce resource that this use amounts to, from 0 to 1.
+
+        The scarce resource is the one that the demand needs most: the GPUs, or the CPUs if it needs
+        no GPU.
         """
         return _part(self.gpus, have.gpus) if demand.gpus else _part(self.cpus, have.cpus)
 
 
 class Shares:
-    """The line of this driver's search, and those of the others."""
+    """The entry of this driver's search, and those of the others."""
 
     def __init__(self) -> None:
         self.key = _key(ray.get_runtime_context().get_job_id())
         self.told: Use | None = None
 
     def tell(self, use: Use) -> None:
-        """Let the others know what this search could use."""
+        """Let the other searches know what this one could use."""
         if use != self.told:
             _internal_kv_put(
                 self.key, json.dumps(asdict(use)).encode(), overwrite=True, namespace=NAMESPACE
@@ -56,8 +59,9 @@ class Shares:
             self.told = use
 
     def known(self) -> list[tuple[Use, bool]]:
-        """What each search that lives could use, the oldest first, and whether it is this one. What
-        those that ended left is removed.
+        """Return the use of each living search, the oldest first, and whether it is this search.
+
+        The entries of searches that have ended are removed.
         """
         found = sorted(_internal_kv_list(PREFIX.encode(), namespace=NAMESPACE))
         ended = (
@@ -74,15 +78,16 @@ class Shares:
         return lines
 
     def end(self) -> None:
-        """This search needs nothing any more."""
-        with suppress(Exception):  # Ray is gone, and the line with it
+        """Remove this search's entry: it needs nothing any more."""
+        with suppress(Exception):  # Ray is gone, and the entry with it
             _internal_kv_del(self.key, namespace=NAMESPACE)
 
 
 def fair(total: int, most: Sequence[int], mine: int) -> int:
-    """How many of so many places the search at position `mine` may take, at least one: all get the
-    same, but nobody more than it can use (`most`), and what does not divide goes to the first,
-    which are the oldest.
+    """Return the number of places that the search at position `mine` may take, at least one.
+
+    All searches get the same number, but none gets more than it can use (`most`). The remainder of
+    the division goes to the first ones, which are the oldest.
     """
     given, left = [0] * len(most), total
     while left > 0 and (hungry := [one for one in range(len(most)) if given[one] < most[one]]):
@@ -94,8 +99,9 @@ def fair(total: int, most: Sequence[int], mine: int) -> int:
 
 
 def share(total: int, have: Resources, demand: Demand, searches: Sequence[tuple[Use, bool]]) -> int:
-    """How many of the `total` places that trials of this demand find on such machines are this
-    search's: the others leave what they cannot use.
+    """Return this search's number of the `total` places for trials of this demand.
+
+    The places that the other searches cannot use are left to this one.
     """
     most = [
         total if is_mine else math.ceil(use.part_of(have, demand) * total)

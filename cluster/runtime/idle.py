@@ -1,6 +1,8 @@
-"""A process that does nothing until its parent ends: it stands in for agents that Ray insists on
-starting and that nobody asks anything (see `cluster.runtime.lean`). Run as a file, without the
-program's own modules, so that it costs next to nothing.
+"""A process that does nothing until its parent ends.
+
+It stands in for agents that Ray insists on starting but that nothing here uses (see
+`cluster.runtime.lean`). It is run as a file, without the program's own modules, so that it costs
+next to nothing.
 """
 
 import os
@@ -12,8 +14,9 @@ LOOK_S = 1.0
 
 
 def wait_for_parent(driver: int) -> None:
-    """Return when the process that started this one is gone, or the driver, which may end before
-    this process has seen its parent.
+    """Return when the parent process or the driver is gone.
+
+    The driver is watched too because it may end before this process has looked up its parent.
     """
     parent = os.getppid()
     with suppress(ProcessLookupError):

@@ -1,9 +1,9 @@
-"""A Ray of this machine alone without the parts that only a cluster, or its dashboard, needs.
+"""Start Ray on one machine without the parts that only a cluster or its dashboard needs.
 
 Ray starts five Python processes beside those that train: the autoscaler's monitor, the server of
 the dashboard (without a dashboard too), the monitor that copies workers' output to the driver, and
-on each node an agent for metrics and one for runtime environments. Each takes a second or more of
-a processor, and the node is not up before its agents are. A search on one machine uses none.
+on each node an agent for metrics and one for runtime environments. Each takes a second or more of a
+processor, and the node is not up before its agents are. A search on one machine uses none.
 """
 
 import os
@@ -18,14 +18,14 @@ from unittest.mock import patch
 import cluster.runtime.idle
 
 UNUSED = -1
-"""The port that an agent of Ray's own writes down for a service that it does not offer."""
+"""The port that Ray's own agent writes down for a service that it does not offer."""
 NOBODY = 1
-"""A port where nobody listens; Ray takes no negative one for runtime environments."""
+"""A port on which nothing listens; Ray takes no negative one for runtime environments."""
 AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
 
 
 def needs_agents() -> bool:
-    """Tell whether processes are to run in a runtime environment, which only an agent can make."""
+    """Return whether processes run in a runtime environment, which only an agent can make."""
     from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
     from ray._private.worker import _maybe_modify_runtime_env
 
@@ -34,7 +34,7 @@ def needs_agents() -> bool:
 
 @contextmanager
 def lean() -> Iterator[None]:
-    """Have a Ray that is started meanwhile (ray 2.60) start what trains, and no more."""
+    """Make a Ray that is started inside this context (ray 2.60) start only the parts that train."""
     from ray._private import services
     from ray._private.node import Node
 
@@ -57,8 +57,10 @@ def lean() -> Iterator[None]:
 
 
 def without_agents(command: list[str]) -> list[str]:
-    """Return the raylet's command with idle processes for its agents, whose ports are written down
-    as they would do it: the raylet waits for those.
+    """Return the raylet's command with idle processes in place of its agents.
+
+    The agents' ports are written down as they would do it themselves, because the raylet waits for
+    them.
     """
     import ray._raylet
 

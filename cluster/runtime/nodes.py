@@ -1,6 +1,4 @@
-"""The machines of a cluster that is up: those that are there, and those that its autoscaler may
-still bring.
-"""
+"""The machines of a running cluster, and those that its autoscaler may still add."""
 
 import os
 from dataclasses import dataclass
@@ -17,22 +15,22 @@ from ray.util.placement_group import (
 )
 
 from cluster.runtime.resources import MANY, Demand, Machines, Resources
-from cluster.runtime.spot import leaving
+from cluster.spot import leaving
 
 HEAD = "node:__internal_head__"
 BOOTSTRAP = "~/ray_bootstrap_config.yaml"
-"""Where `ray up` leaves the cluster's file, on its head."""
+"""The path at which `ray up` leaves the cluster's file, on its head."""
 KUBERAY = "KUBERAY_GEN_RAY_START_CMD"
-"""Where KubeRay leaves the command that started this node of Ray; the autoscaler stands beside a
-head without a monitor of its own.
+"""The environment variable in which KubeRay leaves the command that started this Ray node. If the
+autoscaler runs beside the head, that command starts Ray without a monitor of its own.
 """
 NOTHING = Resources(cpus=0)
 MAX_CALLED = 200
-"""Places that are asked for at a time."""
+"""The maximum number of places that are requested at a time."""
 
 
 def nodes() -> dict[str, dict[str, Any]]:
-    """The nodes that live and are not about to leave, as Ray describes them, by id."""
+    """Return the living nodes that are not about to leave, as Ray describes them, by id."""
     gone = leaving()
     return {
         node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in gone
@@ -40,13 +38,13 @@ def nodes() -> dict[str, dict[str, Any]]:
 
 
 def machines() -> Machines:
-    """What they have."""
+    """Return the resources of these nodes."""
     return Machines.of(_resources(node["Resources"]) for node in nodes().values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One of the kinds of machines that an autoscaler starts, and how many of it there may be."""
+    """A kind of machine that an autoscaler starts, and the maximum number of them."""
 
     machine: Resources
     most: int
@@ -54,7 +52,9 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """What a cluster may grow to: beside its head so many of each kind, and no more than `most` in
+    """The limits to which a cluster may grow.
+
+    Beside its head it may have the given number of each kind, and no more than `most` machines in
     all.
     """
 
@@ -62,10 +62,13 @@ class Growth:
     kinds: tuple[Kind, ...] = ()
     most: int = MANY
     is_known: bool = True
-    """False where there is an autoscaler, but not a word of what it may start."""
+    """False if there is an autoscaler that does not tell what it may start."""
 
     def to(self, demand: Demand) -> Machines:
-        """The largest cluster for trials that ask for this: the kinds with the most room first."""
+        """Return the largest cluster for trials of this demand.
+
+        The kinds with the most room for the demand are taken first.
+        """
         found, left = [self.head], self.most
         for kind in sorted(self.kinds, key=lambda kind: kind.machine.room(demand), reverse=True):
             count = min(kind.most, left, MAX_CALLED)
@@ -73,13 +76,15 @@ class Growth:
         return Machines.of(found)
 
     def room(self, demand: Demand) -> int:
-        """How many trials may come to run at once."""
+        """Return the number of trials that may run at once."""
         return self.to(demand).room(demand) // demand.workers if self.is_known else MANY
 
 
 def growth() -> Growth | None:
-    """What an autoscaler may make of this cluster; None where there is none. A cluster may say so
-    itself; `ray up` leaves its file on the head.
+    """Return the limits to which an autoscaler may grow this cluster; None without an autoscaler.
+
+    A cluster may report them itself; otherwise they are in the file that `ray up` leaves on the
+    head.
     """
     told = ray._private.state.state.get_cluster_config()
     if told is not None and told.node_group_configs:
@@ -101,8 +106,9 @@ def growth() -> Growth | None:
 
 
 def is_fixed(config: dict[str, Any]) -> bool:
-    """Whether a cluster's file names all machines that there will ever be: they are started whether
-    anybody asks or not.
+    """Return whether a cluster's file names all machines that there will ever be.
+
+    Those are started whether anything asks for them or not.
     """
     return all(
         kind.get("min_workers", 0) >= kind.get("max_workers", 0)
@@ -111,7 +117,10 @@ def is_fixed(config: dict[str, Any]) -> bool:
 
 
 def of_file(config: dict[str, Any]) -> Growth:
-    """What a cluster's file allows. `ray up` fills in what machines of a kind have, if it knows."""
+    """Return the limits that a cluster's file sets.
+
+    `ray up` fills in the resources of each kind of machine, if it knows them.
+    """
     types, head = config["available_node_types"], config.get("head_node_type", "")
     most = {name: int(kind.get("max_workers", 0)) for name, kind in types.items()}
     have = {name: _resources(kind.get("resources") or {}) for name, kind in types.items()}
@@ -135,9 +144,10 @@ def _is_head() -> bool:
 
 
 class CapacityRequest:
-    """Asks an autoscaler for room, all at once: by placement groups that nobody will use. They end
-    with this process, however that ends; a request by Ray's `request_resources` would stay, and
-    keep machines running.
+    """A request to an autoscaler for room, made all at once by placement groups that stay unused.
+
+    The placement groups end with this process, however it ends. A request by Ray's
+    `request_resources` would stay, and keep machines running.
     """
 
     def __init__(self) -> None:
@@ -145,8 +155,9 @@ class CapacityRequest:
         self.demand = Demand()
 
     def ask(self, count: int, demand: Demand) -> None:
-        """Ask for so many trials' places from now on. One that has come to be is left to whoever
-        needs it.
+        """Request places for so many trials from now on.
+
+        A place that has been created is released, for whichever trial needs it.
         """
         if demand != self.demand:
             self.end()
@@ -166,7 +177,7 @@ class CapacityRequest:
         ]
 
     def end(self) -> None:
-        """Ask for nothing any more."""
+        """Withdraw the whole request."""
         for place in list(self.places):
             self._let_go(place)
 

@@ -1,4 +1,4 @@
-"""Resources arithmetic: what a machine has, and how many trials fit on it at once."""
+"""The arithmetic of resources: the size of machines, and the number of trials that fit on them."""
 
 import os
 import shutil
@@ -10,12 +10,12 @@ from typing import Self
 from cluster.errors import NotReady
 
 MANY = 10**6
-"""As many as anybody wants."""
+"""A number that stands for "no limit"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What one trial asks for: `workers` processes with so many CPUs and GPUs each."""
+    """The resources that a trial asks for: `workers` processes with so many CPUs and GPUs each."""
 
     cpus: float = 1
     gpus: float = 0
@@ -23,7 +23,7 @@ class Demand:
 
     @property
     def in_words(self) -> str:
-        """`2 CPUs and 0.5 GPUs`: of all its processes."""
+        """The demand of all processes together, such as `2 CPUs and 0.5 GPUs`."""
         return f"{self.cpus * self.workers:g} CPUs and {self.gpus * self.workers:g} GPUs"
 
 
@@ -36,11 +36,11 @@ class Resources:
 
     @property
     def where(self) -> str:
-        """Words on where they are."""
+        """Words for a message that say where the resources are."""
         return ""
 
     def room(self, demand: Demand) -> int:
-        """How many processes fit of those that a trial asks for."""
+        """Return the number of a trial's processes that fit on the machine."""
         fits = _whole(self.cpus, demand.cpus) if demand.cpus else MANY
         if demand.gpus >= 1:
             return min(fits, _whole(self.gpus, demand.gpus))
@@ -50,15 +50,17 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Machines(Resources):
-    """Those of a cluster. A process needs room on one of them: it cannot have half its CPUs here
-    and half there.
+    """The machines of a cluster.
+
+    A process needs room on a single machine: it cannot have half its CPUs on one and half on
+    another.
     """
 
     each: tuple[Resources, ...] = ()
 
     @classmethod
     def of(cls, each: Iterable[Resources]) -> Self:
-        """These, and what they have together."""
+        """Return the machines together with the sum of their resources."""
         known = tuple(each)
         return cls(
             cpus=sum(machine.cpus for machine in known),
@@ -68,7 +70,7 @@ class Machines(Resources):
 
     @property
     def where(self) -> str:
-        """What a person should know who sees room for a process, but on no machine by itself."""
+        """A hint for cases in which the sum has room for a process, but no single machine does."""
         return (
             f", on {len(self.each)} machines, and a process needs room on one"
             if len(self.each) > 1
@@ -76,17 +78,21 @@ class Machines(Resources):
         )
 
     def room(self, demand: Demand) -> int:
-        """How many processes fit, machine by machine."""
+        """Return the number of a trial's processes that fit, counted machine by machine."""
         return sum(machine.room(demand) for machine in self.each)
 
 
 def _whole(have: float, part: float) -> int:
-    """How often a part fits; ten tenths of a card are one, although 1 // 0.1 is 9."""
+    """Return how often a part fits; ten tenths of a card are one, although 1 // 0.1 is 9."""
     return int(have / part + 1e-6)
 
 
 def local_gpus() -> int:
-    """The NVIDIA GPUs that this process may use; found without importing torch."""
+    """Return the number of NVIDIA GPUs that this process may use, without importing torch.
+
+    Raises:
+        NotReady: nvidia-smi does not answer.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
@@ -104,7 +110,7 @@ def local_gpus() -> int:
 
 
 def slots(have: Resources, demand: Demand) -> int:
-    """How many trials run at once.
+    """Return the number of trials that can run at once.
 
     Raises:
         NotReady: not even one fits.
@@ -117,6 +123,7 @@ def slots(have: Resources, demand: Demand) -> int:
     if fits < 1:
         there = f"there are {have.cpus:g} CPUs and {have.gpus:g} GPUs" + have.where
         raise NotReady(
-            f"one trial asks for {demand.in_words}; {there}. Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
+            f"one trial asks for {demand.in_words}; {there}. "
+            "Use fewer --workers, --cpus-per-trial or --gpus-per-trial."
         )
     return fits

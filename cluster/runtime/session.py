@@ -1,5 +1,6 @@
-"""A Ray session: this machine by itself, or a cluster that is already up. The only place that calls
-`ray.init`.
+"""A Ray session: this machine by itself, or a cluster that is already up.
+
+This is the only module that calls `ray.init`.
 """
 
 import logging
@@ -35,22 +36,22 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-"""No phoning home, a token for every door, the user's working directory, and none of Tune's own
-state files and signal handlers.
+"""Settings for Ray: no usage reports, a token for every service, the user's working directory, and
+none of Tune's own state files and signal handlers.
 """
 
 GONE_S, DEAD_LOOK_S = 5.0, 0.01
-"""How long a process that was killed may take to die, and how often is looked."""
+"""The time that a killed process gets to die, and the interval of the checks."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""A session on this machine alone listens on 127.0.0.1 only."""
+"""Makes a session on this machine alone listen on 127.0.0.1 only."""
 
 
 def check_address(address: str) -> None:
-    """See whether anything listens where a cluster is said to be; Ray itself tries for minutes.
+    """Check that something listens at a cluster's address; Ray itself tries for minutes.
 
     Raises:
-        NotReady: nothing does.
+        NotReady: the address is malformed, or nothing listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if address in (LOCAL, AUTO):
@@ -63,7 +64,8 @@ def check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise NotReady(
-            f"no Ray cluster at '{address}' ({error}). Use --address local, or start one with 'ray start --head'."
+            f"no Ray cluster at '{address}' ({error}). "
+            "Use --address local, or start one with 'ray start --head'."
         ) from error
 
 
@@ -76,15 +78,18 @@ def session(
     meanwhile: Callable[[], None] = lambda: None,
     tidy: Callable[[], bool] = lambda: True,
 ) -> Iterator[Machines]:
-    """Connect, yield the machines that are there now, and disconnect (a local one is shut down).
+    """Connect, yield the machines that are there now, and disconnect.
+
+    A local session is shut down at the end.
 
     Args:
         address: "local" for a session of its own on this machine, else a running cluster's address.
-        local: what a local session is given.
-        dashboard: Ray Train needs it to clean up after trials on several workers.
-        meanwhile: done in a thread while Ray's processes start.
-        tidy: asked at the end whether what a local session wrote, Ray's logs, is to be removed;
-            after an exception it stays.
+        local: the resources that a local session is given.
+        dashboard: whether to start the dashboard, which Ray Train needs to clean up after trials on
+            several workers.
+        meanwhile: called in a thread while Ray's processes start.
+        tidy: called at the end; returns whether to remove Ray's logs, which a local session has
+            written. After an exception they stay.
 
     Raises:
         NotReady: nothing answers at the address, or there is no place for a token.
@@ -109,12 +114,12 @@ def session(
                 )
             else:
                 ray.init(address=address, **quiet)
-    except (
-        Exception
-    ) as error:  # Ray raises bare ones, as when a busy machine does not start it in time
+    # Ray raises plain `Exception`s, such as when it does not start in time on a busy machine.
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotReady(
-            f"no Ray cluster could be reached or started at '{address}' ({reason}). Use --address local, or start one with 'ray start --head'."
+            f"no Ray cluster could be reached or started at '{address}' ({reason}). "
+            "Use --address local, or start one with 'ray start --head'."
         ) from error
     try:
         from cluster.runtime.nodes import machines
@@ -127,18 +132,21 @@ def session(
 
 
 def _lean(address: str, *, dashboard: bool) -> AbstractContextManager[None]:
-    """Leave out, of a session of our own, the parts of Ray that nothing here uses."""
+    """Leave out the parts of Ray that nothing here uses, if the session is our own.
+
+    Nothing is left out with a dashboard, or if Ray's agents are needed.
+    """
     from cluster.runtime.lean import lean, needs_agents
 
     return nullcontext() if address != LOCAL or dashboard or needs_agents() else lean()
 
 
 def _end(address: str, *, tidy: bool = False) -> None:
-    """Disconnect; of a session of our own end every process, and, to be `tidy`, remove what it
-    wrote on this machine's disk.
+    """Disconnect; of a session of our own also end every process.
 
-    All are killed at once: nothing that they hold is needed any more, and Ray would end them one
-    after another and give each a second.
+    With `tidy`, the files that it wrote on this machine's disk are removed. All processes are
+    killed at once: nothing that they hold is needed any more, and Ray would end them one after
+    another and give each a second.
     """
     import ray
     from ray._private.node import Node
@@ -170,8 +178,8 @@ def _end(address: str, *, tidy: bool = False) -> None:
 def await_end(family: list[psutil.Process], timeout_s: float) -> None:
     """Wait until these processes are dead.
 
-    Those that are not ours stay in the table of processes until its first process looks after
-    them, in a container for seconds: they are dead all the same, and hold nothing.
+    Dead processes that are not our children stay in the process table until the first process reaps
+    them, which takes seconds in a container. They count as dead all the same: they hold nothing.
     """
     until = time.monotonic() + timeout_s
     while not all(map(_is_dead, family)) and time.monotonic() < until:
@@ -179,7 +187,7 @@ def await_end(family: list[psutil.Process], timeout_s: float) -> None:
 
 
 def _is_dead(process: psutil.Process) -> bool:
-    """Tell whether nothing of it runs: the first of its threads may end before the others."""
+    """Return whether no thread of the process runs; the first thread may end before the others."""
     try:
         return not process.is_running() or (
             process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
@@ -190,8 +198,9 @@ def _is_dead(process: psutil.Process) -> bool:
 
 @contextmanager
 def _no_orphans() -> Iterator[None]:
-    """A session that is broken off while it starts leaves none of its processes behind; Ray's
-    agents would live on for a minute.
+    """Kill the processes that a session has started if its start is broken off.
+
+    Ray's agents would otherwise live on for a minute.
     """
     mine = psutil.Process()
     before = set(mine.children())
@@ -204,7 +213,10 @@ def _no_orphans() -> Iterator[None]:
 
 
 def _end_family(process: psutil.Process) -> None:
-    """Kill a process and all that it has started; it is held first, lest it start more meanwhile."""
+    """Kill a process and all its descendants.
+
+    It is suspended first, so that it cannot start more processes meanwhile.
+    """
     with suppress(psutil.Error):
         process.suspend()
         for child in process.children():
@@ -214,22 +226,24 @@ def _end_family(process: psutil.Process) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """SIGTERM stays with whoever has it: Ray's handlers would end the process at once, with an exit
-    code of their own.
+    """Keep the SIGTERM handler that is installed now.
+
+    Ray's handlers would end the process at once, with an exit code of their own.
     """
     import ray._private.utils
 
     with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
         yield
     if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, signal.getsignal(signal.SIGTERM)
-        )  # back from Ray's native code, which prints a stack
+        # Ray's native code has set a handler of its own, which prints a stack: set ours again.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def dead_parts() -> list[str]:
-    """The parts of Ray that this process has started and that have died, by name. Without its
-    control store Ray ends this process too, a minute later and without a word to us.
+    """Return the names of the parts of Ray that this process has started and that have died.
+
+    Without its control store Ray ends this process too, a minute later and without any message to
+    us.
     """
     import ray
 
@@ -238,8 +252,9 @@ def dead_parts() -> list[str]:
 
 
 def _ensure_token() -> None:
-    """A token of this user's alone before Ray looks for one: what Ray makes is readable by all
-    until it is closed.
+    """Make a private token before Ray looks for one.
+
+    A token made by Ray can be read by everybody until the session is up.
     """
     if (
         os.environ["RAY_AUTH_MODE"] == "token"

@@ -1,6 +1,7 @@
-"""Whether all nodes of a cluster are fit for a search: each is asked for the versions of its
-libraries, and whether it shares a folder, where a file is written for it, and it answers by a file
-of its own, as trials will.
+"""Check that all nodes of a cluster are fit for a search.
+
+Each node is asked for the versions of its libraries, and whether it shares a folder: a file is
+written there for the node, and the node answers by writing a file of its own, as trials will.
 """
 
 import time
@@ -17,32 +18,37 @@ from cluster.versions import same
 
 ANSWER_S = 60.0
 SEEN_S, LOOK_S = 5.0, 0.2
-"""How long a shared folder may take to show a new file."""
+"""The time that a shared folder gets to show a new file, and the interval of the checks."""
 BLIND, MUTE = "blind", "mute"
-"""What a node says that does not see the file, or may not write beside it."""
+"""The answers of a node that does not see the file, or may not write beside it."""
 
 
 class SharedFolderCheck:
-    """Asks each node once; nothing is asked of a single one."""
+    """A check that asks every node once, except the one that it runs on."""
 
     def __init__(self, folder: Path | None, *, storage: object = None) -> None:
-        """`storage` is what a person calls the place where the folder is; without a folder nodes
-        are asked for their versions alone.
+        """Prepare the check, without asking anything yet.
+
+        Args:
+            folder: the folder that all nodes must share; without one they are asked for their
+                versions alone.
+            storage: the user's name for the place where the folder is, for messages.
         """
         self.folder, self.storage, self.versions = folder, storage or folder, same()
         self.asked: dict[Any, str] = {}
         self.may_write: set[str] = set()
         """The nodes that may have left a file."""
         self.written: dict[Path, tuple[str, float]] = {}
-        """The files that nodes say they have written, by whom, and until when each is waited for
-        here.
+        """The files that nodes report as written, each with the node's address and the time until
+        which this machine waits to see it.
         """
         self.known = {ray.get_runtime_context().get_node_id()}
         self.probe = (folder or Path()).absolute() / f".probe-{uuid4().hex}"
 
     def ask(self, addresses: dict[str, str]) -> None:
-        """Ask those of these nodes (id to address) that have not been; later, if the storage takes
-        no file now.
+        """Ask those of these nodes (id to address) that have not been asked yet.
+
+        If the storage takes no file now, nothing is asked until the next call.
         """
         new = {node: address for node, address in addresses.items() if node not in self.known}
         if not new:
@@ -61,11 +67,10 @@ class SharedFolderCheck:
             self.asked[asking.remote(probe, node, SEEN_S)] = address
 
     def hear(self, timeout_s: float = 0) -> None:
-        """What they say, as far as they have.
+        """Evaluate the answers that have arrived.
 
         Raises:
-            NotReady: one of them does not share the folder, or has other versions than this
-                machine.
+            NotReady: a node does not share the folder, or has other versions than this machine.
         """
         if not self.asked and not self.written:
             return
@@ -94,22 +99,28 @@ class SharedFolderCheck:
         )
         if blind or mute or others or not (self.asked or self.written):
             self.end()
-        remedy = "A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all nodes mount under this path."
+        remedy = (
+            "A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all "
+            "nodes mount under this path."
+        )
         if blind:
             raise NotReady(
-                f"storage '{self.storage}' is not shared: node {', '.join(blind)} does not see it. {remedy}"
+                f"storage '{self.storage}' is not shared: "
+                f"node {', '.join(blind)} does not see it. {remedy}"
             )
         if mute:
             raise NotReady(
-                f"storage '{self.storage}' is not shared: what node {', '.join(mute)} writes there is not seen here. {remedy}"
+                f"storage '{self.storage}' is not shared: "
+                f"what node {', '.join(mute)} writes there is not seen here. {remedy}"
             )
         if others:
             remedy = "Install cluster/requirements.txt on all of them."
             raise NotReady(f"the nodes of the cluster differ: {'; '.join(others)}. {remedy}")
 
     def _late(self, *, wait: bool) -> set[str]:
-        """Look for what nodes have written; the addresses of those that have been waited for long
-        enough.
+        """Look for the files that nodes have written.
+
+        Returns the addresses of the nodes whose file did not appear in time.
         """
         late = set[str]()
         while self.written:
@@ -124,21 +135,26 @@ class SharedFolderCheck:
         return late
 
     def end(self) -> None:
-        """Leave no file. Each is removed by its name: what a shared folder lists may be old."""
+        """Remove all files of the check.
+
+        Each is removed by its name, because a shared folder's listing may be out of date.
+        """
         for path in (self.probe, *(_of_node(self.probe, node) for node in sorted(self.may_write))):
-            with suppress(
-                OSError
-            ):  # whoever cannot delete has not written either, or has lost the storage since
+            # If this cannot delete, it has not written either, or has lost the storage since.
+            with suppress(OSError):
                 path.unlink()
 
 
 def look(probe: str | None, node: str, patience_s: float) -> tuple[str, dict[str, str]]:
-    """Answer the file of this name, if there is one, and tell this machine's versions."""
+    """Run on a node: answer the file of this name, if one is given, and return the versions."""
     return answer(Path(probe), node, patience_s) if probe is not None else "", same()
 
 
 def answer(probe: Path, node: str, patience_s: float) -> str:
-    """Write a file beside one that holds its own name; that file's name, or why there is none."""
+    """Write a file beside one that holds its own name.
+
+    Returns the new file's name, or the reason why there is none: `BLIND` or `MUTE`.
+    """
     until = time.monotonic() + patience_s
     while not _holds_its_name(probe):
         if time.monotonic() > until:
@@ -149,14 +165,14 @@ def answer(probe: Path, node: str, patience_s: float) -> str:
         mine.write_text(mine.name)
     except OSError:
         return MUTE
-    if not probe.exists():  # whoever asks has ended meanwhile, and removes nothing any more
+    if not probe.exists():  # the asking process has ended meanwhile, and removes nothing any more
         with suppress(OSError):
             mine.unlink()
     return mine.name
 
 
 def _of_node(probe: Path, node: str) -> Path:
-    """Return where this node answers."""
+    """Return the path of the file by which this node answers."""
     return probe.with_name(f"{probe.name}-{node}")
 
 

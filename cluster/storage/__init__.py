@@ -1,1 +1,1 @@
-"""Objects in a bucket, and a trial's files kept there."""
+"""Objects in a bucket, and a trial's checkpoints kept there."""

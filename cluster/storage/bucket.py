@@ -1,9 +1,9 @@
-"""A place in an S3 bucket, or in what speaks S3's language: where searches are kept.
+"""A place in a bucket of S3, or of a compatible service, where searches are kept.
 
 Credentials are found as boto3 finds them (environment, `~/.aws`, an instance's profile), on each
-machine for itself: none is sent. What a service refuses for a moment (503, time-outs, a lost
-connection) is tried again for some ten seconds, by boto3 and beyond it; what it still refuses then,
-or refuses for good, is a `StorageError` that says which permission or setting is missing.
+machine for itself: none is sent. Temporary failures of a service (503, time-outs, a lost
+connection) are retried for some ten seconds, by boto3 and beyond it. A failure that lasts longer,
+or is final, becomes a `StorageError` that says which permission or setting is missing.
 """
 
 import errno
@@ -30,11 +30,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 TRIES, CONNECT_S, READ_S = 5, 5, 30
 QUICK_TRIES, QUICK_S = 2, 5
 WAITS = (0.2, 0.5, 1, 2, 4)
-"""How long to wait before each new try of our own: boto3 soon gives up a connection that is refused
-(botocore 1.44).
+"""The pauses before each of our own retries, in seconds: boto3 soon gives up on a refused
+connection (botocore 1.44).
 """
 AT_ONCE = 8
-"""Files that one call moves at a time."""
+"""The number of files that one call moves at a time."""
 PERMISSIONS = {
     "get_object": "s3:GetObject",
     "head_object": "s3:GetObject",
@@ -53,7 +53,12 @@ class StorageError(OSError):
     """The storage does not answer, or refuses; `strerror` says why and what to do."""
 
     def __init__(self, reason: str, *, passing: bool = False) -> None:
-        """`passing`: the same may succeed in a moment."""
+        """Set the reason.
+
+        Args:
+            reason: the cause and the remedy.
+            passing: whether the same request may succeed in a moment.
+        """
         super().__init__(errno.EIO, reason)
         self.passing = passing
 
@@ -62,12 +67,12 @@ class StorageError(OSError):
 
 
 class Taken(RuntimeError):
-    """Somebody else has written there meanwhile."""
+    """The condition of a write does not hold: another process has written there meanwhile."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object: its content and the tag that changes with it."""
+    """An object: its content, and the tag that changes with it."""
 
     content: bytes
     tag: str
@@ -75,25 +80,27 @@ class Stored:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, or a prefix in it, as plain values that may cross to other machines; `bucket /
-    "part"` is the place below.
+    """A bucket, or a prefix in it, as plain values that may cross to other machines.
+
+    `bucket / "part"` is the place below.
     """
 
     name: str
     prefix: str = ""
     endpoint: str = ""
-    """Of a service that is not AWS's."""
+    """The address of a service that is not AWS's."""
     region: str = ""
     quick: bool = False
-    """Give up soon: whoever asks does so again, or has no time."""
+    """Give up soon, for callers that ask again by themselves or have no time."""
 
     @classmethod
     def of(cls, uri: str) -> Self:
-        """The place that `s3://bucket/prefix` names; the service is AWS's, or what
-        `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` says.
+        """Return the place that `s3://bucket/prefix` names.
+
+        The service is AWS's, or the one at `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
 
         Raises:
-            ValueError: the URI names no bucket.
+            ValueError: the URI names no bucket, or the service's address is malformed.
         """
         name, _, prefix = uri.removeprefix(SCHEME).partition("/")
         if (
@@ -123,7 +130,7 @@ class Bucket:
         return replace(self, prefix=f"{self.prefix}/{part}".strip("/"))
 
     def get(self, part: str = "") -> Stored | None:
-        """What is stored here, or below; None if nothing is."""
+        """Return the object that is stored here, or below; None if there is none."""
 
         def ask() -> Stored:
             answer = self._client.get_object(Bucket=self.name, Key=(self / part).prefix)
@@ -135,7 +142,7 @@ class Bucket:
             return None
 
     def has(self, part: str = "") -> bool:
-        """Whether something is stored under exactly this name."""
+        """Return whether an object is stored under exactly this name."""
         try:
             self._asked(
                 "head_object",
@@ -148,13 +155,13 @@ class Bucket:
     def put(
         self, content: bytes, part: str = "", *, new: bool = False, instead_of: str = ""
     ) -> str:
-        """Store it here, or below, and return its tag.
+        """Store an object here, or below, and return its tag.
 
         Args:
-            content: all of it.
+            content: the whole content.
             part: the name below this place.
             new: only if nothing is there.
-            instead_of: only if what is there has this tag.
+            instead_of: only if the object that is there has this tag.
 
         Raises:
             Taken: something else is there. It may be this very content, if an answer was lost on
@@ -173,7 +180,7 @@ class Bucket:
         return str(answer["ETag"])
 
     def listing(self) -> dict[str, str]:
-        """The tag of everything below, by its name from here on."""
+        """Return the tags of all objects below, by their names relative to this place."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> dict[str, str]:
@@ -189,7 +196,7 @@ class Bucket:
         return self._asked("list_objects_v2", ask)
 
     def folders(self) -> list[str]:
-        """The names of the next level below that have something below them."""
+        """Return the names of the next level below that have objects below them."""
         start = f"{self.prefix}/" if self.prefix else ""
 
         def ask() -> list[str]:
@@ -205,7 +212,7 @@ class Bucket:
         return self._asked("list_objects_v2", ask)
 
     def remove(self, parts: list[str]) -> None:
-        """Remove what is stored under these names."""
+        """Remove the objects of these names."""
         for first in range(0, len(parts), 1000):
             keys = [{"Key": (self / part).prefix} for part in parts[first : first + 1000]]
             answer = self._asked(
@@ -218,7 +225,8 @@ class Bucket:
             )
             if refused := answer.get("Errors"):
                 raise StorageError(
-                    f"{self}: {refused[0].get('Code', 'an error')} on removing {refused[0].get('Key')} (s3:DeleteObject)"
+                    f"{self}: {refused[0].get('Code', 'an error')} on removing "
+                    f"{refused[0].get('Key')} (s3:DeleteObject)"
                 )
 
     def upload(self, folder: Path, parts: list[str]) -> None:
@@ -235,11 +243,13 @@ class Bucket:
         _at_once(one, parts)
 
     def download(self, folder: Path, parts: list[str]) -> None:
-        """Bring what is stored under these names into a folder. A reader there sees each file
-        whole, the old or the new.
+        """Copy the objects of these names into a folder.
+
+        A reader of the folder sees each file whole, either the old or the new one.
 
         Raises:
-            FileNotFoundError: something is not there.
+            FileNotFoundError: an object is missing.
+            StorageError: a name leads out of the folder, or the storage refuses.
         """
 
         def one(part: str) -> None:
@@ -262,23 +272,25 @@ class Bucket:
         _at_once(one, parts)
 
     def check(self) -> None:
-        """See that here is everything that a search's lock and journal rely on.
+        """Check that the place supports everything that a search's lock and journal rely on.
 
         Raises:
-            NotReady: something of it is not.
+            NotReady: it lacks something.
         """
         try:
             lacking = shortcoming(self / f".probe-{uuid4().hex}", Taken)
         except StorageError as error:
             raise NotReady(
-                f"storage '{self}' is not usable: {error.strerror}. Mend that, or use another --storage."
+                f"storage '{self}' is not usable: {error.strerror}. "
+                "Mend that, or use another --storage."
             ) from error
         if lacking:
             raise NotReady(f"storage '{self}' {lacking}. Use another service, or a folder.")
 
     def reach(self) -> None:
-        """See whether the service listens at all, where it is one's own: boto3 would try for half a
-        minute.
+        """Check that the service listens at all, if it is not AWS's.
+
+        boto3 would try for half a minute.
 
         Raises:
             StorageError: it does not.
@@ -299,7 +311,7 @@ class Bucket:
         return _client(self.endpoint, self.region, self.quick)
 
     def _asked(self, call: str, ask: Callable[[], Answer]) -> Answer:
-        """What the service answers; what it may grant in a moment is asked for again."""
+        """Return the service's answer, with retries for failures that may pass."""
         for wait in () if self.quick else WAITS:
             try:
                 with self._errors(call):
@@ -313,19 +325,20 @@ class Bucket:
 
     @contextmanager
     def _errors(self, call: str) -> Iterator[None]:
-        """boto3's errors in the place's own words.
+        """Translate boto3's errors into those of this module.
 
         Raises:
-            StorageError, Taken, FileNotFoundError: as they are.
+            StorageError: the storage does not answer, or refuses.
+            Taken: the condition of a write does not hold.
+            FileNotFoundError: the object is missing.
         """
         import boto3.exceptions
         import botocore.exceptions
 
         try:
             yield
-        except (
-            boto3.exceptions.Boto3Error
-        ) as error:  # of `upload_file`, which says only that it failed
+        except boto3.exceptions.Boto3Error as error:
+            # `upload_file` raises it, and says only that it failed: the cause has the reason.
             cause = error.__cause__ or error.__context__
             told = (
                 self._told(cause, call)
@@ -338,12 +351,15 @@ class Bucket:
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError) as error:
             reason = str(error).rstrip(".")
             if isinstance(error, botocore.exceptions.NoCredentialsError):
-                reason = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, write ~/.aws/credentials, or give the machine a profile"
+                reason = (
+                    "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                    "write ~/.aws/credentials, or give the machine a profile"
+                )
                 raise StorageError(f"{self}: {reason}") from error
             raise StorageError(f"{self}: {reason}", passing=True) from error
 
     def _told(self, error: Any, call: str) -> Exception:
-        """What a service's refusal means."""
+        """Return the exception for an error that the service has answered."""
         code, status = (
             str(error.response.get("Error", {}).get("Code", "")),
             error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
@@ -370,7 +386,7 @@ class Bucket:
 
 
 def _at_once(one: Any, parts: list[str]) -> None:
-    """Do it with each, several at a time; the first error is raised."""
+    """Call a function with each part, several at a time; the first error is raised."""
     if len(parts) < 2:
         for part in parts:
             one(part)
@@ -382,7 +398,7 @@ def _at_once(one: Any, parts: list[str]) -> None:
 
 @cache
 def _client(endpoint: str, region: str, quick: bool) -> Any:
-    """A client with credentials as they are found now; it may be used by several threads."""
+    """Return a client with the credentials as they are now; several threads may use it."""
     import boto3.session
     from botocore.config import Config
 

@@ -1,8 +1,8 @@
-"""Keeps a trial's checkpoints the same on the machine that trains it and in a bucket, for whatever
-machine trains it next.
+"""Keep a trial's checkpoints the same on the machine that trains it and in a bucket.
 
-A checkpoint is a folder. Its manifest, which holds the sums of its other files, is stored last and
-removed first: what has one is whole.
+From there any machine can go on with the trial. A checkpoint is a folder. Its manifest, which holds
+the checksums of its other files, is stored last and removed first: a checkpoint that has one is
+whole.
 """
 
 import shutil
@@ -17,14 +17,14 @@ CHECKPOINT, MANIFEST = "epoch-", "manifest.json"
 
 @dataclass(frozen=True)
 class Mirror:
-    """A trial's place in a bucket; plain values that may cross to other machines."""
+    """A trial's place in a bucket, as plain values that may cross to other machines."""
 
     bucket: Bucket
     beats: Bucket
-    """Where the trial shows that it lives."""
+    """The place for the trial's heartbeats."""
 
     def read(self, name: str) -> str | None:
-        """A small file's text; None if it is not there."""
+        """Return a small file's text; None if it is not there."""
         stored = self.bucket.get(name)
         return stored.content.decode() if stored is not None else None
 
@@ -33,11 +33,11 @@ class Mirror:
         self.bucket.put(text.encode(), name)
 
     def beat(self, text: str) -> None:
-        """Show that the trial lives."""
+        """Store a heartbeat: the trial lives."""
         self.beats.put(text.encode())
 
     def names(self) -> list[str]:
-        """The checkpoints that are there whole.
+        """Return the names of the checkpoints that are whole in the bucket.
 
         Raises:
             StorageError: the storage refuses.
@@ -45,7 +45,7 @@ class Mirror:
         return list(whole(self.bucket.listing()))
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints here those of the bucket, or one of them, if it is named.
+        """Make the checkpoints here equal to those in the bucket, or only the one that is named.
 
         Raises:
             StorageError: the storage refuses.
@@ -64,13 +64,15 @@ class Mirror:
     def push(
         self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None
     ) -> None:
-        """Store the checkpoints that are here, and remove older ones that are not `wanted`: what is
-        not here may still be the best.
+        """Store the checkpoints that are here, and remove older ones that are not `wanted`.
+
+        A checkpoint that is missing here may still be the best one, so it is not removed for that
+        alone.
 
         Args:
-            folder: the trial's, here.
-            wanted: the names of those to keep.
-            still_ours: raises where another attempt has begun meanwhile; asked before anything
+            folder: the trial's folder on this machine.
+            wanted: the names of the checkpoints to keep.
+            still_ours: raises if another attempt has begun meanwhile; called before anything
                 becomes whole, or is removed.
 
         Raises:
@@ -106,8 +108,9 @@ class Mirror:
             self._take_away([part for part in listing if part.partition("/")[0] in old])
 
     def _is_same(self, folder: Path, name: str, files: list[str]) -> bool:
-        """Whether the bucket's checkpoint is the one here: its files are there, and its manifest is
-        this one.
+        """Return whether the checkpoint in the bucket is the one here.
+
+        That is so if all its files are here and the manifests are equal.
         """
         if not all((folder / part).is_file() for part in files):
             return False
@@ -120,7 +123,7 @@ class Mirror:
 
 
 def whole(listing: dict[str, str]) -> dict[str, list[str]]:
-    """The files of each checkpoint of a listing that is whole."""
+    """Return the files of each checkpoint in a listing that is whole, by name."""
     names = {
         part.partition("/")[0]
         for part in listing
@@ -132,7 +135,7 @@ def whole(listing: dict[str, str]) -> dict[str, list[str]]:
 
 
 def is_manifest(part: str) -> bool:
-    """Whether this is a checkpoint's manifest; a fold's files lie a folder deeper."""
+    """Return whether this is a checkpoint's manifest; a fold's files lie a folder deeper."""
     return part.count("/") == 1 and part.endswith(f"/{MANIFEST}")
 
 
@@ -142,6 +145,6 @@ def _number(name: str) -> int:
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint here, its manifest first."""
+    """Remove a checkpoint on this machine, its manifest first."""
     (path / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(path, ignore_errors=True)

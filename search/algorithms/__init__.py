@@ -1,1 +1,1 @@
-"""What proposes trials, one algorithm a file; `registry.ALGORITHMS` names them."""
+"""The algorithms that propose trials, one a file; `registry.ALGORITHMS` names them."""

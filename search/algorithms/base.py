@@ -1,4 +1,4 @@
-"""What an algorithm is: it proposes params, and may listen to what became of them.
+"""The interface of an algorithm: it proposes params, and may listen to their results.
 
 A proposal is a function of the seed, the trial's number and what was heard before, and of nothing
 else: a search that is resumed hears its journal again and goes on as if it had never stopped.
@@ -14,40 +14,45 @@ from search.space import Params
 
 
 class Algorithm(ABC):
-    """Proposes the params of one trial after another. Two with the same seed that hear the same
-    things in the same order propose the same.
+    """Proposes the params of one trial after another.
+
+    Two with the same seed that hear the same things in the same order propose the same.
     """
 
     listens = False
-    """Whether what it proposes depends on what it hears."""
+    """True if its proposals depend on what it hears."""
 
     @abstractmethod
     def ask(self, trial: str) -> Params | None:
-        """Params for a new trial; None when there is nothing left to propose."""
+        """Return params for a new trial; None when there is nothing left to propose."""
 
     @abstractmethod
     def replay(self, trial: str, params: Params) -> None:
         """Hear that a trial with these params was proposed before the search was cut off."""
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027 - listening is optional
-        """Hear, before a trial's first epoch, what its network costs, where the search has
-        objectives beside accuracy.
+        """Hear what a trial's network costs, before its first epoch.
+
+        Called if the search has objectives beside accuracy.
         """
 
     def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - listening is optional
         """Hear a trial's value (validation accuracy, higher is better) after an epoch (1-based)."""
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - listening is optional
-        """Hear how a trial ended: `completed` and `stopped` have a value, `diverged` and `failed`
-        have none.
+        """Hear how a trial ended.
+
+        `completed` and `stopped` have a value, `diverged` and `failed` have none.
         """
 
     def expect(self, expected: Mapping[str, Expected]) -> None:  # noqa: B027 - listening is optional
-        """Hear, before it is asked, what trials that have not ended would come to at the horizon;
-        nothing where that cannot be told.
+        """Hear the predicted values at the horizon of trials that have not ended.
+
+        Called before each `ask`. Empty if that cannot be told.
         """
 
     def save(self, folder: Path) -> None:  # noqa: B027 - most have nothing that others could open
-        """Leave in the search's folder what tools of the algorithm's own library can open. Nothing
-        here reads it.
+        """Leave in the search's folder what tools of the algorithm's own library can open.
+
+        Nothing here reads it.
         """

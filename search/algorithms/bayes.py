@@ -1,23 +1,24 @@
-"""Bayesian search: Optuna's samplers, of parzen estimators (TPE, Bergstra et al. 2011) or of a
-Gaussian process, that know how far each trial came. The only module that imports optuna.
+"""Bayesian search by Optuna's samplers, which also know how far each trial came.
 
-Where the scheduler can tell what trials that have not ended would come to, all are compared at the
-horizon: such a trial counts with what it may come to, drawn anew for each proposal, so that what is
-uncertain counts as uncertain; never with less than it has reached. What is told so may be wrong,
-and what is never proposed is never found out: every `CHANCE_EVERY`th proposal is drawn at random,
-as in BOHB (Falkner et al. 2018, arXiv 1807.01774).
+They are the tree-structured Parzen estimator (TPE, Bergstra et al. 2011) and a Gaussian process. No
+other module but the report page's importances imports optuna.
 
-Elsewhere trials are compared where enough of them are: at the last epoch that `MIN_COMPARED` have
-reached, each by its best value until then. A trial that was trained to its end before that counts
-with what it came to. One that has not come so far, because it runs, is held at a rung or was
-stopped, ranks behind, by how far it came and its value there; one that diverged ranks last; one
-that failed says nothing. So a trial that was stopped early is never taken for one that ended badly,
-nor for one that ended. A Gaussian process knows no ranks: there such a trial counts with its value
-and what others have gained since they were where it is, and one that diverged with the least of
-all.
+If the scheduler can predict the values of trials that have not ended, all are compared at the
+horizon. Such a trial counts with a value drawn anew from its prediction for each proposal, so that
+an uncertain prediction counts as uncertain, and never with less than it has reached. A prediction
+may be wrong, and a region that is never proposed is never corrected: so every `CHANCE_EVERY`th
+proposal is drawn at random, as in BOHB (Falkner et al. 2018, arXiv 1807.01774).
 
-Where networks are to cost little too (`--objective`), they are compared by front, those first than
-which none is both more accurate and cheaper, and in each by accuracy.
+Otherwise trials are compared at the last epoch that `MIN_COMPARED` of them have reached, each by
+its best value until then. A trial that completed before that epoch counts with its best value. A
+trial that has not come so far, because it runs, is held at a rung or was stopped, ranks behind, by
+the epoch it reached and its value there; one that diverged ranks last; one that failed says
+nothing. So a trial that was stopped early is never taken for one that ended badly, nor for one that
+ended. A Gaussian process knows no ranks: there such a trial counts with its value plus the mean
+gain of others since that epoch, and a diverged one with the lowest value of all.
+
+If networks are to cost little too (`--objective`), trials are compared by Pareto front first, and
+within a front by accuracy.
 """
 
 import warnings
@@ -45,19 +46,21 @@ from search.schedulers.base import Expected
 from search.space import Cases, Choice, Domain, Int, Params, Range, SearchSpace, Steps
 
 MIN_COMPARED = 10
-"""So many trials are compared at least, once there are so many."""
+"""The minimum number of trials to compare, once there are so many."""
 TRIES, DRAWS = 8, 1000
-"""How often TPE, and then chance, is asked for what has not been proposed before."""
+"""How often TPE, and then random sampling, is asked for params that are new."""
 CHANCE_EVERY = 3
-"""Where ends are only expected, one proposal of so many is drawn at random."""
+"""While values at the horizon are only predicted, one of so many proposals is drawn at random."""
 STARTUP = 10
-"""The samplers themselves draw so many at first, whatever has been heard."""
+"""The samplers themselves draw so many at random first, whatever has been heard."""
 OF_ENDS = TRIES
-"""What tells the draws of ends from those of the attempts to propose."""
+"""Part of the seed that tells the draws of predicted values from those of proposals, whose attempts
+are numbered below it.
+"""
 HIGHEST = 1.0
-"""The highest accuracy that there is."""
+"""The highest possible accuracy."""
 MAX_TRIALS = 1000
-"""The model is of the last so many trials: TPE's time grows with them."""
+"""The model is fitted to so many trials, the last ones: TPE's time grows with them."""
 STATES = {
     "completed": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
@@ -69,32 +72,33 @@ STATES = {
 
 @dataclass
 class Known:
-    """What has been heard of a trial."""
+    """A trial as heard of so far."""
 
     params: Params
-    """Under the study's names."""
+    """By the study's names."""
     distributions: dict[str, BaseDistribution]
     values: dict[int, float] = field(default_factory=dict)
     """By epoch, the best value so far."""
     costs: Costs = ()
-    """What its network costs, where that counts."""
+    """What its network costs, if cost is an objective."""
     outcome: str = ""
     is_inside: bool = True
-    """Whether it is a point of the space: of others nothing is learned."""
+    """True if it is a point of the space: nothing is learned from others."""
 
     @property
     def epochs(self) -> int:
-        """How far it came."""
+        """The last epoch heard of; 0 before the first."""
         return max(self.values, default=0)
 
     def at(self, epoch: int) -> float:
-        """Its best value until then."""
+        """Return its best value until this epoch."""
         return max(value for reached, value in self.values.items() if reached <= epoch)
 
 
 class Bayes(Algorithm):
-    """Multivariate TPE; conditional parameters are modelled where they exist. Proposes nothing
-    twice.
+    """Multivariate TPE that proposes nothing twice.
+
+    Conditional parameters are modelled where they exist.
     """
 
     listens = True
@@ -106,11 +110,12 @@ class Bayes(Algorithm):
         self.known: dict[str, Known] = {}
         self.proposed: set[str] = set()
         self.expected: Mapping[str, Expected] = {}
-        """What trials would come to."""
+        """The predicted values at the horizon, by trial."""
 
     def ask(self, trial: str) -> Params | None:
-        """What TPE thinks most promising beside the trials that run now; None when a space whose
-        points can be counted is used up.
+        """Return TPE's most promising params beside the trials that run now.
+
+        None when a space whose points can be counted is used up.
         """
         number = len(self.known)
         study = self._study()
@@ -121,14 +126,19 @@ class Bayes(Algorithm):
         return None
 
     def replay(self, trial: str, params: Params) -> None:
-        """A trial with these params. Nothing is learned from one that is not in the space any more."""
+        """Hear of a trial with these params.
+
+        Nothing is learned from one that is not in the space any more.
+        """
         self.proposed.add(repr(params))
-        known, distributions = self._known(params)
+        known, distributions = self._in_study(params)
         self.known[trial] = Known(known, distributions, is_inside=len(known) == len(params))
 
     def _proposals(self, study: optuna.Study, number: int) -> Iterator[Params]:
-        """A first point of the space, if one is left; what TPE proposes, where it is its turn; and
-        when that is nothing new, draws.
+        """Yield proposals for the trial of this number until one of them is new.
+
+        First comes a first point of the space, if one is left; then TPE's proposals, unless it is
+        chance's turn; then random draws; at last every point of a space that can be counted.
         """
         by_chance = (
             bool(self.expected)
@@ -138,7 +148,7 @@ class Bayes(Algorithm):
         for attempt in range(0 if by_chance else TRIES):
             study.sampler = self._sampler(number, attempt)
             if number < len(self.space.first) and attempt == 0:
-                study.enqueue_trial(self._known(self.space.first[number])[0])
+                study.enqueue_trial(self._in_study(self.space.first[number])[0])
             yield self._ask(study)
         generator = np.random.default_rng([self.seed, number])
         yield from (self.space.sample(generator) for _ in range(DRAWS))
@@ -151,13 +161,13 @@ class Bayes(Algorithm):
         for path in self.space.domains:
             if (domain := self.space.under(path, params)) is not None:
                 params[path] = suggest(asked, self._name(path, domain), domain)
-        study.tell(
-            asked, state=TrialState.FAIL
-        )  # it is asked for once more, or it is told of by its own name
+        # Nothing is learned from a failed trial: a proposal is either made once more or, once
+        # taken, told to the next study from `known`.
+        study.tell(asked, state=TrialState.FAIL)
         return params
 
     def _study(self) -> optuna.Study:
-        """What TPE is to learn from."""
+        """Return the study that TPE is to learn from."""
         study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0)
         )
@@ -172,16 +182,19 @@ class Bayes(Algorithm):
             if len(reached) >= MIN_COMPARED
             else min(filter(None, reached), default=1),
         )
-        values = self._told(dict(known), compared)
-        study.add_trials([_learned(trial, values.get(name)) for name, trial in known])
+        values = self._study_values(dict(known), compared)
+        study.add_trials([_as_learned(trial, values.get(name)) for name, trial in known])
         return study
 
-    def _told(self, known: dict[str, Known], compared: int) -> dict[str, float]:
-        """The values that trials count with; others rank behind them, those of `_learned`."""
-        return self._ends(known) or _values(known, compared)
+    def _study_values(self, known: dict[str, Known], compared: int) -> dict[str, float]:
+        """Return the values that trials count with; the others rank behind, by `_as_learned`."""
+        return self._ends(known) or _compared_values(known, compared)
 
     def _ends(self, known: dict[str, Known]) -> dict[str, float]:
-        """What trials came to or, drawn, may come to; nothing while that cannot be told."""
+        """Return the values of completed trials and drawn ones of trials that have not ended.
+
+        Empty if they cannot be predicted.
+        """
         if not self.expected or any(trial.costs for trial in known.values()):
             return {}
         generator = np.random.default_rng([self.seed, len(self.known), OF_ENDS])
@@ -201,9 +214,10 @@ class Bayes(Algorithm):
         }
         return ended | drawn
 
-    def _known(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
-        """Those of these params that the space has, and from what they are drawn, under the study's
-        names.
+    def _in_study(self, params: Params) -> tuple[Params, dict[str, BaseDistribution]]:
+        """Return those of these params that the space has, and their distributions.
+
+        Both are by the study's names.
         """
         known: Params = {}
         distributions: dict[str, BaseDistribution] = {}
@@ -215,14 +229,16 @@ class Bayes(Algorithm):
         return known, distributions
 
     def _name(self, path: str, domain: Domain) -> str:
-        """What the study calls a parameter: one name a domain, since Optuna takes what has one name
-        for one distribution.
+        """Return the study's name for a parameter.
+
+        There is one name for each domain, since Optuna takes all values of one name to be of one
+        distribution.
         """
         whole = self.space.domains[path]
         return f"{path} ({whole.cases.index(domain) + 1})" if isinstance(whole, Cases) else path
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        """A sampler whose draws are those of this trial's number."""
+        """Return a sampler whose draws depend on the trial's number and the attempt alone."""
         return self._tpe(self._seed(number, attempt))
 
     def _seed(self, number: int, attempt: int) -> int:
@@ -241,28 +257,29 @@ class Bayes(Algorithm):
             )
 
     def cost(self, trial: str, costs: Costs) -> None:
-        """What its network costs."""
+        """Hear what its network costs."""
         self.known[trial].costs = costs
 
     def expect(self, expected: Mapping[str, Expected]) -> None:
-        """What trials would come to."""
+        """Hear the predicted values at the horizon."""
         self.expected = expected
 
     def report(self, trial: str, epoch: int, value: float) -> None:
-        """How good it was after this epoch."""
+        """Hear how good it was after this epoch."""
         known = self.known[trial]
         known.values[epoch] = max(value, known.values.get(known.epochs, value))
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:
-        """How it ended, and with what."""
+        """Hear how it ended, and with which value."""
         known = self.known[trial]
         known.outcome = outcome
         if value is not None:
             known.values[known.epochs or 1] = value
 
     def save(self, folder: Path) -> None:
-        """The study as `optuna.log`, a file of Optuna's journal storage, which its dashboard opens;
-        a new one each time.
+        """Write the study as `optuna.log`, a new file each time.
+
+        It is a file of Optuna's journal storage, which its dashboard opens.
         """
         partial = folder / f".{STUDY}.partial"
         for left in folder.glob(f"{partial.name}*"):
@@ -278,10 +295,11 @@ class Bayes(Algorithm):
 
 
 class Gaussian(Bayes):
-    """A Gaussian process with log expected improvement; what is conditional is proposed by TPE, and
-    so is all where the process proposes what was proposed before, as at an edge. A proposal takes
-    tenths of a second, and more with the number of trials; the first one a few seconds, for torch,
-    which it computes with.
+    """A Gaussian process with log expected improvement.
+
+    Conditional parameters are proposed by TPE, and so are all if the process proposes what was
+    proposed before, as at an edge of the space. A proposal takes tenths of a second, and more with
+    the number of trials; the first one a few seconds, for torch, which it computes with.
     """
 
     most = 300
@@ -294,8 +312,8 @@ class Gaussian(Bayes):
             seed=seed, independent_sampler=self._tpe(seed), warn_independent_sampling=False
         )
 
-    def _told(self, known: dict[str, Known], compared: int) -> dict[str, float]:
-        values = super()._told(known, compared)
+    def _study_values(self, known: dict[str, Known], compared: int) -> dict[str, float]:
+        values = super()._study_values(known, compared)
         if not values:
             return values
         least, found = min(values.values()), dict(values)
@@ -309,14 +327,14 @@ class Gaussian(Bayes):
                     if has_costs
                     else min(
                         max(values.values()),
-                        trial.at(trial.epochs) + _gained(known, values, trial.epochs),
+                        trial.at(trial.epochs) + _mean_gain(known, values, trial.epochs),
                     )
                 )
         return found
 
 
-def _gained(known: dict[str, Known], values: dict[str, float], since: int) -> float:
-    """What those with these values have gained in the mean since this epoch."""
+def _mean_gain(known: dict[str, Known], values: dict[str, float], since: int) -> float:
+    """Return the mean gain since this epoch of the trials that have values."""
     return float(
         np.mean(
             [
@@ -329,9 +347,11 @@ def _gained(known: dict[str, Known], values: dict[str, float], since: int) -> fl
     )
 
 
-def _values(known: dict[str, Known], compared: int) -> dict[str, float]:
-    """What those trials are compared by, where they are at this epoch, that have come there or
-    ended before.
+def _compared_values(known: dict[str, Known], compared: int) -> dict[str, float]:
+    """Return the values that trials are compared by at this epoch.
+
+    Only trials count that have come there or completed before. With costs the value is the negative
+    place in the order of fronts.
     """
     heard = {
         name: trial
@@ -350,8 +370,8 @@ def _values(known: dict[str, Known], compared: int) -> dict[str, float]:
     return values
 
 
-def _learned(known: Known, value: float | None) -> FrozenTrial:
-    """A trial as a sampler is to see it, which counts with this value if it has one."""
+def _as_learned(known: Known, value: float | None) -> FrozenTrial:
+    """Return a trial as a sampler is to see it, with this value if it has one."""
     if known.outcome == "failed" or not known.is_inside:
         return _frozen(known, TrialState.FAIL)
     if value is not None:
@@ -366,7 +386,7 @@ def _learned(known: Known, value: float | None) -> FrozenTrial:
 def _frozen(
     known: Known, state: TrialState, value: float | None = None, **attributes: str
 ) -> FrozenTrial:
-    """A trial in Optuna's words."""
+    """Return a trial in Optuna's form."""
     given = {
         "params": known.params,
         "distributions": known.distributions,
@@ -390,12 +410,12 @@ def suggest(trial: Trial, name: str, domain: Domain) -> object:
 
 
 def is_held(domain: Domain, value: Any) -> bool:
-    """Whether a domain holds a value, in Optuna's eyes too."""
+    """Return whether a domain holds a value, by Optuna's rules too."""
     return domain.holds(value) and bool(domain.count is None or domain.times(value))
 
 
 def distribution(domain: Domain) -> BaseDistribution:
-    """A domain in Optuna's words."""
+    """Return a domain in Optuna's form."""
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.options)
     assert isinstance(domain, Range)

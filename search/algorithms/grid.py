@@ -1,8 +1,8 @@
-"""Every point of the space exactly once, in an order shuffled by the seed, so that a search cut
-short has seen all regions.
+"""Every point of the space exactly once, in an order shuffled by the seed.
 
-Points that differ in their epochs alone follow each other, the shortest first: if the learning rate
-does not depend on how many there will be, each is the beginning of the next.
+So a search cut short has seen all regions. Points that differ in their epochs alone follow each
+other, the shortest first: if the learning rate does not depend on the number of epochs, each is the
+beginning of the next.
 """
 
 import numpy as np
@@ -23,12 +23,13 @@ class Grid(Algorithm):
         families: dict[str, list[Params]] = {}
         for row in np.random.default_rng(seed).permutation(len(points)):
             families.setdefault(family(points[row], space), []).append(points[row])
+        # Reversed, since `ask` takes points from the end.
         self.left = [
             point for members in families.values() for point in sorted(members, key=length)
         ][::-1]
 
     def ask(self, trial: str) -> Params | None:
-        """The next point; None after the last."""
+        """Return the next point; None after the last."""
         return self.left.pop() if self.left else None
 
     def replay(self, trial: str, params: Params) -> None:
@@ -40,7 +41,11 @@ class Grid(Algorithm):
 
 
 def family(point: Params, space: SearchSpace) -> str:
-    """Equal for points that differ in their epochs alone, where these are one training."""
+    """Return a text that is equal for points that are lengths of one training.
+
+    These differ in their epochs alone, under a learning rate that does not depend on the number of
+    epochs.
+    """
     schedule = point.get(SCHEDULE, space.base.get(SCHEDULE, OptimizerConfig().schedule))
     return repr(
         {
@@ -52,5 +57,5 @@ def family(point: Params, space: SearchSpace) -> str:
 
 
 def length(point: Params) -> int:
-    """Its epochs, if they are searched."""
+    """Return a point's epochs; 0 if they are not searched."""
     return int(point.get(EPOCHS, 0))

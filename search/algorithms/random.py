@@ -1,4 +1,4 @@
-"""Independent draws from the space; none twice where its points can be counted."""
+"""Independent draws from the space; none twice if its points can be counted."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class Random(Algorithm):
         self.seen: set[str] = set()
 
     def ask(self, trial: str) -> Params | None:
-        """A new draw; None when a countable space is used up."""
+        """Return a new draw; None when a countable space is used up."""
         generator = np.random.default_rng([self.seed, self.proposed])
         if self.size is not None and len(self.seen) >= self.size:
             return None
@@ -26,6 +26,6 @@ class Random(Algorithm):
         return params
 
     def replay(self, trial: str, params: Params) -> None:
-        """One more is drawn."""
+        """Count one more draw."""
         self.proposed += 1
         self.seen.add(repr(params))

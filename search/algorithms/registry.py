@@ -14,4 +14,4 @@ ALGORITHMS: dict[str, Callable[[SearchSpace, int], Algorithm]] = {
     "grid": Grid,
     "random": Random,
 }
-"""Name to what makes an algorithm from a space and a seed."""
+"""By name, the function that makes an algorithm from a space and a seed."""

@@ -1,5 +1,6 @@
-"""Options from a YAML file: `--config FILE` reads as if the file's options stood first on the
-command line.
+"""Options from a YAML file, `--config FILE`.
+
+It reads as if the file's options stood first on the command line.
 
     space: table3
     max-epochs: 5
@@ -31,8 +32,10 @@ TAG_PREFIX = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True)
 class Entry:
-    """A key (with dots for the levels above it) and its value: text, None for an empty one, or the
-    node of a list or mapping.
+    """A key and its value.
+
+    The key has dots for the levels above it. The value is text, None for an empty one, or the node
+    of a list or mapping.
     """
 
     line: int
@@ -41,12 +44,12 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """The key as on the command line, where `max_epochs` is `max-epochs`."""
+        """The key as on the command line: `max_epochs` becomes `max-epochs`."""
         return self.key if _holds_settings(self.key) else self.key.replace("_", "-")
 
 
 def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """The file's options as words that `parser` takes.
+    """Return the file's options as words that `parser` takes.
 
     Raises:
         ConfigError: with a line for each problem, which names the file and the line in it.
@@ -75,7 +78,7 @@ def words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _words(entry: Entry, options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
-    """One option's word, or none where its value is the default."""
+    """Return one option's words; none if it is empty or its value is the default."""
     key, value = entry.name, entry.value
     secrets.refuse(entry.key, value if isinstance(value, str) else "")
     if isinstance(value, yaml.MappingNode) and _holds_settings(key):
@@ -132,7 +135,8 @@ def _entries(path: Path) -> Iterator[Entry]:
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: {reason}.") from error
     except yaml.reader.ReaderError as error:
         raise ConfigError(
-            f"{path}:{text.count(chr(10), 0, error.position) + 1}: a character that YAML does not allow."
+            f"{path}:{text.count(chr(10), 0, error.position) + 1}: a character that YAML does not "
+            "allow."
         ) from error
     if isinstance(root, yaml.MappingNode):
         yield from _flat(root, "")
@@ -141,7 +145,7 @@ def _entries(path: Path) -> Iterator[Entry]:
 
 
 def _flat(node: yaml.MappingNode, prefix: str) -> Iterator[Entry]:
-    """The entries of a mapping and of those under `set`."""
+    """Yield the entries of a mapping and of those under `set`."""
     for name, value in node.value:
         key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "?")
         is_empty = value.tag == f"{TAG_PREFIX}null"
@@ -164,7 +168,8 @@ def _text(path: Path) -> str:
             content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"config file {str(path)!r} cannot be read ({getattr(error, 'strerror', error)}) (--config)."
+            f"config file {str(path)!r} cannot be read ({getattr(error, 'strerror', error)}) "
+            "(--config)."
         ) from error
     if len(content) > MAX_BYTES:
         raise ConfigError(f"config file {str(path)!r} is larger than 1 MB (--config).")
@@ -183,7 +188,8 @@ def _refuse_tricks(path: Path, text: str) -> None:
             raise ConfigError(f"{where}: anchors and aliases are not allowed.")
         if tag := getattr(event, "tag", None):
             raise ConfigError(
-                f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; values are plain."
+                f"{where}: the tag '{tag.replace(TAG_PREFIX, '!!')}' is not allowed; values are "
+                "plain."
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
             event, yaml.CollectionEndEvent

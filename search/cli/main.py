@@ -1,4 +1,4 @@
-"""What the verbs share: errors as one line each, and the exit codes.
+"""The parts that verbs share: one-line errors and the exit codes.
 
 0 all well, and MLflow has it all · 1 a mistake in this code · 2 the command, config or data is
 wrong, nothing started · 3 the search ended, some trials failed · 4 the environment is not ready or
@@ -52,21 +52,26 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         )
 
 
-_came: list[int] = []
+_pending_signals: list[int] = []
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """The handler of SIGINT and SIGTERM while nothing has to be brought to an end first."""
-    _came.append(number)
+    """Handle SIGINT and SIGTERM while nothing has to be brought to an end first.
+
+    Raises:
+        KeyboardInterrupt: it was SIGINT.
+        Terminated: it was another.
+    """
+    _pending_signals.append(number)
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def began_ms() -> int:
-    """The Unix time in milliseconds at which this command began.
+    """Return the Unix time in milliseconds at which this command began.
 
-    That is its process's start, so that Python's own and the imports' seconds count, where the
-    process is there for the command alone (`python -m search.run`, a job of Ray's too); where
-    Python calls it, it is now.
+    If the process is there for the command alone (`python -m search.run`, a job of Ray's too), that
+    is the process's start, so that the seconds of Python's own start and of the imports count. If
+    Python code calls it, it is now.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     is_command = spec is not None and spec.name.startswith("search.")
@@ -74,7 +79,7 @@ def began_ms() -> int:
 
 
 def process_age_s() -> float:
-    """Seconds since this process was started, by a clock that nobody sets."""
+    """Return the seconds since this process was started, by a clock that nobody sets."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
@@ -84,11 +89,12 @@ def process_age_s() -> float:
 
 
 def heed_signals() -> None:
-    """Stop here if a signal came that did not stop us: what a handler raises while an extension
-    module is imported is lost there.
+    """Stop here if a signal came that did not stop us.
+
+    An exception that a handler raises while an extension module is imported is lost there.
     """
-    if _came:
-        stop(_came.pop(), None)
+    if _pending_signals:
+        stop(_pending_signals.pop(), None)
 
 
 def storage_option(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +123,11 @@ AUTO_COUNT = "auto"
 
 
 def count_or_auto(text: str) -> int | str:
-    """A number, or `auto`, as an option's type."""
+    """Return a number, or `auto`, as an option's type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
     if text != AUTO_COUNT and not is_whole(text.removeprefix("-")):
         raise argparse.ArgumentTypeError(
             f"a whole number or {AUTO_COUNT} is needed (got '{text[:80]}')"
@@ -126,9 +136,12 @@ def count_or_auto(text: str) -> int | str:
 
 
 def leave(code: int) -> NoReturn:
-    """End this process. All that is registered for its end is done; it is not taken apart first,
-    which takes as long as the libraries are large.
+    """End this process.
+
+    All that is registered for its end is done, but its objects are not freed first, which takes the
+    longer the larger the libraries are.
     """
+    # The steps of Python's own exit that `os._exit` leaves out and that are needed.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -139,14 +152,16 @@ def leave(code: int) -> NoReturn:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
-    _came.clear()
+    _pending_signals.clear()
     before, hook = (
         {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)},
         sys.unraisablehook,
     )
+    # A stop that was lost where it could not be raised is not reported: `heed_signals` raises it
+    # again.
     sys.unraisablehook = lambda lost: (
         None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)
-    )  # `heed_signals` has heard it
+    )
     try:
         code = command()
         if sys.stdout is not None:  # as it is after `>&-`
@@ -182,7 +197,8 @@ def guarded(command: Callable[[], int]) -> int:
     except Exception as error:  # noqa: BLE001 - a mistake of ours: the user gets a line, and the details in a file
         return complain(
             RuntimeError(
-                f"a mistake in the program ({type(error).__name__}: {error}). The details are in {write_traceback()}"
+                f"a mistake in the program ({type(error).__name__}: {error}). The details are in "
+                f"{write_traceback()}"
             ),
             BUG,
         )

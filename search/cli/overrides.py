@@ -1,4 +1,4 @@
-"""Where a search that is known goes on: the options that say so, and the search there."""
+"""Options that say where a known search goes on, and the experiment with these applied."""
 
 import argparse
 from dataclasses import replace
@@ -13,7 +13,7 @@ from search.tracking.uri import uri_of
 
 
 def place_options(parser: argparse.ArgumentParser, before: str) -> None:
-    """Add them; `before` says what holds where they are left out."""
+    """Add the options; `before` says what holds if they are left out."""
     parser.add_argument(
         "--concurrency",
         type=count_or_auto,
@@ -48,7 +48,7 @@ def place_options(parser: argparse.ArgumentParser, before: str) -> None:
 def apply_overrides(
     experiment: Experiment, args: argparse.Namespace, result: SearchResult
 ) -> Experiment:
-    """The experiment where these arguments say, as far as they say it."""
+    """Return the experiment with these arguments applied, as far as they are given."""
     base = experiment.base
     if args.data_root is not None:
         base = base.override({"data.root": str(args.data_root.absolute())})

@@ -1,5 +1,6 @@
-"""Credentials belong neither into commands nor into configs nor into records: what looks like one
-is refused and never repeated.
+"""Refusal of credentials, which belong neither into commands nor into configs nor into records.
+
+A text that looks like one is refused and never repeated.
 """
 
 from cluster.secrets import KEY, masked
@@ -7,8 +8,7 @@ from trainables.errors import ConfigError
 
 
 def refuse(name: str, text: str) -> None:
-    """Refuse a value, and the key or option that it is given for, if either looks like a
-    credential.
+    """Refuse a value and its key or option if either looks like a credential.
 
     Raises:
         ConfigError: it does; the error names the key and not the value.

@@ -1,4 +1,4 @@
-"""What a search decides: who trains next, who stops, what is chosen, in which space it goes on.
+"""A search's decisions: the next trial, early stopping, the choice of the best, the next space.
 
 The driver and its policies. May import algorithms, schedulers, the journal and `experiment`; never
 Ray, MLflow, torch, nor anything that runs a training or shows one.

@@ -1,9 +1,9 @@
-"""The decisions of a search: what is tried next, what is stopped, what is tried again, how each
-trial ended.
+"""The decisions of a search: the next trial, early stopping, retries, and each trial's outcome.
 
-Each is in the journal before anybody acts on it. No Ray here: Tune asks these questions in a real
-search (`tuning`), and a test or a replay of recorded curves may ask them just as well. A driver
-that has heard a journal's events (`replay`) decides as the one that wrote them would have.
+Each decision is in the journal before anybody acts on it. Nothing here knows Ray: Tune asks these
+questions in a real search (`tuning`), and a test or a replay of recorded curves may ask them just
+as well. A driver that has heard a journal's events (`replay`) decides as the one that wrote them
+would have.
 """
 
 import math
@@ -33,27 +33,34 @@ from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
 
 RETRIES = {"moved": 1000, "lost": 8, "hung": 2, "memory": 1, "error": 0}
-"""How often a trial is tried again after a failure of each kind: its machine is about to be taken
-away, and it left after an epoch; its process or node was lost; it made no step for too long; it ran
-out of memory; its own code raised. Divergence is an outcome, not a failure to be tried again, and
-storage that refuses is waited for.
+"""The number of times a trial is tried again after a failure of each kind.
+
+- `moved`: its machine is about to be taken away, and it left after an epoch.
+- `lost`: its process or node was lost.
+- `hung`: it made no step for too long.
+- `memory`: it ran out of memory.
+- `error`: its own code raised.
+
+Divergence is an outcome, not a failure to be tried again, and storage that refuses is waited for.
 """
 
 MAX_WAITING = 50
-"""Once so many trials, and one for each that may run, wait for relatives, no other is proposed; of
-an algorithm that listens, which should hear of some first, one for each that may run.
+"""The number of waiting trials at which no other is proposed, beside one for each slot.
+
+They wait for relatives. An algorithm that listens should hear of some trials first: for it, the
+number is just one for each that may run.
 """
 
 
 class Driver:
-    """Answers for one search; `result` is what it knows."""
+    """The driver of one search, which makes its decisions; `result` is what it knows."""
 
     last_word = "finished"
-    """The event of its end."""
+    """The name of the event that ends the search."""
     reuses_trainings = True
-    """Whether a trial waits for, and goes on from, what others train of it."""
+    """True if a trial waits for, and goes on from, what others train of it."""
     tracks_cost = True
-    """Whether what a trial costs to use may count."""
+    """True if what a trial costs to use may count."""
 
     def __init__(
         self,
@@ -65,8 +72,10 @@ class Driver:
         ago_s: float = 0.0,
         start_s: float = 0.0,
     ) -> None:
-        """`ago_s` is how long ago the session's command began, `start_s` how long of that it took
-        to import and to start Ray.
+        """Open a search that has an experiment and a journal.
+
+        `ago_s` is the number of seconds since the session's command began, and `start_s` the part
+        of them that imports and Ray's start took.
         """
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
         self.algorithm = self._algorithm()
@@ -74,37 +83,39 @@ class Driver:
         self.result = SearchResult()
         self.relatives = Relatives(experiment)
         self.costs: dict[Hashable, dict[str, Any]] = {}
-        """What classifiers cost to use, where that counts."""
+        """The measured cost of using a classifier, once for all that are alike, where it counts."""
         self.unmeasured: set[str] = set()
-        """Why it could not be measured, as it was told."""
+        """The reasons, as told, that a cost could not be measured."""
         self.active: set[str] = set()
         """Trials that have been handed out."""
         self.pending: deque[str] = deque()
         """Trials to be handed out again, or that wait for a relative."""
         self.out_of_memory: set[str] = set()
-        """Trials that ran out of memory, each of which halves how many run at once."""
+        """Trials that ran out of memory; each of them halves the number that run at once."""
         self.exhausted = False
+        """True once the algorithm has nothing more to propose."""
         self.enough = ""
-        """Why no further trial is worth while."""
+        """The reason that no further trial is worth while; empty if one is."""
         self.at_rung: set[str] = set()
-        """Trials that have come to a rung, and of whom it is not decided whether they go on at
-        once.
-        """
+        """Trials that have come to a rung, until it is decided whether they go on at once."""
         self.lengths: set[int] = set()
-        """Of how many epochs the scheduled trials are: what those would come to that end before
-        others is not told.
+        """The numbers of epochs of the scheduled trials.
+
+        If there are several, the algorithm is not told what trials would come to, since some end
+        before others.
         """
         journal.listeners.insert(0, self.result.apply)
         self.began = clock() - ago_s
         self.timing = Timing(clock, start_s=start_s, left=self._time_left)
         self.closing: tuple[str, str] | None = None
+        """By whom and why the search was closed; None while it goes on."""
 
     def _algorithm(self) -> Algorithm:
-        """Who proposes params."""
+        """Return the algorithm that proposes params."""
         return ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
 
     def _scheduler(self) -> Scheduler:
-        """Who has trials wait."""
+        """Return the scheduler that holds trials at rungs."""
         experiment = self.experiment
         return SCHEDULERS[experiment.scheduler](
             Setting(experiment.horizon, experiment.space, experiment.grace, experiment.sure)
@@ -112,12 +123,12 @@ class Driver:
 
     @property
     def trials(self) -> dict[str, TrialResult]:
-        """The trials that are its own to hand out."""
+        """The trials that are this driver's own to hand out."""
         return self.result.trials
 
     @property
     def judge(self) -> str:
-        """Who stops trials, by name."""
+        """The name of what stops trials early."""
         return self.experiment.scheduler
 
     def replay(self, events: list[Event]) -> None:
@@ -127,8 +138,9 @@ class Driver:
             self._hear(event)
 
     def go_on(self) -> None:
-        """After a replay, and with the new session in the journal: carry out what was decided but
-        not written down, and line up the rest.
+        """Carry out what was decided but not written down, and line up the rest.
+
+        Called after a replay, with the new session in the journal.
         """
         for trial in [trial for trial in self.trials.values() if trial.outcome in UNFINISHED]:
             if not trial.config:
@@ -138,18 +150,17 @@ class Driver:
             elif trial.epochs and max(trial.epochs) >= TrialConfig.from_dict(trial.config).epochs:
                 self._end(trial.trial, "completed", "")
             elif trial.outcome != "held":
-                if (
-                    trial.trial in self.at_rung and trial.was_hearing
-                ):  # what is known is heard to its end
+                # Epochs that another trial has trained are heard to their end, past any rung.
+                if trial.trial in self.at_rung and trial.was_hearing:
                     self._promote(trial.trial)
                 if trial.trial not in self.at_rung or self._closed() or self._goes_on(trial.trial):
                     self.pending.append(trial.trial)
 
     def suggest(self) -> tuple[str, TrialConfig] | None:
-        """A trial to train, one that was cut off before a new one; None when there is none now (see
-        `over`).
+        """Return a trial to train; None when there is none now (see `over`).
 
-        Params that make no valid config are a failed trial, and the next is asked for.
+        One that was cut off comes before a new one. Params that make no valid config are a failed
+        trial, and the next is asked for.
         """
         if (
             not self._has_left
@@ -172,16 +183,13 @@ class Driver:
                 return self._hand_out(trial)
             self.pending.append(trial)
             waiting += must_wait
-        if (
-            not self.active and self._has_left and self.experiment.budget.time is not None
-        ):  # nobody fits, and time does not come back
+        # No trial fits into the time that is left, and time does not come back.
+        if not self.active and self._has_left and self.experiment.budget.time is not None:
             self._close_for(self.experiment.budget.time)
         return None
 
     def _next(self) -> str:
-        """A trial that goes on from its rung, or a new one, if there is time for it; none if there
-        is none now.
-        """
+        """Return a trial that goes on from its rung, or a new one; empty if there is no time."""
         choice = self.scheduler.choose(new=self._has_more and self._fits(), fits=self._fits)
         if choice == NEW:
             if proposed := self._propose():
@@ -193,18 +201,21 @@ class Driver:
         return choice
 
     def _hand_out(self, trial: str) -> tuple[str, TrialConfig]:
-        """A trial, to be trained."""
+        """Return a trial with its config, to be trained."""
         self.active.add(trial)
         return trial, TrialConfig.from_dict(self.trials[trial].config)
 
     def _must_wait(self, trial: str) -> bool:
-        """Whether a relative trains now, or will first, what this trial needs."""
+        """Return whether a relative trains now, or will first, what this trial needs."""
         return self.reuses_trainings and self.relatives.must_wait(
             trial, self.trials, self.active, self.pending
         )
 
     def beginnings(self, trial: str) -> list[dict[str, Any]]:
-        """With what a trial that is handed out may begin, as `job.beginnings_of` takes it."""
+        """Return the warm start sources of a trial that is handed out.
+
+        They are as `job.beginnings_of` takes them.
+        """
         return (
             self.relatives.beginnings(trial, self.trials, self.result.training)
             if self.reuses_trainings
@@ -212,12 +223,13 @@ class Driver:
         )
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """At which epochs of a trial others of its kind may end."""
+        """Return the epochs of a trial at which others of the same training may end."""
         return self.relatives.milestones(config) if self.reuses_trainings else []
 
     def wants_cost(self, config: TrialConfig) -> bool:
-        """Whether a trial that is handed out is to measure what it costs to use: where that counts,
-        once for all that are alike.
+        """Return whether a trial that is handed out is to measure what it costs to use.
+
+        It is where that counts, once for all trials that are alike.
         """
         return (
             self.tracks_cost
@@ -226,7 +238,7 @@ class Driver:
         )
 
     def _propose(self) -> str:
-        """A new trial, which is in the journal; none when there is none now."""
+        """Return a new trial, which is in the journal; empty when there is none now."""
         while self._has_more_now and not self._has_enough():
             trial = f"t{len(self.trials) + 1:04d}"
             if self.algorithm.listens:
@@ -251,42 +263,46 @@ class Driver:
 
     @property
     def at_once(self) -> int:
-        """How many trials may run now."""
+        """The number of trials that may run now."""
         return max(1, self.slots >> len(self.out_of_memory))
 
     def resize(self, slots: int, reason: str) -> None:
-        """From now on so many trials run at once. Those beyond that come to their end."""
+        """Let this number of trials run at once from now on.
+
+        Those beyond that come to their end.
+        """
         if slots != self.slots:
             self.slots = slots
             self.journal.append("slots", count=slots, reason=reason)
 
     @property
     def outstanding(self) -> int:
-        """How many trials run, or may still come to, at most."""
+        """The number of trials that run, or may still do so, at most."""
         return len(self.active) + (
             0 if self.closing else len(self.pending) + self._more + self.scheduler.ready
         )
 
     @property
     def _more(self) -> int:
-        """How many new trials there may be."""
+        """The number of new trials that there may be."""
         return max(0, self.experiment.planned_trials - len(self.trials)) if self._has_more else 0
 
     @property
     def over(self) -> bool:
-        """Whether there will be no further trial, not even one that must be tried again."""
+        """True if there will be no further trial, not even one that must be tried again."""
         return not (self.active or self._has_left) or self._closed()
 
     @property
     def _has_left(self) -> bool:
-        """Whether there is anything to train beside what is being trained; if not, no budget has
-        ended the search.
+        """True if there is anything to train beside what is being trained.
+
+        If there is not, no budget has ended the search.
         """
         return bool(self.pending) or self._has_more or self.scheduler.choose(new=False) is not None
 
     @property
     def _is_more_left(self) -> bool:
-        """Whether the space has more than was tried."""
+        """True if the space has more than was tried."""
         space = self.experiment.space
         return not self.exhausted and (
             space.size is None
@@ -296,17 +312,20 @@ class Driver:
 
     @property
     def _has_more(self) -> bool:
-        """Whether a new trial will be proposed, now or once more is heard."""
+        """True if a new trial will be proposed, now or once more is heard."""
         return (
             not (self.exhausted or self.enough)
             and len(self.trials) < self.experiment.planned_trials
         )
 
     def _has_enough(self) -> bool:
-        """Whether the trials that are planned are expected to gain less than is wanted."""
+        """Return whether the planned trials are expected to gain less than is wanted."""
         wanted, ahead = self.experiment.min_gain, self.experiment.planned_trials - len(self.trials)
         if wanted and (expected := 100 * expected_gain(values_of(self.result), ahead)) < wanted:
-            reason = f"{ahead} more trials are expected to gain {expected:.2g} points of validation accuracy, less than {wanted:g} (--min-gain)"
+            reason = (
+                f"{ahead} more trials are expected to gain {expected:.2g} points of validation "
+                f"accuracy, less than {wanted:g} (--min-gain)"
+            )
             self.journal.append(
                 "enough", reason=reason, expected=expected, wanted=wanted, ahead=ahead
             )
@@ -315,21 +334,21 @@ class Driver:
 
     @property
     def _has_more_now(self) -> bool:
-        """Whether one will be, once a trial ends its epoch."""
+        """True if a new trial can be proposed now."""
         return self._has_more
 
     def running(self, trial: str, **where: Any) -> None:
-        """A trial has got its slot."""
+        """Hear that a trial has got its slot."""
         self.timing.running(trial)
         self.journal.append("running", trial=trial, attempt=self.attempt(trial), **where)
 
     def attempt(self, trial: str) -> int:
-        """The number, from 1, of the attempt that is handed out or runs next."""
+        """Return the number, from 1, of the attempt that is handed out or runs next."""
         known = self.trials[trial]
         return known.attempt + (known.outcome != "running")
 
     def report(self, trial: str, report: dict[str, Any]) -> bool:
-        """Hear a trial's `Report`; True when the trial is over, or paused."""
+        """Hear a trial's `Report`; return True when the trial is over, or paused."""
         if trial not in self.active:
             return True
         epoch, stop = report["epoch"], None
@@ -344,9 +363,9 @@ class Driver:
                 **({"begun": report["begun"]} if report.get("begun") else {}),
             )
         if report["metrics"] and epoch not in self.trials[trial].epochs:
-            if trial in self.at_rung:  # which it has passed: this was known
+            if trial in self.at_rung:  # it has passed the rung with epochs trained before
                 self._promote(trial)
-            self._weigh(trial, report.get("cost"))
+            self._record_cost(trial, report.get("cost"))
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self.timing.epoch(self.trials[trial], epoch)
@@ -355,11 +374,11 @@ class Driver:
         if report["outcome"] is not None:
             self._end(trial, report["outcome"], report["reason"])
         elif report.get("more"):
-            return False  # what was trained before is heard to its end
+            return False  # epochs that were trained before are heard to their end
         elif stop is not None:
             self._stop(trial, epoch, self.judge, stop)
         elif self._closed():
-            self._leave(trial, epoch)
+            self._leave_for_resume(trial, epoch)
         elif trial in self.at_rung and not self._goes_on(trial):
             self.active.discard(trial)
         elif self._spent(len(self.active) - 1) is not None:
@@ -375,8 +394,9 @@ class Driver:
         return trial not in self.active
 
     def fail(self, trial: str, kind: str, reason: str, *, traceback: str = "") -> None:
-        """A trial's process is gone, or it raised: try it again, or end it. `traceback` is a file
-        in the search's folder.
+        """Hear that a trial's process is gone, or that it raised: try it again, or end it.
+
+        `traceback` is a file in the search's folder.
         """
         if trial not in self.active:
             return
@@ -393,15 +413,18 @@ class Driver:
             self.out_of_memory.add(trial)
 
     def close(self, by: str, reason: str) -> None:
-        """Start nothing more, and let no trial go on after its epoch. The first reason given stays,
-        but that a budget is used up: what it leaves to be done may still be interrupted.
+        """Start nothing more, and let no trial go on after its epoch.
+
+        The first reason given stays, except that of a used-up budget: what the budget leaves to be
+        done may still be interrupted.
         """
         if self.closing is None or (self.closing[0] == "budget" and by != "budget"):
             self.closing = (by, reason)
 
     def finish(self) -> None:
-        """Write the search's own outcome as the last line. A trial that never told its end has
-        failed, unless the search was cut off.
+        """Write the search's own outcome as the last line.
+
+        A trial that never told its end has failed, unless the search was cut off.
         """
         if self.closing is None:
             for trial in [*self.active, *self.pending]:
@@ -414,7 +437,7 @@ class Driver:
         if event.kind == "enough":
             self._hear_enough(event)
         trial = event.data.get("trial", "")
-        if trial not in self.trials:  # of the search itself, or of its selection
+        if trial not in self.trials:  # an event of the search itself, or of its selection
             return
         match event.kind:
             case "suggested":
@@ -423,9 +446,8 @@ class Driver:
             case "costed":
                 self._hear_cost(trial, event.data["cost"])
             case "epoch":
-                if (
-                    trial in self.at_rung
-                ):  # a journal of an earlier version does not tell who goes on
+                # A journal of an earlier version does not say which trials were promoted.
+                if trial in self.at_rung:
                     self._go_on(trial)
                 self._hear_epoch(trial, event.data["epoch"], event.data["metrics"]["val/accuracy"])
             case "held":
@@ -440,7 +462,10 @@ class Driver:
                 self.out_of_memory.add(trial)
 
     def _hear_enough(self, event: Event) -> None:
-        """It was enough, and is, unless less gain is asked for now, or more trials are planned."""
+        """Hear that further trials were not worth while.
+
+        That still holds unless less gain is asked for now, or more trials are planned.
+        """
         if (
             event.data["wanted"] == self.experiment.min_gain
             and len(self.trials) + event.data["ahead"] >= self.experiment.planned_trials
@@ -453,8 +478,11 @@ class Driver:
             self.scheduler.begin(trial, self.trials[trial].params, training)
             self.lengths.add(self.trials[trial].config["epochs"])
 
-    def _weigh(self, trial: str, measured: dict[str, Any] | None) -> None:
-        """Before its first epoch: what it costs to use, as it was measured first for its like."""
+    def _record_cost(self, trial: str, measured: dict[str, Any] | None) -> None:
+        """Record what a trial costs to use, before its first epoch.
+
+        It is the cost that was measured first, of all trials that are alike.
+        """
         known = self.trials[trial]
         if not self.tracks_cost or len(self.experiment.objectives) < 2 or known.epochs:
             return
@@ -464,7 +492,8 @@ class Driver:
             if cost["unknown"] not in self.unmeasured:
                 self.unmeasured.add(cost["unknown"])
                 self.journal.complain(
-                    f"note: what {trial} costs to use could not be measured, so it counts as the highest ({cost['unknown']})"
+                    f"note: what {trial} costs to use could not be measured, so it counts as the "
+                    f"highest ({cost['unknown']})"
                 )
         elif cost:
             self.journal.append("costed", trial=trial, cost=cost)
@@ -488,22 +517,24 @@ class Driver:
             self.at_rung.add(trial)
 
     def _is_scheduled(self, trial: str) -> bool:
-        """Whether the scheduler hears of a trial: not of a baseline, whose one epoch is its end:
-        networks would be held against that at their first.
+        """Return whether the scheduler hears of a trial.
 
-        A replay may tell of a model that is no longer registered; it counts as a network.
+        It does not hear of a baseline, whose one epoch is its end: networks would be compared with
+        that at their first epoch. A replay may tell of a model that is no longer registered; it
+        counts as a network.
         """
         config = self.trials[trial].config
         model = MODELS.get(config["model"]["name"]) if config else None
         return bool(config) and (model is None or model.kind != "baseline")
 
     def _judge(self, trial: str, epoch: int) -> Stop | None:
-        """Why a trial is to go no further, whatever the scheduler says."""
+        """Return why a trial is to go no further, whatever the scheduler says; None if it may."""
         return None
 
     def _goes_on(self, trial: str) -> bool:
-        """Whether a trial that has come to a rung is who should train next; if not, it is held
-        there.
+        """Decide whether a trial that has come to a rung goes on, and return that.
+
+        It does if it is the one that should train next; if not, it is held there.
         """
         if self.scheduler.choose(new=self._has_more_now) == trial:
             self._promote(trial)
@@ -530,8 +561,10 @@ class Driver:
         self.at_rung.discard(trial)
 
     def settle(self) -> None:
-        """The search has come to its end, and those that are held are stopped where they are. One
-        that closes before may be resumed with them.
+        """Stop the trials that are held where they are, as the search has come to its end.
+
+        A search that closes before its end may be resumed with them. What is risked by stopping
+        them is recorded if it has changed.
         """
         risk = self.scheduler.risk if self.closing is None or self.closing[0] in ENDED else None
         if (
@@ -546,7 +579,7 @@ class Driver:
                 self._stop(trial.trial, max(trial.epochs), self.judge, why)
 
     def _closed(self) -> bool:
-        """Whether nothing goes on."""
+        """Return whether the search is closed, after a look at the budget."""
         if self.closing is None and (spent := self._spent(0)) is not None:
             self._close_for(spent)
         return self.closing is not None
@@ -567,7 +600,10 @@ class Driver:
         self.close("budget", f"the budget of {limit} is used up{kept}")
 
     def _spent(self, ahead: int) -> Limit | None:
-        """What of the budget is used up, if so many epochs that are being trained now will be."""
+        """Return the limit of the budget that is used up; None if there is none.
+
+        `ahead` is the number of epochs that are being trained now, which count as done.
+        """
         experiment = self.experiment
         if not experiment.budget.limits:
             return None
@@ -575,13 +611,14 @@ class Driver:
         return experiment.budget.spent(self.result, experiment.demand, wall_s=wall_s, ahead=ahead)
 
     def _time_left(self) -> float:
-        """Seconds that the budget leaves; infinite where it does not limit them."""
+        """Return the seconds that the budget leaves; infinite where it does not limit them."""
         limit = self.experiment.budget.time
         return limit.amount - self._used() if limit is not None else math.inf
 
     def _fits(self, trial: str = "") -> bool:
-        """Whether the next epoch of a trial (or the first of a new one) ends in time, as far as can
-        be told from its own, and from others' first ones.
+        """Return whether the next epoch of a trial, or the first of a new one, ends in time.
+
+        It is forecast from the trial's own epochs, or from others' first ones.
         """
         left = self._time_left()
         return (
@@ -591,37 +628,39 @@ class Driver:
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the budget's time is used up, but for what follows the evaluation."""
+        """True if the budget's time is used up, except for what follows the evaluation."""
         return self._time_left() <= self.timing.leaving_s
 
     @property
     def is_late(self) -> bool:
-        """Whether even that is too short for all that usually follows."""
+        """True if even that is too short for all that usually follows."""
         return self._time_left() <= self.timing.leaving_s / 2
 
     @property
     def interrupted(self) -> bool:
-        """Whether all is to end now; when only the budget is used up, what remains to be done for
-        the trials so far is done.
+        """True if everything is to end now.
+
+        When only the budget is used up, what remains to be done for the trials so far is done.
         """
         return self.closing is not None and self.closing[0] != "budget"
 
     def _used(self) -> float:
-        """Seconds that this session, and those before it, have taken."""
+        """Return the seconds that this session, and those before it, have taken."""
         before = (
             sum(session.last_ms - session.began_ms for session in self.result.sessions[:-1]) / 1000
         )
         return before + self.clock() - self.began
 
-    def _leave(self, trial: str, epoch: int) -> None:
-        """When the search closes, a trial waits for a resume."""
+    def _leave_for_resume(self, trial: str, epoch: int) -> None:
+        """Pause a trial when the search closes; it waits for a resume."""
         _, reason = self.closing or ("", "")
         self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
         self.active.discard(trial)
 
     def _set_aside(self, trial: str, epoch: int, reason: str) -> None:
-        """The budget has nothing left for it now; it goes on if others leave something, or in a
-        resume with a larger one.
+        """Pause a trial for which the budget has nothing left now.
+
+        It goes on if others leave something, or in a resume with a larger budget.
         """
         self.journal.append("paused", trial=trial, epoch=epoch, reason=reason)
         self.active.discard(trial)
@@ -637,8 +676,10 @@ class Driver:
         self._tell(trial)
 
     def _tell(self, trial: str) -> None:
-        """Tell the algorithm how a trial ended; and if a trial that ran out of memory did so again,
-        it was not for want of room beside others.
+        """Tell the scheduler and the algorithm how a trial ended.
+
+        If a trial that ran out of memory did so again, it was not for want of room beside others,
+        and no longer lowers the number that run at once.
         """
         ended = self.trials[trial]
         self.at_rung.discard(trial)

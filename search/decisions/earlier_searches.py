@@ -1,8 +1,8 @@
-"""What other searches of the same storage have trained, of the same code and data on the same kind
-of machine, by their journals.
+"""The trainings of other searches of the same storage, found in their journals.
 
-It is read aside while Ray starts, and not judged here: whether a checkpoint is there and whole is
-seen by the worker that goes on from it.
+They count if they are of the same code and data, on the same kind of machine. The journals are read
+in a thread while Ray starts. Checkpoints are not looked at here: the worker that goes on from one
+sees whether it is there and whole.
 """
 
 import re
@@ -26,42 +26,53 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 
 MAX_S = 20.0
-"""When reading takes longer, what was read until then must do."""
+"""The seconds that reading may take; after that, what was read until then must do."""
 MAX_POINTS = 1000
-"""Of a space with more, it is not looked whether earlier trials are of it before that is said."""
+"""The largest space in which trainings are looked up before the user is told of them.
+
+Of a larger one it is taken that some may match.
+"""
 FUSED = "-fused"
+"""The end of the fingerprint of fused trainings."""
 MAX_FIRST_LINE = 2**20
+"""The most bytes that are read to find a journal's first line."""
 
 SUGGESTED = re.compile(
     rb'"event": "suggested", "trial": "([A-Za-z0-9-]+)", "stem": "([0-9a-f]{16})"'
 )
 EPOCH = re.compile(rb'"event": "epoch", "trial": "([A-Za-z0-9-]+)", "epoch": (\d+)')
 SESSION = re.compile(rb'"event": "(?:started|resumed|selecting)".*')
-"""Of whole lines: a quotation mark inside a text has a backslash before it."""
+"""The beginnings of sessions, to the end of their lines.
+
+They are of whole lines: a quotation mark inside a text has a backslash before it.
+"""
 TRAINING = re.compile(rb'"training": "([0-9a-f]{16}(?:-fused)?)"')
 
 
 class Earlier:
-    """The trials of other searches, by their stem."""
+    """The trials of other searches, by their training key."""
 
     def __init__(self, experiment: Experiment, dataset: Dataset, *, wanted: bool = True) -> None:
-        """Begin to read, if that is wanted."""
+        """Begin to read in a thread, if that is `wanted`."""
         self.experiment = experiment
         self.training = training_of(experiment, dataset)
-        """The fingerprint of what decides a training beside its config; in the journals that are
-        read it is the same.
+        """The fingerprint of what decides a training beside its config.
+
+        It is the same in the journals that are read.
         """
         self.trouble = ""
+        """The reason that storage could not be read, if so."""
         self._kinds: dict[str, str] = {}
-        """By search, whose trials were fused or not."""
+        """For each search its fingerprint, which tells whether its trials were fused."""
         self._trials: dict[str, list[tuple[str, str, int]]] = {}
+        """For each training key the search, the trial and its last epoch."""
         self._thread = Thread(
             target=self._read, args=[self.training.encode() if wanted else b""], daemon=True
         )
         self._thread.start()
 
     def of(self, training: str, length: int, most: int) -> list[dict[str, Any]]:
-        """As `shared_trainings.Known`."""
+        """Return trials of this training key, as `shared_trainings.Known.of` does."""
         self._thread.join()
         found = [
             one for one in self._trials.get(training, ()) if self._kinds[one[0]] == self.training
@@ -79,29 +90,34 @@ class Earlier:
 
     @property
     def searches(self) -> list[str]:
-        """Those of which something may be used."""
+        """The searches of which something may be used."""
         self._thread.join()
         return [name for name, kind in self._kinds.items() if kind == self.training]
 
     def told(self, *, fused: bool, say: Callable[[str], None]) -> Self:
-        """Once it is known whether trials are fused, which is rounded in another way: this, and a
-        line for people if there is something to say.
+        """Hear whether trials are fused, tell the user what is reused, and return this object.
+
+        Fused trials are rounded in another way, so that only searches of the same kind count. `say`
+        gets a line for people, if there is something to say.
         """
         self.training += FUSED * fused
         if (searches := self.searches) and self._may_match():
             named = ", ".join(searches[:3]) + " ..." * (len(searches) > 3)
             say(
-                f"note: what was trained before with this code, data and kind of machine is not trained again ({named}); --no-cache trains it anew"
+                "note: what was trained before with this code, data and kind of machine is not "
+                f"trained again ({named}); --no-cache trains it anew"
             )
         if self.trouble:
             say(
-                f"note: earlier searches could not be looked at ({self.trouble}); what they have trained may be trained again"
+                f"note: earlier searches could not be looked at ({self.trouble}); what they have "
+                "trained may be trained again"
             )
         return self
 
     def _may_match(self) -> bool:
-        """Whether what was trained may be of this search's trials; where they are too many to be
-        looked through, it may.
+        """Return whether earlier trainings may be of this search's trials.
+
+        They may, where its trials are too many to be looked through.
         """
         size = self.experiment.space.size
         if size is None or size > MAX_POINTS:
@@ -125,7 +141,7 @@ class Earlier:
             self.trouble = str(error.strerror or error)
 
     def _take(self, name: str, content: bytes) -> None:
-        """A journal's trials, if all of it was done by what would do it now."""
+        """Add the trials of a journal, if all its sessions have one and the same fingerprint."""
         kinds = {
             found[1].decode() if (found := TRAINING.search(session)) else ""
             for session in SESSION.findall(content)
@@ -146,7 +162,10 @@ class Earlier:
 
 
 def training_of(experiment: Experiment, dataset: Dataset) -> str:
-    """The fingerprint of what decides how a config is trained, but for whether trials are fused."""
+    """Return the fingerprint of what decides how a config is trained.
+
+    It does not tell whether trials are fused.
+    """
     demand = experiment.demand
     return training_fingerprint(
         data=dataset.fingerprint,
@@ -157,8 +176,9 @@ def training_of(experiment: Experiment, dataset: Dataset) -> str:
 
 
 def _journals(storage: Storage, own: str, training: bytes) -> Iterator[tuple[str, bytes]]:
-    """The journals of other searches whose first line has this, the newest first where that is
-    known.
+    """Return the names and journals of other searches whose first line has this fingerprint.
+
+    The newest come first, where that is known.
     """
     return (
         _in_bucket(storage, own, training)
@@ -179,7 +199,7 @@ def _in_folder(storage: Path, own: str, training: bytes) -> Iterator[tuple[str, 
                 if training in file.readline(MAX_FIRST_LINE):
                     file.seek(0)
                     yield path.parent.name, file.read()
-        except OSError:  # somebody else's, or gone since
+        except OSError:  # not readable for this user, or gone since
             continue
 
 

@@ -1,5 +1,6 @@
-"""What a refinement rests on and comes to: how trials are compared, how large a gain chance alone
-makes, and its story in words.
+"""The basis of a refinement and its result: how trials compare, and how much gain is noise.
+
+Also the sentences and facts that tell how a refinement went.
 """
 
 import math
@@ -13,15 +14,16 @@ from search.space import Params, SearchSpace
 from search.statistics import standard_error
 
 MAX_TRAININGS = 2000
-"""Of more trainings the last are compared."""
+"""The most trainings that are compared; of more, the last are."""
 
 
 def observations(result: SearchResult) -> list[Observation]:
-    """The trainings that tell something of their params, each with the share of the others that it
-    is better than.
+    """Return the trainings that tell something of their params, each with a score.
+
+    The score is the share of the others that it is better than.
 
     Trials that differ in length alone are one training, and so one observation: the one that came
-    furthest. Were each counted, an effect would seem clear that one training has by chance, since
+    furthest. If each counted, an effect that one training has by chance would seem clear, since all
     its lengths have it too.
 
     Two that came to their end are compared by their best values, others by their best up to the
@@ -38,7 +40,7 @@ def observations(result: SearchResult) -> list[Observation]:
         return [Observation(effective(trial), 0.5) for trial in known]
     longest = max((max(trial.epochs, default=0) for trial in known), default=0)
     best = np.full((len(known), longest + 1), -1.0)
-    """By epoch; a trial that diverged stays at -1."""
+    """The best value up to each epoch; a trial that diverged stays at -1."""
     for row, trial in enumerate(known):
         if trial.outcome != "diverged":
             values = [
@@ -69,7 +71,7 @@ def observations(result: SearchResult) -> list[Observation]:
 
 
 def effective(trial: TrialResult) -> Params:
-    """Its params as it was trained with them: with the epochs that --max-epochs left."""
+    """Return a trial's params as it was trained: with the epochs that --max-epochs left."""
     return (
         {**trial.params, "epochs": trial.config["epochs"]}
         if "epochs" in trial.params and trial.config
@@ -78,8 +80,10 @@ def effective(trial: TrialResult) -> Params:
 
 
 def noise(result: SearchResult) -> tuple[float, str]:
-    """How much of a gain may be chance, and what says so: the deviation between seeds that a
-    selection has measured, else the standard error of the best value on so many images.
+    """Return how much of a gain may be chance, and what that number is.
+
+    It is the deviation between seeds that a selection has measured, else the standard error of the
+    best value on the images that it was measured on.
     """
     if result.selection is not None and result.selection.verdict:
         return float(
@@ -91,7 +95,7 @@ def noise(result: SearchResult) -> tuple[float, str]:
 
 
 def why_over(result: SearchResult) -> str:
-    """Why no further round is worth it, now that the last one has ended; empty if one is."""
+    """Return why no further round is worth it after the last one; empty if one is."""
     refinement = result.refinement
     if refinement is None or not refinement.rounds:
         return ""
@@ -106,12 +110,15 @@ def why_over(result: SearchResult) -> str:
     if gain <= chance:
         return f"round {number} gained {gain:.4f}, within the noise of {chance:.4f} ({what})"
     if number >= refinement.terms["rounds"]:
-        return f"it has had its {number} round{'s' * (number != 1)}; the last gained {gain:.4f}, more than the noise of {chance:.4f} ({what}): another may pay"
+        return (
+            f"it has had its {number} round{'s' * (number != 1)}; the last gained {gain:.4f}, "
+            f"more than the noise of {chance:.4f} ({what}): another may pay"
+        )
     return ""
 
 
 def gains(result: SearchResult) -> list[tuple[dict[str, Any], int, float]]:
-    """Each round with its new trials and the best value after it."""
+    """Return each round with the number of its new trials and the best value after it."""
     refinement = result.refinement
     rounds = refinement.rounds if refinement is not None else []
     ends = [(after["known"], after["before"]) for after in rounds[1:]] + [
@@ -124,8 +131,9 @@ def gains(result: SearchResult) -> list[tuple[dict[str, Any], int, float]]:
 
 
 def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
-    """What a search's refinement came to, in words; empty before. `go_on` is how it goes on where
-    it has not come to its end.
+    """Return what a search's refinement came to, in words; empty before it begins.
+
+    `go_on` is the command that goes on with it, where it has not come to its end.
     """
     refinement = result.refinement
     if refinement is None:
@@ -133,7 +141,8 @@ def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
     found = []
     for one, count, value in gains(result):
         found.append(
-            f"Refinement, round {one['round']}: {count} trials, best {one['before']:.4f} -> {value:.4f}."
+            f"Refinement, round {one['round']}: {count} trials, "
+            f"best {one['before']:.4f} -> {value:.4f}."
         )
         found += [
             f"  {change['text']}"
@@ -149,7 +158,10 @@ def refinement_sentences(result: SearchResult, go_on: str = "") -> list[str]:
 
 
 def edges(result: SearchResult, space: SearchSpace) -> list[str]:
-    """Where the best trial of a search clearly lies at an edge of the space, a line each."""
+    """Return a line for each edge of the space at which the best trial lies.
+
+    Only edges of parameters with a clear effect count.
+    """
     if not result.ranking:
         return []
     _, changes = narrow(space, observations(result), effective(result.ranking[0]))
@@ -157,7 +169,7 @@ def edges(result: SearchResult, space: SearchSpace) -> list[str]:
 
 
 def refinement_facts(result: SearchResult) -> dict[str, Any]:
-    """The same as plain values; empty before."""
+    """Return the course of a refinement as plain values; empty before it begins."""
     refinement = result.refinement
     if refinement is None:
         return {}

@@ -1,4 +1,5 @@
 """The decisions of a refinement: when a round ends, whether another follows, and in which space.
+
 See `search.decisions.space_refinement`.
 """
 
@@ -20,7 +21,7 @@ from trainables.errors import ConfigError
 def next_space(
     experiment: Experiment, dataset: Dataset | None, result: SearchResult
 ) -> tuple[SearchSpace, list[Change]]:
-    """What is to be looked at after this, and how it differs."""
+    """Return the space to search next, and how it differs from this one."""
     return narrow(
         experiment.space,
         observations(result),
@@ -30,8 +31,9 @@ def next_space(
 
 
 class RefineDriver(Driver):
-    """Answers for a search and its refinement: once a round's trials have ended, it makes the next
-    space, or says why there is none.
+    """The driver of a search and its refinement.
+
+    Once a round's trials have ended, it makes the next space, or says why there is none.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class RefineDriver(Driver):
 
     @property
     def refinement(self) -> Refinement:
-        """What is known of it; it has begun."""
+        """The refinement as far as it is known; it has begun."""
         assert self.result.refinement is not None
         return self.result.refinement
 
@@ -57,7 +59,7 @@ class RefineDriver(Driver):
 
     @property
     def _has_more_now(self) -> bool:
-        """Whether this round has, or before the first the search."""
+        """True if this round has more trials to propose, or the search before its first round."""
         return (
             not self.exhausted and len(self.trials) < self._wanted
             if self.refinement.rounds
@@ -66,7 +68,10 @@ class RefineDriver(Driver):
 
     @property
     def _wanted(self) -> int:
-        """How many trials there are at the end of this round, those in other spaces among them."""
+        """The number of trials there are at the end of this round.
+
+        Trials of other spaces are among them.
+        """
         return int(self.refinement.rounds[-1]["known"] + self.refinement.terms["trials"])
 
     @property
@@ -83,12 +88,13 @@ class RefineDriver(Driver):
 
     @property
     def _is_round_over(self) -> bool:
-        """Whether nothing trains, and nothing that waits will."""
+        """True if no trial trains, and none of those that wait will."""
         return not (self.active or self.pending) and self.scheduler.choose(new=False) is None
 
     def _begin_round(self) -> bool:
-        """Make the next space, and hear everything again for it; False when there will be no
-        further round.
+        """Make the next space, and hear everything again for it.
+
+        Returns False when there will be no further round.
         """
         if self.refinement.is_over:
             return False
@@ -102,9 +108,8 @@ class RefineDriver(Driver):
         try:
             space, changes = next_space(self.experiment, self.dataset, self.result)
             experiment = replace(before, space=space)
-        except (
-            ConfigError
-        ) as error:  # values that are allowed beside the best trial's may not be beside each other
+        except ConfigError as error:
+            # New values that are each allowed beside the best trial's may not be so together.
             experiment, changes = (
                 before,
                 [Change("", "refused", f"nothing, since what was to be makes no space: {error}")],
@@ -124,8 +129,9 @@ class RefineDriver(Driver):
         return True
 
     def _begin_again(self, experiment: Experiment) -> None:
-        """Decide from now on as a driver that is opened with this experiment: what a resume in the
-        midst of the round would do.
+        """Decide from now on as a driver that is opened with this experiment.
+
+        A resume in the midst of the round would do the same.
         """
         result, self.experiment, self.exhausted = self.result, experiment, False
         self.algorithm, self.scheduler = self._algorithm(), self._scheduler()
@@ -138,8 +144,9 @@ class RefineDriver(Driver):
 
 
 def refusal(experiment: Experiment, dataset: Dataset | None, params: Params, path: str) -> str:
-    """Why these params make no trial with these data, or one with another value of this path; empty
-    if they do.
+    """Return why these params make no trial with these data; empty if they do.
+
+    They make none either if the config has another value for this path than they say.
     """
     try:
         config = experiment.config(params)

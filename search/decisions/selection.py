@@ -1,30 +1,31 @@
-"""The choice among a search's best few: each is trained again with fresh seeds, the clearly worse
-leave early, and the rest are compared in pairs.
+"""The choice among a search's best few candidates: a race over fresh seeds.
 
-The best of many trials owes part of its place to luck, and so does the value that it was found
-with. What is said here rests on fresh seeds alone, the same ones for all candidates, so that two of
-them differ by what they are.
+Each is trained again with fresh seeds, the clearly worse leave the race early, and the rest are
+compared in pairs. The best of many trials owes part of its place to luck, and so does the value
+that it was found with. So everything here rests on fresh seeds alone, the same ones for all
+candidates, so that two of them differ by what they are.
 
-- A race: after each seed that all candidates have (from the second on) the leader is compared with
-  every other one. Who is behind in a paired t-test leaves. The test's variance is that of the
-  pair's differences or, if larger, the one pooled over all candidates (a two-way layout, candidates
-  and seeds): of two or three differences alone it would be a matter of chance. The error rate is
-  shared among all comparisons that there may be (Bonferroni), each candidate with each as the
-  leader, for who leads is seen in the same seeds: so it holds for the whole race. Racing: Maron and
-  Moore 1994, "Hoeffding races"; Birattari et al. 2002.
-- What is pooled: candidates that rise and fall alike from seed to seed tell of luck once. Trainings
-  of which one is the beginning of the other do, and baselines, which no seed changes; were each
-  counted, the variance would seem smaller and better known than it is.
-- Candidates need not owe the same to luck. So the pair's own differences, with none pooled, must
-  tell them apart as well, at the whole error rate for all looks at this pair: whoever the others
-  are, two equals are told apart no more often than that.
-- Accuracies are whole numbers of images. That differences are equal does not tell that there is no
-  luck: rounding to an image is part of each variance, a twelfth of an image squared for each
-  accuracy.
-- Ties: who is left, and behind the leader by less than half a standard error of the difference,
-  counts as its equal; among equals the one that takes the least time for an image is chosen, if it
-  is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives away more
-  than one seed's deviation too often when there are five candidates: `tests/bench/selection.py`.)
+- The race: after each seed that all candidates have (from the second on) the leader is compared
+  with every other one. A candidate that is behind in a paired t-test leaves. The test's variance is
+  that of the pair's differences or, if larger, the one pooled over all candidates (a two-way
+  layout, candidates and seeds): of two or three differences alone it would be a matter of chance.
+  The error rate is shared among all comparisons that there may be (Bonferroni), each candidate with
+  each as the leader, because the leader is found from the same seeds: so it holds for the whole
+  race. Racing: Maron and Moore 1994, "Hoeffding races"; Birattari et al. 2002.
+- The pooled variance: candidates that rise and fall alike from seed to seed tell of luck once.
+  Trainings of which one is the beginning of the other do, and baselines, which no seed changes;
+  were each counted, the variance would seem smaller and better known than it is.
+- The pair's own variance: candidates need not owe the same to luck. So the pair's own differences,
+  with none pooled, must tell them apart as well, at the whole error rate for all looks at this
+  pair: whatever the other candidates are, two equal ones are told apart no more often than that.
+- Rounding: accuracies are whole numbers of images. If differences are equal, that does not tell
+  that there is no luck: rounding to an image is part of each variance, a twelfth of an image
+  squared for each accuracy.
+- Ties: a candidate that is left, and behind the leader by less than half a standard error of the
+  difference, counts as its equal; among equals the one that takes the least time for an image is
+  chosen, if it is faster by a tenth. (One standard error, Breiman et al. 1984, section 3.4.3, gives
+  away more than one seed's deviation too often when there are five candidates:
+  `tests/bench/selection.py`.)
 - The expected value: the mean over the seeds. Its interval (Student's t) allows for the choice: the
   one chosen among several was lucky rather than unlucky, so its lower end is that of a simultaneous
   interval for all candidates.
@@ -43,10 +44,11 @@ from search.statistics import LEVEL, Comparison, Expected, compare, expect
 ALPHA = 0.05
 """The error rate of all comparisons together."""
 TIE = 0.5
-"""Standard errors of a difference."""
+"""The largest difference of a tie, in standard errors of the difference."""
 FASTER = 0.9
-"""Of an equal's time an image: who takes more is not faster."""
+"""The share of an equal's time for an image below which a candidate counts as faster."""
 MIN_SEEDS = 2
+"""The number of seeds from which on candidates are compared."""
 
 
 class Race:
@@ -57,49 +59,59 @@ class Race:
     ) -> None:
         self.candidates, self.seeds, self.alpha = list(candidates), seeds, alpha
         self.images = images
-        """On how many each accuracy is measured."""
+        """The number of images on which each accuracy is measured."""
         self.scores: dict[str, dict[int, float]] = {candidate: {} for candidate in candidates}
+        """For each candidate its accuracies, by the seed's number."""
         self.out: dict[str, str] = {}
-        """Who has left, and why."""
+        """The candidates that have left the race, each with the reason."""
         self.worse: dict[str, Comparison] = {}
-        """How those of them that were clearly worse compared with the leader of that time."""
+        """The comparison with the leader of that time, for each that left as clearly worse."""
 
     @property
     def alive(self) -> list[str]:
-        """Who is still in the race."""
+        """The candidates that are still in the race."""
         return [candidate for candidate in self.candidates if candidate not in self.out]
 
     @cached_property
     def comparisons(self) -> int:
-        """How many there may be: every candidate with every other as the leader, after each seed
-        from the second on.
+        """The number of comparisons that there may be.
+
+        They are of every candidate with every other as the leader, after each seed from the second
+        on.
         """
         return max(1, len(self.candidates) * (len(self.candidates) - 1) // 2 * self.looks)
 
     @property
     def looks(self) -> int:
-        """How many of these are of one pair: either may lead, after each seed from the second on."""
+        """The number of these comparisons that are of one pair.
+
+        Either may lead, after each seed from the second on.
+        """
         return 2 * (self.seeds - MIN_SEEDS + 1)
 
     def compare(self, candidates: Sequence[str], rounds: int) -> tuple[int, list[Comparison]]:
-        """Compare these candidates by their first seeds, as `compare` does."""
+        """Compare these candidates by their first seeds, as `search.statistics.compare` does."""
         return compare(
             self.table(candidates, rounds), self.comparisons, self.looks, images=self.images
         )
 
     @property
     def rounds(self) -> int:
-        """How many seeds, from the first on, all who are alive have been trained with."""
+        """The number of seeds, from the first on, that all candidates alive have."""
         return min((self._run(candidate) for candidate in self.alive), default=0)
 
     def _run(self, candidate: str) -> int:
+        """Return the number of seeds, from the first on, that a candidate has."""
         missing = (
             number for number in range(1, self.seeds + 1) if number not in self.scores[candidate]
         )
         return next(missing, self.seeds + 1) - 1
 
     def behind(self) -> dict[str, tuple[str, Comparison]]:
-        """Who is clearly worse now, than whom, and how that was seen."""
+        """Return the candidates that are clearly worse now.
+
+        Each comes with the leader and the comparison that shows it.
+        """
         alive, rounds = self.alive, self.rounds
         if rounds < MIN_SEEDS or len(alive) < 2:
             return {}
@@ -111,7 +123,7 @@ class Race:
         }
 
     def table(self, candidates: Sequence[str], rounds: int) -> NDArray[np.float64]:
-        """Accuracies with the first seeds, (candidates, rounds)."""
+        """Return the accuracies with the first seeds, (candidates, rounds)."""
         return np.array(
             [
                 [self.scores[candidate][number] for number in range(1, rounds + 1)]
@@ -122,21 +134,26 @@ class Race:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one candidate."""
+    """The result of one candidate."""
 
     candidate: str
     model: str
     search_value: float
-    """What it was found with."""
+    """The value that the search found it with."""
     mean: float | None
     std: float | None
     seeds: int
     accuracies: list[float]
     difference: float | None
-    """The leader's mean less its own, over the seeds of both; of one that left, as it was then."""
+    """The leader's mean less its own, over the seeds of both.
+
+    Of a candidate that left, it is as it was then.
+    """
     p: float | None
     state: str
-    """`chosen`, `tied` (as good as the leader), `behind` (not clearly, but by more than a tie
+    """The candidate's place in the verdict, in a word.
+
+    It is `chosen`, `tied` (as good as the leader), `behind` (not clearly, but by more than a tie
     allows), `dropped` (clearly worse) or `failed`.
     """
     reason: str
@@ -145,13 +162,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was chosen, and why: the journal's `selected`."""
+    """The candidate that was chosen, with the grounds: the journal's `selected`."""
 
     candidate: str
     trial: str
-    """The training whose network it is: of the chosen candidate's the best on the validation part."""
+    """The training whose network is chosen.
+
+    Of the chosen candidate's trainings it is the best on the validation part.
+    """
     leader: str
-    """Who had the highest mean; not the one chosen where a tie went to a faster one."""
+    """The candidate with the highest mean.
+
+    It is not the one chosen where a tie went to a faster one.
+    """
     expected: Expected
     search_value: float
     rows: list[Row]
@@ -159,25 +182,27 @@ class Verdict:
     level: float = LEVEL
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the verdict as plain values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is known of a candidate beside the race."""
+    """The facts of a candidate that are not of the race."""
 
     model: str
     search_value: float
     ms_per_image: float | None
-    """Of one image alone; None where it was not measured."""
+    """The time of one image alone, in milliseconds; None where it was not measured."""
     best: str
-    """Its best training."""
+    """The name of its best training."""
 
 
 def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
-    """The verdict of a race that is over: all who are alive have all seeds, and somebody is alive;
-    `known` has every candidate.
+    """Return the verdict of a race that is over.
+
+    All candidates that are alive have all seeds, and there is at least one. `known` has every
+    candidate.
     """
     alive, compared = race.alive, [Comparison(0.0, 0.0, 1.0)]
     if len(alive) > 1:
@@ -205,7 +230,10 @@ def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
 
 
 def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison | None) -> Row:
-    """One candidate; `state` is empty of those that left, and `pair` None of those that failed."""
+    """Return the row of one candidate.
+
+    `state` is empty for one that left, and `pair` is None for one that failed.
+    """
     accuracies = [race.scores[name][number] for number in sorted(race.scores[name])]
     return Row(
         candidate=name,
@@ -224,7 +252,10 @@ def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison |
 
 
 def fastest(leader: str, tied: Sequence[str], ms: Mapping[str, float | None]) -> str:
-    """Among equals, who takes the least time an image; the leader, if nobody is faster by a tenth."""
+    """Return the one of several equals that takes the least time for an image.
+
+    It is the leader, if none is faster by a tenth.
+    """
     timed = {name: time for name in tied if (time := ms[name]) is not None}
     own = timed.get(leader)
     if own is None:

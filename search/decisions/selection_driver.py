@@ -1,5 +1,6 @@
-"""The decisions of a selection: which of a search's best few is trained with which seed next, who
-leaves the race. See `search.decisions.selection`.
+"""The decisions of a selection: the next candidate and seed to train, and who leaves the race.
+
+See `search.decisions.selection`.
 """
 
 from collections.abc import Iterator
@@ -21,32 +22,34 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 
 MAX_SEED = 2**31
+"""Seeds are below this number."""
 
 
 def training(candidate: str, number: int) -> str:
-    """The name of a candidate's training with the seed of this number (from 1)."""
+    """Return the name of a candidate's training with the seed of this number (from 1)."""
     return f"{candidate}-s{number}"
 
 
 def number_of(name: str) -> int:
-    """The inverse, as far as the number goes."""
+    """Return the number of the seed of a training with this name."""
     return int(name.rpartition("-s")[2])
 
 
 class Nothing(Algorithm):
-    """Proposes nothing: what is trained is known."""
+    """An algorithm that proposes nothing, since it is known what is trained."""
 
     def ask(self, trial: str) -> Params | None:
-        """None."""
+        """Return None."""
         return None
 
     def replay(self, trial: str, params: Params) -> None:
-        """Nothing to learn."""
+        """Do nothing: there is nothing to learn."""
 
 
 class RaceDriver(Driver):
-    """Answers for one selection, as `Driver` does for a search: its trials are the candidates'
-    trainings.
+    """The driver of one selection, as `Driver` is that of a search.
+
+    Its trials are the candidates' trainings.
     """
 
     judge = "the race"
@@ -64,19 +67,22 @@ class RaceDriver(Driver):
         return Fifo()
 
     def replay(self, events: list[Event]) -> None:
-        """Hear what was done before: the search, and what a selection that was cut off came to."""
+        """Hear what was done before: the search, and a selection that was cut off."""
         for event in events:
             self.result.apply(event)
 
     @property
     def selection(self) -> Selection:
-        """What is known of the selection, which has begun."""
+        """The selection as far as it is known; it has begun."""
         assert self.result.selection is not None
         return self.result.selection
 
     @property
     def trials(self) -> dict[str, TrialResult]:
-        """The trainings of this race; an earlier one may have had other candidates, or more seeds."""
+        """The trainings of this race.
+
+        An earlier race may have had other candidates, or more seeds.
+        """
         known, race = self.selection.repeats, self.race
         return {
             name: trial
@@ -85,7 +91,10 @@ class RaceDriver(Driver):
         }
 
     def go_on(self) -> None:
-        """Once the session is in the journal: count what is there, and line up what was cut off."""
+        """Count the results that are there, and line up the trainings that were cut off.
+
+        Called once the session is in the journal.
+        """
         terms = self.selection.started
         self.race = Race(
             terms["candidates"], terms["seeds"], terms["alpha"], images=self.result.images
@@ -111,7 +120,7 @@ class RaceDriver(Driver):
         self._withdraw()
 
     def ranked(self, candidate: str) -> list[TrialResult]:
-        """A candidate's trainings that came to their end, the best first."""
+        """Return a candidate's trainings that came to their end, the best first."""
         completed = (
             trial
             for trial in self.trials.values()
@@ -121,7 +130,7 @@ class RaceDriver(Driver):
 
     @property
     def best(self) -> dict[str, TrialResult]:
-        """Of each candidate in the race its best training, once it has one."""
+        """The best training of each candidate in the race, once it has one."""
         return {
             candidate: ranked[0]
             for candidate in self.race.alive
@@ -129,7 +138,10 @@ class RaceDriver(Driver):
         }
 
     def _open(self) -> Iterator[tuple[str, int]]:
-        """Who has not yet been given which seed: all the first, then all the second, ..."""
+        """Yield each candidate and number of a seed that it has not been given yet.
+
+        All candidates get the first seed, then all the second, and so on.
+        """
         for number in range(1, self.race.seeds + 1):
             for candidate in self.race.alive:
                 if training(candidate, number) not in self.selection.repeats:
@@ -149,9 +161,7 @@ class RaceDriver(Driver):
             seed = self._seed(number)
             try:
                 config = TrialConfig.from_dict(known.config).override({"seed": seed})
-            except (
-                ConfigError
-            ) as error:  # what once was a config may be none after a change of code
+            except ConfigError as error:  # after a change of code an old config may be invalid
                 self._drop(candidate, str(error))
                 return self._propose()
             name = training(candidate, number)
@@ -167,8 +177,10 @@ class RaceDriver(Driver):
         return ""
 
     def _seed(self, number: int) -> int:
-        """The seed of this number: what others have had, else the next one after the search's own
-        that no training has had.
+        """Return the seed of this number.
+
+        It is the one that other candidates have had, else the next one after the search's own that
+        no training has had.
         """
         drawn = {
             number_of(name): int(trial.config["seed"])
@@ -188,7 +200,7 @@ class RaceDriver(Driver):
         )
 
     def _judge(self, trial: str, epoch: int) -> Stop | None:
-        """A training of who has left goes on no further."""
+        """Return why a training goes no further: its candidate has left. None if it may."""
         reason = self.race.out.get(self.trials[trial].repeat_of)
         return Stop(reason) if reason else None
 
@@ -202,16 +214,17 @@ class RaceDriver(Driver):
         self._drop_behind()
 
     def _drop_behind(self) -> None:
-        """Who is clearly worse leaves."""
+        """Drop the candidates that are clearly worse."""
         for name, (leader, pair) in self.race.behind().items():
             self._drop(
                 name,
-                f"{100 * pair.difference:.2f} points behind {leader} over {self.race.rounds} seeds (p {pair.p:.2g})",
+                f"{100 * pair.difference:.2f} points behind {leader} "
+                f"over {self.race.rounds} seeds (p {pair.p:.2g})",
                 pair,
             )
 
     def _drop_failed(self, trial: TrialResult) -> None:
-        """Whose training failed leaves."""
+        """Drop the candidate whose training failed."""
         self._drop(
             trial.repeat_of,
             f"{trial.trial} {trial.outcome}: {last_line_of(trial.reason, 'no reason known')}",
@@ -231,7 +244,7 @@ class RaceDriver(Driver):
             self._withdraw()
 
     def _withdraw(self) -> None:
-        """Trainings of who has left are not begun, or begun again, any more."""
+        """End the trainings of candidates that have left, which do not run now."""
         while (
             name := next(
                 (name for name in self.pending if self.trials[name].repeat_of in self.race.out),

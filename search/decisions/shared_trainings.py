@@ -1,10 +1,9 @@
-"""Nothing is trained twice: a trial begins with what its relatives have trained, those of its own
-search and of earlier ones.
+"""Reuse of trainings: a trial begins with what others have trained of it, so none is done twice.
 
-Trials are relatives when their trainings differ in length alone
-(`trainables.checkpoints.lineage`), so three of 10, 20 and 30 epochs are one training. Of those,
-one trains at a time; the others wait, and go on from its checkpoints. Each stays a trial of its
-own, with its own epochs and checkpoints.
+The others are its relatives: trials of its own search and of earlier ones whose trainings differ in
+length alone (`trainables.checkpoints.lineage`). Three trials of 10, 20 and 30 epochs are one
+training. Of relatives, one trains at a time; the others wait, and go on from its checkpoints. Each
+stays a trial of its own, with its own epochs and checkpoints.
 """
 
 from collections.abc import Collection
@@ -18,33 +17,41 @@ from trainables.checkpoints.lineage import is_horizon_free, training_key_of
 from trainables.config import TrialConfig
 
 MAX_LENGTHS = 8
-"""Where more numbers of epochs than these are searched, checkpoints are not kept for each."""
+"""With more numbers of epochs in a search than these, no checkpoints are kept for each."""
 MAX_BEGINNINGS = 4
-"""How many are named to a worker, which takes the longest that is whole."""
+"""The most warm start sources that are named to a worker.
+
+The worker takes the longest that is whole.
+"""
 
 Trials = dict[str, TrialResult]
 
 
 class Known(Protocol):
-    """What other searches have trained."""
+    """The trainings of other searches."""
 
     def of(self, training: str, length: int, most: int) -> list[dict[str, Any]]:
-        """Trials of this training key, at most so many, of most use for a training of this length
-        first: `search`, `trial`, `epoch` (the last one), and where their checkpoints are.
+        """Return trials of this training key, at most `most`, the most useful ones first.
+
+        They are to be of use for a training of `length` epochs. Each has `search`, `trial`, `epoch`
+        (the last one), and where its checkpoints are.
         """
 
 
 class Relatives:
-    """Who is whose relative in a search."""
+    """The trials of a search that share their trainings."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.earlier: Known | None = None
-        self._stems: dict[str, str] = {}
-        self._families: dict[str, list[str]] = {}
+        """The trainings of earlier searches; None where they are not used."""
+        self._training_keys: dict[str, str] = {}
+        """The training key of each trial."""
+        self._trials_by_key: dict[str, list[str]] = {}
+        """The trials of each training key."""
 
     def within(self, experiment: Experiment) -> "Relatives":
-        """Those of the same search as it goes on in another space."""
+        """Return the relatives of the same search as it goes on in another space."""
         found = Relatives(experiment)
         found.earlier = self.earlier
         return found
@@ -52,8 +59,9 @@ class Relatives:
     def must_wait(
         self, trial: str, trials: Trials, active: Collection[str], left: Collection[str]
     ) -> bool:
-        """Whether a relative has still to train what this trial needs, and does so now, or is
-        shorter and will.
+        """Return whether a relative has still to train what this trial needs.
+
+        It does so now, or it is shorter than this trial and will do so.
         """
         mine = trials[trial].config["epochs"]
         for other in self._others(trial, trials):
@@ -65,9 +73,11 @@ class Relatives:
         return False
 
     def beginnings(self, trial: str, trials: Trials, training: str) -> list[dict[str, Any]]:
-        """What relatives have trained of this trial beyond its own epochs, that of most use first;
-        as `job.beginnings_of` takes it. Only what was trained by what trains now counts, which has
-        this fingerprint.
+        """Return the warm start sources of a trial, the most useful first.
+
+        These are what relatives have trained of it beyond its own epochs, as `job.beginnings_of`
+        takes it. Of the same search, only trainings with the fingerprint `training` count, that of
+        what trains now.
         """
         mine, own = trials[trial].config["epochs"], max(trials[trial].epochs, default=0)
         found = [
@@ -81,10 +91,9 @@ class Relatives:
             if other.epochs and other.trainings <= {training}
         ]
         model = trials[trial].config["model"]
-        if self.earlier is not None and not (
-            model.get("weights") or model.get("pretrained")
-        ):  # whose file may hold others by now
-            found += self.earlier.of(self._stems[trial], mine, MAX_BEGINNINGS)
+        # A file of weights may hold others by now than an earlier search began with.
+        if self.earlier is not None and not (model.get("weights") or model.get("pretrained")):
+            found += self.earlier.of(self._training_keys[trial], mine, MAX_BEGINNINGS)
         useful = sorted(
             (one for one in found if one["epoch"] > own),
             key=lambda one: nearness(one["epoch"], mine),
@@ -92,8 +101,10 @@ class Relatives:
         return [{**one, "epoch": min(mine, one["epoch"])} for one in useful[:MAX_BEGINNINGS]]
 
     def milestones(self, config: TrialConfig) -> list[int]:
-        """At which of its epochs others may end: those find there what they need. A grid of which
-        nothing waits has had the shorter ones before.
+        """Return the epochs of a trial at which shorter ones may end.
+
+        Those find there the checkpoint that they need. A grid in which no trial waits at a rung has
+        none: it has trained the shorter trials before.
         """
         if (self.experiment.algorithm, self.experiment.scheduler) == (
             "grid",
@@ -104,7 +115,7 @@ class Relatives:
 
     @cached_property
     def _lengths(self) -> list[int]:
-        """The numbers of epochs that are searched, where they are few."""
+        """The numbers of epochs that are searched, in order; empty where they are many."""
         domain = self.experiment.space.domains.get("epochs")
         if domain is None or domain.count is None or domain.count > MAX_LENGTHS:
             return []
@@ -112,17 +123,23 @@ class Relatives:
         return sorted({min(value, most) if most else value for value in domain.values or ()})
 
     def _others(self, trial: str, trials: Trials) -> list[TrialResult]:
-        if len(trials) > len(self._stems):
-            for name in list(islice(trials, len(self._stems), None)):
-                self._stems[name] = training_key_of(trials[name].config)
-                self._families.setdefault(self._stems[name], []).append(name)
-        if not self._stems[trial]:
+        """Return the other trials of the same training."""
+        if len(trials) > len(self._training_keys):
+            for name in list(islice(trials, len(self._training_keys), None)):
+                self._training_keys[name] = training_key_of(trials[name].config)
+                self._trials_by_key.setdefault(self._training_keys[name], []).append(name)
+        if not self._training_keys[trial]:
             return []
-        return [trials[name] for name in self._families[self._stems[trial]] if name != trial]
+        return [
+            trials[name]
+            for name in self._trials_by_key[self._training_keys[trial]]
+            if name != trial
+        ]
 
 
 def nearness(epoch: int, length: int) -> tuple[int, int]:
-    """How little is left to train of so many epochs after this one. One that has just as many is
-    nearest: of a longer one, less may be kept.
+    """Return a sort key: the less is left to train of `length` epochs after `epoch`, the smaller.
+
+    One that has just as many is nearest: of a longer one, less may be kept.
     """
     return -min(epoch, length), epoch

@@ -1,11 +1,12 @@
-"""From what was observed in a search space, the space to look in next: narrower where a parameter's
-effect is clear, wider where the best lies at an edge.
+"""The space to search next, from what was observed in this one.
 
-A parameter's effect is what a quadratic (of options without an order: their means) explains of the
-trials' scores. It is clear when so much is seldom explained of scores that are dealt out anew by
-chance, all parameters taken together; the clearest is found first, and the next in what it leaves.
-Without a clear effect nothing is narrowed. Options are left out but never the last two: what is
-left out does not come back, as a range's end may.
+It is narrower where a parameter's effect is clear, and wider where the best lies at an edge.
+
+A parameter's effect is the part of the trials' scores that a quadratic explains (for options
+without an order: their means). It is clear when so much is seldom explained of scores that are
+dealt out anew by chance, all parameters taken together; the clearest is found first, and the next
+in what it leaves. Without a clear effect nothing is narrowed. Options are left out but never the
+last two: an option that is left out does not come back, as a range's end may.
 """
 
 import math
@@ -20,25 +21,29 @@ from numpy.typing import NDArray
 from search.space import Cases, Choice, Domain, Float, Int, Params, Range, SearchSpace
 
 MIN_TRIALS = 5
-"""Trials of which fewer say nothing."""
+"""The least number of trials that tell anything of a parameter."""
 CLEAR, LIKELY = 0.05, 0.1
-"""How seldom chance alone would do as well: to narrow a range, which loses what is outside, and to
-widen it, which does not.
+"""The p-values below which an effect is clear enough to narrow a range, and to widen it.
+
+Narrowing loses what is outside, so it asks for more; widening loses nothing.
 """
 EDGE, TOWARDS = 0.1, 0.25
-"""The share of a range that is its edge, and that is on the way to it."""
+"""The share of a range that is its edge, and the share that is on the way to it."""
 NARROWEST = 0.25
 """The least share of a range that is left of it."""
 BEST_SHARE, MIN_BEST = 0.25, 3
-"""How many of the trials are called the best few."""
+"""The share of the trials that are called the best few, and the least number of them."""
 MARGIN = 0.1
 """The share of a range that stays on either side of the best few."""
 WIDER, MAX_HALVED = 0.5, 6
-"""By what share of its width a range is widened, and how often that is halved until it is allowed."""
+"""The share of its width by which a range is widened.
+
+It is halved until the new end is allowed, `MAX_HALVED` times at most.
+"""
 GEOMETRIC = 5
-"""Two options are taken for a geometric row from this ratio on."""
+"""The ratio from which on two options are taken for a geometric row."""
 DEALT, MAX_DEALT = 999, 2_000_000
-"""How often scores are dealt out anew, and how many of them at most."""
+"""The number of times scores are dealt out anew, and the most numbers dealt in all."""
 
 Array = NDArray[np.float64]
 
@@ -53,37 +58,42 @@ class Observation:
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of a parameter, in words."""
+    """The change of a parameter's domain, in words."""
 
     path: str
     kind: str
-    """`narrowed`, `finer` (new numbers between the old), `dropped` (options); of an edge at which
-    the best lies `widened`, `edge` (it cannot be), or `doubtful` (it is not clear that it gets
-    better there); of all that stay as they are `unclear`, or `kept` for another reason.
+    """The kind of change, in a word.
+
+    `narrowed`, `finer` (new numbers between the old) and `dropped` (options) are changes within the
+    domain. Where the best lies at an edge, the kind is `widened`, `edge` (it cannot be widened), or
+    `doubtful` (it is not clear that it gets better there). Of all that stay as they are it is
+    `unclear`, or `kept` for another reason.
     """
     text: str
     flag: str = ""
-    """Of an edge: that alone."""
+    """At an edge, the part of the text that says so."""
     is_clear: bool = False
-    """Whether the parameter's effect is."""
+    """True if the parameter's effect is clear."""
 
 
 Refusal = Callable[[Params, str], str]
-"""Why params make no trial, or another than they say, for their value of this path; empty if they
-do.
+"""A function that returns why params make no trial, or another than they say.
+
+That is for their value of the given path; empty if they make one.
 """
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What a parameter does to the score."""
+    """The effect of a parameter on the score."""
 
     p: float
+    """The probability that chance alone explains as much."""
     is_clear: bool = False
     share: float = 0.0
-    """How much of the scores' variance it explains, less what chance would."""
+    """The share of the scores' variance that it explains, less what chance would."""
     best: int | float = 0.5
-    """Where the fit is highest: the place in the range, or the number of the option."""
+    """The place in the range, or the number of the option, where the fit is highest."""
 
 
 class Factor:
@@ -95,11 +105,8 @@ class Factor:
         self.path, self.domain = path, domain
         is_parent = any(path in other.parents for other in space.domains.values())
         self.scale = scale_of(domain) if not (is_parent and isinstance(domain, Choice)) else None
-        self.label = (
-            path
-            if space.domains[path] is domain
-            else f"{path} ({', '.join(f'{key} {_listed(value)}' for key, value in domain.when.items())})"
-        )
+        conditions = ", ".join(f"{key} {_listed(value)}" for key, value in domain.when.items())
+        self.label = path if space.domains[path] is domain else f"{path} ({conditions})"
         held = [
             (row, one.params[path])
             for row, one in enumerate(observed)
@@ -113,19 +120,22 @@ class Factor:
 
     @cached_property
     def places(self) -> Array:
-        """Where the observations lie: in the range from 0 to 1, or the number of their option."""
+        """The places of the observations.
+
+        A place is in the range, from 0 to 1, or it is the number of an option.
+        """
         if self.scale is not None:
             return np.array([self.scale.place(value) for value in self.values])
         return np.array([float(self.options.index(value)) for value in self.values])
 
     @property
     def options(self) -> tuple[Any, ...]:
-        """Of a choice."""
+        """The options of a choice."""
         assert isinstance(self.domain, Choice)
         return self.domain.options
 
     def design(self, places: Array) -> Array:
-        """Columns that a fit weighs: a quadratic, or one for each option."""
+        """Return the columns that a fit weighs: a quadratic's, or one for each option."""
         if self.scale is None:
             return np.equal.outer(places, np.arange(len(self.options))).astype(float)
         return np.stack([places, places**2], axis=1)[
@@ -134,11 +144,11 @@ class Factor:
 
     @property
     def tried(self) -> Array:
-        """Places at which the fit is looked at."""
+        """The places at which the fit is evaluated."""
         return np.linspace(0, 1, 101) if isinstance(self.domain, Range) else np.unique(self.places)
 
     def best_few(self) -> Array:
-        """The places of the best observations, the best first."""
+        """Return the places of the best observations, the best first."""
         count = max(MIN_BEST, math.ceil(BEST_SHARE * len(self.rows)))
         return self.places[np.argsort(-self.scores, kind="stable")[:count]]
 
@@ -152,21 +162,21 @@ class Scale:
     log: bool
 
     def place(self, value: float) -> float:
-        """Where a number lies: 0 at the low end, 1 at the high one."""
+        """Return the place of a number: 0 at the low end, 1 at the high one."""
         low, high, value = (
             math.log(number) if self.log else number for number in (self.low, self.high, value)
         )
         return (value - low) / (high - low)
 
     def at(self, place: float) -> float:
-        """The inverse."""
+        """Return the number at a place, the inverse of `place`."""
         if self.log:
             return math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
         return self.low + place * (self.high - self.low)
 
 
 def scale_of(domain: Domain) -> Scale | None:
-    """The scale of numbers; None where there is only one, or values have no order."""
+    """Return the scale of numbers; None where there is only one, or values have no order."""
     if isinstance(domain, Range):
         return Scale(domain.low, domain.high, domain.log) if domain.low < domain.high else None
     options = domain.options if isinstance(domain, Choice) else ()
@@ -178,7 +188,7 @@ def scale_of(domain: Domain) -> Scale | None:
 
 
 def is_geometric(numbers: Sequence[float]) -> bool:
-    """Whether ratios are more alike than differences."""
+    """Return whether the ratios of numbers are more alike than their differences."""
     if numbers[0] <= 0:
         return False
     if len(numbers) == 2:
@@ -193,7 +203,9 @@ def narrow(
     best: Params,
     refusal: Refusal = lambda params, path: "",
 ) -> tuple[SearchSpace, list[Change]]:
-    """The space to look in next, and a word on each parameter that changed or lies at an edge.
+    """Return the space to search next, and a word on each parameter.
+
+    A parameter is named if it changed or lies at an edge; the others are listed together.
 
     Args:
         observed: trials, with scores that may be compared.
@@ -233,6 +245,7 @@ def narrow(
 
 
 def _factors(space: SearchSpace, path: str, observed: Sequence[Observation]) -> list[Factor]:
+    """Return a factor for each case of a parameter that was observed and has a scale or options."""
     domain = space.domains[path]
     cases = domain.cases if isinstance(domain, Cases) else (domain,)
     return [
@@ -248,15 +261,16 @@ def _is_choice(domain: Domain) -> bool:
 
 
 def _with(path: str, domain: Domain, changed: dict[tuple[str, int], Domain]) -> Domain:
-    """A domain, or its cases, as they are now."""
+    """Return a domain, or its cases, as they are now."""
     if isinstance(domain, Cases):
         return Cases(*(changed.get((path, id(case)), case) for case in domain.cases))
     return changed.get((path, id(domain)), domain)
 
 
 def effects(factors: Sequence[Factor], scores: Sequence[float]) -> list[Effect]:
-    """What each parameter does: the clearest first, the next in what it leaves of the scores, until
-    none is clear.
+    """Return the effect of each parameter.
+
+    The clearest is found first, then the next in what it leaves of the scores, until none is clear.
     """
     left, generator = np.array(scores, dtype=float), np.random.default_rng(0)
     found: dict[int, Effect] = {}
@@ -275,7 +289,7 @@ def effects(factors: Sequence[Factor], scores: Sequence[float]) -> list[Effect]:
 
 
 def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Effect:
-    """Measured beside scores that are dealt out anew."""
+    """Return a parameter's effect, compared with that on scores that are dealt out anew."""
     mine = scores[factor.rows] - scores[factor.rows].mean()
     design = factor.design(factor.places)
     basis, sizes, _ = np.linalg.svd(design - design.mean(axis=0), full_matrices=False)
@@ -299,7 +313,7 @@ def _effect(factor: Factor, scores: Array, generator: np.random.Generator) -> Ef
 
 
 def _fitted(factor: Factor, scores: Array, places: Array) -> Array:
-    """What the fit to a parameter's observations says at these places."""
+    """Return the values at these places of the fit to a parameter's observations."""
     mine, ones = scores[factor.rows], np.ones((len(factor.rows), 1))
     weights, *_ = np.linalg.lstsq(np.hstack([ones, factor.design(factor.places)]), mine, rcond=None)
     return np.asarray(
@@ -310,7 +324,10 @@ def _fitted(factor: Factor, scores: Array, places: Array) -> Array:
 def revised(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """One domain as it is to be next; `best` is None where the best trial does not have it."""
+    """Return one domain as it is to be next.
+
+    `best` is None where the best trial does not have the parameter.
+    """
     if isinstance(factor.domain, Range):
         return _range(factor, effect, best, refusal)
     return (
@@ -323,7 +340,10 @@ def revised(
 def _range(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """A range: a window where the effect is clear, and wider at an edge at which the best lies."""
+    """Return the next range, with its changes.
+
+    It is a window where the effect is clear, and wider at an edge at which the best lies.
+    """
     domain, scale, path = factor.domain, factor.scale, factor.path
     assert isinstance(domain, Range)
     assert scale is not None
@@ -374,8 +394,10 @@ def _range(
 
 
 def _edge(place: float, effect: Effect) -> int:
-    """At which end the best lies: -1, 1, or 0 for neither. A clear effect that is best at the end
-    itself needs it only to be on the way there.
+    """Return the end at which the best lies: -1, 1, or 0 for neither.
+
+    With a clear effect whose fit is best at the end itself, the best needs only be on the way
+    there.
     """
     for side in (-1, 1):
         away = place if side < 0 else 1 - place
@@ -386,23 +408,23 @@ def _edge(place: float, effect: Effect) -> int:
 
 
 def _window(factor: Factor, effect: Effect, top: float | None, side: int) -> tuple[float, float]:
-    """The part of a range around its best few and the fit's highest place: the more depends on it,
-    the narrower. An edge at which the best lies is not cut off.
+    """Return the part of a range around its best few and the fit's highest place.
+
+    The more depends on the parameter, the narrower it is. An edge at which the best lies is not cut
+    off.
     """
     few = factor.best_few()
     ends = (few[0] if top is None else top, effect.best, *np.quantile(few, (MARGIN, 1 - MARGIN)))
     low, high = min(ends) - MARGIN, max(ends) + MARGIN
     if (short := max(NARROWEST, 1 - math.sqrt(effect.share)) - (high - low)) > 0:
         low, high = low - short / 2, high + short / 2
-    low, high = (
-        low - max(0.0, high - 1),
-        high - min(0.0, low),
-    )  # what would lie outside is given to the other end
+    # A part that would lie outside of the range is given to the other end.
+    low, high = low - max(0.0, high - 1), high - min(0.0, low)
     return (0.0 if side < 0 else max(0.0, low)), (1.0 if side > 0 else min(1.0, high))
 
 
 def _within(domain: Range, low: float, high: float) -> tuple[float, float]:
-    """Bounds that the range may have, no further out than its own."""
+    """Return bounds that the range may have, no further out than its own."""
     if domain.step is not None:
         first, last = (
             math.floor((low - domain.low) / domain.step + 1e-9),
@@ -417,7 +439,7 @@ def _within(domain: Range, low: float, high: float) -> tuple[float, float]:
 
 
 def _rounded(domain: Domain, value: float) -> float:
-    """A number as people write it."""
+    """Return a number as people write it."""
     return (
         round(value)
         if isinstance(domain, Int)
@@ -430,7 +452,10 @@ def _rounded(domain: Domain, value: float) -> float:
 def _widened(
     domain: Range, scale: Scale, side: int, refused: Callable[[Any], str]
 ) -> tuple[float, str]:
-    """A new end, as far out as is allowed; the old one with the reason if nothing is."""
+    """Return a new end, as far out as is allowed.
+
+    It is the old one, with the reason, if none is allowed.
+    """
     end, reason = (domain.high if side > 0 else domain.low), ""
     width = WIDER
     if scale.log:
@@ -452,8 +477,10 @@ def _widened(
 def _numbers(
     factor: Factor, effect: Effect, best: Params | None, refusal: Refusal
 ) -> tuple[Domain, list[Change]]:
-    """Options that are numbers: new ones between the best and its neighbours, and one beyond where
-    the best is the first or last.
+    """Return the next options that are numbers, with the changes.
+
+    There are new ones between the best and its neighbours, and one beyond it where the best is the
+    first or last.
     """
     path, scale, row = factor.path, factor.scale, sorted(factor.options)
     assert scale is not None
@@ -498,8 +525,10 @@ def _numbers(
 def _beyond(
     row: list[Any], top: int, side: int, log: bool, refused: Callable[[Any], str]
 ) -> tuple[Any, str]:
-    """A number beyond the first or last option, as far as the one before it, or less far where that
-    is refused; None, with the reason, if all are.
+    """Return a number beyond the first or last option.
+
+    It is as far beyond as the option before it is away, or less far where that is refused; None,
+    with the reason, if all are.
     """
     reason = ""
     for halved in range(MAX_HALVED // 2):
@@ -515,8 +544,9 @@ def _beyond(
 def _finer(
     row: list[Any], first: int, last: int, log: bool, is_allowed: Callable[[Any], bool]
 ) -> list[Any]:
-    """The options from `first` to `last`, with one between each two and on either side; where none
-    may be between, the neighbour itself.
+    """Return the options from `first` to `last`, with one between each two and on either side.
+
+    Where none may be between, the neighbour itself is taken.
     """
     found = row[first : last + 1]
     for one, other in zip(
@@ -533,8 +563,9 @@ def _finer(
 
 
 def _between(one: Any, other: Any, log: bool, part: float = 0.5) -> Any:
-    """A number part of the way from one to another, whole where they are; -1 is as far on the other
-    side. It has two digits, or as many as it takes.
+    """Return a number part of the way from one to another, whole where they are.
+
+    A `part` of -1 is as far on the other side. The number has two digits, or as many as it takes.
     """
     value = (
         math.exp(math.log(one) + part * math.log(other / one))
@@ -563,8 +594,9 @@ def _choice(factor: Factor, options: Sequence[Any]) -> Choice:
 def _options(
     factor: Factor, effect: Effect, best_trial: Params | None
 ) -> tuple[Domain, list[Change]]:
-    """Options without an order: those that are clearly worse are left out, but never the last two,
-    or the best trial's.
+    """Return the next options without an order, with the changes.
+
+    Those that are clearly worse are left out, but never the last two, or the best trial's.
     """
     if not effect.is_clear:
         return factor.domain, []
@@ -597,8 +629,9 @@ def _options(
 def _is_worse(
     factor: Factor, number: int, best: int, level: float, generator: np.random.Generator
 ) -> bool:
-    """Whether an option's scores are so much below the best one's as chance alone seldom makes
-    them.
+    """Return whether an option's scores are clearly below the best one's.
+
+    They are if chance alone seldom makes so large a difference.
     """
     mine, other = factor.scores[factor.places == number], factor.scores[factor.places == best]
     if min(len(mine), len(other)) < MIN_BEST:

@@ -1,5 +1,7 @@
-"""How many trials of a search may run at once. On its own machine that is a number; on a cluster it
-changes (`cluster_limit`).
+"""The number of trials of a search that may run at once.
+
+Where a search has its machine for itself, that number is fixed; on a cluster it changes
+(`cluster_capacity`).
 """
 
 from collections.abc import Callable, Iterator
@@ -19,14 +21,14 @@ Tick = Callable[[], None]
 
 
 class Limit:
-    """Of a search that has its machine for itself: what fits, once and for all."""
+    """The limit of a search that has its machine for itself: it is computed once and stays."""
 
     def __init__(self, experiment: Experiment, have: Machines, planned: int) -> None:
         self.experiment, self.have = experiment, have
         self.most = min(experiment.concurrency or MANY, planned)
 
     def workers(self, demand: Demand) -> int:
-        """How many workers that hold this much may be there now.
+        """Return the number of workers with this demand that may exist now.
 
         Raises:
             NotReady: not even one fits.
@@ -34,17 +36,19 @@ class Limit:
         return min(slots(self.have, demand), self.most)
 
     def at_most(self, at_once: int) -> int:
-        """How many trials there may ever be at once, when there are so many now."""
+        """Return the largest number of trials that may ever run at once, given the number now."""
         return at_once
 
     def ticking(self, driver: Driver, workers: "Workers", tick: Tick) -> Tick:
-        """A tick that also looks whether the number is still right."""
+        """Return a tick that also checks whether the number of trials at once still holds."""
         return tick
 
 
 def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") -> Experiment:
-    """The search with its device chosen, if that was left to the cluster: GPUs where there is room
-    for a trial that has them, or will be.
+    """Return the search with its device chosen, if that was left to the cluster.
+
+    It trains on GPUs where a trial that uses them has room now, or will have room on the machines
+    that an autoscaler may bring.
     """
     demand = experiment.demand_with_gpu
     will_be = coming is not None and coming.is_known and coming.room(demand) >= 1
@@ -54,8 +58,9 @@ def on_cluster(experiment: Experiment, have: Machines, coming: "Growth | None") 
 def idle_gpus(
     experiment: Experiment, have: Machines, coming: "Growth | None" = None, *, is_open: bool
 ) -> Iterator[str]:
-    """A line on a cluster's GPUs that a search of networks will leave idle; where the device was
-    left open, also how it could use them.
+    """Yield a note on the cluster's GPUs that a search of networks will leave idle.
+
+    Where the device was left open (`is_open`), the note also says how the search could use them.
     """
     if experiment.demand.gpus or not experiment.has_networks:
         return
@@ -69,21 +74,24 @@ def idle_gpus(
     if count:
         verb = "lie" if count > 1 else "lies"
         yield (
-            f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: this search trains on the CPU"
-            + f". {use}" * is_open
+            f"note: {count:g} GPU{'s' * (count > 1)} of the cluster {verb} idle: "
+            "this search trains on the CPU" + f". {use}" * is_open
         )
     elif coming is not None and not known and is_open:
-        yield f"note: the cluster has no GPU now, and does not say what machines may come: this search trains on the CPU. {use}, if any may"
+        yield (
+            "note: the cluster has no GPU now, and does not say what machines may come: "
+            f"this search trains on the CPU. {use}, if any may"
+        )
 
 
 @contextmanager
 def limited(
     experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
 ) -> Iterator[Limit]:
-    """What limits a search, or a selection, of so many trials at most, while it runs.
+    """Give the limit of a search, or a selection, of at most `planned` trials, while it runs.
 
     Raises:
-        NotReady: as `ClusterLimit.begin`.
+        NotReady: see `ClusterLimit.begin`.
     """
     if experiment.address == LOCAL:
         yield Limit(experiment, have, planned)

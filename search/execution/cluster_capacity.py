@@ -1,8 +1,8 @@
-"""How many trials of a search may run at once on a cluster: what its machines have room for, and
-other searches leave.
+"""The number of trials of a search that may run at once on a cluster.
 
-That changes: machines join and are lost, other searches begin and end. What may run is looked at
-every few seconds; what an autoscaler may still bring is asked for, all at once.
+It is what the machines have room for and other searches leave. It changes: machines join and are
+lost, other searches begin and end. The cluster is looked at every few seconds; what an autoscaler
+may still bring is requested all at once.
 """
 
 import math
@@ -26,7 +26,7 @@ EVERY_S, WAIT_S = 2.0, 0.5
 
 
 class ClusterLimit(Limit):
-    """Of a search on a cluster."""
+    """The limit of a search on a cluster."""
 
     def __init__(
         self, experiment: Experiment, have: Machines, planned: int, *, say: Callable[[str], None]
@@ -43,11 +43,12 @@ class ClusterLimit(Limit):
         self.searches: list[tuple[Use, bool]] = []
         self.looked = time.monotonic()
         self.left = 0
-        """How many trials were to be tried again when it was looked last."""
+        """The number of pending trials at the last tick."""
 
     def begin(self) -> None:
-        """Make this search known to others, wait for a first machine, and see that all machines see
-        the storage.
+        """Announce this search to others, wait for a first machine, and check the shared folder.
+
+        Every machine must see the storage.
 
         Raises:
             NotReady: no machine will come that is large enough, or one does not see the storage.
@@ -64,32 +65,35 @@ class ClusterLimit(Limit):
                 else "as soon as trials of the others have ended"
             )
             self.say(
-                f"note: {len(self.searches)} searches share the cluster; this one has {mine} at once, {when}"
+                f"note: {len(self.searches)} searches share the cluster; "
+                f"this one has {mine} at once, {when}"
             )
 
     def end(self) -> None:
         """Leave nothing behind on the cluster."""
-        with suppress(
-            ray.exceptions.RayError, ConnectionError
-        ):  # Ray is gone, and with it what was there
+        # Where these are raised Ray is gone, and with it what was there.
+        with suppress(ray.exceptions.RayError, ConnectionError):
             self.call.end()
             self.shares.end()
         self.witness.end()
 
     def workers(self, demand: Demand) -> int:
-        """How many workers that hold this much may be there now: those for which there is room,
-        less what belongs to other searches.
+        """Return the number of workers with this demand that may exist now.
+
+        These are the workers for which there is room, less the share of other searches.
         """
         return min(share(slots(self.have, demand), self.have, demand, self.searches), self.most)
 
     def at_most(self, at_once: int) -> int:
-        """As many as the user allows: the cluster may grow."""
+        """Return the number of trials that the user allows: the cluster may grow."""
         return self.most
 
     def ticking(self, driver: Driver, workers: Workers, tick: Tick) -> Tick:
-        """A tick that looks at the cluster every few seconds, and when a trial is to be tried
-        again, which may have been lost with its machine; and tells the driver and the workers how
-        many trials may run.
+        """Return a tick that also looks at the cluster and adapts the number of trials to it.
+
+        It looks every few seconds, and at once when more trials are pending than before: one of
+        them may have been lost with its machine. It tells the driver and the workers how many
+        trials may run.
         """
 
         def tick_and_look() -> None:
@@ -101,7 +105,7 @@ class ClusterLimit(Limit):
         return tick_and_look
 
     def _resize(self, driver: Driver, workers: Workers) -> None:
-        """Let the search have what is its own now, and ask for what may be."""
+        """Give the search its present share of the cluster, and request what is missing."""
         self._look(math.ceil(driver.outstanding / workers.members), workers.demand)
         self.witness.hear()
         if not driver.outstanding:
@@ -120,8 +124,10 @@ class ClusterLimit(Limit):
             )
 
     def _look(self, wanted: int, demand: Demand) -> None:
-        """See which machines and searches there are, say what this one could use (so many workers
-        that hold this much), and ask for what is missing.
+        """See which machines and searches there are, and request the capacity that is missing.
+
+        The other searches are told what this one could use: `wanted` workers, each with this
+        demand.
         """
         self.looked = time.monotonic()
         self.have = machines()
@@ -141,8 +147,9 @@ class ClusterLimit(Limit):
             )
 
     def _possible(self, demand: Demand) -> int:
-        """How many workers this search may come to have on the largest cluster that the autoscaler
-        makes.
+        """Return how many workers this search may get on the largest cluster that may come.
+
+        That is the largest cluster that the autoscaler makes.
         """
         assert self.growth is not None
         return (
@@ -152,24 +159,33 @@ class ClusterLimit(Limit):
         )
 
     def _is_room(self, demand: Demand) -> bool:
-        """Whether there is room for one trial now."""
+        """Return whether there is room for one trial now."""
         return self.have.room(demand) >= demand.workers
 
     def _wait_for_machines(self) -> None:
-        """Until one trial finds room, if an autoscaler may bring it."""
+        """Wait until there is room for one trial, if an autoscaler may bring it.
+
+        Raises:
+            NotReady: one trial does not fit, not even on the largest cluster that may come.
+        """
         demand, is_told = self.experiment.demand, False
         while not self._is_room(demand):
             if self.growth is None:
-                slots(self.have, demand)
+                slots(self.have, demand)  # called for the error that it raises
             elif self.growth.room(demand) < 1:
                 largest = self.growth.to(demand)
-                there = f"the cluster's largest is {largest.cpus:g} CPUs and {largest.gpus:g} GPUs, on {len(largest.each)} machines"
+                there = (
+                    f"the cluster's largest is {largest.cpus:g} CPUs and {largest.gpus:g} GPUs, "
+                    f"on {len(largest.each)} machines"
+                )
                 raise NotReady(
-                    f"one trial asks for {demand.in_words}; {there}. Let its file allow more (max_workers), or use fewer --gpus-per-trial."
+                    f"one trial asks for {demand.in_words}; {there}. "
+                    "Let its file allow more (max_workers), or use fewer --gpus-per-trial."
                 )
             elif not is_told:
                 self.say(
-                    f"waiting for machines: one trial asks for {demand.in_words}; the cluster has {_in_words(self.have)}, and is asked for more"
+                    f"waiting for machines: one trial asks for {demand.in_words}; "
+                    f"the cluster has {_in_words(self.have)}, and is asked for more"
                 )
                 is_told = True
             time.sleep(WAIT_S)
@@ -177,7 +193,10 @@ class ClusterLimit(Limit):
 
 
 def _in_words(have: Machines) -> str:
-    return f"{len(have.each)} machine{'s' * (len(have.each) != 1)} with {have.cpus:g} CPUs and {have.gpus:g} GPUs"
+    return (
+        f"{len(have.each)} machine{'s' * (len(have.each) != 1)} "
+        f"with {have.cpus:g} CPUs and {have.gpus:g} GPUs"
+    )
 
 
 def _trials(number: int) -> str:

@@ -20,20 +20,22 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 LOOK_S = 0.1
-"""How often Ray Train looks whether the workers have ended; at its own two seconds each trial's end
-would wait for that.
+"""Seconds between two checks by Ray Train whether the workers have ended. With its default of two
+seconds the end of each trial would wait that long.
 """
 
 
 class Gate:
-    """An actor between a trial's workers and the search: it hands on what the first one reports,
-    and holds them all after each report until the search has decided whether the trial goes on.
+    """An actor between a trial's workers and the search.
+
+    It passes on what the first worker reports, and holds all workers after each report until the
+    search has decided whether the trial goes on.
 
     Workers that are told to stop return, and Ray Train winds down by itself. To kill the trial
     instead would leave its placement group to a cleaner of Ray's that does not find it when two
-    clusters share a machine. Ray's own way for the reports (`TuneReportCallback`) waits for ever
-    where training ends while its last report has not been fetched: the thread that fetches is then
-    to put it where only itself makes room.
+    clusters share a machine. Ray's own way to pass on reports (`TuneReportCallback`) waits for ever
+    if training ends before its last report has been fetched: the thread that should fetch it is
+    then blocked on putting it into a queue that only this same thread empties.
     """
 
     def __init__(self) -> None:
@@ -43,40 +45,41 @@ class Gate:
         self._news = asyncio.Condition()
 
     async def report(self, number: int, reports: str) -> None:
-        """Hand on the report of this number."""
+        """Pass on the report of this number."""
         async with self._news:
             self._reports.append({"reports": reports, "number": number})
             self._news.notify_all()
 
     async def heard(self) -> dict[str, Any] | None:
-        """Return the next report once there is one; None when the workers have ended and all is
-        heard.
+        """Return the next report once there is one, or None after the last.
+
+        None means that the workers have ended and every report has been fetched.
         """
         async with self._news:
             await self._news.wait_for(lambda: self._reports or self._closed)
             return self._reports.popleft() if self._reports else None
 
     async def close(self) -> None:
-        """There will be no further report."""
+        """Note that there will be no further report."""
         async with self._news:
             self._closed = True
             self._news.notify_all()
 
     async def decide(self, number: int, go_on: bool) -> None:
-        """Let the workers pass that have given the report of this number, to go on or to stop."""
+        """Release the workers that wait after the report of this number, to go on or to stop."""
         async with self._news:
             self._decided[number] = go_on
             self._news.notify_all()
 
     async def passed(self, number: int) -> bool:
-        """Return, once it is decided, whether workers go on after this report."""
+        """Wait for the decision after this report, and return whether the workers go on."""
         async with self._news:
             await self._news.wait_for(lambda: number in self._decided)
             return self._decided[number]
 
 
 def gate_name(job: Job) -> str:
-    """A trial's gate is found under its folder, which no other trial has, and the attempt."""
+    """Return the name of a trial's gate: its folder, which no other trial has, and the attempt."""
     return f"gate {job['attempt']} {job['folder']}"
 
 
@@ -98,9 +101,8 @@ def train_on_workers(
         num_workers=int(demand["workers"]), use_gpu=device == "cuda", resources_per_worker=each
     )
     trial = TrialConfig.from_dict(config["config"])
-    os.environ.setdefault(
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S)
-    )  # read here and handed on
+    # Ray Train reads this in this process, and hands it on.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", str(LOOK_S))
     gate: Any = ray.remote(Gate).options(name=gate_name(config), num_cpus=0).remote()
     with tempfile.TemporaryDirectory(prefix="train-") as own:
         trainer = build_trainer(
@@ -122,16 +124,15 @@ def train_on_workers(
         )
         fitted = Future[None]()
         Thread(target=_fit, args=(trainer, gate, fitted), daemon=True).start()
-        with suppress(
-            ray.exceptions.RayActorError
-        ):  # the gate died: the workers end at their next report, and that is what is raised
+        # If the gate died, the workers end at their next report, and that is what is raised.
+        with suppress(ray.exceptions.RayActorError):
             while (report := ray.get(gate.heard.remote())) is not None:
                 tune.report(report)
         fitted.result()
 
 
 def _fit(trainer: "TorchTrainer", gate: Any, fitted: "Future[None]") -> None:
-    """Train, say how that ended, and that there will be no further report."""
+    """Train, record how that ended, and close the gate."""
     try:
         trainer.fit()
     except BaseException as error:  # noqa: BLE001 - it is raised where the trial waits

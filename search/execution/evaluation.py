@@ -1,5 +1,6 @@
-"""What is measured once the last trial has ended: finished trials on the validation part, then the
-best one on the test part.
+"""Measurements after the last trial has ended.
+
+Finished trials are evaluated on the validation part, then the best one on the test part.
 """
 
 import time
@@ -26,9 +27,11 @@ from trainables.fusion.shapes import cost_key
 Asked = TypeVar("Asked")
 Tick = Callable[[], None]
 LOOK_S = 0.5
-"""How often is looked for answers, a signal and whether time is up, at least."""
+"""Longest time in seconds between two checks for answers, for a signal and for the end of the
+budget's time.
+"""
 READY_S, PATIENCE_S = 3.0, 30.0
-"""How long a process takes to start, and how long is waited for others once one has."""
+"""Seconds that a process takes to start, and to wait for the others once one is ready."""
 SELECT = "search.select"
 HUNG = "its evaluation did not end within {:g} s"
 MISSING, NOBODY = (
@@ -38,15 +41,17 @@ MISSING, NOBODY = (
 
 
 class Hung(RuntimeError):
-    """A worker that evaluates says nothing any more."""
+    """A worker that evaluates gives no answer any more."""
 
 
 def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Measure each finished trial that is not yet: its best epoch on the validation part, at most
-    `slots` at once, and what that costs to use. Each answer goes to the journal as it comes. Once
-    time is up, only the best trial of each model is measured.
+    """Measure each finished trial that has not been measured yet.
 
-    A trial that cannot be is told, and hinders nobody.
+    Its best epoch is evaluated on the validation part, at most `slots` trials at once, and the cost
+    of using it is measured. Each answer is journaled as it comes. Once time is up, only the best
+    trial of each model is measured.
+
+    A trial that cannot be measured is named in the journal and holds up no other.
     """
     first = list(driver.result.best_of_models.values())
     evaluate(
@@ -68,8 +73,9 @@ def evaluate(
     slots: int,
     tick: Tick,
 ) -> None:
-    """Measure those of these trials that are not measured yet, also those that wait for a resume;
-    the `first` of them even if time is up.
+    """Measure those of these trials that have not been measured yet.
+
+    Trials that wait for a resume are measured too, and the `first` of them even if time is up.
     """
     if driver.interrupted:
         return
@@ -97,13 +103,13 @@ class Evaluations:
         self.reasons: dict[str, list[str]] = {}
         """The trials that could not be evaluated, by the reason."""
         self.keys: dict[str, Hashable] = {}
-        """Of each trial: those of one key cost the same to use."""
+        """The cost key of each trial: trials with the same key cost the same to use."""
         self.costs: dict[Hashable, dict[str, Any]] = {}
         self.crew: list[Worker] = []
         self.lost: set[str] = set()
         """Trials whose worker died once."""
         self.remembered: dict[int, set[str]] = {}
-        """By the worker's id the trials whose best epoch it has validated and still knows."""
+        """By the worker's id the trials whose best epoch it has validated and still remembers."""
         self.first = {trial.trial for trial in first}
         self.waiting: deque[TrialResult] = deque()
         for trial in (*first, *others):
@@ -112,8 +118,9 @@ class Evaluations:
             self._line_up(trial)
 
     def _line_up(self, trial: TrialResult) -> None:
-        """Have it wait, if it can be evaluated: after a change of code, what once was a config may
-        be none.
+        """Add a trial to those that wait, if it can be evaluated.
+
+        After a change of the code, a config that was valid once may be refused.
         """
         if not self.driver.experiment.home.has(str(checkpoint_of(trial, Path()))):
             self._refuse(trial, MISSING)
@@ -126,7 +133,7 @@ class Evaluations:
             self.waiting.append(trial)
 
     def measure(self, slots: int) -> None:
-        """Measure all that wait, while there is time."""
+        """Measure all trials that wait, while there is time."""
         if self._has_next:
             self._get_ready(slots)
             self._measure_costs()
@@ -135,13 +142,15 @@ class Evaluations:
             self.give_up(NO_TIME)
 
     def give_up(self, reason: str) -> None:
-        """None of those that still wait can be evaluated."""
+        """Note for each trial that still waits that it cannot be evaluated, for this reason."""
         while self.waiting:
             self._refuse(self.waiting.popleft(), reason)
 
     def _get_ready(self, slots: int) -> None:
-        """Have workers import what an evaluation needs, before anything is timed. More than one is
-        started for it only where the trials are long enough for that to pay.
+        """Have workers import what an evaluation needs, before anything is timed.
+
+        More than one worker is started for it only where the trials are long enough for that to
+        pay.
         """
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
@@ -149,9 +158,8 @@ class Evaluations:
             worker.get_ready.remote(): worker
             for worker in self.workers.crew(most, started=min(most, useful))
         }
-        from search.views.page.artifacts import (
-            get_ready,
-        )  # this must not run beside what is timed, and is needed next
+        # Imported now: this must not run beside what is timed, and is needed next.
+        from search.views.page.artifacts import get_ready
 
         get_ready(len(self.driver.trials))
         until = time.monotonic() + PATIENCE_S
@@ -164,8 +172,9 @@ class Evaluations:
                 self.remembered[id(worker)] = set(found.get("remembered", ()))
 
     def _measure_costs(self) -> None:
-        """Time each different network, one after another, while nothing else runs: trials of the
-        same one share what is found.
+        """Time each different network, one after another, while nothing else runs.
+
+        Trials of the same network share the result.
         """
         measured: list[TrialResult] = []
         while self.crew and (trial := self._next()) is not None:
@@ -175,7 +184,7 @@ class Evaluations:
         self.waiting.extendleft(reversed(measured))
 
     def _measure_cost(self, key: Hashable, trial: TrialResult) -> bool:
-        """Whether it could be."""
+        """Measure what this trial's network costs to use, and return whether that succeeded."""
         worker = self.crew[0]
         for found, _ in self._answers({worker.cost.remote(*self._about(trial)): worker}):
             if "damaged" not in found:
@@ -185,7 +194,7 @@ class Evaluations:
         return False
 
     def _measure_trials(self) -> None:
-        """Measure the trials on the validation part, one a worker at a time."""
+        """Measure the trials on the validation part, one at a time on each worker."""
         asked: dict[Any, tuple[Worker, TrialResult]] = {}
         for worker in list(self.crew):
             self._ask(worker, asked)
@@ -206,21 +215,24 @@ class Evaluations:
             self.give_up(NOBODY)
 
     def _free(self, worker: Worker, asked: dict[Any, Any]) -> Worker | None:
-        """Who takes the next trial after this worker's answer: itself. If it is gone, those that
-        still work go on; once nobody does, the one that was got ready in its place.
+        """Return the worker that takes the next trial after this worker's answer, if there is one.
+
+        That is the worker itself. If it is gone, the other workers go on with theirs, and nobody
+        takes another; once no worker is busy, the one that was made ready in its place takes the
+        next.
         """
         if worker in self.crew:
             return worker
         return self.crew[0] if self.crew and not asked else None
 
     def _ask(self, worker: Worker, asked: dict[Any, tuple[Worker, TrialResult]]) -> None:
-        """Have it measure the next trial, if there is one."""
+        """Have the worker measure the next trial, if there is one."""
         if (trial := self._next(worker)) is not None:
             asked[worker.validate.remote(*self._about(trial))] = worker, trial
 
     @property
     def _has_next(self) -> bool:
-        """Whether a trial waits, and there is time for it."""
+        """True if a trial waits and there is time for it."""
         return (
             bool(self.waiting)
             and not self.driver.interrupted
@@ -228,14 +240,15 @@ class Evaluations:
         )
 
     def _next(self, worker: Worker | None = None) -> TrialResult | None:
-        """The next trial; for a worker, one that it remembers before one that another does. None
-        when there is none, or no time.
+        """Return the next trial, or None when there is none, or no time.
+
+        For a worker, a trial that it remembers comes first, and one that another worker remembers
+        last.
         """
         if not self._has_next:
             return None
-        if (
-            worker is None or self.driver.out_of_time
-        ):  # nobody's turn, or only the first of all are wanted
+        # Out of time, only those at the front are wanted, in their order.
+        if worker is None or self.driver.out_of_time:
             return self.waiting.popleft()
         mine = self.remembered.get(id(worker), set())
         others = set[str]().union(*self.remembered.values())
@@ -248,9 +261,11 @@ class Evaluations:
     def _answers(
         self, asked: dict[Any, Asked], *, enough: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[dict[str, Any], Asked]]:
-        """What workers say as they do (`_heard`), and who or what was asked, until there is no
-        more, or enough, or the search is interrupted. Who says nothing for as long as a trial may
-        make no step is `hung`.
+        """Yield what each worker answers (`_heard`), with what belongs to the call in `asked`.
+
+        It ends when no answer is outstanding, when there are `enough`, or when the search is
+        interrupted. A worker that gives no answer for as long as a trial may make no step is
+        reported as `hung`.
         """
         since: dict[Any, float] = {}
         limit = self.driver.experiment.hang_timeout
@@ -268,9 +283,11 @@ class Evaluations:
                     yield {"damaged": HUNG.format(limit), "hung": True}, asked.pop(answer)
 
     def _fail(self, trial: TrialResult, worker: Worker, found: dict[str, Any]) -> None:
-        """The evaluation failed. If the worker died, the trial is tried once more, for it may not
-        have been at fault; one that hangs is given up with its trial. If that was the last worker,
-        another is got ready.
+        """Deal with an evaluation that failed.
+
+        If the worker died, the trial is tried once more, since it may not have been at fault. A
+        worker that hangs is killed, and its trial is given up. If that was the last worker, another
+        one is made ready.
         """
         if not found.get("died") or trial.trial in self.lost:
             self._refuse(trial, found["damaged"])
@@ -290,7 +307,7 @@ class Evaluations:
             ]
 
     def _about(self, trial: TrialResult) -> tuple[Job, Any, int]:
-        """What a worker needs to know."""
+        """Return what a worker needs to know of a trial: its job, the data and the best epoch."""
         return _job(self.driver.experiment, trial), self.workers.dataset, trial.best_epoch or 0
 
     def _refuse(self, trial: TrialResult, reason: str) -> None:
@@ -298,7 +315,10 @@ class Evaluations:
 
 
 def _heard(answer: Any) -> dict[str, Any]:
-    """What a worker said; `damaged` says why it could not, and `died` that it lives no more."""
+    """Return a worker's answer.
+
+    `damaged` says why there is none, and `died` that the worker died.
+    """
     try:
         found: dict[str, Any] = ray.get(answer) or {}
         return found
@@ -315,9 +335,10 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
 def evaluate_best(
     driver: Driver, dataset: Dataset, workers: Workers, *, by: str, tick: Tick
 ) -> None:
-    """Open the test part for the best trial, once, in a worker, and write the evaluation to the
-    journal; `by` is the verb that asks for it. A trial whose checkpoint is damaged is passed over
-    for the next best; a resume looks again whether it still is. Sealed, it stays closed.
+    """Open the test part for the best trial, once, in a worker, and journal the evaluation.
+
+    `by` is the verb that asks for it. A trial whose checkpoint is damaged is passed over for the
+    next best; a resume checks again whether it still is. A sealed test part stays closed.
 
     Raises:
         NotReady: the evaluation failed; the trials' own results are not touched by that.
@@ -345,13 +366,15 @@ def evaluate_best(
     if passed_over:
         first = next(iter(passed_over.values()))
         raise Refused(
-            f"no trial can be tested: no checkpoint is whole (first: {first}). Bring '{driver.experiment.home}/trials' back from a copy."
+            f"no trial can be tested: no checkpoint is whole (first: {first}). "
+            f"Bring '{driver.experiment.home}/trials' back from a copy."
         )
 
 
 def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
-    """Open the test part for the training that was chosen. If its checkpoint is damaged, the next
-    best of the same candidate takes its place.
+    """Open the test part for the training that was chosen.
+
+    If its checkpoint is damaged, the next best training of the same candidate takes its place.
 
     Raises:
         NotReady: the evaluation failed.
@@ -375,15 +398,16 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
             f"passed over: {trial.trial}, whose checkpoint is damaged: {answer['damaged']}"
         )
     raise Refused(
-        f"no training of {candidate} can be tested: no checkpoint is whole. Bring '{driver.experiment.home}/trials' back from a copy."
+        f"no training of {candidate} can be tested: no checkpoint is whole. "
+        f"Bring '{driver.experiment.home}/trials' back from a copy."
     )
 
 
 def _awaited(driver: Driver, worker: Worker, answer: Any, tick: Tick) -> Any:
-    """What a worker says, once it does; None if the search is interrupted before.
+    """Wait for a worker's answer and return it, or None if the search is interrupted before.
 
     Raises:
-        Hung: it says nothing for as long as a trial may make no step, and is ended.
+        Hung: it gives no answer for as long as a trial may make no step, and is killed.
     """
     limit, since = driver.experiment.hang_timeout, time.monotonic()
     while not ray.wait([answer], timeout=LOOK_S)[0]:
@@ -399,9 +423,13 @@ def _awaited(driver: Driver, worker: Worker, answer: Any, tick: Tick) -> Any:
 def _test(
     driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str
 ) -> dict[str, Any] | None:
-    """What a worker's evaluation says of a trial's best epoch, whose checkpoint must be whole; None
-    if the search is interrupted meanwhile. That the test part is opened is in the journal before it
-    is.
+    """Return the evaluation of a trial's best epoch on the test part, from a worker.
+
+    If the checkpoint is not whole, `damaged` says why instead. None if the search is interrupted
+    meanwhile. The journal records that the test part is opened before it is.
+
+    Raises:
+        NotReady: the worker was lost or gave no answer.
     """
     job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
     try:
@@ -409,9 +437,8 @@ def _test(
         damage = _awaited(driver, worker, worker.damage.remote(job, epoch), tick)
         if damage is None or damage:
             return {"damaged": damage} if damage else None
-        for (
-            opening
-        ) in driver.result.openings:  # each look makes the next figure a little less than new
+        # Each look at the test part makes the next figure from it a little less than new.
+        for opening in driver.result.openings:
             driver.journal.complain(f"note: the test part was opened before: {opening}")
         driver.journal.append("opened", trial=trial.trial, epoch=epoch, by=by)
         found: dict[str, Any] | None = _awaited(
@@ -420,5 +447,6 @@ def _test(
         return found
     except (ray.exceptions.RayError, Hung) as error:
         raise NotReady(
-            f"the best trial could not be tested ({last_line(error)}); its checkpoint is in {job['folder']}"
+            f"the best trial could not be tested ({last_line(error)}); "
+            f"its checkpoint is in {job['folder']}"
         ) from error

@@ -1,5 +1,6 @@
-"""Which kind of failure ended a trial's process: what Ray says of it, in the words of
-`driver.RETRIES`.
+"""Kinds of failure that end a trial's process.
+
+What Ray says of a failure is translated to the kinds of `driver.RETRIES`.
 """
 
 import re
@@ -18,22 +19,23 @@ LOST = (
     ray.exceptions.NodeDiedError,
     ray.exceptions.ObjectLostError,
 )
-"""The process, its node, or the node that it was to start on, is gone."""
+"""Errors that mean: the process, its node, or the node that it was to start on, is gone."""
 LEAVES = {"NodeLeaves", "PreemptionError"}
-"""The errors, by name, of a trial that leaves its node after an epoch, and of one of Ray Train's
+"""The errors, by name, of a trial that leaves its node after an epoch, and of a trial of Ray Train
 whose node is taken away with notice.
 """
 KILLED_FOR_MEMORY = ("running low on memory", "memory pressure")
 """Ray's words when its memory monitor has killed a process."""
 PEER_GONE = re.compile(
-    r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout|connection refused",
+    r"connection (reset|closed) by peer|broken pipe|remote process exited|socket timeout"
+    r"|connection refused",
     re.IGNORECASE,
 )
-"""What gloo and NCCL say in the workers that are left when one of them has died."""
+"""Messages of gloo and NCCL in the workers that are left when one of them has died."""
 
 
 def kind_of(error: Any) -> str:
-    """`moved`, `memory`, `lost` or `error`."""
+    """Return the kind of a failure: `moved`, `memory`, `lost` or `error`."""
     causes = list(_causes(error))
     if any(type(cause).__name__ in LEAVES for cause in causes):
         return "moved"
@@ -58,8 +60,9 @@ def kind_of(error: Any) -> str:
 
 
 def killed_for_memory(error: Any) -> bool:
-    """Whether Ray's memory monitor did it. Its message lists the command lines of the machine's
-    largest processes: not for others to read.
+    """Return whether Ray's memory monitor killed the process.
+
+    Its message lists the command lines of the machine's largest processes: not for others to read.
     """
     return any(
         isinstance(cause, ray.exceptions.RayError)
@@ -69,13 +72,13 @@ def killed_for_memory(error: Any) -> bool:
 
 
 def last_line(error: Any) -> str:
-    """What a person should read first."""
+    """Return the last line of an error's message, which a person should read first."""
     lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
     return masked(lines[-1]) if lines else "its process ended without a word"
 
 
 def reason_of(error: Any, kind: str) -> str:
-    """The failure in one line."""
+    """Return the failure in one line."""
     if kind == "moved":
         return "its machine is about to be taken away; it goes on elsewhere from this epoch"
     if killed_for_memory(error):
@@ -84,8 +87,9 @@ def reason_of(error: Any, kind: str) -> str:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """What began a chain of exceptions: Tune wraps what its callbacks raise in its own. What the
-    journal raised is its last word.
+    """Return the exception that began a chain: Tune wraps what its callbacks raise in its own.
+
+    An exception of the journal counts as the first, whatever caused it.
     """
     while (
         not isinstance(error, JournalError)
@@ -96,7 +100,7 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def _causes(error: Any) -> Iterator[Any]:
-    """The error, what caused it, and what happened to each worker of a group."""
+    """Yield the error, what caused it, and what happened to each worker of a group."""
     yield error
     for inner in (
         getattr(error, "cause", None),

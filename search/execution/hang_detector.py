@@ -1,5 +1,6 @@
-"""Watches over running trials: one whose process makes no step for too long is killed, and so comes
-to be tried again.
+"""Detection of trials that hang.
+
+A trial whose process makes no step for too long is killed, and so is tried again.
 """
 
 import time
@@ -15,14 +16,15 @@ from trainables.checkpoints.heartbeat import Beat, last_beats
 
 EVERY_S = 1.0
 HELD_UP_S = 9.0
-"""With a look so much later than it was due we were held up ourselves, and trials that report to us
-with us.
+"""A look that comes so many seconds later than it was due means that this process was held up
+itself, and with it the trials that report to it.
 """
 
 
 class Watch:
-    """Look as often as you like. Clocks of other machines do not matter: what counts is how long a
-    heartbeat stays the same.
+    """A watch over running trials; `look` may be called as often as one likes.
+
+    The clocks of other machines do not matter: what counts is how long a heartbeat stays the same.
     """
 
     def __init__(
@@ -34,8 +36,9 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         kill: Callable[[int, str], None] | None = None,
     ) -> None:
-        """`beats` gives the last heartbeat of the trial of each of these folders; it is asked every
-        so many seconds.
+        """Take `beats`, which gives the last heartbeat of the trial in each of these folders.
+
+        It is asked every `every_s` seconds.
         """
         self.timeout_s, self.beats, self.every_s, self.clock, self.kill = (
             timeout_s,
@@ -45,12 +48,15 @@ class Watch:
             kill or kill_process,
         )
         self.killed: dict[str, str] = {}
-        """Why each trial was killed whose end has not come yet."""
+        """The reason for each trial that was killed and whose end has not been reported yet."""
         self._seen: dict[Path, tuple[Beat, float]] = {}
         self._looked = -every_s
 
     def look(self, attempts: Mapping[Path, int]) -> None:
-        """Kill each of these trials (folder to number of attempt) that has made no step since long."""
+        """Kill each of these trials that has made no step for too long.
+
+        `attempts` gives the attempt number of each trial's folder.
+        """
         gap = self.clock() - self._looked
         if gap < self.every_s:
             return
@@ -87,8 +93,9 @@ def kill_process(pid: int, node: str) -> None:
 
 
 def _kill(pid: int) -> None:
-    """Kill one of Ray's workers and nobody else: the number comes from a file, and may have passed
-    to another process since.
+    """Kill this process, but only if it is one of Ray's workers.
+
+    The pid comes from a file, and may have passed to another process since.
     """
     with suppress(psutil.Error, ValueError):
         process = psutil.Process(pid)

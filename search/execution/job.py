@@ -1,12 +1,11 @@
-"""A job: what a worker needs to know of a trial, and where that trial's checkpoints are, on
-whatever machine the worker is.
+"""A job: all that a worker needs to know of a trial, on whatever machine the worker is.
 
 It is a plain dict: `trial`, `config` (a `TrialConfig` as a dict), `folder` for checkpoints (with a
-`bucket`: the place in it), `attempt` (the how manieth), `known` (the last epoch that the journal
-has), `beginnings` (trials that have trained the beginning of this one: `search`, `trial`, `epoch`,
-and where their checkpoints are), `milestones` (epochs at which others of its kind end), `with_cost`
-(whether to measure what it costs to use) and `download` (whether weights to begin with may be
-fetched).
+`bucket`: the place in it), `attempt` (attempt number, from 1), `known` (the last epoch that the
+journal has), `beginnings` (trials that this one may warm-start from, since they have trained its
+first epochs: `search`, `trial`, `epoch`, and where their checkpoints are), `milestones` (epochs at
+which others of its kind end), `with_cost` (whether to measure what it costs to use) and `download`
+(whether weights to begin with may be fetched).
 """
 
 import json
@@ -27,7 +26,7 @@ from trainables.config import TrialConfig
 Job = dict[str, Any]
 
 WAITS = (1, 2, 5, 10, 30, 60)
-"""How long an evaluation waits for the storage before each new try."""
+"""Seconds that an evaluation waits for the storage before each new try."""
 
 
 def make_job(
@@ -42,7 +41,7 @@ def make_job(
     with_cost: bool = False,
     download: bool = False,
 ) -> Job:
-    """What a worker needs to know of a trial; `place` as `Home.place` gives it."""
+    """Return the job of a trial; `place` is what `Home.place` gives."""
     about = {
         "attempt": attempt,
         "known": known,
@@ -55,7 +54,7 @@ def make_job(
 
 
 def beginnings_of(job: Job) -> list[WarmStartSource]:
-    """With what a job's trial may begin."""
+    """Return the sources from which a job's trial may warm-start."""
     return [
         WarmStartSource(
             one["search"],
@@ -70,8 +69,9 @@ def beginnings_of(job: Job) -> list[WarmStartSource]:
 
 @contextmanager
 def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
-    """A trial's checkpoint of this epoch, brought here from where it is kept, for as long as it is
-    used.
+    """Give the path of a trial's checkpoint of this epoch, for as long as it is used.
+
+    It is brought to this machine first if it is kept in a bucket.
     """
     name = f"epoch-{epoch:04d}"
     if (mirror := mirror_of(job)) is None:
@@ -83,7 +83,11 @@ def checkpoint_in(job: Job, epoch: int) -> Iterator[Path]:
 
 
 def patiently(call: Callable[[], object]) -> None:
-    """Do it, as soon as the storage lets us."""
+    """Make a call that needs the storage, and repeat it while the storage refuses.
+
+    Raises:
+        StorageError: it still refuses after the last wait (`WAITS`).
+    """
     for wait in WAITS:
         try:
             call()
@@ -106,8 +110,9 @@ def keep(job: Job, name: str, found: dict[str, Any]) -> None:
 
 
 def mirror_of(job: Job) -> Mirror | None:
-    """What keeps a job's trial in a bucket; None where it is kept in a folder that this machine
-    sees.
+    """Return the mirror that keeps a job's trial in a bucket.
+
+    None where the trial is kept in a folder that this machine sees.
     """
     if job.get("bucket") is None:
         return None

@@ -1,5 +1,6 @@
-"""How many trials share a worker, and how many workers a GPU: asked for, or measured before the
-search begins.
+"""The number of trials that share a worker, and of workers that share a GPU.
+
+Both are given by the user, or measured before the search begins.
 """
 
 from collections.abc import Callable
@@ -22,11 +23,11 @@ SAMPLES = 64
 SHARES = (2, 4, 8)
 """Numbers of processes that are tried on one GPU."""
 ROUNDS = {"bayes": 4, "gp": 4}
-"""How many rounds of trials at once a search should have at least: one that learns from trials must
-see some end.
+"""The least number of rounds that a search should have, each with as many trials as run at once: an
+algorithm that learns from trials must see some of them end.
 """
 PATIENCE_S = 120.0
-"""Measuring that takes longer is given up."""
+"""Measuring that takes longer (in seconds) is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Packing:
     """Images a second by kind: `plain`, `fused x8`, `processes x2`."""
 
     def __str__(self) -> str:
-        """For people; empty where there is nothing to say."""
+        """Return a text for people; empty where there is nothing to say."""
         how = (
             f"{self.members} trials a worker"
             if self.members > 1
@@ -51,14 +52,14 @@ class Packing:
         return f"{how}: {self.reason}" if self.reason else ""
 
     def describe(self) -> dict[str, Any]:
-        """Plain values, for the journal."""
+        """Return plain values, for the journal."""
         return asdict(self)
 
 
 def staff(
     experiment: Experiment, workers: Workers, limit: Limit, *, say: Callable[[str], None]
 ) -> tuple[int, Packing]:
-    """Start the workers; how many trials run at once, and how they share workers and GPUs."""
+    """Start the workers, and return how many trials run at once and how they are packed."""
     workers.start(limit.workers(experiment.demand))
     packing = pack(experiment, workers, limit.have)
     if str(packing):
@@ -71,7 +72,7 @@ def staff(
 
 
 def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
-    """Decide for a search on a machine or cluster that has this."""
+    """Decide the packing for a search on a machine or cluster with these resources."""
     wanted, count = experiment.fuse, slots(have, experiment.demand)
     if is_whole(wanted):
         return asked(experiment, int(wanted), count)
@@ -82,9 +83,8 @@ def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
         or experiment.demand.workers > 1
     ):
         return Packing()
-    configs = sorted(
-        sample(experiment), key=lambda config: config.model.is_baseline
-    )  # a network first: it is what is measured
+    # Networks come first: the first config is the one that is measured.
+    configs = sorted(sample(experiment), key=lambda config: config.model.is_baseline)
     if configs and configs[0].model.is_baseline:
         return Packing()
     most = most_members(experiment, count)
@@ -110,8 +110,9 @@ def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
 
 
 def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
-    """As many as the user wants, as far as there are trials for it; and a word if they will seldom
-    find their like.
+    """Return the packing that the user wants, as far as there are enough trials for it.
+
+    Its reason adds a warning if few trials will meet another of their shape.
     """
     members = min(wanted, most_members(experiment, count))
     reason = "as asked for"
@@ -121,24 +122,33 @@ def asked(experiment: Experiment, wanted: int, count: int) -> Packing:
             reason = f"--concurrency {experiment.concurrency} allows no more (asked for: {wanted})"
         else:
             times = f", {rounds} times over with {experiment.algorithm}" if rounds > 1 else ""
-            reason = f"{wanted} on {count} workers take {wanted * count} trials at once{times}; there are {experiment.planned_trials}"
+            reason = (
+                f"{wanted} on {count} workers take {wanted * count} trials at once{times}; "
+                f"there are {experiment.planned_trials}"
+            )
     if (
         members > 1
         and members * same_shape_fraction([shape_key(config) for config in sample(experiment)]) < 2
     ):
-        reason += "; but few will meet one of their shape (network, batch size, optimizer), and those that do not are trained in turn"
+        reason += (
+            "; but few will meet one of their shape (network, batch size, optimizer), "
+            "and those that do not are trained in turn"
+        )
     return Packing(members=members, reason=reason)
 
 
 def fits(have: Resources, demand: Demand, number: int) -> bool:
-    """Whether there are processors enough for so many workers a GPU."""
+    """Return whether there are processors enough for `number` workers on each GPU."""
     return slots(have, replace(demand, gpus=demand.gpus / number)) == number * slots(have, demand)
 
 
 def measured(
     configs: list[TrialConfig], workers: Workers, most: int, numbers: list[int]
 ) -> Packing:
-    """What workers say when they try; `numbers` of processes are tried on one GPU."""
+    """Return the packing that workers find best when they measure.
+
+    `numbers` are the numbers of processes to try on one GPU.
+    """
     rates = (
         {number: workers.rates(configs[0], number, PATIENCE_S) for number in (1, *numbers)}
         if numbers
@@ -153,8 +163,9 @@ def measured(
 
 
 def most_members(experiment: Experiment, count: int) -> int:
-    """How many trials may share one of so many workers: all workers are to be busy for some rounds,
-    and no more trials run at once than the user wants.
+    """Return the largest number of trials that may share one of `count` workers.
+
+    All workers should be busy for some rounds, and no more trials run at once than the user wants.
     """
     rounds = ROUNDS.get(experiment.algorithm, 1)
     at_once = min(experiment.planned_trials // rounds, experiment.concurrency or 10**6)
@@ -162,7 +173,7 @@ def most_members(experiment: Experiment, count: int) -> int:
 
 
 def sample(experiment: Experiment) -> list[TrialConfig]:
-    """Some of the trials that the search may start."""
+    """Return some of the trials that the search may start."""
     generator, found = np.random.default_rng(experiment.seed), []
     for _ in range(SAMPLES):
         try:

@@ -1,5 +1,7 @@
-"""The processes that train: started early, handed to Tune for one trial after another, kept for the
-test and the next search.
+"""The processes that train.
+
+They are started early, handed to Tune for one trial after another, and kept for the test and the
+next search.
 
 Tune would start them itself, each in an environment of its own and with Tune inside: two seconds
 later, and for one search alone. Here it is handed workers (`hire`) that have imported torch while
@@ -33,12 +35,12 @@ from trainables.datasets.arrays import Dataset
 
 NAMESPACE = "image-classifier-search"
 ANSWER_S = 1.0
-"""How long a worker of an earlier search may take to say that it is free: one that trains cannot
-answer.
+"""Seconds that a worker of an earlier search may take to say that it is free: one that trains
+cannot answer.
 """
 ALIVE_S, START_S = 10.0, 20.0
 SPARE_THREADS = 4
-"""Of a worker that trials share, beside one for each of them: for what is asked meanwhile."""
+"""Threads of a shared worker in addition to one for each of its trials, for calls in between."""
 
 Worker = Any
 """The handle of a `TrialWorker` actor."""
@@ -50,7 +52,7 @@ class Workers:
     def __init__(
         self, experiment: Experiment, dataset: Dataset, provenance: dict[str, str]
     ) -> None:
-        """`provenance` tells workers of other code or versions apart."""
+        """Take `provenance` to tell workers of other code or versions apart."""
         self.device, self.demand, self.part = (
             experiment.device,
             experiment.demand,
@@ -70,33 +72,36 @@ class Workers:
         self.key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self.dataset = ray.put(dataset.sealed)
         self.members = 1
-        """How many trials share a worker."""
+        """The number of trials that share a worker."""
         self.shared: list[Shared] = []
         self.idle: list[Worker] = []
         self.kept: list[Worker] = []
-        """Those that Tune has given back at the search's end."""
+        """Workers that Tune has given back at the search's end."""
         self.kept_on: list[Worker] = []
-        """Those that were started after the last trial, and got ready."""
+        """Workers that were started after the last trial, and are ready."""
         self.claimed: list[Worker] = []
         self.free: dict[str, list[Worker]] | None = None
-        """Workers of an earlier search on the cluster that are ours now, by node; None before they
-        were looked for.
+        """Workers of an earlier search on the cluster that now belong to this one, by node; None
+        before they were looked for.
         """
         self.count = 0
 
     @property
     def threads(self) -> int:
-        """Of each worker."""
+        """The number of threads of each worker."""
         return max(1, int(self.demand.cpus))
 
     def start(self, count: int) -> None:
-        """Start as many as will be needed, where it is known that they will be here, and with what."""
+        """Start as many workers as will be needed, where their place and resources are known.
+
+        That is so on this machine, on its CPUs, for trials of one worker each.
+        """
         self.count = count
         if self.is_local and self.device == "cpu" and self.demand.workers == 1:
             self.idle = [self._new(num_cpus=0) for _ in range(count)]
 
     def hire(self, job: Job, options: dict[str, Any]) -> Worker:
-        """A worker with this trial to train, where Tune has reserved what `options` ask for.
+        """Return a worker with this trial to train, where Tune has reserved what `options` ask for.
 
         On CPUs a worker holds no resources of its own, since it outlives a reservation; on GPUs Ray
         shows a process the cards that it holds.
@@ -115,8 +120,10 @@ class Workers:
         return worker
 
     def returned(self, worker: Worker, *, over: bool) -> None:
-        """Tune needs a worker no more; when the search is over, it is kept. Otherwise it ends with
-        its last handle, or here. Who leads a trial of several workers is Tune's own affair.
+        """Take back a worker that Tune needs no more.
+
+        When the search is `over`, the worker is kept. Otherwise it ends with its last handle, or
+        here. The process that leads a trial of several workers is left to Tune.
         """
         if isinstance(worker, Member):
             worker.leave()
@@ -130,8 +137,9 @@ class Workers:
                 ray.kill(worker)
 
     def for_test(self) -> Worker:
-        """A worker for what comes after the last trial: one that has trained, if there is one that
-        lives.
+        """Return a worker for what comes after the last trial.
+
+        It is one that has trained, if such a worker is still alive.
         """
         for worker in self._living():
             return worker
@@ -139,9 +147,10 @@ class Workers:
         return self.kept_on[-1]
 
     def crew(self, count: int, *, started: int) -> list[Worker]:
-        """At most so many workers for what comes after the last trial, at least one. On GPUs most
-        of them are `started` for it now, which are not to be more than this, and some may find no
-        place: `keep` those that do.
+        """Return at most `count` workers, and at least one, for what comes after the last trial.
+
+        On GPUs most of them are started for it now, until there are `started` workers in all, and
+        some of them may find no place: `keep` those that do.
         """
         living = list(islice(self._living(), count))
         more = (
@@ -152,7 +161,7 @@ class Workers:
         return living + [self._new_for_test() for _ in range(more)]
 
     def keep(self, worker: Worker) -> None:
-        """Of a crew's worker that is ready: for what else comes after the last trial."""
+        """Keep a worker of a crew that is ready, for what else comes after the last trial."""
         if worker not in (
             *self.kept_on,
             *self.kept,
@@ -162,8 +171,9 @@ class Workers:
             self.kept_on.append(worker)
 
     def _living(self) -> Iterator[Worker]:
-        """Workers that live and have nothing to train any more; on a GPU those that trials had to
-        themselves ended with their reservations.
+        """Yield workers that are alive and have nothing to train any more.
+
+        On a GPU, workers that trained one trial at a time ended with their reservations.
         """
         for worker in [
             *self.kept_on,
@@ -178,16 +188,18 @@ class Workers:
         return self._new(num_cpus=min(1, self.demand.cpus), num_gpus=self.demand.gpus)
 
     def share(self, members: int, count: int) -> None:
-        """From now on this many trials share a worker, and there are this many workers."""
+        """Let this many trials share a worker from now on, with this many workers."""
         self.members = members
         if members > 1:
             self.idle = []
             self.shared = [self._new_shared() for _ in range(count)]
 
     def resize(self, count: int) -> int:
-        """From now on there are this many workers; how many of them are up. Of those that trials
-        share the fullest stay; the others take no more trials, and end when they are empty, or at
-        once if they have found no place to start in: their trials are tried again.
+        """Have this many workers from now on, and return how many of them are up.
+
+        Of the workers that trials share, the fullest stay. The others take no more trials and end
+        when they are empty, or at once if they have found no place to start in: their trials are
+        tried again.
         """
         self.count = count
         if self.members == 1:
@@ -203,7 +215,7 @@ class Workers:
         return sum(shared.is_up and not shared.leaving for shared in self.shared)
 
     def _end_leaving(self) -> None:
-        """End those that are to leave and train nothing."""
+        """End the workers that are to leave and train nothing."""
         for shared in [
             shared
             for shared in self.shared
@@ -220,7 +232,7 @@ class Workers:
         processes: dict[int, float],
         patience_s: float,
     ) -> dict[str, Any]:
-        """What a worker's planner says (`TrialWorker.plan`)."""
+        """Return the answer of a worker's planner (`TrialWorker.plan`)."""
         worker = (
             self.idle[0]
             if self.idle
@@ -236,7 +248,7 @@ class Workers:
         return found
 
     def rates(self, config: TrialConfig, count: int, patience_s: float) -> float:
-        """Images a second of this many workers on one GPU, all at once."""
+        """Return the images a second of this many workers on one GPU, all at once."""
         card = placement_group([{"GPU": self.demand.gpus}])
         try:
             where = PlacementGroupSchedulingStrategy(card)
@@ -257,14 +269,14 @@ class Workers:
             remove_placement_group(card)
 
     def close(self) -> None:
-        """Let go of all; those that stay wait for another search."""
+        """Let go of all workers; those that stay wait for another search."""
         for worker in self.claimed:
             worker.release.remote()
         self.shared, self.idle, self.kept, self.kept_on, self.claimed = [], [], [], [], []
 
     @property
     def _about(self) -> dict[str, Any]:
-        """What each worker is told. On a cluster a machine may be taken away with notice."""
+        """The arguments that every worker gets; on a cluster a machine may be taken away."""
         return {"device": self.device, "threads": self.threads, "moves": not self.is_local}
 
     def _new(self, **options: Any) -> Worker:
@@ -283,10 +295,11 @@ class Workers:
         return Shared(process.remote(**self._about, dataset=self.dataset, gpus=self.part))
 
     def _place(self, job: Job) -> "Member":
-        """A place in the worker with the most room, which has heard of the job (it has several
-        threads). One that has died is replaced, on a cluster only if there is no room in another,
-        since there may be no place for it; if the new one dies too, or none can start yet, Tune
-        will see.
+        """Return a place in the worker with the most room, once the worker has heard of the job.
+
+        A worker that has died is replaced; on a cluster only if there is no room in another, since
+        there may be no place for a new one. If the new one dies too, or none can start yet, the
+        place is returned all the same, and Tune will see the failure.
         """
         for _ in range(2 if self.is_local else 2 + len(self.shared)):
             if not self.is_local and not any(
@@ -331,14 +344,15 @@ class Workers:
         return worker
 
     def _warm(self, node: str) -> Worker:
-        """A worker of an earlier search on this node, or None."""
+        """Return a worker of an earlier search on this node, or None."""
         if self.free is None:
             self.free = self._claim_free()
         return self.free[node].pop() if self.free.get(node) else None
 
     def _claim_free(self) -> dict[str, list[Worker]]:
-        """The workers of earlier searches that are free, by node: all are asked at once, and what
-        is more than enough is let go.
+        """Return the free workers of earlier searches, by node.
+
+        All are asked at once, and those beyond what is needed are released.
         """
         claim, asked = uuid4().hex, dict[Any, tuple[str, Worker]]()
         for found in ray.util.list_named_actors(all_namespaces=True):
@@ -371,20 +385,21 @@ class Shared:
         self.starting: Any = None
 
     def wait(self) -> None:
-        """It has not started yet: others are better until it answers."""
+        """Note that it has not started yet: other workers are preferred until it answers."""
         self.starting = self.process.get_current_ip_pid.remote()
 
     @property
     def is_up(self) -> bool:
-        """Whether it has started, as far as is known; whether it lives is seen when it is used."""
+        """True if it has started, as far as is known; whether it is alive shows when it is used."""
         if self.starting is not None and ray.wait([self.starting], timeout=0)[0]:
             self.starting = None
         return self.starting is None
 
 
 class Member:
-    """One place in a worker that several trials share. To Tune it is an actor of its own: what is
-    called here is called there, with the place.
+    """One place in a worker that several trials share.
+
+    To Tune it is an actor of its own: a method called here is called on the worker, with the place.
     """
 
     def __init__(self, worker: Shared) -> None:
@@ -393,8 +408,10 @@ class Member:
         worker.taken.add(self._name)
 
     def hear(self, job: Job) -> Any:
-        """Let it hear what to train; until it has, Ray holds back what else it is asked to train:
-        it has several threads, which overtake each other.
+        """Tell the worker at this place what to train, and return the pending answer.
+
+        Until the worker has heard it, Ray holds back further training calls at this place: the
+        worker has several threads, and a later call could overtake this one.
         """
         self._heard = [self.reset.remote(job)]
         return self._heard[0]
@@ -424,11 +441,11 @@ class _At:
         self._method, self._where = method, where
 
     def remote(self, *arguments: Any, **options: Any) -> Any:
-        """Call it."""
+        """Call the method."""
         return self._method.remote(*self._where, *arguments, **options)
 
 
 def _node_of(placement_group: Any) -> str:
-    """The node where a placement group of one bundle lies."""
+    """Return the node where a placement group of one bundle lies."""
     (node,) = ray.util.placement_group_table(placement_group)["bundles_to_node_id"].values()
     return str(node)

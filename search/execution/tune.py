@@ -1,8 +1,7 @@
-"""Ray Tune's side of a search: it asks the driver's questions at the right moments and owns the
-slots.
+"""Ray Tune's side of a search: it asks the driver at the right moments, and owns the slots.
 
 Tune's searcher, scheduler and callback here hold no state of their own. Tune pickles what it is
-given; these come out of a pickle empty, since a search is resumed from its journal and never from
+given; these come out of a pickle as None, since a search is resumed from its journal and never from
 Tune's files.
 """
 
@@ -49,16 +48,16 @@ from search.phrases import verb
 
 Tick = Callable[[], None]
 LAST_WORDS_S = 10
-"""How long Tune may take to end when Ray is gone."""
+"""Seconds that Tune may take to end when Ray is gone."""
 LOOK_S = 1.0
-"""How often it is looked, aside, whether Ray lives."""
+"""Seconds between two checks, in a thread of their own, whether Ray is alive."""
 SAME_DEATH_S = 5.0
-"""Trials that fail of memory within so long shared a worker, or the machine."""
+"""Trials that run out of memory within so many seconds shared a worker, or the machine."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 WAITING = {"node:__internal_head__": 0.001}
-"""What a trial asks for whose training holds its resources elsewhere: a place on the head node, and
-no CPU of the trials'.
+"""The resources of a trial whose training holds its own elsewhere: a place on the head node, and
+none of the CPUs that trials use.
 """
 
 
@@ -67,14 +66,14 @@ def _nothing() -> None:
 
 
 class Unpickled:
-    """Comes out of a pickle as None."""
+    """An object that comes out of a pickle as None."""
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         return _nothing, ()
 
 
 class DriverSearcher(Unpickled, Searcher):
-    """Asks the driver for the next trial."""
+    """Tune's searcher: it asks the driver for the next trial."""
 
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -83,11 +82,15 @@ class DriverSearcher(Unpickled, Searcher):
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        """Nothing to set: the driver knows."""
+        """Return True without setting anything: the driver knows these properties."""
         return True
 
     def suggest(self, trial_id: str) -> Job | str | None:  # type: ignore[override]
-        """The next trial as a job; None when one that runs now may have to be tried again."""
+        """Return the next trial as a job.
+
+        None while one that runs now may have to be tried again, `Searcher.FINISHED` if none will
+        follow.
+        """
         suggestion = self.driver.suggest()
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
@@ -107,18 +110,19 @@ class DriverSearcher(Unpickled, Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """The driver has heard it."""
+        """Do nothing: the driver has heard of it already."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save."""
+        """Do nothing: there is nothing to save."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
+        """Do nothing: there is nothing to restore."""
 
 
 class DriverScheduler(Unpickled, FIFOScheduler):
-    """Tells the driver of each report, and stops the trial when it says so after the last of those
-    that came together.
+    """Tune's scheduler: it tells the driver of each report, and stops trials as the driver decides.
+
+    Where several reports come together, the answer to the last of them counts.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -126,8 +130,9 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         self.driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """STOP when the trial is over. A trial on several workers is told through its gate, and
-        ends by itself.
+        """Return STOP when the trial is over.
+
+        A trial on several workers is told through its gate, and ends by itself.
         """
         if note := result.get("note", ""):
             self.driver.journal.complain(note)
@@ -136,15 +141,15 @@ class DriverScheduler(Unpickled, FIFOScheduler):
         if self.driver.experiment.demand.workers == 1:
             return str(TrialScheduler.STOP if over else TrialScheduler.CONTINUE)
         if reports[-1]["outcome"] is None:
-            with suppress(
-                ValueError
-            ):  # no gate, no workers behind it: the trial is dying, and `on_trial_error` will say so
+            # Without a gate there are no workers behind it: the trial is dying, and
+            # `on_trial_error` will say so.
+            with suppress(ValueError):
                 ray.get_actor(gate_name(trial.config)).decide.remote(result["number"], not over)
         return str(TrialScheduler.CONTINUE)
 
 
 class DriverCallback(Unpickled, tune.Callback):
-    """Tells the driver what happens to trials beside their reports."""
+    """Tune's callback: it tells the driver what happens to trials besides their reports."""
 
     def __init__(self, driver: Driver, errors: Errors, tick: Tick, *, shared: bool) -> None:
         self.driver, self.errors, self.tick, self.shared = driver, errors, tick, shared
@@ -158,7 +163,11 @@ class DriverCallback(Unpickled, tune.Callback):
         self.last_words = RayWatchdog(driver)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """A moment, several a second, to look after the trials and Ray itself."""
+        """Look after the trials and Ray itself, several times a second.
+
+        Raises:
+            NotReady: a part of Ray died.
+        """
         self.tick()
         if dead := dead_parts():
             self.last_words.start(lost(dead))
@@ -175,7 +184,7 @@ class DriverCallback(Unpickled, tune.Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """The trial has a slot."""
+        """Tell the driver that the trial has a slot."""
         host = ""
         with suppress(ray.exceptions.RayError):  # it died; Tune will hear of that
             host = trial.get_ray_actor_ip() or ""
@@ -184,12 +193,14 @@ class DriverCallback(Unpickled, tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """The trial's process died, could not be started, or its own code raised."""
+        """Tell the driver that the trial failed.
+
+        Its process died or could not be started, or its own code raised.
+        """
         name, error = trial.config["trial"], self.errors.pop(trial.trial_id, None)
         hung = self.watch.killed.pop(name, "")
-        if trial.config["attempt"] != self.driver.attempt(
-            name
-        ):  # it was held, and failed on its way out: its next attempt is not to blame
+        # It was held, and failed on its way out: its next attempt is not to blame.
+        if trial.config["attempt"] != self.driver.attempt(name):
             return
         if hung:
             self.driver.fail(name, "hung", hung)
@@ -203,8 +214,10 @@ class DriverCallback(Unpickled, tune.Callback):
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
     def _kind(self, error: Any) -> str:
-        """As `kind_of`; but of trials that shared a worker which was killed for its memory, one
-        counts as out of memory and the others as lost.
+        """Return the kind of a failure, as `kind_of`, with one exception.
+
+        Of trials that shared a worker which was killed for its memory, one counts as out of memory
+        and the others as lost.
         """
         kind = kind_of(error)
         if self.shared and killed_for_memory(error):
@@ -213,7 +226,10 @@ class DriverCallback(Unpickled, tune.Callback):
         return kind
 
     def _keep_traceback(self, trial: Trial, text: str) -> str:
-        """Write it into the trial's folder. A disk that refuses has worse to tell."""
+        """Write a traceback into the trial's folder, and return its path in the search's folder.
+
+        Return an empty path if the disk refuses: that is then reported elsewhere.
+        """
         home = self.driver.experiment.home
         path = f"{TRIALS}/{trial.config['trial']}/errors/attempt-{trial.config['attempt']}.txt"
         try:
@@ -226,13 +242,14 @@ class DriverCallback(Unpickled, tune.Callback):
 
 
 def lost(dead: list[str]) -> str:
-    """That these parts of Ray died, in words."""
+    """Return a sentence that says that these parts of Ray died."""
     return f"Ray's {' and '.join(dead)} died; what was done so far is kept"
 
 
 class RayWatchdog:
-    """Ends the process if Tune, with Ray gone, does not come to an end: Ray would do it without a
-    word, after a minute.
+    """A watchdog that ends the process if Ray is gone and Tune does not end.
+
+    Without it Ray would end the process after a minute, without a message.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -241,7 +258,7 @@ class RayWatchdog:
         self.over, self.lock = Event(), Lock()
 
     def watch(self) -> None:
-        """See, aside, that Ray lives: Tune may be waiting for it in the midst of a step."""
+        """Check from another thread that Ray is alive: Tune may be waiting for it within a step."""
         Thread(target=self._look, daemon=True).start()
 
     def _look(self) -> None:
@@ -250,21 +267,21 @@ class RayWatchdog:
                 return self.start(lost(dead))
 
     def start(self, reason: str) -> None:
-        """Begin to wait."""
+        """Start the timer after which the process ends."""
         with self.lock:
             if self.timer is None and not self.over.is_set():
                 self.timer = Timer(LAST_WORDS_S, self.say, [reason])
                 self.timer.start()
 
     def cancel(self) -> None:
-        """Tune came to its end."""
+        """Stop the watchdog: Tune has ended by itself."""
         self.over.set()
         with self.lock:
             if self.timer is not None:
                 self.timer.cancel()
 
     def say(self, reason: str) -> None:
-        """Bring the journal to its end, tell the user, and end."""
+        """Bring the journal to its end, tell the user, and end the process."""
         self.driver.close("lost", reason)
         self.driver.journal.patient = False
         with suppress(JournalError):
@@ -277,8 +294,9 @@ class RayWatchdog:
 
 
 def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
-    """Run trials until the driver has no more, never more than `slots` at once, and call `tick`
-    several times a second. The test part stays out of the trials' reach.
+    """Run trials until the driver has no more, never more than `slots` at once.
+
+    `tick` is called several times a second. The test part stays out of the trials' reach.
 
     Raises:
         NotReady: Ray itself broke off; what was done is in the journal.
@@ -325,8 +343,9 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
 
 @contextmanager
 def scratch(driver: Driver) -> Iterator[Path]:
-    """A folder for Tune's own files, which nobody reads: on this machine, or where all nodes of a
-    cluster see it.
+    """Give a folder for Tune's own files, which nobody reads.
+
+    It is on this machine, or where all nodes of a cluster see it.
     """
     experiment = driver.experiment
     own = experiment.address == LOCAL or not experiment.home.is_shared
@@ -340,8 +359,9 @@ def scratch(driver: Driver) -> Iterator[Path]:
 
 
 def _trainable(driver: Driver, workers: Workers) -> Any:
-    """What Tune runs for a trial, with its resources: a worker that stays, or a waiting process
-    that leads several.
+    """Return what Tune runs for a trial, with its resources.
+
+    That is a worker that stays, or a waiting process that leads several workers.
     """
     experiment, demand = driver.experiment, workers.demand
     if demand.workers == 1:

@@ -1,7 +1,7 @@
-"""Where Tune's own ways do not suit a search: patches to its inner parts (ray 2.60), put on while
-it runs and taken off after.
+"""Patches to inner parts of Ray Tune (ray 2.60), where its own ways do not suit a search.
 
-Tune is to take its processes from our `Workers`, and to survive what they die of.
+They are applied while Tune runs and taken off afterwards. With them Tune takes its processes from
+our `Workers`, and survives errors that those processes die of.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,41 +23,43 @@ from search.execution.job import Job
 from search.execution.pool import Member, Worker, Workers
 
 Errors = dict[str, Any]
-"""What each trial failed of, by Tune's trial id."""
+"""The error that each failed trial ended with, by Tune's trial id."""
 
 
 class PlaceholderTrainable(tune.Trainable):
-    """Stands in Tune's books for a `TrialWorker`."""
+    """A trainable that stands for a `TrialWorker` in Tune's own lists."""
 
 
 class PooledActorClass(ray.actor.ActorClass):  # type: ignore[type-arg]
-    """What Tune takes for `PlaceholderTrainable` as an actor class: to make an actor of it is to be
-    handed a worker.
+    """The actor class that Tune sees for `PlaceholderTrainable`.
+
+    Instead of starting an actor, it hands out a worker of the pool.
     """
 
     def __init__(self, workers: Workers, chosen: dict[str, Any] | None = None) -> None:
         self.workers, self.chosen = workers, chosen or {}
 
     def options(self, **options: Any) -> "PooledActorClass":
-        """The same, where these resources are."""
+        """Return the same actor class, with these resources."""
         return PooledActorClass(self.workers, options)
 
     def remote(self, config: Job, **more: Any) -> Worker:
-        """A worker that has this job."""
+        """Return a worker that has this job."""
         return self.workers.hire(config, self.chosen)
 
 
 @contextmanager
 def use_worker_pool(workers: Workers, driver: Driver) -> Iterator[None]:
-    """Have Tune take its actors for `PlaceholderTrainable` from the workers, and give them back,
-    rather than start and end its own (ray 2.60).
+    """Have Tune take its actors for `PlaceholderTrainable` from the workers, and give them back.
+
+    Without this it would start and end processes of its own (ray 2.60).
 
     A trial whose worker is starting keeps it: Tune would give it one that has become free, and end
-    the one that starts. One that still waits for a place takes what becomes free: there may be no
-    other place any more. On a cluster, a place that no trial of this search may take now is given
-    back at once, for others to have: Tune would keep one for later. And Tune counts no kinds of
-    callbacks for statistics that are off: for that it imports MLflow, Weights & Biases and Comet, a
-    second before the first trial.
+    the one that starts. A trial that still waits for a place takes what becomes free: there may be
+    no other place any more. On a cluster, a place that no trial of this search may take now is
+    given back at once, so that others can have it: Tune would keep one for later. And Tune does not
+    count kinds of callbacks for usage statistics, which are off: to do so it imports MLflow,
+    Weights & Biases and Comet, which takes a second before the first trial.
     """
     let_go: Callable[..., None] = RayActorManager._cleanup_actor
     get: Callable[..., Any] = _ActorClassCache.get
@@ -112,7 +114,8 @@ def use_worker_pool(workers: Workers, driver: Driver) -> Iterator[None]:
 @contextmanager
 def drop_finished_trials() -> Iterator[None]:
     """Have Tune forget each trial that is over: it goes through its list at every step (ray 2.60).
-    And it adds no callbacks of its own, which write to files and keep every trial.
+
+    It also adds no callbacks of its own, which write to files and keep every trial.
     """
     step: Callable[..., None] = TuneController.step
 
@@ -136,13 +139,14 @@ def drop_finished_trials() -> Iterator[None]:
 
 @contextmanager
 def capture_trial_errors() -> Iterator[Errors]:
-    """Have Tune treat each death of a trial's process as that trial's failure, and keep what each
-    trial failed of, by Tune's trial id.
+    """Have Tune treat each death of a trial's process as that trial's failure, and keep the errors.
+
+    Yields the errors by Tune's trial id.
 
     Tune expects Ray's `RayActorError`; a process that Ray's memory monitor has killed comes with an
     error of another class, which Tune takes for a bug of its own and breaks the whole search off
-    (ray 2.60, `air/execution/_internal/actor_manager.py`). What failed it writes to a pickle and a
-    text file only (`Trial.handle_error`).
+    (ray 2.60, `air/execution/_internal/actor_manager.py`). Tune writes the error itself only to a
+    pickle and a text file (`Trial.handle_error`).
     """
     errors: Errors = {}
     failed, handle, ask = (

@@ -1,6 +1,7 @@
-"""The bridge between a search and a training: what runs in the workers. A job
-(`search.execution.job`) crosses over; a report crosses back as JSON, so that Tune neither flattens
-nor judges it.
+"""The bridge between a search and a training: the code that runs in the workers.
+
+A job (`search.execution.job`) crosses over; a report crosses back as JSON, so that Tune neither
+flattens nor judges it.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 
-from cluster.runtime.spot import leaving
+from cluster.spot import leaving
 from search.execution.job import Job, beginnings_of, checkpoint_in, keep, mirror_of
 from search.preflight.shadows import put_libraries_first
 from trainables.checkpoints.remote import folder_here, forget
@@ -28,29 +29,32 @@ Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
-"""How long a worker on a cluster waits for another search, and how long for its own, which may have
-been killed.
+"""Seconds that a worker on a cluster waits for another search, and for its own, which may have been
+killed; and seconds between two looks at that.
 """
 
 MATRIX_CLASSES = 100
-"""With more classes than these, a confusion matrix is too much for the journal."""
+"""With more classes than these, a confusion matrix is too large for the journal."""
 
 BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
 """Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of
-weights that were half handed back.
+fused weights that were only partly handed back.
 """
 
 
 def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation without what is there to be looked at alone: images, and the reliability
-    diagram's bins.
+    """Return an evaluation without what is only there to be looked at.
+
+    That is the images, and the reliability diagram's bins.
     """
     return {name: value for name, value in found.items() if name not in ("wrong", "bins")}
 
 
 def without_curves(found: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation as the journal takes it for each trial: of each curve the area alone, no
-    confusion matrix of very many classes, no pictures.
+    """Return an evaluation as the journal takes it for each trial.
+
+    Of each curve only the area is kept; pictures and a confusion matrix of very many classes are
+    left out.
     """
     large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
     kept = {
@@ -66,7 +70,7 @@ class NodeLeaves(RuntimeError):
 
 
 def _refuse_if_node_leaves() -> None:
-    """Between two epochs, with all so far saved.
+    """Stop between two epochs, with all so far saved, if this node is drained.
 
     Raises:
         NodeLeaves: this node is drained.
@@ -84,7 +88,7 @@ def _end_beyond_repair(error: BaseException) -> None:
 def _in_use(
     method: "Callable[Concatenate[Any, Given], Answer]",
 ) -> "Callable[Concatenate[Any, Given], Answer]":
-    """A process that is busy with this method is in use, however long that takes."""
+    """Count the process as in use while it runs this method, however long that takes."""
 
     @wraps(method)
     def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Answer:
@@ -101,7 +105,7 @@ class Process:
     """A process that trains: torch is imported and the data mapped once."""
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
-        """`gpus` is what it holds; a part of one is not exceeded."""
+        """Prepare the process; `gpus` is what it holds, and a part of a GPU is not exceeded."""
         put_libraries_first()
         import trainables.training.process
         import trainables.trial
@@ -116,9 +120,10 @@ class Process:
         self._used = time.monotonic()
 
     def _kept(self, dataset: Dataset) -> Dataset:
-        """The data that it trains on, or else these from now on: what was computed from them, or
-        lies on a GPU, serves all trials. All calls of a search bring the same, but each a copy of
-        its own.
+        """Return the data that the process trains on already, or else take these from now on.
+
+        What was computed from them, or lies on a GPU, serves all trials. All calls of a search
+        bring the same data, but each a copy of its own.
         """
         if self._dataset is None:
             self._dataset = dataset
@@ -126,7 +131,7 @@ class Process:
 
     @_in_use
     def damage(self, job: Job, epoch: int) -> str:
-        """What is wrong with one trial's checkpoint; empty if it is whole."""
+        """Return what is wrong with one trial's checkpoint; empty if it is whole."""
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import check
 
@@ -139,9 +144,10 @@ class Process:
 
     @_in_use
     def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Open the test part for one trial's checkpoint: `test` is the evaluation without its
-        pictures, which are in the trial's folder; or `damaged` says what is wrong with the
-        checkpoint.
+        """Open the test part for one trial's checkpoint.
+
+        `test` is the evaluation without its pictures, which are in the trial's folder; or `damaged`
+        says what is wrong with the checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import evaluate
@@ -164,9 +170,11 @@ class Process:
 
     @_in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """One trial's checkpoint on the validation part: `val` is the evaluation without its curves
-        and pictures; or `damaged`. With them it is in the trial's folder, for a person; those of
-        the best trials reach MLflow with their pictures (`evidence.draw`).
+        """Evaluate one trial's checkpoint on the validation part.
+
+        `val` is the evaluation without its curves and pictures; or `damaged` says what is wrong
+        with the checkpoint. The evaluation with both is in the trial's folder, for a person; those
+        of the best trials reach MLflow with their pictures (`evidence.draw`).
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import evaluate
@@ -191,8 +199,9 @@ class Process:
 
     @_in_use
     def get_ready(self) -> dict[str, Any]:
-        """Import what an evaluation needs, while nothing is timed. The `remembered` trials are
-        those that are evaluated here in no time.
+        """Import what an evaluation needs, while nothing is timed.
+
+        The `remembered` trials are those whose evaluation takes next to no time here.
         """
         import trainables.checkpoints.remembered
         import trainables.evaluation.cost
@@ -201,8 +210,9 @@ class Process:
 
     @_in_use
     def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """What one trial's checkpoint costs to use, here and with nothing else running: `cost`, or
-        `damaged`.
+        """Measure what one trial's checkpoint costs to use, here and with nothing else running.
+
+        The result is under `cost`; or `damaged` says what is wrong with the checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.cost import cost
@@ -231,8 +241,9 @@ class Process:
         trials: int,
         processes: dict[int, float],
     ) -> dict[str, Any]:
-        """The `Plan` for trials such as these, so many at once, as plain values; `processes` as
-        `planner.plan` takes it.
+        """Return the `Plan` for trials like these, so many at once, as plain values.
+
+        `processes` is what `planner.plan` takes under this name.
         """
         from trainables.fusion.planner import plan
         from trainables.fusion.shapes import same_shape_fraction
@@ -254,31 +265,31 @@ class Process:
         )
 
     def rate(self, config: dict[str, Any], dataset: Dataset) -> float:
-        """Images a second of a training here, beside whatever else runs."""
+        """Return the images a second of a training here, beside whatever else runs."""
         from trainables.fusion.planner import rate
 
         return rate(TrialConfig.from_dict(config), dataset, self._device)
 
     def get_current_ip_pid(self, place: str = "") -> tuple[str, int]:
-        """Where this is."""
+        """Return the address of this process's node, and its pid."""
         return ray.util.get_node_ip_address(), os.getpid()
 
     def get_auto_filled_metrics(
         self, place: str = "", debug_metrics_only: bool = True
     ) -> dict[str, Any]:
-        """What Tune knows of a trial that has not reported yet."""
+        """Return what Tune knows of a trial that has not reported yet."""
         return {"done": False}
 
 
 class TrialWorker(Process):
     """Trains one trial after another; nothing of one reaches the next.
 
-    It has the methods that Tune calls on a trainable of its class API. By inheritance it is none:
-    to import Tune would cost each process a second.
+    It has the methods that Tune calls on a trainable of its class API, but does not inherit from
+    that class: to import Tune would cost each process a second.
     """
 
     def __init__(self, *, device: str, threads: int, gpus: float = 0, moves: bool = False) -> None:
-        """With `moves`, trials are given back when the node is drained."""
+        """Prepare the worker; with `moves`, trials are given back when the node is drained."""
         super().__init__(device=device, threads=threads, gpus=gpus)
         self._moves = moves
         self._job: Job = {}
@@ -288,7 +299,7 @@ class TrialWorker(Process):
         self._guard: Thread | None = None
 
     def open(self, dataset: Dataset) -> None:
-        """Train on this, which lies in the memory that all processes of the node share."""
+        """Train on this data set, which lies in the memory that all processes of the node share."""
         self._dataset = dataset
 
     def reset(self, new_config: Job, storage: Any = None) -> bool:
@@ -299,8 +310,9 @@ class TrialWorker(Process):
 
     @_in_use
     def train(self) -> dict[str, Any]:
-        """Go on to the next reports, usually one, an epoch on. What a trial raises ends the process
-        with it: nothing of a broken trial reaches the next.
+        """Go on to the next reports, usually one, an epoch further.
+
+        An error of the trial ends the process with it: nothing of a broken trial reaches the next.
         """
         self._broken = True
         if self._moves:
@@ -323,7 +335,7 @@ class TrialWorker(Process):
             forget(self._job["folder"], mirror_of(self._job), self._job["attempt"])
 
     def claim(self, claim: str) -> bool:
-        """Belong to who says this, if to nobody yet."""
+        """Belong to the search that makes this claim, and return True, unless another one does."""
         if self._claim:
             return False
         self._claim, self._used = claim, time.monotonic()
@@ -333,7 +345,7 @@ class TrialWorker(Process):
         return True
 
     def release(self, claim: str = "") -> None:
-        """Belong to nobody, if to who says this (or to anybody, if nothing is said)."""
+        """Belong to nobody, if the claim is this one; an empty claim always releases the worker."""
         if claim in ("", self._claim):
             import trainables.checkpoints.remembered
 
@@ -344,8 +356,10 @@ class TrialWorker(Process):
             self._process.give_back_memory()
 
     def _leave_when_unused(self) -> None:
-        """End this process when nobody has wanted it for long: it outlives the search that started
-        it, and who should end it may have been killed.
+        """End this process when it has been unused for long.
+
+        It outlives the search that started it, and the search that should end it may have been
+        killed.
         """
         while time.monotonic() - self._used < (LEFT_S if self._claim else STAY_S):
             time.sleep(LOOK_S)
@@ -353,8 +367,9 @@ class TrialWorker(Process):
 
 
 class FusedWorker(Process):
-    """Trains several trials at once, those of one shape as one network. Each has a place here, and
-    a thread while it trains.
+    """Trains several trials at once, those of one shape as one network.
+
+    Each trial has a place here, and a thread while it trains.
     """
 
     def __init__(
@@ -378,9 +393,11 @@ class FusedWorker(Process):
         return True
 
     def train(self, place: str, heard: bool = True) -> dict[str, Any]:
-        """Go on to the next reports of the trial at this place, which it has `heard` of: it is
-        called once that is so. What it raises ends that trial alone, unless it leaves the process
-        unfit for all: then that ends, and they are tried again elsewhere.
+        """Go on to the next reports of the trial at this place.
+
+        `heard` is the answer of `reset`, so that Ray calls this only after the worker has heard of
+        the trial. An error of the trial ends that trial alone, unless it leaves the process unfit
+        for all: then the process ends, and all its trials are tried again elsewhere.
         """
         job = self._jobs[place]
         if place not in self._reports:
@@ -408,8 +425,9 @@ class FusedWorker(Process):
 
 
 def at_once(reports: "Iterator[Report]") -> "list[Report]":
-    """The next report, and those after it before which nothing is trained: what is known already is
-    told as one.
+    """Return the next report, and those after it that need no further training.
+
+    Epochs that are known already are told together.
     """
     found = [next(reports)]
     while found[-1].more:
@@ -418,15 +436,15 @@ def at_once(reports: "Iterator[Report]") -> "list[Report]":
 
 
 def told(reports: "list[Report]") -> str:
-    """As they cross back."""
+    """Return the reports as they cross back: JSON."""
     return json.dumps([report.to_dict() for report in reports])
 
 
 def fetch_weights(config: TrialConfig) -> None:
-    """Bring here what a trial begins with, on a machine that does not have it yet.
+    """Bring the weights that a trial begins with to this machine, if it does not have them yet.
 
     Raises:
-        ConfigError, Unavailable: it is not to be had.
+        ConfigError, Unavailable: they are not to be had.
     """
     if config.model.pretrained:
         from trainables.models.weights import fetch
@@ -437,7 +455,10 @@ def fetch_weights(config: TrialConfig) -> None:
 def begin(
     run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None
 ) -> "Iterator[Report]":
-    """A job's reports, from here on. `run` is the module that trains."""
+    """Start a job's trial, and return its reports from here on.
+
+    `run` is the module that trains.
+    """
     if dataset is None:
         raise RuntimeError("a trial needs data")
     config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)

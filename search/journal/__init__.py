@@ -1,5 +1,5 @@
-"""The log of a search: its events, what they add up to, where it is kept and who may write it.
+"""The log of a search: its events, their summary, the place it is kept in and its lock.
 
-The source of truth; all else is computed from it. May import `objectives`, buckets and checkpoints;
-never what decides, runs or shows.
+It is the source of truth; all else is computed from it. May import `objectives`, buckets and
+checkpoints; never what decides, runs or shows.
 """

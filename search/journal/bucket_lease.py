@@ -1,10 +1,10 @@
-"""Keeps a second driver from a search that has one, where the search is kept in a bucket: its
-object `lock.json`.
+"""The lease of a search that is kept in a bucket: the object `lock.json`.
 
-It is only ever put on condition that it is what this driver has seen there. Who holds it counts up
-every few seconds; one that sees the count stand still for long enough takes the search over. Clocks
-play no part. Between two looks a holder may not know that it has lost the search: what keeps it
-from writing then is the journal's copy, whose pieces are put on the same condition.
+It keeps a second driver from a search that has one. The object is only ever written on condition
+that it is still what this driver last saw there. Its holder increments a count every few seconds;
+another driver that sees the count stand still for long enough takes the search over. Clocks play no
+part. Between two looks a holder may not know that it has lost the search: what keeps it from
+writing then is the journal's copy, whose pieces are written on the same condition.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ FREE, LAST_TRIES = b"{}", 3
 
 
 class BucketLease:
-    """As `search.journal.lease.Lease`."""
+    """The counterpart of `search.journal.lease.Lease` for a bucket."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class BucketLease:
     ) -> None:
         self.place, self.name, self.say, self.patience_s = place / FILE_NAME, name, say, patience_s
         self.quick = replace(self.place, quick=True)
-        """The same place for what is done again and again, or at the end, when nobody wants to
-        wait.
+        """The same place with few, short retries, for the regular beat and for the release at the
+        end.
         """
         self.mine = {**_here(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         self._tag, self._other = "", ""
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        """Take it.
+        """Take the lease.
 
         Raises:
             Held: another driver has it, and lives.
@@ -60,17 +60,17 @@ class BucketLease:
         """
         found = self.place.get()
         if found is not None and not is_free(found):
-            found = self._waited_for(found)
+            found = self._wait_for_holder(found)
         try:
             self._put(self.place, 0, found.tag if found is not None else "")
         except Taken as error:
-            raise self._held() from error
+            raise self._held_error() from error
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Let go."""
+        """Release the lease."""
         self._ended.set()
         self._thread.join()
         for _ in range(0 if self._other else LAST_TRIES):
@@ -79,15 +79,21 @@ class BucketLease:
                 return
 
     def other(self) -> str:
-        """The name of another driver that has the search now, as far as the last look told; empty
-        while it is ours.
+        """Return the name of another driver that has the search now; empty while it is ours.
+
+        It is the answer of the last look at the lock.
         """
         return self._other
 
-    def _waited_for(self, found: Stored) -> Stored | None:
-        """The lock, once its holder has had time to show that it lives."""
+    def _wait_for_holder(self, found: Stored) -> Stored | None:
+        """Return the lock after its holder has had time to show that it lives.
+
+        Raises:
+            Held: it does.
+        """
         self.say(
-            f"the search was last run by {holder_in(found)}; waiting {self.patience_s:g} s to see whether it still is"
+            f"the search was last run by {holder_in(found)}; waiting {self.patience_s:g} s to see "
+            "whether it still is"
         )
         end = time.monotonic() + self.patience_s
         while time.monotonic() < end:
@@ -96,13 +102,15 @@ class BucketLease:
             if now is None or is_free(now):
                 return now
             if now.tag != found.tag:
-                raise self._held()
+                raise self._held_error()
         return found
 
-    def _held(self) -> Held:
+    def _held_error(self) -> Held:
         found = self.place.get()
         return Held(
-            f"the search '{self.name}' is being run by {name_of(parsed(found.content) if found else {})}. Stop that first, or wait for its end."
+            f"the search '{self.name}' is being run by "
+            f"{name_of(parsed(found.content) if found else {})}. Stop that first, or wait for its "
+            "end."
         )
 
     def _beat(self) -> None:
@@ -128,8 +136,9 @@ class BucketLease:
 
 
 def is_free(found: Stored) -> bool:
-    """Whether a lock binds nobody: it was let go, or who held it was a process of this machine and
-    is dead.
+    """Return whether a lock binds nobody.
+
+    That is so if it was released, or if its holder was a process of this machine that is dead.
     """
     holder = parsed(found.content)
     is_ours = all(holder.get(name) == value for name, value in _here().items())
@@ -137,7 +146,10 @@ def is_free(found: Stored) -> bool:
 
 
 def _here() -> dict[str, str]:
-    """Where a process number means something: containers of one machine have numbers of their own."""
+    """Return the facts that identify the machine and process namespace of a process number.
+
+    Containers of one machine have process numbers of their own.
+    """
     try:
         processes = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -146,8 +158,9 @@ def _here() -> dict[str, str]:
 
 
 def holder_in(found: Stored | None) -> str:
-    """Who runs the search, as its lock says; empty for nobody. Whether a holder still lives cannot
-    be seen from here.
+    """Return the driver that runs the search by its lock; empty for none.
+
+    It cannot be told from here if that holder still lives.
     """
     holder = parsed(found.content) if found is not None else {}
     return name_of(holder) if holder else ""

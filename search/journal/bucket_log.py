@@ -1,7 +1,7 @@
 """A journal's copy in a bucket: pieces of whole lines, the last of which grows with each event.
 
-Each event costs one request: the last piece is put anew, on condition that it is still what this
-driver has put before. So the copy is also the fence: of two drivers that write one journal, the
+Each event costs one request: the last piece is written anew, on condition that it is still what
+this driver wrote before. So the copy is also the fence: of two drivers that write one journal, the
 second to write is refused.
 """
 
@@ -11,7 +11,7 @@ from cluster.storage.bucket import Bucket, StorageError, Taken
 from search.journal.journal import DamagedJournal
 
 PIECE = 64_000
-"""Bytes of a piece that is not added to any more."""
+"""A piece of this many bytes or more is not added to any more; the next line begins a new one."""
 AT_ONCE = 16
 FIRST = "000001"
 """The name of the first piece."""
@@ -23,12 +23,12 @@ class JournalCopy:
     def __init__(self, place: Bucket) -> None:
         self.place = place
         self.number, self.piece, self.tag = 1, b"", ""
-        """The last piece: its number, what stands in it, and the tag of what this driver knows to
-        be there; empty for nothing.
+        """The last piece: its number, its content, and its tag as this driver knows it; empty if
+        there is none yet.
         """
 
     def read(self) -> bytes:
-        """All that was written, to be gone on with.
+        """Return all that was written, and be ready to append to it.
 
         Raises:
             DamagedJournal: a piece is missing.
@@ -37,7 +37,8 @@ class JournalCopy:
         names = sorted(self.place.listing())
         if names != [_name(number) for number in range(1, len(names) + 1)]:
             raise DamagedJournal(
-                f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} ...). Bring it back from a copy."
+                f"{self.place}: a piece of the journal is missing (found {', '.join(names[:3])} "
+                "...). Bring it back from a copy."
             )
         with ThreadPoolExecutor(AT_ONCE) as pool:
             pieces = list(pool.map(self.place.get, names))
@@ -51,7 +52,7 @@ class JournalCopy:
         return b"".join(piece.content for piece in found)
 
     def append(self, line: bytes) -> None:
-        """Add a whole line. To add it again because the answer was lost changes nothing.
+        """Add a whole line. Adding it again because the answer was lost changes nothing.
 
         Raises:
             Taken: another driver has written there.

@@ -1,40 +1,54 @@
-"""The append-only log of a search: the source of truth. Tune, MLflow, the live table and the report
-are projections of it.
+"""The append-only log of a search: the source of truth.
 
-One JSON object a line with a checksum of its own, fsynced before anybody else hears of it, written
-by the driver alone:
+Tune, MLflow, the live table and the report are projections of it. It has one JSON object a line
+with a checksum of its own, fsynced before anybody else hears of it, written by the driver alone:
 
-    started    the experiment, the data set's facts, versions, and the fingerprint of what else decides a training
-    resumed    a new session of the driver goes on: versions, slots, what was changed; of a refinement also its terms (refining)
-    slots      count, reason: from now on so many trials run at once
-    suggested  trial, stem (equal where trainings differ in length alone), params, config; of a training for a selection also repeat_of (the candidate) and seed
-    running    trial, attempt (from 1), the host that trains it
-    restored   trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints found damaged; begun (search, trial, epoch): who
-               has trained its epochs until that one, if they were not known before; they follow as
-               its own
-    epoch      trial, epoch (1-based), metrics, precision (fp32, bf16 or fp16); with folds their metrics too (folds), whose means are the trial's
-    held       trial, epoch, by, reason, and what the decision rests on: it waits at a rung
-    promoted   trial, epoch, by: it goes on from a rung
-    stopped    trial, epoch, by, reason, and what the decision rests on
-    waiting    trial, epoch, reason: its storage refuses, it tries again
-    paused     trial, reason: the search was interrupted, or its budget leaves nothing for it; a resume goes on with it
-    retried    trial, kind (moved, lost, hung, memory), reason
-    ended      trial, outcome (completed, stopped, diverged, failed), reason; of a failure also its kind
-    evaluated  trial, epoch (its best), val (the evaluation on the validation part, without the curves), cost (of using it)
+    started      the experiment, the data set's facts, versions, and the fingerprint of what else
+                 decides a training
+    resumed      a new session of the driver goes on: versions, slots, changes; of a refinement also
+                 its terms (refining)
+    slots        count, reason: the number of trials that may run at once from now on
+    suggested    trial, stem (equal for trainings that differ in length alone), params, config; of a
+                 training for a selection also repeat_of (the candidate) and seed
+    running      trial, attempt (from 1), the host that trains it
+    restored     trial, the epoch from which an attempt goes on (0: from the beginning), checkpoints
+                 found damaged; begun (search, trial, epoch): the warm start, that is the trial that
+                 trained its epochs until that one, if they are not in the journal yet; they follow
+                 as its own
+    epoch        trial, epoch (1-based), metrics, precision (fp32, bf16 or fp16); with folds also
+                 their metrics (folds), whose means are the trial's
+    held         trial, epoch, by, reason, and what the decision rests on: it waits at a rung
+    promoted     trial, epoch, by: it goes on from a rung
+    stopped      trial, epoch, by, reason, and what the decision rests on
+    waiting      trial, epoch, reason: its storage refuses, it tries again
+    paused       trial, reason: the search was interrupted, or its budget leaves nothing for it; a
+                 resume goes on with it
+    costed       trial, cost: the cost of using its network, as measured with its first epoch
+    retried      trial, kind (moved, lost, hung, memory), reason
+    ended        trial, outcome (completed, stopped, diverged, failed), reason; of a failure also
+                 its kind
+    evaluated    trial, epoch (its best), val (the evaluation on the validation part, without the
+                 curves), cost (of using it)
     unevaluated  reasons: for each reason why an evaluation failed or was left out, the trials
-    opened     trial, epoch, by (the verb): the test part is about to be looked at
-    tested     trial, epoch, test (the evaluation on the test part)
-    evidence   trial (or none), file (or a folder of files) in the search's folder that is worth keeping with the run, path there
-    enough     no further trial is started: reason, expected (points of validation accuracy), wanted (the same), of how many trials (ahead)
-    risked     the chance that the best is among the trials that wait when the search ends, about how many more epochs would halve it, and the chance
-               that as many in new trials find a better one (0 where there are none left)
-    finished   outcome (completed, budget, gain, interrupted, lost), reason
-    refined    a round of a refinement begins: round, the experiment with its new space, known (trials), before (their best value), changes
-    settled    reason: the refinement has come to its end
-    selecting  a session of a selection: the candidates (trials), how many seeds each gets at most, the paired tests' error rate
-    dropped    candidate, seeds (after how many), reason: it left the race
-    selected   what was chosen, and how all candidates compare (`search.decisions.selection.Verdict`)
-    concluded  the selection's outcome (completed, interrupted, lost), reason
+    opened       trial, epoch, by (the verb): the test part is about to be looked at
+    tested       trial, epoch, test (the evaluation on the test part)
+    evidence     trial (or none), file (or a folder of files) in the search's folder that is worth
+                 keeping with the run, path there
+    enough       no further trial is started: reason, expected (points of validation accuracy),
+                 wanted (the same), of how many trials (ahead)
+    risked       the chance that the best is among the trials that wait when the search ends, about
+                 how many more epochs would halve it, and the chance that as many in new trials find
+                 a better one (0 if there are none left)
+    finished     outcome (completed, budget, gain, interrupted, lost), reason
+    refined      a round of a refinement begins: round, the experiment with its new space, known
+                 (trials), before (their best value), changes
+    settled      reason: the refinement has come to its end
+    selecting    a session of a selection: the candidates (trials), the maximum of seeds for each,
+                 the paired tests' error rate
+    dropped      candidate, seeds (after how many), reason: it left the race
+    selected     the choice, and the comparison of all candidates
+                 (`search.decisions.selection.Verdict`)
+    concluded    the selection's outcome (completed, interrupted, lost), reason
 """
 
 import json
@@ -55,11 +69,11 @@ FILE_NAME = "journal.jsonl"
 VERSION = 1
 SURROGATE = re.compile("[\ud800-\udfff]")
 RETRY_S = (1, 2, 5, 10)
-"""How long to wait before each new try to write; the last holds for all that follow."""
+"""Seconds to wait before each new try to write; the last holds for all that follow."""
 
 
 class JournalError(RuntimeError):
-    """A journal that is not there, or is there already."""
+    """A journal that does not exist, or that exists already."""
 
 
 class TakenOver(JournalError):
@@ -101,9 +115,14 @@ class Event:
         return event
 
     def to_line(self) -> str:
-        """The line, newline included. Infinities and NaN are refused: no metric that reaches the
-        journal is one. Half of a surrogate pair, as in a file's name that is no UTF-8, is written
-        as the replacement character.
+        """Return the line, newline included.
+
+        Infinities and NaN are refused: no metric that reaches the journal is one. Half of a
+        surrogate pair, as in a file's name that is no UTF-8, is written as the replacement
+        character.
+
+        Raises:
+            ValueError: a value is infinite or NaN.
         """
         text = json.dumps(
             {"n": self.number, "time_ms": self.time_ms, "event": self.kind, **self.data},
@@ -138,12 +157,11 @@ class Journal:
             descriptor = os.open(folder / FILE_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         except FileExistsError:
             raise JournalError(
-                f"a search named '{folder.name}' is in '{folder.parent}' already. Use another --name."
+                f"a search named '{folder.name}' is in '{folder.parent}' already. Use another "
+                "--name."
             ) from None
-        for place in (
-            folder,
-            folder.parent,
-        ):  # a new file outlives a power cut once the folders that name it do
+        # A new file outlives a power cut only once the folders that name it do.
+        for place in (folder, folder.parent):
             sync(place)
         self._open(folder, descriptor, complain)
 
@@ -153,25 +171,29 @@ class Journal:
         self.other: Callable[[], str] = lambda: ""
         """Names another driver that has the search now; asked before each try to write a line."""
         self.copy: Callable[[bytes], None] = lambda line: None
-        """Adds a line to a copy elsewhere, where that is what counts: nobody hears of an event
-        before it is there.
+        """Adds a line to a copy elsewhere, if that copy is the one that counts: listeners hear of
+        an event only once it is there.
         """
         self.patient = True
-        """Whether to wait for a disk that refuses; not when somebody wants to end at once."""
+        """True while a disk that refuses is waited for; False once somebody wants to end at once.
+        """
         self._lock = threading.RLock()
-        self._busy = self._broken_off = False
-        self._begun = b""
-        """A line that was begun, and may not be whole."""
+        self._busy = self._interrupted = False
+        self._partial_line = b""
+        """A line whose writing has begun, and which may not be whole."""
         self._descriptor, self.number, self._size = descriptor, 0, 0
         self.cut_off = 0
-        """Bytes of a last line, half-written by a crash, that were cut off when it was opened."""
+        """Bytes of a half-written last line, left by a crash, that were cut off when the journal
+        was opened.
+        """
 
     @classmethod
     def reopen(
         cls, folder: Path, *, complain: Callable[[str], None] = lambda text: None
     ) -> tuple[Self, list[Event]]:
-        """Go on with a journal: cut off what a crash left of its last line, and give the events so
-        far.
+        """Reopen a journal and return it with the events so far.
+
+        What a crash left of its last line is cut off.
 
         Raises:
             JournalError: no such journal.
@@ -188,10 +210,9 @@ class Journal:
         return journal, events
 
     def append(self, kind: str, /, **data: Any) -> Event:
-        """Write an event, wait until it is on disk, tell the listeners: what they hear is what a
-        reader will read.
+        """Write an event, wait until it is on disk and tell the listeners.
 
-        A disk that is full or refuses is waited for.
+        They hear exactly what a reader will read. A disk that is full or refuses is waited for.
 
         Raises:
             TakenOver: another driver has taken the search over.
@@ -204,8 +225,8 @@ class Journal:
                 event = self._append(kind, data)
             finally:
                 self._busy = False
-            if self._broken_off:
-                self._broken_off = False
+            if self._interrupted:
+                self._interrupted = False
                 raise KeyboardInterrupt
             return event
 
@@ -219,17 +240,18 @@ class Journal:
         return event
 
     def break_off(self) -> None:
-        """For a signal's handler: raise KeyboardInterrupt, but between two events rather than
-        inside one; wait for no disk from now on.
+        """Raise KeyboardInterrupt between two events rather than inside one.
+
+        For a signal's handler. From now on a disk that refuses is not waited for.
         """
         self.patient = False
         if not self._busy:
             raise KeyboardInterrupt
-        self._broken_off = True
+        self._interrupted = True
 
     @property
     def size(self) -> int:
-        """How many bytes of it are kept for good, where that is decided."""
+        """The number of its bytes that are kept for good, at the place that counts."""
         return self._size
 
     def _write(self, line: bytes) -> None:
@@ -243,7 +265,8 @@ class Journal:
                     raise Unwritten(f"{self.path} cannot be written ({error.strerror})") from error
                 if tries == 0:
                     self.complain(
-                        f"waiting: {self.path} cannot be written ({error.strerror}). The search goes on when it can be."
+                        f"waiting: {self.path} cannot be written ({error.strerror}). The search "
+                        "goes on when it can be."
                     )
                 self._pause(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
@@ -252,18 +275,27 @@ class Journal:
             self.complain(f"{self.path} can be written again")
 
     def _write_once(self, line: bytes) -> None:
-        """At the end of what is known to be whole, so that a line that was begun and refused is
-        written over, and nobody else's.
+        """Write a line at the end of what is known to be whole.
+
+        So an own line that was begun and refused is written over; a line of another driver never
+        is.
+
+        Raises:
+            TakenOver: another driver has the search, or has written to the file or its copy.
+            OSError: the disk or the storage refuses.
         """
         if other := self.other():
             raise TakenOver(f"{other} has taken this search over; this driver writes no more.")
-        if not self._begun.startswith(os.pread(self._descriptor, len(self._begun) + 1, self._size)):
+        if not self._partial_line.startswith(
+            os.pread(self._descriptor, len(self._partial_line) + 1, self._size)
+        ):
             raise TakenOver(
-                f"{self.path} has lines that this driver has not written: another has taken the search over."
+                f"{self.path} has lines that this driver has not written: another has taken the "
+                "search over."
             )
-        if self._begun:
+        if self._partial_line:
             os.ftruncate(self._descriptor, self._size)
-        self._begun, written = line, 0
+        self._partial_line, written = line, 0
         while written < len(line):
             written += os.pwrite(self._descriptor, line[written:], self._size + written)
         os.fsync(self._descriptor)
@@ -273,7 +305,7 @@ class Journal:
             raise TakenOver(
                 f"{error}: another driver has taken this search over; this one writes no more."
             ) from error
-        self._begun = b""
+        self._partial_line = b""
 
     def _pause(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -286,8 +318,10 @@ class Journal:
 
 
 def read(path: Path) -> list[Event]:
-    """Every event of a journal. What stands after the last whole line was cut off by a crash, was
-    never told to anybody, and is left out.
+    """Return every event of a journal.
+
+    A crash may have cut off the text after the last whole line. It was never told to anybody, and
+    is left out.
 
     Raises:
         JournalError: no such journal.
@@ -301,44 +335,53 @@ def read(path: Path) -> list[Event]:
                 f"'{path.parent}' holds trials, but no {FILE_NAME}. Bring that back from a copy."
             ) from None
         raise JournalError(
-            f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' starts one."
+            f"no search at '{path.parent}'. Check the name and --storage; 'python -m search.run' "
+            "starts one."
         ) from None
     return list(parsed(lines, path, 1))
 
 
 def parsed(lines: list[bytes], path: Path, first: int) -> Iterator[Event]:
-    """The events of whole lines, the first of which has this number.
+    """Yield the events of whole lines, the first of which has the number `first`.
 
     Raises:
         DamagedJournal: a line is damaged or missing.
     """
     for number, line in enumerate(lines, first):
-        remedy = f"Bring the file back from a copy; or cut it off before that line, and a resume trains what follows it again ('head -n {number - 1}')."
+        remedy = (
+            "Bring the file back from a copy; or cut it off before that line, and a resume trains "
+            f"what follows it again ('head -n {number - 1}')."
+        )
         try:
             event = Event.from_line(line.decode())
         except (ValueError, RecursionError) as error:
             raise DamagedJournal(f"{path}:{number} is damaged ({error}). {remedy}") from error
         if event.number != number:
             raise DamagedJournal(
-                f"{path}:{number} is damaged (event {event.number} stands where {number} should). {remedy}"
+                f"{path}:{number} is damaged (event {event.number} stands where {number} should). "
+                f"{remedy}"
             )
         yield event
 
 
 class Tail:
-    """Reads a journal that is being written, from its beginning to its last whole line, as often as
-    asked.
-    """
+    """Reader of a journal that is still being written, from its first to its last whole line."""
 
     def __init__(self, path: Path, *, until: Callable[[], int | None] = lambda: None) -> None:
-        """`until` tells how many bytes are known to be kept, where more may be on this disk; None:
-        all that is there.
+        """Begin before the first line.
+
+        `until` returns the number of bytes that are known to be kept, since this disk may have
+        more; None stands for all that is there.
         """
         self.path, self.until = path, until
         self._offset, self._number = 0, 0
 
     def new(self) -> list[Event]:
-        """The events since the last call."""
+        """Return the events since the last call.
+
+        Raises:
+            DamagedJournal: a line is damaged or missing.
+        """
         end = self.until()
         with self.path.open("rb") as file:
             file.seek(self._offset)

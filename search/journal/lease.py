@@ -1,9 +1,10 @@
-"""Keeps a second driver from a search that has one: `lock.json` in the search's folder.
+"""The lease of a search that is kept in a folder: its file `lock.json`.
 
-The file is locked (flock) while its driver lives: the kernel lets go when the process ends, however
-it ends. It also says who holds it, and counts up every few seconds, for other machines on a shared
-folder whose locks do not reach each other: one that sees the count stand still for long enough
-takes the search over. Clocks play no part.
+It keeps a second driver from a search that has one. The file is locked (flock) while its driver
+lives: the kernel releases it when the process ends, however it ends. It also names its holder, and
+holds a count that goes up every few seconds, for other machines on a shared folder whose locks do
+not reach each other: one that sees the count stand still for long enough takes the search over.
+Clocks play no part.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ FILE_NAME = "lock.json"
 BEAT_S = 5.0
 PATIENCE_S = 20.0
 SIZE = 512
-"""Bytes of the file; it is written over in place, so that it needs no room on a full disk."""
+"""Bytes of the file; it is overwritten in place, so that it needs no room on a full disk."""
 
 
 class Held(RuntimeError):
@@ -30,8 +31,9 @@ class Held(RuntimeError):
 
 
 class Lease:
-    """Hold it with `with`. Ask `other` before you write: a driver that was stopped for long may
-    have been taken over.
+    """The lease of one search, held with `with`.
+
+    Ask `other` before each write: a driver that was suspended for long may have been taken over.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Lease:
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        """Take it.
+        """Take the lease.
 
         Raises:
             Held: another driver has it, and lives.
@@ -61,15 +63,19 @@ class Lease:
         try:
             self._wait_for_others()
         except Held as error:
-            raise self._held() from error
+            raise self._held_error() from error
         self._write(0)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         return self
 
     def _open(self) -> int:
-        """The locked file; the one that has its name, not one that was removed before the lock
-        came.
+        """Return the descriptor of the locked file.
+
+        It is the file that has the name now, not one that was removed before the lock was granted.
+
+        Raises:
+            Held: another process has it locked.
         """
         while True:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -77,26 +83,27 @@ class Lease:
             try:
                 _lock(self._descriptor)
             except BlockingIOError as error:
-                raise self._held() from error
+                raise self._held_error() from error
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self.path.stat()):
                     return self._descriptor
             os.close(self._descriptor)
 
-    def _held(self) -> Held:
+    def _held_error(self) -> Held:
         holder = self._read()
         os.close(self._descriptor)
         return Held(
-            f"the search '{self.path.parent.name}' is being run by {name_of(holder)}. Stop that first, or wait for its end."
+            f"the search '{self.path.parent.name}' is being run by {name_of(holder)}. Stop that "
+            "first, or wait for its end."
         )
 
     def other(self) -> str:
-        """The name of another driver that has the search now; empty while it is ours."""
+        """Return the name of another driver that has the search now; empty while it is ours."""
         holder = self._read()
         return name_of(holder) if holder.get("token") not in (None, self.mine["token"]) else ""
 
     def __exit__(self, *exception: object) -> None:
-        """Let go."""
+        """Release the lease."""
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):
@@ -105,14 +112,19 @@ class Lease:
         os.close(self._descriptor)
 
     def _wait_for_others(self) -> None:
-        """A holder of another machine, or of this one before a reboot, has time to show that it
-        lives.
+        """Give a holder that this machine cannot see time to show that it lives.
+
+        That is one on another machine, or on this one before a reboot.
+
+        Raises:
+            Held: it does.
         """
         before = self._read()
         if not before or before.get("boot") == self.mine["boot"]:
             return
         self.say(
-            f"the search was last run by {name_of(before)}; waiting {self.patience_s:g} s to see whether it still is"
+            f"the search was last run by {name_of(before)}; waiting {self.patience_s:g} s to see "
+            "whether it still is"
         )
         time.sleep(self.patience_s)
         if self._read() not in ({}, before):
@@ -137,7 +149,10 @@ class Lease:
 
 
 def _lock(descriptor: int) -> None:
-    """Lock the file; one who only looks who holds it (`holder_of`) lets go at once."""
+    """Lock the file, with two more tries.
+
+    A process that only looks up the holder (`holder_of`) locks it for a moment.
+    """
     for last in (False, False, True):
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,7 +163,10 @@ def _lock(descriptor: int) -> None:
 
 
 def holder_of(folder: Path) -> str:
-    """Who runs the search in this folder now, as far as this machine can tell; empty for nobody."""
+    """Return the driver that runs the search in this folder now; empty for none.
+
+    It is told as far as this machine can see.
+    """
     try:
         with (folder / FILE_NAME).open("rb") as file:
             try:
@@ -166,12 +184,12 @@ def holder_of(folder: Path) -> str:
 
 
 def name_of(holder: dict[str, Any]) -> str:
-    """A holder in words."""
+    """Return a holder in words."""
     return f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown host')}"
 
 
 def boot_id() -> str:
-    """Differs between machines, and between two starts of one."""
+    """Return a text that differs between machines, and between two starts of one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -179,7 +197,7 @@ def boot_id() -> str:
 
 
 def parsed(content: bytes) -> dict[str, Any]:
-    """What a lock says; nothing if that cannot be read."""
+    """Return the values of a lock; none if it cannot be read."""
     try:
         values = json.loads(content.decode())
     except ValueError:

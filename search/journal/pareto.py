@@ -1,5 +1,6 @@
-"""The Pareto front of a search with several objectives: the trials of which no other is as accurate
-and costs no more to use.
+"""The Pareto front of a search with several objectives.
+
+It holds the trials for which no other is at least as accurate and costs no more to use.
 """
 
 from search.journal.result import SearchResult, TrialResult
@@ -7,9 +8,10 @@ from search.objectives import Costs, costs_of, in_order
 
 
 def front(result: SearchResult) -> list[TrialResult]:
-    """The trials of which no other is as good and costs no more, the most accurate first; empty
-    where accuracy is all that was looked for. Those whose checkpoint is not known to be damaged
-    count, and whose costs are known.
+    """Return the trials on the Pareto front, the most accurate first.
+
+    Empty if accuracy is the only objective. Only trials count whose costs are known and whose
+    checkpoint is not known to be damaged.
     """
     wanted, costs = result.costs_wanted, result.costs
     found = {

@@ -1,4 +1,4 @@
-"""Where a result comes from: the code's commit, the versions of what it runs on, who ran it where."""
+"""The origin of a result: the code's commit, the libraries' versions, the user and the host."""
 
 import getpass
 import hashlib
@@ -36,7 +36,7 @@ DECIDING = (
     "search/statistics.py",
 )
 TRAINING = DECIDING[:1]
-"""The modules that decide a result, and those of them that train."""
+"""The modules that decide a result (`DECIDING`), and those of them that train (`TRAINING`)."""
 WORKING = (
     *TRAINING,
     "cluster/**/*.py",
@@ -54,8 +54,10 @@ CPUS, GPUS = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus")
 
 
 def provenance() -> dict[str, str]:
-    """`git.commit` (with `+changes` when the tree is dirty), `code`, `user`, `host`, and
-    `version.NAME` of each library.
+    """Return the facts that a result's origin is known by.
+
+    They are `git.commit` (with `+changes` when the tree is dirty), `code`, `user`, `host`,
+    `version.python` and `version.NAME` of each library.
     """
     return {
         "git.commit": git_commit(),
@@ -68,7 +70,7 @@ def provenance() -> dict[str, str]:
 
 
 def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
-    """The installed version of each library that decides a result."""
+    """Return the installed version of each library that decides a result."""
     found = {}
     for name in libraries:
         try:
@@ -79,21 +81,23 @@ def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def code_fingerprint() -> str:
-    """The first 12 hex digits of the SHA-256 over the modules that decide a result: all that
-    trains, and all that suggests and stops.
+    """Return the first 12 hex digits of the SHA-256 over the modules that decide a result.
+
+    These are all that train, and all that suggest and stop.
     """
     return _sum_of(DECIDING)[:12]
 
 
 def working_fingerprint() -> str:
-    """The first 12 hex digits of the SHA-256 over the modules that run in a worker."""
+    """Return the first 12 hex digits of the SHA-256 over the modules that run in a worker."""
     return _sum_of(WORKING)[:12]
 
 
 def training_fingerprint(**about: object) -> str:
-    """16 hex digits, equal where equal configs are trained to equal metrics: over the code that
-    trains and its libraries, this kind of machine, and what else is said, such as the data's
-    fingerprint. Of a cluster, this machine stands for all.
+    """Return 16 hex digits that are equal where equal configs are trained to equal metrics.
+
+    They cover the code that trains and its libraries, this kind of machine, and what else is given
+    in `about`, such as the data's fingerprint. In a cluster, this machine stands for all.
     """
     facts = {
         **about,
@@ -106,11 +110,11 @@ def training_fingerprint(**about: object) -> str:
 
 
 def _sum_of(patterns: Sequence[str]) -> str:
-    """The SHA-256 over these files of the project, their names included.
+    """Return the SHA-256 over these files of the project, their names included.
 
     Raises:
-        FileNotFoundError: a pattern matches none, as after a module has moved: what it held would
-            change unseen.
+        FileNotFoundError: a pattern matches no file, as after a module has moved: otherwise changes
+            to its content would go unseen.
     """
     root, digest, paths = Path(__file__).parents[2], hashlib.sha256(), set[Path]()
     for pattern in patterns:
@@ -124,7 +128,10 @@ def _sum_of(patterns: Sequence[str]) -> str:
 
 
 def _machine() -> list[str]:
-    """Which processors compute here, as far as the system says: another kind rounds differently."""
+    """Return the processors that compute here, as far as the system names them.
+
+    Another kind of processor rounds differently.
+    """
     found = [platform.machine()]
     with suppress(OSError):
         found += sorted(
@@ -141,7 +148,7 @@ def _machine() -> list[str]:
 
 
 def git_commit() -> str:
-    """The commit of this project's own checkout; empty where there is none."""
+    """Return the commit of this project's own checkout; empty if there is none."""
     here = Path(__file__).parents[2]
     try:
         if Path(_git(here, "rev-parse", "--show-toplevel")) != here.resolve():

@@ -1,4 +1,4 @@
-"""What became of a search, computed from its journal's events and nothing else."""
+"""The result of a search, computed from its journal's events and nothing else."""
 
 import math
 from collections import Counter
@@ -14,31 +14,31 @@ from trainables.catalog.ranking import rank
 from trainables.checkpoints.lineage import training_key_of
 
 FAILED = ("diverged", "failed")
-"""Outcomes that never count; the best epoch of any other trial does: its checkpoint was measured on
-the same images as everybody's.
+"""Outcomes that never count. The best epoch of any other trial does: its checkpoint was measured on
+the same images as all others.
 """
 
 UNFINISHED = ("pending", "running", "interrupted", "held")
 """Outcomes that a resume goes on with."""
 
 PICTURES, PAGE, STUDY = "pictures", "report.html", "optuna.log"
-"""The folder of the search's own pictures, in its folder, and the report; with the pictures,
-everything is drawn.
+"""Names in the search's folder: the folder of the search's own pictures, the report, and Optuna's
+study. Once the pictures are there, everything is drawn.
 """
 
 ENDED = ("completed", "budget", "gain")
 """Outcomes of a search that has done what it was asked to: all trials, as many as its budget
-allows, or as are worth while.
+allows, or as many as are worthwhile.
 """
 
 RENAMED = {"time_budget": "budget"}
-"""What outcomes were called by version 0.1."""
+"""Names of outcomes in version 0.1, and their names now."""
 
 TERMS = ("candidates", "seeds", "alpha")
-"""What a selection's race rests on: with other terms it is another race."""
+"""The terms of a selection's race: with other terms it is another race."""
 
 NO_TIME = "no time was left"
-"""Why a trial was not evaluated that a resume with more time evaluates."""
+"""The reason of a missing evaluation that a resume with more time makes up for."""
 
 
 @dataclass
@@ -51,28 +51,28 @@ class TrialResult:
     outcome: str = "pending"
     reason: str = ""
     kind: str = ""
-    """Of a failure: error, memory, lost or hung."""
+    """The kind of a failure: error, memory, lost or hung."""
     attempt: int = 0
     retries: list[str] = field(default_factory=list)
-    """The kind of each failure that was tried again."""
+    """The kind of each failure after which the trial was tried again."""
     stop: dict[str, Any] = field(default_factory=dict)
-    """Of a stopped trial: by whom, and what the decision rests on."""
+    """Of a stopped trial: by whom it was stopped, and what the decision rests on."""
     held: str = ""
-    """Why it waits at a rung."""
+    """The reason why it waits at a rung."""
     waiting: str = ""
-    """Why it makes no progress for now."""
+    """The reason why it makes no progress for now."""
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     folds: dict[int, list[dict[str, float]]] = field(default_factory=dict)
     """Of a trial that was cross-validated: each fold's metrics, by epoch."""
     costed: dict[str, Any] = field(default_factory=dict)
-    """What it costs to use, as it was measured beside other trials, where that counts."""
+    """What it costs to use, as measured beside other trials, if cost is an objective."""
     begun: list[dict[str, Any]] = field(default_factory=list)
-    """Trials that have trained epochs of this one: `search`, `trial`, and `epochs`, which those
-    are.
+    """Trials that have trained epochs of this one: `search`, `trial`, and the list of these
+    `epochs`.
     """
     trainings: set[str] = field(default_factory=set)
-    """The fingerprints of what it was trained by: of more than one if code, data or machine changed
-    on its way.
+    """The fingerprints of the code, data and machine that trained it: more than one if any of these
+    changed on the way.
     """
     started_ms: int = 0
     ended_ms: int = 0
@@ -83,7 +83,7 @@ class TrialResult:
     (`trainables.checkpoints.lineage`).
     """
     precision: str = ""
-    """In which its last epoch was trained: fp32, bf16 or fp16; empty where the journal does not
+    """The precision of its last epoch's training: fp32, bf16 or fp16; empty if the journal does not
     say.
     """
     evaluated: dict[str, Any] = field(default_factory=dict)
@@ -91,8 +91,9 @@ class TrialResult:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the highest validation accuracy, then the lowest validation loss, then the
-        first.
+        """The epoch with the highest validation accuracy; None before the first.
+
+        Among equally accurate ones it is the one with the lowest validation loss, then the first.
         """
         return max(self.epochs, key=lambda epoch: (*rank(self.epochs[epoch]), -epoch), default=None)
 
@@ -108,15 +109,17 @@ class TrialResult:
 
     @property
     def deviation(self) -> float | None:
-        """The sample standard deviation of the folds' accuracies at the best epoch; None without
-        folds.
+        """The sample standard deviation of the folds' accuracies at the best epoch.
+
+        None without folds.
         """
         return self.best.get("val/accuracy_std")
 
     @property
     def evaluation(self) -> dict[str, Any]:
-        """How good its best epoch is on the validation part (`val`) and what that costs to use
-        (`cost`); empty before it was evaluated.
+        """The evaluation of its best epoch on the validation part; empty before it was evaluated.
+
+        `val` says how good it is and `cost` what it costs to use.
         """
         return (
             self.evaluated if self.evaluated and self.evaluated["epoch"] == self.best_epoch else {}
@@ -124,8 +127,9 @@ class TrialResult:
 
     @property
     def cost(self) -> dict[str, Any]:
-        """What it costs to use, as `trainables.evaluation.cost` measures it with nothing beside it;
-        empty where it was not.
+        """The cost of using it, as `trainables.evaluation.cost` measures it with nothing beside it.
+
+        Empty if it was not measured.
         """
         return dict(self.evaluation.get("cost", {}))
 
@@ -136,14 +140,12 @@ class TrialResult:
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, those of the trials with which it began
-        included.
-        """
+        """Seconds inside training and validation steps, those of its warm start included."""
         return sum(metrics["time/epoch_s"] for metrics in self.epochs.values())
 
     @property
     def was_hearing(self) -> bool:
-        """Whether it began with epochs of which some are still to be heard."""
+        """True if it had a warm start of which some epochs are not in the journal yet."""
         return bool(self.begun) and max(self.begun[-1]["epochs"], default=0) > max(
             self.epochs, default=0
         )
@@ -164,23 +166,23 @@ class Session:
     began_ms: int
     last_ms: int
     slots: int
-    """How many trials may run at once now."""
+    """The number of trials that may run at once now."""
     before_ms: float = 0
-    """The time of all slots until their number changed last, which was at `since_ms`."""
+    """The time of all slots, added up, until their number last changed, which was at `since_ms`."""
     since_ms: int | None = None
     members: int = 1
-    """How many trials share a worker,"""
+    """The number of trials that share a worker."""
     per_gpu: int = 1
-    """and how many workers a GPU."""
+    """The number of workers that share a GPU."""
     running: int = 0
-    """How many trials run now: since the last change of that, at `counted_ms`."""
+    """The number of trials that run now; it last changed at `counted_ms`."""
     counted_ms: int = 0
     trials_ms: int = 0
-    """The time that trials ran before that, all together."""
+    """The time that trials ran before `counted_ms`, added up."""
 
     @classmethod
     def of(cls, event: Event) -> Self:
-        """The session that begins with this event."""
+        """Return the session that begins with this event."""
         data = event.data
         packing = data.get("packing", {})
         return cls(
@@ -192,17 +194,17 @@ class Session:
         )
 
     def count(self, change: int, time_ms: int) -> None:
-        """From this time on so many trials more, or fewer, run."""
+        """Change the number of running trials by so many, from this time on."""
         self.trials_ms += self.running * (time_ms - self.counted_ms)
         self.running, self.counted_ms = self.running + change, time_ms
 
     @property
     def trials_s(self) -> float:
-        """The time that trials have run in it, all together, in seconds."""
+        """The time that trials have run in it, added up, in seconds."""
         return (self.trials_ms + self.running * (self.last_ms - self.counted_ms)) / 1000
 
     def resize(self, slots: int, time_ms: int) -> None:
-        """From this time on there are so many slots."""
+        """Set the number of slots from this time on."""
         self.before_ms, self.since_ms, self.slots = (
             self.before_ms + self._held_ms(time_ms),
             time_ms,
@@ -211,7 +213,7 @@ class Session:
 
     @property
     def slot_s(self) -> float:
-        """The time of all slots, in seconds."""
+        """The time of all slots, added up, in seconds."""
         return (self.before_ms + self._held_ms(self.last_ms)) / 1000
 
     def _held_ms(self, time_ms: int) -> float:
@@ -219,7 +221,7 @@ class Session:
 
 
 def moment(time_ms: int) -> str:
-    """`2026-11-25 20:58 UTC`, of Unix time in milliseconds."""
+    """Return a Unix time in milliseconds as text, such as `2026-11-25 20:58 UTC`."""
     return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
@@ -233,7 +235,7 @@ class Opening:
     trial: str
 
     def __str__(self) -> str:
-        """`2026-11-25 20:58 UTC by search.run for t0007`."""
+        """Return it as text, such as `2026-11-25 20:58 UTC by search.run for t0007`."""
         return f"{moment(self.time_ms)} by {self.by} for {self.trial}"
 
 
@@ -242,26 +244,28 @@ class Selection:
     """The search's best few, trained again with fresh seeds (`search.select`)."""
 
     started: dict[str, Any]
-    """`candidates` (trials), `seeds` (how many each gets at most), `alpha` (the paired tests' error
-    rate) and the session's facts.
+    """`candidates` (trials), `seeds` (the maximum for each), `alpha` (the paired tests' error rate)
+    and the session's facts.
     """
     sessions: list[Session]
     repeats: dict[str, TrialResult] = field(default_factory=dict)
-    """The trainings, by name, `t0007-s2`; each knows its candidate (`repeat_of`)."""
+    """The trainings, by name, such as `t0007-s2`; each knows its candidate (`repeat_of`)."""
     dropped: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Candidates that left the race early, and why: `reason`, after how many `seeds`."""
+    """Candidates that left the race early: the `reason`, and after how many `seeds`."""
     verdict: dict[str, Any] = field(default_factory=dict)
-    """What was chosen (see `search.decisions.selection.Verdict`); empty before."""
+    """The choice (see `search.decisions.selection.Verdict`); empty before it."""
     tested: dict[str, Any] = field(default_factory=dict)
-    """The last evaluation of a training of its on the test part: `trial`, `epoch` and `test`; empty
-    before.
+    """The last evaluation of one of its trainings on the test part: `trial`, `epoch` and `test`;
+    empty before.
     """
     outcome: str = "running"
     reason: str = ""
 
     def judge_anew(self) -> None:
-        """On other terms the race is another: who was clearly worse may not be now, and trainings
-        that ended for that go on.
+        """Judge the candidates again, since the terms of the race have changed.
+
+        A candidate that was clearly worse may not be now; it is back in the race, and its trainings
+        that were stopped for that go on.
         """
         self.dropped = {name: left for name, left in self.dropped.items() if "p" not in left}
         for trial in self.repeats.values():
@@ -270,12 +274,12 @@ class Selection:
 
     @property
     def chosen(self) -> TrialResult | None:
-        """The training whose network was chosen."""
+        """The training whose network was chosen; None before."""
         return self.repeats.get(self.verdict.get("trial", ""))
 
     @property
     def is_tested(self) -> bool:
-        """Whether the chosen training has been."""
+        """True if the chosen training has been evaluated on the test part."""
         return bool(self.verdict) and self.tested.get("trial") == self.verdict["trial"]
 
     @property
@@ -291,8 +295,9 @@ class Selection:
 
 @dataclass
 class Refinement:
-    """The search gone on with, round by round, each in a space made from what was observed before
-    (`search.refine`).
+    """Further rounds of a search (`search.refine`).
+
+    Each is in a space made from what was observed before.
     """
 
     terms: dict[str, Any]
@@ -302,25 +307,27 @@ class Refinement:
     these (`before`), and the `changes` of the space.
     """
     reason: str = ""
-    """Why it ended; empty before."""
+    """The reason why it ended; empty before."""
 
     @property
     def is_over(self) -> bool:
-        """Whether there will be no further round."""
+        """True if there will be no further round."""
         return bool(self.reason)
 
 
 @dataclass
 class SearchResult:
-    """A search and its trials, in the order of suggestion. `apply` takes the journal's events one
-    by one.
+    """A search and its trials, in the order of suggestion.
+
+    `apply` takes the journal's events one by one.
     """
 
     name: str = ""
     started: dict[str, Any] = field(default_factory=dict)
     sessions: list[Session] = field(default_factory=list)
     now: list[Session] = field(default_factory=list)
-    """The sessions to the last of which events belong now: the search's, or its selection's."""
+    """The list to whose last session events belong now: the search's sessions, or its selection's.
+    """
     trials: dict[str, TrialResult] = field(default_factory=dict)
     tested: dict[str, Any] = field(default_factory=dict)
     openings: list[Opening] = field(default_factory=list)
@@ -328,20 +335,20 @@ class SearchResult:
     selection: Selection | None = None
     refinement: Refinement | None = None
     is_drawn: bool = False
-    """Whether the pictures and the best trial's evidence are in the search's folder."""
+    """True if the pictures and the best trial's evidence are in the search's folder."""
     unevaluated: dict[str, list[str]] = field(default_factory=dict)
     """The trials that the last session could not evaluate, by the reason."""
     outcome: str = "running"
     reason: str = ""
     risk: dict[str, Any] = field(default_factory=dict)
-    """The `chance` that the best of all is among the trials that were stopped at its end, about how
-    many more `epochs` would halve it, and the chance that as many in `new` trials find a better
-    one.
+    """The `chance` that the best of all is among the trials that were stopped at the search's end,
+    about how many more `epochs` would halve it, and the chance that as many in `new` trials find a
+    better one.
     """
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The result of the search in this folder, finished or not.
+        """Return the result of the search in this folder, finished or not.
 
         Raises:
             JournalError: no search there, or its journal is damaged.
@@ -350,10 +357,10 @@ class SearchResult:
 
     @classmethod
     def of(cls, events: list[Event], folder: Path) -> Self:
-        """The result that these events make.
+        """Return the result that these events make.
 
         Raises:
-            JournalError: there is not one.
+            JournalError: they hold no beginning of a search.
         """
         result = cls()
         for event in events:
@@ -361,10 +368,12 @@ class SearchResult:
         if not result.started:
             if (folder / "trials").exists():
                 raise DamagedJournal(
-                    f"the journal {folder / FILE_NAME} has no beginning, but there are trials. Bring it back from a copy."
+                    f"the journal {folder / FILE_NAME} has no beginning, but there are trials. "
+                    "Bring it back from a copy."
                 )
             raise JournalError(
-                f"the search at '{folder}' was cut off before it began. Start it again under another name."
+                f"the search at '{folder}' was cut off before it began. Start it again under "
+                "another name."
             )
         return result
 
@@ -427,13 +436,14 @@ class SearchResult:
 
     @property
     def training(self) -> str:
-        """The fingerprint of what decides a training now, beside its config; empty where the
-        journal does not say.
+        """The fingerprint of what, beside its config, decides a training now.
+
+        Empty if the journal does not say.
         """
         return str(self.started.get("training", ""))
 
     def find(self, name: str) -> TrialResult | None:
-        """A trial of the search, or a training of its selection."""
+        """Return a trial of the search or a training of its selection; None if there is none."""
         return self.trials.get(name) or (
             self.selection.repeats.get(name) if self.selection is not None else None
         )
@@ -450,7 +460,7 @@ class SearchResult:
             self.selection.repeats[trial.trial] = trial
 
     def _select(self, event: Event) -> None:
-        """A session of a selection begins, the first or one that goes on."""
+        """Begin a session of a selection, the first or one that goes on."""
         session = Session.of(event)
         if self.selection is None:
             self.selection = Selection(event.data, [session])
@@ -469,9 +479,8 @@ class SearchResult:
         )
 
     def _test(self, event: Event) -> None:
-        if (
-            not self.openings or self.openings[-1].trial != event.data["trial"]
-        ):  # a journal of an earlier version does not tell of openings
+        # A journal of an earlier version does not tell of openings.
+        if not self.openings or self.openings[-1].trial != event.data["trial"]:
             self._open(event)
         if event.data["trial"] in self.trials:
             self.tested = event.data
@@ -491,7 +500,7 @@ class SearchResult:
         self.cut_off()
 
     def cut_off(self) -> None:
-        """Nobody trains now what was running."""
+        """Mark running trials as interrupted: nobody trains them now."""
         repeats = self.selection.repeats if self.selection is not None else {}
         for trial in (*self.trials.values(), *repeats.values()):
             if trial.outcome == "running":
@@ -499,8 +508,9 @@ class SearchResult:
 
     @property
     def ranking(self) -> list[TrialResult]:
-        """Trials with a best epoch, the best first; diverged and failed ones are not among them. Of
-        equally accurate ones the first is the one that costs less, where that was looked for, and
+        """Trials with a best epoch, the best first, without diverged and failed ones.
+
+        Of equally accurate ones the first is the one that costs less, if cost is an objective, and
         then the one with less loss.
         """
         ranked = sorted(self._counted, key=lambda trial: rank(trial.best), reverse=True)
@@ -514,8 +524,9 @@ class SearchResult:
 
     @property
     def distinct(self) -> list[TrialResult]:
-        """The ranking with one trial a training. Statistics count these: the lengths of one
-        training are one observation.
+        """The ranking with one trial for each training.
+
+        Statistics count these: the lengths of one training are one observation.
         """
         return one_a_training(self.ranking)
 
@@ -527,15 +538,16 @@ class SearchResult:
 
     @property
     def costs_wanted(self) -> tuple[str, ...]:
-        """What is to be low beside a high accuracy."""
+        """The costs that are to be low beside a high accuracy."""
         return tuple(self.started["experiment"].get("objectives", ())[1:]) if self.started else ()
 
     @property
     def costs(self) -> dict[str, dict[str, Any]]:
-        """What trials cost to use, by trial, where that is known. Where networks are to cost
-        little, all are held against each other by what was measured with nothing beside it, or,
-        unless all were, by what was measured with their first epochs, when other training made them
-        slower.
+        """The cost of using each trial's network, by trial, if it is known.
+
+        If cost is an objective, all trials are compared by the same kind of measurement: with
+        nothing beside it, if all were measured so, else with their first epochs, when other
+        training made them slower.
         """
         counted = self._counted
         alone = not self.costs_wanted or all(trial.cost for trial in counted)
@@ -546,8 +558,9 @@ class SearchResult:
 
     @property
     def best_of_models(self) -> dict[str, TrialResult]:
-        """The best trial of each model whose checkpoint is not known to be damaged, by the model's
-        name; the best model first.
+        """The best trial of each model, by the model's name, the best model first.
+
+        Only trials count whose checkpoint is not known to be damaged.
         """
         found: dict[str, TrialResult] = {}
         for trial in self.ranking:
@@ -562,9 +575,7 @@ class SearchResult:
 
     @property
     def chosen(self) -> TrialResult | None:
-        """The training whose network is the answer: the one that a selection chose, else the best
-        trial.
-        """
+        """The training whose network is the answer: a selection's choice, else the best trial."""
         chosen = self.selection.chosen if self.selection is not None else None
         return chosen or self.best
 
@@ -579,31 +590,33 @@ class SearchResult:
 
     @property
     def is_selection_old(self) -> bool:
-        """Whether the search has gone on since its selection: there may be others among its best."""
+        """True if the search has gone on since its selection: its best may be others now."""
         return self.selection is not None and self.now is self.sessions
 
     @property
     def passed_over(self) -> dict[str, str]:
-        """Better trials whose checkpoints were found damaged when they were to be tested, and how."""
+        """Better trials whose checkpoints were found damaged before the test, with the damage."""
         return dict(self.tested.get("passed_over", {}))
 
     @property
     def is_over(self) -> bool:
-        """Whether it has come to its end, so that it can be selected from; one that its budget
-        ended may have trials that have not.
+        """True if it has come to its end, so that a selection may begin.
+
+        A search that its budget ended may have trials that have not come to theirs.
         """
         return self.outcome == "budget" or (self.outcome in ENDED and not self.unfinished)
 
     @property
     def images(self) -> int:
-        """On how many images each trial is validated; with folds these are all that are not for the
-        test.
+        """The number of images that each trial is validated on.
+
+        With folds these are all that are not in the test part.
         """
         return max(1, int(self.started["data"]["val"]))
 
     @property
     def is_sealed(self) -> bool:
-        """Whether the search leaves the test part closed."""
+        """True if the search leaves the test part closed."""
         return bool(self.started["experiment"].get("sealed", False)) if self.started else False
 
     @property
@@ -613,8 +626,9 @@ class SearchResult:
 
     @property
     def is_tested(self) -> bool:
-        """Whether nothing is left to test, or to be tested by this search: where it is sealed, a
-        selection will.
+        """True if there is nothing left for this search to test.
+
+        A sealed search leaves the test to a selection.
         """
         best = self.best
         if self.is_sealed and not self.tested:
@@ -627,18 +641,22 @@ class SearchResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many trials had each outcome."""
+        """The number of trials with each outcome."""
         return dict(Counter(trial.outcome for trial in self.trials.values()))
 
     @property
     def epochs_trained(self) -> int:
-        """Finished epochs of all trials; what a trial took over from another counts once, there."""
+        """Finished epochs of all trials; an epoch that others took over counts once.
+
+        It counts for the trial that trained it.
+        """
         return sum(len(trial.own_epochs) for trial in self.trials.values())
 
     @property
     def taken_over(self) -> dict[str, tuple[int, int]]:
-        """How many trials began with what others had trained, and with how many epochs of it, by
-        the search of those.
+        """The number of trials with a warm start and of the epochs that they took over, by search.
+
+        The searches are those whose trials had trained these epochs.
         """
         found: dict[str, tuple[int, int]] = {}
         for trial in self.trials.values():
@@ -658,8 +676,9 @@ class SearchResult:
 
     @property
     def train_s(self) -> float:
-        """Seconds inside training and validation steps, summed over all trials; what a trial took
-        over from another counts once, there.
+        """Seconds inside training and validation steps, summed over all trials.
+
+        An epoch that other trials took over counts once, for the trial that trained it.
         """
         return sum(
             metrics["time/epoch_s"]
@@ -669,7 +688,7 @@ class SearchResult:
 
     @property
     def started_ms(self) -> int:
-        """When the first command began."""
+        """The Unix time in milliseconds at which the first command began."""
         return self.sessions[0].began_ms
 
     @property
@@ -695,9 +714,10 @@ class SearchResult:
 
 
 def one_a_training(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Of each training among these trials the one that came furthest, in the order of the trials;
-    of several that came as far the longest one. One that failed stands for its training where none
-    did not.
+    """Return, of each training among these trials, the one that came furthest, in their order.
+
+    Of several that came equally far it is the longest one. A failed trial stands for its training
+    only if all of that training's trials failed.
     """
     furthest: dict[str, TrialResult] = {}
     for trial in trials:
@@ -755,5 +775,5 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
 
 
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
-    """Where the checkpoint of a trial's best epoch is, in a search's folder."""
+    """Return the path of the checkpoint of a trial's best epoch, in a search's folder."""
     return folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}"

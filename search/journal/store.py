@@ -1,6 +1,6 @@
-"""Where one search is kept: a folder, or a place in a bucket of which folders here are copies.
+"""The place where one search is kept: a folder, or a place in a bucket with copies in folders here.
 
-A driver writes in a folder of its own, and readers bring what they want into another: what is in
+A driver writes in a folder of its own, and readers fetch what they want into another: what is in
 the bucket is what counts. A trial's checkpoints never pass through the driver: each worker keeps
 its own in the bucket (`cluster.storage.mirror`).
 """
@@ -26,14 +26,18 @@ from trainables.caches import cache_folder
 from trainables.checkpoints.heartbeat import TELL_S, Beat, beat_of, last_beats
 
 Storage = Path | Bucket
-"""Where searches are kept."""
+"""A place that keeps searches."""
 TRIALS, BEATS = "trials", "beats"
 Opened = tuple[Journal, list[Event]]
 
 
 def own_path(text: str) -> Path:
-    """Return the file or folder that a text names, as an option's type: `~` is the home folder, as
-    a shell reads it that was given a chance.
+    """Return the file or folder that a text names, as an option's type.
+
+    `~` is the home folder, even where the shell did not expand it.
+
+    Raises:
+        argparse.ArgumentTypeError: no home folder is known of the user after `~`.
     """
     try:
         return Path(text).expanduser()
@@ -45,7 +49,11 @@ def own_path(text: str) -> Path:
 
 
 def storage(text: str) -> Storage:
-    """What `--storage` names, as an option's type."""
+    """Return the place that `--storage` names, as an option's type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither a folder nor an address of a bucket.
+    """
     if "://" not in text:
         return own_path(text)
     if not text.startswith(SCHEME):
@@ -59,52 +67,53 @@ def storage(text: str) -> Storage:
 
 
 def home(place: Storage, name: str) -> "Home":
-    """Where the search of this name is kept."""
+    """Return the place where the search of this name is kept."""
     return Home(place / name) if isinstance(place, Path) else BucketHome(place / name, name)
 
 
 class Home:
-    """A folder."""
+    """A search that is kept in a folder."""
 
     is_shared: ClassVar = True
-    """Whether other machines may see that folder."""
+    """True if other machines may see that folder."""
     beats_every_s: ClassVar = 1.0
     beats_late_s: ClassVar = 0.0
-    """How often to look for heartbeats, and how late they may be seen."""
+    """Seconds between two looks for heartbeats, and how many seconds late these may be seen."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is the driver's."""
+        """Take `folder`, the driver's."""
         self.folder = folder
 
     def __str__(self) -> str:
         return str(self.folder)
 
     def opened(self, *, files: bool = False) -> Path:
-        """A folder with the journal for whoever only reads; with what it names as evidence too, if
-        `files` are wanted.
+        """Return a folder with the journal, for readers.
+
+        With `files` it also holds what the journal names as evidence.
         """
         return self.folder
 
     def read(self, part: str) -> Path:
-        """A file or folder of it, for whoever only reads."""
+        """Return a file or folder of the search, for readers."""
         return self.folder / part
 
     def lease(
         self, *, say: Callable[[str], None] = lambda text: None
     ) -> "AbstractContextManager[Lease | BucketLease]":
-        """What its driver holds."""
+        """Return the lease that its driver holds."""
         return Lease(self.folder, say=say)
 
     def holder(self) -> str:
-        """Who runs it now, as far as can be told; empty for nobody."""
+        """Return the driver that runs it now, as far as can be told; empty for none."""
         return holder_of(self.folder)
 
     def journal(self, *, new: bool) -> Opened:
-        """Its journal to write to, and the events so far. The lease is held."""
+        """Return its journal to write to, and the events so far. The caller holds the lease."""
         return (Journal(self.folder), []) if new else Journal.reopen(self.folder)
 
     def names(self) -> list[str]:
-        """What is there already, beside a lock."""
+        """Return the names of what is there already, beside a lock."""
         return (
             sorted(path.name for path in self.folder.iterdir() if path.name != LOCK_FILE)
             if self.folder.is_dir()
@@ -112,32 +121,33 @@ class Home:
         )
 
     def trials(self) -> list[str]:
-        """The trials that have a folder."""
+        """Return the names of the trials that have a folder."""
         return sorted(path.name for path in (self.folder / TRIALS).glob("*"))
 
     def place(self, trial: str) -> dict[str, Any]:
-        """Where a trial keeps its checkpoints, as plain values for its job; a bucket is the
-        search's.
+        """Return the place of a trial's checkpoints, as plain values for its job.
+
+        `bucket` holds the search's bucket, or None.
         """
         return {"folder": str((self.folder / TRIALS / trial).absolute()), "bucket": None}
 
     def has(self, checkpoint: str) -> bool:
-        """Whether this checkpoint, a path in the search's folder, is there."""
+        """Return whether this checkpoint, a path in the search's folder, is there."""
         return (self.folder / checkpoint).is_dir()
 
     def beats(self, folders: list[Path]) -> list[Beat | None]:
-        """The last heartbeat of the trial of each of these folders."""
+        """Return the last heartbeat of the trial of each of these folders."""
         return last_beats(folders)
 
     def fetch(self, *parts: str) -> None:
-        """Bring these files or folders into the driver's folder, as far as they are there."""
+        """Copy these files or folders into the driver's folder, as far as they exist."""
 
     def keep(self, *parts: str) -> None:
-        """Bring these files or folders of the driver's to where the search is kept."""
+        """Copy these files or folders of the driver's to where the search is kept."""
 
 
 class BucketHome(Home):
-    """A place in a bucket."""
+    """A search that is kept in a bucket."""
 
     is_shared: ClassVar = False
     beats_every_s: ClassVar = TELL_S
@@ -151,13 +161,18 @@ class BucketHome(Home):
         return str(self.bucket)
 
     def opened(self, *, files: bool = False) -> Path:
-        """A copy for readers."""
+        """Return the folder of a copy for readers, with the journal fetched anew.
+
+        Raises:
+            JournalError: no such search.
+        """
         self.bucket.reach()
         folder = self._read
         content = JournalCopy(self.bucket / FILE_NAME).read()
         if not content and not self.names():
             raise JournalError(
-                f"no search at '{self}'. Check the name and --storage; 'python -m search.run' starts one."
+                f"no search at '{self}'. Check the name and --storage; 'python -m search.run' "
+                "starts one."
             )
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / FILE_NAME, content)
@@ -166,7 +181,7 @@ class BucketHome(Home):
         return folder
 
     def read(self, part: str) -> Path:
-        """Brought into that copy."""
+        """Fetch a file or folder into the readers' copy and return its path there."""
         self._fetch(self._read, [part])
         return self._read / part
 
@@ -177,11 +192,11 @@ class BucketHome(Home):
     def lease(
         self, *, say: Callable[[str], None] = lambda text: None
     ) -> "AbstractContextManager[Lease | BucketLease]":
-        """An object in the bucket."""
+        """Return the lease that is an object in the bucket."""
         return BucketLease(self.bucket, self.name, say=say)
 
     def holder(self) -> str:
-        """As the lock says."""
+        """Return the driver that the lock names; empty for none."""
         found = self.bucket.get(LOCK_FILE)
         return (
             f"{holder_in(found)}, if that still lives"
@@ -190,8 +205,12 @@ class BucketHome(Home):
         )
 
     def journal(self, *, new: bool) -> Opened:
-        """Its copy here begins anew: what another driver, or an earlier one, has left here does not
-        count.
+        """Begin the driver's copy anew and return its journal with the events so far.
+
+        Files that another driver, or an earlier one, has left here do not count.
+
+        Raises:
+            JournalError: a new search was asked for, and there is one already.
         """
         copy = JournalCopy(self.bucket / FILE_NAME)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -209,24 +228,24 @@ class BucketHome(Home):
         return journal, events
 
     def names(self) -> list[str]:
-        """What is in the bucket."""
+        """Return the names of what is in the bucket, beside a lock."""
         self.bucket.reach()
         return sorted({part.partition("/")[0] for part in self.bucket.listing()} - {LOCK_FILE})
 
     def trials(self) -> list[str]:
-        """Those in the bucket."""
+        """Return the names of the trials in the bucket."""
         return sorted({part.partition("/")[0] for part in (self.bucket / TRIALS).listing()})
 
     def place(self, trial: str) -> dict[str, Any]:
-        """Where in the bucket."""
+        """Return the place of a trial's checkpoints in the bucket."""
         return {"folder": f"{self}/{TRIALS}/{trial}", "bucket": asdict(self.bucket)}
 
     def has(self, checkpoint: str) -> bool:
-        """Whoever fetches it will see."""
+        """Return True: a missing checkpoint is noticed when it is fetched."""
         return True
 
     def beats(self, folders: list[Path]) -> list[Beat | None]:
-        """As the bucket has them; none while it does not answer."""
+        """Return the last heartbeats that the bucket holds; None while it does not answer."""
         bucket = replace(self.bucket, quick=True)
 
         def one(folder: Path) -> Beat | None:
@@ -239,11 +258,11 @@ class BucketHome(Home):
             return list(pool.map(one, folders))
 
     def fetch(self, *parts: str) -> None:
-        """From the bucket."""
+        """Download these files or folders from the bucket."""
         self._fetch(self.folder, list(parts))
 
     def keep(self, *parts: str) -> None:
-        """Into the bucket."""
+        """Upload these files or folders to the bucket."""
         paths = [
             path
             for part in parts
@@ -263,12 +282,12 @@ class BucketHome(Home):
 
 
 def evidence(events: list[Event]) -> list[str]:
-    """The files and folders that a journal names as worth keeping."""
+    """Return the files and folders that a journal names as worth keeping."""
     return [event.data["file"] for event in events if event.kind == "evidence"]
 
 
 def copies(kind: str, bucket: Bucket) -> Path:
-    """Where copies of what is in a bucket are kept here."""
+    """Return the folder here for copies of what is in a bucket."""
     return (
         cache_folder("storage")
         / kind

@@ -1,4 +1,4 @@
-"""What has changed since a search began, of what decides how it goes."""
+"""Changes, since a search began, of what decides its course."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from search.phrases import DECODED_OTHERWISE
 from search.preflight.prepare import Prepared, session_facts
 
 OLD = {"time_budget"}
-"""What an earlier version's description has, and this one's has not."""
+"""Fields that an earlier version's description has, and this version's has not."""
 ALLOWED = {"budget", "price", "sealed", "trials", "horizon", "cpus_per_trial", "gpus_per_trial"}
 UNCHECKED = {
     *PLACE,
@@ -21,8 +21,8 @@ UNCHECKED = {
     "base.data.root",
     "download",
 }
-"""What may differ without a question: it does not decide how a search goes, or was asked for on the
-command line.
+"""Fields that may differ without a question: they do not decide how a search goes, or were asked
+for on the command line.
 """
 MAX_SHOWN = 20
 
@@ -33,7 +33,7 @@ def facts_now(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What decides the search's course and is not what it was, a line each."""
+    """Return a line for each change of what decides the search's course."""
     plain = (json.loads(json.dumps(one)) for one in (before, now))
     old, new = (
         dict(
@@ -49,14 +49,12 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for one in plain
     )
     for key in [key for key in {**old, **new} if key.startswith("weights.")]:
-        if (
-            key not in old or key not in new
-        ):  # an earlier version did not look, and nobody does where no trial is to begin
+        # An earlier version did not look at weights, and nobody does where no trial is to begin.
+        if key not in old or key not in new:
             old.pop(key, None)
             new.pop(key, None)
-    if (
-        "sure" in new and "sure" not in old
-    ):  # an earlier version did not ask, and began its rungs at the first epoch
+    # An earlier version did not know `sure`, and began its rungs at the first epoch.
+    if "sure" in new and "sure" not in old:
         old |= {"sure": 0.0, "grace": old.get("grace") or 1}
     was_decoded_otherwise = old.pop("data.decoding", None) != new.pop("data.decoding", None)
     differ = [
@@ -76,7 +74,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested values by dotted path."""
+    """Return nested values by dotted path."""
     found: list[tuple[str, Any]] = []
     for key, value in values.items():
         found += (

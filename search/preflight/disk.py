@@ -1,4 +1,4 @@
-"""Whether the storage has room for a search's checkpoints, and memory for its images."""
+"""Checks that the storage has room for a search's checkpoints, and memory for its images."""
 
 import shutil
 from dataclasses import dataclass
@@ -14,20 +14,22 @@ from trainables.datasets.arrays import Dataset
 from trainables.datasets.memory import free_memory, gigabytes
 
 CHECKPOINTS = 3
-"""What a trial keeps: its best epoch and the newest two. Beside them, of each shorter length that
-is searched, the last and the best until there.
+"""Checkpoints that a trial keeps: its best epoch and the newest two. For each shorter length that
+is searched, it also keeps the last one and the best one until there.
 """
 
 AMPLE, AMPLE_FOR_FAMILIES = 10**9, 6 * 10**9
-"""With so many free bytes a trial, and a fold of it, nothing is computed: torchvision's largest
-network keeps five thousand million.
+"""With this many free bytes for each trial, and each fold of it, nothing is computed; the second
+number is for models of torchvision, whose largest network keeps five thousand million.
 """
 
 
 @dataclass(frozen=True)
 class DiskEstimate:
-    """The bytes that a search's checkpoints need at least, with one a trial, and at most, if each
-    model is tried as often in its largest form; and those that are free.
+    """The bytes that a search's checkpoints need, and those that are free.
+
+    Each model is taken to be tried equally often, in its largest form: `least` is for one
+    checkpoint a trial, `needed` for all that it keeps.
     """
 
     least: int
@@ -36,15 +38,22 @@ class DiskEstimate:
     storage: Path
 
     def __str__(self) -> str:
-        sizes = f"needs about {gigabytes(self.least)} to {gigabytes(self.needed)} for checkpoints, {gigabytes(self.free)} are free"
+        sizes = (
+            f"needs about {gigabytes(self.least)} to {gigabytes(self.needed)} for "
+            f"checkpoints, {gigabytes(self.free)} are free"
+        )
         return f"storage '{self.storage}' {sizes}. Use another --storage, or fewer --trials."
 
 
 def room(
     experiment: Experiment, dataset: Dataset, trainings: int | None = None
 ) -> DiskEstimate | None:
-    """What so many trainings (None: as many as there will be trials) need and what is free; None
-    when there is ample room, as in a bucket.
+    """Return the bytes that this many trainings need and that are free.
+
+    None when there is ample room, as in a bucket.
+
+    Args:
+        trainings: their number; None stands for as many as there will be trials.
     """
     if isinstance(experiment.storage, Bucket):
         return None
@@ -70,11 +79,12 @@ def room(
 
 
 def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None = None) -> None:
-    """See whether one checkpoint a training will fit (`room`). A disk that becomes full is waited
-    for.
+    """Check that one checkpoint a training will fit (`room`).
+
+    A disk that becomes full later does not end a search: it waits for room.
 
     Raises:
-        NotReady: they will not.
+        NotReady: they will not fit.
     """
     found = room(experiment, dataset, trainings)
     if found is not None and found.free < found.least:
@@ -83,20 +93,28 @@ def check_room(experiment: Experiment, dataset: Dataset, trainings: int | None =
 
 @dataclass(frozen=True)
 class Memory:
-    """The bytes of the images that are still to be copied into the memory that all processes of a
-    machine share, and those that are free, if that is known.
+    """The bytes that the images need, and those that are free.
+
+    They are still to be copied into the memory that all processes of a machine share. `free` is
+    None where that is not known.
     """
 
     needed: int
     free: int | None
 
     def holds(self, copies: int = 1) -> bool:
-        """Tell whether so many copies of the images fit, as far as is known."""
+        """Return whether this many copies of the images fit, as far as is known."""
         return self.free is None or copies * self.needed <= self.free
 
     def __str__(self) -> str:
-        sizes = f"{gigabytes(self.needed)} of memory for the processes that train, {gigabytes(self.free or 0)} are free"
-        return f"the images need {sizes}. Use smaller ones (--set data.image_size=N) or fewer (--set data.train_limit=N)."
+        sizes = (
+            f"{gigabytes(self.needed)} of memory for the processes that train, "
+            f"{gigabytes(self.free or 0)} are free"
+        )
+        return (
+            f"the images need {sizes}. Use smaller ones (--set data.image_size=N) or fewer "
+            "(--set data.train_limit=N)."
+        )
 
 
 def memory(dataset: Dataset) -> Memory:
@@ -106,7 +124,7 @@ def memory(dataset: Dataset) -> Memory:
 
 
 def check_memory(dataset: Dataset) -> None:
-    """See that the processes that train can have the images.
+    """Check that there is memory for the images in the processes that train.
 
     Raises:
         NotReady: there is not enough memory.

@@ -1,4 +1,4 @@
-"""Everything that a search needs is checked, and refused, before any machine starts."""
+"""Checks, before any machine starts, of everything that a search needs."""
 
 import os
 import platform
@@ -29,8 +29,9 @@ from trainables.processors import processors
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a search needs, all of it checked; `experiment` is without what cannot work with the
-    data, of which `notes` tell.
+    """Everything that a search needs, checked.
+
+    `experiment` is without what cannot work with the data, of which `notes` tell.
     """
 
     experiment: Experiment
@@ -40,15 +41,21 @@ class Prepared:
     weights: dict[str, str] = field(default_factory=dict)
     """A digest of each file of weights with which trials are to begin, by its name."""
     waiting: Waiting = field(default_factory=Waiting)
-    """How long it took to have the data, and those files."""
+    """The time that it took to have the data, and those files."""
 
 
 def prepare(
     experiment: Experiment, *, begins: bool = True, trainings: int | None = None
 ) -> Prepared:
-    """Everything that can be checked before a machine starts: data, space, storage with room for so
-    many `trainings` (None: as many as there will be trials), MLflow, cluster, devices, and, where
-    trials are to begin, the weights with which they do.
+    """Check everything that can be checked before a machine starts.
+
+    That is data, space, storage, MLflow, cluster, devices and, where trials are to begin, the
+    weights with which they do.
+
+    Args:
+        begins: whether trials are to begin.
+        trainings: the number that the storage needs room for; None: as many as there will be
+            trials.
 
     Raises:
         ConfigError: with a line for each problem.
@@ -76,16 +83,16 @@ def prepare(
 
 
 def platform_notes() -> Iterator[str]:
-    """Yield a line where no test has run."""
+    """Yield a line on a platform where no test has run."""
     if (system := platform.system()) != "Linux":
         yield f"note: this program was tried on Linux alone; here is {system or 'another system'}"
 
 
 def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
-    """See that the weights with which networks are to begin are there and fit; fetch those that are
-    not, if the user has said so.
+    """Check that the weights with which networks are to begin are there and fit.
 
-    Returns a digest of each file, by its name.
+    Those that are not there are fetched, if the user has said so. Returns a digest of each file, by
+    its name.
 
     Raises:
         ConfigError: they do not fit, or are not there.
@@ -95,7 +102,7 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
     first = {(model.name, model.weights, model.input_size): model for model in models}
     digests: dict[str, str] = {}
     if first:
-        from trainables.models.weights import Absent, check, digest  # torch
+        from trainables.models.weights import Absent, check, digest  # imports torch
 
         absent, missing = list[str](), list[str]()
         for model in sorted(first.values(), key=lambda model: (model.name, model.input_size or 0)):
@@ -116,8 +123,9 @@ def check_weights(experiment: Experiment, dataset: Dataset) -> dict[str, str]:
 
 
 def wanted_resources(experiment: Experiment) -> Resources:
-    """What a local session needs: this machine, or more logical CPUs where the user asks for more
-    trials at once.
+    """Return what a local session needs.
+
+    That is this machine, or more logical CPUs where the user asks for more trials at once.
 
     Raises:
         NotReady: not one trial fits on this machine.
@@ -137,17 +145,17 @@ def wanted_resources(experiment: Experiment) -> Resources:
 
 
 def refuse_taken(experiment: Experiment) -> None:
-    """See that no search of this name is there.
+    """Check that there is no search of this name.
 
     Raises:
-        ConfigError: one is.
+        ConfigError: there is one.
     """
     home = experiment.home
     try:
         names, is_file = home.names(), home.folder.is_file()
     except StorageError:
         raise
-    except OSError:  # of a folder, of which `check_storage` tells
+    except OSError:  # a folder that cannot be read, on which `check_storage` reports
         return
     if FILE_NAME in names or is_file:
         remedy = f"Use another --name, or go on with it: {verb('resume', experiment)}"
@@ -156,12 +164,13 @@ def refuse_taken(experiment: Experiment) -> None:
         )
     if names:
         raise ConfigError(
-            f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy and resume, or use another --name."
+            f"'{home}' holds {names[0]}, but no {FILE_NAME}: bring that back from a copy "
+            "and resume, or use another --name."
         )
 
 
 def check_storage(experiment: Experiment) -> None:
-    """Write where the search will be kept.
+    """Check that the search's storage can be written to.
 
     Raises:
         NotReady: that fails.
@@ -178,12 +187,13 @@ def check_storage(experiment: Experiment) -> None:
             experiment.storage.rmdir()
     except OSError as error:
         raise NotReady(
-            f"storage '{experiment.storage}' is not writable ({error.strerror}). Use another --storage."
+            f"storage '{experiment.storage}' is not writable ({error.strerror}). Use "
+            "another --storage."
         ) from error
 
 
 def data_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
-    """What the journal says of the data set."""
+    """Return what the journal says of the data set."""
     decoding = DATASETS[experiment.base.data.name].decoding
     return {
         "name": dataset.name,

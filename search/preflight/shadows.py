@@ -1,5 +1,6 @@
-"""Files of the user's that stand before a library's module: every process of a search looks for
-modules in the working directory first.
+"""Files in the working directory that hide a library's module.
+
+Every process of a search looks for modules in the working directory first.
 """
 
 import sys
@@ -13,8 +14,9 @@ NEVER_IMPORTED = {"__init__", "__main__", "conftest", "setup", "test", "tests"}
 
 
 def shadows(folder: Path, path: Sequence[str]) -> list[str]:
-    """Return the names of the files and packages in a folder that hide a module of Python's or of a
-    library that `path` leads to.
+    """Return the names of the files and packages in a folder that hide a module.
+
+    The module is one of Python's own, or of a library that `path` leads to.
     """
     here = folder.resolve()
     others = [entry for entry in path if entry and Path(entry).resolve() != here]
@@ -29,19 +31,21 @@ def shadows(folder: Path, path: Sequence[str]) -> list[str]:
 
 
 def shadows_here() -> Iterator[str]:
-    """Yield a line on those in the working directory, if there are any."""
+    """Yield a warning of such files in the working directory, if there are any."""
     found = shadows(Path.cwd(), sys.path)
     if found:
         what = "a module" if len(found) == 1 else "modules"
         hides = (
             f"{', '.join(found)} in the working directory hides {what} of that name from libraries"
         )
-        yield f"warning: {hides}. Trials look for libraries first, but something else may fail by it. Rename it, or start elsewhere."
+        yield (
+            f"warning: {hides}. Trials look for libraries first, but something else may fail "
+            "by it. Rename it, or start elsewhere."
+        )
 
 
 def put_libraries_first() -> None:
-    """Have this process look into the working directory last, if something there would hide a
-    library's module.
+    """Look into the working directory last, if something there hides a library's module.
 
     Otherwise it stays first, where Ray puts it: on a cluster the program itself may lie there.
     """
@@ -52,7 +56,7 @@ def put_libraries_first() -> None:
 
 
 def _modules(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield what could be imported from a folder, and its file's name."""
+    """Yield the name of each module in a folder, and its file's name."""
     with suppress(OSError):
         for path in folder.iterdir():
             if path.suffix == ".py" and path.stem.isidentifier():

@@ -1,4 +1,4 @@
-"""What a user should know before a search begins, though nothing forbids it."""
+"""Warnings and notes before a search begins, on what is allowed but worth knowing."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,10 +16,13 @@ from trainables.datasets.arrays import Dataset, Part
 
 
 def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Lines that begin with `warning:` or `note:`."""
+    """Yield lines that begin with `warning:` or `note:`."""
     yield from dataset.remarks
     if dataset.skipped:
-        yield f"note: {_images(dataset.skipped)} cannot be read and {'are' if dataset.skipped > 1 else 'is'} left out."
+        yield (
+            f"note: {_images(dataset.skipped)} cannot be read and "
+            f"{'are' if dataset.skipped > 1 else 'is'} left out."
+        )
     yield from _leaks(dataset)
     yield from _sizes(experiment, dataset)
     usual, data = DataConfig(), experiment.base.data
@@ -28,15 +31,24 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         for name in ("val_fraction", "val_limit")
         if data.folds is not None and getattr(data, name) != getattr(usual, name)
     ]:
-        yield f"note: with folds there is no validation part of its own: leave out {' and '.join(f'data.{name}' for name in idle)}."
+        yield (
+            "note: with folds there is no validation part of its own: leave out "
+            f"{' and '.join(f'data.{name}' for name in idle)}."
+        )
     if (
         experiment.algorithm != "grid"
         and (left := len(experiment.space.first) - experiment.planned_trials) > 0
     ):
         count = len(experiment.space.first)
-        yield f"note: {experiment.planned_trials} trials of the {count} with which this space begins: {left} are not tried. --trials {count} tries each once."
+        yield (
+            f"note: {experiment.planned_trials} trials of the {count} with which this space "
+            f"begins: {left} are not tried. --trials {count} tries each once."
+        )
     if experiment.min_gain and experiment.planned_trials <= MIN_TRIALS:
-        yield f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; {experiment.planned_trials} are planned."
+        yield (
+            f"note: --min-gain has no say before {MIN_TRIALS} trials have ended; "
+            f"{experiment.planned_trials} are planned."
+        )
     yield from _trained_anew(experiment)
     found = room(experiment, dataset)
     if found is not None and found.free < 2 * found.needed:
@@ -47,20 +59,25 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
 
 
 def _trained_anew(experiment: Experiment) -> Iterator[str]:
-    """Yield a line where nothing of earlier searches is used, though the user has not asked for
-    that.
+    """Yield a line where nothing of earlier searches is used.
+
+    That is so without the user having asked for it.
     """
     if not experiment.cache:
         return
     if experiment.address != LOCAL:
         yield "note: on a cluster all is trained anew, whatever earlier searches have trained."
     elif any(config.model.pretrained for config in experiment.edges):
-        yield "note: what begins with trained weights is trained anew, whatever earlier searches have trained."
+        yield (
+            "note: what begins with trained weights is trained anew, whatever earlier "
+            "searches have trained."
+        )
 
 
 def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
-    """Images that become much larger, and their training much slower, because weights to begin with
-    were trained on larger ones.
+    """Yield a line if images become much larger, and their training much slower.
+
+    That is so where weights to begin with were trained on larger images.
     """
     _, height, width = dataset.image
     models = [
@@ -72,27 +89,38 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         (max(MODELS[model.name].seen(dataset.image, model.options)) for model in models), default=0
     )
     if side > 2 * max(height, width):
-        yield f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as the weights want it. --set model.input_size=64 is faster."
+        yield (
+            f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as "
+            "the weights want it. --set model.input_size=64 is faster."
+        )
 
 
 def _leaks(dataset: Dataset) -> Iterator[str]:
-    """Images that are, pixel by pixel, in two parts."""
-    validation = (
-        dataset.val if dataset.folds is None else None
-    )  # with folds it is the training part
+    """Yield a line on images that occur twice, pixel by pixel.
+
+    They are in two parts or, with folds, twice in the training part.
+    """
+    # With folds, the validation part is the training part.
+    validation = dataset.val if dataset.folds is None else None
     parts = {"training": dataset.train, "validation": validation, "test": dataset.test}
     digests = {title: list(_digests(part)) for title, part in parts.items() if part is not None}
     for one, other in combinations(digests, 2):
         known = set(digests[one])
         count = sum(digest in known for digest in digests[other])
         if count:
-            yield f"warning: {_images(count)} occur{'s' * (count == 1)} in both the {one} and the {other} part."
+            yield (
+                f"warning: {_images(count)} occur{'s' * (count == 1)} in both the {one} and "
+                f"the {other} part."
+            )
     if dataset.folds is not None and (count := len(dataset.train) - len(set(digests["training"]))):
-        yield f"warning: {_images(count)} of the training part occur{'s' * (count == 1)} there before: a network may be validated on what it was trained on."
+        yield (
+            f"warning: {_images(count)} of the training part occur{'s' * (count == 1)} there "
+            "before: a network may be validated on what it was trained on."
+        )
 
 
 def _digests(part: Part) -> Iterator[bytes]:
-    """One of each image: 60,000 of MNIST take 0.06 s."""
+    """Return a digest of each image; 60,000 of MNIST take 0.06 s."""
     return (
         hashlib.sha256(np.ascontiguousarray(image).data).digest()
         for images in part.chunks()

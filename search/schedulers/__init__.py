@@ -1,1 +1,1 @@
-"""What stops trials early, one scheduler a file; `registry.SCHEDULERS` names them."""
+"""Schedulers, which stop trials early: one a file, named in `registry.SCHEDULERS`."""

@@ -1,34 +1,40 @@
-"""Asynchronous successive halving that promotes, and learns from its curves how many to promote.
+"""Asynchronous successive halving that learns from its curves how many trials to promote.
 
 Trials wait at rungs, epochs 1, 2, 4, 8 ...; of those that wait, some go on to the next (Li et al.
-2018, arXiv 1810.05934, who promote the best third at each rung). A fixed share is too few where
-curves separate late, and too many where they do not. Here it is measured:
+2018, arXiv 1810.05934, who promote the best third at each rung). A fixed share is too small where
+curves separate late, and too large where they separate early. Here it is measured:
 
-    Forecast    What a trial will come to is its value, plus what trials like it (near in params and value) have gained since they were where it
-                is, each judged without its own gain (`search.schedulers.forecast`).
-    Depth       Where did those that lead at later rungs stand, by that forecast, at this one? If on average they were among the first
-                `mu`, the chance that the best stands at place `d` is about (1 - q) q ** (d - 1), q
-                = 1 - 1 / mu, and the first `mu` go on. The worst `mu` over all later rungs counts,
-                so that late crossings are seen; those that came far early, when few had come, are
-                who shows them.
-    Floors      At least `MIN_PROMOTED` go on from a rung, and while more epochs went into first ones than into the next leg, nearly half.
-    Trainings   Trials that differ in their number of epochs alone are one training: they stand at one place, and count once.
-    Order       Whoever has the most chance to be the best for an epoch is next. Of those that wait it is that by place, for the epochs to the next rung.
-                A new one is as likely as any before to be the best, so that for an epoch its chance
-                is one over all epochs so far; more or less, as of the later half more or fewer were
-                the best so far than by chance; and it counts `NEW_GAIN` times, for it also tells of
-                others. So the leader of few is soon far ahead, and most epochs go into looking
-                further.
-    Sure        When nobody else is to go on, the chances of those that wait to be the best are added up: of each the geometric mean of that by
-                its place and that by its outlook (`search.schedulers.forecast`), which is led
-                astray where it is far from all that went on. While the sum is more than the user
-                wants to risk, the one with the most chance for an epoch goes on. So an easy search
-                ends soon, and a hard one trains what it needs.
+    Forecast    A trial's forecast is its value plus the gain that trials like it (near in params
+                and value) have made since they were where it is. No trial is judged by its own
+                gain (`search.schedulers.forecast`).
+    Depth       Where did the leaders of later rungs stand, by that forecast, at this one? If on
+                average they were among the first `mu`, the chance that the best stands at place
+                `d` is about (1 - q) q ** (d - 1), q = 1 - 1 / mu, and the first `mu` go on. The
+                largest `mu` over all later rungs counts, so that late crossings are seen: they
+                show in the trials that came far early, when few had come.
+    Floors      At least `MIN_PROMOTED` trials go on from a rung. Nearly half do, as long as that
+                takes no more epochs on the way to the next rung than all trainings took to their
+                first.
+    Trainings   Trials that differ in their number of epochs alone are one training: they stand at
+                one place, and count once.
+    Order       The trial with the highest chance to be the best, per epoch, is next. For one that
+                waits it is the chance by its place, over the epochs to the next rung. A new one is
+                as likely as any before to be the best, so that its chance per epoch is one over
+                all epochs so far. That is raised or lowered if, among the later half of the
+                trials, more or fewer were the best so far than by chance; and it counts `NEW_GAIN`
+                times, for a new trial also tells of others. So the leader of a few trials is soon
+                far ahead, and most epochs go into looking further.
+    Sure        When no other trial is to go on, the chances of the waiting ones to be the best are
+                added up. Each is the geometric mean of the chance by place and the chance by
+                outlook (`search.schedulers.forecast`); the outlook is misleading for a trial that
+                is far from all that went on. While the sum is more than the user wants to risk,
+                the trial with the most chance per epoch goes on. So an easy search ends soon, and
+                a hard one trains what it needs.
 
-Where networks are to cost little too (`--objective`), places are in turn by forecast alone and by
-front, and none is left behind at a rung of which no other is as good by forecast and costs no more.
-As many epochs go into each rung's trials as into any other's, and twice as many as into all of them
-into new ones, while there are any.
+Where networks are to cost little too (`--objective`), places are taken in turn from the order by
+forecast and from the order by Pareto front, and no trial is left behind at a rung if no other one
+is as good by forecast and costs no more. Each rung's trials get as many epochs as any other's, and
+new trials get twice as many as all of them together, while there are any.
 
 A trial that waits has lost nothing: when the leaders turn out to come from further behind, it goes
 on from its checkpoint.
@@ -45,115 +51,136 @@ from search.space import Params
 from search.statistics import standard_error
 
 REDUCTION = 2
+"""The ratio of each rung to the one before."""
 LEADERS = 3
-"""How many of a rung are its leaders."""
+"""The number of a rung's trials that count as its leaders."""
 MIN_PROMOTED = 3
+"""The least number of trials that go on from a rung."""
 MIN_MEAN = 1.5
-"""The mean place of the best is this at least: the few leaders that show it may have been lucky."""
+"""The least mean place of the best: the few leaders that show it may have been lucky."""
 CUT_OFF = 5
-"""How soon a mean place counts as one of a distribution that is cut off; 3 is exact near the
-middle, where it is noisy.
+"""The power that corrects a mean place for a distribution that is cut off (`mean_place`).
+
+The higher it is, the nearer to the middle a mean must be before it is corrected. 3 is exact near
+the middle, where the mean is noisy.
 """
 BALANCED_SHARE = 0.45
-"""What part of a rung goes on at least, as long as no more epochs are spent from there to the next
-than on the first of all trainings.
+"""The least share of a rung that goes on, as long as the epochs are balanced.
+
+They are while no more epochs are spent from there to the next rung than on the way of all trainings
+to the first.
 """
 NEW_GAIN = 2.0
-"""What a new trial's chance to be the best is worth, to that of one that waits."""
+"""The worth of a new trial's chance to be the best, relative to that of a waiting trial."""
 NEW_SHARE, NEW_AHEAD = 2.0, 4
-"""Where networks are to cost little too, new trials get so many times the epochs of all that go on,
-and a few are always ahead.
+"""The share of new trials, and the number always ahead, where networks are to cost little.
+
+New trials get `NEW_SHARE` times the epochs of all that go on, and `NEW_AHEAD` of them are always
+ahead of that.
 """
 FIRST_SHARE = 0.01
-"""What part of the longest trial the first rung is, at least: before, hardly anything has been
-learned of it.
+"""The first rung, at least, as a share of the longest trial.
+
+Before that, hardly anything has been learned of a trial.
 """
 KEPT, KEPT_TO_BE_SURE = 0.6, 0.05
-"""What part of a rung goes on, roughly, on recorded curves: for plans; and so much more the surer
-one wants to be.
+"""The share of a rung that goes on, roughly, on recorded curves: for plans.
+
+The second number, times how sure the user wants to be, is added to the first.
 """
 NOISE_SHARE = 0.5
-"""How much of a value's standard error is added to its outlook's deviation, which has most of it
-already, so that it is never nothing.
+"""The share of a value's standard error that is added to its outlook's deviation.
+
+The deviation has most of it already; with this it is never zero.
 """
 Stake = tuple[float, int]
 """A trial's chance to be the best of all, and the epochs to its next rung."""
 
 
 class Asha(Scheduler):
-    """Rungs from `grace`, by default a hundredth of the longest trial, each twice the one before,
-    up to that.
+    """Asynchronous successive halving with a measured number of promotions.
+
+    The rungs begin at `grace`, by default a hundredth of the longest trial, and each is twice the
+    one before, up to the longest trial.
     """
 
     def __init__(self, setting: Setting) -> None:
         self.horizon, self.risked = setting.horizon, 1 - setting.sure
         self.rungs = rungs_for(setting.horizon, setting.grace or first_rung(setting.horizon))
         self.legs = [after - before for before, after in pairwise([0, *self.rungs, self.horizon])]
+        """The epochs from each rung to the next: from 0 to the first, and so on to the horizon."""
         self.waiting: list[dict[str, None]] = [{} for _ in self.rungs]
-        """The trials at each rung; those below that are not said to be of trials are of trainings."""
+        """The trials that wait at each rung.
+
+        Unless an attribute below says that it is of trials, it is of trainings.
+        """
         self.stopped: list[dict[str, None]] = [{} for _ in self.rungs]
-        """The trials that were stopped there."""
+        """The trials that were stopped at each rung."""
         self.forecaster = Forecaster(setting.space, len(self.rungs))
         self.training: dict[str, str] = {}
-        """Of each trial."""
+        """The training of each trial."""
         self.live: dict[str, set[str]] = {}
-        """Of each training those of its trials that have not come to nothing."""
+        """For each training, those of its trials that have neither failed nor diverged."""
         self.reached: dict[str, int] = {}
-        """How far each trial came,"""
+        """The last epoch that each trial has reached."""
         self.furthest: dict[str, int] = {}
-        """and each training."""
+        """The last epoch that each training has reached."""
         self.costs: dict[str, Costs] = {}
         self.promoted: list[set[str]] = [set() for _ in self.rungs]
-        """Those that have gone on from each rung."""
-        self._is_past = True
-        """Whether anything was heard since what is below was found."""
+        """The trainings that have gone on from each rung."""
+        self._is_stale = True
+        """True if anything was heard since the attributes below were computed."""
         self._forecasts: list[dict[str, float]] = [{} for _ in self.rungs]
-        """Of each rung those, the very objects, by which its places were found."""
+        """For each rung, the forecasts (the very objects) that its places come from."""
         self._places: list[dict[str, int]] = [{} for _ in self.rungs]
-        """At each rung, where each stands by its forecast, from 1."""
+        """For each rung, the place of each training by its forecast, from 1."""
         self._fronts: list[int] = [0 for _ in self.rungs]
-        """The place of the last of them than which none is better."""
+        """For each rung, the last place of a training that no other one is better than."""
         self._means: list[float] = []
+        """For each rung, the mean place of the leaders of later rungs (`_mean_place`)."""
         self._chances: list[dict[str, float]] = []
-        """At each rung, how likely each that has not gone on is the best of all, by its outlook
-        alone.
+        """For each rung, the chance of each training that has not gone on to be the best of all.
+
+        It is the chance by outlook alone.
         """
         self._stakes: dict[str, Stake] = {}
 
     def begin(self, trial: str, params: Params, training: str) -> None:
-        """One more."""
+        """Add a trial to its training."""
         self.training[trial] = training
         if training not in self.live:
             self.forecaster.begin(training, params)
         self.live.setdefault(training, set()).add(trial)
 
     def cost(self, trial: str, costs: Costs) -> None:
-        """It is compared with others by that too."""
+        """Hear what a trial's network costs: it is compared with others by that too."""
         if self.costs.get(training := self.training[trial]) != costs:
             self.costs[training] = costs
-            self._forecasts, self._is_past = [{} for _ in self.rungs], True
+            self._forecasts, self._is_stale = [{} for _ in self.rungs], True
 
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
-        """Wait at a rung."""
-        self._come(trial, epoch)
+        """Hear a trial's value after an epoch; return True at a rung, where the trial waits."""
+        self._record_epoch(trial, epoch)
         if epoch not in self.rungs:
             return False
         level = self.rungs.index(epoch)
         self.forecaster.hear(self.training[trial], level, value)
         self.waiting[level][trial] = None
-        self._is_past = True
+        self._is_stale = True
         return True
 
     def go_on(self, trial: str) -> None:
-        """It waits no more."""
+        """Move a waiting trial from its rung to those that were promoted."""
         if (level := self._level(trial)) is not None:
             del self.waiting[level][trial]
             self.promoted[level].add(self.training[trial])
             self._stakes = {}
 
     def end(self, trial: str, outcome: str, value: float) -> None:
-        """It will not go on. One that was stopped keeps its place; one that came to nothing stands
-        in nobody's way.
+        """Hear that a trial will not go on.
+
+        One that was stopped keeps its place. A training whose trials have all failed or diverged
+        takes no place any more.
         """
         if (level := self._level(trial)) is not None:
             del self.waiting[level][trial]
@@ -167,17 +194,19 @@ class Asha(Scheduler):
             self.live[training].discard(trial)
             if not self.live[training]:
                 self.forecaster.forget(training)
-        self._is_past = True
+        self._is_stale = True
 
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
-        """Whoever gains most for an epoch, of those that stand where the best may and new ones; if
-        there is nobody, whoever it is too risky to stop.
+        """Return the trial that gains most per epoch, of those that stand where the best may.
+
+        A new trial counts as one of these. If there is none, return one that it is too risky to
+        stop.
         """
         due = self._due(new, fits)
         return self._risky(fits) if due is None else due
 
     def _due(self, new: bool, fits: Callable[[str], bool]) -> str | None:
-        """Who stands where the best of all may, or a new one."""
+        """Return a trial that stands where the best of all may, or `NEW`; None if there is none."""
         if self.costs:
             return self._in_shares(new, fits)
         first = [
@@ -191,13 +220,15 @@ class Asha(Scheduler):
         best = max(gain, key=gain.__getitem__, default=None)
         return (
             NEW
-            if new and (best is None or gain[best] < NEW_GAIN * self._news / self._spent)
+            if new and (best is None or gain[best] < NEW_GAIN * self._record_rate / self._spent)
             else best
         )
 
     def _in_shares(self, new: bool, fits: Callable[[str], bool]) -> str | None:
-        """The same where networks are to cost little too, many are the best, and a chance to be one
-        of them tells little: of the rung, or the new trials, on which the fewest epochs were spent.
+        """Return the same where networks are to cost little too, by each rung's share of epochs.
+
+        Many trials are then among the best, and a chance to be one of them tells little. So the
+        next trial is of the rung, or of the new trials, on which the fewest epochs were spent.
         """
         spent = self._spent_by_rung
         if new and spent[0] <= NEW_SHARE * sum(spent[1:]) + NEW_AHEAD * self.legs[0]:
@@ -212,10 +243,12 @@ class Asha(Scheduler):
         return first[min(first, key=lambda level: (spent[level + 1], level))]
 
     @property
-    def _news(self) -> float:
-        """How many times as often as by chance those of the later half that came to the first rung
-        were the best so far: of n after half of them, that is the logarithm of 2 on average. One is
-        added to both, so that a few say little.
+    def _record_rate(self) -> float:
+        """The number of recent trials that were the best so far, relative to chance.
+
+        It is counted in the later half of the trials that came to the first rung. By chance that
+        half has as many as the logarithm of 2, on average. One is added to both, so that a few
+        trials say little.
         """
         values = list(self.forecaster.values[0].values())
         best, records = max(values[: len(values) // 2], default=math.inf), 0
@@ -226,12 +259,12 @@ class Asha(Scheduler):
 
     @property
     def _spent(self) -> int:
-        """The epochs of all so far; one that is on its way to a rung counts as if it were there."""
+        """The epochs of all so far; a training on its way to a rung counts as if it were there."""
         return sum(self._spent_by_rung)
 
     @property
     def _spent_by_rung(self) -> list[int]:
-        """The same on the way to each rung, and from the last one to the end."""
+        """The same epochs on the way to each rung, and from the last one to the end."""
         return [
             leg * count
             for leg, count in zip(
@@ -241,8 +274,10 @@ class Asha(Scheduler):
 
     @property
     def ready(self) -> int:
-        """Those that stand where the best of all may, and those with a chance while it is too risky
-        to stop them all.
+        """The number of waiting trials that are to go on.
+
+        Those are the trials that stand where the best of all may, and those with a chance, while it
+        is too risky to stop them all.
         """
         risky = (
             {trial for trial, (chance, _) in self._staked.items() if chance}
@@ -259,8 +294,10 @@ class Asha(Scheduler):
 
     @property
     def risk(self) -> Risk | None:
-        """Added up over those that wait or were stopped; those with the most chance for an epoch
-        would halve it by going on to their next rungs.
+        """The risk in the trials that wait or were stopped; None where it is not known.
+
+        The chances are added up. Those with the most chance per epoch would halve the sum by going
+        on to their next rungs.
         """
         stakes = (
             self._by_training({**self._stakes_of(self.waiting), **self._stakes_of(self.stopped)})
@@ -276,8 +313,9 @@ class Asha(Scheduler):
         return Risk(min(1.0, total), epochs, epochs / (self._spent + epochs)) if total else None
 
     def _risky(self, fits: Callable[[str], bool]) -> str | None:
-        """Of those that wait, the one with the most chance for an epoch, while they have too much
-        together.
+        """Return the waiting trial with the most chance per epoch; None if all may be stopped.
+
+        All may be stopped once their chances together are no more than the user wants to risk.
         """
         if not self._is_risky:
             return None
@@ -290,7 +328,7 @@ class Asha(Scheduler):
 
     @property
     def _is_risky(self) -> bool:
-        """Whether those that wait have more chance together than the user wants to risk."""
+        """True if the waiting trials have more chance together than the user wants to risk."""
         return (
             self.risked < 1
             and not self.costs
@@ -299,30 +337,32 @@ class Asha(Scheduler):
 
     @property
     def _staked(self) -> dict[str, Stake]:
-        """The stakes of those that wait."""
+        """The stakes of the waiting trials, computed anew where they must be."""
         if self._placed and not self._stakes:
             self._stakes = self._stakes_of(self.waiting)
+            """The stakes of the waiting trials; empty if they are to be computed anew."""
         return self._stakes
 
-    def _stakes_of(self, those: list[dict[str, None]]) -> dict[str, Stake]:
-        """Of each of those trials, by rung, the chance that it is the best of all, and the epochs
-        to its next rung.
+    def _stakes_of(self, trials_by_rung: list[dict[str, None]]) -> dict[str, Stake]:
+        """Return the stake of each of these trials, which are given by rung.
+
+        A stake is the chance that the trial is the best of all, and the epochs to its next rung.
         """
         return {
             trial: (self._chance(level, trial), self.legs[level + 1])
-            for level, trials in enumerate(those)
+            for level, trials in enumerate(trials_by_rung)
             for trial in trials
         }
 
     def _by_training(self, stakes: Mapping[str, Stake]) -> Collection[Stake]:
-        """The same of each training once, where its chance is highest."""
+        """Return the stake of each training once, where its chance is highest."""
         found: dict[str, Stake] = {}
         for trial, stake in stakes.items():
             found[self.training[trial]] = max(stake, found.get(self.training[trial], stake))
         return found.values()
 
     def why(self, trial: str) -> Stop:
-        """Where it stands among those that came to its rung."""
+        """Return the place of a waiting trial among those that came to its rung, as the reason."""
         if (level := self._level(trial)) is None:
             return Stop("the rung that it waited at is none any more")
         place, count, depth = (
@@ -330,25 +370,30 @@ class Asha(Scheduler):
             len(self._placed[level]),
             self._depth(level),
         )
-        told = f"place {place} of {count} at epoch {self.rungs[level]} by forecast" + (
+        text = f"place {place} of {count} at epoch {self.rungs[level]} by forecast" + (
             " and cost" if self.costs else ""
         )
         if place <= depth:
-            return Stop(f"{told}; others train first", rung=self.rungs[level], rivals=count)
-        told = f"{told}, of which {math.floor(depth)} go on"
+            return Stop(f"{text}; others train first", rung=self.rungs[level], rivals=count)
+        text = f"{text}, of which {math.floor(depth)} go on"
         if not self._is_known(level):
-            return Stop(told, rung=self.rungs[level], rivals=count)
+            return Stop(text, rung=self.rungs[level], rivals=count)
         risk = self._chance(level, trial)
-        reason = f"{told}; the chance that it would be {'one of the best' if self.costs else 'the best'} is about {100 * risk:.2g} %"
+        best = "one of the best" if self.costs else "the best"
+        reason = f"{text}; the chance that it would be {best} is about {100 * risk:.2g} %"
         return Stop(reason, rung=self.rungs[level], rivals=count, risk=round(risk, 6))
 
     def _is_known(self, level: int) -> bool:
-        """Whether anybody has come further, to tell what becomes of those at this rung."""
+        """Return whether any training has come further than this rung.
+
+        Only then is anything known of what becomes of those that wait there.
+        """
         return any(self.forecaster.values[level + 1 :])
 
     def _chance(self, level: int, trial: str) -> float:
-        """How likely a trial that waits there would have been the best of all; 0 where nothing is
-        known, or where another of its training has gone on.
+        """Return the chance that a trial that waits at this rung would have been the best of all.
+
+        It is 0 where nothing is known, or where another trial of its training has gone on.
         """
         if not self._is_known(level) or self.training[trial] in self.promoted[level]:
             return 0.0
@@ -361,23 +406,31 @@ class Asha(Scheduler):
         return math.sqrt(by_place * by_outlook)
 
     def _by_place(self, level: int, trial: str) -> float:
-        """The same as far as its place tells."""
+        """Return the same chance as far as the trial's place tells."""
         place = self._place(level, trial)
         further = 1 - 1 / max(MIN_MEAN, self._means[level])
         return (1 - further) * further ** (place - 1)
 
-    def _come(self, trial: str, epoch: int) -> None:
-        """It has come so far, and its training is not at its end where that was a shorter trial's."""
+    def _record_epoch(self, trial: str, epoch: int) -> None:
+        """Record that a trial has come to this epoch.
+
+        If its training had ended earlier, since that was the end of a shorter trial, it has not
+        ended any more.
+        """
         training, self.reached[trial] = self.training[trial], epoch
         if epoch > self.furthest.get(training, 0):
             self.furthest[training] = epoch
-            self._is_past |= self.forecaster.unhear(training, len(self.rungs))
+            self._is_stale |= self.forecaster.unhear(training, len(self.rungs))
 
     def _level(self, trial: str) -> int | None:
+        """Return the number of the rung at which a trial waits; None if it waits at none."""
         return next((level for level, waiting in enumerate(self.waiting) if trial in waiting), None)
 
     def _first(self, level: int, fits: Callable[[str], bool]) -> str | None:
-        """The best of those that wait at a rung and fit, if it stands where the best of all may."""
+        """Return the best of the trials that wait at a rung and fit.
+
+        None if there is none that stands where the best of all may.
+        """
         if not self.waiting[level]:
             return None
         places, depth = self._placed[level], self._depth(level)
@@ -389,13 +442,14 @@ class Asha(Scheduler):
         return next((trial for _, _, trial in due if fits(trial)), None)
 
     def _place(self, level: int, trial: str) -> int:
-        """Where it stands at this rung."""
+        """Return the place of a trial's training at this rung, from 1."""
         return self._placed[level][self.training[trial]]
 
     @property
     def _placed(self) -> list[dict[str, int]]:
-        if self._is_past:
-            self._is_past = False
+        """The places at each rung, computed anew if anything was heard since."""
+        if self._is_stale:
+            self._is_stale = False
             for level, forecasts in enumerate(self.forecaster.forecasts()):
                 if forecasts is not self._forecasts[level]:
                     ordered, _, self._fronts[level] = in_turn(forecasts, self.costs)
@@ -408,8 +462,9 @@ class Asha(Scheduler):
         return self._places
 
     def _by_outlook(self) -> list[dict[str, float]]:
-        """At each rung, how likely those that wait there come to more than the best so far, by more
-        than its standard error; empty where nothing is known.
+        """Return, for each rung, the chance of each waiting training to beat the best so far.
+
+        It must do so by more than the standard error of the best. Empty where nothing is known.
         """
         if self.costs:
             return [{} for _ in self.rungs]
@@ -424,8 +479,9 @@ class Asha(Scheduler):
 
     @property
     def expected(self) -> dict[str, Expected]:
-        """Of each by the last rung that its training has come to; of none where networks are to
-        cost little too.
+        """The expected value of each trial, from the last rung that its training has reached.
+
+        Empty where networks are to cost little too.
         """
         found = self.forecaster.expected() if self._placed and not self.costs else {}
         return {
@@ -433,7 +489,7 @@ class Asha(Scheduler):
         }
 
     def _depth(self, level: int) -> float:
-        """How many places go on from a rung."""
+        """Return the number of places that go on from a rung."""
         affordable, share = (
             len(self.live) * self.legs[0] / self.legs[level + 1],
             BALANCED_SHARE * len(self._placed[level]),
@@ -441,8 +497,9 @@ class Asha(Scheduler):
         return max(MIN_PROMOTED, self._fronts[level], self._means[level], min(share, affordable))
 
     def _mean_place(self, level: int) -> float:
-        """Where the leaders of a later rung stood at this one: 1 if in the same order, the worst
-        over all later rungs.
+        """Return the mean place, at this rung, of the leaders of later rungs.
+
+        It is 1 if they stood in the same order. The largest over all later rungs counts.
         """
         places, mean = self._places[level], 1.0
         for later in range(level + 1, len(self.rungs) + 1):
@@ -466,12 +523,13 @@ class Asha(Scheduler):
 
 
 def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
-    """Where so many leaders of a later rung stood: 1 if in order. `came` are the places of all that
-    came there, the leaders first.
+    """Return the mean place of so many leaders of a later rung: 1 if they stood in order.
 
-    If at the next rung the leaders are from anywhere among those that went there, they may be from
-    anywhere behind them too: of an exponential distribution that is cut off, the mean tells less
-    and less the nearer it is to the middle, and there nothing.
+    `came` are the places of all that came to the later rung, the leaders first.
+
+    If at the next rung the leaders come from anywhere among those that went there, they may come
+    from anywhere behind them too: for an exponential distribution that is cut off, the mean tells
+    less and less the nearer it is to the middle, and there nothing.
     """
     leaders = min(leading, len(came))
     in_order = (leaders - 1) / 2
@@ -482,12 +540,12 @@ def mean_place(came: list[int], leading: int, *, is_next: bool) -> float:
 
 
 def first_rung(horizon: int) -> int:
-    """Where trials first wait, if the longest is of so many epochs."""
+    """Return the epoch where trials first wait, if the longest has `horizon` epochs."""
     return max(1, round(FIRST_SHARE * horizon))
 
 
 def rungs_for(horizon: int, first: int) -> list[int]:
-    """`first`, twice that, and so on; the last is well below the horizon."""
+    """Return the rungs: `first`, twice that, and so on; the last is well below the horizon."""
     rungs = [first]
     while rungs[-1] * REDUCTION < horizon:
         rungs.append(rungs[-1] * REDUCTION)
@@ -499,7 +557,10 @@ def rungs_for(horizon: int, first: int) -> list[int]:
 def expected_epochs(
     epochs: int, horizon: int, grace: int | None = None, sure: float = 0.0
 ) -> float:
-    """Of a trial of so many epochs, in the mean, when each rung keeps as many as usual."""
+    """Return the mean number of epochs spent on a trial that is to have `epochs` of them.
+
+    Each rung is taken to keep as many trials as usual.
+    """
     spent, share, last = 0.0, 1.0, 0
     for rung in [
         *(rung for rung in rungs_for(horizon, grace or first_rung(horizon)) if rung < epochs),

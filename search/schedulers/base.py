@@ -1,8 +1,7 @@
-"""What a scheduler is: it hears every finished epoch, has trials wait at rungs, and says which of
-them go on.
+"""The interface of a scheduler: it hears every epoch, holds trials at rungs and promotes them.
 
-Whatever it decides is a function of what it was told, in that order: a search that is resumed tells
-it its journal again.
+Its decisions depend only on what it was told, and in which order: a search that is resumed tells it
+its journal again.
 """
 
 from abc import ABC, abstractmethod
@@ -16,44 +15,46 @@ from search.objectives import Costs
 from search.space import Params, SearchSpace
 
 NEW = ""
-"""What `choose` says when the next to train is a trial that has not begun."""
+"""The answer of `choose` when the next to train is a trial that has not begun."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a scheduler may know of a search before it begins."""
+    """Facts of a search that a scheduler may know before it begins."""
 
     horizon: int
-    """The most epochs that a trial may have."""
+    """The largest number of epochs that a trial may have."""
     space: SearchSpace = field(default_factory=lambda: SearchSpace({}))
     grace: int | None = None
-    """The first rung, where the user has set it."""
+    """The first rung, in epochs, where the user has set it."""
     sure: float = 0.0
-    """How sure the user wants to be that the best is not among those that are stopped."""
+    """The probability the user asks for that the best trial is not among the stopped ones."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A decision to let a trial wait, or to stop it, with what it rests on."""
+    """A decision to let a trial wait, or to stop it, with its grounds."""
 
     reason: str
-    """In words, for people."""
+    """The reason in words, for people."""
     rung: int | None = None
     """The epoch at which trials were compared."""
     rivals: int | None = None
-    """How many trials had reached that epoch, this one included."""
+    """The number of trials that had reached that epoch, this one included."""
     risk: float | None = None
     """The chance, as far as the curves so far tell, that this trial would have been the best."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What is known, as plain values."""
+        """Return the fields that are known, as plain values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a trial would come to if it went on to its end, as far as the curves so far tell: a
-    Student's distribution.
+    """The value that a trial would reach if it went on to its end, as a Student's t distribution.
+
+    It is estimated from the curves so far. `deviation` is the distribution's scale, `freedom` its
+    degrees of freedom.
     """
 
     mean: float
@@ -61,17 +62,15 @@ class Expected:
     freedom: float
 
     def draw(self, generator: np.random.Generator, low: float, high: float) -> float:
-        """One of the values that it may be, between these."""
-        from scipy.special import (
-            stdtr,
-            stdtrit,
-        )  # a tenth of a second, which no search needs to wait for at its start
+        """Draw a value between `low` and `high` from the distribution."""
+        # Imported here since it takes a tenth of a second, which no search's start should wait for.
+        from scipy.special import stdtr, stdtrit
 
         scale = max(self.deviation, 1e-9)
         below, above = (
             float(stdtr(self.freedom, (bound - self.mean) / scale)) for bound in (low, high)
         )
-        if below == above:  # all that it may be lies beyond them
+        if below == above:  # nearly all of the distribution lies outside
             return low if self.mean < low else high
         drawn = self.mean + scale * float(stdtrit(self.freedom, generator.uniform(below, above)))
         return min(max(drawn, low), high)
@@ -79,74 +78,90 @@ class Expected:
 
 @dataclass(frozen=True)
 class Risk:
-    """That the best of all is among the trials that do not go on."""
+    """The risk that the best trial of all is among those that do not go on."""
 
     chance: float
+    """The chance that it is among them."""
     epochs: int
-    """About how many more would halve it."""
+    """About the number of further epochs of these trials that would halve the chance."""
     new: float
-    """The chance that as many in new trials find a better one than all so far, if each is as likely
-    as any before to be the best.
+    """The chance that as many epochs of new trials find a better one than all so far.
+
+    Each new trial is taken to be as likely as any before to be the best.
     """
 
 
 class Scheduler(ABC):
-    """Decides who trains. All of these are told once each: that a trial begins, its epochs, that it
-    goes on from a rung, that it has ended.
+    """A scheduler decides which trial trains next.
+
+    It is told each of these once: that a trial begins, its epochs, that it goes on from a rung, and
+    that it has ended.
     """
 
     images: int = 0
-    """On how many images a value rests; 0 where that is not known."""
+    """The number of images that a value is measured on; 0 where that is not known."""
 
     def begin(self, trial: str, params: Params, training: str) -> None:  # noqa: B027 - listening is optional
-        """Hear that a trial with these params begins. Trials of one `training` differ in their
-        number of epochs alone: it is trained once for all.
+        """Hear that a trial with these params begins.
+
+        Trials of one `training` differ in their number of epochs alone: it is trained once for all.
         """
 
     def cost(self, trial: str, costs: Costs) -> None:  # noqa: B027
-        """Hear, before a trial's first epoch, what its network costs, where the search has
-        objectives beside accuracy.
+        """Hear, before a trial's first epoch, what its network costs.
+
+        Called where the search has objectives beside accuracy.
         """
 
     @abstractmethod
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
-        """Hear a trial's best value so far (validation accuracy, higher is better) after an epoch
-        (1-based). True at a rung, where it waits.
+        """Hear a trial's value after an epoch; return True at a rung, where the trial waits.
+
+        `value` is the best so far (validation accuracy, higher is better); `epoch` counts from 1.
         """
 
     def go_on(self, trial: str) -> None:  # noqa: B027
         """Hear that a waiting trial goes on."""
 
     def end(self, trial: str, outcome: str, value: float) -> None:  # noqa: B027
-        """Hear that a trial has ended: `completed`, `stopped`, `diverged` or `failed`; and its best
-        value.
+        """Hear that a trial has ended, with its outcome and its best value.
+
+        The outcome is `completed`, `stopped`, `diverged` or `failed`.
         """
 
     def choose(self, *, new: bool, fits: Callable[[str], bool] = lambda trial: True) -> str | None:
-        """Who is to train next: a trial that waits, of those that a budget's time `fits`, `NEW` if
-        there may be a `new` one, or nobody for now.
+        """Return the next to train: a trial that waits, `NEW`, or None if there is none for now.
+
+        A waiting trial is only chosen if its next epoch `fits` into a budget's time, and `NEW` only
+        if there may be a `new` trial.
         """
         return NEW if new else None
 
     @property
     def ready(self) -> int:
-        """How many that wait are to go on."""
+        """The number of waiting trials that are to go on."""
         return 0
 
     @property
     def risk(self) -> Risk | None:
-        """What is risked if nobody goes on, with those that were stopped before; None where nothing
-        is known of any.
+        """The risk that is taken if no trial goes on; None where nothing is known of any.
+
+        Trials that were stopped before count as well.
         """
         return None
 
     @property
     def expected(self) -> dict[str, Expected]:
-        """What trials that have not ended would come to at the horizon; empty where that cannot be
-        told.
+        """The values that trials that have not ended would reach at the horizon.
+
+        Empty where that cannot be told.
         """
         return {}
 
     def why(self, trial: str) -> Stop:
-        """Why a waiting trial does not go on."""
+        """Return why a waiting trial does not go on.
+
+        Raises:
+            KeyError: no trial waits, as with a scheduler without rungs.
+        """
         raise KeyError(trial)

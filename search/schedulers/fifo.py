@@ -4,8 +4,8 @@ from search.schedulers.base import Scheduler
 
 
 class Fifo(Scheduler):
-    """Stops nothing."""
+    """A scheduler that stops nothing."""
 
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
-        """There are no rungs."""
+        """Return False: there are no rungs."""
         return False

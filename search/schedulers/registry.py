@@ -1,4 +1,7 @@
-"""The schedulers by name. To add one: write it in a file here and name it."""
+"""The schedulers by name.
+
+To add one, write it in a file of this folder and name it here.
+"""
 
 from collections.abc import Callable
 
@@ -10,4 +13,4 @@ SCHEDULERS: dict[str, Callable[[Setting], Scheduler]] = {
     "asha": Asha,
     "fifo": lambda setting: Fifo(),
 }
-"""Name to what makes a scheduler for a search's setting."""
+"""For each name, a function that makes the scheduler for a search's setting."""

@@ -1,1 +1,4 @@
-"""The named search spaces, one a file, each with `space()`; `find` looks one up, or a user's own."""
+"""The named search spaces, one a file, each with `space()`.
+
+`find` looks one up by name, or loads a user's own.
+"""

@@ -1,4 +1,4 @@
-"""The traditional way: features made by hand and a classifier, to see what a network has to beat."""
+"""The traditional way: hand-made features and a classifier, as a baseline for networks."""
 
 from search.space import Choice, SearchSpace
 
@@ -6,7 +6,7 @@ SVM, KNN, TREE = ({"model.name": name} for name in ("svm", "knn", "tree"))
 
 
 def space() -> SearchSpace:
-    """Which features, which classifier, and each classifier's own settings: 96 configurations."""
+    """Return features, classifier and each classifier's own settings: 96 configurations."""
     return SearchSpace(
         {
             "model.name": Choice("svm", "knn", "tree"),

@@ -1,4 +1,4 @@
-"""Finds a search space: by its name here, or a user's own as `file.py:function`."""
+"""Search spaces, found by their name here or as a user's own, `file.py:function`."""
 
 import hashlib
 import importlib
@@ -16,7 +16,7 @@ NOT_SPACES = {"find"}
 
 
 def names() -> list[str]:
-    """The named spaces."""
+    """Return the names of the spaces here."""
     return sorted(
         module.name
         for module in pkgutil.iter_modules(search.spaces.__path__)
@@ -25,8 +25,9 @@ def names() -> list[str]:
 
 
 def find(source: str) -> SearchSpace:
-    """The space of this name, or what `file.py:name` holds: a SearchSpace or a function that
-    returns one.
+    """Return the space of this name, or the one that `file.py:name` holds.
+
+    In a file it is a SearchSpace or a function that returns one.
 
     Raises:
         ConfigError: no such space, or it is nonsense.
@@ -37,11 +38,11 @@ def find(source: str) -> SearchSpace:
         raise ConfigError(
             unknown("space", source, names()) + " A space of your own: --space file.py:function."
         )
-    return _made(importlib.import_module(f"search.spaces.{source}").space, source)
+    return _as_space(importlib.import_module(f"search.spaces.{source}").space, source)
 
 
 def file_of(source: str) -> tuple[Path, str] | None:
-    """The file and the name in it, where the space is a user's own."""
+    """Return the file of a user's own space and the name in it; None for a named space."""
     path, colon, attribute = source.rpartition(":")
     if colon:
         return expanded(path), attribute
@@ -49,7 +50,7 @@ def file_of(source: str) -> tuple[Path, str] | None:
 
 
 def sha256_of(source: str) -> str:
-    """Of the space's file; empty where there is none. Nothing in it is run."""
+    """Return the SHA-256 of the space's file; empty if there is none. Nothing in it is run."""
     file = file_of(source)
     if file is None or not file[0].is_file():
         return ""
@@ -65,9 +66,10 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
         spec.loader.exec_module(module)
         if not hasattr(module, attribute):
             raise ConfigError(
-                f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function that returns one."
+                f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function "
+                "that returns one."
             )
-        return _made(getattr(module, attribute), f"{path}:{attribute}")
+        return _as_space(getattr(module, attribute), f"{path}:{attribute}")
     except ConfigError:
         raise
     except Exception as error:  # whatever a user's file does wrong is told in one line
@@ -76,10 +78,11 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
         ) from error
 
 
-def _made(value: Any, source: str) -> SearchSpace:
+def _as_space(value: Any, source: str) -> SearchSpace:
     made = value() if callable(value) else value
     if not isinstance(made, SearchSpace):
         raise ConfigError(
-            f"space '{source}' is a {type(made).__name__}. Expected a SearchSpace or a function that returns one."
+            f"space '{source}' is a {type(made).__name__}. Expected a SearchSpace or a function "
+            "that returns one."
         )
     return made

@@ -4,8 +4,9 @@ from search.space import Choice, Float, Int, SearchSpace
 
 
 def space() -> SearchSpace:
-    """Optimizer, learning rate, momentum (of SGD alone), weight decay, dropout, width and batch
-    size; 10 epochs.
+    """Return the space: optimizer and its settings, dropout, width and batch size; 10 epochs.
+
+    The optimizer's settings are learning rate, momentum (of SGD alone) and weight decay.
     """
     return SearchSpace(
         {

@@ -1,10 +1,10 @@
-"""Seconds: does everything work on this machine?"""
+"""A smoke test of some seconds: does everything work on this machine?"""
 
 from search.space import Choice, Float, SearchSpace
 
 
 def space() -> SearchSpace:
-    """Four short trials of the Table II net."""
+    """Return four short trials of the Table II net."""
     return SearchSpace(
         {"optimizer.lr": Float(1e-3, 1e-2, log=True), "batch_size": Choice(32, 64)},
         base={"model.name": "table2", "model.width": 8, "epochs": 2, "data.train_limit": 300},

@@ -16,8 +16,9 @@ PAPERS_BEST = {
 
 
 def space() -> SearchSpace:
-    """Learning rate, batch size, epochs, number of layers and filter size of the `deep_cnn`, with
-    Adam.
+    """Return the five hyperparameters of the `deep_cnn` with Adam.
+
+    They are learning rate, batch size, epochs, number of layers and filter size.
     """
     return SearchSpace(
         {

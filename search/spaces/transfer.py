@@ -1,13 +1,16 @@
-"""How far a network that has learnt other images is trained on these: what is frozen, and how fast
-head and backbone learn.
+"""Fine-tuning of a network that was pretrained on other images.
+
+Searched are the part that is frozen, and the learning rates of head and backbone.
 """
 
 from search.space import Choice, Float, SearchSpace
 
 
 def space() -> SearchSpace:
-    """A ResNet-18 (or `--set model.name=...`): what is frozen, the rates of head and backbone,
-    weight decay, batch size, augmentation; 10 epochs.
+    """Return the space of a ResNet-18 (or `--set model.name=...`); 10 epochs.
+
+    It has the frozen part, the rates of head and backbone, weight decay, batch size and
+    augmentation.
     """
     return SearchSpace(
         {

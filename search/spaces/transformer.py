@@ -4,7 +4,10 @@ from search.space import Choice, Float, SearchSpace
 
 
 def space() -> SearchSpace:
-    """Patch, depth and width, dropout, learning rate, weight decay and batch size; 20 epochs."""
+    """Return the space: the network's shape and how it is trained; 20 epochs.
+
+    It has patch, depth and width, dropout, learning rate, weight decay and batch size.
+    """
     return SearchSpace(
         {
             "model.patch": Choice(2, 4, 8),

@@ -1,5 +1,6 @@
-"""Which network, for these images: the families of torchvision, each over ranges of its own, and
-the traditional way beside them.
+"""The choice of a network for some images, among the families of torchvision.
+
+Each has ranges of its own; the traditional way stands beside them.
 """
 
 from search.space import Cases, Choice, Float, SearchSpace
@@ -17,21 +18,23 @@ FAMILIES = (
     "inception_v3",
     "vgg16_bn",
 )
-"""The cheap before the dear."""
+"""The cheap before the expensive."""
 BASELINES = ("svm", "knn", "tree")
 FIRST = (*FAMILIES[:2], "svm", *FAMILIES[2:], "knn", "tree")
 """In the order in which they are tried."""
 
 UNNORMALISED = ("alexnet", "vit_b_16")
-"""Without batch normalisation a large step throws these off."""
+"""Without batch normalisation a large step makes these diverge."""
 NORMALISED = tuple(name for name in FAMILIES if name not in UNNORMALISED)
 DROPOUT = ("alexnet", "vgg11_bn", "vgg16_bn")
 """Large dense layers that overfit without it."""
 
 
 def space() -> SearchSpace:
-    """Family; of a network optimizer, learning rate, weight decay, dropout where its dense layers
-    are large, and batch size, over 20 epochs; of a baseline its features.
+    """Return the space: the family, and ranges that depend on it.
+
+    Of a network these are optimizer, learning rate, weight decay, dropout if its dense layers are
+    large, and batch size, over 20 epochs; of a baseline its features.
     """
     return SearchSpace(
         {
@@ -69,7 +72,7 @@ def space() -> SearchSpace:
 
 
 def defaults(name: str) -> dict[str, str | float]:
-    """What a network is tried with first."""
+    """Return the params that a network is tried with first."""
     lr = 1e-4 if name in UNNORMALISED else 1e-3
     return {
         "model.name": name,

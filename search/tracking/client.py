@@ -1,6 +1,7 @@
-"""MLflow's client: the environment it is used in, and what a server says to it. It reads its login
-from the environment (`MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, or a token) or from
-`~/.mlflow/credentials`; nothing here keeps it.
+"""MLflow's client: the environment it is used in, and a server's answers.
+
+It reads its login from the environment (`MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`,
+or a token) or from `~/.mlflow/credentials`; nothing here keeps it.
 """
 
 import logging
@@ -23,25 +24,27 @@ ENVIRONMENT = {
     "MLFLOW_UV_AUTO_DETECT": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""No telemetry, no pickles, no second try behind our back (a request whose answer was lost may have
-been carried out), no file past the server straight to a bucket that may be out of reach, and no
-model's requirements from a project that happens to lie in the working directory.
+"""No telemetry, no pickles, no retries by MLflow itself (a request whose answer was lost may have
+been carried out), no transfer of files directly from and to a bucket that may be out of reach (all
+go through the server), and no model's requirements from a project that happens to lie in the
+working directory.
 """
 
 QUESTION = "/api/2.0/mlflow/experiments/search"
-"""Answered from the database, to whoever may log in."""
+"""Answered from the database, to everybody who may log in."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: HTTP's status, and the beginning of the text."""
+    """A server's answer: HTTP's status, and the beginning of the text."""
 
     status: int
     text: str
 
 
 def client_of(uri: str) -> "MlflowClient":
-    """MLflow's client in an environment that is set for it, silent but for errors.
+    """Return MLflow's client, in an environment that is set for it and silent but for errors.
+
     `MLFLOW_REGISTRY_URI` may name another place for models.
     """
     os.environ.update(ENVIRONMENT)
@@ -53,8 +56,9 @@ def client_of(uri: str) -> "MlflowClient":
 
 
 def ask(uri: str, timeout_s: float) -> Answer:
-    """What the server at an HTTP address answers to a small question that comes as all of MLflow's
-    requests do: with the same login, certificates and way through proxies.
+    """Return the answer of the server at an HTTP address to a small question.
+
+    It is asked as all of MLflow's requests are: with the same login, certificates and proxies.
 
     Raises:
         OSError: no answer.
@@ -67,7 +71,7 @@ def ask(uri: str, timeout_s: float) -> Answer:
     send: Any = http_request
     login: Any = get_default_host_creds
     try:
-        said = send(
+        response = send(
             login(uri),
             QUESTION,
             "GET",
@@ -77,4 +81,4 @@ def ask(uri: str, timeout_s: float) -> Answer:
         )
     except MlflowException as error:
         raise OSError(str(error.__context__ or error)) from error
-    return Answer(said.status_code, said.text[:500])
+    return Answer(response.status_code, response.text[:500])

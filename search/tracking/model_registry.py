@@ -1,5 +1,7 @@
-"""MLflow's model registry. Apart from `tracking`, which projects the journal and begins again after
-each failure: to promote a model is an act of its own, asked for by a person, and done once.
+"""MLflow's model registry.
+
+Apart from `tracking`, which projects the journal and begins again after each failure: a promotion
+is a step of its own, asked for by a person, and done once.
 """
 
 import re
@@ -30,7 +32,7 @@ ALIAS = "champion"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
 LONGEST = 5000
 """Letters of a description, for databases that take no more."""
-SERVED = Path(__file__).with_name("served.py")
+SERVED = Path(__file__).with_name("pyfunc_model.py")
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,20 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """What MLflow loads."""
+        """The address by which MLflow loads it."""
         return f"models:/{self.name}@{ALIAS}"
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError if MLflow takes no such name of a model, or `models:/NAME@champion` would
-    not find it.
+    """Check that MLflow takes such a name of a model, and that `models:/NAME@champion` finds it.
+
+    Raises:
+        ConfigError: it does not.
     """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"--model may use letters, digits, '.', '_', '-' and spaces, 1 to 128 (got '{name[:80]}')"
+            "--model may use letters, digits, '.', '_', '-' and spaces, 1 to 128 (got "
+            f"'{name[:80]}')"
         )
 
 
@@ -75,7 +80,8 @@ class Registry:
             raise self._trouble(error) from error
         if found is None:
             raise NotReady(
-                f"MLflow ({masked(uri)}) has no run of the search '{result.name}'. Write it first: {verb_for('sync', result.name, storage)}"
+                f"MLflow ({masked(uri)}) has no run of the search '{result.name}'. Write it first: "
+                f"{verb_for('sync', result.name, storage)}"
             )
         self.run = found
 
@@ -98,12 +104,13 @@ class Registry:
     def register(
         self, name: str, exported: "Exported", description: str, tags: dict[str, str]
     ) -> Registered:
-        """Try the model as MLflow loads it, store it with the search's parent run, and make it the
-        champion of this name: last, so that whoever asks for the champion has the old one or the
-        new one, whole.
+        """Try the model as MLflow loads it, store it and make it the champion of this name.
+
+        It is stored with the search's parent run. The champion changes last, so that everybody who
+        asks for it gets the old one or the new one, whole.
 
         Raises:
-            NotReady: MLflow did not take it; the champion is who it was.
+            NotReady: MLflow did not take it; the champion has not changed.
         """
         from mlflow.entities import LoggedModelOutput
 
@@ -135,7 +142,10 @@ class Registry:
         return Registered(name, str(made.version), before)
 
     def _champion(self, name: str) -> str:
-        """The version that has the alias; the name is made known to the registry if it is not."""
+        """Return the version that has the alias; empty if none has.
+
+        The name is made known to the registry if it is not.
+        """
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
         return str(self.client.get_registered_model(name).aliases.get(ALIAS, ""))
@@ -143,13 +153,15 @@ class Registry:
     def _trouble(self, error: Exception) -> NotReady:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return NotReady(
-            f"MLflow ({masked(self.uri)}) did not take the model ({masked(reason)[:300]}). Try again later; nothing was promoted."
+            f"MLflow ({masked(self.uri)}) did not take the model ({masked(reason)[:300]}). Try "
+            "again later; nothing was promoted."
         )
 
 
 def save(path: Path, exported: "Exported", **of: Any) -> None:
-    """Write MLflow's form of a model to a new folder, and see that MLflow loads it and that it
-    classifies its example.
+    """Write MLflow's form of a model to a new folder, and check that it works there.
+
+    MLflow has to load it, and it has to classify its example.
     """
     with warnings.catch_warnings(action="ignore"):  # MLflow warns of its own code
         from mlflow import pyfunc
@@ -170,9 +182,11 @@ def save(path: Path, exported: "Exported", **of: Any) -> None:
 
 
 def signature(exported: "Exported") -> "ModelSignature":
-    """Return what comes out: a table. What goes in has no schema: MLflow would refuse grey images
-    and lists of several sizes, and all else with every pixel in the message; the classifier itself
-    says in a line what it takes.
+    """Return the schema of the model's output, a table.
+
+    The input has no schema: MLflow would refuse grey images and lists of several sizes, and would
+    print every pixel in the message about any other mistake; the classifier itself says in a line
+    what it takes.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema

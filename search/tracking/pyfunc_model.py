@@ -1,5 +1,6 @@
-"""What MLflow loads of a promoted model: a copy of this file, run where this project is not.
-Nothing here imports it.
+"""The code that MLflow loads with a promoted model.
+
+A copy of this file is run where this project is not. Nothing here imports it.
 """
 
 import importlib.util
@@ -13,13 +14,16 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class Promoted(PythonModel):
-    """The classifier in the folder that lies beside, by the code in that folder (see
-    `trainables/export/predictor.py`).
+    """The classifier in the model's own folder, by the code in that folder.
+
+    The code is `trainables/export/predictor.py`.
     """
 
     def load_context(self, context: Any) -> None:
-        """Read the folder. Its code gets a name that is nobody else's: a process may have several
-        models of several versions.
+        """Read the folder.
+
+        Its code is not put among the imported modules: a process may have several models of several
+        versions.
         """
         folder = Path(context.artifacts["classifier"])
         spec = importlib.util.spec_from_file_location("predictor", folder / "predictor.py")
@@ -32,8 +36,9 @@ class Promoted(PythonModel):
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Images in any form that `predictor.py` takes, to a table. The type is one of which MLflow
-        makes no schema.
+        """Return the table for images in any form that `predictor.py` takes.
+
+        The type of `model_input` is one of which MLflow makes no schema.
         """
         table: pd.DataFrame = self.classifier.table(model_input)
         return table

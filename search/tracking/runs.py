@@ -1,5 +1,7 @@
-"""A search's runs in MLflow: a parent run, a child run a trial, below that one a fold, written from
-the journal's events. The only module that writes them.
+"""A search's runs in MLflow, written from the journal's events.
+
+There is a parent run, below it a child run for each trial, and below that one for each fold. This
+is the only module that writes them.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +18,11 @@ PRIMARY_METRIC = "best/val_accuracy"
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
-"""What MLflow takes in one `log_batch`."""
+"""The most that MLflow takes in one `log_batch`."""
 EXPERIMENTS = 500
-"""Of how many experiments runs are looked for at once."""
+"""The number of experiments in which runs are looked for at once."""
 PIECE = 10_000
-"""How many events are written at once, so that progress shows."""
+"""The number of events that are written at once, so that progress shows."""
 
 
 TITLE = "mlflow_experiment"
@@ -28,8 +30,9 @@ TITLE = "mlflow_experiment"
 
 
 def new_title(space: str, data: Mapping[str, Any]) -> str:
-    """MLflow's experiment for a new search: one a space and data set. It is written down, since a
-    link may lead elsewhere later.
+    """Return the title of MLflow's experiment for a new search: one a space and data set.
+
+    It is recorded in the journal, since a link may lead elsewhere later.
     """
     source = (
         data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
@@ -38,15 +41,17 @@ def new_title(space: str, data: Mapping[str, Any]) -> str:
 
 
 def experiment_title(facts: Mapping[str, Any]) -> str:
-    """MLflow's experiment for a search with this first event; in one of an earlier version it is
-    not written down.
+    """Return the title of MLflow's experiment for a search with this first event.
+
+    An event of an earlier version does not hold it; it is computed then.
     """
     return str(facts.get(TITLE) or new_title(facts["experiment"]["space"]["name"], facts["data"]))
 
 
 def elsewhere(client: Any, search: str) -> Any:
-    """The experiment, whatever its title, that has runs of the search with this id; None where
-    there is none.
+    """Return the experiment, whatever its title, that has runs of the search with this id.
+
+    None if there is none.
     """
     from mlflow.entities import ViewType
 
@@ -64,8 +69,9 @@ def elsewhere(client: Any, search: str) -> Any:
 
 
 def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, float]:
-    """What a run says of its trial's evaluation on the validation part, and of what its network
-    costs.
+    """Return a run's metrics of its trial's evaluation on the validation part.
+
+    The costs of using its network are among them.
     """
     val, cost = event["val"], event["cost"]
     figures = {name: val[name] for name in ("accuracy", "ece")}
@@ -81,8 +87,9 @@ def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, f
 
 
 def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
-    """What a run says of what its network costs to use: `eval/...` with nothing beside it,
-    `first/...` with its first epoch.
+    """Return a run's metrics of the cost of using its network.
+
+    `eval/...` was measured with nothing beside it, `first/...` with its first epoch.
     """
     figures = {name: cost.get(name) for name in ("parameters", "multiply_adds", "bytes")}
     for batch, times in cost["inference"].items():
@@ -94,8 +101,9 @@ def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
 
 
 def best_figures(metrics: dict[str, float], epoch: int) -> dict[str, float]:
-    """What a run says of its trial's best epoch, which has these metrics (of the trial, or of one
-    fold).
+    """Return a run's metrics of its trial's best epoch.
+
+    `metrics` are that epoch's, of the trial or of one fold.
     """
     figures = {
         PRIMARY_METRIC: metrics["val/accuracy"],
@@ -110,13 +118,14 @@ def best_figures(metrics: dict[str, float], epoch: int) -> dict[str, float]:
 
 
 def fold_key(trial: str, number: int | str) -> str:
-    """What a fold's run is known by, where a trial's is by its name."""
+    """Return the key of a fold's run, among runs of trials that are known by their names."""
     return f"{trial} fold {number}"
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether something of a file or a folder lies outside this folder: a journal from elsewhere
-    may name links to what is nobody's business.
+    """Return whether a part of a file or a folder lies outside this folder.
+
+    A journal from elsewhere may name links to files that must not be published.
     """
     return not all(
         found.resolve().is_relative_to(folder.resolve()) for found in (path, *path.rglob("*"))
@@ -124,8 +133,10 @@ def leads_out(path: Path, folder: Path) -> bool:
 
 
 class Runs:
-    """The runs of one search in MLflow, found by tag: made once, brought back when somebody deleted
-    them, written to at most once.
+    """The runs of one search in MLflow, found by tag.
+
+    They are created once, restored if somebody deleted them, and each value is written at most
+    once.
     """
 
     def __init__(
@@ -139,14 +150,14 @@ class Runs:
         )
         self.result = SearchResult()
         self.is_old = False
-        """Whether the search has run before: MLflow may have it in an experiment that was given
-        another title since.
+        """True if the search has run before: MLflow may have it in an experiment whose title was
+        changed since.
         """
         self.experiment_id = self.parent = ""
         self.runs: dict[str, str] = {}
         """Run ids by trial, or by its fold (`fold_key`); the parent's under the empty name."""
         self.there: dict[str, dict[str, int]] = {}
-        """What each run had when it was found: the last step of each metric."""
+        """For each run, the last step of each metric that it had when it was found."""
         self.status: dict[str, str] = {}
         self.wanted: dict[str, tuple[str, int]] = {}
         self.described: set[str] = set()
@@ -154,11 +165,14 @@ class Runs:
         self.stored: dict[str, set[str]] = {}
         """The numbers of the events whose files are stored with each run."""
         self.verdicts: list[str] = []
-        """The trainings that were chosen, the last one last."""
+        """The trainings that were chosen, the latest last."""
         self.waiting: dict[str, dict[str, list[Any]]] = {}
 
     def project(self, events: list[Event]) -> None:
-        """Write these, which follow the ones before; at first the whole journal as it is."""
+        """Write these events, which follow the ones before.
+
+        The first call takes the whole journal as it is.
+        """
         self.is_old = any(event.kind in ("resumed", "finished") for event in events)
         for first in range(0, len(events), PIECE):
             for event in events[first : first + PIECE]:
@@ -167,16 +181,16 @@ class Runs:
             self._flush()
 
     def leave(self, time_ms: int) -> None:
-        """Mark what still runs as cut off: nobody trains it now."""
+        """Mark the runs that are still running as cut off: nobody trains them now."""
         for run_id, status in {
             **self.status,
             **{run: wanted for run, (wanted, _) in self.wanted.items()},
         }.items():
             if status == "RUNNING":
-                self._wait(run_id, tags={"outcome": "interrupted"})
+                self._queue(run_id, tags={"outcome": "interrupted"})
                 self.wanted[run_id] = ("KILLED", time_ms)
         if self.result.selection is not None and self.result.selection.outcome == "running":
-            self._wait(self.parent, tags={"selection.outcome": "interrupted"})
+            self._queue(self.parent, tags={"selection.outcome": "interrupted"})
         self._flush()
 
     def _project_event(self, event: Event) -> None:
@@ -186,9 +200,9 @@ class Runs:
                 self._start(event)
             case "resumed":
                 self.wanted[self.parent] = ("RUNNING", 0)
-                self._wait(self.parent, tags=self._common_tags())
+                self._queue(self.parent, tags=self._common_tags())
             case "opened":
-                self._tell_openings()
+                self._log_openings()
             case "tested":
                 self._test(event)
             case "evidence":
@@ -196,13 +210,13 @@ class Runs:
             case "finished":
                 self._finish(event)
             case "selecting":
-                self._wait(self.parent, tags={"selection.outcome": "running"})
+                self._queue(self.parent, tags={"selection.outcome": "running"})
             case "selected":
                 self._select(event)
             case "concluded":
                 self._conclude(event)
             case "restored" if trial is not None and (begun := event.data.get("begun")):
-                self._wait(
+                self._queue(
                     self._trial_run(event, trial),
                     tags={
                         "begun": f"{begun['trial']} of {begun['search']}, epoch {begun['epoch']}"
@@ -210,14 +224,14 @@ class Runs:
                 )
             case "evaluated" if trial is not None:
                 metrics = evaluation_figures(event.data, trial)
-                self._wait(
+                self._queue(
                     self._trial_run(event, trial),
                     metrics=metrics,
                     time_ms=event.time_ms,
                     step=event.data["epoch"],
                 )
             case "costed" if trial is not None:
-                self._wait(
+                self._queue(
                     self._trial_run(event, trial),
                     metrics=cost_figures(event.data["cost"], "first"),
                     time_ms=event.time_ms,
@@ -226,7 +240,7 @@ class Runs:
                 self._project_trial(event, trial)
 
     def _start(self, event: Event) -> None:
-        """The experiment (one a space and data set) and the parent run."""
+        """Find or create the experiment (one a space and data set) and the parent run."""
         facts = event.data
         self.experiment_id = self._experiment(experiment_title(facts))
         self._find()
@@ -235,7 +249,7 @@ class Runs:
             and (TITLE not in facts or self.is_old)
             and (found := elsewhere(self.client, facts["id"])) is not None
         ):
-            self.experiment_id = self._back(found)
+            self.experiment_id = self._restored(found)
             self._find()
         self.parent = self._run_of("", event, {"search.role": "search"}, facts["name"])
         plain = {
@@ -249,12 +263,12 @@ class Runs:
             else {}
         )
         if packed := facts.get("packing", {}).get("reason", ""):
-            self._wait(
+            self._queue(
                 self.parent,
                 tags={"packing": f"{facts['packing']['members']} trials a worker: {packed}"},
             )
         folds = {"folds": facts["data"]["folds"]} if facts["data"].get("folds") else {}
-        self._wait(
+        self._queue(
             self.parent,
             params={
                 **plain,
@@ -265,7 +279,7 @@ class Runs:
         )
 
     def _experiment(self, title: str) -> str:
-        """The experiment of this title: found, brought back if it was deleted, or made."""
+        """Return the id of the experiment of this title: found, restored if deleted, or created."""
         from mlflow.exceptions import MlflowException
 
         if (found := self.client.get_experiment_by_name(title)) is None:
@@ -285,16 +299,16 @@ class Runs:
                 found = self.client.get_experiment_by_name(title)  # another search was faster
                 if found is None:
                     raise
-        return self._back(found)
+        return self._restored(found)
 
-    def _back(self, found: Any) -> str:
-        """An experiment's id; if it was deleted, it is brought back."""
+    def _restored(self, found: Any) -> str:
+        """Return an experiment's id; restore it first if it was deleted."""
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
     def _artifact_location(self, title: str) -> str | None:
-        """Beside the SQLite file; a server has a place of its own."""
+        """Return a folder beside the SQLite file; None for a server, which has its own."""
         return (
             (sqlite_path(self.uri).parent / "mlartifacts" / title).as_uri()
             if self.uri.startswith("sqlite:")
@@ -302,7 +316,7 @@ class Runs:
         )
 
     def _find(self) -> None:
-        """The runs that this search has already; what somebody deleted is brought back."""
+        """Find the runs that this search has already, and restore those that somebody deleted."""
         from mlflow.entities import ViewType
 
         token: str | None = None
@@ -316,10 +330,10 @@ class Runs:
                 page_token=token,
             )
             for run in page:
-                self._know(run)
+                self._remember(run)
             token = page.token or ""
 
-    def _know(self, run: Any) -> None:
+    def _remember(self, run: Any) -> None:
         trial, run_id = run.data.tags.get("search.trial", ""), run.info.run_id
         if fold := run.data.tags.get("search.fold", ""):
             trial = fold_key(trial, fold)
@@ -334,7 +348,7 @@ class Runs:
         self.stored[run_id] = set(run.data.tags.get(EVIDENCE_TAG, "").split())
 
     def _run_of(self, trial: str, event: Event, tags: dict[str, str], title: str) -> str:
-        """The run of a trial (or the parent): found or made."""
+        """Return the run of a trial (or the parent): found or created."""
         if trial not in self.runs:
             tags = {
                 "search.name": self.result.name,
@@ -373,11 +387,11 @@ class Runs:
     def _project_trial(self, event: Event, trial: TrialResult) -> None:
         run_id = self._trial_run(event, trial)
         if event.kind == "running":
-            self._want(trial, "RUNNING", 0, outcome="running")
-            self._wait(run_id, tags={"attempt": str(trial.attempt)})
+            self._set_status(trial, "RUNNING", 0, outcome="running")
+            self._queue(run_id, tags={"attempt": str(trial.attempt)})
         elif event.kind == "epoch":
             tags = {"precision": event.data["precision"]} if "precision" in event.data else {}
-            self._wait(
+            self._queue(
                 run_id,
                 metrics=event.data["metrics"],
                 time_ms=event.time_ms,
@@ -385,7 +399,7 @@ class Runs:
                 tags=tags,
             )
             for number, metrics in enumerate(event.data.get("folds", []), 1):
-                self._wait(
+                self._queue(
                     self._fold_run(number, event, trial),
                     metrics=metrics,
                     time_ms=event.time_ms,
@@ -393,20 +407,20 @@ class Runs:
                     tags=tags,
                 )
         elif event.kind == "held":
-            self._want(trial, "RUNNING", 0, outcome="held")
+            self._set_status(trial, "RUNNING", 0, outcome="held")
         elif event.kind == "paused":
-            self._want(trial, "KILLED", event.time_ms, outcome="interrupted")
+            self._set_status(trial, "KILLED", event.time_ms, outcome="interrupted")
         else:
             self._end_trial(run_id, event, trial)
 
-    def _want(self, trial: TrialResult, status: str, time_ms: int, *, outcome: str) -> None:
+    def _set_status(self, trial: TrialResult, status: str, time_ms: int, *, outcome: str) -> None:
         """Give a trial's run, and those of its folds, this status and outcome."""
         for run_id in (self.runs[trial.trial], *self._fold_runs(trial)):
             self.wanted[run_id] = (status, time_ms)
-            self._wait(run_id, tags={"outcome": outcome})
+            self._queue(run_id, tags={"outcome": outcome})
 
     def _fold_runs(self, trial: TrialResult) -> list[str]:
-        """The runs of a trial's folds that there are, in order."""
+        """Return the existing runs of a trial's folds, in order."""
         numbers = range(1, max(map(len, trial.folds.values()), default=0) + 1)
         return [
             self.runs[key]
@@ -415,7 +429,7 @@ class Runs:
         ]
 
     def _fold_run(self, number: int, event: Event, trial: TrialResult) -> str:
-        """The run of a trial's fold, below the trial's: found or made."""
+        """Return the run of a trial's fold, below the trial's: found or created."""
         tags = {
             "mlflow.parentRunId": self.runs[trial.trial],
             "search.role": "fold",
@@ -431,7 +445,10 @@ class Runs:
         )
 
     def _trial_run(self, event: Event, trial: TrialResult) -> str:
-        """A trial's run, with its params: found, or made at this event, which tells of it first."""
+        """Return a trial's run, with its params.
+
+        It is found, or created at this event, which is the first to tell of it.
+        """
         tags = {
             "mlflow.parentRunId": self.parent,
             "search.role": "trial",
@@ -449,27 +466,27 @@ class Runs:
         if trial.trial not in self.described:
             self.described.add(trial.trial)
             folds = trial.config.get("data", {}).get("folds")
-            self._wait(run_id, params=trial.params | ({"folds": folds} if folds else {}))
+            self._queue(run_id, params=trial.params | ({"folds": folds} if folds else {}))
         return run_id
 
     def _end_trial(self, run_id: str, event: Event, trial: TrialResult) -> None:
         if trial.outcome in ("completed", "stopped"):
-            self._tell_best(trial, event)
-        self._want(trial, STATUS[trial.outcome], event.time_ms, outcome=trial.outcome)
-        self._wait(
+            self._log_best(trial, event)
+        self._set_status(trial, STATUS[trial.outcome], event.time_ms, outcome=trial.outcome)
+        self._queue(
             run_id,
             tags={"outcome.reason": trial.reason[-5000:]}
             | ({"outcome.kind": trial.kind} if trial.kind else {}),
         )
 
-    def _tell_best(self, trial: TrialResult, event: Event) -> None:
-        """A trial's best epoch, on its run and on those of its folds."""
+    def _log_best(self, trial: TrialResult, event: Event) -> None:
+        """Write a trial's best epoch to its run and to those of its folds."""
         if trial.best_epoch is not None:
             each = [trial.best, *trial.folds.get(trial.best_epoch, [])]
             for run, metrics in zip(
                 (self.runs[trial.trial], *self._fold_runs(trial)), each, strict=True
             ):
-                self._wait(
+                self._queue(
                     run,
                     metrics=best_figures(metrics, trial.best_epoch),
                     time_ms=event.time_ms,
@@ -477,7 +494,7 @@ class Runs:
                 )
 
     def _test(self, event: Event) -> None:
-        """The test part's figures, on the best trial's run and on the parent."""
+        """Write the test part's metrics to the tested trial's run and to the parent."""
         test = event.data["test"]
         metrics = {
             "test/accuracy": test["accuracy"],
@@ -499,50 +516,52 @@ class Runs:
                 f"test_class/{_key(name)}/{metric}": values[metric]
                 for metric in ("precision", "recall", "f1")
             }
-        self._wait(
+        self._queue(
             self.runs[event.data["trial"]],
             metrics=metrics,
             time_ms=event.time_ms,
             step=event.data["epoch"],
         )
-        self._wait(
+        self._queue(
             self.parent, metrics=metrics, time_ms=event.time_ms, step=len(self.result.openings)
         )
-        self._tell_openings()
+        self._log_openings()
 
-    def _tell_openings(self) -> None:
-        self._wait(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
+    def _log_openings(self) -> None:
+        self._queue(self.parent, tags={OPENED_TAG: "; ".join(map(str, self.result.openings))})
 
     def _select(self, event: Event) -> None:
-        """What was chosen, on the parent and on the chosen training's run; what was chosen before
-        is no more.
+        """Write the choice to the parent and to the chosen training's run.
+
+        An earlier choice is marked as no longer selected.
         """
         verdict = event.data
         for trial in self.verdicts:
-            self._wait(self.runs[trial], tags={"selected": "false"})
+            self._queue(self.runs[trial], tags={"selected": "false"})
         self.verdicts.append(verdict["trial"])
         figures = {
             f"selected/val_accuracy_{name}": verdict["expected"][name]
             for name in ("mean", "low", "high", "std")
         }
         step = len(self.verdicts)
-        self._wait(
+        self._queue(
             self.parent,
             metrics={**figures, "selected/search_value": verdict["search_value"]},
             time_ms=event.time_ms,
             step=step,
         )
-        self._wait(
+        self._queue(
             self.parent,
             tags={"selected.candidate": verdict["candidate"], "selected.trial": verdict["trial"]},
         )
-        self._wait(self.runs[verdict["trial"]], tags={"selected": "true"})
+        self._queue(self.runs[verdict["trial"]], tags={"selected": "true"})
 
     def _conclude(self, event: Event) -> None:
-        """The parent's summary, with the selection in it; runs still open belong to trainings that
-        were cut off.
+        """Write the parent's summary, with the selection in it.
+
+        Runs still open belong to trainings that were cut off.
         """
-        self._wait(
+        self._queue(
             self.parent,
             tags={
                 "selection.outcome": event.data["outcome"],
@@ -557,7 +576,7 @@ class Runs:
         )
 
     def _store(self, event: Event) -> None:
-        """A folder's or a file's copy, once."""
+        """Store a copy of a file or a folder, once."""
         trial, path = self.result.find(event.data["trial"]), self.folder / event.data["file"]
         run_id = self._trial_run(event, trial) if trial is not None else self.parent
         stored = self.stored.setdefault(run_id, set())
@@ -569,19 +588,19 @@ class Runs:
         else:
             self.client.log_artifact(run_id, str(path), event.data["path"] or None)
         stored.add(str(event.number))
-        self._wait(run_id, tags={EVIDENCE_TAG: " ".join(sorted(stored, key=int))})
+        self._queue(run_id, tags={EVIDENCE_TAG: " ".join(sorted(stored, key=int))})
 
     def _finish(self, event: Event) -> None:
-        """The parent's summary; runs still open belong to trials that were cut off."""
+        """Write the parent's summary; runs still open belong to trials that were cut off."""
         result, session = self.result, len(self.result.sessions)
         if result.best is not None:
-            self._wait(
+            self._queue(
                 self.parent,
                 metrics={PRIMARY_METRIC: result.best.accuracy},
                 time_ms=event.time_ms,
                 step=session,
             )
-            self._wait(self.parent, tags={"best.trial": result.best.trial})
+            self._queue(self.parent, tags={"best.trial": result.best.trial})
         figures = {
             "search/epochs_trained": result.epochs_trained,
             "search/wall_s": result.wall_s,
@@ -589,8 +608,8 @@ class Runs:
             "search/slot_efficiency": result.slot_efficiency,
         }
         figures |= {"search/risk": result.risk["chance"]} if result.risk else {}
-        self._wait(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
-        self._wait(
+        self._queue(self.parent, metrics=figures, time_ms=event.time_ms, step=session)
+        self._queue(
             self.parent,
             tags={"outcome": result.outcome, "mlflow.note.content": markdown_summary(result)},
         )
@@ -601,15 +620,13 @@ class Runs:
         self._cut_off(result.unfinished, event)
 
     def _cut_off(self, trials: list[TrialResult], event: Event) -> None:
-        """Those of these trials that have not come to their end were cut off; what they have come
-        to is told.
-        """
+        """Mark the unfinished ones of these trials as cut off, with their best epoch."""
         for trial in trials:
             if trial.outcome in UNFINISHED and trial.trial in self.runs:
-                self._tell_best(trial, event)
-                self._want(trial, "KILLED", event.time_ms, outcome="interrupted")
+                self._log_best(trial, event)
+                self._set_status(trial, "KILLED", event.time_ms, outcome="interrupted")
 
-    def _wait(
+    def _queue(
         self,
         run_id: str,
         *,
@@ -637,8 +654,9 @@ class Runs:
             kept[kind] += made
 
     def _flush(self) -> None:
-        """Write what waits, in as few requests as MLflow allows: usually one a run, and one more
-        when its status changes.
+        """Write what is kept for the next batch, in as few requests as MLflow allows.
+
+        Usually that is one a run, and one more when its status changes.
         """
         for run_id, kept in self.waiting.items():
             kept["tags"] = list({tag.key: tag for tag in kept["tags"]}.values())
@@ -664,7 +682,7 @@ class Runs:
 
 
 def _key(name: str) -> str:
-    """A class name as MLflow's metric names allow it."""
+    """Return a class name with only letters that MLflow's metric names allow."""
     return (
         "".join(letter if letter.isalnum() or letter in "_-. " else "_" for letter in name)[:100]
         or "_"

@@ -1,4 +1,4 @@
-"""MLflow's picture of a search is written while it runs, from its journal.
+"""MLflow's projection of a search, written from its journal while it runs.
 
 One background thread reads the file and writes what is new in batches (`runs`), with the journal's
 own timestamps. Training waits for nothing here. When MLflow fails, the thread begins again from the
@@ -16,17 +16,18 @@ from search.journal.journal import FILE_NAME, DamagedJournal, Event, Tail
 from search.tracking.runs import Runs
 
 EVERY_S = 5.0
-"""How often new events are written: what comes meanwhile makes one batch, and a trial shorter than
-this three requests in all.
+"""Seconds between two writes of new events: all that come meanwhile make one batch, and a trial
+shorter than this takes three requests in all.
 """
 RETRY_S = (1, 2, 5, 10, 20, 30)
 PATIENCE_S = 30.0
-"""How long a search that is over waits for an MLflow that takes nothing."""
+"""Seconds that a search which is over waits for an MLflow that takes nothing."""
 
 
 class Tracker:
-    """Tell it of the journal's events; it writes the journal to MLflow in a thread of its own.
-    `close` waits until MLflow has all of it.
+    """Writes the journal to MLflow in a thread of its own.
+
+    Tell it of the journal's events; `close` waits until MLflow has all of them.
     """
 
     def __init__(
@@ -37,10 +38,10 @@ class Tracker:
         say: Callable[[str], None] = lambda text: None,
         until: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`until` as `Tail` takes it."""
+        """Start the thread; `until` is as `Tail` takes it."""
         self.uri, self.folder, self.say, self.until = uri, folder, say, until
         self.error = ""
-        """Why MLflow does not take what it should; empty while it does."""
+        """The reason why MLflow does not take what it should; empty while it does."""
         self.runs: Runs | None = None
         self.experiment_id = self.parent_run_id = ""
         self._tail = Tail(folder / FILE_NAME, until=until)
@@ -54,15 +55,18 @@ class Tracker:
         self._thread.start()
 
     def __call__(self, event: Event) -> None:
-        """Hear of an event; returns at once. What comes before the first trial runs waits for it:
-        the processors have enough to do.
+        """Hear of an event and return at once.
+
+        Events before the first trial runs are not written until it does: the processors have enough
+        to do.
         """
         if event.kind not in ("started", "suggested"):
             self._news.set()
 
     def close(self, patience_s: float = PATIENCE_S) -> None:
-        """Wait until all is written, or MLflow has taken nothing for so long (then `error` says
-        why).
+        """Wait until all is written, or MLflow has taken nothing for so long.
+
+        In the latter case `error` says why.
         """
         self._progress = time.monotonic()
         self._closing.set()
@@ -91,6 +95,7 @@ class Tracker:
                 tries += 1
                 self._news.set()
                 self._closing.wait(RETRY_S[min(tries, len(RETRY_S)) - 1])
+                # A second between tries even while closing, when the wait above ends at once.
                 self._given_up.wait(1)
             else:
                 tries = 0
@@ -119,14 +124,16 @@ class Tracker:
         text = masked(lines[0])[:300]
         if not self.error:
             self.say(
-                f"MLflow does not take the results ({text}). Training goes on; the journal has them, and they are written when MLflow is back."
+                f"MLflow does not take the results ({text}). Training goes on; the journal has "
+                "them, and they are written when MLflow is back."
             )
         self.error = text
 
 
 def troubles() -> tuple[type[Exception], ...]:
-    """What MLflow raises when it, its server, its database or that one's driver is in trouble;
-    requests' errors are OSErrors.
+    """Return the exceptions that MLflow raises when it, its server or its database is in trouble.
+
+    A missing database driver is an ImportError; errors of requests are OSErrors.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

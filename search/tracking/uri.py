@@ -1,4 +1,4 @@
-"""Where MLflow is: the tracking URI, and whether it can be written to."""
+"""The address of MLflow: the tracking URI, and the check that it can be written to."""
 
 import http.client
 import os
@@ -22,14 +22,14 @@ from trainables.errors import ConfigError, unknown
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 KINDS = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
 UNTRIED = ("databricks", "databricks-uc", "uc")
-"""What MLflow takes too. Experiments have other names there, and nobody has tried it."""
+"""Kinds of URI that MLflow takes too; untried, and experiments have other names there."""
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 TRIES, TIMEOUT_S, LOGIN_TIMEOUT_S = 2, 3, 10
 HOST_REFUSED = "Invalid Host header"
 
 
 def uri_of(result: SearchResult, wanted: str | None) -> str:
-    """Where MLflow is: as `--tracking` says, else as the search does, else the environment."""
+    """Return the tracking URI: by `--tracking`, else by the search, else by the environment."""
     return str(
         wanted
         or result.started["experiment"]["tracking"]
@@ -39,10 +39,10 @@ def uri_of(result: SearchResult, wanted: str | None) -> str:
 
 
 def check_tracking(uri: str) -> None:
-    """See whether MLflow can be written to, in at most a few seconds.
+    """Check that MLflow can be written to, in at most a few seconds.
 
     Raises:
-        ConfigError: a kind of URI that MLflow no longer takes.
+        ConfigError: it is no URI, is of a kind that MLflow does not take, or names no file.
         NotReady: nothing answers, it wants another login or another name of its host, or the SQLite
             file's folder cannot be written.
     """
@@ -51,16 +51,19 @@ def check_tracking(uri: str) -> None:
         address = (parts.hostname, parts.port)
     except ValueError as error:
         raise ConfigError(
-            f"'{masked(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db or a server's http:// address."
+            f"'{masked(uri)}' is not a tracking URI ({error}). Use --tracking sqlite:///mlflow.db "
+            "or a server's http:// address."
         ) from error
     kind = parts.scheme.partition("+")[0]
     if (kind or uri) in UNTRIED:
         raise ConfigError(
-            f"a search cannot be kept in Databricks (got '{masked(uri)}'). Use --tracking sqlite:///mlflow.db or a server's http:// address."
+            f"a search cannot be kept in Databricks (got '{masked(uri)}'). Use --tracking "
+            "sqlite:///mlflow.db or a server's http:// address."
         )
     if kind in ("", "file"):
         raise ConfigError(
-            f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking sqlite:///mlflow.db or a server's http:// address."
+            f"folder tracking is no longer supported by MLflow (got '{uri}'). Use --tracking "
+            "sqlite:///mlflow.db or a server's http:// address."
         )
     if kind not in KINDS:
         raise ConfigError(unknown("kind of tracking URI", kind, KINDS))
@@ -74,7 +77,8 @@ def check_tracking(uri: str) -> None:
         folder = sqlite_path(uri).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise NotReady(
-                f"the folder of {uri} is not there or not writable: '{folder}'. Use another --tracking."
+                f"the folder of {uri} is not there or not writable: '{folder}'. Use another "
+                "--tracking."
             )
         _open_sqlite(uri)
     elif kind in ("http", "https"):
@@ -86,7 +90,7 @@ def check_tracking(uri: str) -> None:
 
 
 def sqlite_path(uri: str) -> Path:
-    """The file of an `sqlite:///` URI, as SQLAlchemy reads it: `%20` in it is a space."""
+    """Return the file of an `sqlite:///` URI, as SQLAlchemy reads it: `%20` in it is a space."""
     return Path(unquote(uri.removeprefix("sqlite:///"))).absolute()
 
 
@@ -109,12 +113,13 @@ def _check(uri: str, attempt: Callable[[], None]) -> None:
         except (OSError, ValueError, http.client.HTTPException) as error:
             reason = masked(str(getattr(error, "reason", error)))[:300]
     raise NotReady(
-        f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use --tracking sqlite:///mlflow.db."
+        f"MLflow not reachable at {masked(uri)} ({reason}). Start it with 'mlflow server', or use "
+        "--tracking sqlite:///mlflow.db."
     )
 
 
 def _ask_health(uri: str) -> None:
-    """See whether a server is there, without a login."""
+    """Check that a server is there, without a login."""
     parts = urlsplit(uri)
     plain = urlunsplit(parts._replace(netloc=_host(uri)))
     try:
@@ -127,8 +132,7 @@ def _ask_health(uri: str) -> None:
 
 
 def _log_in(uri: str) -> None:
-    """See whether a server takes the login that MLflow's client sends it, before an hour of
-    training finds out.
+    """Check that a server takes the login of MLflow's client, before an hour of training is spent.
 
     Raises:
         NotReady: it does not, or it does not know the name by which it was called.
@@ -147,12 +151,12 @@ def _log_in(uri: str) -> None:
 
 
 def _host(uri: str) -> str:
-    """The host and port of an address, without the login in front of them."""
+    """Return the host and port of an address, without the login in front of them."""
     return urlsplit(uri).netloc.rpartition("@")[2]
 
 
 def _tls() -> ssl.SSLContext:
-    """What makes a server's certificate good, as MLflow is told by its own variables."""
+    """Return the rules for a server's certificate, by MLflow's own variables."""
     own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
     given = own or os.environ.get("REQUESTS_CA_BUNDLE") or None
     context = (

@@ -1,4 +1,5 @@
-"""What a person sees while a search runs: a live table on a terminal, plain lines elsewhere.
+"""Progress of a running search: a live table on a terminal, plain lines elsewhere.
+
 Listens to the journal.
 """
 
@@ -23,18 +24,19 @@ from search.views.terminal import say
 SHOWN = 5
 PLAIN_EVERY_S = 15
 DRAWN_EVERY_S, DRAWN_SHARE = 0.25, 0.02
-"""How often the table is drawn at most, and the share of the time that this may take: with
-thousands of trials it is drawn less often.
+"""The least number of seconds between two drawings of the table, and the largest share of the time
+that drawing may take: with thousands of trials the table is drawn less often.
 """
 
 
 def news(event: Event) -> list[str]:
-    """What a person should hear of at once."""
+    """Return the lines that a person should see at once."""
     data = event.data
     match event.kind:
         case "ended" if data["outcome"] in FAILED:
             return [
-                f"trial {data['trial']} {data['outcome']}: {last_line_of(data['reason'], 'no reason known')}"
+                f"trial {data['trial']} {data['outcome']}: "
+                f"{last_line_of(data['reason'], 'no reason known')}"
             ]
         case "retried":
             return [f"trial {data['trial']} is tried again ({data['kind']}): {data['reason']}"]
@@ -51,22 +53,23 @@ def news(event: Event) -> list[str]:
             return [f"{data['candidate']} leaves the race: {data['reason']}"]
         case "refined":
             count = data["experiment"]["trials"] - data["known"]
-            title = f"round {data['round']}: {count} more trials; the best of {data['known']} has {data['before']:.4f}. What changes:"
+            title = (
+                f"round {data['round']}: {count} more trials; the best of {data['known']} has "
+                f"{data['before']:.4f}. What changes:"
+            )
             return [title, *(f"  {change['text']}" for change in data["changes"])]
         case "settled":
             return [f"the refinement ends: {data['reason']}"]
         case "unevaluated":
-            (reason, (first, *_)), count = (
-                next(iter(data["reasons"].items())),
-                sum(map(len, data["reasons"].values())),
-            )
+            reason, (first, *_) = next(iter(data["reasons"].items()))
+            count = sum(map(len, data["reasons"].values()))
             more = f" and {count - 1} more" if count > 1 else ""
             return [f"not evaluated: {first} ({reason}){more}; the journal has every reason"]
     return []
 
 
 class Display:
-    """Shows progress on stderr between `with` and its end. `say` adds a line of news."""
+    """Progress on stderr between `with` and its end. `say` adds a line of news."""
 
     def __init__(
         self,
@@ -76,7 +79,12 @@ class Display:
         *,
         may_train: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`may_train` says whether anything trains, or may still come to."""
+        """Start the clock; nothing is shown before `with`.
+
+        Args:
+            planned: the number of trials, or of a selection the most trainings, that are planned.
+            may_train: returns whether anything trains, or may still come to.
+        """
         self.result, self.planned, self.may_train = result, planned, may_train
         self.console = console
         self.start, self.before = time.monotonic(), result.epochs_trained
@@ -104,11 +112,11 @@ class Display:
             self.live.stop()
 
     def say(self, text: str) -> None:
-        """One line, above the table where there is one."""
+        """Print one line, above the table where there is one."""
         say(self.console, text)
 
     def __call__(self, event: Event) -> None:
-        """Hear an event of the journal."""
+        """Show the news of one event of the journal."""
         if event.kind == "refined":
             self.planned = event.data["experiment"]["trials"]
         for line in news(event):
@@ -118,8 +126,9 @@ class Display:
         self.tick()
 
     def tick(self) -> None:
-        """To be called also when nothing happens, several times a second: draws the table; where
-        there is none, a line now and then says so.
+        """Draw the table if that is due; without a table, print a line now and then.
+
+        To be called several times a second, also while nothing happens.
         """
         now = time.monotonic()
         if self.live and now >= self.draw_at:
@@ -130,24 +139,30 @@ class Display:
             self.say(self._line())
 
     def _line(self) -> str:
-        """How far the search is, or what it waits for."""
+        """Return a line on how far the search is, or what it waits for."""
         result = self.result
         if result.trials and not result.counts.get("running"):
-            return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {self._waits()}"
+            return (
+                f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; "
+                f"{self._waits()}"
+            )
         best = (
             f"best {figure_text(result.best)} ({result.best.trial})"
             if result.best
             else "no epoch yet"
         )
-        return f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; {self._speed():.1f} epochs/s; {self._left()}{self._budget()}"
+        return (
+            f"{self._elapsed():5.0f} s  {outcome_text(result)} of {self.planned}; {best}; "
+            f"{self._speed():.1f} epochs/s; {self._left()}{self._budget()}"
+        )
 
     def _budget(self) -> str:
-        """How much of the budget is used, where there is one."""
+        """Return the share of the budget that is used, as text; empty without a budget."""
         shares = shares_of(self.result)
         return f"; used {shares_text(shares)}" if shares else ""
 
     def _waits(self) -> str:
-        """What happens while no trial runs."""
+        """Return what the search waits for while no trial runs."""
         if self.may_train():
             return (
                 "waiting for a process to train in"
@@ -168,16 +183,16 @@ class Display:
         return (self.result.epochs_trained - self.before) / max(self._elapsed(), 1e-9)
 
     def _left(self) -> str:
-        """The time left, if the rest is like what has ended, or where trials wait for each other,
-        if as many go on as usual.
+        """Return the time that is left, as text.
+
+        With asha, where trials wait at rungs, the estimate takes as many to be promoted as usual;
+        otherwise it takes the rest to last as long as the trials that have ended.
         """
         trials = self.result.trials.values()
-        ended, about = (
-            sum(trial.ended_ms > 0 for trial in trials),
-            self.result.started.get("experiment", {}),
-        )
-        if about.get("scheduler") == "asha" and self._speed():
-            rungs = about["horizon"], about.get("grace"), about.get("sure", 0.0)
+        ended = sum(trial.ended_ms > 0 for trial in trials)
+        experiment = self.result.started.get("experiment", {})
+        if experiment.get("scheduler") == "asha" and self._speed():
+            rungs = experiment["horizon"], experiment.get("grace"), experiment.get("sure", 0.0)
             usual = mean(
                 expected_epochs(trial.config["epochs"], *rungs) for trial in trials if trial.config
             )
@@ -217,7 +232,7 @@ class Display:
 
 
 class RaceDisplay(Display):
-    """The same for a selection: its trainings, and a line a candidate."""
+    """Progress of a selection: its trainings, and a line for each candidate."""
 
     @property
     def _selection(self) -> Selection | None:
@@ -225,17 +240,18 @@ class RaceDisplay(Display):
 
     def _line(self) -> str:
         repeats = self._selection.repeats.values() if self._selection is not None else []
-        ended, running = (
-            sum(trial.ended_ms > 0 for trial in repeats),
-            sum(trial.outcome == "running" for trial in repeats),
-        )
+        ended = sum(trial.ended_ms > 0 for trial in repeats)
+        running = sum(trial.outcome == "running" for trial in repeats)
         left = len(self._selection.dropped) if self._selection is not None else 0
         gone = (
             f"; {left} of the candidates {'has' if left == 1 else 'have'} left the race"
             if left
             else ""
         )
-        return f"{self._elapsed():5.0f} s  {ended} trainings ended, {running} running of at most {self.planned}{gone}"
+        return (
+            f"{self._elapsed():5.0f} s  {ended} trainings ended, {running} running of at most "
+            f"{self.planned}{gone}"
+        )
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False)

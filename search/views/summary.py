@@ -1,4 +1,4 @@
-"""A search's result in words and tables: for the terminal's end, for MLflow's note, for `--json`."""
+"""A search's result in words and tables: for the terminal, for MLflow's note, for `--json`."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,17 +19,18 @@ from trainables.errors import printable
 
 TOP = 10
 MIN_RISK = 0.01
-"""A smaller chance is not told in figures."""
+"""A smaller chance is not given in figures, but as less than this one."""
 
 
 def param_text(value: Any) -> str:
-    """A parameter's value for people: 0.001234 rather than 0.0012339999."""
+    """Return a parameter's value for people: 0.001234 rather than 0.0012339999."""
     return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def value_text(trial: TrialResult, path: str) -> str:
-    """A trial's value of a searched parameter; of epochs that --max-epochs cuts, also to how many:
-    `10 (capped at 2)`. Empty where it has none.
+    """Return a trial's value of a searched parameter as text; empty where it has none.
+
+    If --max-epochs cuts the number of epochs, the text says to how many: `10 (capped at 2)`.
     """
     value = trial.params.get(path, "")
     return (
@@ -40,8 +41,9 @@ def value_text(trial: TrialResult, path: str) -> str:
 
 
 def figure_text(trial: TrialResult) -> str:
-    """Its best validation accuracy: `0.9721`, or of folds the mean and the sample standard
-    deviation: `0.9721 ± 0.0080 (5 folds)`.
+    """Return a trial's best validation accuracy as text: `0.9721`.
+
+    With folds, it is the mean with the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`.
     """
     folds = (
         f" ± {trial.deviation:.4f} ({trial.config['data']['folds']} folds)"
@@ -52,7 +54,7 @@ def figure_text(trial: TrialResult) -> str:
 
 
 def accuracy_text(trial: TrialResult | None) -> str:
-    """`0.9721`, or `0.8997 (stopped at epoch 3 of 20)`, or that it was not tried."""
+    """Return `0.9721`, or `0.8997 (stopped at epoch 3 of 20)`, or that it was not tried."""
     if trial is None or not trial.epochs:
         return "not tried"
     stopped = (
@@ -64,7 +66,7 @@ def accuracy_text(trial: TrialResult | None) -> str:
 
 
 def outcome_text(result: SearchResult) -> str:
-    """`48 completed, 11 stopped, 1 diverged`."""
+    """Return the number of trials by outcome: `48 completed, 11 stopped, 1 diverged`."""
     order = (
         "completed",
         "stopped",
@@ -83,39 +85,54 @@ def outcome_text(result: SearchResult) -> str:
 
 
 def risk_text(result: SearchResult) -> str:
-    """What was risked by stopping trials, in words; empty where nothing was, or is known."""
+    """Return the risk that was taken by stopping trials, in words.
+
+    Empty where no risk was taken, or none is known.
+    """
     if not (chance := result.risk.get("chance", 0.0)):
         return ""
-    stopped, epochs = (
-        sum(trial.outcome in ("stopped", "held") for trial in result.trials.values()),
-        result.risk["epochs"],
-    )
+    stopped = sum(trial.outcome in ("stopped", "held") for trial in result.trials.values())
+    epochs = result.risk["epochs"]
     if chance < MIN_RISK:
-        return f"That the best is among the {stopped} that were stopped is unlikely (less than {MIN_RISK:.0%})."
+        return (
+            f"That the best is among the {stopped} that were stopped is unlikely (less than "
+            f"{MIN_RISK:.0%})."
+        )
     surer = 1 - chance / 2
     how = f" (--sure {surer:.2g})" if surer > result.started["experiment"].get("sure", 0.0) else ""
     more = f"about {epochs:,} more epoch{'s' * (epochs != 1)} would halve it{how}"
-    told = f"The chance that the best is among the {stopped} that were stopped is about {chance:.0%}; {more}."
-    is_told = (
-        result.risk.get("new") and result.outcome != "gain"
-    )  # which has said what new trials would gain
-    return f"{told} {_new_text(chance / 2, result.risk['new'])}" if is_told else told
+    told = (
+        f"The chance that the best is among the {stopped} that were stopped is about "
+        f"{chance:.0%}; {more}."
+    )
+    # A search that ended for want of gain has said already what new trials would gain.
+    has_more = result.risk.get("new") and result.outcome != "gain"
+    return f"{told} {_new_text(chance / 2, result.risk['new'])}" if has_more else told
 
 
 def _new_text(going_on: float, new: float) -> str:
-    """What as many epochs would find in new trials, beside those that were stopped: a better one,
-    with what chance.
+    """Return how new trials compare with trials that were stopped, for the same number of epochs.
+
+    Args:
+        going_on: the chance that going on with stopped trials finds a better one.
+        new: the chance that new trials find a better one.
     """
     found, other = (
         f"about {chance:.0%}" if chance >= MIN_RISK else f"less than {MIN_RISK:.0%}"
         for chance in (new, going_on)
     )
     compared = "as much" if found == other else "more" if new > going_on else "less"
-    return f"New trials would gain {compared}: in as many epochs a better one with a chance of {found}, against {other}."
+    return (
+        f"New trials would gain {compared}: in as many epochs a better one with a chance of "
+        f"{found}, against {other}."
+    )
 
 
 def source_text(data: Mapping[str, Any]) -> str:
-    """The data set's name, of a folder with the folder's own, from the journal's facts of it."""
+    """Return the data set's name, from the journal's facts about it.
+
+    For a folder of images, that is `folder` and the folder's own name.
+    """
     return (
         f"folder {printable(Path(data['root']).name)}"
         if data["name"] == "folder"
@@ -124,8 +141,9 @@ def source_text(data: Mapping[str, Any]) -> str:
 
 
 def strategy_text(experiment: Mapping[str, Any]) -> str:
-    """`bayes + asha`, and what is to be low beside a high accuracy: `bayes + asha, for low latency
-    too`; from the journal's facts.
+    """Return algorithm and scheduler, from the journal's facts: `bayes + asha`.
+
+    A cost to keep low beside a high accuracy is added: `bayes + asha, for low latency too`.
     """
     low = " and ".join(experiment.get("objectives", ())[1:])
     return f"{experiment['algorithm']} + {experiment['scheduler']}" + (
@@ -134,7 +152,10 @@ def strategy_text(experiment: Mapping[str, Any]) -> str:
 
 
 def parts_text(data: Mapping[str, Any]) -> str:
-    """`1,079 training, 359 validation, 359 test images`, or how many are in folds."""
+    """Return the sizes of the parts: `1,079 training, 359 validation, 359 test images`.
+
+    With folds, the number of images in folds replaces those for training and validation.
+    """
     titles = (
         {"train": f"in {data['folds']} folds", "test": "test"}
         if data.get("folds")
@@ -144,13 +165,14 @@ def parts_text(data: Mapping[str, Any]) -> str:
 
 
 def searched(result: SearchResult) -> list[str]:
-    """The paths that were searched, in the space's order."""
+    """Return the paths that were searched, in the space's order."""
     return list(result.started["experiment"]["space"]["domains"])
 
 
 def short_names(paths: list[str]) -> dict[str, str]:
-    """A word for each path: `optimizer.lr` is `lr`, `model.name` is `model`; the path itself where
-    the word would mean two.
+    """Return a word for each path: `lr` for `optimizer.lr`, `model` for `model.name`.
+
+    Where a word would stand for two paths, each of them keeps its full path.
     """
     words = {
         path: path.removesuffix(".name") if path.endswith(".name") else path.rpartition(".")[2]
@@ -161,23 +183,26 @@ def short_names(paths: list[str]) -> dict[str, str]:
 
 
 def is_baseline(trial: TrialResult) -> bool:
-    """Whether it is fitted without a network; a model that is no longer registered counts as a
-    network.
+    """Return whether a trial was fitted without a network.
+
+    A model that is no longer registered counts as a network.
     """
     model = MODELS.get(trial.config["model"]["name"])
     return model is not None and model.kind == "baseline"
 
 
 def ms_per_image(trial: TrialResult) -> float | None:
-    """Milliseconds for one image alone; None where that was not measured."""
+    """Return the milliseconds for one image alone; None where that was not measured."""
     return one_cost("latency", trial.cost)
 
 
 def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], TrialResult | None]]:
-    """The configuration found, or what a selection chose with the highest of the search, and, where
-    the space names one, the reference with its trial, if it was tried. The reference of a space of
-    ours belongs to the data that it was published for, so that it is left out beside a user's own
-    images.
+    """Return the configurations to compare, each with its title, parameters and trial.
+
+    The first is the best one found; after a selection, the one that it chose, followed by the
+    highest of the search if that is another. Where the space names a reference, that comes last,
+    with its trial if it was tried. The reference of a built-in space belongs to the data that it
+    was published for, so that it is left out beside a user's own images.
     """
     rows: list[tuple[str, dict[str, Any], TrialResult | None]] = []
     best, chosen = result.best, chosen_candidate(result)
@@ -200,7 +225,7 @@ def reference_rows(result: SearchResult) -> list[tuple[str, dict[str, Any], Tria
 
 
 def chosen_candidate(result: SearchResult) -> TrialResult | None:
-    """The trial that a selection chose, as the search found it; None before."""
+    """Return the search's trial that a selection chose; None before a selection."""
     chosen = result.selection.chosen if result.selection is not None else None
     return result.trials.get(chosen.repeat_of) if chosen is not None else None
 
@@ -210,9 +235,10 @@ def _is_at(config: TrialConfig, reference: dict[str, Any]) -> bool:
 
 
 def models(result: SearchResult) -> list[dict[str, Any]]:
-    """The best trial of each model, the best model first: how good it is on the validation part and
-    what it costs, as plain values. What was not measured is None, and so is what a model does not
-    have.
+    """Return the best trial of each model as plain values, the best model first.
+
+    A row tells how good the model is on the validation part and what it costs. A value that was not
+    measured, or that the model does not have, is None.
     """
     return [_model(name, trial) for name, trial in result.best_of_models.items()]
 
@@ -240,7 +266,7 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
 
 
 def deviation(trial: TrialResult) -> dict[str, Any]:
-    """What stands beside the accuracy of a trial with folds, as plain values."""
+    """Return a trial's standard deviation over folds and their number; empty without folds."""
     return (
         {}
         if trial.deviation is None
@@ -258,14 +284,15 @@ MODEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
     "train_s": ("train s", "{:.1f}".format),
 }
-"""What the table of models shows, with a title and a format for each; the times are of one image
-alone and of one among 64.
+"""The columns of the table of models: a title and a format by key. The times are for one image
+alone and for an image of a batch of 64.
 """
 
 
 def models_table(result: SearchResult) -> list[list[str]]:
-    """The models side by side, as text: a row of titles and one a model. Empty where there is
-    nothing to say beside the best trial.
+    """Return the models side by side as text: a row of titles, then one for each model.
+
+    Empty where the table would add nothing to the best trial.
     """
     rows = models(result)
     if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
@@ -284,12 +311,13 @@ COST_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "latency": MODEL_COLUMNS["ms_per_image_batch_1"],
     "parameters": MODEL_COLUMNS["parameters"],
 }
-"""What a table calls what was to be low, and how it writes it."""
+"""The title and the format of each cost that a search may keep low."""
 
 
 def front_table(result: SearchResult) -> list[list[str]]:
-    """The Pareto front as text: a row of titles and one a trial, the most accurate first; empty
-    where accuracy is all that was looked for.
+    """Return the Pareto front as text: a row of titles, then one for each trial.
+
+    The most accurate trial comes first. Empty where accuracy is the only objective.
     """
     wanted, costs = result.costs_wanted, result.costs
     rows = [
@@ -319,15 +347,20 @@ def front_table(result: SearchResult) -> list[list[str]]:
 
 
 def _cost_cell(name: str, cost: Mapping[str, Any]) -> str:
-    """What a table says of this cost; empty of what a classifier has nothing of."""
+    """Return a cost as a table shows it; empty if the classifier does not have this cost."""
     value = one_cost(name, cost)
     return "" if value is None else COST_COLUMNS[name][1](value)
 
 
 def quicker_text(result: SearchResult, promote: str) -> str:
-    """Which of the front costs least of those that the validation images do not tell from the best
-    trial, and how to take it: by this command. Empty where none costs less, or where a selection
-    has chosen another.
+    """Return how to use a cheaper trial that is as good as the best, within chance.
+
+    It is the cheapest trial on the Pareto front of those that the validation images do not tell
+    apart from the best one. Empty where none costs less, or where a selection has chosen another
+    trial.
+
+    Args:
+        promote: the command that promotes a trial of this search, without `--trial`.
     """
     answer, near, costs = result.best, front(result), result.costs
     images = result.started["data"]["val"]
@@ -344,7 +377,10 @@ def quicker_text(result: SearchResult, promote: str) -> str:
     if not known[least] < known[answer.trial]:
         return ""
     fewer = round((answer.accuracy - result.trials[least].accuracy) * images)
-    saved = f"{known[least] / known[answer.trial]:.2g} of the {'time' if name == 'latency' else 'weights'} of {answer.trial}"
+    saved = (
+        f"{known[least] / known[answer.trial]:.2g} of the "
+        f"{'time' if name == 'latency' else 'weights'} of {answer.trial}"
+    )
     right = (
         f"names {fewer:,} of {images:,} images fewer right, which is within chance"
         if fewer
@@ -354,7 +390,7 @@ def quicker_text(result: SearchResult, promote: str) -> str:
 
 
 def cost_text(cost: Mapping[str, Any]) -> str:
-    """`0.138 ms/image, 0.023 M weights`, of what `trainables.evaluation.cost` measures."""
+    """Return `0.138 ms/image, 0.023 M weights`, from `trainables.evaluation.cost`."""
     return ", ".join(
         f"{text} {COST_COLUMNS[name][0]}"
         for name in COST_COLUMNS
@@ -363,7 +399,7 @@ def cost_text(cost: Mapping[str, Any]) -> str:
 
 
 def network_text(trial: TrialResult, result: SearchResult) -> str:
-    """A trial's network, with what was searched of it: `deep_cnn, layers 10, filter_size 3`."""
+    """Return a trial's network with its searched options: `deep_cnn, layers 10, filter_size 3`."""
     names = short_names(searched(result))
     parts = [
         f"{names[path]} {param_text(value)}"
@@ -374,7 +410,7 @@ def network_text(trial: TrialResult, result: SearchResult) -> str:
 
 
 def markdown_table(rows: list[list[str]]) -> list[str]:
-    """Lines of a table; the first row is of titles."""
+    """Return the lines of a Markdown table; the first row holds the titles."""
     titles, *others = rows
     return [
         "| " + " | ".join(titles) + " |",
@@ -384,33 +420,8 @@ def markdown_table(rows: list[list[str]]) -> list[str]:
 
 
 def markdown_summary(result: SearchResult) -> str:
-    """What the search was, how it went, and its ten best trials."""
-    experiment, data = result.started["experiment"], result.started["data"]
-    images = (
-        f"{data['train']:,} images in {data['folds']} folds"
-        if data.get("folds")
-        else f"{data['train']:,} training, {data['val']:,} validation images"
-    )
-    lines = [
-        f"**{result.name}**: space `{experiment['space']['name']}` on `{source_text(data)}` ({images}), "
-        f"{strategy_text(experiment)}, seed {experiment['seed']}.",
-        "",
-        f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} epochs in {result.wall_s:.0f} s.",
-        *([f"N{taken_over_text(result)[1:]}."] if result.taken_over else []),
-    ]
-    if result.best is not None:
-        tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
-        highest = f"`{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}"
-        if result.selection is not None and (chosen := chosen_candidate(result)) is not None:
-            mean = result.selection.verdict["expected"]["mean"]
-            lines.append(
-                f"Best by a selection: `{chosen.trial}`, expected validation accuracy {mean:.4f} (`selected/val_accuracy_mean`)."
-            )
-            lines.append(
-                f"The highest of the search, which luck had a part in: {highest} (`best/val_accuracy`)."
-            )
-        else:
-            lines.append(f"Best: {highest}.")
+    """Return the search's setting, its course and its ten best trials in Markdown."""
+    lines = [*_setting_lines(result), *_best_lines(result)]
     if risked := risk_text(result):
         lines.append(risked)
     if told := refinement_sentences(result):
@@ -433,8 +444,52 @@ def markdown_summary(result: SearchResult) -> str:
             "",
             *markdown_table(found),
         ]
+    return "\n".join([*lines, *_top_lines(result)])
+
+
+def _setting_lines(result: SearchResult) -> list[str]:
+    """Return the lines on what was searched, on which data, and how many trials that took."""
+    experiment, data = result.started["experiment"], result.started["data"]
+    images = (
+        f"{data['train']:,} images in {data['folds']} folds"
+        if data.get("folds")
+        else f"{data['train']:,} training, {data['val']:,} validation images"
+    )
+    return [
+        f"**{result.name}**: space `{experiment['space']['name']}` on "
+        f"`{source_text(data)}` ({images}), "
+        f"{strategy_text(experiment)}, seed {experiment['seed']}.",
+        "",
+        (
+            f"{len(result.trials)} trials ({outcome_text(result)}), {result.epochs_trained:,} "
+            f"epochs in {result.wall_s:.0f} s."
+        ),
+        *([f"N{taken_over_text(result)[1:]}."] if result.taken_over else []),
+    ]
+
+
+def _best_lines(result: SearchResult) -> list[str]:
+    """Return the lines on the best trial; after a selection, on the one that it chose as well."""
+    if result.best is None:
+        return []
+    tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
+    highest = f"`{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}"
+    if result.selection is None or (chosen := chosen_candidate(result)) is None:
+        return [f"Best: {highest}."]
+    mean = result.selection.verdict["expected"]["mean"]
+    return [
+        (
+            f"Best by a selection: `{chosen.trial}`, expected validation accuracy {mean:.4f} "
+            "(`selected/val_accuracy_mean`)."
+        ),
+        f"The highest of the search, which luck had a part in: {highest} (`best/val_accuracy`).",
+    ]
+
+
+def _top_lines(result: SearchResult) -> list[str]:
+    """Return the lines of the table of the best trials, as many as `TOP`."""
     paths = searched(result)
-    lines += [
+    lines = [
         "",
         "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |",
         "|---" * (len(paths) + 4) + "|",
@@ -442,9 +497,10 @@ def markdown_summary(result: SearchResult) -> str:
     for trial in result.ranking[:TOP]:
         values = " | ".join(param_text(trial.params.get(path, "")) for path in paths)
         lines.append(
-            f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | {trial.outcome} |"
+            f"| {trial.trial} | {values} | {len(trial.epochs)} | {figure_text(trial)} | "
+            f"{trial.outcome} |"
         )
-    return "\n".join(lines)
+    return lines
 
 
 SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -458,14 +514,15 @@ SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "ms_per_image": ("ms/image", "{:.3g}".format),
     "state": ("", str),
 }
-"""What the table of candidates shows, with a title and a format for each: what the search found
-each with, and what fresh seeds say.
+"""The columns of the table of candidates, with a title and a format by key: the accuracy that the
+search found, and the results of fresh seeds.
 """
 
 
 def selection_table(verdict: dict[str, Any]) -> list[list[str]]:
-    """The candidates of a selection side by side, as text: a row of titles and one a candidate, the
-    chosen one first.
+    """Return a selection's candidates side by side as text, the chosen one first.
+
+    The first row holds the titles.
     """
     rows = [
         {**row, "p": None if row["candidate"] == verdict["leader"] else row["p"]}
@@ -485,20 +542,23 @@ GONE_ON = "The search has gone on since then: search.select chooses anew."
 
 
 def selection_sentences(result: SearchResult) -> list[str]:
-    """What a search's selection came to, in words; empty before."""
+    """Return the result of a search's selection in sentences; empty before there is one."""
     selection = result.selection
     if selection is None or not selection.verdict:
         return []
     verdict, expected = selection.verdict, selection.verdict["expected"]
     chosen, leader, count = verdict["candidate"], verdict["leader"], len(verdict["rows"])
     found = [
-        f"Expect {expected['mean']:.4f} of validation accuracy of {chosen}: {expected['low']:.4f} to {expected['high']:.4f} with {verdict['level']:.0%} "
-        f"confidence, over {expected['seeds']} fresh seeds. The search found it with {verdict['search_value']:.4f}."
+        f"Expect {expected['mean']:.4f} of validation accuracy of {chosen}: "
+        f"{expected['low']:.4f} to {expected['high']:.4f} with {verdict['level']:.0%} "
+        f"confidence, over {expected['seeds']} fresh seeds. The search found it with "
+        f"{verdict['search_value']:.4f}."
     ]
     if leader != chosen:
         times = {row["candidate"]: row["ms_per_image"] for row in verdict["rows"]}
         found.append(
-            f"{leader} had the highest mean; {chosen} is as good within half a standard error, and takes {times[chosen]:.3g} ms an image "
+            f"{leader} had the highest mean; {chosen} is as good within half a standard "
+            f"error, and takes {times[chosen]:.3g} ms an image "
             f"instead of {times[leader]:.3g}."
         )
     behind = [row["candidate"] for row in verdict["rows"] if row["state"] == "dropped"]
@@ -509,30 +569,35 @@ def selection_sentences(result: SearchResult) -> list[str]:
             else "none is clearly worse than the leader"
         )
         found.append(
-            f"Of {count} candidates {worse} (paired t-tests, error rate {verdict['alpha']:g} for all of them together)."
+            f"Of {count} candidates {worse} (paired t-tests, error rate "
+            f"{verdict['alpha']:g} for all of them together)."
         )
     if test := selection.test:
         low, high = of_images(test["accuracy"], test["images"])
         found.append(
-            f"On the test part {verdict['trial']} reaches {test['accuracy']:.4f} ({low:.4f} to {high:.4f}, as {test['images']:,} images allow)."
+            f"On the test part {verdict['trial']} reaches {test['accuracy']:.4f} "
+            f"({low:.4f} to {high:.4f}, as {test['images']:,} images allow)."
         )
     return [*found, GONE_ON] if result.is_selection_old else found
 
 
 def where_kept(trial: TrialResult, home: Home) -> str:
-    """The same for people, wherever the search is kept."""
+    """Return where a trial's checkpoint is kept, in a folder or a bucket, as text for people."""
     return f"{home}/{checkpoint_of(trial, Path())}"
 
 
 def taken_over_text(result: SearchResult) -> str:
-    """`not trained twice: 1,620 epochs of 54 trials, from this search; 120 epochs of 5 trials, from
-    'x'`. Empty if all was trained.
+    """Return what was taken over from trainings instead of trained again; empty if nothing was.
+
+    For example: `not trained twice: 1,620 epochs of 54 trials, from this search; 120 epochs of 5
+    trials, from 'x'`.
     """
     parts = []
     for search, (trials, epochs) in result.taken_over.items():
         whose = "this search" if search == result.name else f"'{search}'"
         parts.append(
-            f"{epochs:,} epoch{'s' * (epochs != 1)} of {trials:,} trial{'s' * (trials != 1)}, from {whose}"
+            f"{epochs:,} epoch{'s' * (epochs != 1)} of {trials:,} "
+            f"trial{'s' * (trials != 1)}, from {whose}"
         )
     return f"not trained twice: {'; '.join(parts)}" if parts else ""
 
@@ -540,8 +605,10 @@ def taken_over_text(result: SearchResult) -> str:
 def json_summary(
     result: SearchResult, *, tracking: dict[str, str], home: Home, wall_s: float
 ) -> dict[str, Any]:
-    """What `--json` prints; `wall_s` is the time of all sessions to their end, which the journal
-    does not know.
+    """Return what `--json` prints.
+
+    Args:
+        wall_s: the seconds of all sessions to their end, which the journal does not know.
     """
     return {
         "name": result.name,
@@ -566,7 +633,7 @@ def json_summary(
 
 
 def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home) -> dict[str, Any]:
-    """What `search.select --json` prints."""
+    """Return what `search.select --json` prints."""
     selection, chosen = result.selection, result.chosen
     verdict = selection.verdict if selection is not None else {}
     return {

@@ -1,6 +1,4 @@
-"""What is said on a terminal: one way for all text that holds names, paths and reasons from
-outside.
-"""
+"""Output on a terminal: one way for all text with names, paths and reasons from outside."""
 
 from rich.console import Console
 
@@ -9,17 +7,19 @@ from trainables.errors import printable
 
 
 class Terminal(Console):
-    """A console whose reader may go away: what was printed for that reader alone ends there, a
-    search goes on in silence.
+    """A console whose reader may go away.
+
+    On stdout, where the output is for that reader alone, printing then ends with `BrokenPipeError`;
+    on stderr the console falls silent and the search goes on.
     """
 
     def on_broken_pipe(self) -> None:
-        """rich would end the process here, with a code that says nothing."""
+        """Replace rich's method, which would end the process with a code that says nothing."""
         if not self.stderr:
             raise BrokenPipeError
         self.quiet = True
 
 
 def say(console: Console, text: str) -> None:
-    """One line, as it is: no markup, no control characters, no credentials, no wrapping."""
+    """Print one line as it is: no markup, control characters, credentials or wrapping."""
     console.print(printable(masked(text)), markup=False, highlight=False, soft_wrap=True)

@@ -1,5 +1,6 @@
-"""Whether the fast path costs accuracy: `python -m tests.bench.accuracy [--data-root DIR] [--seeds
-5]`.
+"""Accuracy of the fast path beside that of plain torch.
+
+    python -m tests.bench.accuracy [--data-root DIR] [--seeds 5]
 
 Three configurations, each with several seeds, trained twice on the same images in the same order
 from the same weights: as a search trains them here (channels last, bfloat16, fused optimizer), and
@@ -48,13 +49,13 @@ PLAIN: dict[str, Callable[[list[nn.Parameter], OptimizerConfig], optim.Optimizer
 
 
 def best(config: TrialConfig) -> float:
-    """The best epoch's validation accuracy, in per cent."""
+    """Return the best epoch's validation accuracy, in per cent."""
     training = loop.Training(config, load(config.data).sealed)
     return 100 * max(epoch.values["val/accuracy"] for epoch in training.epochs())
 
 
 def plain(config: TrialConfig) -> float:
-    """The same without what makes it fast."""
+    """Return the same without the parts that make training fast."""
     with (
         patch.object(loop, "on_device", lambda network, device: network.to(device)),
         patch.object(optimizers, "OPTIMIZERS", PLAIN),
@@ -64,7 +65,7 @@ def plain(config: TrialConfig) -> float:
 
 
 def row(title: str, options: dict[str, object], data_root: str, seeds: int) -> str:
-    """One configuration's line."""
+    """Return one configuration's line."""
     configs = [
         TrialConfig().override({**DATA, **options, "data.root": data_root, "seed": seed})
         for seed in range(1, seeds + 1)
@@ -78,7 +79,10 @@ def row(title: str, options: dict[str, object], data_root: str, seeds: int) -> s
         f"{statistics.mean(slow):.2f}",
         f"{statistics.mean(differences):+.2f} +- {error:.2f}",
     ]
-    return f"| {title} | {' | '.join(figures)} | {max(differences, key=abs):+.2f} | {statistics.stdev(slow):.2f} |"
+    return (
+        f"| {title} | {' | '.join(figures)} | {max(differences, key=abs):+.2f} | "
+        f"{statistics.stdev(slow):.2f} |"
+    )
 
 
 def main() -> None:
@@ -91,7 +95,10 @@ def main() -> None:
     args = parser.parse_args()
     prepare(1)
     print(
-        "| configuration | fast, % | plain, % | difference, points | largest difference | deviation over seeds |",
+        (
+            "| configuration | fast, % | plain, % | difference, points | largest difference | "
+            "deviation over seeds |"
+        ),
         "|---" * 6 + "|",
         sep="\n",
         flush=True,

@@ -1,5 +1,6 @@
-"""How well a budget of time is kept: `python -m tests.bench.budget [--budget 20s] [--more 60s]
-[--times 10]`.
+"""Precision with which a budget of time is kept.
+
+    python -m tests.bench.budget [--budget 20s] [--more 60s] [--times 10]
 
 Starts `python -m search.run --space table3 --budget 20s` so many times, each in a storage of its
 own, and prints how long the whole command took by the wall clock, what it says of itself, and what
@@ -49,7 +50,7 @@ class Command:
 
     @property
     def epochs(self) -> list[Event]:
-        """Those of trained epochs."""
+        """The events of trained epochs."""
         return [event for event in self.events if event.kind == "epoch"]
 
     @property
@@ -60,8 +61,9 @@ class Command:
 
     @property
     def cut_off(self) -> dict[str, int]:
-        """Trials that wait in mid-training, and how far each came; those that wait at a rung are
-        none.
+        """Trials that wait in mid-training, and how far each came.
+
+        Those that wait at a rung are none.
         """
         return {
             one.trial: max(one.epochs, default=0)
@@ -102,7 +104,7 @@ def called(verb: str, folder: Path, *words: str) -> Command:
 
 
 def row(number: int, budget: str, more: str) -> tuple[float, list[str]]:
-    """One search and its resume: the command's seconds, and the table's row."""
+    """Run one search and its resume; return the command's seconds, and the table's row."""
     with scratch() as folder:
         first = called(
             "run", folder, "--name", "s", "--space", "table3", "--device", "cpu", "--budget", budget

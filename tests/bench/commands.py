@@ -1,5 +1,7 @@
-"""Both sides as commands: this project's real one, read through its journal, and the peers, which
-print a line of JSON.
+"""Both sides as commands.
+
+They are this project's real one, read through its journal, and the peers, which print a line of
+JSON.
 """
 
 import json
@@ -28,20 +30,21 @@ from trainables.datasets.arrays import Decoded, Part
 from trainables.datasets.load import split
 from trainables.datasets.sources import decode
 
-SPACE = """
-from search.space import Choice, SearchSpace
-space = SearchSpace({{"optimizer.lr": Choice(*{lrs})}}, base={{"model.name": "table2", "model.width": 32, "epochs": {epochs}, "batch_size": {batch}}})
-"""
+SPACE = (
+    "\nfrom search.space import Choice, SearchSpace\n"
+    'space = SearchSpace({{"optimizer.lr": Choice(*{lrs})}}, base={{"model.name": "table2", '
+    '"model.width": 32, "epochs": {epochs}, "batch_size": {batch}}})\n'
+)
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-"""What every command gets: nothing that is measured phones home."""
+"""The environment of every command: nothing that is measured phones home."""
 
 LONGEST_S = 1200
-"""How long a command may take."""
+"""The most seconds that a command may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Work:
     slots: int = 2
 
     def lrs(self, seed: int) -> list[float]:
-        """Log-uniform between 1e-4 and 1e-1."""
+        """Return learning rates, log-uniform between 1e-4 and 1e-1."""
         return [
             float(f"{lr:.4g}")
             for lr in 10 ** np.random.default_rng(seed).uniform(-4, -1, self.trials)
@@ -66,7 +69,7 @@ class Work:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder with a short name (Ray's sockets need that), gone afterwards."""
+    """Make a folder with a short name (Ray's sockets need that), gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="b-"))
     try:
         yield folder
@@ -80,8 +83,9 @@ def execute(
     environment: dict[str, str] | None = None,
     longest_s: float = LONGEST_S,
 ) -> tuple[str, float, float]:
-    """Run a Python module to its end. Returns what it printed, the Unix time of its start, and its
-    seconds.
+    """Run a Python module to its end.
+
+    Returns what it printed, the Unix time of its start, and its seconds.
     """
     began, clock = time.time(), time.perf_counter()
     done = subprocess.run(
@@ -141,8 +145,9 @@ def peer(name: str, work: Work, seed: int, *words: object) -> Figures:
 
 
 def split_rows(work: Work, seed: int) -> dict[str, np.ndarray]:
-    """The numbers of the images that our search trains on and validates with: its own split, of
-    numbers instead of images.
+    """Return the numbers of the images that our search trains on and validates with.
+
+    It is our own split, of numbers instead of images.
     """
     decoded = decode(DataConfig(name="mnist", root=work.data_root))
     numbers = Part(np.arange(len(decoded.train.labels)), decoded.train.labels)
@@ -155,7 +160,9 @@ def split_rows(work: Work, seed: int) -> dict[str, np.ndarray]:
 
 
 def options(work: Work, seed: int, folder: Path) -> list[object]:
-    """Of our command: a grid over the learning rates, no early stops, kept in this folder as
+    """Return the options of our command.
+
+    They make a grid over the learning rates, with no early stops, kept in this folder as
     `searches/s`.
     """
     (folder / "rates.py").write_text(
@@ -191,8 +198,10 @@ def search(
     environment: dict[str, str] | None = None,
     module: str = "search.run",
 ) -> Figures:
-    """Run our command on this work: a grid over the learning rates, no early stops, everything in a
-    scratch folder, nothing decoded before.
+    """Run our command on this work.
+
+    It is a grid over the learning rates, with no early stops, everything in a scratch folder,
+    nothing decoded before.
     """
     with scratch() as folder:
         given = options(work, seed, folder)
@@ -205,8 +214,9 @@ def search(
 
 
 def of_journal(path: Path, began: float, ended: float) -> Figures:
-    """What a search's journal tells of its speed. `began` and `ended` are the Unix times at which
-    its process was started and was gone.
+    """Return what a search's journal tells of its speed.
+
+    `began` and `ended` are the Unix times at which its process was started and was gone.
 
     `fit_s` goes from when Ray is up to the last trial's end; `span_s` begins with the first trial
     that runs. `before_s` and `after_s` are the rest of the command: imports, data and Ray's start,
@@ -246,8 +256,9 @@ def of_journal(path: Path, began: float, ended: float) -> Figures:
 
 @contextmanager
 def cluster(cpus: int) -> Iterator[tuple[str, dict[str, str]]]:
-    """A Ray cluster of this machine alone that is up already: its address, and the environment of
-    who may connect.
+    """Start a Ray cluster of this machine alone, and end it afterwards.
+
+    Gives its address, and the environment with which a process may connect.
     """
     port = free_port()
     own = {

@@ -1,5 +1,6 @@
-"""Tasks whose learning curves are known: recorded ones, and made-up ones on which they cross late,
-plateau in noise, or bloom late.
+"""Tasks whose learning curves are known.
+
+Recorded ones, and made-up ones on which they cross late, plateau in noise, or bloom late.
 """
 
 import csv
@@ -22,10 +23,10 @@ RECORDED = {
     "MomentumOptimizer": ("sgd", 0.9),
 }
 IMAGES = {"svhn_wrn164": 26_032, "alexnet_imagenet": 50_000}
-"""On how many images accuracies rest that do not on 10,000."""
+"""Images that accuracies rest on, of the tasks where these are not 10,000."""
 OTHER = ("ss", "num_params")
-"""What a table's trainings differ in beside the learning rate: the step at which that drops, or the
-size of the network.
+"""The difference between a table's trainings beside the learning rate: the step at which that
+drops, or the size of the network.
 """
 DRAWN = 200
 GRID = Path(__file__).with_name("mnist_64.jsonl.gz")
@@ -39,13 +40,13 @@ class Task:
     params: list[dict[str, Any]]
     accuracies: Floats
     costs: Floats | None = None
-    """What each costs to use, where that differs."""
+    """The cost of using each, where that differs."""
     images: int = 0
-    """On how many images each accuracy rests; 0 for exact ones."""
+    """The number of images that each accuracy rests on; 0 for exact ones."""
 
     @property
     def domains(self) -> dict[str, Choice]:
-        """The parameters, and what each takes."""
+        """The parameters, and the values of each."""
         paths = dict.fromkeys(path for params in self.params for path in params)
         values = {
             path: sorted({params[path] for params in self.params if path in params})
@@ -67,11 +68,11 @@ class Task:
 
 
 MadeTask = Callable[[int], Task]
-"""What makes a task for an order."""
+"""A function that makes a task for an order."""
 
 
 def recorded(folder: Path) -> Iterator[MadeTask]:
-    """The tasks of the files in a folder, or of one file."""
+    """Yield the tasks of the files in a folder, or of one file."""
     for path in [folder] if folder.is_file() else sorted(folder.iterdir()):
         if path.name.endswith(".jsonl.gz"):
             yield from (always(task) for task in of_runs(path))
@@ -80,7 +81,7 @@ def recorded(folder: Path) -> Iterator[MadeTask]:
 
 
 def of_grid() -> Task:
-    """The whole grid of `mnist_64`, trained once by this project (`docs/benchmarks.md`)."""
+    """Return the whole grid of `mnist_64`, trained once by this project (`docs/benchmarks.md`)."""
     with gzip.open(GRID, "rt") as file:
         runs = [json.loads(line) for line in file]
     epochs = max(len(run["val_accuracy"]) for run in runs)
@@ -92,13 +93,15 @@ def of_grid() -> Task:
 
 
 def always(task: Task) -> MadeTask:
-    """The same task for each order."""
+    """Return the same task for each order."""
     return lambda seed: task
 
 
 def of_table(path: Path) -> MadeTask:
-    """A table with a line a training: its params, then its accuracy after 0, 1, 2 ... epochs. Of so
-    many, each order draws some.
+    """Return the task of a table with a line a training.
+
+    A line has its params, then its accuracy after 0, 1, 2 ... epochs. Of so many, each order draws
+    some.
     """
     with gzip.open(path, "rt") as file:
         lines = list(csv.DictReader(file))
@@ -129,8 +132,9 @@ def of_table(path: Path) -> MadeTask:
 
 
 def of_runs(path: Path) -> Iterator[Task]:
-    """The tasks of a file with a run a line, by problem: the runs of its most frequent seed, one of
-    each configuration.
+    """Yield the tasks of a file with a run a line, by problem.
+
+    They hold the runs of its most frequent seed, one of each configuration.
     """
     with gzip.open(path, "rt") as file:
         runs = [json.loads(line) for line in file]
@@ -151,7 +155,7 @@ def of_runs(path: Path) -> Iterator[Task]:
 
 
 def params_of(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration under our names."""
+    """Return a run's configuration under our names."""
     name, momentum = RECORDED[run["optimizer"]]
     return {"optimizer.name": name, "optimizer.lr": run["lr"]} | (
         {"optimizer.momentum": momentum} if momentum is not None else {}
@@ -159,8 +163,9 @@ def params_of(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def rates() -> tuple[list[dict[str, Any]], Floats]:
-    """Three optimizers with 36 learning rates each, and how many decades each rate is off its
-    optimizer's best.
+    """Return three optimizers with 36 learning rates each.
+
+    And how many decades each rate is off its optimizer's best.
     """
     found, off = [], []
     for optimizer, best in zip(RECORDED, (-3.3, -1.1, -2.2), strict=True):
@@ -171,14 +176,15 @@ def rates() -> tuple[list[dict[str, Any]], Floats]:
 
 
 def rising(time: Floats, pace: Floats, power: float) -> Floats:
-    """From 0 towards 1, (configurations, epochs)."""
+    """Return curves that rise from 0 towards 1, (configurations, epochs)."""
     risen: Floats = 1 - np.exp(-((np.clip(time, 0, None) / pace[:, None]) ** power))
     return risen
 
 
 def deep(seed: int) -> Task:
-    """A deep net on many classes: small rates stay at chance for long and rise slowly, large ones
-    never learn; 350 epochs.
+    """Return a deep net on many classes.
+
+    Small rates stay at chance for long and rise slowly, large ones never learn; 350 epochs.
     """
     (params, off), generator, time = (
         rates(),
@@ -197,8 +203,10 @@ def deep(seed: int) -> Task:
 
 
 def wide(seed: int) -> Task:
-    """A wide residual net: all learn fast, ends are within a point, early epochs are noise, and
-    small rates lead at first; 160 epochs.
+    """Return a wide residual net.
+
+    All learn fast, ends are within a point, early epochs are noise, and small rates lead at first;
+    160 epochs.
     """
     (params, off), generator, time = (
         rates(),
@@ -225,7 +233,7 @@ def wide(seed: int) -> Task:
 
 
 def crossing(seed: int) -> Task:
-    """The slower a configuration rises, the better it ends; 100 epochs."""
+    """Return a task where the slower a configuration rises, the better it ends; 100 epochs."""
     (params, off), generator, time = (
         rates(),
         np.random.default_rng([3, seed]),
@@ -242,7 +250,10 @@ def crossing(seed: int) -> Task:
 
 
 def blooming(seed: int) -> Task:
-    """At chance until a warm-up is over, whose length says nothing of the end; 150 epochs."""
+    """Return a task that is at chance until a warm-up is over.
+
+    The length of the warm-up says nothing of the end; 150 epochs.
+    """
     (params, off), generator, time = (
         rates(),
         np.random.default_rng([4, seed]),
@@ -262,8 +273,9 @@ def blooming(seed: int) -> Task:
 
 
 def sized(seed: int) -> Task:
-    """Networks of six widths: the wider the better they end, by less and less, and the slower they
-    rise and are; 100 epochs.
+    """Return networks of six widths.
+
+    The wider the better they end, by less and less, and the slower they rise and are; 100 epochs.
     """
     generator, time = np.random.default_rng([5, seed]), np.arange(1.0, 101)[None]
     params = [

@@ -1,7 +1,10 @@
-"""What searches, refinements and selections decide, played without Ray: a line an event, so that
-two versions can be held against each other.
+"""Decisions of searches, refinements and selections, played without Ray: a line an event.
 
-    python -m tests.bench.decisions > FOLDER/now.txt      # and the same in a checkout of another version, then: diff
+So two versions can be held against each other:
+
+    python -m tests.bench.decisions > FOLDER/now.txt
+
+and the same in a checkout of another version, then `diff`.
 
 Trainings are made up, and what networks cost is fixed, so that on one machine the same decisions
 give the same lines. Left out is what says nothing of a decision: times, hosts, provenance, texts,
@@ -47,7 +50,7 @@ OMITTED = {
     "cost",
 }
 DIGITS = 9
-"""As many of a number are told: the last of a double are the processor's."""
+"""Digits that are told of a number: the last of a double are the processor's."""
 FREE = SearchSpace(
     {
         "optimizer.lr": Float(1e-4, 1.0, log=True),
@@ -74,8 +77,10 @@ Lines = Iterator[str]
 
 
 def trained(config: TrialConfig, epoch: int) -> Report:
-    """What a training says: the slower it rises the better it ends, up to a rate above which it
-    diverges; a seed's luck is a few tenths of a point.
+    """Return a training's report of an epoch.
+
+    The slower a training rises the better it ends, up to a rate above which it diverges; a seed's
+    luck is a few tenths of a point.
     """
     off = math.log10(config.optimizer.lr / 0.02)
     if off > 1.4 and epoch > 1:
@@ -102,7 +107,7 @@ def trained(config: TrialConfig, epoch: int) -> Report:
 
 
 def plain(value: Any) -> Any:
-    """The same without what says nothing of a decision, numbers to `DIGITS`."""
+    """Return the same without what says nothing of a decision, numbers to `DIGITS`."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in sorted(value.items()) if key not in OMITTED}
     if isinstance(value, list):
@@ -111,13 +116,13 @@ def plain(value: Any) -> Any:
 
 
 def lines(journal: Path) -> Lines:
-    """A journal's events, the epochs' values apart, which the training gives."""
+    """Yield a journal's events, the epochs' values apart, which the training gives."""
     for event in read(journal):
         yield f"{event.kind} {json.dumps(plain(event.data), sort_keys=True)}"
 
 
 def experiment(folder: str, space: SearchSpace, **options: Any) -> Experiment:
-    """A search of this space."""
+    """Return a search of this space."""
     base = TrialConfig().override(space.base)
     known = {
         "name": "played",
@@ -146,7 +151,7 @@ def searched(
 def go_on(
     made: Experiment, *, kind: type[Driver] = Driver, opening: str = "resumed", **said: Any
 ) -> None:
-    """A session more."""
+    """Play one more session."""
     journal, events = Journal.reopen(made.folder)
     with closing(journal):
         driver = kind(made, journal)
@@ -157,19 +162,19 @@ def go_on(
 
 
 def search(space: SearchSpace = FREE, **options: Any) -> Callable[[str], Experiment]:
-    """A scenario: one search."""
+    """Return a scenario of one search."""
     return lambda folder: searched(folder, space, **options)
 
 
 def resumed(folder: str) -> Experiment:
-    """One that was cut off in the midst."""
+    """Play a search that was cut off in the midst."""
     made = searched(folder, FREE, algorithm="bayes", scheduler="asha", events=150)
     go_on(made)
     return made
 
 
 def extended(folder: str) -> Experiment:
-    """One that has used up its budget and is given more."""
+    """Play a search that has used up its budget and is given more."""
     made = searched(
         folder, FREE, algorithm="bayes", scheduler="asha", budget=Budget((limit("120epochs"),))
     )
@@ -178,14 +183,14 @@ def extended(folder: str) -> Experiment:
 
 
 def refined(folder: str) -> Experiment:
-    """One that is refined."""
+    """Play a search that is refined."""
     made = searched(folder, replace(FREE, trials=12), algorithm="random", scheduler="asha")
     go_on(made, kind=RefineDriver, experiment=made.describe(), refining={"rounds": 3, "trials": 8})
     return made
 
 
 def selected(folder: str) -> Experiment:
-    """One of which five race."""
+    """Play a search of which five race."""
     made = searched(folder, POINTS, algorithm="grid", scheduler="asha")
     result = SearchResult.read(made.folder)
     facts = {name: result.started[name] for name in ("experiment", "data", "provenance")}

@@ -1,5 +1,6 @@
-"""What fusing small trials gains on one device: `python -m tests.bench.fusion [--device cuda]
-[--repetitions 3]`.
+"""Gain of fusing small trials on one device.
+
+    python -m tests.bench.fusion [--device cuda] [--repetitions 3]
 
 Whole epochs of 1,024 training and 256 validation images, stacking and handing back included, of one
 training and of K together, in turn; the medians of images trained on a second and of their ratio.
@@ -35,7 +36,7 @@ LARGER = {
     "mnist_cnn, width 32, 28x28": (28, {"model.name": "mnist_cnn"}),
     "table2, width 32, 28x28": (28, {"model.name": "table2"}),
 }
-"""Measured on a GPU only: on a CPU the planner refuses them unmeasured."""
+"""Networks measured on a GPU only: on a CPU the planner refuses them unmeasured."""
 MEMBERS = {"cpu": (4, 8, 16), "cuda": (8, 32, 128)}
 HEADER = (
     "| net | K | batch | plain, images/s | fused, images/s | ratio (range) | planner's choice |"
@@ -44,7 +45,7 @@ IMAGES = {"train": 1024, "val": 256}
 
 
 def made(side: int) -> Dataset:
-    """Random greyscale images of ten classes."""
+    """Return random greyscale images of ten classes."""
     generator = np.random.default_rng(0)
 
     def part(count: int) -> Part:
@@ -59,7 +60,7 @@ def made(side: int) -> Dataset:
 
 
 def epoch_s(group: Sequence[Training]) -> float:
-    """Seconds for one epoch of a group, or of a single training as it trains itself."""
+    """Return the seconds for one epoch of a group, or of a single training as it trains itself."""
     start = time.perf_counter()
     if len(group) == 1:
         next(group[0].epochs())
@@ -69,7 +70,7 @@ def epoch_s(group: Sequence[Training]) -> float:
 
 
 def row(name: str, members: int, batch: int, device: str, repetitions: int) -> str:
-    """Measure one line."""
+    """Measure one line of the table."""
     side, options = (NETS | LARGER)[name]
     dataset = made(side)
     config = TrialConfig().override({**options, "batch_size": batch, "epochs": 1000})
@@ -89,7 +90,10 @@ def row(name: str, members: int, batch: int, device: str, repetitions: int) -> s
         else f"plain: {chosen.reason}"
     )
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"| {name} | {members} | {batch} | {plain:,.0f} | {members * fused:,.0f} | {spread} | {choice} |"
+    return (
+        f"| {name} | {members} | {batch} | {plain:,.0f} | {members * fused:,.0f} | {spread} | "
+        f"{choice} |"
+    )
 
 
 def main() -> None:

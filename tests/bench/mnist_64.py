@@ -1,5 +1,6 @@
-"""64 trainings of the custom MNIST net on 10,000 images, some of which hardly learn: what the bench
-of real trainings searches.
+"""64 trainings of the custom MNIST net on 10,000 images, some of which hardly learn.
+
+The bench of real trainings searches them.
 """
 
 from search.space import Choice, SearchSpace

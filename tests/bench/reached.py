@@ -1,12 +1,14 @@
-"""How soon searches of the paper's Table III find what its whole grid finds, in real trainings on
-digits: `python -m tests.bench.reached [--seeds 3]`.
+"""Time until searches of the paper's Table III find what its whole grid finds.
 
-First the whole grid is trained, folded, unless `--grid` names one that was. Then each search goes
-on until it has a validation accuracy within `--within` points of the grid's best: ours, random
-(trained as ours are), and Optuna under Ray Tune's ASHA. Split and trainings have the grid's seed,
-0, for all; what is tried, and in which order, is that of the search's own. With `--orders` all
-three are played on the grid's own curves too, so often that luck shows. Counted are the epochs
-trained until then, and the seconds since the command began. Prints Markdown.
+    python -m tests.bench.reached [--seeds 3]
+
+In real trainings on digits. First the whole grid is trained, folded, unless `--grid` names one that
+was. Then each search goes on until it has a validation accuracy within `--within` points of the
+grid's best: ours, random (trained as ours are), and Optuna under Ray Tune's ASHA. Split and
+trainings have the grid's seed, 0, for all; what is tried, and in which order, is that of the
+search's own. With `--orders` all three are played on the grid's own curves too, so often that luck
+shows. Counted are the epochs trained until then, and the seconds since the command began. Prints
+Markdown.
 """
 
 import argparse
@@ -46,7 +48,7 @@ Found = tuple[int, float | None, float]
 
 
 def until(events: list[Event], target: float) -> Found:
-    """What a search's journal says of the target."""
+    """Return what a search's journal says of the target."""
     result, best = SearchResult(), 0.0
     for event in events:
         result.apply(event)
@@ -58,7 +60,7 @@ def until(events: list[Event], target: float) -> Found:
 
 
 def ours(target: float, most: int, seed: int, *words: str) -> Found:
-    """Our command, interrupted once it is there."""
+    """Run our command, interrupted once it is there."""
     with scratch() as folder:
         given = [
             *SPACE,
@@ -96,9 +98,11 @@ def ours(target: float, most: int, seed: int, *words: str) -> Found:
 
 
 def stock_played(grid: SearchResult, target: float, most: int, seed: int) -> Found:
-    """As the peer searches: a trial stops at epoch 1, 4 or 16 if it is not among the best quarter
-    of those that came there before, by the accuracy of that very epoch, and what it had then is all
-    that Optuna hears of it. What was trained before is trained again.
+    """Play a search as the peer searches.
+
+    A trial stops at epoch 1, 4 or 16 if it is not among the best quarter of those that came there
+    before, by the accuracy of that very epoch, and what it had then is all that Optuna hears of it.
+    What was trained before is trained again.
     """
     curves, base, best, epochs = curves_of(grid), base_config(grid), 0.0, 0
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
@@ -128,7 +132,7 @@ def stock_played(grid: SearchResult, target: float, most: int, seed: int) -> Fou
 
 
 def stock(target: float, most: int, seed: int) -> Found:
-    """The peer."""
+    """Run the peer."""
     with scratch() as folder:
         words = [
             "--target",
@@ -148,7 +152,7 @@ def stock(target: float, most: int, seed: int) -> Found:
 
 
 def whole_grid(given: Path | None) -> SearchResult:
-    """The search that was the whole grid."""
+    """Return the search that was the whole grid."""
     if given is not None:
         return SearchResult.read(given)
     with scratch() as folder:
@@ -172,7 +176,7 @@ def whole_grid(given: Path | None) -> SearchResult:
 
 
 def curves_of(grid: SearchResult) -> dict[str, list[float]]:
-    """The validation accuracies of each training, by its stem."""
+    """Return the validation accuracies of each training, by its key."""
     curves: dict[str, list[float]] = {}
     for trial in grid.trials.values():
         training, accuracies = (
@@ -184,13 +188,14 @@ def curves_of(grid: SearchResult) -> dict[str, list[float]]:
 
 
 def base_config(grid: SearchResult) -> TrialConfig:
-    """What all its trials have in common."""
+    """Return what all its trials have in common."""
     return TrialConfig.from_dict(grid.started["experiment"]["base"])
 
 
 def played(grid: SearchResult, target: float, most: int, seed: int, **options: Any) -> Found:
-    """A search of our driver's, two trials at once, on the curves of the grid's trainings, until it
-    is there, has an end, or has trained so many epochs.
+    """Play a search of our driver's, two trials at once, on the curves of the grid's trainings.
+
+    It goes on until it is there, has an end, or has trained so many epochs.
     """
     curves = curves_of(grid)
     trained, best, epochs = dict.fromkeys(curves, 0), 0.0, 0
@@ -242,7 +247,7 @@ PLAYED_TITLES = (
 
 
 def played_row(title: str, found: list[Found]) -> str:
-    """How many got there, and after how many epochs a quarter and a half of all had."""
+    """Return how many got there, and after how many epochs a quarter and a half of all had."""
     there = sorted(epochs for epochs, reached, _ in found if reached is not None)
     after = [
         str(there[place]) if (place := math.ceil(len(found) * share) - 1) < len(there) else "never"
@@ -252,12 +257,16 @@ def played_row(title: str, found: list[Found]) -> str:
         sum(epochs <= UNFOLDED // 20 for epochs in there),
         statistics.mean(best for _, _, best in found),
     )
-    return f"| {title} | {len(there)} of {len(found)} | {after[0]} | {after[1]} | {soon} | {best:.4f} |"
+    return (
+        f"| {title} | {len(there)} of {len(found)} | {after[0]} | {after[1]} | {soon} | "
+        f"{best:.4f} |"
+    )
 
 
 def explained(grid: SearchResult, least: float = 0.9) -> dict[int, float]:
-    """By epoch, what part of the variance of what trainings come to (those that come to this much)
-    their best value until then explains.
+    """Return, by epoch, the part of the final variance that the best value until then explains.
+
+    Counted are the trainings that come to at least this much.
     """
     best = np.array([np.maximum.accumulate(curve) for curve in curves_of(grid).values()])
     learned = best[best[:, -1] > least]
@@ -268,7 +277,7 @@ def explained(grid: SearchResult, least: float = 0.9) -> dict[int, float]:
 
 
 def cells(found: list[Found], most: int) -> list[str]:
-    """Median and range; what was not reached counts as more than was tried."""
+    """Return median and range; what was not reached counts as more than was tried."""
     epochs = sorted(epochs if seconds is not None else most + 1 for epochs, seconds, _ in found)
     seconds = sorted(seconds if seconds is not None else float("inf") for _, seconds, _ in found)
 
@@ -325,7 +334,10 @@ def main() -> None:
     print(f"grid's best {grid.best.accuracy:.4f}; target {target:.4f}\n")
     if args.seeds:
         print(
-            f"seeds 1 to {args.seeds}\n\n| search | epochs | of the unfolded grid's | time | best seen |\n{'|---' * 5}|",
+            (
+                f"seeds 1 to {args.seeds}\n\n| search | epochs | of the unfolded grid's | "
+                f"time | best seen |\n{'|---' * 5}|"
+            ),
             flush=True,
         )
     sides: dict[str, Callable[[int], Found]] = {
@@ -345,10 +357,14 @@ def main() -> None:
     if args.orders:
         shares = ", ".join(f"{epoch}: {share:.2f}" for epoch, share in explained(grid).items())
         print(
-            f"\nvariance of what the trainings above 0.9 come to, explained by their best until epoch {shares}"
+            "\nvariance of what the trainings above 0.9 come to, explained by their best "
+            f"until epoch {shares}"
         )
         print(
-            f"\nplayed on the grid's curves, {args.orders} orders, until there or after {args.played:,} epochs\n\n{PLAYED_TITLES}\n{'|---' * 6}|",
+            (
+                f"\nplayed on the grid's curves, {args.orders} orders, until there or after "
+                f"{args.played:,} epochs\n\n{PLAYED_TITLES}\n{'|---' * 6}|"
+            ),
             flush=True,
         )
     rules: dict[str, Callable[[int], Found]] = {

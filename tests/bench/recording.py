@@ -1,5 +1,6 @@
-"""The rows on what MLflow costs: 20 epochs of three metrics a trial, against a real server on this
-machine.
+"""The rows on what MLflow costs.
+
+They log 20 epochs of three metrics a trial, against a real server on this machine.
 """
 
 import json
@@ -27,7 +28,7 @@ EPOCHS = 20
 
 @contextmanager
 def server() -> Iterator[tuple[Server, Path]]:
-    """A real one, and a scratch folder."""
+    """Start a real server, with a scratch folder."""
     with scratch() as folder:
         started = Server(folder, folder / "server.db").start()
         try:
@@ -37,7 +38,7 @@ def server() -> Iterator[tuple[Server, Path]]:
 
 
 def one_by_one(trials: int) -> Figures:
-    """What a trial costs that logs each metric by a call of its own and waits for it."""
+    """Return the cost of a trial that logs each metric by a call of its own and waits for it."""
     os.environ.update(ENVIRONMENT)
     from mlflow import MlflowClient
 
@@ -60,15 +61,16 @@ def one_by_one(trials: int) -> Figures:
 
 @dataclass(frozen=True)
 class Projection:
-    """The journal of a search whose training sleeps, and what it costs to bring it to MLflow as the
-    search does, so often.
+    """The journal of a search whose training sleeps, brought to MLflow as the search does.
+
+    What that costs is measured.
     """
 
     trials: int
 
     @cached_property
     def events(self) -> list[Event]:
-        """Those of a search of two trials at once, two seconds each."""
+        """The events of a search of two trials at once, two seconds each."""
         with scratch() as folder:
             (folder / "played.py").write_text(PLAYED % EPOCHS)
             run = Search(folder, "played")
@@ -96,7 +98,10 @@ class Projection:
                 run.end()
 
     def measure(self, seed: int) -> Figures:
-        """Seconds a trial of the thread that writes to MLflow. The training waits for none of them."""
+        """Return the seconds a trial of the thread that writes to MLflow.
+
+        The training waits for none of them.
+        """
         events = [
             event
             for event in self.events
@@ -118,7 +123,7 @@ class Projection:
 
 
 def three_metrics(event: Event) -> Event:
-    """An epoch with as many metrics as the other side logs."""
+    """Return an epoch with as many metrics as the other side logs."""
     if event.kind != "epoch":
         return event
     return replace(
@@ -128,8 +133,9 @@ def three_metrics(event: Event) -> Event:
 
 
 def share(work: Work, seed: int) -> Figures:
-    """How much of a real search's wall time the thread that writes to MLflow computes, in percent;
-    the import of MLflow apart.
+    """Return the share of a real search's wall time that MLflow's thread computes.
+
+    In percent, of the thread that writes to MLflow; the import of MLflow apart.
     """
     with server() as (running, folder):
         told = folder / "tracker.json"
@@ -146,7 +152,7 @@ def share(work: Work, seed: int) -> Figures:
 
 
 def rows(data_root: str, quick: bool) -> list[Row]:
-    """P12."""
+    """Return the rows P12 and following."""
     trials = 3 if quick else 10
     work = Work(data_root=data_root, **({"trials": 4, "epochs": 1, "train": 1000} if quick else {}))
     theirs, ours = (
@@ -158,7 +164,10 @@ def rows(data_root: str, quick: bool) -> list[Row]:
     return [
         Row(
             name="P12",
-            what=f"{what}: a call a metric, which training waits for, against our thread, which it does not",
+            what=(
+                f"{what}: a call a metric, which training waits for, against our thread, "
+                "which it does not"
+            ),
             theirs=theirs,
             ours=ours,
             figure="trial_s",
@@ -166,7 +175,10 @@ def rows(data_root: str, quick: bool) -> list[Row]:
         Row(name="P12b", what=f"{what}: CPU alone", theirs=theirs, ours=ours, figure="cpu_s"),
         Row(
             name="P12c",
-            what=f"the thread's CPU in a search of {work.trials} MNIST trials, share of its wall time",
+            what=(
+                f"the thread's CPU in a search of {work.trials} MNIST trials, share of its "
+                "wall time"
+            ),
             ours=real,
             figure="share",
             unit="%",

@@ -1,16 +1,20 @@
-"""What early stopping costs and loses: our own driver, algorithm and scheduler, asked as a search
-asks them, on learning curves that are known.
+"""Cost and loss of early stopping, played on learning curves that are known.
 
-    python -m tests.bench.replay                                # made-up tasks on which curves cross late, plateau in noise, or bloom late
-    python -m tests.bench.replay --curves FOLDER --out FOLDER   # and recorded ones (`tests.bench.curves`); with pictures
+Our own driver, algorithm and scheduler are asked as a search asks them.
+
+    python -m tests.bench.replay                # made-up tasks
+    python -m tests.bench.replay --curves FOLDER --out FOLDER
+
+On the made-up tasks, curves cross late, plateau in noise, or bloom late. The second command adds
+recorded ones (`tests.bench.curves`), and pictures.
 
 A search is played in simulated time, an epoch a unit, `--workers` at once; all configurations of a
 task arrive in random order. Beside it, the rules of others at several settings
 (`tests.bench.rules`). Regret is in points of accuracy, of the trial that is chosen (the best value
 seen) behind the best of the task, both by the best epoch; the cost is in epochs, as a share of the
-full grid's. MetricAverage over orders, with 95 % bootstrap intervals. Where networks differ in what
-they cost, regret is the mean over the whole grid's Pareto front of how far what was found at that
-cost or less lies behind.
+full grid's. Means over orders, with 95 % bootstrap intervals. Where networks differ in what they
+cost, regret is the mean over the whole grid's Pareto front of how far what was found at that cost
+or less lies behind.
 """
 
 import argparse
@@ -49,7 +53,10 @@ from tests.bench.rules import (
 )
 from trainables.config import TrialConfig
 
-TITLES = "| rule | regret, points | epochs | best kept | the best stopped: told, happened | time |\n|---|---|---|---|---|---|"
+TITLES = (
+    "| rule | regret, points | epochs | best kept | the best stopped: told, happened | time "
+    "|\n|---|---|---|---|---|---|"
+)
 SURE = (0.0, 0.7, 0.8, 0.95)
 OURS = "asha"
 Kind = tuple[str, type[Rule], list[dict[str, int]] | list[dict[str, float]]]
@@ -98,22 +105,22 @@ class Unkept(Journal):
 
 
 class InOrder(Algorithm):
-    """Proposes a task's configurations in an order that the seed gives."""
+    """An algorithm that proposes a task's configurations in an order that the seed gives."""
 
     def __init__(self, params: list[Params], seed: int) -> None:
         self.left = [params[row] for row in np.random.default_rng(seed).permutation(len(params))]
 
     def ask(self, trial: str) -> Params | None:
-        """The next."""
+        """Return the next configuration."""
         return self.left.pop() if self.left else None
 
     def replay(self, trial: str, params: Params) -> None:
-        """It is not proposed again."""
+        """Take the configuration out, so that it is not proposed again."""
         self.left.remove(params)
 
 
 def experiment_of(task: Task, seed: int, storage: Path) -> Experiment:
-    """A search over a task's configurations."""
+    """Return a search over a task's configurations."""
     base = {"model.name": "table2", "epochs": task.accuracies.shape[1]}
     space = SearchSpace(task.domains, base=base)
     return Experiment(
@@ -128,7 +135,7 @@ def experiment_of(task: Task, seed: int, storage: Path) -> Experiment:
 
 
 def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
-    """A search with our driver and its scheduler; `options` of `Experiment`."""
+    """Play a search with our driver and its scheduler; `options` are of `Experiment`."""
     rows = {json.dumps(params, sort_keys=True): row for row, params in enumerate(task.params)}
     reached = task.reached
     with TemporaryDirectory() as folder:
@@ -159,8 +166,9 @@ def play(task: Task, seed: int, workers: int, **options: Any) -> Outcome:
 def trained(
     driver: Driver, task: Task, row_of: Callable[[Params], int]
 ) -> Iterator[tuple[int, str, int]]:
-    """Each epoch of a search in simulated time, before the driver hears of it: when it ends, its
-    trial, and that one's row in the task.
+    """Yield each epoch of a search in simulated time, before the driver hears of it.
+
+    An epoch is the time of its end, its trial, and the trial's row in the task.
     """
     rows: dict[str, int] = {}
     ends: list[tuple[int, str]] = []
@@ -182,7 +190,7 @@ def trained(
 
 
 def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
-    """What a worker says after an epoch of a task's configuration."""
+    """Return a worker's report after an epoch of a task's configuration."""
     cost = (
         {"cost": {"inference": {"batch_1": {"median_ms": float(task.costs[row])}}}}
         if task.costs is not None
@@ -199,7 +207,7 @@ def report(task: Task, row: int, epoch: int) -> dict[str, Any]:
 
 
 def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
-    """What a worker says after an epoch with this validation accuracy."""
+    """Return a worker's report after an epoch with this validation accuracy."""
     metrics = {
         "train/loss": 1 - accuracy,
         "val/loss": 1 - accuracy,
@@ -216,13 +224,13 @@ def said(epoch: int, accuracy: float, *, is_last: bool) -> dict[str, Any]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean and its 95 % bootstrap interval."""
+    """Return the mean and its 95 % bootstrap interval."""
     draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(axis=1)
     return float(np.mean(values)), *(float(bound) for bound in np.percentile(draws, [2.5, 97.5]))
 
 
 def row_of(name: str, outcomes: list[Outcome]) -> str:
-    """A rule's row."""
+    """Return a rule's row of the table."""
     (regret, low, high), cost = (
         interval([one.regret for one in outcomes]),
         np.mean([one.cost for one in outcomes]),
@@ -233,11 +241,14 @@ def row_of(name: str, outcomes: list[Outcome]) -> str:
     )
     told = [one.told for one in outcomes if one.told is not None]
     lost = f"{np.mean(told):.2f}, {np.mean([one.lost for one in outcomes]):.2f}" if told else ""
-    return f"| {name} | {regret:.2f} ({low:.2f} to {high:.2f}) | {100 * cost:.1f} % | {100 * kept:.0f} % | {lost} | {time:,.0f} |"
+    return (
+        f"| {name} | {regret:.2f} ({low:.2f} to {high:.2f}) | {100 * cost:.1f} % | "
+        f"{100 * kept:.0f} % | {lost} | {time:,.0f} |"
+    )
 
 
 def curve(axes: Axes, name: str, found: dict[str, list[Outcome]]) -> None:
-    """Points lost over epochs spent, a line for the settings of each rule."""
+    """Draw points lost over epochs spent, a line for the settings of each rule."""
     kinds: dict[str, list[tuple[float, float]]] = {}
     for rule, outcomes in found.items():
         point = (
@@ -266,7 +277,7 @@ def curve(axes: Axes, name: str, found: dict[str, list[Outcome]]) -> None:
 
 
 def draw(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
-    """What each rule loses for what it spends, on every task."""
+    """Draw the loss of each rule over what it spends, for every task."""
     figure, all_axes = plt.subplots(
         math.ceil(len(found) / 3),
         3,
@@ -286,8 +297,9 @@ def draw(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
 
 
 def reliable(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
-    """How often the best was lost, of the searches that told about as much: over all tasks and
-    settings of `--sure`.
+    """Draw how often the best was lost, of the searches that told about the same chance of it.
+
+    All tasks and settings of `--sure` count.
     """
     ours = [
         one
@@ -326,7 +338,7 @@ def reliable(found: dict[str, dict[str, list[Outcome]]], out: Path) -> None:
 
 
 def rules() -> dict[str, Callable[[Task, int, int], Outcome]]:
-    """Ours and the others, each at several settings, by name."""
+    """Return our rule and the others, each at several settings, by name."""
     found: dict[str, Callable[[Task, int, int], Outcome]] = {
         f"{OURS}, --sure {sure:g}": lambda task, seed, workers, sure=sure: play(
             task, seed, workers, sure=sure
@@ -361,7 +373,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for make in [*(recorded(args.curves) if args.curves else ()), always(of_grid()), *MADE_UP]:
             task = make(0)
             print(
-                f"\n{task.name}, {task.accuracies.shape[1]} epochs, {args.orders} orders, {args.workers} workers\n\n{TITLES}"
+                f"\n{task.name}, {task.accuracies.shape[1]} epochs, {args.orders} orders, "
+                f"{args.workers} workers\n\n{TITLES}"
             )
             found[task.name] = {}
             for name, rule in rules().items():
@@ -373,7 +386,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 draw(found, args.out / "stopping.png")
                 reliable(found, args.out / "told.png")
     print(
-        f"\n{sized(0).name}, 100 epochs, {args.orders} orders, {args.workers} workers: behind the Pareto front\n"
+        f"\n{sized(0).name}, 100 epochs, {args.orders} orders, {args.workers} workers: "
+        "behind the Pareto front\n"
     )
     print(TITLES)
     for title, objectives in (

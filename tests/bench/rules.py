@@ -1,5 +1,6 @@
-"""Stopping rules of others, played on curves that are known: each hears of every epoch, and says
-who waits and who goes on.
+"""Stopping rules of others, played on learning curves that are known.
+
+Each hears of every epoch, and says which trials wait and which go on.
 
 All see the best value so far, as our own rule does; Ray Tune's classes take those of the very
 epoch, which are noisier.
@@ -18,13 +19,14 @@ from search.space import SearchSpace
 from tests.bench.curves import Task
 
 NEW = -1
-"""Instead of one of those that wait: a new one."""
+"""Stands for a new configuration instead of one of those that wait."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one search: points behind the best, the share of the grid's epochs, and the time until the
-    end, in epochs.
+    """The outcome of one search.
+
+    Points behind the best, the share of the grid's epochs, and the time until the end, in epochs.
     """
 
     regret: float
@@ -33,31 +35,34 @@ class Outcome:
     told: float | None = None
     """The chance, by its own account, that the best of all was stopped."""
     lost: bool = False
-    """Whether it was, and what was chosen is worse by more than the standard error of such values."""
+    """True if it was, and what was chosen is worse by more than the standard error of such values.
+    """
 
 
 class Rule(ABC):
-    """Who of a task's configurations, named by their rows, waits and who goes on."""
+    """A rule for which of a task's configurations, named by their rows, wait and which go on."""
 
     def __init__(self, task: Task, generator: np.random.Generator) -> None:
         self.horizon, self.generator = task.accuracies.shape[1], generator
 
     @abstractmethod
     def waits(self, row: int, epoch: int, value: float) -> bool:
-        """Hear of an epoch. Whether it is to wait then."""
+        """Hear of an epoch, and return whether the configuration waits then."""
 
     def choose(self, new: bool) -> int | None:
-        """One that waits, `NEW` if there is one left, or None. A rule that stops lets nobody go on
-        that waits.
+        """Return one that waits, `NEW` if there is one left, or None.
+
+        A rule that stops lets no configuration go on that waits.
         """
         return NEW if new else None
 
 
 class Halving(Rule):
-    """Asynchronous halving that stops (Li et al. 2018; `ASHAScheduler`, whose default is grace 1,
-    reduction 4): a trial goes on if it is not below the bar of those that came before. With several
-    brackets (its `brackets`, asynchronous Hyperband) each trial is in one, by chance; of the later
-    the first rung is later.
+    """Asynchronous halving that stops (Li et al. 2018; `ASHAScheduler`).
+
+    The default of `ASHAScheduler` is grace 1, reduction 4. A trial goes on if it is not below the
+    bar of those that came before. With several brackets (its `brackets`, asynchronous Hyperband)
+    each trial is in one, by chance; the first rung of a later bracket is later.
     """
 
     def __init__(
@@ -80,7 +85,7 @@ class Halving(Rule):
         return {epoch: [] for epoch in rungs_from(grace, self.reduction, self.horizon)}
 
     def waits(self, row: int, epoch: int, value: float) -> bool:
-        """It is below the bar."""
+        """Return whether it is below the bar."""
         if row not in self.bracket:
             self.bracket[row] = (
                 int(self.generator.choice(self.brackets, p=self.shares)) if self.brackets > 1 else 0
@@ -94,9 +99,10 @@ class Halving(Rule):
 
 
 class Median(Rule):
-    """The median stopping rule (Golovin et al. 2017; `MedianStoppingRule`): a trial ends whose best
-    so far is below the median of what others had in the mean until then, from a `share` of the
-    horizon on.
+    """The median stopping rule (Golovin et al. 2017; `MedianStoppingRule`).
+
+    From a `share` of the horizon on, a trial ends whose best so far is below the median of what
+    others had in the mean until then.
     """
 
     MIN_TRIALS = 3
@@ -108,7 +114,7 @@ class Median(Rule):
         self.means: dict[int, dict[int, float]] = defaultdict(dict)
 
     def waits(self, row: int, epoch: int, value: float) -> bool:
-        """It is below the median."""
+        """Return whether it is below the median."""
         self.sums[row] += value
         others = list(self.means[epoch].values())
         self.means[epoch][row] = self.sums[row] / epoch
@@ -116,8 +122,9 @@ class Median(Rule):
 
 
 class Promoting(Rule):
-    """Asynchronous halving that promotes (Li et al. 2018): of those that came to a rung the best `1
-    / reduction` go on, whoever of them is left.
+    """Asynchronous halving that promotes (Li et al. 2018).
+
+    Of those that came to a rung the best `1 / reduction` go on, whichever of them are left.
     """
 
     def __init__(
@@ -130,18 +137,18 @@ class Promoting(Rule):
 
     @property
     def highest(self) -> int:
-        """Those at rungs below this one may go on."""
+        """The number of the rung from which on none may go on; those below it may."""
         return len(self.levels)
 
     def waits(self, row: int, epoch: int, value: float) -> bool:
-        """It is at a rung."""
+        """Return whether it is at a rung."""
         if epoch not in self.levels:
             return False
         self.came[self.levels.index(epoch)][row] = value
         return True
 
     def choose(self, new: bool) -> int | None:
-        """The best that may go on from the highest rung, or a new one."""
+        """Return the best that may go on from the highest rung, or a new one."""
         for level in reversed(range(self.highest)):
             values = self.values(level)
             for row in sorted(values, key=values.__getitem__, reverse=True)[
@@ -153,13 +160,15 @@ class Promoting(Rule):
         return super().choose(new)
 
     def values(self, level: int) -> dict[int, float]:
-        """By what those at a rung are compared."""
+        """Return the values by which those at a rung are compared."""
         return self.came[level]
 
 
 class Progressive(Promoting):
-    """PASHA (Bohdal et al. 2023): as above, but no further than to the second rung, and one rung
-    further whenever the order at the two highest is not the same but for differences that the
+    """PASHA (Bohdal et al. 2023).
+
+    It promotes in the same way, but no further than to the second rung, and one rung further
+    whenever the order at the two highest is not the same but for differences that the
     criss-crossing of curves explains.
     """
 
@@ -172,11 +181,11 @@ class Progressive(Promoting):
 
     @property
     def highest(self) -> int:
-        """Where trials are held now; beyond the last rung, none are."""
+        """The rung at which trials are held now; beyond the last rung, none are."""
         return self.top
 
     def waits(self, row: int, epoch: int, value: float) -> bool:
-        """It is at a rung. At the highest now, the order is looked at."""
+        """Return whether it is at a rung. At the highest now, the order is looked at."""
         self.curves[row].append(value)
         waits = super().waits(row, epoch, value)
         if (
@@ -189,8 +198,10 @@ class Progressive(Promoting):
         return waits
 
     def _in_order(self) -> bool:
-        """Whether those at the highest rung that changed places since the one below cannot be told
-        from whom they gave them to.
+        """Return whether the order at the two highest rungs is the same within noise.
+
+        Those at the highest rung that changed places since the rung below must not be told apart
+        from those that they changed with.
         """
         above, below = self.came[self.top], self.came[self.top - 1]
         now, before = (
@@ -202,8 +213,10 @@ class Progressive(Promoting):
         )
 
     def _noise(self, rows: list[int]) -> float:
-        """The 90th percentile of how far apart, at the rung, those pairs are whose curves crossed
-        and crossed back.
+        """Return the noise of values at the highest rung.
+
+        It is the 90th percentile of how far apart, at the rung, those pairs are whose curves
+        crossed and crossed back.
         """
         found = []
         for number, one in enumerate(rows):
@@ -215,8 +228,9 @@ class Progressive(Promoting):
 
 
 class Forecast(Promoting):
-    """Halving that promotes, by our forecasts of the end instead of the value at the rung, with a
-    fixed share.
+    """Halving that promotes by forecasts.
+
+    It takes our forecasts of the end instead of the value at the rung, with a fixed share.
     """
 
     def __init__(
@@ -228,7 +242,7 @@ class Forecast(Promoting):
         self.forecasts: list[dict[str, float]] = []
 
     def waits(self, row: int, epoch: int, value: float) -> bool:
-        """It is at a rung, or at its end, which tells of others."""
+        """Return whether it is at a rung. Its end is heard too, as it tells of others."""
         if epoch == 1:
             self.forecaster.begin(str(row), self.params[row])
         if epoch == self.horizon or epoch in self.levels:
@@ -241,20 +255,20 @@ class Forecast(Promoting):
         return super().waits(row, epoch, value)
 
     def values(self, level: int) -> dict[int, float]:
-        """What they are forecast to come to."""
+        """Return the values that are forecast for the end."""
         self.forecasts = self.forecasts or self.forecaster.forecasts()
         return {int(row): value for row, value in self.forecasts[level].items()}
 
 
 def rungs_from(grace: int, reduction: int, horizon: int) -> list[int]:
-    """`grace`, `reduction` times that, and so on, below the horizon."""
+    """Return `grace`, `reduction` times that, and so on, below the horizon."""
     return list(
         takewhile(lambda rung: rung < horizon, (grace * reduction**power for power in count()))
     )
 
 
 def race(task: Task, seed: int, workers: int, kind: type[Rule], **settings: float) -> Outcome:
-    """A search by another rule: all configurations in random order, an epoch a unit of time."""
+    """Play a search by another rule: configurations in random order, an epoch a unit of time."""
     generator = np.random.default_rng(seed)
     rule, reached, horizon = (
         kind(task, generator, **settings),
@@ -281,8 +295,9 @@ def race(task: Task, seed: int, workers: int, kind: type[Rule], **settings: floa
 
 
 def outcome(task: Task, seen: dict[int, float], spent: int, now: int) -> Outcome:
-    """What the best by these values is worth after so many epochs; of the rows of each cost, or
-    less, where that differs.
+    """Return the worth of the best by these values after so many epochs.
+
+    Where costs differ, it is the mean over the rows of each cost, or less.
     """
     ends = task.reached[:, -1]
     costs = np.zeros(len(ends)) if task.costs is None else task.costs

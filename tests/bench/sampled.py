@@ -1,5 +1,6 @@
-"""What samplers find beside our stopping rule, on learning curves that are known: proposals are
-free, and each trains as the nearest training does.
+"""Samplers beside our stopping rule, on learning curves that are known.
+
+Proposals are free, and each trains as the nearest training does.
 
     python -m tests.bench.sampled --curves FOLDER [--algorithms random bayes gp]
 
@@ -43,7 +44,7 @@ class Table:
         self._rows = np.array([self._point(params) for params in task.params])
 
     def row(self, params: Params) -> int:
-        """The training that is nearest."""
+        """Return the training that is nearest."""
         return int(((self._rows - self._point(params)) ** 2).sum(axis=1).argmin())
 
     def _point(self, params: Params) -> Any:
@@ -59,7 +60,7 @@ def _free(choice: Choice) -> Choice | Float:
 
 
 def search(task: Task, algorithm: str, seed: int, workers: int) -> list[float]:
-    """The points behind after each share of the epochs."""
+    """Return the points behind after each share of the epochs."""
     table, horizon = Table(task), task.accuracies.shape[1]
     with TemporaryDirectory() as folder:
         experiment = replace(
@@ -104,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=4, metavar="N")
     args = parser.parse_args(argv)
     print(
-        f"| task | algorithm | {' | '.join(f'after {100 * share:g} %' for share in AFTER)} |\n{'|---' * (2 + len(AFTER))}|"
+        "| task | algorithm | "
+        f"{' | '.join(f'after {100 * share:g} %' for share in AFTER)} "
+        f"|\n{'|---' * (2 + len(AFTER))}|"
     )
     with Parallel(n_jobs=-1) as parallel:
         for make in [*(recorded(args.curves) if args.curves else ()), always(of_grid()), *MADE_UP]:

@@ -1,5 +1,6 @@
-"""What a large search costs beside its training: `python -m tests.bench.scale [--trials 1000]
-[--epochs 100]`.
+"""Cost of a large search beside its training.
+
+    python -m tests.bench.scale [--trials 1000] [--epochs 100]
 
 The real command, Ray, Tune and an MLflow server, with a training that is only played and takes no
 time (no torch): what is left is the search itself. Prints, for each tenth of the trials, the time
@@ -20,10 +21,11 @@ from search.views.page.figures import save
 from tests.faults.harness import ROOT, Search, Server
 from tests.faults.proxy import Proxy
 
-SPACE = """
-from search.space import Float, SearchSpace
-space = SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True)}, base={"model.name": "deep_cnn", "epochs": %d})
-"""
+SPACE = (
+    "\nfrom search.space import Float, SearchSpace\n"
+    'space = SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True)}, '
+    'base={"model.name": "deep_cnn", "epochs": %d})\n'
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def measure(trials: int, epochs: int, algorithm: str) -> list[Sample]:
 
 
 def watch(search: Search, proxy: Proxy, samples: list[Sample]) -> None:
-    """A sample a second until the search ends."""
+    """Take a sample a second until the search ends."""
     assert search.process is not None
     driver, offset, ended, epochs, start = psutil.Process(search.process.pid), 0, 0, 0, 0.0
     while search.process.poll() is None:
@@ -100,9 +102,12 @@ def watch(search: Search, proxy: Proxy, samples: list[Sample]) -> None:
 
 
 def table(samples: list[Sample], trials: int) -> str:
-    """A line for each tenth of the trials."""
+    """Return a line for each tenth of the trials."""
     lines = [
-        "| trials | epochs | ms an epoch, since the line above | driver's memory, MB | MLflow requests an epoch |",
+        (
+            "| trials | epochs | ms an epoch, since the line above | driver's memory, MB | "
+            "MLflow requests an epoch |"
+        ),
         "|---|---|---|---|---|",
     ]
     before = samples[0]
@@ -113,14 +118,15 @@ def table(samples: list[Sample], trials: int) -> str:
         if sample.epochs > before.epochs:
             each = 1000 * (sample.seconds - before.seconds) / (sample.epochs - before.epochs)
             lines.append(
-                f"| {sample.trials:,} | {sample.epochs:,} | {each:.1f} | {sample.driver_mb:.0f} | {sample.requests / sample.epochs:.3f} |"
+                f"| {sample.trials:,} | {sample.epochs:,} | {each:.1f} | "
+                f"{sample.driver_mb:.0f} | {sample.requests / sample.epochs:.3f} |"
             )
         before = sample
     return "\n".join(lines)
 
 
 def draw(samples: list[Sample]) -> None:
-    """Epochs over time, and the driver's memory over epochs."""
+    """Draw epochs over time, and the driver's memory over epochs."""
     figure = mpl.figure.Figure(figsize=(9, 3.2), layout="constrained")
     speed, memory = figure.subplots(1, 2)
     speed.plot(

@@ -11,16 +11,18 @@ from tests.bench.commands import Work, cluster, execute, of_journal, peer, scrat
 from tests.bench.table import Figures, Row, Side
 from tests.faults.harness import Search
 
-PLAYED = """
-from search.space import Float, SearchSpace
-space = SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True)}, base={"model.name": "deep_cnn", "epochs": %d})
-"""
+PLAYED = (
+    "\nfrom search.space import Float, SearchSpace\n"
+    'space = SearchSpace({"optimizer.lr": Float(1e-4, 1e-1, log=True)}, '
+    'base={"model.name": "deep_cnn", "epochs": %d})\n'
+)
 ALIKE = ("trials", "epochs")
 
 
 def warm(work: Work, seed: int) -> Figures:
-    """Our second search on a cluster that is up: the first one has decoded the images, read
-    everything from disk, and made MLflow's database.
+    """Run our second search on a cluster that is up.
+
+    The first one has decoded the images, read everything from disk, and made MLflow's database.
     """
     with scratch() as kept, cluster(work.slots) as (address, environment):
         environment |= {
@@ -32,7 +34,7 @@ def warm(work: Work, seed: int) -> Figures:
 
 
 def played(*, trials: int, epochs: int, epoch_s: float, slots: int) -> Figures:
-    """Our command with a training that only sleeps."""
+    """Run our command with a training that only sleeps."""
     with scratch() as folder:
         (folder / "played.py").write_text(PLAYED % epochs)
         run = Search(folder, "played")
@@ -67,14 +69,14 @@ def played(*, trials: int, epochs: int, epoch_s: float, slots: int) -> Figures:
 
 
 def check_recorded(database: Path, trials: int) -> None:
-    """See that MLflow has a run of each trial."""
+    """Check that MLflow has a run of each trial."""
     with closing(sqlite3.connect(database)) as opened:
         (count,) = opened.execute("SELECT COUNT(*) FROM runs").fetchone()
     assert count >= trials, f"MLflow has {count} runs of {trials} trials"
 
 
 def rates(trials: int, fit_s: float, command_s: float) -> Figures:
-    """Trials a second."""
+    """Return trials a second."""
     return {
         "trials_s": trials / fit_s,
         "command_s": command_s,
@@ -83,7 +85,7 @@ def rates(trials: int, fit_s: float, command_s: float) -> Figures:
 
 
 def noop(trials: int, *words: object) -> Figures:
-    """Trials of Tune that do nothing."""
+    """Run trials of Tune that do nothing."""
     with scratch() as folder:
         printed, _, seconds = execute(
             ["tests.bench.peers.tune_noop", "--trials", trials, "--out", folder / "out", *words],
@@ -95,9 +97,11 @@ def noop(trials: int, *words: object) -> Figures:
 
 
 def window_of(truth: list[dict[str, Any]], last: float, epoch_s: float, slots: int) -> Figures:
-    """`window_efficiency`: the share of the slots that train, of `window_s` seconds from when all
-    are up until the queue is empty. If fewer than all ever come up (`processes`), the window begins
-    with the last that does, and the others count as idle.
+    """Return `window_efficiency`: the share of the slots that train.
+
+    It is of `window_s` seconds from when all are up until the queue is empty. If fewer than all
+    ever come up (`processes`), the window begins with the last that does, and the others count as
+    idle.
 
     Args:
         truth: a line for each epoch that was trained, with its process and the time of its end.
@@ -121,7 +125,7 @@ def window_of(truth: list[dict[str, Any]], last: float, epoch_s: float, slots: i
 
 
 def smoke(seed: int) -> Figures:
-    """The smoke space on the digits data, from nothing to its first step."""
+    """Run the smoke space on the digits data, from nothing to its first step."""
     with scratch() as folder:
         words = [
             "search.run",
@@ -147,14 +151,14 @@ def smoke(seed: int) -> Figures:
 
 
 def rows(data_root: str, quick: bool) -> list[Row]:
-    """P1, P1b, P1c, P2, P4, P5 and cold share their sides; P6 and P14 play."""
+    """Return the rows: P1, P1b, P1c, P2, P4, P5 and cold share their sides; P6 and P14 play."""
     work = Work(data_root=data_root, **({"trials": 4, "epochs": 1, "train": 1000} if quick else {}))
     what = f"{work.trials} MNIST trials of {work.epochs} x {work.train:,} images"
     return [*timed(work, what), *used(work, quick), *cold(work), *empty(quick)]
 
 
 def timed(work: Work, what: str) -> list[Row]:
-    """Wall times of the same trials."""
+    """Return the rows on wall times of the same trials."""
     ours = Side("ours, cold", lambda seed: search(work, seed))
     again = Side("ours, warm", lambda seed: warm(work, seed))
     compared = [
@@ -181,12 +185,12 @@ def timed(work: Work, what: str) -> list[Row]:
 
 
 def of_peer(title: str, name: str, work: Work, words: tuple[str, ...]) -> Side:
-    """A peer on this work."""
+    """Return the side of a peer on this work."""
     return Side(title, lambda seed: peer(name, work, seed, *words))
 
 
 def used(work: Work, quick: bool) -> list[Row]:
-    """Slot efficiency."""
+    """Return the rows on slot efficiency."""
     more = Work(
         data_root=work.data_root,
         **({"trials": 8, "epochs": 1, "train": 1000} if quick else {"trials": 60}),
@@ -231,7 +235,7 @@ def used(work: Work, quick: bool) -> list[Row]:
 
 
 def cold(work: Work) -> list[Row]:
-    """From the command to the first training step."""
+    """Return the rows on the time from the command to the first training step."""
     theirs, ours = (
         of_peer("Tune default, stock training", "tune_stock", work, ()),
         Side("ours, cold", lambda seed: search(work, seed)),
@@ -239,7 +243,10 @@ def cold(work: Work) -> list[Row]:
     return [
         Row(
             name="cold",
-            what="the command's start to the first training step, MNIST: Tune default, stock training",
+            what=(
+                "the command's start to the first training step, MNIST: Tune default, stock "
+                "training"
+            ),
             theirs=theirs,
             ours=ours,
             figure="first_step_s",
@@ -254,7 +261,7 @@ def cold(work: Work) -> list[Row]:
 
 
 def empty(quick: bool) -> list[Row]:
-    """What a trial costs beside its training."""
+    """Return the rows on what a trial costs beside its training."""
     many, few = (40, 6) if quick else (300, 20)
     slots, crowd = (4, 24) if quick else (16, 160)
     ours = Side("ours, no-op", lambda seed: played(trials=many, epochs=1, epoch_s=0.0, slots=2))
@@ -272,7 +279,10 @@ def empty(quick: bool) -> list[Row]:
         "whole": "command_trial_s",
     }
     what = "trials that do nothing, each with its MLflow run"
-    window = f"share of {slots} slots that trains, from when all are up until the queue is empty, {crowd} trials that sleep 1 s"
+    window = (
+        f"share of {slots} slots that trains, from when all are up until the queue is empty, "
+        f"{crowd} trials that sleep 1 s"
+    )
     return [
         Row(
             name="P6",

@@ -1,14 +1,17 @@
-"""How far `search.select` and `search.refine` can be trusted: the race and its interval, on
-learning curves recorded with several seeds and on candidates whose true values are known; and what
-is called a clear effect where there is none.
+"""Trust in `search.select` and `search.refine`.
+
+The race and its interval are tried on learning curves recorded with several seeds and on candidates
+whose true values are known; and so is what is called a clear effect where there is none.
 
     python -m tests.bench.selection                       # candidates of known true value
-    python -m tests.bench.selection --curves FILE         # and recorded ones: DeepOBS's, a JSON object a line, gzipped
+    python -m tests.bench.selection --curves FILE         # and recorded ones
+
+The recorded ones are DeepOBS's, a JSON object a line, gzipped.
 
 A pick counts as good if it is the truly best or within noise of it: behind by no more than one
 training's deviation between seeds, which is what a single training with another seed would change.
-Clearly worse is who is truly behind the best by three deviations. The cost is that of the race in
-trainings, beside those without a race.
+Clearly worse is a candidate that is truly behind the best by three deviations. The cost is that of
+the race in trainings, beside those without a race.
 """
 
 import argparse
@@ -36,7 +39,7 @@ Floats = NDArray[np.float64]
 EXACT = 10**9
 """So many images that it does not show that accuracies are whole numbers of them."""
 IMAGES, RECORDED = 359, 10_000
-"""Those of digits' validation part; and those that the recorded accuracies are of."""
+"""The images of digits' validation part, and those that the recorded accuracies are of."""
 BEHIND = 3
 """Deviations behind the best, from which on a candidate is clearly worse."""
 LENGTHS = (10, 20, 30)
@@ -46,8 +49,9 @@ Draw = Callable[[np.random.Generator], tuple[Floats, Floats, Floats]]
 
 @dataclass
 class Tally:
-    """Over many races: the share of good picks, of intervals that held the true value, and of a
-    full race's trainings.
+    """Sums over many races.
+
+    The share of good picks, of intervals that held the true value, and of a full race's trainings.
     """
 
     races: int = 0
@@ -55,7 +59,7 @@ class Tally:
     good: int = 0
     held: int = 0
     wrong: int = 0
-    """Races in which somebody left who is truly no worse than the one who led."""
+    """Races in which a candidate left that is truly no worse than the one that led."""
     worse: int = 0
     worse_left: int = 0
     """Candidates that are clearly worse, and those of them that left before the race's end."""
@@ -66,29 +70,35 @@ class Tally:
     """
 
     def line(self, name: str) -> str:
-        """A row of the table of unequal candidates."""
+        """Return a row of the table of unequal candidates."""
         left = f"{100 * self.worse_left / self.worse:.0f} %" if self.worse else ""
         shares = [
             f"{100 * share / self.races:.1f} %"
             for share in (self.best, self.good, self.wrong, self.held)
         ]
-        return f"| {name} | {' | '.join(shares)} | {left} | {100 * self.trainings / self.races:.0f} % | {100 * self.optimism / self.races:.2f} |"
+        return (
+            f"| {name} | {' | '.join(shares)} | {left} | "
+            f"{100 * self.trainings / self.races:.0f} % | "
+            f"{100 * self.optimism / self.races:.2f} |"
+        )
 
     def line_of_equals(self, name: str) -> str:
-        """A row of the table of equal candidates."""
+        """Return a row of the table of equal candidates."""
         held, used = (100 * share / self.races for share in (self.held, self.trainings))
         return f"| {name} | {share_text(self.wrong, self.races)} | {held:.1f} % | {used:.1f} % |"
 
 
 def share_text(found: int, among: int) -> str:
-    """A share with its 95 % interval: `1.2 % (0.8 to 1.8)`."""
+    """Return a share with its 95 % interval: `1.2 % (0.8 to 1.8)`."""
     low, high = of_images(found / among, among)
     return f"{100 * found / among:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def race_of(accuracies: Floats, images: int) -> tuple[Race, int, list[tuple[int, int]]]:
-    """Run a race over these, seed after seed; the race when it is over, the number of trainings,
-    and who left behind whom.
+    """Run a race over these, seed after seed.
+
+    Returns the race when it is over, the number of trainings, and which candidate left behind
+    which.
     """
     names = [f"t{number}" for number in range(len(accuracies))]
     race, trainings = Race(names, accuracies.shape[1], images=images), 0
@@ -104,8 +114,9 @@ def race_of(accuracies: Floats, images: int) -> tuple[Race, int, list[tuple[int,
 
 
 def study(draw: Draw, races: int, images: int = EXACT, seed: int = 0) -> Tally:
-    """Draw, race, decide, and compare with the truth. The candidates take times in random order, so
-    ties are as hard as they can be.
+    """Draw, race, decide, and compare with the truth.
+
+    The candidates take times in random order, so ties are as hard as they can be.
     """
     generator, tally = np.random.default_rng(seed), Tally()
     for _ in range(races):
@@ -142,10 +153,11 @@ def synthetic(
     steady: int = 0,
     images: int = EXACT,
 ) -> Draw:
-    """Candidates around 0.9 whose true values lie `spread` deviations apart, each with a deviation
-    between seeds of so many points (with `uneven`, of that times a factor of its own; the first
-    `steady` of none, as baselines), some of which all others share: a seed's order of images and
-    weights helps all or none. Accuracies are whole numbers of images.
+    """Return a draw of candidates around 0.9 whose true values lie `spread` deviations apart.
+
+    Each has a deviation between seeds of so many points (with `uneven`, of that times a factor of
+    its own; the first `steady` of none, as baselines), some of which all others share: a seed's
+    order of images and weights helps all or none. Accuracies are whole numbers of images.
     """
     unit = points / 100
 
@@ -163,7 +175,7 @@ def synthetic(
 
 
 def whole(accuracies: Floats, images: int) -> Floats:
-    """The nearest accuracies that so many images may give."""
+    """Return the nearest accuracies that so many images may give."""
     return (
         np.clip(np.round(accuracies * images), 0, images) / images
         if images != EXACT
@@ -172,7 +184,10 @@ def whole(accuracies: Floats, images: int) -> Floats:
 
 
 def copied(draw: Draw, copies: int) -> Draw:
-    """With so many copies of candidates among them, as a parameter that does nothing makes them."""
+    """Return the draw with so many copies of candidates among them.
+
+    A parameter that does nothing makes such copies.
+    """
 
     def drawn(generator: np.random.Generator) -> tuple[Floats, Floats, Floats]:
         accuracies, truth, deviations = draw(generator)
@@ -183,8 +198,9 @@ def copied(draw: Draw, copies: int) -> Draw:
 
 
 def chosen(draw: Draw, candidates: int, lengths: int) -> Draw:
-    """Those of the drawn that a selection takes as candidates, when each was found by trials of so
-    many lengths, all as good.
+    """Return a draw of those that a selection takes as candidates.
+
+    Each was found by trials of so many lengths, all as good.
     """
     configs = [
         TrialConfig().override({"optimizer.lr": 0.001 * (number + 1), "epochs": length})
@@ -213,8 +229,9 @@ def chosen(draw: Draw, candidates: int, lengths: int) -> Draw:
 
 
 def curve(value: float, length: int) -> dict[int, dict[str, float]]:
-    """The epochs of a training that has this value from the first of the lengths on, up to this
-    one.
+    """Return the epochs of a training up to this length.
+
+    It has this value from the first of the lengths on.
     """
     return {
         epoch: {"val/accuracy": value, "val/loss": 1 - value}
@@ -230,12 +247,13 @@ EFFECTS = {
     "model.filter_size": (3, 5, 7),
 }
 CLEAR = ("narrowed", "finer", "dropped", "kept")
-"""What becomes of a parameter only if its effect is clear."""
+"""Changes that a parameter sees only if its effect is clear."""
 
 
 def clear_effects(trainings: int, lengths: int, rounds: int, seed: int = 0) -> int:
-    """In how many searches of so many trainings, each in so many lengths, a refinement finds a
-    clear effect, where chance alone is at work.
+    """Return the number of searches in which a refinement takes chance for a clear effect.
+
+    Each search has so many trainings, and each of them so many lengths.
     """
     generator, found = np.random.default_rng(seed), 0
     domains = {path: Choice(*options) for path, options in EFFECTS.items()} | {
@@ -272,8 +290,9 @@ def clear_effects(trainings: int, lengths: int, rounds: int, seed: int = 0) -> i
 
 
 def recorded(path: Path) -> dict[str, Floats]:
-    """By task: the best accuracy over the epochs of each candidate with each seed, (candidates,
-    seeds), of those that have several seeds.
+    """Return, by task, the accuracies of the candidates that have several seeds.
+
+    Each is the best over the epochs of a candidate with a seed, (candidates, seeds).
     """
     found: dict[str, dict[tuple[str, float], dict[int, float]]] = defaultdict(
         lambda: defaultdict(dict)
@@ -296,8 +315,9 @@ def recorded(path: Path) -> dict[str, Floats]:
 
 
 def resampled(table: Floats, seeds: int) -> Draw:
-    """So many of the recorded seeds, in random order, for all candidates; the truth is the mean
-    over all of them.
+    """Return a draw of so many of the recorded seeds, in random order, for all candidates.
+
+    The truth is the mean over all of them.
     """
 
     def draw(generator: np.random.Generator) -> tuple[Floats, Floats, Floats]:
@@ -322,13 +342,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for trainings, lengths in ((27, 1), (27, 2), (27, 3), (81, 3)):
         found = clear_effects(trainings, lengths, args.refinements)
         print(
-            f"| {trainings} trainings, {lengths} length{'s' * (lengths > 1)} of each | {share_text(found, args.refinements)} |",
+            (
+                f"| {trainings} trainings, {lengths} length{'s' * (lengths > 1)} of each | "
+                f"{share_text(found, args.refinements)} |"
+            ),
             flush=True,
         )
 
 
 def print_equals(races: int) -> None:
-    """How often a race between equals loses somebody."""
+    """Print how often a race between equals loses a candidate."""
     print("| equal candidates | somebody leaves | interval holds | trainings |")
     print("|---|---|---|---|")
     rows: dict[str, tuple[Draw, int]] = {}
@@ -368,7 +391,7 @@ def print_equals(races: int) -> None:
 
 
 def print_unequal(races: int, curves: dict[str, Floats]) -> None:
-    """How good what is chosen is, and what it costs."""
+    """Print how good the chosen candidate is, and what it costs."""
     titles = [
         "candidates",
         "the best",

@@ -1,5 +1,6 @@
-"""The rows that compare one process with another: training steps, and making batches (see
-`work.py`).
+"""The rows that compare one process with another: training steps, and making batches.
+
+See `work.py`.
 """
 
 import json
@@ -24,7 +25,7 @@ NETS = (
 
 
 def alone(*words: object) -> Figures:
-    """One side in a process of its own."""
+    """Run one side in a process of its own."""
     with scratch() as folder:
         printed, _, _ = execute(["tests.bench.work", *words], folder)
     figures: Figures = json.loads(printed.splitlines()[-1])
@@ -32,7 +33,7 @@ def alone(*words: object) -> Figures:
 
 
 def rows(data_root: str, quick: bool) -> list[Row]:
-    """P7, P8 and P9."""
+    """Return the rows P7, P8 and P9."""
     seconds = 1.0 if quick else 8.0
     steps = [*(step_row(*net, seconds) for net in NETS), workers_row(seconds)]
     return [
@@ -43,7 +44,7 @@ def rows(data_root: str, quick: bool) -> list[Row]:
 
 
 def workers_row(seconds: float) -> Row:
-    """Why a worker has one thread, and there are as many workers as cores."""
+    """Return the row on one thread a worker, and as many workers as cores."""
     words = [
         "step",
         "--net",
@@ -59,7 +60,10 @@ def workers_row(seconds: float) -> Row:
     ]
     return Row(
         name="P9",
-        what="images a second on 2 cores, table2, batch 64: one worker with 2 threads, against two with one each",
+        what=(
+            "images a second on 2 cores, table2, batch 64: one worker with 2 threads, against "
+            "two with one each"
+        ),
         theirs=Side("one worker, 2 threads", lambda seed: alone(*words, "--threads", 2)),
         ours=Side("two workers, 1 thread each", lambda seed: side_by_side(*words)),
         **RATE,
@@ -67,7 +71,7 @@ def workers_row(seconds: float) -> Row:
 
 
 def side_by_side(*words: object) -> Figures:
-    """Two at once: their rates added."""
+    """Run two at once, and return the sum of their rates."""
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(alone, *words) for _ in range(2)]
         return {"images_s": sum(one.result()["images_s"] for one in both)}
@@ -83,7 +87,7 @@ def step_row(
     precision: str,
     seconds: float,
 ) -> Row:
-    """Images a second on one core."""
+    """Return a row on images a second on one core."""
     words = [
         "step",
         "--net",
@@ -109,7 +113,7 @@ def step_row(
 
 
 def data_row(name: str, title: str, crop: int, data_root: str, seconds: float) -> Row:
-    """Microseconds an image of the data path."""
+    """Return a row on microseconds an image of the data path."""
     words = [
         "data",
         "--crop",
@@ -123,7 +127,10 @@ def data_row(name: str, title: str, crop: int, data_root: str, seconds: float) -
     ]
     return Row(
         name=name,
-        what=f"microseconds an MNIST image until it is in a batch of 128{title}: PIL, transforms and DataLoader",
+        what=(
+            f"microseconds an MNIST image until it is in a batch of 128{title}: PIL, "
+            "transforms and DataLoader"
+        ),
         theirs=Side(f"stock data{title}", lambda seed: alone(*words, "--side", "stock")),
         ours=Side(f"our data{title}", lambda seed: alone(*words, "--side", "ours")),
         figure="us",

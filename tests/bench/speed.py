@@ -1,5 +1,6 @@
-"""How fast this project is beside its peers: `python -m tests.bench.speed [P1 P5 ...] [--data-root
-DIR] [--quick] [--out FILE]`.
+"""Speed of this project beside its peers.
+
+    python -m tests.bench.speed [P1 P5 ...] [--data-root DIR] [--quick] [--out FILE]
 
 Prints one Markdown table. Both sides of a row run in turn, A B A B ..., in one sitting on one
 machine; a row gives the median over the repetitions, with the range, and of ratios the median of
@@ -18,26 +19,27 @@ from tests.bench.table import HEADER, Row, Samples, line, machine, measure
 
 
 def all_rows(data_root: str, quick: bool) -> list[list[Row]]:
-    """Every row, in groups: those of a group are measured together, and share what they have in
-    common.
+    """Return every row, in groups.
+
+    The rows of a group are measured together, and share what they have in common.
     """
     return [part.rows(data_root, quick) for part in (single, searches, recording)]
 
 
 def chosen(rows: list[Row], names: list[str]) -> list[Row]:
-    """The rows that are asked for; all if none is named."""
+    """Return the rows that are asked for; all if none is named."""
     return [row for row in rows if not names or any(is_named(row.name, name) for name in names)]
 
 
 def is_named(row: str, name: str) -> bool:
-    """Whether `name` means this row: P1 means P1 and P1b, and not P12; P1= means P1."""
+    """Return whether `name` means this row: P1 means P1 and P1b, and not P12; P1= means P1."""
     return row == name.rstrip("=") or (
         not name.endswith("=") and row.startswith(name) and not row[len(name)].isdigit()
     )
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -81,7 +83,8 @@ def main() -> None:
         for row in measure(rows, args.repetitions, samples):
             print(line(row, samples), flush=True)
     print(
-        f"\nMedians of {args.repetitions} repetitions{', tiny ones (--quick)' if args.quick else ''}. {machine()}"
+        f"\nMedians of {args.repetitions} "
+        f"repetitions{', tiny ones (--quick)' if args.quick else ''}. {machine()}"
     )
 
 

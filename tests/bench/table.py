@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 Figures = dict[str, Any]
-"""What one run of one side came to. Figures in seconds end in `_s`."""
+"""The figures of one run of one side. Those in seconds end in `_s`."""
 
 HALF_A_POINT = 0.005
 FAILURES = (
@@ -27,11 +27,14 @@ FAILURES = (
     ValueError,
     subprocess.SubprocessError,
 )
-"""How a side fails; a mistake in the benchmark itself may look alike, and is told on stderr all the
-same.
+"""Errors that a side fails with; a mistake in the benchmark itself may look alike, and is told on
+stderr all the same.
 """
 LIBRARIES = ("ray", "torch", "torchvision", "optuna", "mlflow", "numpy")
-HEADER = "| row | what | theirs | ours | ratio | whole command, ratio | best accuracy, theirs / ours |\n|---|---|---|---|---|---|---|"
+HEADER = (
+    "| row | what | theirs | ours | ratio | whole command, ratio | best accuracy, theirs / "
+    "ours |\n|---|---|---|---|---|---|---|"
+)
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ class Row:
     like: tuple[str, ...] = ()
     """Figures that must be equal on both sides, or the row does not count."""
     best: bool = False
-    """Whether the best accuracies must be equal within half a point."""
+    """True if the best accuracies must be equal within half a point."""
 
     @property
     def sides(self) -> list[Side]:
-        """Theirs first."""
+        """Both sides, theirs first."""
         return [side for side in (self.theirs, self.ours) if side is not None]
 
 
@@ -75,10 +78,10 @@ class Samples:
     out: Path | None = None
     figures: dict[str, list[Figures]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    """Why a side could not be measured."""
+    """The reason why a side could not be measured."""
 
     def add(self, side: Side, repetition: int, figures: Figures) -> None:
-        """Keep one run's."""
+        """Keep one run's figures."""
         self.figures.setdefault(side.title, []).append(figures)
         if self.out is not None:
             with self.out.open("a") as file:
@@ -96,13 +99,14 @@ class Samples:
                 )
 
     def of(self, side: Side, name: str) -> list[float]:
-        """One figure of each repetition."""
+        """Return one figure of each repetition."""
         return [figures[name] for figures in self.figures[side.title]]
 
 
 def measure(rows: list[Row], repetitions: int, samples: Samples) -> Iterator[Row]:
-    """Run all sides of these rows in turn, A B C A B C ..., and give each row as soon as it has
-    what it needs.
+    """Run all sides of these rows in turn, A B C A B C ...
+
+    Yields each row as soon as it has what it needs.
     """
     sides = list({side.title: side for row in rows for side in row.sides}.values())
     left = list(rows)
@@ -128,7 +132,7 @@ def take(side: Side, repetition: int, repetitions: int, samples: Samples) -> Non
 
 
 def is_ready(row: Row, repetitions: int, samples: Samples) -> bool:
-    """Whether a row has all that it needs, or will never have it."""
+    """Return whether a row has all that it needs, or will never have it."""
     names = [side.title for side in row.sides]
     return any(name in samples.failed for name in names) or all(
         len(samples.figures.get(name, [])) == repetitions for name in names
@@ -141,7 +145,7 @@ def progress(text: str) -> None:
 
 
 def line(row: Row, samples: Samples) -> str:
-    """A row of the table: medians, with the range in brackets."""
+    """Return a row of the table: medians, with the range in brackets."""
     if broken := [side.title for side in row.sides if side.title in samples.failed]:
         return f"| {row.name} | {row.what} | | | not measured: '{broken[0]}' failed | | |"
     ours = samples.of(row.ours, row.figure)
@@ -158,11 +162,14 @@ def line(row: Row, samples: Samples) -> str:
     )
     reason = why_not(row, samples)
     shown = f"{ratio} (does not count: {reason})" if reason else ratio
-    return f"| {row.name} | {row.what} | {spread(theirs, row.unit)} | {spread(ours, row.unit)} | {shown} | {whole} | {accuracies(row, samples)} |"
+    return (
+        f"| {row.name} | {row.what} | {spread(theirs, row.unit)} | {spread(ours, row.unit)} | "
+        f"{shown} | {whole} | {accuracies(row, samples)} |"
+    )
 
 
 def ratios(theirs: list[float], ours: list[float], more_is_better: bool) -> list[float]:
-    """How many times better ours is, repetition by repetition."""
+    """Return how many times better ours is, repetition by repetition."""
     return [
         own / other if more_is_better else other / own
         for other, own in zip(theirs, ours, strict=True)
@@ -170,7 +177,7 @@ def ratios(theirs: list[float], ours: list[float], more_is_better: bool) -> list
 
 
 def spread(values: list[float], unit: str) -> str:
-    """`4.30x (4.10x to 4.40x)`; the range is left out where there is one value."""
+    """Return `4.30x (4.10x to 4.40x)`; the range is left out where there is one value."""
     gap = "" if unit in ("", "x", "%") else " "
     middle, low, high = (
         number(value) for value in (statistics.median(values), min(values), max(values))
@@ -179,13 +186,13 @@ def spread(values: list[float], unit: str) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that mean something."""
+    """Return a number with three digits that mean something."""
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
     return f"{value:,.{digits}f}"
 
 
 def why_not(row: Row, samples: Samples) -> str:
-    """Why a row does not count, in words; empty if it does."""
+    """Return why a row does not count, in words; empty if it does."""
     assert row.theirs is not None
     for name in row.like:
         theirs, ours = samples.of(row.theirs, name), samples.of(row.ours, name)
@@ -200,19 +207,19 @@ def why_not(row: Row, samples: Samples) -> str:
 
 
 def median_best(samples: Samples, side: Side) -> float:
-    """The median over the repetitions."""
+    """Return the median over the repetitions."""
     return statistics.median(samples.of(side, "best"))
 
 
 def accuracies(row: Row, samples: Samples) -> str:
-    """Both sides' best accuracy; empty where nothing is trained."""
+    """Return both sides' best accuracy; empty where nothing is trained."""
     if not row.best or row.theirs is None:
         return ""
     return f"{median_best(samples, row.theirs):.4f} / {median_best(samples, row.ours):.4f}"
 
 
 def machine() -> str:
-    """Where and with what this is measured."""
+    """Return the machine and the versions with which this is measured."""
     cpu = next(
         (
             text.partition(":")[2].strip()
@@ -223,4 +230,7 @@ def machine() -> str:
     )
     memory = psutil.virtual_memory().total / 2**30
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return f"{time.strftime('%Y-%m-%d')}, {cpu}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GB; Python {platform.python_version()}, {libraries}."
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {cpu}, {len(os.sched_getaffinity(0))} cores, "
+        f"{memory:.0f} GB; Python {platform.python_version()}, {libraries}."
+    )

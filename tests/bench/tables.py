@@ -1,5 +1,6 @@
-"""The tables of searches in docs/benchmarks.md, measured here: `make bench`, or `python
-tests/bench/tables.py digits|mnist [--data-root DIR]`.
+"""The tables of searches in docs/benchmarks.md, measured here.
+
+`make bench`, or `python tests/bench/tables.py digits|mnist [--data-root DIR]`.
 
 Each row is the real command in a process of its own. Prints Markdown. `digits` takes about 8
 minutes on 2 cores, `mnist` 30.
@@ -21,7 +22,10 @@ PAPER = [
     "model.filter_size=3",
 ]
 PATHS = ("optimizer.lr", "batch_size", "epochs", "model.layers", "model.filter_size")
-HEADER = "| search | trials | epochs trained | wall time, s | best val accuracy | test accuracy | found: rate, batch, epochs, layers, filter |"
+HEADER = (
+    "| search | trials | epochs trained | wall time, s | best val accuracy | test accuracy | "
+    "found: rate, batch, epochs, layers, filter |"
+)
 
 
 def search(*options: str) -> dict[str, Any]:
@@ -41,8 +45,9 @@ def search(*options: str) -> dict[str, Any]:
 
 
 def row(title: str, results: list[dict[str, Any]], fixed: dict[str, Any] | None = None) -> str:
-    """One line: medians over the seeds, with the range where there are several; the found row of
-    the median search.
+    """Return one line: medians over the seeds, with the range where there are several.
+
+    What is found is that of the median search.
     """
 
     def over(values: list[float], form: str) -> str:
@@ -91,7 +96,7 @@ def table(rows: list[tuple[str, list[str]]], common: list[str], seeds: list[int]
 
 
 def pairs(trials: dict[str, int]) -> list[tuple[str, list[str]]]:
-    """Random and Bayesian, each without and with early stopping."""
+    """Return random and Bayesian searches, each without and with early stopping."""
     return [
         (
             f"{algorithm} + {scheduler}",
@@ -110,15 +115,16 @@ def pairs(trials: dict[str, int]) -> list[tuple[str, list[str]]]:
 
 
 def digits() -> None:
-    """The whole grid at 3 epochs a trial, and searches with a tenth of its epochs, three seeds
-    each.
+    """Print the whole grid at 3 epochs a trial, and searches with a tenth of its epochs.
+
+    Three seeds each.
     """
     grid = ("the whole grid", ["--algorithm", "grid", "--scheduler", "fifo"])
     table([grid, *pairs({"fifo": 24, "asha": 42})], ["--max-epochs", "3"], [1, 2, 3])
 
 
 def mnist(data_root: str) -> None:
-    """24 trials of at most 6 epochs on 10,000 training images, one seed."""
+    """Print searches of 24 trials of at most 6 epochs on 10,000 training images, one seed."""
     data = [
         "--data",
         "mnist",

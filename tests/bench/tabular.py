@@ -1,5 +1,6 @@
-"""Our sampler beside Optuna's default on NAS-Bench-201 (Dong and Yang 2020), CIFAR-10: a table of
-15,625 architectures, each trained to its end.
+"""Our sampler beside Optuna's default on NAS-Bench-201 (Dong and Yang 2020), CIFAR-10.
+
+The benchmark is a table of 15,625 architectures, each trained to its end.
 
     python -m tests.bench.tabular
 
@@ -36,7 +37,7 @@ def ours(
     *,
     algorithm: type[Bayes] = Bayes,
 ) -> None:
-    """So many evaluations with our sampler."""
+    """Evaluate so many architectures with our sampler."""
     bayes = algorithm(SearchSpace({path: Choice(*operations) for path in PATHS}), seed)
     for number in range(count):
         params = bayes.ask(f"t{number}")
@@ -47,7 +48,7 @@ def ours(
 
 
 def default(operations: Sequence[str], measure: Measure, count: int, seed: int) -> None:
-    """So many with Optuna's."""
+    """Evaluate so many architectures with Optuna's sampler."""
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.optimize(
@@ -57,14 +58,14 @@ def default(operations: Sequence[str], measure: Measure, count: int, seed: int) 
 
 
 def chance(operations: Sequence[str], measure: Measure, count: int, seed: int) -> None:
-    """So many at random."""
+    """Evaluate so many architectures at random."""
     generator = np.random.default_rng(seed)
     for _ in range(count):
         measure(list(generator.choice(operations, len(PATHS))))
 
 
 def below_best(search: Callable[..., None], seed: int) -> list[float]:
-    """Points below the best after each of `AFTER` evaluations."""
+    """Return the points below the best after each of `AFTER` evaluations."""
     table = NASBench201("cifar10")
     operations = next(iter(table._dataset_properties.search_space.values()))
     true = {key: float(np.mean(values["val_acc"])) for key, values in table._dataset.items()}
@@ -82,7 +83,7 @@ def below_best(search: Callable[..., None], seed: int) -> list[float]:
 
 
 def cell(values: NDArray[np.float64]) -> str:
-    """The median and its interval."""
+    """Return the median and its interval."""
     draws = np.median(np.random.default_rng(0).choice(values, (2000, len(values))), axis=1)
     low, high = np.percentile(draws, [2.5, 97.5])
     return f"{np.median(values):.2f} ({low:.2f} to {high:.2f})"

@@ -30,7 +30,10 @@ def test_what_is_found_comes_nearer_to_the_best(algorithm: str) -> None:
 def test_each_trial_counts_with_what_it_has_reached_or_more(
     algorithm: type[Bayes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leaders at a rung from which nobody has gone on too: whoever has a value is compared by one."""
+    """Leaders at a rung that no trial has left yet count too.
+
+    Whatever has a value is compared by one.
+    """
     learn, compared = algorithm._study, 0
 
     def study(self: Bayes) -> optuna.Study:

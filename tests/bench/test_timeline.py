@@ -1,4 +1,4 @@
-"""When a command came to each of its stages, read from a journal."""
+"""Times of a command's stages, read from a journal."""
 
 from tests.bench.timeline import AFTER, CPU, PROMPT, lines, stages
 

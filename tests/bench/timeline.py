@@ -1,11 +1,12 @@
-"""Where the time of a short search goes: `python -m tests.bench.timeline [--data-root DIR]
-[--repetitions N] [--beside CHECKOUT]`.
+"""Time of a short search, stage by stage.
+
+    python -m tests.bench.timeline [--data-root DIR] [--repetitions N] [--beside CHECKOUT]
 
 Runs row P1's search as a whole command and prints when, in seconds after its process was started,
-it came to each of its stages: by the journal's times, and at last by the clock of who waits for the
-prompt. Beside another checkout of this project both run in turn, A B A B ..., and the last column
-is the median of each repetition's ratio. `cpu` is what all processes of the command have computed,
-in seconds, which another's load hardly changes.
+it came to each of its stages: by the journal's times, and at last by the clock of a user who waits
+for the prompt. Beside another checkout of this project both run in turn, A B A B ..., and the last
+column is the median of each repetition's ratio. `cpu` is what all processes of the command have
+computed, in seconds, which another's load hardly changes.
 """
 
 import argparse
@@ -38,8 +39,9 @@ LOOK_S = 0.1
 
 
 def stages(events: list[dict[str, Any]], began: float, ended: float) -> dict[str, float]:
-    """Seconds after `began` at which a command came to each stage that its journal tells of;
-    `ended` is when its process was gone, both Unix times.
+    """Return the seconds after `began` at which a command came to each stage.
+
+    The journal tells of the stages; `ended` is when its process was gone, both Unix times.
     """
     times = {
         stage: [event["time_ms"] / 1000 for event in events if event["event"] == kind]
@@ -73,15 +75,17 @@ def timed(work: Work, seed: int, checkout: Path) -> dict[str, float]:
         ended = time.time()
         if process.returncode:
             raise RuntimeError(
-                f"{checkout}: the search ended with {process.returncode}:\n{(folder / 'said').read_text()[-3000:]}"
+                f"{checkout}: the search ended with "
+                f"{process.returncode}:\n{(folder / 'said').read_text()[-3000:]}"
             )
         journal = (folder / "searches" / "s" / "journal.jsonl").read_text()
     return {**stages([json.loads(line) for line in journal.splitlines()], began, ended), CPU: spent}
 
 
 def computed(process: subprocess.Popen[bytes]) -> float:
-    """Wait for a process; the seconds that it and all that it started have computed, as they were
-    last seen.
+    """Wait for a process, and return the seconds that it and all that it started have computed.
+
+    They are as they were last seen.
     """
     seen: dict[tuple[int, float], float] = {}
     until = time.monotonic() + LONGEST_S
@@ -98,7 +102,7 @@ def computed(process: subprocess.Popen[bytes]) -> float:
 
 
 def lines(ours: list[dict[str, float]], others: list[dict[str, float]]) -> list[str]:
-    """The table."""
+    """Return the table."""
     head = (
         ["| seconds until | here | beside | ratio |", "|---|---|---|---|"]
         if others

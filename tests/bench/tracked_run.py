@@ -1,5 +1,6 @@
-"""`search.run`, and what its MLflow thread has cost: seconds of CPU, written as JSON to the file
-that $BENCH_TRACKER names.
+"""`search.run`, and what its MLflow thread has cost.
+
+Seconds of CPU, written as JSON to the file that $BENCH_TRACKER names.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""One side of one figure in a fresh process with one thread: `python -m tests.bench.work step|data
---side ours|stock ...`.
+"""One side of one figure in a fresh process with one thread.
+
+    python -m tests.bench.work step|data --side ours|stock ...
 
 `step` gives images a second of training steps (forward, backward, Adam). Stock is plain torch on
 one tensor batch, float32, channels first; ours is `trainables.training.loop.Training` on a
@@ -34,7 +35,7 @@ CLASSES = tuple("0123456789")
 
 
 def resnet18(image: tuple[int, int, int], classes: int) -> nn.Module:
-    """torchvision's, untrained."""
+    """Return torchvision's network, untrained."""
     found: nn.Module = importlib.import_module("torchvision.models").resnet18(
         weights=None, num_classes=classes
     )
@@ -42,15 +43,16 @@ def resnet18(image: tuple[int, int, int], classes: int) -> nn.Module:
 
 
 def registry(net: str) -> Any:
-    """A network that is not among ours stands in for `table2` while this lasts: configs know the
-    registry's names as they were at import.
+    """Let a network that is not among ours stand in for `table2` while this lasts.
+
+    Configs know the registry's names as they were at import.
     """
     other = {} if net in MODELS else {"table2": ModelEntry(builder=f"tests.bench.work:{net}")}
     return patch.dict(MODELS, other)
 
 
 def random_part(count: int, image: tuple[int, int, int]) -> Part:
-    """Noise, with every class in it."""
+    """Return noise, with every class in it."""
     generator = np.random.default_rng(0)
     channels, height, width = image
     return Part(
@@ -62,7 +64,7 @@ def random_part(count: int, image: tuple[int, int, int]) -> Part:
 def our_training(
     net: str, image: tuple[int, int, int], batch: int, steps: int, precision: str
 ) -> Training:
-    """A training with so many steps an epoch, and next to no validation."""
+    """Return a training with so many steps an epoch, and next to no validation."""
     dataset = Dataset(
         "noise", CLASSES, random_part(batch * steps, image), random_part(10, image), None, ""
     )
@@ -82,7 +84,7 @@ def our_training(
 def our_rate(
     net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float, precision: str
 ) -> list[float]:
-    """Images a second of each epoch but the first."""
+    """Return the images a second of each epoch but the first."""
     with registry(net):
         training = our_training(net, image, batch, steps, precision)
     epochs = training.epochs()
@@ -92,7 +94,7 @@ def our_rate(
 def stock_rate(
     net: str, image: tuple[int, int, int], batch: int, steps: int, seconds: float
 ) -> list[float]:
-    """The same of plain torch."""
+    """Return the images a second of plain torch."""
     network = resnet18(image, 10) if net == "resnet18" else stock.network(image[0], image[1])
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     inputs, labels = torch.randn(batch, *image), torch.arange(batch) % 10
@@ -118,7 +120,7 @@ def until(seconds: float) -> Any:
 
 
 def our_data(data_root: str, crop: int, batch: int, seconds: float) -> list[float]:
-    """Microseconds an image of each round over 4,000 images of MNIST."""
+    """Return the microseconds an image of each round over 4,000 images of MNIST."""
     base = {
         "data.name": "mnist",
         "data.root": data_root,
@@ -140,14 +142,14 @@ def our_data(data_root: str, crop: int, batch: int, seconds: float) -> list[floa
 
 
 def stock_data(data_root: str, crop: int, batch: int, seconds: float) -> list[float]:
-    """The same of PIL images, torchvision's transforms and a DataLoader without workers."""
+    """Return the same of PIL images, torchvision's transforms and a DataLoader without workers."""
     part = torch.utils.data.Subset(stock.images(data_root, crop=crop), range(4000))
     loader = torch.utils.data.DataLoader(part, batch_size=batch, shuffle=True, num_workers=0)
     return rounds(lambda: sum(len(labels) for _, labels in loader), seconds)
 
 
 def rounds(read: Callable[[], int], seconds: float) -> list[float]:
-    """Microseconds an image of each round but the first."""
+    """Return the microseconds an image of each round but the first."""
     found = []
     for _ in until(seconds):
         began = time.perf_counter()

@@ -1,5 +1,6 @@
-"""The cluster on AWS: what the shipped files ask for is safe, Ray accepts it, and a pretended AWS
-(moto) records what is meant.
+"""The cluster on AWS: the shipped files ask for nothing unsafe, and Ray accepts them.
+
+A simulated AWS (moto) records the requests.
 """
 
 import json
@@ -55,7 +56,8 @@ def test_a_value_that_is_not_put_in_yet_is_named_once() -> None:
     assert len(said) == len(VALUES)
     for line, mark in zip(said, VALUES, strict=True):
         assert line.startswith(
-            f"head, spot, on_demand: {'ImageId ' if 'ami' in mark else ''}'{mark}' is not the id of "
+            f"head, spot, on_demand: {'ImageId ' if 'ami' in mark else ''}'{mark}' is not the id "
+            "of "
         )
         assert "Put in the stack's" in line
 
@@ -142,7 +144,10 @@ MISTAKES = [
     ),
     (
         "auth: {",
-        "docker: {run_options: ['-e AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY']}\nauth: {",
+        (
+            "docker: {run_options: ['-e "
+            "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY']}\nauth: {"
+        ),
         "docker.run_options holds a secret",
     ),
     (
@@ -175,7 +180,7 @@ def test_a_planted_mistake_is_named(right: str, wrong: str, words: str) -> None:
 @pytest.mark.parametrize("wrong", [None, [], "text", 7, {"any": None}, [None]])
 @pytest.mark.parametrize("name", [*yaml.safe_load(FILE.read_text()), "docker"])
 def test_a_file_of_another_shape_is_looked_at_all_the_same(name: str, wrong: object) -> None:
-    """What has which shape is for Ray's schema to say; each key is broken here, and each node type."""
+    """Each key and each node type is broken here; the shapes are for Ray's schema to check."""
     config = yaml.safe_load(filled_in())
     assert all(isinstance(line, str) for line in lint.problems(config | {name: wrong}))
     if name == "available_node_types":
@@ -195,7 +200,7 @@ worker_start_ray_commands: [export RAY_AUTH_MODE=token; ray start --address=$RAY
 
 
 def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
-    """Ray's dashboard is on 127.0.0.1 unless it is told otherwise; what AWS has, they have not."""
+    """Ray's dashboard is on 127.0.0.1 by default; the rules for AWS do not apply."""
     assert lint.problems(yaml.safe_load(FIXED)) == []
     head, worker = lint.problems(
         yaml.safe_load(FIXED.replace("chmod 600", "ls")) | {"head_start_ray_commands": ["ray stop"]}
@@ -238,17 +243,20 @@ def test_every_node_gets_what_the_project_needs_in_one_version_each() -> None:
 STAND_IN = """#!/bin/bash
 said=~/said."$(basename "$0")"."$1"
 { echo "$(basename "$0") $*"; env; } > "$said.new" && mv "$said.new" "$said"
-if [ "$2" = cluster.runtime.spot ]; then while [ ! -e ~/end ]; do sleep 0.1; done; touch ~/ended; fi
+if [ "$2" = cluster.spot ]; then while [ ! -e ~/end ]; do sleep 0.1; done; touch ~/ended; fi
 [ "$(basename "$0")" = cloud-init ] && echo eu-central-1 || true
 """
-"""Instead of a program: it keeps its words and its environment, and as the watch it stays until it
-is told.
+"""Replaces a program: it records its arguments and its environment. In place of the watch for spot
+notices it stays until it is stopped.
 """
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Path:
-    """A node's home, where programs are stand-ins; the shell and what starts the watch are real."""
+    """Make a node's home with stand-ins for programs.
+
+    The shell and the command that starts the watch are real.
+    """
     for name in (
         "venv/bin/ray",
         "venv/bin/python",
@@ -270,8 +278,11 @@ def node(tmp_path: Path) -> Path:
 
 
 def run_as_ray_does(command: str, home: Path) -> None:
-    """As Ray's launcher wraps it, without the terminal."""
-    wrapped = f"source ~/.bashrc; export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore && (export RAY_HEAD_IP=192.0.2.1; {command})"
+    """Run a command as Ray's launcher wraps it, without the terminal."""
+    wrapped = (
+        "source ~/.bashrc; export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore && (export "
+        f"RAY_HEAD_IP=192.0.2.1; {command})"
+    )
     subprocess.run(
         ["bash", "--login", "-c", wrapped],
         env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
@@ -296,8 +307,9 @@ def wait_for(file: Path) -> None:
 
 @pytest.mark.parametrize("who", ["head", "worker"])
 def test_the_shell_makes_of_the_start_commands_what_is_meant(who: str, node: Path) -> None:
-    """With the token, on all processors, in the region; and the watch goes on by itself when the
-    command is over.
+    """Ray starts with the token, on all processors, in the region.
+
+    The watch goes on by itself when the command is over.
     """
     for command in yaml.safe_load(filled_in())[f"{who}_start_ray_commands"]:
         run_as_ray_does(command, node)
@@ -320,7 +332,7 @@ def test_the_shell_makes_of_the_start_commands_what_is_meant(who: str, node: Pat
         ):  # a second watch sees the first, and leaves
             run_as_ray_does(command.removesuffix("&"), node)
         words, environment = said(node, "python.-m")
-        assert words == "python -m cluster.runtime.spot --address=192.0.2.1:6379"
+        assert words == "python -m cluster.spot --address=192.0.2.1:6379"
         assert (environment["PWD"], environment["RAY_AUTH_MODE"]) == (str(node / "search"), "token")
         (node / "end").touch()
         wait_for(node / "ended")
@@ -330,9 +342,9 @@ def test_the_shell_makes_of_the_setup_commands_what_is_meant(node: Path) -> None
     set_up(node)
     assert said(node, "python3.-m")[0] == "python3 -m pip install --user --quiet uv==0.13.9"
     assert said(node, "uv.venv")[0] == f"uv venv --quiet --clear --python 3.11 {node}/venv"
-    assert (
-        said(node, "uv.pip")[0]
-        == f"uv pip install --quiet --python {node}/venv/bin/python -r {node}/search/cluster/requirements.txt"
+    assert said(node, "uv.pip")[0] == (
+        f"uv pip install --quiet --python {node}/venv/bin/python -r "
+        f"{node}/search/cluster/requirements.txt"
     )
     (node / "said.uv.pip").unlink()
     set_up(node)  # a node that is there already is set up again by the next ray up
@@ -361,13 +373,15 @@ def test_an_environment_that_was_broken_off_is_made_anew(node: Path) -> None:
 
 
 class Plain(yaml.SafeLoader):
-    """Reads CloudFormation's own tags as what stands behind them."""
+    """A YAML loader that reads CloudFormation's own tags as plain values."""
 
 
 Plain.add_multi_constructor(
     "!",
     lambda loader, tag, node: (
-        f"{tag} {node.value if isinstance(node, yaml.ScalarNode) else [each.value for each in node.value]}"
+        f"{tag} {node.value}"
+        if isinstance(node, yaml.ScalarNode)
+        else f"{tag} {[each.value for each in node.value]}"
     ),
 )
 
@@ -411,7 +425,10 @@ def test_the_stack_opens_ssh_to_one_network_and_closes_the_bucket() -> None:
 
 @pytest.fixture(scope="module")
 def dry_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What is recorded of the stack and of one node of each kind; see tests/support/aws_dry_run.py."""
+    """Return the record of the stack and of one node of each kind.
+
+    It is made by tests/support/aws_dry_run.py.
+    """
     home = tmp_path_factory.mktemp("home")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -490,9 +507,7 @@ def test_each_kind_of_node_is_asked_for_as_the_file_says(dry_run: dict[str, Any]
 def test_waiting_trials_get_all_that_there_may_be_at_once_spot_machines_first(
     dry_run: dict[str, Any],
 ) -> None:
-    """After AWS had no spot machine to give, others are taken; Ray asks for spot ones again by and
-    by.
-    """
+    """If AWS has no spot machine to give, others are taken; Ray asks for spot ones again later."""
     assert dry_run["wanted"] == {"spot machines": {"spot": 4}, "no spot machines": {"on_demand": 4}}
 
 
@@ -525,8 +540,9 @@ def listed(actions: str | list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_the_roles_may_do_what_is_needed_and_nothing_else(dry_run: dict[str, Any]) -> None:
-    """What the autoscaler asked of AWS is allowed to the head; workers have the one folder in the
-    bucket.
+    """The head may do everything that the autoscaler asked of AWS.
+
+    Workers have the one folder in the bucket.
     """
     assert dry_run["profiles"] == {
         "second-head": ["second-head"],

@@ -1,5 +1,6 @@
-"""The preflight against real hosts (sshd), a real bucket (SeaweedFS) and a real MLflow server: ten
-planted mistakes, each named in one line.
+"""The preflight against real hosts (sshd), a real bucket (SeaweedFS) and a real MLflow server.
+
+Ten planted mistakes are each named in one line.
 """
 
 import ast
@@ -44,7 +45,7 @@ USER = {
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What a check needs: hosts, services, and the home of whoever checks."""
+    """The environment of a check: hosts, services, and the home of the user who checks."""
 
     folder: Path
     head: str
@@ -57,9 +58,12 @@ class Place:
     ports: list[int] = field(default_factory=lambda: free_ports(2))
 
     def config(self) -> dict[str, Any]:
-        """A file for fixed hosts without a mistake."""
+        """Return a file for fixed hosts without a mistake."""
         start = "export RAY_AUTH_MODE=token; chmod 600 ~/.ray/auth_token; ray start"
-        head = f"{start} --head --port={self.ports[0]} --dashboard-port={self.ports[1]} --dashboard-host=127.0.0.1 --disable-usage-stats"
+        head = (
+            f"{start} --head --port={self.ports[0]} --dashboard-port={self.ports[1]} "
+            "--dashboard-host=127.0.0.1 --disable-usage-stats"
+        )
         return {
             "cluster_name": "check",
             "provider": {"type": "local", "head_ip": self.head, "worker_ips": [self.worker]},
@@ -109,7 +113,7 @@ class Place:
 
 
 def credentials(home: Path) -> None:
-    """The keys of a user who may write to one bucket only."""
+    """Write the keys of a user who may write to one bucket only."""
     (home / ".aws").mkdir(parents=True, exist_ok=True)
     (home / ".aws/credentials").write_text(
         "[default]\naws_access_key_id = AKUSER\naws_secret_access_key = not-a-secret\n"
@@ -117,7 +121,7 @@ def credentials(home: Path) -> None:
 
 
 def other_ray(folder: Path) -> Path:
-    """A package folder that says that another Ray is installed."""
+    """Make a package folder that says that another Ray is installed."""
     about = folder / "ray-9.9.9.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ray\nVersion: 9.9.9\n")
@@ -172,7 +176,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def one_error(done: "subprocess.CompletedProcess[str]", code: int) -> str:
-    """The only complaint; and the exit code is the one for it."""
+    """Return the only complaint, after checking the exit code."""
     errors = done.stderr.splitlines()
     assert len(errors) == 1, done.stderr + done.stdout
     assert done.returncode == code, done.stdout
@@ -190,7 +194,10 @@ def test_where_all_is_well_nothing_is_complained_of(place: Place) -> None:
         "ok: nothing in the file is on the security list.",
         f"ok: {place.head}, {place.worker}: ssh lets us in.",
         f"ok: {place.head}, {place.worker}: the clock is within 5 s of this machine's.",
-        f"ok: {everywhere}: bucket 'bucket' is writable, readable and deletable, and refuses a second conditional put.",
+        (
+            f"ok: {everywhere}: bucket 'bucket' is writable, readable and deletable, and refuses a "
+            "second conditional put."
+        ),
         f"ok: {everywhere}: MLflow answers at {place.tracking}.",
         "ok: here: Ray's token ~/.ray/auth_token is there, for its owner alone.",
         "not checked: whether the cluster asks for its token (it is not up).",
@@ -205,7 +212,8 @@ def test_a_wrong_key(place: Place) -> None:
     config["auth"]["ssh_private_key"] = str(wrong)
     said = one_error(place.check(config), 4)
     assert said.startswith(
-        f"{place.head}, {place.worker}: refuses the ssh key {wrong} for user root. Append its public key to ~/.ssh/authorized_keys"
+        f"{place.head}, {place.worker}: refuses the ssh key {wrong} for user root. "
+        "Append its public key to ~/.ssh/authorized_keys"
     )
 
 
@@ -230,9 +238,9 @@ def test_another_version_of_ray(place: Place) -> None:
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there(place: Place) -> None:
     said = one_error(place.check(place.config(), storage="s3://nowhere/searches"), 4)
-    assert (
-        said
-        == f"here, {place.head}, {place.worker}: bucket 'nowhere' does not exist. Create it, or correct --storage."
+    assert said == (
+        f"here, {place.head}, {place.worker}: bucket 'nowhere' does not exist. "
+        "Create it, or correct --storage."
     )
 
 
@@ -240,7 +248,8 @@ def test_a_bucket_that_is_not_there(place: Place) -> None:
 def test_a_bucket_that_is_read_only(place: Place) -> None:
     said = one_error(place.check(place.config(), storage="s3://readonly/searches"), 4)
     assert said == (
-        f"here, {place.head}, {place.worker}: bucket 'readonly' is not writable (AccessDenied). Allow s3:PutObject on arn:aws:s3:::readonly/searches/*."
+        f"here, {place.head}, {place.worker}: bucket 'readonly' is not writable (AccessDenied). "
+        "Allow s3:PutObject on arn:aws:s3:::readonly/searches/*."
     )
 
 
@@ -249,9 +258,9 @@ def test_a_host_header_that_mlflow_refuses(place: Place) -> None:
     name = place.tracking.removeprefix("http://").replace("127.0.0.1", "localhost")
     said = one_error(place.check(place.config(), tracking=f"http://{name}"), 4)
     assert (
-        f": MLflow at http://{name} refuses the Host header '{name}' (HTTP 403). Start it with --allowed-hosts '{name}'"
-        in said
-    )
+        f": MLflow at http://{name} refuses the Host header '{name}' (HTTP 403). "
+        f"Start it with --allowed-hosts '{name}'"
+    ) in said
 
 
 @pytest.mark.slow
@@ -261,17 +270,17 @@ def test_a_gpu_that_is_not_there(place: Place) -> None:
     said = one_error(place.check(config), 4)
     assert said.startswith(f"{place.worker}: ")
     assert (
-        " GPU seen, and worker_start_ray_commands says 96. Install NVIDIA's driver until 'nvidia-smi -L' lists them"
-        in said
-    )
+        " GPU seen, and worker_start_ray_commands says 96. "
+        "Install NVIDIA's driver until 'nvidia-smi -L' lists them"
+    ) in said
 
 
 @pytest.mark.slow
 def test_no_token(place: Place) -> None:
     said = one_error(place.check(place.config(), home="tokenless"), 4)
-    assert (
-        said
-        == "here: no Ray token at ~/.ray/auth_token. cluster.up makes one; so does: ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
+    assert said == (
+        "here: no Ray token at ~/.ray/auth_token. cluster.up makes one; so does: "
+        "ray get-auth-token --generate; chmod 600 ~/.ray/auth_token."
     )
 
 
@@ -282,15 +291,15 @@ def test_a_clock_that_is_off(place: Place) -> None:
     config = place.config()
     config["provider"]["worker_ips"] = [place.late]
     said = one_error(place.check(config), 4)
-    assert (
-        said
-        == f"{place.late}: the clock is 60 s ahead of this machine's (at most 5 s are well). Set both by NTP: timedatectl set-ntp true."
+    assert said == (
+        f"{place.late}: the clock is 60 s ahead of this machine's (at most 5 s are well). "
+        "Set both by NTP: timedatectl set-ntp true."
     )
 
 
 @pytest.mark.slow
 def test_everything_at_once(place: Place) -> None:
-    """What is wrong in the file is said beside what is not ready, and decides the exit code."""
+    """A mistake in the file is reported beside what is not ready, and decides the exit code."""
     config = place.config()
     config["provider"] |= {
         "worker_ips": [place.worker, closed := free_address()],
@@ -307,10 +316,19 @@ def test_everything_at_once(place: Place) -> None:
     assert done.returncode == 2, done.stderr
     for words in (
         "error: the file: Additional properties are not allowed ('colour' was unexpected).",
-        "error: provider.allowed lets in the whole internet (0.0.0.0/0). Allow one network, such as 203.0.113.7/32.",
+        (
+            "error: provider.allowed lets in the whole internet (0.0.0.0/0). "
+            "Allow one network, such as 203.0.113.7/32."
+        ),
         f"error: {closed}: has its ssh port closed",
-        f"error: here, {place.head}, {place.worker}: bucket 'readonly' is not writable (AccessDenied).",
-        f"error: here, {place.head}, {place.worker}: MLflow is not reachable at http://127.0.0.1:{place.ports[0]} ([Errno 111] Connection refused).",
+        (
+            f"error: here, {place.head}, {place.worker}: bucket 'readonly' is not writable "
+            "(AccessDenied)."
+        ),
+        (
+            f"error: here, {place.head}, {place.worker}: MLflow is not reachable at "
+            f"http://127.0.0.1:{place.ports[0]} ([Errno 111] Connection refused)."
+        ),
         "error: here: no Ray token at ~/.ray/auth_token.",
     ):
         assert len([line for line in lines if line.startswith(words)]) == 1, (
@@ -379,8 +397,9 @@ def test_a_bucket_that_is_closed_to_us(
 
 @contextmanager
 def answering(answers: Mapping[str, tuple[int, str]]) -> Iterator[str]:
-    """A server that gives one answer for each way of asking, whatever is asked; `LIST` is a
-    bucket's listing.
+    """Start a server that gives one answer for each HTTP method, whatever is asked.
+
+    `LIST` is a bucket's listing.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -420,7 +439,7 @@ def test_a_storage_that_lacks_what_lock_and_journal_rely_on_is_an_error(
 def test_seaweedfs_has_what_lock_and_journal_rely_on(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real service, asked by both: by the preflight of a cluster and by that of a search."""
+    """A real service is asked by both: by the preflight of a cluster and by that of a search."""
     for name, value in place.bucket.environment.items():
         monkeypatch.setenv(name, value)
     ((level, _, _),) = probe.storage(f"s3://{place.bucket.bucket}/searches")
@@ -474,8 +493,9 @@ def test_what_mlflow_may_say(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_is_up(place: Place) -> None:
-    """Its door asks for a token; on one host the token is readable by all, on another it is an old
-    one.
+    """The dashboard asks for a token.
+
+    On one host the token is readable by all, on another it is an old one.
     """
     config = place.config()
     config["provider"]["worker_ips"] = [place.worker, place.late]
@@ -498,14 +518,20 @@ def test_a_cluster_that_is_up(place: Place) -> None:
     assert "ok: the cluster refuses whoever has no token.\n" in done.stdout
     lines = [line for line in done.stderr.splitlines() if "token" in line]
     assert lines == [
-        f"error: {place.worker}: Ray's token ~/.ray/auth_token is readable by others (mode 0644). Close it: chmod 600 ~/.ray/auth_token.",
-        f"error: {place.late}: Ray's token is another one than here. Run ray up again, which copies it.",
+        (
+            f"error: {place.worker}: Ray's token ~/.ray/auth_token is readable by others (mode "
+            "0644). Close it: chmod 600 ~/.ray/auth_token."
+        ),
+        (
+            f"error: {place.late}: Ray's token is another one than here. "
+            "Run ray up again, which copies it."
+        ),
     ]
 
 
 @contextmanager
 def ray_head(place: Place) -> Iterator[None]:
-    """A real head, whose home is the head host's, with ports and folder of its own."""
+    """Start a real head, whose home is the head host's, with ports and folder of its own."""
     others = (
         "dashboard-agent-listen-port",
         "dashboard-agent-grpc-port",
@@ -547,7 +573,7 @@ def ray_head(place: Place) -> Iterator[None]:
 
 
 def aws_config() -> dict[str, Any]:
-    """A file for AWS without a mistake."""
+    """Return a file for AWS without a mistake."""
     node = {
         "ImageId": "ami-0123456789abcdef0",
         "IamInstanceProfile": {"Name": "search-head"},
@@ -560,7 +586,10 @@ def aws_config() -> dict[str, Any]:
         "IamInstanceProfile": {"Name": "search-worker"},
         "InstanceMarketOptions": {"MarketType": "spot"},
     }
-    start = "export RAY_AUTH_MODE=token; chmod 600 ~/.ray/auth_token; ray start --dashboard-host=127.0.0.1 --disable-usage-stats"
+    start = (
+        "export RAY_AUTH_MODE=token; chmod 600 ~/.ray/auth_token; "
+        "ray start --dashboard-host=127.0.0.1 --disable-usage-stats"
+    )
     return {
         "cluster_name": "check",
         "max_workers": 4,
@@ -633,9 +662,9 @@ def test_ssh_that_is_open_to_the_whole_internet(tmp_path: Path) -> None:
         "lets in the whole internet (0.0.0.0/0). Allow one network, such as 203.0.113.7/32."
     )
     assert (
-        "not checked: the AWS account, its quotas and a running head (Unable to locate credentials).\n"
-        in done.stdout
-    )
+        "not checked: the AWS account, its quotas and a running head (Unable to locate "
+        "credentials).\n"
+    ) in done.stdout
 
 
 def test_an_account_is_asked_as_far_as_it_answers(tmp_path: Path) -> None:
@@ -655,7 +684,7 @@ def test_an_account_is_asked_as_far_as_it_answers(tmp_path: Path) -> None:
 
 
 def with_what_is_needed(endpoint: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The file with a group and an image that this AWS has; the profiles that it names are made."""
+    """Return the file with a group and an image that this AWS has, and make its profiles."""
     iam, ec2 = (
         boto3.client(
             name,
@@ -674,8 +703,9 @@ def with_what_is_needed(endpoint: str, config: dict[str, Any]) -> dict[str, Any]
 
 
 def test_what_the_file_names_and_the_account_lacks_is_said() -> None:
-    """As where the stack has another name than the profiles in the file; and a group may let in
-    more than the file shows.
+    """The stack may have another name than the profiles in the file.
+
+    A security group may let in more than the file shows.
     """
     with aws() as endpoint:
         iam, ec2 = (
@@ -753,7 +783,7 @@ NOBODY = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
 
 @contextmanager
 def aws() -> Iterator[str]:
-    """A server that answers as EC2 and STS do."""
+    """Start a server that answers as EC2 and STS do."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -774,7 +804,10 @@ def test_each_quota_is_held_against_what_the_file_may_start() -> None:
         (
             0,
             "error",
-            "the quota for spot G and VT instances is 0 vCPUs and one machine has 4: none would start",
+            (
+                "the quota for spot G and VT instances is 0 vCPUs and one machine has 4: "
+                "none would start"
+            ),
         ),
         (8, "ok", "8 vCPUs: 2 of the 4 machines may run at once"),
         (64, "ok", "64 vCPUs; the file may use 16"),
@@ -830,7 +863,10 @@ LOCAL = {
         ({"auth": "root"}, "auth: 'root' is not of type 'object'."),
         (
             {"auth": {}},
-            "FILE names no cluster. cluster_name, provider: type and auth: ssh_user are needed, as in cluster/onprem.yaml.",
+            (
+                "FILE names no cluster. cluster_name, provider: type and auth: "
+                "ssh_user are needed, as in cluster/onprem.yaml."
+            ),
         ),
         (
             {"provider": {"type": "local", "worker_ips": ["a"]}},
@@ -979,9 +1015,9 @@ def test_a_file_for_kubernetes_is_held_against_the_security_list(tmp_path: Path)
     done = check_aws(tmp_path, job)
     assert done.returncode == 2
     assert (
-        "error: rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: token}.\n"
-        in done.stderr
-    )
+        "error: rayClusterSpec.authOptions does not ask for a token. Set authOptions: {mode: "
+        "token}.\n"
+    ) in done.stderr
     assert (
         "not checked: the machines (those of provider 'kubernetes' cannot be asked from here).\n"
         in done.stdout

@@ -1,6 +1,4 @@
-"""The RayJob: its fields are KubeRay's, and it is as closed as it should be. No Kubernetes is
-asked.
-"""
+"""The RayJob: its fields are KubeRay's, and its settings are safe; no Kubernetes is asked."""
 
 import re
 from pathlib import Path
@@ -207,7 +205,7 @@ def test_a_planted_mistake_is_named(right: str, wrong: str, words: str) -> None:
 
 
 def test_the_search_that_it_runs_is_one_that_there_is() -> None:
-    """The module and its options; where it keeps its results is the user's to put in."""
+    """The module and its options exist; the user fills in the place for the results."""
     python, module, name, *options = job()["spec"]["entrypoint"].split()
     assert (python, module, name) == ("python", "-m", "search.run")
     known = {word for action in parser()._actions for word in action.option_strings}

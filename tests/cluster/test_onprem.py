@@ -1,5 +1,6 @@
-"""`onprem.yaml` on several real hosts of one machine: started, searched on, stopped and resumed,
-one host cut off, ended.
+"""Run the cluster of `onprem.yaml` on several real hosts of one machine.
+
+The cluster is started, searched on, stopped and resumed; one host is cut off; the cluster is ended.
 """
 
 import json
@@ -34,11 +35,16 @@ client = MlflowClient(sys.argv[1])
 ids = [one.experiment_id for one in client.search_experiments()]
 found = []
 for run in client.search_runs(ids, max_results=1000):
-    history = {name: sorted(m.step for m in client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics if name == "val/accuracy"}
-    found.append({"tags": {k: v for k, v in run.data.tags.items() if k.startswith("search.")}, "status": run.info.status, "epochs": history})
+    history = {
+        name: sorted(m.step for m in client.get_metric_history(run.info.run_id, name))
+        for name in run.data.metrics
+        if name == "val/accuracy"
+    }
+    tags = {k: v for k, v in run.data.tags.items() if k.startswith("search.")}
+    found.append({"tags": tags, "status": run.info.status, "epochs": history})
 print(json.dumps(found))
 """
-"""Every run of an MLflow server, with the epochs of its validation accuracy."""
+"""Prints every run of an MLflow server, with the epochs of its validation accuracy."""
 
 JOURNAL = """
 import os, sys
@@ -47,11 +53,14 @@ client = boto3.client("s3")
 bucket, prefix = sys.argv[1:]
 for _ in sys.stdin:
     listed = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    pieces = [client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read() for one in sorted(listed, key=lambda one: one["Key"])]
+    pieces = [
+        client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        for key in sorted(one["Key"] for one in listed)
+    ]
     sys.stdout.write(b"".join(pieces).decode() + "\\n")
     sys.stdout.flush()
 """
-"""At each line that comes in: a search's journal as it lies in the bucket, and an empty line."""
+"""For each line on stdin prints a search's journal as it lies in the bucket, and an empty line."""
 
 KNOCK = """
 import json, sys, urllib.error, urllib.request
@@ -65,12 +74,12 @@ for url in sys.argv[1:]:
         said[url] = 0
 print(json.dumps(said))
 """
-"""What each address answers to one without a token; 0 for nothing."""
+"""Prints the answer of each address to a request without a token; 0 for no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bed:
-    """The hosts, what they share, and the services beside them."""
+    """The hosts, their shared folder, and the services beside them."""
 
     hosts: Network
     folder: Path
@@ -91,8 +100,10 @@ class Bed:
         return f"s3://{self.s3.bucket}/searches"
 
     def verb(self, name: str, *words: object) -> list[str]:
-        """A verb as the user's machine runs it, on a terminal: a shell has its background commands
-        ignore Ctrl-C, and we may be one.
+        """Start a verb as the user's machine runs it, on a terminal.
+
+        Without a terminal a shell makes its background commands ignore Ctrl-C, and this process may
+        be one.
         """
         return self.at(CLIENT).words(
             "env",
@@ -106,8 +117,9 @@ class Bed:
         )
 
     def submit(self, *words: object) -> "subprocess.Popen[str]":
-        """A command on the cluster; each of its epochs takes half a second more, and is told in
-        `truth.jsonl`.
+        """Start a command on the cluster.
+
+        Each of its epochs takes half a second more, and is recorded in `truth.jsonl`.
         """
         environment = {"PYTHONPATH": INJECT, "FAULTS_DIR": self.folder, **self.s3.place}
         options = [
@@ -134,12 +146,12 @@ class Bed:
         )
 
     def truth(self) -> list[dict[str, Any]]:
-        """Every epoch that was trained."""
+        """Return every epoch that was trained."""
         path = self.folder / "truth.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        """The journal's lines of a kind."""
+        """Return the journal's lines of a kind."""
         assert self.reader.stdin is not None
         assert self.reader.stdout is not None
         self.reader.stdin.write("\n")
@@ -150,7 +162,7 @@ class Bed:
 
 @contextmanager
 def services(hosts: Network, folder: Path) -> Iterator[tuple[S3, str]]:
-    """SeaweedFS, and MLflow on PostgreSQL, on a host of their own."""
+    """Provide SeaweedFS, and MLflow on PostgreSQL, on a host of their own."""
     host = hosts.hosts[SERVICES]
     inside = host.network_words
     with ExitStack() as stack:
@@ -172,7 +184,7 @@ def services(hosts: Network, folder: Path) -> Iterator[tuple[S3, str]]:
 
 
 def write_file(hosts: Network, folder: Path) -> None:
-    """The project's own file, with these hosts in it, and one processor for each worker."""
+    """Write the project's own file, with these hosts in it and one processor for each worker."""
     text = (ROOT / "cluster" / "onprem.yaml").read_text()
     workers = ", ".join(hosts.hosts[name].address for name in WORKERS)
     for old, new in (
@@ -189,12 +201,13 @@ def write_file(hosts: Network, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    """A cluster that is up, of hosts that had the software already; and services."""
+    """Provide a running cluster of hosts that had the software already, and the services."""
     needs_hosts()
     postgres_programs()
     folder = tmp_path_factory.mktemp("onprem")
     (folder / "plan.json").write_text(json.dumps({"faults": [{"do": "sleep", "seconds": 0.5}]}))
-    bashrc = 'export MLFLOW_DISABLE_TELEMETRY=true\n[ -z "${SSH_CONNECTION:-}" ] || echo Welcome'  # which nobody may stumble over
+    # The greeting must not confuse any command.
+    bashrc = 'export MLFLOW_DISABLE_TELEMETRY=true\n[ -z "${SSH_CONNECTION:-}" ] || echo Welcome'
     with network(
         folder / "hosts", [HEAD, *WORKERS, CLIENT, SERVICES], shared=[folder], bashrc=bashrc
     ) as hosts:
@@ -216,7 +229,7 @@ def bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 
 def timed_up(hosts: Network, folder: Path) -> tuple["subprocess.CompletedProcess[str]", float]:
-    """Start the cluster: what that said, and the seconds."""
+    """Start the cluster; return the output and the seconds that it took."""
     began = time.monotonic()
     command = hosts.hosts[CLIENT].words(
         sys.executable, "-m", "cluster.up", folder / "onprem.yaml", folder=str(ROOT)
@@ -228,7 +241,7 @@ def timed_up(hosts: Network, folder: Path) -> tuple["subprocess.CompletedProcess
 
 @contextmanager
 def reader(hosts: Network, s3: S3) -> Iterator["subprocess.Popen[str]"]:
-    """A process beside the services that reads the journal."""
+    """Start a process beside the services that reads the journal."""
     hosts.hosts[SERVICES].write("/root/.aws/credentials", s3.credentials_file)
     words = [
         "env",
@@ -253,19 +266,20 @@ def wait_for(
     what: str,
     timeout: float = 600,
 ) -> None:
-    """Until it holds, while the process lives."""
+    """Wait until a condition holds, while the process lives."""
     end = time.monotonic() + timeout
     while not condition():
         if process.poll() is not None or time.monotonic() > end:
             signal_inside(process, signal.SIGTERM)
             raise AssertionError(
-                f"waited in vain for {what}; the command ended with {process.poll()} and said: {process.communicate(timeout=30)[0]}"
+                f"waited in vain for {what}; the command ended with {process.poll()} and said: "
+                f"{process.communicate(timeout=30)[0]}"
             )
         time.sleep(0.05)
 
 
 def ended(process: "subprocess.Popen[str]", timeout: float = 600) -> str:
-    """What a command said, once it has ended."""
+    """Return a command's output, once it has ended."""
     try:
         return process.communicate(timeout=timeout)[0]
     except subprocess.TimeoutExpired:
@@ -337,12 +351,15 @@ def opens_no_door_without_the_token(bed: Bed) -> None:
     )
     assert (wrong.returncode, wrong.stderr) == (
         4,
-        "error: the cluster does not take this token. Copy ~/.ray/auth_token from whoever started it.\n",
+        (
+            "error: the cluster does not take this token. Copy ~/.ray/auth_token from whoever "
+            "started it.\n"
+        ),
     )
 
 
 def is_ready(bed: Bed) -> None:
-    """The preflight finds nothing amiss."""
+    """Check that the preflight finds no problem."""
     place = [word for name, value in bed.s3.place.items() for word in ("--env", f"{name}={value}")]
     done = subprocess.run(
         bed.verb("check", "--storage", bed.storage, "--tracking", bed.mlflow, *place),
@@ -355,7 +372,7 @@ def is_ready(bed: Bed) -> None:
 
 
 def is_reported_from_elsewhere(bed: Bed) -> None:
-    """By a machine that has nothing of the search but the bucket's address."""
+    """Make the report on a machine that has nothing of the search but the bucket's address."""
     place = [f"{name}={value}" for name, value in bed.s3.place.items()]
     words = (
         "env",
@@ -376,7 +393,7 @@ def is_reported_from_elsewhere(bed: Bed) -> None:
 
 
 def pauses_on_ctrl_c(bed: Bed) -> None:
-    """A search that trains on both workers, and Ctrl-C where it was submitted."""
+    """Train a search on both workers, and press Ctrl-C on the machine that submitted it."""
     search = (
         "search.run",
         "--space",
@@ -410,14 +427,15 @@ def pauses_on_ctrl_c(bed: Bed) -> None:
 
 
 def signal_inside(process: "subprocess.Popen[str]", number: int) -> None:
-    """A signal to the Python that `nsenter` runs, its only child."""
+    """Send a signal to the Python that `nsenter` runs, its only child."""
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         os.kill(int(pid), number)
 
 
 def goes_on_without_the_host_that_is_cut_off(bed: Bed) -> float:
-    """Resume the search, and pull a worker's plug while it trains; the seconds until its trial goes
-    on elsewhere.
+    """Resume the search, and cut a worker off the network while it trains.
+
+    Returns the seconds until its trial goes on elsewhere.
     """
     before = len(bed.events("running"))
     process = bed.submit("search.resume", "s", "--json")
@@ -478,7 +496,7 @@ def ends(bed: Bed) -> None:
 
 
 def test_a_search_on_hosts_of_ones_own(bed: Bed, capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole way, its times printed."""
+    """Run the whole scenario, and print its times."""
     times: dict[str, float] = {}
 
     def step(name: str, do: Callable[[Bed], Any]) -> Any:
@@ -499,6 +517,7 @@ def test_a_search_on_hosts_of_ones_own(bed: Bed, capsys: pytest.CaptureFixture[s
     hosts = Counter(event["host"] for event in bed.events("running"))
     with capsys.disabled():
         print(
-            f"\nseconds: { ({name: round(value, 1) for name, value in times.items()}) }; the cut cost {cost:.1f} s; trials by host: {dict(hosts)}"
+            f"\nseconds: { ({name: round(value, 1) for name, value in times.items()}) }; "
+            f"the cut cost {cost:.1f} s; trials by host: {dict(hosts)}"
         )
     assert set(hosts) == {bed.at(name).address for name in WORKERS}

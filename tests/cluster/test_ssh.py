@@ -1,6 +1,4 @@
-"""The way to hosts, by real ones (sshd): greetings, shells that hang, keys that change, proxies. No
-Ray.
-"""
+"""Reach real hosts (sshd): greetings, shells that hang, keys that change, proxies; no Ray."""
 
 import json
 import os
@@ -23,8 +21,11 @@ from cluster.errors import Denied, NotReady
 from cluster.preflight import remote
 from tests.support.sshd import make_key, needs_sshd, ssh_host
 
-GREETING = "echo Welcome; echo ssh: connect to the wiki >&2; trap 'echo; echo Goodbye' EXIT; printf 'mail: '\n"
-"""Before and after every command, on both ways out, with and without the end of a line."""
+GREETING = (
+    "echo Welcome; echo ssh: connect to the wiki >&2; trap 'echo; echo Goodbye' EXIT; "
+    "printf 'mail: '\n"
+)
+"""Printed before and after every command, to stdout and stderr, with and without a line end."""
 
 NODES = [
     {"node_ip": "10.0.0.1", "state": "ALIVE", "is_head_node": True, "resources_total": {}},
@@ -39,7 +40,7 @@ SAID: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder of its own, with a token."""
+    """Make a home folder with a token."""
     needs_sshd()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
@@ -50,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The dashboard of a head, which listens where the tunnel ends."""
+    """Serve the dashboard of a head, at the port where the tunnel ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -75,7 +76,7 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def cluster(
     folder: Path, bashrc: str = GREETING, **auth_more: str
 ) -> Iterator[definition.Definition]:
-    """A file with two hosts whose shell begins like that."""
+    """Make a file with two hosts whose shell begins with these lines."""
     key = make_key(folder / "key")
     with (
         ssh_host(folder / "head", key, bashrc=bashrc) as head,
@@ -121,13 +122,17 @@ def test_a_greeting_breaks_no_verb(
 
 
 def test_a_greeting_does_not_break_the_copying_of_files(tmp_path: Path) -> None:
-    """By Ray's launcher, which calls rsync, which calls ssh. Whatever bytes: a line of the
-    greeting's kind is in the file too.
+    """Ray's launcher calls rsync, which calls ssh.
+
+    Any bytes are copied unchanged: the file itself holds a line like the greeting.
     """
     content = os.urandom(300_000) + b"\ncluster-answer-begins\n" + bytes(range(256))
     (tmp_path / "file").write_bytes(content)
     with cluster(tmp_path) as at:
-        options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes -o LogLevel=ERROR"
+        options = (
+            "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentitiesOnly=yes "
+            "-o LogLevel=ERROR"
+        )
 
         def copy(source: str | Path, target: str | Path) -> "subprocess.CompletedProcess[str]":
             words = ["rsync", "--rsh", f"ssh -i {at.key} {options}", "-avz", source, target]
@@ -196,7 +201,10 @@ def test_a_shell_that_hangs_is_not_waited_for(
         with (
             pytest.raises(
                 Denied,
-                match=r"^the head .* is not reached by ssh as root \(no answer within 1\.5 s\)\. Try: ssh -i ",
+                match=(
+                    r"^the head .* is not reached by ssh as root \(no answer within 1\.5 s\)\. "
+                    r"Try: ssh -i "
+                ),
             ),
             ssh.tunnel(at),
         ):
@@ -221,7 +229,7 @@ def test_a_shell_that_runs_nothing_is_an_error(
 
 
 def change_key(at: definition.Definition, host: str) -> None:
-    """As if another machine had that address now."""
+    """Change a host's key, like a new machine with the same address."""
     file = ssh.login_of(at).known_hosts
     other = make_key(file.with_name(f"other-{host}")).with_name(f"other-{host}.pub").read_text()
     lines = [line for line in file.read_text().splitlines() if not line.startswith(f"{host} ")]
@@ -231,7 +239,7 @@ def change_key(at: definition.Definition, host: str) -> None:
 def test_a_host_that_shows_another_key_is_refused_in_one_line(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The keys lie beside the token, in a file of the cluster's; nothing goes into the user's own."""
+    """The keys lie beside the token, in a file of the cluster; the user's own is left alone."""
     monkeypatch.setattr(ssh, "_is_here", lambda host: False)
     with cluster(tmp_path, "") as at:
         way = check._way(at.content)
@@ -247,13 +255,16 @@ def test_a_host_that_shows_another_key_is_refused_in_one_line(
         assert not (home / ".ssh").exists()
         for host in at.hosts:
             change_key(at, host)
-        remedy = f"If it was set up anew, forget the old key: ssh-keygen -f {way.known_hosts} -R {at.head}"
+        remedy = (
+            f"If it was set up anew, forget the old key: ssh-keygen -f {way.known_hosts} -R "
+            f"{at.head}"
+        )
         with pytest.raises(NotReady) as refused:
             up.check_hosts(at)
         first = str(refused.value).splitlines()[0]
-        assert (
-            first
-            == f"{at.head} is not reached by ssh as root with {at.key} (it shows another host key than before. {remedy})."
+        assert first == (
+            f"{at.head} is not reached by ssh as root with {at.key} (it shows another host "
+            f"key than before. {remedy})."
         )
         with pytest.raises(Denied, match=r"it shows another host key than before"), ssh.tunnel(at):
             pass
@@ -291,15 +302,14 @@ def test_a_proxy_is_used_by_every_verb(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The addresses in the file are only known behind it, even where this machine has the same
-    ones.
-    """
+    """The file's addresses are only known behind the proxy, even if this machine has them too."""
     monkeypatch.setattr(ssh, "_is_here", lambda host: True)
     monkeypatch.setattr(down, "ray_down", lambda at, timeout_s: None)
     monkeypatch.setattr(down, "STILL_THERE", "echo no")
     jump = tmp_path / "jump"
     jump.write_text(
-        f'#!/bin/sh\necho "$1" >>{tmp_path}/jumps\nexec ssh -i {tmp_path}/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \\\n'
+        f'#!/bin/sh\necho "$1" >>{tmp_path}/jumps\nexec ssh -i {tmp_path}/key -o '
+        "StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \\\n"
         f'    -o LogLevel=ERROR -W "$1:22" root@$(cat {tmp_path}/gate)\n'
     )
     jump.chmod(0o755)

@@ -1,8 +1,7 @@
-"""The team's MLflow server, started by the very commands of `cluster/tracking/README.md`: real
-PostgreSQL, real S3, real logins.
+"""The team's MLflow server, started by the very commands of `cluster/tracking/README.md`.
 
-`compose.yaml` is looked at for its structure only: where these tests run, there is no Docker to
-hand it to. What it starts is the same `serve.sh`.
+It runs with real PostgreSQL, real S3 and real logins. `compose.yaml` is checked for its structure
+only, because there is no Docker in the environment of these tests. It starts the same `serve.sh`.
 """
 
 import base64
@@ -44,7 +43,7 @@ QUESTION = "/api/2.0/mlflow/experiments/search"
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, the bucket behind it, what it logs, and who may log in."""
+    """A running server, the bucket behind it, its log, and the people who may log in."""
 
     uri: str
     bucket: S3
@@ -60,7 +59,7 @@ class Server:
         body: dict[str, Any] | None = None,
         **headers: str,
     ) -> int:
-        """What it answers to a question, as HTTP's status."""
+        """Return the HTTP status of its answer to a request."""
         login = (
             {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
             if name
@@ -82,12 +81,12 @@ class Server:
 
 
 def commands() -> list[str]:
-    """README's commands, a block at a time: the env file, the server, a new person."""
+    """Return README's commands, block by block: the env file, the server, a new person."""
     return re.findall(r"```sh\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)
 
 
 def filled_in(text: str, values: Mapping[str, str]) -> str:
-    """An env file with these values, each of which it has a line for."""
+    """Return an env file with these values, each of which it has a line for."""
     names = [line.partition("=")[0] for line in text.splitlines()]
     assert set(names) >= values.keys()
     return "".join(
@@ -98,7 +97,7 @@ def filled_in(text: str, values: Mapping[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """README's plain commands, in a home of their own."""
+    """Start the server by README's plain commands, in a home of their own."""
     home, place = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("project")
     (place / "cluster").symlink_to(ROOT / "cluster")
     write_file, start, add = commands()
@@ -185,7 +184,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def log_in(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """Anna's login in the environment, where nothing else of a login is; returns it."""
+    """Put Anna's login into the environment, with no other login beside it; return it."""
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "AWS_"))]:
         monkeypatch.delenv(name)
     login = {
@@ -224,7 +223,10 @@ def test_only_who_logs_in_is_answered_and_only_under_the_servers_own_names(serve
         (
             "127.1",
             "anna",
-            "refuses the Host header '127.1:PORT' (403). Add it to the server's --allowed-hosts, or use an address that it allows.",
+            (
+                "refuses the Host header '127.1:PORT' (403). "
+                "Add it to the server's --allowed-hosts, or use an address that it allows."
+            ),
         ),
     ],
     ids=["somebody else's password", "another name of the host"],
@@ -248,8 +250,9 @@ def test_what_the_server_refuses_is_one_line_before_anything_starts(
 
 
 def recorded(folder: Path, name: str, accuracy: float) -> None:
-    """A search of this name, whose every accuracy is this one, with a checkpoint and a page that
-    are to be kept.
+    """Record a search of this name in which every accuracy is the given one.
+
+    It has a checkpoint and a page to be stored.
     """
     shutil.copytree(OLD, folder)
     (folder / "report.html").write_text(f"<p>{name}</p>")
@@ -270,7 +273,7 @@ def recorded(folder: Path, name: str, accuracy: float) -> None:
 
 
 def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
-    """See that a search's runs are its own, whole; return its parent run."""
+    """Check that a search's runs are its own, whole; return its parent run."""
     parents = [run for run in runs if run.data.tags["search.role"] == "search"]
     assert len(parents) == 1
     trials = {
@@ -292,15 +295,19 @@ def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
 def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_bucket(
     server: Server, log_in: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anna logs in by her environment, Ben by a file in his home; neither has a key for S3, or goes
-    there, however large a file is said to be.
+    """Anna logs in by her environment, Ben by a file in his home.
+
+    Neither has a key for S3 or contacts it, however large a file is said to be.
     """
     monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
     figures = {"anna": 0.25, "ben": 0.75}
     home = tmp_path / "ben"
     (home / ".mlflow").mkdir(parents=True)
     (home / ".mlflow" / "credentials").write_text(
-        f"[mlflow]\nmlflow_tracking_username = ben\nmlflow_tracking_password = {server.people['ben']}\n",
+        (
+            "[mlflow]\nmlflow_tracking_username = ben\nmlflow_tracking_password = "
+            f"{server.people['ben']}\n"
+        ),
         encoding="utf-8",
     )
     without = {
@@ -407,7 +414,7 @@ def test_the_example_has_a_line_for_all_that_is_set_and_no_secret() -> None:
 
 
 def compose() -> dict[str, Any]:
-    """compose.yaml, as YAML."""
+    """Return compose.yaml, parsed."""
     read: dict[str, Any] = yaml.safe_load((FOLDER / "compose.yaml").read_text())
     return read
 
@@ -439,8 +446,9 @@ def test_the_containers_images_are_pinned_and_their_health_is_looked_after() -> 
 
 
 def test_the_containers_secrets_must_be_set_and_are_never_in_the_file() -> None:
-    """What a variable is called says whether it is secret; its value is then a reference that fails
-    while it is empty.
+    """A variable's name says whether it is secret.
+
+    Its value is then a reference that fails while it is empty.
     """
     found = {name for service in compose()["services"].values() for name in service["environment"]}
     assert {*MUST_BE_SET, "POSTGRES_PASSWORD"} <= found

@@ -1,4 +1,4 @@
-"""What the verbs of `cluster` make of their words and files; nothing is started."""
+"""The arguments and files of the verbs of `cluster`; nothing is started."""
 
 import importlib
 import os
@@ -26,7 +26,7 @@ KEPT = ["--storage", "s3://bucket/prefix", "--tracking", "http://host:5000"]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder of its own, with the key that the file names."""
+    """Make a home folder with the key that the file names."""
     made = tmp_path / "home"
     (made / ".ssh").mkdir(parents=True)
     (made / ".ssh" / "cluster").write_text("a key")
@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def changed(folder: Path, **parts: Any) -> Path:
-    """The project's file with other parts."""
+    """Return the project's file with other parts."""
     content = {**yaml.safe_load(FILE.read_text()), **parts}
     path = folder / "changed.yaml"
     path.write_text(
@@ -78,17 +78,19 @@ PYTHON = """#!/bin/sh
 [ "$1" = -m ] && [ "$2" = venv ] || exit 9
 echo venv >>~/said
 mkdir -p "$3/bin"
-printf '#!/bin/sh\\necho "$*" >>~/said; touch ~/search-env/bin/ray; test -e ~/can-install\\n' >"$3/bin/python"
+printf '#!/bin/sh\\necho "$*" >>~/said; touch ~/search-env/bin/ray; test -e ~/can-install\\n' \\
+    >"$3/bin/python"
 chmod 755 "$3/bin/python"
 """
-"""Makes an environment that has Ray before it has everything; it comes to its end where
-`~/can-install` is.
+"""A stand-in for Python. It makes an environment that has Ray before it has everything, and
+finishes only if `~/can-install` exists.
 """
 
 
 def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
-    """Not taken for whole because it has a `ray`; and one that is whole is left alone until the
-    list of packages changes.
+    """An incomplete environment is not taken for whole because it has a `ray`.
+
+    One that is whole is left alone until the list of packages changes.
     """
     *_, install = yaml.safe_load(FILE.read_text())["setup_commands"]
     (home / "bin").mkdir()
@@ -97,7 +99,7 @@ def test_an_environment_that_was_broken_off_is_made_anew(home: Path) -> None:
     (home / "search-requirements.txt").write_text("ray==1\n")
 
     def set_up() -> tuple[bool, int]:
-        """Whether it says that all is well, and how many environments it made."""
+        """Return whether it reports success, and the number of environments that it made."""
         (home / "bin/ray").touch()
         environment = {"HOME": str(home), "PATH": f"{home}/bin:/usr/bin:/bin"}
         done = subprocess.run(["bash", "-c", install], env=environment, check=False, timeout=300)
@@ -174,14 +176,16 @@ def test_each_verb_names_its_mistake_in_one_line(
         assert said in done.stderr
     done = command(f"cluster.{verb}")
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == f"error: the following arguments are required: FILE. See python -m cluster.{verb} --help.\n"
+    assert done.stderr == (
+        f"error: the following arguments are required: FILE. See python -m cluster.{verb} --help.\n"
     )
 
 
 def test_the_verbs_load_no_ray_until_they_need_it() -> None:
-    code = "import sys, cluster.up, cluster.down, cluster.submit, cluster.status; print([name for name in ('ray', 'torch', 'boto3') if name in sys.modules])"
+    code = (
+        "import sys, cluster.up, cluster.down, cluster.submit, cluster.status; "
+        "print([name for name in ('ray', 'torch', 'boto3') if name in sys.modules])"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
@@ -251,7 +255,10 @@ def test_a_home_that_takes_no_token_is_named(home: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", str(home / "file"))
     with pytest.raises(
         NotReady,
-        match=r"^Ray keeps its token in .*/file/\.ray/auth_token, which cannot be written \(Not a directory\)\. Set HOME",
+        match=(
+            r"^Ray keeps its token in .*/file/\.ray/auth_token, which cannot be written \(Not a "
+            r"directory\)\. Set HOME"
+        ),
     ):
         auth.ensure()
 
@@ -419,7 +426,7 @@ class Ended:
         self.how = how
 
     def ended(self, job: str) -> tuple[object, ...]:
-        """How."""
+        """Return how the job ended."""
         return self.how
 
 
@@ -511,7 +518,7 @@ LISTED = [
         "driver_info": {"node_ip_address": "10.0.0.9", "pid": "78"},
     },
 ]
-"""As Ray lists them: submitted, and joined by `--address HOST:PORT`."""
+"""Jobs as Ray lists them: submitted, and joined by `--address HOST:PORT`."""
 
 
 def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -534,7 +541,10 @@ def test_a_search_that_joined_by_an_address_is_a_job_too(monkeypatch: pytest.Mon
     monkeypatch.setattr(up.ssh, "tunnel", tunnel)
     with pytest.raises(
         Refused,
-        match=r"runs raysubmit_x, 04000000 \(process 77 on 10\.0\.0\.9\); to start it again would end that",
+        match=(
+            r"runs raysubmit_x, 04000000 \(process 77 on 10\.0\.0\.9\); "
+            r"to start it again would end that"
+        ),
     ):
         up.refuse_to_interrupt(definition.read(FILE))
 
@@ -566,7 +576,7 @@ class Answers:
     def __call__(
         self, at: definition.Definition, hosts: tuple[str, ...], command: str
     ) -> dict[str, "subprocess.CompletedProcess[str]"]:
-        """What each said."""
+        """Return the answer of each host."""
         return {
             host: subprocess.CompletedProcess([], 255 * (host in self.lost), "", "No route to host")
             for host in hosts
@@ -579,7 +589,10 @@ def test_a_host_that_is_not_reached_is_named_before_anything_starts(
     monkeypatch.setattr(up.ssh, "run_on", Answers("192.168.1.12"))
     with pytest.raises(
         NotReady,
-        match=r"^192\.168\.1\.12 is not reached by ssh as ubuntu with .*/\.ssh/cluster \(No route to host\)\.",
+        match=(
+            r"^192\.168\.1\.12 is not reached by ssh as ubuntu with .*/\.ssh/cluster \(No route "
+            r"to host\)\."
+        ),
     ):
         up.check_hosts(definition.read(FILE))
     up.check_hosts(definition.read(changed(tmp_path, min_workers=1)))
@@ -600,7 +613,10 @@ def test_rays_launcher_is_not_let_try_again_where_the_head_shows_another_key(
     )
     with pytest.raises(
         NotReady,
-        match=r"^'ray up' failed \(the head shows another host key than before\. If it .*known_hosts-onprem -R 192\.168\.1\.10\)",
+        match=(
+            r"^'ray up' failed \(the head shows another host key than before\. "
+            r"If it .*known_hosts-onprem -R 192\.168\.1\.10\)"
+        ),
     ):
         up.ray_up(definition.read(FILE))
 

@@ -1,6 +1,4 @@
-"""Versions: what was never tried is refused, and every file that names versions names the same
-ones.
-"""
+"""Untried versions are refused, and every file that names versions names the same ones."""
 
 import re
 import tomllib
@@ -49,9 +47,9 @@ def test_a_release_line_counts_and_not_its_patches(found: str, is_tried: bool) -
 
 def test_a_version_that_was_never_tried_is_named_with_those_that_were() -> None:
     (line,) = problems({"ray": Tried("2.56", "2.60")}, lambda name: "2.61.0")
-    assert (
-        line
-        == "ray 2.61.0 was never tried with this program; tried: 2.56 to 2.60. Install it: pip install 'ray>=2.56,<2.61'."
+    assert line == (
+        "ray 2.61.0 was never tried with this program; tried: 2.56 to 2.60. Install it: "
+        "pip install 'ray>=2.56,<2.61'."
     )
 
 
@@ -161,7 +159,7 @@ def test_the_preflight_of_a_cluster_names_it() -> None:
 
 
 class Node:
-    """Ray's word on where this process is."""
+    """Stands for Ray's answer on the node of this process."""
 
     def get_node_id(self) -> str:
         return "head"

@@ -31,7 +31,7 @@ class BucketSearch(Search):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its processes know."""
+        """The variables that its processes get."""
         reach = {**self.server.environment, "AWS_ENDPOINT_URL": self.endpoint}
         return {
             **super().environment,
@@ -44,7 +44,7 @@ class BucketSearch(Search):
         return super().start(verb, "--storage", self.where, *words, **options)
 
     def keys(self) -> list[str]:
-        """What is in the bucket of it."""
+        """Return the keys of its objects in the bucket."""
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.server.bucket, Prefix=f"{self.folder.name}/{self.name}/"
         )

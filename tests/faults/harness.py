@@ -36,7 +36,7 @@ def wait_for(condition: Callable[[], bool], *, timeout: float = 300, what: str =
 
 @dataclass(frozen=True)
 class Done:
-    """What a process left behind."""
+    """The traces that a process left behind."""
 
     code: int
     out: str
@@ -69,12 +69,12 @@ class Search:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What puts its processes under our control."""
+        """The variables that put its processes under our control."""
         return {"PYTHONPATH": f"{HERE / 'inject'}:{ROOT}", "FAULTS_DIR": str(self.faults)}
 
     @property
     def home(self) -> Path:
-        """Where the search keeps everything."""
+        """The folder where the search keeps everything."""
         return self.storage / self.name
 
     @property
@@ -83,7 +83,7 @@ class Search:
         return self.home / "journal.jsonl"
 
     def plan(self, *faults: dict[str, Any], **more: Any) -> None:
-        """What is to go wrong from now on (see `inject/sitecustomize.py`)."""
+        """Set what goes wrong from now on (see `inject/sitecustomize.py`)."""
         new = self.faults / "plan.new"
         new.write_text(json.dumps({"faults": faults, **more}))
         new.rename(self.faults / "plan.json")
@@ -149,7 +149,7 @@ class Search:
 
     @property
     def err(self) -> str:
-        """What it has said so far."""
+        """The text that it has written to stderr so far."""
         return (self.faults / "err").read_text()
 
     def wait_for_epochs(self, count: int, *, timeout: float = 300) -> "Search":
@@ -296,7 +296,7 @@ class Server:
         return self
 
     def answers(self) -> bool:
-        """Whether it is up."""
+        """Return whether it is up."""
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
                 return True

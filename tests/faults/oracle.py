@@ -1,7 +1,7 @@
-"""What really happened to a search, from three independent witnesses: the epochs that were trained
-(`truth.jsonl`), the journal, and MLflow.
+"""The facts of a search, from three independent witnesses.
 
-The journal is read here as plain lines: the oracle shares no code with what it judges.
+These are the epochs that were trained (`truth.jsonl`), the journal, and MLflow. The journal is read
+here as plain lines: the oracle shares no code with what it judges.
 """
 
 import sqlite3
@@ -23,8 +23,9 @@ Epoch = tuple[str, int]
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a program writes to MLflow: its metrics of an epoch, and the trial that a run belongs to
-    ("" for a run that is nobody's).
+    """A program's way to write to MLflow: the metrics of an epoch, and the trial of a run.
+
+    The trial is "" for a run that is nobody's.
     """
 
     metrics: frozenset[str]
@@ -170,7 +171,7 @@ def _as_it_is(tracking: str) -> Iterator[str]:
 
 
 def stops(search: Search) -> list[dict[str, Any]]:
-    """What was stopped and what each decision rested on, without line numbers, times and checksums."""
+    """Return the stops and what each rested on, without line numbers, times and checksums."""
     return [
         {key: value for key, value in event.items() if key not in ("n", "time_ms", "crc")}
         for event in search.events("stopped")

@@ -18,9 +18,11 @@ class Proxy:
     moment.
 
     forward      as it came, after `delay` seconds
-    drop_answer  POST requests whose path matches `dropped`: passed on, and the connection closed instead of an answer, `drops` times
+    drop_answer  POST requests whose path matches `dropped`: passed on, and the connection closed
+                 instead of an answer, `drops` times
     refuse       the connection is closed before anything is passed on
-    black_hole   the request is taken and nothing happens, until the mode is another: then the connection is closed
+    black_hole   the request is taken and nothing happens, until the mode is another: then the
+                 connection is closed
 
     `requests` counts what came, by method and path. `held` are the requests in the black hole whose
     clients still wait. What `refusal` gives for a method and path, a status and a text, is answered

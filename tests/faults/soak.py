@@ -168,8 +168,9 @@ class Round:
 
 
 def clock(offset: str) -> dict[str, str]:
-    """What sets the clock of a process and its children. The command `faketime` would do it too,
-    but stand between us and the process.
+    """Return the variables that set the clock of a process and its children.
+
+    The command `faketime` would do it too, but stand between us and the process.
     """
     library = subprocess.run(
         ["faketime", "-m", "-f", offset, "printenv", "LD_PRELOAD"],
@@ -181,7 +182,7 @@ def clock(offset: str) -> dict[str, str]:
 
 
 def main() -> int:
-    """Play rounds until the time is up, then print what was counted. 1 when the contract is broken."""
+    """Play rounds until the time is up, then print the counts. 1 when the contract is broken."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -264,7 +265,8 @@ BROKEN += ("wrong exit codes", "trained again beyond the kills")
 def report(total: Counter[str], args: argparse.Namespace) -> int:
     """The table."""
     print(
-        f"\n{'the tutorial' if args.peer else 'this project'}, seeds from {args.seed}, {args.seconds:g} s"
+        f"\n{'the tutorial' if args.peer else 'this project'}, "
+        f"seeds from {args.seed}, {args.seconds:g} s"
     )
     for name in (
         "rounds",

@@ -22,10 +22,11 @@ OpenBucket = Callable[..., BucketSearch]
 
 
 def refusal(code: str, status: int) -> tuple[int, str]:
-    """As S3 refuses."""
+    """Return a refusal in the words of S3."""
     return (
         status,
-        f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>{code}</Code><Message>{code}</Message></Error>",
+        "<?xml version='1.0' encoding='UTF-8'?>"
+        f"<Error><Code>{code}</Code><Message>{code}</Message></Error>",
     )
 
 

@@ -96,7 +96,7 @@ def paused_once(
 
 @pytest.fixture
 def paused(paused_once: tuple[Search, Path]) -> Iterator[Search]:
-    """That search as it was when it stopped."""
+    """Give that search as it was when it stopped."""
     search, kept = paused_once
     shutil.rmtree(search.folder)
     shutil.copytree(kept, search.folder)
@@ -150,7 +150,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def is_refused(done: Done) -> bool:
-    """Whether it was; otherwise it would have begun."""
+    """Return whether it was refused; otherwise it would have begun."""
     assert (done.code == REFUSED) != (Begins.__name__ in done.err), done.err
     return done.code == REFUSED
 
@@ -233,7 +233,7 @@ def test_a_damaged_lock_holds_nobody_up(
 def test_a_search_without_any_checkpoint_still_comes_to_its_end(
     paused: Search, undisturbed: tuple[Search, Done]
 ) -> None:
-    """F7: `trials/` is gone: the two trials in the midst start again, what the journal holds stays."""
+    """F7: `trials/` is gone: the two trials in the midst start again, the journal's facts stay."""
     shutil.rmtree(paused.home / "trials")
     done = paused.resume().finish()
     assert done.code == 0, done.err

@@ -30,7 +30,7 @@ SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 11
 
 @pytest.fixture(scope="module")
 def decided(open_search: OpenSearch) -> tuple[Search, Done]:
-    """All of Table III with Bayesian suggestions and early stops, one trial at a time, undisturbed."""
+    """All of Table III, Bayesian suggestions and early stops, one trial at a time, undisturbed."""
     search = open_search()
     return search, search.run(*BAYES).finish()
 
@@ -65,7 +65,7 @@ def test_a_resumed_search_suggests_and_stops_as_the_undisturbed_one(
 def test_with_several_at_once_each_stop_is_explained_by_the_rungs_of_its_moment(
     open_search: OpenSearch,
 ) -> None:
-    """F18: killed and resumed. The order of arrival is the weather's; what follows from it is not."""
+    """F18: killed and resumed. The order of arrival may vary; what follows from it may not."""
     search = open_search()
     search.run(
         *BAYES, "--set", "model.filter_size=3", "--concurrency", 2, "--trials", 12

@@ -1,4 +1,4 @@
-"""A grid over several lengths is one training a configuration, also when it is killed on the way."""
+"""A grid over several lengths trains each configuration once, also when it is killed on the way."""
 
 import pytest
 
@@ -9,7 +9,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SPACE = """
 from search.space import Choice, SearchSpace
-space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 3, 5)}, base={"model.name": "deep_cnn", "model.layers": 5})
+space = SearchSpace({"optimizer.lr": Choice(0.001, 0.01), "epochs": Choice(1, 3, 5)}, \
+base={"model.name": "deep_cnn", "model.layers": 5})
 """
 SLOTS = 2
 

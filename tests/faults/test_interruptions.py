@@ -50,8 +50,9 @@ class Ordeal:
 
     @property
     def sessions(self) -> int:
-        """How often it has begun. The workers of a killed one train on for a moment: what they do
-        is not this session's.
+        """The number of sessions that have begun.
+
+        The workers of a killed one train on for a moment: what they do is not this session's.
         """
         return len(self.search.events("started") + self.search.events("resumed"))
 
@@ -223,7 +224,7 @@ EARLY_TOO = [
 def test_a_signal_while_ray_starts(
     open_search: OpenSearch, part: str, number: int, code: int
 ) -> None:
-    """F4, F5: it ends with the signal's code and without a traceback, and leaves no process behind."""
+    """F4, F5: it ends with the signal's code, without a traceback, and leaves no process behind."""
     search = open_search().run(*GRID)
     search.wait_until(lambda: "starting Ray" in search.err and bool(search.processes(part)))
     search.interrupt(number)

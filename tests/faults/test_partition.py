@@ -161,7 +161,8 @@ def test_a_node_that_is_cut_off_loses_nothing_and_its_late_words_are_not_heard(
     before = (
         "sh",
         "-c",
-        f'{shlex.join(head)} >/dev/null 2>&1 && {shlex.join([sys.executable, "-c", BOTH_ARE_THERE])} >/dev/null 2>&1 && exec "$@"',
+        f"{shlex.join(head)} >/dev/null 2>&1 && "
+        f'{shlex.join([sys.executable, "-c", BOTH_ARE_THERE])} >/dev/null 2>&1 && exec "$@"',
         "sh",
     )
     far = join(hosts, search)

@@ -50,7 +50,7 @@ def select(search: Search, *terms: str) -> Search:
 
 
 def verdict_of(done: Done) -> dict[str, Any]:
-    """What was chosen, without the times of images."""
+    """Return what was chosen, without the times of images."""
     rows = [
         {name: value for name, value in row.items() if name not in ("ms_per_image", "state")}
         for row in done.summary["rows"]

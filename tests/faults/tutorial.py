@@ -1,5 +1,6 @@
-"""What a careful user writes after Ray's documentation: Tuner, ASHA, checkpoints, FailureConfig,
-MLflowLoggerCallback, Tuner.restore.
+"""A careful user's script after Ray's documentation.
+
+It uses Tuner, ASHA, checkpoints, FailureConfig, MLflowLoggerCallback and Tuner.restore.
 
     python tests/faults/tutorial.py FOLDER TRACKING_URI
 

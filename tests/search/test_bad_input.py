@@ -102,7 +102,10 @@ CASES: list[Case] = [
     # Values
     (
         ["--space", "table3", "--set", "lr=1"],
-        "unknown key 'lr'. Known: batch_size, epochs, precision, seed. Did you mean 'optimizer.lr'?",
+        (
+            "unknown key 'lr'. Known: batch_size, epochs, precision, seed. "
+            "Did you mean 'optimizer.lr'?"
+        ),
         2,
     ),
     (
@@ -191,7 +194,10 @@ CASES: list[Case] = [
     (["--space", "smoke", "--max-epochs", "0"], "--max-epochs must be >= 1 (got 0).", 2),
     (
         ["--space", "smoke", "--budget", "600"],
-        "argument --budget: takes 90s, 30m, 2h, 1d; 500epochs; 10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd",
+        (
+            "argument --budget: takes 90s, 30m, 2h, 1d; 500epochs; "
+            "10gpu-hours, 10cpu-hours, 3600device-seconds; 20usd"
+        ),
         2,
     ),
     (["--space", "smoke", "--budget", "nan"], "argument --budget: takes 90s, 30m,", 2),
@@ -212,7 +218,10 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--objective", "latency"],
-        "--objective must be val_accuracy, alone or with latency or parameters, or both, after commas",
+        (
+            "--objective must be val_accuracy, alone or with latency or "
+            "parameters, or both, after commas"
+        ),
         2,
     ),
     (
@@ -257,7 +266,10 @@ CASES: list[Case] = [
     (["--space", "transfer", "--weights", "empty"], "weights of 'resnet18' not found: '", 2),
     (
         ["--space", "table3", "--weights", "typo.yaml"],
-        "--weights: no model of 'deep_cnn' can begin with weights. Use --space transfer or --space zoo.",
+        (
+            "--weights: no model of 'deep_cnn' can begin with weights. "
+            "Use --space transfer or --space zoo."
+        ),
         2,
     ),
     (
@@ -298,14 +310,20 @@ CASES: list[Case] = [
     ([], "the following arguments are required: --space.", 2),
     (
         ["--config", "typo.yaml"],
-        "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: optimizer.backbone_lr, optimizer.decay, optimizer.lr,",
+        (
+            "typo.yaml:5: unknown key 'optimizer.lerning_rate'. Known: "
+            "optimizer.backbone_lr, optimizer.decay, optimizer.lr,"
+        ),
         2,
     ),
     (["--config", "twice.yaml"], "twice.yaml:3: 'trials' is given twice (first in line 2).", 2),
     (["--config", "tab.yaml"], "tab.yaml:2: a tab stands here; indent with spaces.", 2),
     (
         ["--config", "object.yaml"],
-        "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; values are plain.",
+        (
+            "object.yaml:1: the tag '!!python/object/apply:os.system' is not allowed; "
+            "values are plain."
+        ),
         2,
     ),
     (["--config", "bomb.yaml"], "bomb.yaml:1: anchors and aliases are not allowed.", 2),
@@ -318,7 +336,10 @@ CASES: list[Case] = [
     # The data
     (
         ["--space", "table3", "--data", "minst"],
-        "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. Did you mean 'mnist'?",
+        (
+            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder:PATH, mnist. "
+            "Did you mean 'mnist'?"
+        ),
         2,
     ),
     (
@@ -343,7 +364,10 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:nowhere"],
-        "data set folder not found: 'nowhere' (--data folder:PATH). Expected one sub-folder per class.",
+        (
+            "data set folder not found: 'nowhere' (--data folder:PATH). "
+            "Expected one sub-folder per class."
+        ),
         2,
     ),
     (["--space", "smoke", "--data", "folder:text.db"], "data set folder not found: 'text.db'", 2),
@@ -379,7 +403,10 @@ CASES: list[Case] = [
     ),
     (
         ["--space", "smoke", "--data", "folder:renamed"],
-        "2 unreadable images (first: a/bad.png: not an image). Remove them, or leave them out with --skip-bad.",
+        (
+            "2 unreadable images (first: a/bad.png: not an image). "
+            "Remove them, or leave them out with --skip-bad."
+        ),
         2,
     ),
     (
@@ -792,9 +819,9 @@ def test_weights_that_do_not_fit_are_told_by_the_first_difference(
     torch.save({**resnet18().state_dict(), "bn1.weight": torch.zeros(3)}, folder / "misfit.pth")
     done = call("search.run", "--space", "transfer", "--weights", "misfit.pth")
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == f"error: weights '{folder}/misfit.pth' do not fit resnet18: 'bn1.weight' is 3 there, and 64 in the network.\n"
+    assert done.stderr == (
+        f"error: weights '{folder}/misfit.pth' do not fit resnet18: "
+        "'bn1.weight' is 3 there, and 64 in the network.\n"
     )
     assert not (folder / "searches").exists() or (folder / "searches").is_symlink()
 
@@ -805,7 +832,8 @@ def test_absent_weights_say_where_to_put_them(folder: Path, call: Command) -> No
     assert done.returncode == 2
     assert f"'{folder}/cache/hub/checkpoints'. Fetch them with --download, " in line
     assert line.endswith(
-        "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH.\n"
+        "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), "
+        "or name it with --weights PATH.\n"
     )
 
 

@@ -721,7 +721,8 @@ def test_a_resume_whose_budget_is_used_up_is_refused_before_anything_starts(
             continue
         with pytest.raises(
             ConfigError,
-            match=r"the budget of 9 epochs is used up: all sessions together used 100% of 9 epochs\. With a larger one .* --budget LIMIT",
+            match=r"the budget of 9 epochs is used up: all sessions together used 100% of 9 "
+            r"epochs\. With a larger one .* --budget LIMIT",
         ):
             check_budget(args, experiment_of(args, result), result)
         result.is_drawn = False
@@ -812,7 +813,10 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
             ["2h", "2000epochs"],
             None,
             [
-                "  the budget of 2000 epochs buys about 2,000 of 4,000 epochs (50 of 100 configurations)"
+                (
+                    "  the budget of 2000 epochs buys about 2,000 of 4,000 epochs "
+                    "(50 of 100 configurations)"
+                )
             ],
         ),
         (
@@ -824,7 +828,10 @@ def test_the_command_line_wins_over_the_config_file(tmp_path: Path) -> None:
             ["4cpu-hours"],
             None,
             [
-                "  the budget of 4 cpu-hours buys about 1,800 of 4,000 epochs (45 of 100 configurations)"
+                (
+                    "  the budget of 4 cpu-hours buys about 1,800 of 4,000 epochs "
+                    "(45 of 100 configurations)"
+                )
             ],
         ),
         (

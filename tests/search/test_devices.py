@@ -54,7 +54,7 @@ def limited(
 
 
 def grown() -> Growth:
-    """What the shipped file for AWS grows to, once `ray up` has filled in what its machines have."""
+    """The growth of the shipped file for AWS, with the resources that `ray up` fills in."""
     config = yaml.safe_load((ROOT / "cluster" / "cluster.yaml").read_text())
     for name in ("spot", "on_demand"):
         config["available_node_types"][name]["resources"] = {"CPU": 4, "GPU": 1}
@@ -126,13 +126,17 @@ def test_the_documented_searches_train_on_a_card_a_trial_where_a_cluster_has_car
             ["--workers", "2"],  # there is no room for two
             [HEAD, CARD],
             None,
-            "note: 1 GPU of the cluster lies idle: this search trains on the CPU. search.run --gpus-per-trial 1 gives each of a trial's workers one",
+            (
+                "note: 1 GPU of the cluster lies idle: this search trains on the CPU. "
+                "search.run --gpus-per-trial 1 gives each of a trial's workers one"
+            ),
         ),
         (
             [],
             [HEAD],
             Growth(is_known=False),
-            "note: the cluster has no GPU now, and does not say what machines may come: this search trains on the CPU. "
+            "note: the cluster has no GPU now, and does not say what machines may come: "
+            "this search trains on the CPU. "
             "search.run --gpus-per-trial 1 gives each trial one, if any may",
         ),
     ],
@@ -185,12 +189,18 @@ def test_a_budget_of_gpu_hours_waits_for_what_the_cluster_says(
     [
         (
             ["--gpus-per-trial", "2"],
-            "--gpus-per-trial 2: a process trains on one GPU, or a part of it. For trials on several, use --workers 2 --gpus-per-trial 1.",
+            (
+                "--gpus-per-trial 2: a process trains on one GPU, or a part of it. "
+                "For trials on several, use --workers 2 --gpus-per-trial 1."
+            ),
         ),
         (["--gpus-per-trial", "1.5"], "--gpus-per-trial 1.5: a process trains on one GPU"),
         (
             ["--gpus-per-trial", "0.5", "--workers", "2"],
-            "--gpus-per-trial 0.5 with --workers 2: workers of one trial cannot share a GPU. Use --gpus-per-trial 1, or one worker.",
+            (
+                "--gpus-per-trial 0.5 with --workers 2: workers of one trial cannot share a GPU. "
+                "Use --gpus-per-trial 1, or one worker."
+            ),
         ),
     ],
 )

@@ -87,9 +87,18 @@ def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -
     )
     problems = list(changed(experiment, space=space).problems(dataset(images=100, side=3)))
     assert problems == [
-        "table2 needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
-        "multi_scale needs images of at least 4 x 4 pixels (got 3 x 3). Use --set data.image_size=4 or another model.",
-        "batch_size 128 > 100 training images. Fix a smaller one with --set batch_size=N, or add images.",
+        (
+            "table2 needs images of at least 4 x 4 pixels (got 3 x 3). "
+            "Use --set data.image_size=4 or another model."
+        ),
+        (
+            "multi_scale needs images of at least 4 x 4 pixels (got 3 x 3). "
+            "Use --set data.image_size=4 or another model."
+        ),
+        (
+            "batch_size 128 > 100 training images. Fix a smaller one with --set "
+            "batch_size=N, or add images."
+        ),
     ]
 
 
@@ -108,8 +117,14 @@ def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_sea
     }
     assert {params["model.name"] for params in fitting.space.first} == set(names)
     assert left_out == [
-        "note: left out: alexnet needs images of at least 63 x 63 pixels (got 32 x 32). Use --set model.input_size=63 or another model.",
-        "note: left out: inception_v3 needs images of at least 75 x 75 pixels (got 32 x 32). Use --set model.input_size=75 or another model.",
+        (
+            "note: left out: alexnet needs images of at least 63 x 63 pixels (got 32 x 32). "
+            "Use --set model.input_size=63 or another model."
+        ),
+        (
+            "note: left out: inception_v3 needs images of at least 75 x 75 pixels (got 32 x 32). "
+            "Use --set model.input_size=75 or another model."
+        ),
     ]
     assert list(fitting.problems(dataset(images=500, side=32))) == []
 
@@ -128,9 +143,9 @@ def test_batch_sizes_that_there_are_too_few_images_for_are_left_out_unless_that_
     none_fit, left_out = search.fitting(dataset(images=20, side=8))
     assert (none_fit, left_out) == (search, [])
     assert (
-        "batch_size 32 > 20 training images. Fix a smaller one with --set batch_size=N, or add images."
-        in list(none_fit.problems(dataset(20, 8)))
-    )
+        "batch_size 32 > 20 training images. Fix a smaller one with --set "
+        "batch_size=N, or add images."
+    ) in list(none_fit.problems(dataset(20, 8)))
 
 
 def test_what_was_got_is_what_the_network_would_see(experiment: Experiment) -> None:
@@ -163,7 +178,8 @@ def test_baselines_are_left_out_where_several_workers_train_a_trial(experiment: 
     fitting, left_out = zoo.fitting(dataset(images=500, side=80))
     assert not {"svm", "knn", "tree"} & set(fitting.space.domains["model.name"].values or ())
     assert left_out[0] == (
-        "note: left out: svm is a baseline, which is fitted by one process (got --workers 2). Leave --workers out, or take a network."
+        "note: left out: svm is a baseline, which is fitted by one process (got --workers 2). "
+        "Leave --workers out, or take a network."
     )
     assert list(fitting.problems(dataset(images=500, side=80))) == []
 
@@ -197,7 +213,10 @@ def test_a_model_that_was_asked_for_alone_is_refused(experiment: Experiment) -> 
     fitting, left_out = alone.fitting(dataset(images=500, side=32))
     assert not left_out
     assert list(fitting.problems(dataset(images=500, side=32))) == [
-        "alexnet needs images of at least 63 x 63 pixels (got 32 x 32). Use --set model.input_size=63 or another model."
+        (
+            "alexnet needs images of at least 63 x 63 pixels (got 32 x 32). "
+            "Use --set model.input_size=63 or another model."
+        )
     ]
 
 

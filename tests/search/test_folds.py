@@ -1,4 +1,4 @@
-"""Searches with folds: their decisions, their runs in MLflow, what is said of them, and a real one."""
+"""Searches with folds: their decisions, runs in MLflow and texts, and a real search."""
 
 import json
 from collections.abc import Callable
@@ -302,8 +302,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     folder = tmp_path_factory.mktemp("folds")
     (folder / "two.py").write_text(
         "from search.space import Choice, SearchSpace\n"
-        "space = SearchSpace({'model.name': Choice('table2', 'knn'), 'optimizer.lr': Choice(0.003, 0.01, when={'model.name': 'table2'})},\n"
-        "    base={'model.width': 8, 'model.features': 'edges', 'epochs': 3, 'data.train_limit': 400})\n"
+        "space = SearchSpace({'model.name': Choice('table2', 'knn'), "
+        "'optimizer.lr': Choice(0.003, 0.01, when={'model.name': 'table2'})},\n"
+        "    base={'model.width': 8, 'model.features': 'edges', 'epochs': 3, "
+        "'data.train_limit': 400})\n"
     )
     words = (
         "--space",

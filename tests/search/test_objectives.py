@@ -104,7 +104,8 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
     ):
         with pytest.raises(
             ConfigError,
-            match="--objective must be val_accuracy, alone or with latency or parameters, or both, after commas",
+            match="--objective must be val_accuracy, alone or with latency or "
+            "parameters, or both, after commas",
         ):
             parsed(text)
 
@@ -383,9 +384,9 @@ def test_a_network_that_is_as_good_for_less_is_named(measured: tuple[Driver, Sea
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     said = quicker_text(result, "promote it")
     promoted = f"To use it: promote it --trial {names[5]}"
-    assert (
-        said
-        == f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer right, which is within chance. {promoted}"
+    assert said == (
+        f"{names[5]} takes 0.33 of the time of {names[15]} and names 5 of 50 images fewer "
+        f"right, which is within chance. {promoted}"
     )
     result.started["data"]["val"] = 5000
     assert quicker_text(result, "promote it") == "", "so many images tell them apart"
@@ -409,7 +410,8 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
     assert front(result) == []
     (once,) = told
     assert once.endswith(
-        "costs to use could not be measured, so it counts as the highest (RuntimeError: no such operator)"
+        "costs to use could not be measured, so it counts as the highest "
+        "(RuntimeError: no such operator)"
     )
 
 
@@ -476,6 +478,6 @@ def test_a_real_search_finds_networks_of_several_sizes(tmp_path: Path, command: 
     refused = command("search.refine", "small")
     assert refused.returncode == 5
     assert (
-        "'small' looks for val_accuracy, latency, parameters: a refinement would be of accuracy alone."
-        in refused.stderr
-    )
+        "'small' looks for val_accuracy, latency, parameters: "
+        "a refinement would be of accuracy alone."
+    ) in refused.stderr

@@ -53,7 +53,8 @@ import numpy as np
 
 images = np.load(sys.argv[1])
 # README
-tables = [table, model.predict(np.repeat(np.repeat(images, 3, axis=3), 2, axis=1)), model.predict(images[:1])]
+tables = [table, model.predict(np.repeat(np.repeat(images, 3, axis=3), 2, axis=1)), \
+model.predict(images[:1])]
 alone = np.ascontiguousarray(images[0, :, :, 0])  # grey, or the first channel
 tables.append(model.predict([alone, np.repeat(images[1], 2, axis=0)]))
 tables.append(model.predict(alone[None]))
@@ -361,9 +362,9 @@ def test_what_a_selection_chose_is_promoted_with_what_is_expected_of_it(
     assert version.tags["search.trial"] == name
     assert f"training {name} of the selection" in version.description
     assert (
-        f"validation accuracy | {training.to_dict()['metrics']['val/accuracy']:.4f} in the selection; "
-        in version.description
-    )
+        "validation accuracy | "
+        f"{training.to_dict()['metrics']['val/accuracy']:.4f} in the selection; "
+    ) in version.description
     assert (
         "expected value | 0.7123, 95 % interval 0.6000 to 0.8300, from 3 fresh seeds"
         in version.description
@@ -433,7 +434,10 @@ def test_a_search_that_was_cut_off_is_resumed_first(searched: Search, capsys: An
         (False, "the images of 'small' have changed since the search"),
         (
             True,
-            "than the version that began the search 'small'. The exported network could not be checked",
+            (
+                "than the version that began the search 'small'. The exported "
+                "network could not be checked"
+            ),
         ),
     ],
 )

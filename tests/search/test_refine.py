@@ -61,7 +61,8 @@ def test_a_search_that_has_not_come_to_its_end_is_refused(
     play(open_driver(planted), peak, events=12)
     with pytest.raises(
         Refused,
-        match=r"the search 'played' has not come to its end \(running\)\. Go on with it first: .*search\.resume played",
+        match=r"the search 'played' has not come to its end \(running\)\. Go on with it first: "
+        r".*search\.resume played",
     ):
         refine(asked())
 
@@ -72,7 +73,8 @@ def test_a_search_with_nothing_to_compare_is_refused(
     play(open_driver(changed(planted, trials=1)), peak)
     with pytest.raises(
         Refused,
-        match=r"only 1 trial of 'played' counts: there is nothing to compare\. More: .*search\.resume played --trials 7",
+        match=r"only 1 trial of 'played' counts: there is nothing to compare\. More: "
+        r".*search\.resume played --trials 7",
     ):
         refine(asked())
 

@@ -183,9 +183,9 @@ def test_after_a_selection_its_choice_stands_first_beside_the_highest_and_the_no
     ]
     note = markdown_summary(result)
     assert (
-        f"Best by a selection: `{second.trial}`, expected validation accuracy 0.5104 (`selected/val_accuracy_mean`)."
-        in note
-    )
+        f"Best by a selection: `{second.trial}`, expected validation accuracy 0.5104 "
+        "(`selected/val_accuracy_mean`)."
+    ) in note
     assert f"The highest of the search, which luck had a part in: `{best.trial}`" in note
 
 

@@ -35,7 +35,8 @@ from tests.search.conftest import OpenDriver, changed, play, reopened, started_e
 
 SPACE = """
 from search.space import Choice, SearchSpace
-space = SearchSpace({"optimizer.lr": Choice(0.01, 0.1)}, base={"model.name": "deep_cnn", "epochs": 2})
+space = SearchSpace({"optimizer.lr": Choice(0.01, 0.1)}, \
+base={"model.name": "deep_cnn", "epochs": 2})
 """
 
 
@@ -74,8 +75,14 @@ def test_an_experiment_comes_back_from_its_description(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = "--space table3 --name s --algorithm random --trials 7 --max-epochs 2 --seed 4 --set optimizer.name=sgd --set batch_size=32 --cpus-per-trial 2"
-    words += " --budget 9s --budget 1e3epochs --price 1.5 --min-gain 0.25 --concurrency 1 --hang-timeout 5"
+    words = (
+        "--space table3 --name s --algorithm random --trials 7 --max-epochs 2 --seed 4 "
+        "--set optimizer.name=sgd --set batch_size=32 --cpus-per-trial 2"
+    )
+    words += (
+        " --budget 9s --budget 1e3epochs --price 1.5 --min-gain 0.25 "
+        "--concurrency 1 --hang-timeout 5"
+    )
     experiment = experiment_of_run(run_parser().parse_args(words.split()))
     again = Experiment.from_description(
         "s", json.loads(json.dumps(experiment.describe())), Path("searches")
@@ -115,7 +122,10 @@ def test_pixels_that_another_version_decoded_are_no_images_that_changed() -> Non
     now["data"] = {"fingerprint": "f00d", "decoding": 2}
     assert changes(before, now) == []  # none of the images is decoded otherwise
     now["data"] = {"fingerprint": "beef", "decoding": 2}
-    said = "this version decodes large JPEGs, transparent images and those of more than 8 bits differently than the version that began the search"
+    said = (
+        "this version decodes large JPEGs, transparent images and those of more than 8 bits "
+        "differently than the version that began the search"
+    )
     remedy = "the images may be the same: then go on with that version, or with --allow-change"
     assert changes(before, now) == [f"  data.fingerprint: f00d -> beef ({said}; {remedy})"]
     before["data"]["decoding"] = 2
@@ -200,7 +210,8 @@ def test_a_changed_space_file_is_seen(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(
         Refused,
-        match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what has changed: --space .*my\.py:space ",
+        match=r"the space file '.*my\.py' is not what it was\. Undo that, or name it to see what "
+        r"has changed: --space .*my\.py:space ",
     ):
         experiment_of(given("--allow-change"), result)
     experiment = experiment_of(given("--space", "my.py:space"), result)
@@ -235,7 +246,10 @@ def test_what_is_asked_for_on_the_command_line_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = recorded(tmp_path, monkeypatch, "--trials", "1")
-    words = "--trials 2 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db --seed 8 --data-root /moved --download"
+    words = (
+        "--trials 2 --concurrency 1 --budget 60s --hang-timeout 5 --tracking sqlite:///other.db "
+        "--seed 8 --data-root /moved --download"
+    )
     experiment = experiment_of(given(*words.split()), result)
     assert (
         experiment.planned_trials,
@@ -276,7 +290,8 @@ def test_a_login_in_the_tracking_uri_is_never_kept(
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         JournalError,
-        match=r"no search at '.*s'\. Check the name and --storage; 'python -m search.run' starts one",
+        match=r"no search at '.*s'\. Check the name and --storage; "
+        r"'python -m search.run' starts one",
     ):
         resume(given("--storage", str(tmp_path)))
 
@@ -290,7 +305,8 @@ def test_a_trial_that_the_journal_does_not_know_means_that_its_end_is_missing(
         (experiment.folder / "trials" / name).mkdir(parents=True)
     with pytest.raises(
         Refused,
-        match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, the journal does not",
+        match=r"the end of '.*journal.jsonl' is missing: '.*trials' has t0002, "
+        r"the journal does not",
     ):
         check_trials(experiment.home, experiment.home.trials(), driver.result)
     (experiment.folder / "trials" / "t0002").rmdir()
@@ -360,9 +376,9 @@ def test_a_verb_on_a_search_that_is_not_there_says_so_in_a_line(
 ) -> None:
     done = command(f"search.{verb}", "nowhere", *["t0001"] * (verb == "why"))
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == "error: no search at 'searches/nowhere'. Check the name and --storage; 'python -m search.run' starts one.\n"
+    assert done.stderr == (
+        "error: no search at 'searches/nowhere'. Check the name and --storage; "
+        "'python -m search.run' starts one.\n"
     )
     assert list(tmp_path.iterdir()) == []
 

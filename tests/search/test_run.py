@@ -289,7 +289,8 @@ def test_of_several_models_the_best_of_each_is_told(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
     space.write_text(
         "from search.space import Choice, SearchSpace\n"
-        "def space(): return SearchSpace({'model.name': Choice('table2', 'multi_scale'), 'seed': Choice(*range(500))},\n"
+        "def space(): return SearchSpace({'model.name': Choice('table2', 'multi_scale'), "
+        "'seed': Choice(*range(500))},\n"
         "    base={'model.width': 2, 'epochs': 1, 'data.train_limit': 100})\n"
     )
     words = [
@@ -543,7 +544,8 @@ def test_the_whole_grid_is_visited_once_and_what_is_the_same_is_trained_once(
 def test_a_diverged_trial_is_never_best_and_the_exit_code_says_it(tmp_path: Path) -> None:
     space = tmp_path / "space.py"
     space.write_text(
-        "from search.space import *\nspace = SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, base={'model.name': 'deep_cnn', 'epochs': 2})\n"
+        "from search.space import *\nspace = SearchSpace({'optimizer.lr': Choice(0.01, 1e6)}, "
+        "base={'model.name': 'deep_cnn', 'epochs': 2})\n"
     )
     done, summary = run_in(
         tmp_path,
@@ -597,9 +599,8 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     assert "stopping: each trial finishes its epoch" in err
     result = SearchResult.read(journal.parent)
     assert {trial.outcome for trial in result.trials.values()} <= {"completed", "interrupted"}
-    if (
-        "MLflow did not take everything" in err
-    ):  # which is waited for five seconds here; a busy machine may take longer, and says how to go on
+    # MLflow is waited for five seconds here; a busy machine may take longer, and says how to go on.
+    if "MLflow did not take everything" in err:
         subprocess.run(
             [sys.executable, "-m", "search.sync", "cut"],
             cwd=tmp_path,
@@ -714,9 +715,9 @@ def test_a_dry_run_plans_and_starts_nothing(command: Command, tmp_path: Path) ->
     assert done.returncode == 0
     assert "243 configurations, 2,430 epochs at most" in done.stdout
     assert (
-        "  10 classes, 1,079 training, 359 validation, 359 test images of 1 x 8 x 8 (channels, height, width)\n"
-        in done.stdout
-    )
+        "  10 classes, 1,079 training, 359 validation, 359 test images of 1 x 8 x 8 "
+        "(channels, height, width)\n"
+    ) in done.stdout
     assert "nothing was started" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -776,7 +777,8 @@ def test_a_plan_of_the_traditional_way_counts_one_epoch_a_trial(command: Command
 
 FAMILIES = """
 from search.space import Choice, SearchSpace
-space = SearchSpace({"model.name": Choice("mobilenet_v3_small", "svm", "alexnet")}, base={"epochs": 1, "batch_size": 64})
+space = SearchSpace({"model.name": Choice("mobilenet_v3_small", "svm", "alexnet")}, \
+base={"epochs": 1, "batch_size": 64})
 """
 
 

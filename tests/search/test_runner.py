@@ -183,7 +183,10 @@ def test_rays_logs_are_kept_where_something_went_wrong(
 
 
 def test_pictures_without_importances_need_no_scikit_learn() -> None:
-    code = "import sys, search.evidence; print('sklearn' in sys.modules, 'matplotlib.figure' in sys.modules)"
+    code = (
+        "import sys, search.views.page.artifacts; "
+        "print('sklearn' in sys.modules, 'matplotlib.figure' in sys.modules)"
+    )
     assert subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split() == ["False", "True"]

@@ -171,7 +171,8 @@ def test_table3_is_the_papers() -> None:
 def test_a_users_own_space_is_found(tmp_path: Any, attribute: str) -> None:
     path = tmp_path / "my_space.py"
     path.write_text(
-        "from search.space import Choice, SearchSpace\ndef space():\n    return SearchSpace({'epochs': Choice(1, 2)})\nmade = space()\n"
+        "from search.space import Choice, SearchSpace\ndef space():\n"
+        "    return SearchSpace({'epochs': Choice(1, 2)})\nmade = space()\n"
     )
     assert list(find(f"{path}:{attribute}").domains) == ["epochs"]
 

@@ -41,7 +41,8 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     assert "on `folder pets` (" in markdown_summary(result)
     assert f"best {result.best.accuracy:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
     assert re.fullmatch(
-        r"  The chance that the best is among the \d that were stopped is about \d+%; about \d more epochs? would halve it \(--sure 0.9\d*\)\.",
+        r"  The chance that the best is among the \d that were stopped is about \d+%; "
+        r"about \d more epochs? would halve it \(--sure 0.9\d*\)\.",
         fourth,
     )
     assert fourth.strip() in dict(verdict(result))["How sure"]
@@ -57,11 +58,17 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     [
         (
             0.04,
-            "New trials would gain less: in as many epochs a better one with a chance of about 4%, against about 10%.",
+            (
+                "New trials would gain less: in as many epochs a better one with a chance of "
+                "about 4%, against about 10%."
+            ),
         ),
         (
             0.13,
-            "New trials would gain more: in as many epochs a better one with a chance of about 13%, against about 10%.",
+            (
+                "New trials would gain more: in as many epochs a better one with a chance of "
+                "about 13%, against about 10%."
+            ),
         ),
         (0.101, "New trials would gain as much: "),
         (0.003, "with a chance of less than 1%, against about 10%."),

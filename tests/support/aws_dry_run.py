@@ -1,6 +1,8 @@
-"""What `ray up` would ask of AWS: the stack is made, the file bootstrapped and each kind of node
-started against a pretended AWS, and what that has recorded is printed. Run in a process of its own,
-with AWS_ENDPOINT_URL and a HOME that is thrown away: Ray writes ssh keys there.
+"""Print the requests that `ray up` would send to AWS.
+
+The stack is made, the file bootstrapped, and each kind of node started against a simulated AWS; its
+record is printed. It must run in a process of its own, with AWS_ENDPOINT_URL and a HOME that is
+thrown away: Ray writes ssh keys there.
 """
 
 import json
@@ -30,11 +32,11 @@ CLUSTER = Path(__file__).parent.parent.parent / "cluster"
 REGION = "eu-central-1"
 NETWORK = "203.0.113.7/32"
 STACK = "second"
-"""Not the name that the files' comments use."""
+"""Differs on purpose from the name in the files' comments."""
 
 
 def stack() -> dict[str, str]:
-    """Make it as the template says, but with an image that this AWS has; returns the outputs."""
+    """Make the stack of the template, with an image that this AWS has; return the outputs."""
     image = boto3.client("ec2", REGION).describe_images()["Images"][0]["ImageId"]
     boto3.client("ssm", REGION).put_parameter(
         Name="image", Value=image, Type="String", DataType="aws:ec2:image"
@@ -57,7 +59,7 @@ def stack() -> dict[str, str]:
 
 
 def filled_in(outputs: dict[str, str]) -> dict[str, Any]:
-    """The file, with the user's values put in."""
+    """Return the file with the user's values put in."""
     text = (CLUSTER / "cluster.yaml").read_text()
     names = ("SecurityGroup", "Image", "HeadProfile", "WorkerProfile")
     marks = dict(
@@ -78,7 +80,7 @@ def filled_in(outputs: dict[str, str]) -> dict[str, Any]:
 
 
 def bootstrapped(config: dict[str, Any]) -> dict[str, Any]:
-    """As `ray up` does before it starts a machine."""
+    """Bootstrap the file as `ray up` does before it starts a machine."""
     config = prepare_config(config)
     provider = _get_node_provider(config["provider"], config["cluster_name"])
     config = provider.fillout_available_node_types_resources(config)
@@ -88,10 +90,11 @@ def bootstrapped(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def scaled(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Start and name one node of each kind, as `ray up` and the autoscaler do, and end the workers
-    again.
+    """Start and name one node of each kind, and end the workers again.
 
-    Returns what AWS has recorded while all were up, and what the autoscaler asked of it.
+    This is done as `ray up` and the autoscaler do it.
+
+    Returns the record of AWS while all were up, and the autoscaler's requests.
     """
     provider = _get_node_provider(config["provider"], config["cluster_name"])
     head = config["head_node_type"]
@@ -116,8 +119,9 @@ def scaled(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 
 def wanted(config: dict[str, Any], availability: dict[str, float]) -> dict[str, int]:
-    """What the autoscaler starts on an empty cluster for more trials than there may be nodes, by
-    kind of node.
+    """Return the nodes that the autoscaler starts on an empty cluster, by kind.
+
+    There are more trials than there may be nodes.
     """
     known = AutoscalingConfig(config, skip_content_hash=True)
     request = SchedulingRequest(
@@ -146,7 +150,7 @@ def _start(provider: Any, config: dict[str, Any], name: str, kind: str) -> None:
 
 
 def recorded() -> dict[str, Any]:
-    """What AWS knows of machines, disks, groups and rights."""
+    """Return AWS's record of machines, disks, groups and rights."""
     ec2, iam = boto3.client("ec2", REGION), boto3.client("iam", REGION)
     instances = [
         one for many in ec2.describe_instances()["Reservations"] for one in many["Instances"]

@@ -16,7 +16,7 @@ import aiohttp
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 START_S = 120
 PIECE = 1800
-"""Height of a screenshot in CSS pixels; of a long page at once there is none to be had."""
+"""Height of a piece of a screenshot in CSS pixels; a long page does not fit into a single one."""
 WORDS = (
     "--headless=new",
     "--no-sandbox",
@@ -29,23 +29,23 @@ WORDS = (
 
 
 def browser() -> str | None:
-    """The browser's path, if there is one."""
+    """Return the browser's path, if there is one."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 @dataclass
 class Shown:
-    """How a page came out at one width."""
+    """The result of showing a page at one width."""
 
     load_s: float
-    """The processor's seconds that the page took until it was loaded: what a clock shows depends on
-    what else the machine does.
+    """Seconds of processor time until the page was loaded; wall-clock time would depend on the
+    other load of the machine.
     """
     scroll_width: int
     messages: list[str] = field(default_factory=list)
-    """What the console says, and errors."""
+    """Messages of the console, and errors."""
     requests: list[str] = field(default_factory=list)
-    """Addresses that were asked for, the page's own and those inside it left out."""
+    """Addresses that were asked for, except the page's own and those inside it."""
     wanting: list[str] = field(default_factory=list)
     """Images that were not shown."""
 
@@ -54,7 +54,8 @@ ASKED = """(async () => {
     for (const image of document.images) { image.loading = 'eager'; }
     await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
     return {width: document.documentElement.scrollWidth,
-            wanting: [...document.images].filter(image => !image.naturalWidth).map(image => image.alt)};
+            wanting: [...document.images]
+                .filter(image => !image.naturalWidth).map(image => image.alt)};
 })()"""
 
 
@@ -145,8 +146,9 @@ def _requests(heard: list[dict[str, Any]], page: Path) -> list[str]:
 
 
 def look(page: Path, width: int, profile: Path, *, picture: Path | None = None) -> Shown:
-    """Open a page in a browser of its own with no other state, at this width in CSS pixels; below
-    500 as a phone with two pixels to each.
+    """Open a page in a fresh browser at this width in CSS pixels.
+
+    Below 500 the browser acts as a phone with two device pixels to each.
 
     Args:
         profile: a folder for the browser's files.

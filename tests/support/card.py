@@ -1,5 +1,6 @@
-"""A stand-in for a GPU where there is none: torch's device without memory, watched for what would
-make the processor wait for a card.
+"""A stand-in for a GPU: torch's device without memory, for machines that have no GPU.
+
+It is watched for operations that would make the processor wait for a card.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero
 
 
 class Traffic(TorchDispatchMode):
-    """Counts copies between the processor's memory and the card's, and what the processor would
-    have to wait for.
+    """Counts copies between the processor's memory and the card's, and waits.
+
+    A wait is an operation for which the processor would have to wait for the card.
     """
 
     def __init__(self) -> None:
@@ -41,7 +43,7 @@ class Traffic(TorchDispatchMode):
 
 
 class FromValues(TorchFunctionMode):
-    """Counts tensors that are made on the card of the processor's values, which is a copy too."""
+    """Counts tensors made on the card from values on the processor, which is a copy too."""
 
     def __init__(self, traffic: Traffic) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class FromValues(TorchFunctionMode):
 
 @contextmanager
 def watched() -> Iterator[Traffic]:
-    """Count inside."""
+    """Count inside this context."""
     traffic = Traffic()
     with FromValues(traffic), traffic:
         yield traffic

@@ -1,8 +1,8 @@
-"""Several hosts on one machine, each with its own address, processes, host name, /tmp and home, and
-with sshd: what a cluster is started on.
+"""Several hosts on one machine, to start a cluster on.
 
-A host is a network, PID, mount and UTS namespace. Its own PIDs matter: `ray stop` ends every Ray
-process that it can see. Needs root.
+Each has its own address, processes, host name, /tmp and home, and runs sshd. A host is a network,
+PID, mount and UTS namespace. Its own PIDs matter: `ray stop` ends every Ray process that it can
+see. Needs root.
 """
 
 import os
@@ -44,12 +44,13 @@ mkdir -p -m 700 /root/.ssh /run/sshd
 install -m 600 "$keys/key.pub" /root/.ssh/authorized_keys
 printf '%s\\n' "$BASHRC" >/root/.bashrc
 touch /root/.booted
-{sshd} -D -e -f /dev/null -h "$keys/host_key" -o ListenAddress="$address" -o PermitRootLogin=prohibit-password -o PasswordAuthentication=no \\
+{sshd} -D -e -f /dev/null -h "$keys/host_key" -o ListenAddress="$address" \\
+    -o PermitRootLogin=prohibit-password -o PasswordAuthentication=no \\
     -o UsePAM=no -o StrictModes=no -o MaxStartups=100 -o PidFile=none &
 wait
 """.format(private=" ".join(PRIVATE), sshd=SSHD)
-"""What the first process of a host does. It stays, as bash, and takes in the processes that lose
-their parent, as init does.
+"""The script of a host's first process. The process stays, as bash, and adopts the processes that
+lose their parent, as init does.
 """
 
 
@@ -60,7 +61,7 @@ def run(*words: object, check: bool = True) -> "subprocess.CompletedProcess[str]
 
 
 def needs_hosts() -> None:
-    """Skip the test where no hosts can be made, and say why."""
+    """Skip the test if no hosts can be made, and say why."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to make network namespaces")
     missing = [
@@ -91,7 +92,7 @@ class Host:
 
     @property
     def first(self) -> int:
-        """The PID, as this machine sees it, of its first process."""
+        """The PID of its first process, as this machine sees it."""
         return int(
             Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
             .read_text()
@@ -99,7 +100,7 @@ class Host:
         )
 
     def words(self, *command: object, folder: str = "/root") -> list[str]:
-        """A command as it is run on the host by root, in a login of its own."""
+        """Return a command as it is run on the host by root, in a login of its own."""
         inner = (
             f"cd {shlex.quote(folder)} && . /root/.bashrc && exec {shlex.join(map(str, command))}"
         )
@@ -120,19 +121,19 @@ class Host:
 
     @property
     def network_words(self) -> list[str]:
-        """What puts a command of this machine on the host's network, and there only."""
+        """Return the prefix that runs a command of this machine on the host's network only."""
         return ["ip", "netns", "exec", self.namespace]
 
     def run(
         self, *command: object, check: bool = True, timeout: float = 900
     ) -> "subprocess.CompletedProcess[str]":
-        """Run it to its end."""
+        """Run a command to its end."""
         return subprocess.run(
             self.words(*command), check=check, capture_output=True, text=True, timeout=timeout
         )
 
     def processes(self) -> list[str]:
-        """The command line of every process on the host."""
+        """Return the command line of every process on the host."""
         return self.run("ps", "-eo", "args", "--no-headers").stdout.splitlines()
 
     def write(self, path: str, text: str) -> None:
@@ -146,11 +147,11 @@ class Host:
         assert done.returncode == 0
 
     def cut(self) -> None:
-        """Pull its plug out of the network."""
+        """Disconnect it from the network."""
         run("ip", "-n", self.namespace, "link", "set", "eth0", "down")
 
     def mend(self) -> None:
-        """Put it back."""
+        """Connect it again."""
         run("ip", "-n", self.namespace, "link", "set", "eth0", "up")
 
 
@@ -167,7 +168,7 @@ class Network:
 
     @property
     def key(self) -> Path:
-        """The private key that opens every host's door."""
+        """The private key that is accepted by every host."""
         return self.folder / "key"
 
     def start(self, name: str) -> None:
@@ -211,8 +212,9 @@ class Network:
         self.hosts[name] = Host(name=name, address=address, namespace=namespace, process=process)
 
     def plug(self, name: str, namespace: str, address: str) -> None:
-        """A network namespace with one cable into the switch. The default route makes programs that
-        ask for `their` address find this one.
+        """Make a network namespace with one cable into the switch.
+
+        The default route makes programs that ask for their address find this one.
         """
         run("ip", "netns", "add", namespace)
         run(
@@ -269,14 +271,18 @@ def network(
     subnet: str = "10.79.0",
     bashrc: str = "",
 ) -> Iterator[Network]:
-    """Hosts of these names, the first with the address `SUBNET.1`. This checkout, its Python and
-    `shared` are the same folders on all.
+    """Provide hosts of these names, the first with the address `SUBNET.1`.
+
+    This checkout, its Python and `shared` are the same folders on all.
     """
     needs_hosts()
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("key", "host_key"):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
-    path = f"export PATH={Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = (
+        "export "
+        f"PATH={Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    )
     keep = [folder, ROOT, Path(sys.prefix), Path(sys.base_prefix), *shared]
     made = Network(
         folder=folder,

@@ -1,5 +1,6 @@
-"""A machine's metadata service as AWS has it, version 2: it answers only who has asked for a token
-first.
+"""A machine's metadata service as AWS has it, version 2.
+
+It answers only clients that have asked for a token first.
 """
 
 import secrets
@@ -10,7 +11,7 @@ from threading import Thread
 
 
 class Machine:
-    """What the service says, by path; `failures` of the next requests are answered with 503."""
+    """The service's answers, by path; the next `failures` requests are answered with 503."""
 
     def __init__(self, instance: str) -> None:
         self.answers = {"/latest/meta-data/instance-id": instance}

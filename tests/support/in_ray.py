@@ -1,5 +1,6 @@
-"""What `test_workers` asks of real workers, in a process of its own (Ray reads its environment when
-it is imported): prints JSON.
+"""Ask real workers the questions of `test_workers`, and print the answers as JSON.
+
+It runs in a process of its own because Ray reads its environment when it is imported.
 """
 
 import json
@@ -88,11 +89,11 @@ class Asked:
         return [metrics_of(self.ray.get(worker.train.remote())) for _ in range(2)]
 
     def cold(self) -> Any:
-        """A fresh worker for each trial."""
+        """Train each trial on a fresh worker."""
         return [self.train(self.fresh(job)) for job in jobs(self.folder / "cold", CONFIGS)]
 
     def warm(self) -> Any:
-        """One worker for all, in turn."""
+        """Train all trials on one worker, in turn."""
         first, *others = jobs(self.folder / "warm", CONFIGS)
         worker = self.fresh(first)
         found = [self.train(worker)]
@@ -102,17 +103,20 @@ class Asked:
         return found
 
     def side_by_side(self) -> Any:
-        """Two workers, two trials, at the same time."""
+        """Train two trials on two workers at the same time."""
         pair = [self.fresh(job) for job in jobs(self.folder / "pair", CONFIGS[:2])]
         epochs = [self.ray.get([worker.train.remote() for worker in pair]) for _ in range(2)]
         return [[metrics_of(reports[number]) for reports in epochs] for number in range(2)]
 
     def exact(self) -> Any:
-        """In float32, each alone."""
+        """Train in float32, each trial alone."""
         return [self.train(self.fresh(job)) for job in jobs(self.folder / "exact", EXACT)]
 
     def fused(self) -> Any:
-        """In float32, all as one network: each one's metrics, and the number of processes."""
+        """Train in float32, all trials as one network.
+
+        Returns the metrics of each, and the number of processes.
+        """
         self.workers.share(3, 1)
         members = [self.workers.hire(job, {}) for job in jobs(self.folder / "fused", EXACT)]
         processes = len(
@@ -125,8 +129,9 @@ class Asked:
         }
 
     def places(self) -> Any:
-        """How many places are taken in each of two workers after two trials, and after one of these
-        has been given back.
+        """Return the number of places taken in each of two workers.
+
+        They are counted after two trials, and after one of these has been given back.
         """
         self.workers.share(2, 2)
         first, _ = (self.workers.hire(job, {}) for job in jobs(self.folder / "places", CONFIGS[:2]))
@@ -135,7 +140,7 @@ class Asked:
         return [taken, sorted(len(shared.taken) for shared in self.workers.shared)]
 
     def after_death(self) -> Any:
-        """What a member of a killed worker raises, and how many epochs the next trial trains."""
+        """Return the error of a killed worker's member, and the next trial's number of epochs."""
         self.workers.share(2, 1)
         job, other = jobs(self.folder / "death", CONFIGS[:2])
         member = self.workers.hire(job, {})
@@ -149,7 +154,7 @@ class Asked:
         return [raised, len(self.train(self.workers.hire(other, {})))]
 
     def slow_start(self) -> Any:
-        """The epochs of a trial that is asked to train before its worker has heard of it."""
+        """Return the epochs of a trial that is asked to train before its worker has heard of it."""
         from search.execution import pool
         from search.execution.worker import FusedWorker
 
@@ -164,16 +169,18 @@ class Asked:
         pool.FusedWorker, pool.START_S = Slow, 0.0  # type: ignore[misc]
         self.workers.share(2, 1)
         member = self.workers.hire(jobs(self.folder / "slow", CONFIGS[:1])[0], {})
-        self.ray.get(
-            member.get_current_ip_pid.remote()
-        )  # it has started, and one of its threads hears of the trial until there is something to read
+        # It has started, and one of its threads waits until there is something to read.
+        self.ray.get(member.get_current_ip_pid.remote())
         first = member.train.remote()
         self.ray.wait([first], timeout=1)  # it would fail, if it were not held back
         begun.write_text("")
         return [metrics_of(self.ray.get(first)), metrics_of(self.ray.get(member.train.remote()))]
 
     def after_the_last_trial(self) -> Any:
-        """The processes that evaluate, none being there before, and the one that is asked for next."""
+        """Return the processes that evaluate, and the one asked for next.
+
+        None of them is there before.
+        """
         evaluations = self.measured("next")
         return [
             self.ray.get(worker.get_current_ip_pid.remote())[1]
@@ -181,12 +188,12 @@ class Asked:
         ]
 
     def no_place(self) -> Any:
-        """Why a trial is not evaluated when there is no place for a worker."""
+        """Return why a trial is not evaluated when there is no place for a worker."""
         self.workers.demand = Demand(gpus=1)
         return self.measured("nobody", hang_timeout=2).reasons
 
     def measured(self, name: str, **changes: Any) -> Any:
-        """What became of the evaluations of a search with one trial."""
+        """Return the outcomes of the evaluations of a search with one trial."""
         from search.execution.evaluation import Evaluations
         from trainables.trial import run_trial
 

@@ -1,4 +1,4 @@
-"""The models of the registry by what they are, for tests that run over many of them."""
+"""The models of the registry by kind, for tests that run over many of them."""
 
 from trainables.catalog.models import FAMILIES, MODELS
 

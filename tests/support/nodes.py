@@ -1,5 +1,6 @@
-"""Clusters of several nodes on this machine: each node is a process of its own that may be lost,
-and others may join.
+"""Clusters of several nodes on this machine.
+
+Each node is a process of its own that may be lost, and others may join.
 """
 
 import os
@@ -23,11 +24,11 @@ QUICK = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
 }
-"""A node that is gone is missed within seconds."""
+"""Settings with which a lost node is noticed within seconds."""
 
 
 class Nodes:
-    """A head, and what joins it."""
+    """A head, and the nodes that join it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
@@ -41,7 +42,7 @@ class Nodes:
 
     @property
     def address(self) -> str:
-        """Where the cluster is."""
+        """The address of the cluster."""
         return f"127.0.0.1:{self.port}"
 
     def start(
@@ -51,7 +52,7 @@ class Nodes:
         before: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """One more node, the first of which is the head; `before` stands in front of its command."""
+        """Start one more node, the first of which is the head; `before` precedes its command."""
         role = (
             ["--address", self.address]
             if self.processes
@@ -107,7 +108,7 @@ class Nodes:
         return process
 
     def lose(self, process: subprocess.Popen[bytes]) -> None:
-        """All processes of a node die at once."""
+        """Kill all processes of a node at once."""
         with suppress(psutil.NoSuchProcess):
             _end_family(psutil.Process(process.pid))
         process.wait()
@@ -115,7 +116,7 @@ class Nodes:
 
 @contextmanager
 def nodes(*cpus: int) -> Iterator[Nodes]:
-    """A cluster of nodes with so many CPUs each; the first is its head."""
+    """Provide a cluster of nodes with so many CPUs each; the first is its head."""
     with tempfile.TemporaryDirectory(prefix="n") as folder:
         cluster = Nodes(Path(folder))
         try:

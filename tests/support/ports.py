@@ -4,16 +4,16 @@ import random
 import socket
 
 RANGE = range(20_000, 32_000)
-"""Above those that Ray gives to workers, and below those that Linux gives to whoever connects,
-which might take one while its server is away.
+"""Above the ports that Ray gives to workers, and below those that Linux gives to outgoing
+connections, one of which might take a port while its server is away.
 """
 
 CHANCE = random.SystemRandom()
-"""Whatever seed a test has set: other test processes may have set the same."""
+"""Independent of the seed that a test has set: other test processes may have set the same one."""
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Return ports on which nothing listens, all different."""
     found: dict[int, socket.socket] = {}
     try:
         while len(found) < count:
@@ -33,5 +33,5 @@ def free_ports(count: int) -> list[int]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nothing listens."""
     return free_ports(1)[0]

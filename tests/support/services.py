@@ -1,9 +1,8 @@
-"""The services that a cluster's search needs, as real processes that end with the test: S3
-(SeaweedFS), PostgreSQL, and an MLflow server.
+"""The services that a cluster's search needs, as real processes that end with the test.
 
-Each is a context manager. `inside` is put before every command: the words that run it on another
-host (`tests/support/hosts.py`). Without it a service is on this machine, on 127.0.0.1, on ports
-that are free.
+They are S3 (SeaweedFS), PostgreSQL, and an MLflow server. Each is a context manager. `inside` is
+put before every command: the words that run it on another host (`tests/support/hosts.py`). Without
+it a service is on this machine, on 127.0.0.1, on ports that are free.
 """
 
 import getpass
@@ -44,7 +43,7 @@ while True:
     else:
         break
 """
-"""Ask an address until something answers, whatever it says."""
+"""Asks an address until anything answers."""
 
 MAKE_BUCKET = """
 import sys, time
@@ -63,7 +62,7 @@ while True:
             sys.exit(str(error))
         time.sleep(0.2)
 """
-"""Make a bucket, and see an object through it: the volumes come up after the door."""
+"""Makes a bucket, and checks it with an object: SeaweedFS's volumes start after its S3 port."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +77,12 @@ class S3:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What boto3 and the AWS CLI read."""
+        """Return the variables that boto3 and the AWS CLI read."""
         return {**self.place, "AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret}
 
     @property
     def place(self) -> dict[str, str]:
-        """The part of it that is no secret."""
+        """Return the variables that are no secret."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -92,12 +91,12 @@ class S3:
 
     @property
     def credentials_file(self) -> str:
-        """What `~/.aws/credentials` holds."""
+        """Return the content of `~/.aws/credentials`."""
         return f"[default]\naws_access_key_id = {self.key}\naws_secret_access_key = {self.secret}\n"
 
 
 def needs(*programs: str | Path) -> None:
-    """Skip the test where one of these programs is not there."""
+    """Skip the test if one of these programs is missing."""
     missing = [str(name) for name in programs if shutil.which(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
@@ -111,7 +110,7 @@ def running(
     environment: Mapping[str, str] | None = None,
     stop: int = signal.SIGTERM,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process, and all that it starts, for as long as it is needed."""
+    """Run a process, with all that it starts, for as long as the context lasts."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -142,8 +141,9 @@ def checked(
     log: Path,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a few lines of Python where the server is; if they fail, or if it ends meanwhile, show
-    its log.
+    """Run a few lines of Python on the server's host.
+
+    If they fail, or if the server ends meanwhile, its log is shown.
     """
     command = [*inside, sys.executable, "-c", code, *map(str, words)]
     asking = subprocess.Popen(
@@ -167,8 +167,9 @@ def seaweedfs(
     bucket: str = "bucket",
     others: Sequence[Mapping[str, object]] = (),
 ) -> Iterator[S3]:
-    """An S3 server; it refuses whoever has no key. `others` are more users, in SeaweedFS's words.
-    It takes 15 s to end well, and is killed.
+    """Run an S3 server that refuses requests without a key.
+
+    `others` are more users, in SeaweedFS's format. It takes 15 s to end well, and is killed.
     """
     weed = Path(sys.executable).with_name("weed")
     needs(weed)
@@ -234,7 +235,7 @@ def seaweedfs(
 
 
 def unprivileged() -> str:
-    """Who runs PostgreSQL, which refuses root."""
+    """Return the user who runs PostgreSQL, which refuses root."""
     if os.geteuid() != 0:
         return getpass.getuser()
     for name in ("postgres", "nobody"):
@@ -246,7 +247,7 @@ def unprivileged() -> str:
 
 
 def postgres_programs() -> Path:
-    """Debian's folder of PostgreSQL's programs, the newest."""
+    """Return Debian's folder of PostgreSQL's programs, the newest."""
     found = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
     )
@@ -259,7 +260,7 @@ def postgres_programs() -> Path:
 def postgres(
     *, host: str = "127.0.0.1", inside: Sequence[str] = (), allowed: str = "127.0.0.1/32"
 ) -> Iterator[str]:
-    """A PostgreSQL server with a new database `mlflow`; yields its URI, password included.
+    """Run a PostgreSQL server with a new database `mlflow`; yield its URI, password included.
 
     The driver is named in it: SQLAlchemy 2.1 takes psycopg 3 for a plain `postgresql://`.
     """
@@ -356,8 +357,9 @@ def mlflow_server(
     allowed_hosts: str = "",
     more: Sequence[str] = (),
 ) -> Iterator[str]:
-    """An MLflow server that hands artifacts through; yields its address. The database's URI is in
-    its environment, as it has a password.
+    """Run an MLflow server that hands artifacts through; yield its address.
+
+    The database's URI is in its environment, as it has a password.
     """
     port, log = free_ports(1)[0], folder / "mlflow.log"
     words = [

@@ -1,5 +1,6 @@
-"""A cluster one of whose nodes is told of its end, as a spot machine or as a pod; prints what
-became of it. Run in a process of its own.
+"""A cluster in which one node is told of its end, as a spot machine or as a pod.
+
+It prints the outcome, and must run in a process of its own.
 """
 
 import json
@@ -17,7 +18,7 @@ from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.runtime.spot import leaving
+from cluster.spot import leaving
 from tests.support.imds import metadata_service
 
 PATIENCE_S = 400
@@ -48,7 +49,7 @@ class Work:
 
 
 def placed(patience_s: float = PATIENCE_S) -> str | None:
-    """Where a placement group of one CPU goes, or None if it waits."""
+    """Return the node that a placement group of one CPU gets, or None if it waits."""
     group = placement_group([{"CPU": 1}])
     try:
         ray.get(group.ready(), timeout=patience_s)
@@ -59,8 +60,9 @@ def placed(patience_s: float = PATIENCE_S) -> str | None:
 
 
 def machine(cluster: Cluster) -> dict[str, Any]:
-    """A spot machine beside another one; its notice comes through the metadata service and
-    `cluster.runtime.spot`.
+    """Play a spot machine beside another one.
+
+    Its notice comes through the metadata service and `cluster.spot`.
     """
     leaves, stays = node_on(cluster, "i-leaves"), node_on(cluster, "i-stays")
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -74,7 +76,7 @@ def machine(cluster: Cluster) -> dict[str, Any]:
         words = [
             sys.executable,
             "-m",
-            "cluster.runtime.spot",
+            "cluster.spot",
             "--address",
             cluster.address,
             "--metadata",
@@ -113,7 +115,7 @@ def machine(cluster: Cluster) -> dict[str, Any]:
 
 
 def pod(cluster: Cluster) -> dict[str, Any]:
-    """A node as KubeRay starts it, `ray start --block`, whose pod is told to end: SIGTERM."""
+    """Play a node as KubeRay starts it, `ray start --block`, whose pod is told to end: SIGTERM."""
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     before = set(alive())
     own = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "110", "RAY_CLOUD_INSTANCE_ID": "pod"}

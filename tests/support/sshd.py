@@ -1,5 +1,6 @@
-"""Hosts that answer ssh: a real sshd each, on port 22 of a loopback address of its own, where
-everybody logs in with one key.
+"""Hosts that answer ssh.
+
+Each has a real sshd, on port 22 of a loopback address of its own, and one key opens all of them.
 """
 
 import os
@@ -21,7 +22,7 @@ READY_S = 60
 
 
 def needs_sshd() -> None:
-    """Skip where no sshd can be had."""
+    """Skip the test if sshd cannot be run."""
     if os.geteuid() != 0:
         pytest.skip("needs root: sshd on port 22 of a loopback address")
     if not SSHD.exists() or shutil.which("ssh") is None:
@@ -29,7 +30,7 @@ def needs_sshd() -> None:
 
 
 def free_address() -> str:
-    """An address of this machine on whose port 22 nobody listens."""
+    """Return an address of this machine on whose port 22 nothing listens."""
     for _ in range(100):
         address = f"127.{CHANCE.randint(1, 254)}.{CHANCE.randint(0, 254)}.{CHANCE.randint(2, 254)}"
         with socket.socket() as probe:
@@ -42,7 +43,7 @@ def free_address() -> str:
 
 
 def make_key(path: Path) -> Path:
-    """A private key without a password, and its public half beside it."""
+    """Make a private key without a password, and its public half beside it."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     return path
 
@@ -51,7 +52,7 @@ def make_key(path: Path) -> Path:
 def ssh_host(
     folder: Path, key: Path, *, bashrc: str, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """A host whose home is `folder`; yields its address."""
+    """Provide a host whose home is `folder`; yield its address."""
     address = free_address()
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     folder.mkdir()

@@ -20,18 +20,19 @@ FAULTS = {
     "keeps what is removed": r"still shows what was removed",
     "lists what is removed": r"still lists what was removed",
 }
-"""What is wrong, and what is to be said of it."""
+"""The faults, each with the message that must report it."""
 REFUSALS = {
     "may not put": ("s3:PutObject", "writable"),
     "may not get": ("s3:GetObject", "readable"),
     "may not list": ("s3:ListBucket", "listable"),
     "may not delete": ("s3:DeleteObject", "deletable"),
 }
-"""What is forbidden, the permission that it needs, and how a bucket is called that allows it."""
+"""The forbidden operations, each with its permission and the adjective for a bucket that allows it.
+"""
 
 
 class Store:
-    """The objects of one bucket, each with all its contents, and what is wrong."""
+    """The objects of one bucket, each with all its contents, and the bucket's fault."""
 
     def __init__(self, fault: str) -> None:
         assert not fault or fault in FAULTS or fault in REFUSALS
@@ -41,7 +42,7 @@ class Store:
         self.lock = threading.Lock()
 
     def tag(self, content: bytes) -> str:
-        """What changes with the content."""
+        """Return the tag, which changes with the content."""
         return (
             '"1"'
             if self.fault == "has one tag for all"
@@ -49,7 +50,7 @@ class Store:
         )
 
     def put(self, key: str, content: bytes, none_match: str, match: str) -> int:
-        """Store it, under its conditions; the status."""
+        """Store an object under its conditions; return the status."""
         there = self.objects.get(key)
         if none_match and there and self.fault != "ignores If-None-Match":
             return 412
@@ -67,7 +68,7 @@ class Store:
         return 200
 
     def get(self, key: str) -> bytes | None:
-        """What is shown under this name."""
+        """Return the content that is shown under this name."""
         contents = self.objects.get(key)
         if not contents or self.fault == "loses what is new":
             return None
@@ -84,7 +85,7 @@ class Store:
         self.removed.add(key)
 
     def listing(self, prefix: str) -> list[str]:
-        """The names that are listed."""
+        """Return the names that are listed."""
         names = [] if self.fault == "lists late" else list(self.objects)
         names += self.removed if self.fault == "lists what is removed" else ()
         return sorted({name for name in names if name.startswith(prefix)})
@@ -92,7 +93,7 @@ class Store:
 
 @contextmanager
 def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
-    """A server with that fault; its address, and what is in it."""
+    """Run a server with that fault; yield its address and its store."""
     store = Store(fault)
 
     class Handler(BaseHTTPRequestHandler):
@@ -100,13 +101,13 @@ def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
         wbufsize = -1
 
         def handle_expect_100(self) -> bool:
-            """Let it be sent."""
+            """Let the client send the content."""
             going_on = super().handle_expect_100()
             self.wfile.flush()
             return going_on
 
         def answer(self) -> None:
-            """One request, of whatever kind."""
+            """Answer one request, of whatever kind."""
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             parts = urlsplit(self.path)
             key = unquote(parts.path).partition("/")[2].partition("/")[2]
@@ -121,7 +122,7 @@ def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
             self.wfile.write(said)
 
         def do(self, key: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes, str]:
-            """The status, what is said, and a tag."""
+            """Return the status, the content, and a tag."""
             if store.fault == f"may not {_name(self.command, query)}":
                 return 403, _error("AccessDenied"), ""
             if self.command == "PUT":
@@ -171,7 +172,7 @@ def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
 
 
 def _name(method: str, query: dict[str, list[str]]) -> str:
-    """How a request is called in `REFUSALS`."""
+    """Return the name of a request in `REFUSALS`."""
     if method == "POST" and "delete" in query:
         return "delete"
     return "list" if "list-type" in query else method.lower()

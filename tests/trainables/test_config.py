@@ -30,7 +30,11 @@ def refused(text: str):
 
 
 def test_importing_config_does_not_import_torch_or_ray():
-    code = "import sys, trainables.config; print(sorted({'torch', 'torchvision', 'ray', 'numpy', 'sklearn', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys, trainables.config; "
+        "print(sorted({'torch', 'torchvision', 'ray', 'numpy', 'sklearn', "
+        "'PIL'} & set(sys.modules)))"
+    )
     home = Path(trainables.__file__).parents[1]
     assert (
         subprocess.run(
@@ -137,8 +141,10 @@ def test_a_batch_of_no_images_is_refused():
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("seed", 0), ("seed", 2**31), ("model.layers", 3), ("model.layers", 200), ("model.filter_size", 1), ("model.filter_size", 31), ("model.dropout", 0),
-        ("augment.rotation", 180), ("augment.crop", 512), ("optimizer.lr", 1), ("optimizer.lr", 1e6), ("optimizer.patience", 0), ("data.train_limit", None),
+        ("seed", 0), ("seed", 2**31), ("model.layers", 3), ("model.layers", 200),
+        ("model.filter_size", 1), ("model.filter_size", 31), ("model.dropout", 0),
+        ("augment.rotation", 180), ("augment.crop", 512), ("optimizer.lr", 1),
+        ("optimizer.lr", 1e6), ("optimizer.patience", 0), ("data.train_limit", None),
     ],
 )  # fmt: skip
 def test_a_value_on_its_limit_is_taken(path, value):
@@ -157,12 +163,14 @@ def test_a_value_on_its_limit_is_taken(path, value):
         (
             "data.name",
             "minst",
-            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, mnist. Did you mean 'mnist'?",
+            "unknown data set 'minst'. Known: cifar10, digits, fashion_mnist, folder, mnist. "
+            "Did you mean 'mnist'?",
         ),
         (
             "data.scaling",
             "standart",
-            "unknown scaling 'standart'. Known: standard, symmetric, unit. Did you mean 'standard'?",
+            "unknown scaling 'standart'. Known: standard, symmetric, unit. "
+            "Did you mean 'standard'?",
         ),
         (
             "optimizer.name",
@@ -172,7 +180,8 @@ def test_a_value_on_its_limit_is_taken(path, value):
         (
             "optimizer.schedule",
             "cosin",
-            "unknown schedule 'cosin'. Known: constant, cosine, plateau, step. Did you mean 'cosine'?",
+            "unknown schedule 'cosin'. Known: constant, cosine, plateau, step. "
+            "Did you mean 'cosine'?",
         ),
     ],
 )

@@ -285,7 +285,7 @@ def test_what_earlier_attempts_left_half_written_is_removed(make_config, make_da
 def test_an_old_attempt_that_was_stalled_in_its_claim_leaves_what_a_newer_one_writes(
     make_config, make_dataset, tmp_path
 ):
-    """The newer attempt claimed the folder first and is writing: the old one's claim came over it."""
+    """The newer attempt claimed the folder first and writes; the old one's claim overwrote it."""
     for attempt in (1, 2, 3):
         for name in (f".epoch-0001.{attempt}.partial", f".brought-{attempt}"):
             (tmp_path / name).mkdir()

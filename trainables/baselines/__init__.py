@@ -1,3 +1,4 @@
-"""The traditional way, to hold networks against: features made by hand (`features`) and classifiers
-fitted to them once (`classifiers`).
+"""Traditional classifiers, to compare networks with.
+
+Features are made by hand (`features`), and classifiers are fitted to them once (`classifiers`).
 """

@@ -1,14 +1,17 @@
-"""What a person would measure in an image, by scikit-image: its edges (Canny, Sobel), gradients
-(HOG) and texture (local binary patterns).
+"""Features that a person would measure in an image, by scikit-image.
 
-Colour images are made grey first (`skimage.color.rgb2gray`). All three look at the image in regions
-of a grid, so that an image of any size gives a number of features that depends on the size alone:
+They are its edges (Canny, Sobel), gradients (HOG) and texture (local binary patterns). Colour
+images are made grey first (`skimage.color.rgb2gray`). All three look at the image in regions of a
+grid, so that an image of any size gives a number of features that depends on the size alone:
 
-    edges   4 x 4 regions of 6 numbers: the share of Canny's edge pixels; mean and deviation of Sobel's gradient; its mean slope downwards, to the
-            right, and how much of it is where Canny sees an edge
-    hog     about 5 x 5 cells, of 2 pixels a side or more (8 x 8 where the shorter side of the image has 64 pixels or more), of 9 directions,
-            normalised in blocks of 2 x 2 cells (Dalal and Triggs 2005)
-    lbp     4 x 4 regions of 59 shares: the uniform patterns of the 8 neighbours, and the rest (Ojala et al. 2002; Ahonen et al. 2006)
+    edges   4 x 4 regions of 6 numbers: the share of Canny's edge pixels; mean and deviation of
+            Sobel's gradient; its mean slope downwards, to the right, and how much of it is where
+            Canny sees an edge
+    hog     about 5 x 5 cells, of 2 pixels a side or more (8 x 8 where the shorter side of the
+            image has 64 pixels or more), of 9 directions, normalised in blocks of 2 x 2 cells
+            (Dalal and Triggs 2005)
+    lbp     4 x 4 regions of 59 shares: the uniform patterns of the 8 neighbours, and the rest
+            (Ojala et al. 2002; Ahonen et al. 2006)
 
 Imports nothing of this project: a copy of this file goes with every promoted baseline
 (`trainables.export.export`).
@@ -23,9 +26,9 @@ from skimage.feature import canny, hog, local_binary_pattern
 from skimage.filters import sobel_h, sobel_v
 
 Images = NDArray[np.uint8]
-"""(count, height, width, channels), or one without count."""
+"""(count, height, width, channels), or one image without count."""
 VERSION = 1
-"""Raised when features change, so that those computed before are not taken."""
+"""Raised when features change, so that features computed before are not used any more."""
 GRID = 4
 CELLS, FINE_CELLS, FINE_SIDE = 5, 8, 64
 PATTERNS = 59
@@ -36,8 +39,12 @@ Values = NDArray[np.float32]
 
 
 def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: None) -> Values:
-    """Features of one kind, float32 (images, length), of uint8 images (count, height, width,
-    channels).
+    """Return features of one kind, float32 (images, length).
+
+    Args:
+        images: uint8 (count, height, width, channels).
+        kind: a name in `FEATURES`.
+        on_image: called after each image.
     """
     found = np.empty((len(images), 0), dtype=np.float32)
     for row, image in enumerate(images):
@@ -50,26 +57,24 @@ def of_images(images: Images, kind: str, on_image: Callable[[], None] = lambda: 
 
 
 def kinds_of(wanted: str) -> tuple[str, ...]:
-    """The kinds of features that a config's `features` names, in the order in which they are
-    joined.
-    """
+    """Return the kinds of features that a config's `features` names, in the order of joining."""
     return tuple(FEATURES) if wanted == "all" else (wanted,)
 
 
 def length(kind: str, height: int, width: int) -> int:
-    """How many features an image of this size has."""
+    """Return the number of features of an image of this size."""
     return len(FEATURES[kind](np.zeros((height, width))))
 
 
 def grey(image: Images) -> Grey:
-    """One image, uint8 (height, width, 1 or 3), as brightness."""
+    """Return one image, uint8 (height, width, 1 or 3), as brightness."""
     return np.asarray(
         rgb2gray(image) if image.shape[-1] == 3 else image[..., 0] / 255, dtype=np.float64
     )
 
 
 def edges(image: Grey) -> NDArray[np.float64]:
-    """What lies on edges and how steep they are, a region of the grid at a time."""
+    """Return how much of each region lies on edges, and how steep these are."""
     down, right, outline = sobel_h(image), sobel_v(image), canny(image).astype(float)
     steep = np.hypot(down, right)
     regions = regions_of(image)
@@ -82,7 +87,7 @@ def edges(image: Grey) -> NDArray[np.float64]:
 
 
 def gradients(image: Grey) -> NDArray[np.float64]:
-    """The histogram of oriented gradients."""
+    """Return the histogram of oriented gradients."""
     cells = FINE_CELLS if min(image.shape) >= FINE_SIDE else CELLS
     each = tuple(max(2, side // cells) for side in image.shape)
     return np.asarray(
@@ -93,7 +98,7 @@ def gradients(image: Grey) -> NDArray[np.float64]:
 
 
 def texture(image: Grey) -> NDArray[np.float64]:
-    """How often each pattern of lighter and darker neighbours occurs in each region of the grid."""
+    """Return how often each pattern of lighter and darker neighbours occurs in each region."""
     patterns = local_binary_pattern(
         np.round(255 * image).astype(np.uint8), P=8, R=1, method="nri_uniform"
     ).astype(int)
@@ -105,15 +110,16 @@ def texture(image: Grey) -> NDArray[np.float64]:
 
 
 def regions_of(image: Grey) -> NDArray[np.intp]:
-    """The number of each pixel's region, (height, width); regions are as equal as whole pixels
-    allow.
+    """Return the number of each pixel's region, (height, width).
+
+    Regions are as equal as whole pixels allow.
     """
     rows, columns = (np.arange(side) * GRID // side for side in image.shape)
     return np.asarray(rows[:, None] * GRID + columns)
 
 
 def averages(values: NDArray[np.float64], regions: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The mean of each region, in their order."""
+    """Return the mean of each region, in their order."""
     return np.bincount(regions.ravel(), weights=values.ravel(), minlength=GRID**2) / np.bincount(
         regions.ravel(), minlength=GRID**2
     )
@@ -124,4 +130,4 @@ FEATURES: dict[str, Callable[[Grey], NDArray[np.float64]]] = {
     "lbp": texture,
     "edges": edges,
 }
-"""Name to what makes them of one image."""
+"""By name, the functions that compute features of one image."""

@@ -25,18 +25,20 @@ from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.messages import EpochMetrics
 
 TRAIN_MEASURED = 1000
-"""Of how many training images, evenly spread, `train/loss` is the mean."""
+"""The number of training images, evenly spread, over which `train/loss` is the mean."""
 SAMPLE = 1000
-"""To how many training images a classifier is fitted to see how long it takes."""
+"""The number of training images that a classifier is fitted to in order to estimate its time."""
 BUSY_SHARE = 0.05
-"""Whoever computes for less than this share of the time makes no step."""
+"""The share of the time for which a process must compute, or it sends no heartbeat."""
 
 Probabilities = NDArray[np.float64]
 
 
 class Fitting:
-    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone
-    on from.
+    """A baseline's fit, used in place of a `Training`.
+
+    It has what the rest of a trial needs of a `Training`: epochs, and a state that is saved and
+    restored.
     """
 
     precision = ""
@@ -50,13 +52,14 @@ class Fitting:
         self.epoch = 0
 
     def epochs(self) -> Iterator[EpochMetrics]:
-        """The one epoch, unless it is done already."""
+        """Yield the one epoch, unless it is done already."""
         if not self.epoch:
             yield self.next_epoch()
 
     def next_epoch(self) -> EpochMetrics:
-        """Fit, and measure on the validation part. The learning rate is 0, since there is none; the
-        time includes the wait for features.
+        """Fit, and measure on the validation part.
+
+        The learning rate is 0, since there is none; the time includes the wait for features.
         """
         start = time.perf_counter()
         config, (train, val) = self.config.model, (self.dataset.train, self.dataset.val)
@@ -80,23 +83,24 @@ class Fitting:
         return EpochMetrics(1, {**values, "time/epoch_s": time.perf_counter() - start})
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return what a checkpoint holds."""
         return {"epoch": self.epoch, "classifier": self.classifier}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Be as the one that gave this state."""
+        """Continue from what `state` gave."""
         self.epoch, self.classifier = state["epoch"], state["classifier"]
 
 
 def unfitted(config: TrialConfig) -> ClassifierMixin:
-    """The classifier of a config, not fitted yet."""
+    """Return the classifier of a config, not fitted yet."""
     options = {name: value for name, value in config.model.options.items() if name != "features"}
     return MODELS[config.model.name].classifier(config.seed, **options)
 
 
 def chances(classifier: ClassifierMixin, values: Values, dataset: Dataset) -> Probabilities:
-    """Class probabilities, (images, classes), from features; 0 of a class that no training image
-    has.
+    """Return class probabilities, (images, classes), from features.
+
+    They are 0 for a class of which there is no training image.
     """
     found = np.zeros((len(values), len(dataset.classes)))
     found[:, classifier.classes_] = classifier.predict_proba(values)
@@ -106,15 +110,23 @@ def chances(classifier: ClassifierMixin, values: Values, dataset: Dataset) -> Pr
 def probabilities(
     config: TrialConfig, dataset: Dataset, part: Part, classifier: ClassifierMixin
 ) -> Probabilities:
-    """Class probabilities, (images, classes), of a part, whose features are shared."""
+    """Return class probabilities, (images, classes), of a part, whose features are shared."""
     return chances(classifier, features_of(part, config.model.options["features"]), dataset)
 
 
 def from_images(
     config: TrialConfig, dataset: Dataset, images: Images, *classifiers: ClassifierMixin
 ) -> Probabilities:
-    """The same of any images, uint8 (count, height, width, channels), features included: what it
-    takes to classify an image that is new. Of several classifiers, the mean.
+    """Return class probabilities, (images, classes), of any images.
+
+    Their features are computed too, as for a new image that is to be classified. With several
+    classifiers they are the mean.
+
+    Args:
+        config: the trial's.
+        dataset: gives the classes.
+        images: uint8 (count, height, width, channels).
+        classifiers: fitted ones.
     """
     values = _joined(config, images)
     mean: Probabilities = np.mean(
@@ -124,9 +136,11 @@ def from_images(
 
 
 def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
-    """About how long a fit and its validation take, from one to few images: the time grows with the
-    square of their number, a tree's with the number. Features, which are computed once for all
-    trials, do not count. No more neighbours vote than there are images in the sample.
+    """Estimate the seconds that a fit and its validation take, by a fit to a few images.
+
+    The time grows with the square of the number of images, a tree's with the number. Features,
+    which are computed once for all trials, do not count. No more neighbours vote than there are
+    images in the sample.
     """
     rows = np.unique(np.linspace(0, len(dataset.train) - 1, SAMPLE).round().astype(int))
     part = dataset.train.take(rows)
@@ -144,8 +158,9 @@ def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
 
 
 def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, images: int) -> int:
-    """The most that a fitted classifier takes on disk: it keeps the features of every training
-    image, or a tree of a leaf for each.
+    """Return the most bytes that a fitted classifier takes on disk.
+
+    It keeps the features of every training image, or is a tree with a leaf for each.
     """
     width = sum(length(kind, *image[1:]) for kind in kinds_of(config.options["features"]))
     return 8 * images * (width + 2 * classes + 16)
@@ -153,8 +168,9 @@ def most_bytes(config: ModelConfig, image: tuple[int, int, int], classes: int, i
 
 @contextmanager
 def kept_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
-    """Call `beat` every so often while this process computes, though it may be one long step. One
-    that stands still is not alive.
+    """Call `beat` every `every_s` seconds while this process computes, also during one long step.
+
+    A process that stands still is not alive, and `beat` is not called.
     """
     over = threading.Event()
 
@@ -175,14 +191,15 @@ def kept_alive(beat: Callable[[], None], every_s: float = 1.0) -> Iterator[None]
 
 
 def _joined(config: TrialConfig, images: Images) -> Values:
-    """A config's features, (images, length), of any images, computed anew."""
+    """Return a config's features, (images, length), of any images, computed anew."""
     return np.hstack(
         [of_images(images, kind) for kind in kinds_of(config.model.options["features"])]
     )
 
 
 def _loss(found: Probabilities, labels: NDArray[np.int64]) -> float:
-    """Cross-entropy, for which scikit-learn takes a probability of 0 as the smallest number above
-    it that a float tells from 1.
+    """Return the cross-entropy.
+
+    scikit-learn takes a probability of 0 as the machine epsilon of its floating-point type.
     """
     return float(log_loss(labels, found, labels=np.arange(found.shape[1])))

@@ -1,8 +1,8 @@
-"""Features of a part of a data set, computed once and shared: by the trials of a search, by its
-processes, and by later searches.
+"""Features of a part of a data set, computed once and shared.
 
-They are kept, a file a kind and part, beside the decoded images (`trainables.caches.cache_folder`),
-under a name that tells the images themselves: other splits, sizes or files have other names.
+They are shared by the trials of a search, by its processes, and by later searches: kept, one file
+for each kind and part, beside the decoded images (`trainables.caches.cache_folder`), under a name
+that depends on the images themselves. Other splits, sizes or files have other names.
 """
 
 import fcntl
@@ -26,8 +26,9 @@ Beat = Callable[[], None]
 
 
 def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
-    """Features of one kind, or `all` joined, float32 (images, length), not to be written to. `beat`
-    is called while this takes its time.
+    """Return features of one kind, or `all` joined, float32 (images, length).
+
+    They must not be written to. `beat` is called while this takes its time.
     """
     if isinstance(part, Selected):  # computed once for all folds, however the images are divided
         return features_of(part.whole, kind, beat)[part.rows]
@@ -47,7 +48,7 @@ def features_of(part: Part, kind: str, beat: Beat = lambda: None) -> Values:
 
 
 def _read(path: Path, part: Part) -> Values | None:
-    """What is kept there, mapped; None if it is not there or not whole."""
+    """Return what is kept there, memory-mapped; None if it is not there or not whole."""
     try:
         found = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, EOFError, ValueError):
@@ -58,8 +59,9 @@ def _read(path: Path, part: Part) -> Values | None:
 
 
 def _write(path: Path, values: Values) -> None:
-    """Write beside its place and move it there whole. A cache that cannot be written is done
-    without.
+    """Write a file beside its place and move it there whole.
+
+    A cache that cannot be written is done without.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with suppress(OSError):
@@ -75,8 +77,9 @@ def _write(path: Path, values: Values) -> None:
 
 @contextmanager
 def _turn(path: Path, beat: Beat) -> Iterator[None]:
-    """Let one process at a time compute features of a kind; the others wait for it. Where files
-    cannot be locked each computes its own.
+    """Let one process at a time compute features of a kind; the others wait for it.
+
+    Where files cannot be locked, each computes its own.
     """
     try:
         make_private(path.parent)
@@ -92,7 +95,7 @@ def _turn(path: Path, beat: Beat) -> Iterator[None]:
 
 
 def _lock(descriptor: int, beat: Beat) -> None:
-    """Wait for the file, which its holder lets go of at the latest when it dies."""
+    """Wait for the lock on a file, which its holder releases at the latest when it dies."""
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

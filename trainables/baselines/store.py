@@ -1,8 +1,8 @@
-"""A fitted classifier as a file, by skops: no pickle, and nothing is made of a file but the
-classifiers that stand in `SOUND`.
+"""A fitted classifier as a file, by skops.
 
-skops sees to it that no other types come out of a file. What is in them, scikit-learn follows
-without a look, out of its memory if need be; so numbers that say where to look are checked here.
+There is no pickle, and nothing is made of a file but the classifiers listed in `SOUND`. skops
+ensures that no other types come out of a file. But scikit-learn follows their contents without a
+check, even out of bounds of its memory; so numbers that say where to look are checked here.
 """
 
 from collections.abc import Callable
@@ -20,18 +20,23 @@ from sklearn.tree._tree import TREE_LEAF, Tree
 from trainables.baselines.classifiers import CalibratedSVC
 
 TRUSTED = ["sklearn.tree._tree.Tree", "trainables.baselines.classifiers.CalibratedSVC"]
-"""Types of which skops makes an object here, beside those of its own list (numpy's arrays,
-scikit-learn's estimators).
+"""Types of which skops makes an object here, beside those of its own list.
+
+That list has numpy's arrays and scikit-learn's estimators.
 """
 
 
 def write(classifier: ClassifierMixin, path: Path) -> None:
-    """Raises OSError if the disk refuses."""
+    """Write a fitted classifier to a file.
+
+    Raises:
+        OSError: the disk refuses.
+    """
     skops.io.dump(classifier, path)
 
 
 def read(path: Path) -> ClassifierMixin:
-    """The classifier that `write` wrote.
+    """Return the classifier that `write` wrote.
 
     Raises:
         ValueError: the file holds anything else.
@@ -45,7 +50,8 @@ def read(path: Path) -> ClassifierMixin:
         )
     except Exception as error:  # whatever a file that was not written here makes skops stumble over
         raise ValueError(
-            f"{path.name} holds no fitted classifier ({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
+            f"{path.name} holds no fitted classifier "
+            f"({(str(error).splitlines() or [type(error).__name__])[0][:200]})"
         ) from error
     if type(classifier) not in SOUND:
         raise ValueError(
@@ -60,25 +66,27 @@ def read(path: Path) -> ClassifierMixin:
 
 
 def _hides_a_method(found: Any) -> bool:
-    """Whether the file brought something that stands before what scikit-learn's class says, such as
-    another function or kind of machine.
+    """Return whether an attribute from the file hides one of scikit-learn's class.
+
+    It could be another function or kind of machine.
     """
     return any(hasattr(type(found), name) for name in vars(found))
 
 
 def _is(array: Any, dtype: type, *shape: int) -> bool:
-    """Whether this is an array of that kind of numbers and shape."""
+    """Return whether this is an array of that kind of numbers and that shape."""
     return bool(type(array) is np.ndarray and array.dtype == dtype and array.shape == shape)
 
 
 def _below(array: Any, limit: int) -> bool:
-    """Whether all numbers of an array are from 0 to below a limit."""
+    """Return whether all numbers of an array are from 0 to below a limit."""
     return bool((array >= 0).all() and (array < limit).all())
 
 
-def _vectors_add_up(found: Any) -> bool:
-    """Whether there are as many support vectors, and numbers to each, as libsvm will look for, and
-    it compares images with no others.
+def _is_sound_svm(found: Any) -> bool:
+    """Return whether an SVM has as many support vectors, and numbers to each, as libsvm will read.
+
+    It must also compare images with no others.
     """
     svc = found.svc_
     if (
@@ -120,8 +128,8 @@ def _vectors_add_up(found: Any) -> bool:
     )
 
 
-def _looks_at_all(found: Any) -> bool:
-    """Whether each image is compared with all, and none is looked up by a number."""
+def _is_sound_knn(found: Any) -> bool:
+    """Return whether each image is compared with all, and none is looked up by a number."""
     (images, width), plain = (
         found._fit_X.shape,
         (
@@ -147,9 +155,11 @@ def _looks_at_all(found: Any) -> bool:
     return bool(arrays and counts and _below(found._y, len(found.classes_)))
 
 
-def _leads_down(found: Any) -> bool:
-    """Whether each branch leads to two nodes further down and asks for a feature that there is, and
-    each leaf tells as many classes as there are.
+def _is_sound_tree(found: Any) -> bool:
+    """Return whether a tree can be followed safely.
+
+    Each branch must lead to two nodes further down and ask for a feature that exists, and each leaf
+    must hold a number for each class.
     """
     tree = found.tree_
     if type(tree) is not Tree or not 0 < tree.node_count == tree.capacity:
@@ -167,8 +177,8 @@ def _leads_down(found: Any) -> bool:
 
 
 SOUND: dict[type, Callable[[Any], bool]] = {
-    CalibratedSVC: _vectors_add_up,
-    KNeighborsClassifier: _looks_at_all,
-    DecisionTreeClassifier: _leads_down,
+    CalibratedSVC: _is_sound_svm,
+    KNeighborsClassifier: _is_sound_knn,
+    DecisionTreeClassifier: _is_sound_tree,
 }
-"""The classifiers, each with what must hold of it."""
+"""The accepted classifiers, each with what must hold of it."""

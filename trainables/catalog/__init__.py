@@ -1,5 +1,4 @@
-"""What is known of models and data sets before torch is imported: names, options, where to find
-them.
+"""The registries of models and data sets: names, options, where to find them. Free of torch.
 
 Imports nothing of the project, so that a config can be checked at once.
 """

@@ -1,8 +1,8 @@
-"""The networks by name, and the baselines to hold them against. Torch-free: a builder is imported
-when a model is built.
+"""The networks by name, and the baselines to compare them with.
 
-To add one: write `build(image, classes, **options)` in a file here and name it in `MODELS`; the
-conformance tests find it.
+Free of torch: a builder is imported when a model is built. To add a network: write `build(image,
+classes, **options)` in a file of `trainables/models` and name it in `MODELS`; the conformance tests
+find it.
 """
 
 import importlib
@@ -17,33 +17,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """What is known of a model before torch is imported."""
+    """The facts about a model that are known before torch is imported."""
 
     builder: str
-    """`module:function`; of a network called with the image's (channels, height, width), the number
-    of classes and the options.
+    """The builder, as `module:function`.
+
+    A network's is called with the image's (channels, height, width), the number of classes and the
+    options.
     """
     name: str = ""
-    """What the builder is told, where it builds several networks."""
+    """The name that the builder is told, where it builds several networks."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The options of `ModelConfig` that this model reads, with its defaults."""
     min_side: int = 1
     """The smallest height and width of an image, in pixels, that passes through."""
     native_side: int = 0
-    """Height and width of the images that the published weights were trained with."""
+    """The height and width, in pixels, of the images of the published weights' training."""
     multiple: int = 1
-    """What height and width, then equal, must be a multiple of, where no option `patch` says so."""
+    """Images are made squares whose side is a multiple of this, or of the option `patch`."""
     weights: str = ""
-    """The file of the published weights, as torchvision names it (its `DEFAULT`); empty where there
-    are none.
+    """The file of the published weights, as torchvision names it; empty where there are none.
+
+    It is the one that torchvision calls `DEFAULT`.
     """
     kind: str = "network"
-    """`network`, trained in epochs by gradient descent, or `baseline`: features made by hand and a
-    classifier that is fitted once.
+    """`network` or `baseline`.
+
+    A network is trained in epochs by gradient descent; a baseline is a classifier that is fitted
+    once to features made by hand.
     """
 
     def seen(self, image: tuple[int, int, int], options: Mapping[str, Any]) -> tuple[int, int]:
-        """Height and width of images, in pixels, as the layers see them: some networks resize."""
+        """Return the height and width of images, in pixels, as the layers see them.
+
+        Some networks resize images first.
+        """
         _, height, width = image
         if side := options.get("input_size") or (
             self.native_side if options.get("pretrained") else 0
@@ -54,16 +62,18 @@ class ModelEntry:
         return height, width
 
     def build(self, image: tuple[int, int, int], classes: int, **options: Any) -> "nn.Module":
-        """A freshly initialised network: float32 (batch, channels, height, width) in, logits
-        (batch, classes) out.
+        """Build a freshly initialised network.
+
+        It takes float32 (batch, channels, height, width) and returns logits (batch, classes).
         """
         named = {"name": self.name} if self.name else {}
         network: nn.Module = self._function(image, classes, **named, **options)
         return network
 
     def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":
-        """A baseline's classifier, to be fitted: features, float32 (images, length), in, class
-        probabilities out.
+        """Build a baseline's classifier, which is yet to be fitted.
+
+        It takes features, float32 (images, length), and returns class probabilities.
         """
         classifier: ClassifierMixin = self._function(seed, **options)
         return classifier
@@ -92,7 +102,7 @@ def family(
     dropout: float | None = None,
     multiple: int = 1,
 ) -> ModelEntry:
-    """A network of torchvision; `dropout` is its own rate, where it has one."""
+    """Return the entry of a network of torchvision; `dropout` is its own rate, where it has one."""
     options = {**TRANSFER, **({} if dropout is None else {"dropout": dropout})}
     return ModelEntry(
         builder=FAMILIES,

@@ -1,5 +1,5 @@
-"""Checkpoints: written whole, verified when read, in a folder or a bucket, one training from
-another's.
+"""Checkpoints: written whole, verified when read, in a folder or a bucket.
 
-May import the config, data sets and the file format of baselines; never the training loop.
+A training may begin with another one's checkpoints (a warm start). May import the config, data sets
+and the file format of baselines; never the training loop.
 """

@@ -1,9 +1,9 @@
 """Checkpoints on disk: safetensors and JSON, never pickle; the manifest is written last.
 
 A checkpoint is a folder `epoch-0003` with `model.safetensors`, `optimizer.safetensors`,
-`state.json` and `manifest.json`, which holds size and SHA-256 of the others. It is written beside
-its place and moved there whole, so a folder under its name is complete. Of a baseline,
-`classifier.skops` stands in the place of the tensors. Of a trial with folds, each fold's files
+`state.json` and `manifest.json`, which holds size and SHA-256 of the others. It is written in a
+folder beside, which then gets its name, so a folder under that name is complete. For a baseline,
+`classifier.skops` stands in the place of the tensors. For a trial with folds, each fold's files
 stand in a folder of their own, `fold-1` and so on, beside one `state.json` and one manifest.
 """
 
@@ -24,15 +24,16 @@ from torch import Tensor
 from trainables.disk import sync
 
 FIRST_PRECISION = "fp32"
-"""Of checkpoints that say nothing of it."""
+"""The precision of checkpoints that do not name one."""
 OPTIONAL = ("scaler", "scaling")
-"""Plain values of a network's state that not every one has: `scaler` in float16, `scaling` of
-pixels in all but old ones.
+"""Plain values of a network's state that not every one has.
+
+`scaler` is there in float16 only, `scaling` (of pixels) in all but old checkpoints.
 """
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 CLASSIFIER = "classifier.skops"
 PARTIAL = ".partial"
-"""How the name of a checkpoint ends that is being written."""
+"""The suffix of the name of a checkpoint that is being written."""
 
 
 class CheckpointError(RuntimeError):
@@ -47,16 +48,15 @@ def save(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> Path:
-    """Write what `Training.state` (or `Fitting.state`) gave, and `extra`, as `folder/epoch-NNNN`;
-    return that path.
+    """Write a training's state and `extra` as `folder/epoch-NNNN`; return that path.
 
     Args:
         folder: the trial's.
-        state: tensors and plain values.
+        state: what `Training.state` (or `Fitting.state`) returned: tensors and plain values.
         extra: plain values.
-        attempt: the one that writes; each writes in a partial folder of its own.
-        still_ours: raises where a newer attempt has begun meanwhile; asked before the checkpoint is
-            put in its place.
+        attempt: the number of the attempt that writes; each writes in a partial folder of its own.
+        still_ours: raises where a newer attempt has begun meanwhile; called before the checkpoint
+            is put in its place.
 
     Raises:
         OSError: the disk is full or refuses; nothing has changed under that path.
@@ -100,7 +100,7 @@ def _write(partial: Path, state: dict[str, Any], extra: dict[str, Any]) -> None:
 
 
 def name(epoch: int) -> str:
-    """Of an epoch's checkpoint in a trial's folder."""
+    """Return the name of an epoch's checkpoint in a trial's folder."""
     return f"epoch-{epoch:04d}"
 
 
@@ -128,15 +128,16 @@ def verify(path: Path) -> tuple[str, ...]:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a network's weights, as the manifest has it; empty if there is none, as of a
-    baseline or of folds.
+    """Return the SHA-256 of a network's weights, as the manifest has it.
+
+    Empty if there is none, as of a baseline or of folds.
     """
     manifest = json.loads((path / "manifest.json").read_text())
     return str(manifest.get(FILES[0], {}).get("sha256", ""))
 
 
 def about(path: Path) -> dict[str, Any]:
-    """Verify a checkpoint and read what was saved as its `extra`.
+    """Verify a checkpoint and return what was saved as its `extra`.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
@@ -149,8 +150,9 @@ def about(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Verify and read a checkpoint as `Training.load_state` (or `Fitting.load_state`) takes it,
-    with `extra` beside.
+    """Verify and read a checkpoint; return its state, with `extra` beside.
+
+    The state is as `Training.load_state` (or `Fitting.load_state`) takes it.
 
     Raises:
         CheckpointError: the checkpoint is damaged or incomplete.
@@ -172,12 +174,12 @@ def load(path: Path, *, device: str = "cpu") -> dict[str, Any]:
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """What a file of safetensors' format holds, by name."""
+    """Return the tensors that a file of safetensors' format holds, by name."""
     return load_file(path)
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first."""
+    """Return the checkpoints in a folder, oldest first."""
     named = (
         path for path in folder.glob("epoch-*") if re.fullmatch("epoch-[0-9]{1,18}", path.name)
     )
@@ -185,7 +187,7 @@ def saved(folder: Path) -> list[Path]:
 
 
 def epoch_of(path: Path) -> int:
-    """The epoch of one of the checkpoints that `saved` gives."""
+    """Return the epoch of one of the checkpoints that `saved` gives."""
     return int(path.name.removeprefix("epoch-"))
 
 
@@ -194,7 +196,7 @@ def remove(
 ) -> None:
     """Remove the checkpoints of these epochs.
 
-    `still_ours` is asked before each, and raises where a newer attempt has begun meanwhile.
+    `still_ours` is called before each, and raises where a newer attempt has begun meanwhile.
     """
     for path in saved(folder):
         if epoch_of(path) in epochs:
@@ -203,7 +205,7 @@ def remove(
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file such that a reader sees the old text or the new, also after a crash."""
+    """Write a small file so that a reader sees the old text or the new, also after a crash."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
     sync(partial)
@@ -212,7 +214,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _folders(names: Iterable[str]) -> list[str]:
-    """The folds' folders of a checkpoint of these files; none of one without folds."""
+    """Return the folds' folders of a checkpoint with these files; none of one without folds."""
     held = {name.partition("/")[0] for name in names if "/" in name}
     return list(takewhile(held.__contains__, (_fold(number) for number in range(1, len(held) + 1))))
 
@@ -222,8 +224,9 @@ def _fold(number: int) -> str:
 
 
 def _names(manifest: dict[str, Any]) -> tuple[str, ...]:
-    """The files of a checkpoint that has this manifest: those of its kind, whatever else the
-    manifest may name.
+    """Return the files that a checkpoint with this manifest must have.
+
+    These are the files of its kind, whatever else the manifest may name.
     """
     prefixes = [f"{folder}/" for folder in _folders(manifest)] or [""]
     parts = (CLASSIFIER,) if prefixes[0] + CLASSIFIER in manifest else FILES[:-1]
@@ -231,7 +234,7 @@ def _names(manifest: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _save_folds(states: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """Write each fold's files in a folder of its own; return the rest."""
+    """Write each fold's files in a folder of its own; return the rest, plain values."""
     documents = []
     for number, state in enumerate(states, 1):
         (folder / _fold(number)).mkdir()
@@ -255,7 +258,7 @@ def _save_network(state: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
-    """A network's state, but for its epoch; `document` is the rest that `_save_network` returned."""
+    """Return a network's state without its epoch; `document` is what `_save_network` returned."""
     return {
         "model": load_file(folder / "model.safetensors", device=device),
         "optimizer": _restore_optimizer(
@@ -268,18 +271,19 @@ def _load_network(folder: Path, document: dict[str, Any], device: str) -> dict[s
 
 
 def _save_classifier(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Write a baseline's classifier. There is no rest."""
-    from trainables.baselines import (
-        store,
-    )  # scikit-learn and skops take three seconds, which networks need not wait
+    """Write a baseline's classifier; nothing of its state is left to return."""
+    # scikit-learn and skops take three seconds to import, for which networks need not wait.
+    from trainables.baselines import store
 
     store.write(state["classifier"], folder / CLASSIFIER)
     return {}
 
 
 def _load_classifier(folder: Path, document: dict[str, Any], device: str) -> dict[str, Any]:
-    """A baseline's state, but for its epoch. Raises ValueError if the file holds anything but a
-    baseline's classifier.
+    """Return a baseline's state without its epoch.
+
+    Raises:
+        ValueError: the file holds anything but a baseline's classifier.
     """
     from trainables.baselines import store
 
@@ -287,7 +291,11 @@ def _load_classifier(folder: Path, document: dict[str, Any], device: str) -> dic
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Raises OSError as other writes do: safetensors has an error of its own for a full disk."""
+    """Write tensors to a file.
+
+    Raises:
+        OSError: the disk is full or refuses, for which safetensors has an error of its own.
+    """
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:

@@ -1,5 +1,6 @@
-"""A sign of life of the process that trains: a file, touched at every step, that says where the
-process is.
+"""A sign of life of the process that trains: a file that is touched at every step.
+
+It says which process that is, and on which machine.
 """
 
 import json
@@ -14,18 +15,22 @@ from trainables.checkpoints.remote import Mirror
 
 FILE_NAME = "heartbeat"
 EVERY_S, TELL_S = 1.0, 10.0
+"""The least number of seconds between two touches, and between two messages to a mirror."""
 
 
 class Heartbeat:
-    """Call it at every step; it touches its file at most once a second. A disk that refuses is no
-    reason to stop.
+    """A sign of life, to be called at every step; it touches its file at most once a second.
+
+    A disk that refuses is no reason to stop.
     """
 
     def __init__(
         self, folder: Path, *, attempt: int = 1, node: str = "", mirror: Mirror | None = None
     ) -> None:
-        """With a mirror, what is elsewhere is told of a heartbeat too, less often, and by a thread:
-        the trial does not wait for it.
+        """Write the heartbeat's file, and tell the mirror of it if there is one.
+
+        The mirror is told less often than the file is touched, and by a thread, so that the trial
+        does not wait for it.
         """
         self.path, self.mirror = folder / FILE_NAME, mirror
         self.last = self.told = 0.0
@@ -38,7 +43,7 @@ class Heartbeat:
             self()
 
     def __call__(self) -> None:
-        """Touch the file."""
+        """Touch the file, if that was not done within the last second."""
         now = time.monotonic()
         if now - self.last >= EVERY_S:
             self.last = now
@@ -62,17 +67,17 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Beat:
-    """What a heartbeat file tells."""
+    """The content of a heartbeat file, and the time of its last touch."""
 
     touched_ns: int
-    """By the clock of the machine that keeps the file, or, with a mirror, of the one that trains."""
+    """By the clock of the machine that keeps the file or, with a mirror, of the one that trains."""
     pid: int
     node: str
     attempt: int
 
 
 def beat_of(text: str) -> Beat | None:
-    """What a mirror was told of a heartbeat; None where that says nothing."""
+    """Return the heartbeat that a mirror was told of; None where the text says nothing."""
     try:
         return Beat(**json.loads(text))
     except (ValueError, TypeError):
@@ -80,7 +85,7 @@ def beat_of(text: str) -> Beat | None:
 
 
 def last_beats(folders: list[Path]) -> list[Beat | None]:
-    """The last sign of life of the trial of each of these folders; None where there is none."""
+    """Return the last heartbeat of the trial in each of these folders; None where there is none."""
     return [_last_beat(folder) for folder in folders]
 
 

@@ -1,10 +1,10 @@
-"""The network's outputs on the validation part at each trial's best epoch, kept in the process that
-computed them.
+"""Outputs on the validation part at each trial's best epoch, kept in the process that made them.
 
-The trial's evaluation needs the same outputs again, and finds them here by the weights' own hash:
-to load these and compute anew takes as long as the validation did. In any other process, after a
-restart, and for what was computed otherwise (folds, several processes, networks fused into one, a
-GPU, whose kernels may differ from call to call) there is nothing here, and it is computed anew.
+The trial's evaluation needs the same outputs of the network again, and finds them here by the
+SHA-256 of its weights: to load these and compute anew takes as long as the validation did. Nothing
+is found in any other process, after a restart, and for what was computed otherwise (folds, several
+processes, networks fused into one, a GPU, whose kernels may differ from call to call); the outputs
+are then computed anew.
 """
 
 from collections import OrderedDict
@@ -22,12 +22,12 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Part
 
 MAX_BYTES = 64 << 20
-"""Of all that a process keeps; what is oldest is dropped first."""
+"""The limit for all that a process keeps; what is oldest is dropped first."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network of these weights says of a part, a tensor (images, classes) for each batch."""
+    """The outputs of a network for a part: a tensor (images, classes) for each batch."""
 
     epoch: int
     config: TrialConfig
@@ -36,7 +36,7 @@ class Outputs:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size of all logits, in bytes."""
         return sum(values.nbytes for values in self.logits)
 
 
@@ -48,9 +48,7 @@ class Memory:
         self._lock = Lock()
 
     def keep(self, trial: str, path: Path, outputs: Outputs) -> None:
-        """Keep these of the checkpoint at `path`, which is the trial's best, in the place of what
-        was kept of the trial.
-        """
+        """Keep the outputs of the checkpoint at `path`, the trial's best; drop earlier ones."""
         try:
             weights = checkpoint.digest(path)
         except (OSError, ValueError):  # somebody has removed it: nobody will evaluate it
@@ -69,8 +67,9 @@ class Memory:
     def probabilities(
         self, path: Path, config: TrialConfig, part: Part
     ) -> NDArray[np.float64] | None:
-        """Class probabilities, (images, classes), that the network saved at `path` has given for
-        this part here; None if that is not known.
+        """Return the class probabilities, (images, classes), of the network saved at `path`.
+
+        These are the ones that it gave for this part in this process; None if they are not known.
 
         Raises:
             CheckpointError: the checkpoint is damaged.
@@ -91,15 +90,15 @@ class Memory:
 
     @property
     def trials(self) -> list[str]:
-        """Of whom something is kept."""
+        """The trials of which outputs are kept."""
         with self._lock:
             return list(self._kept)
 
     def forget(self) -> None:
-        """Keep nothing."""
+        """Drop everything that is kept."""
         with self._lock:
             self._kept.clear()
 
 
 MEMORY = Memory()
-"""Of this process."""
+"""The outputs that this process keeps."""

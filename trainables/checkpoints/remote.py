@@ -1,4 +1,4 @@
-"""A trial whose checkpoints are kept elsewhere than on the machine that trains it."""
+"""Checkpoints that are kept elsewhere than on the machine that trains the trial."""
 
 import hashlib
 import shutil
@@ -11,34 +11,39 @@ from trainables.caches import cache_folder
 
 
 class Mirror(Protocol):
-    """Where they are kept. Each method raises OSError when that place refuses."""
+    """The place where a trial's checkpoints are kept.
+
+    Each method raises OSError when that place refuses.
+    """
 
     def read(self, name: str) -> str | None:
-        """A small file's text; None if it is not there."""
+        """Return a small file's text; None if it is not there."""
 
     def write(self, name: str, text: str) -> None:
         """Store a small file."""
 
     def beat(self, text: str) -> None:
-        """Show that the trial lives."""
+        """Show that the trial is alive."""
 
     def names(self) -> list[str]:
-        """The checkpoints that are there whole."""
+        """Return the names of the checkpoints that are there whole."""
 
     def pull(self, folder: Path, *, only: str = "") -> None:
-        """Make the checkpoints here those that are kept, or one of them, if it is named."""
+        """Make the checkpoints in `folder` equal to the kept ones, or only the one named."""
 
     def push(
         self, folder: Path, wanted: Collection[str], still_ours: Callable[[], None] = lambda: None
     ) -> None:
-        """Store the checkpoints that are here, and remove older ones that are not `wanted`.
+        """Store the checkpoints that are in `folder`, and remove older ones that are not `wanted`.
+
         `still_ours` raises where another attempt has begun.
         """
 
 
 def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> Path:
-    """The folder in which a process of this machine trains a trial that is kept at `place`: there,
-    or, with a mirror, a copy for each attempt and process.
+    """Return the folder in which a process of this machine trains a trial that is kept at `place`.
+
+    It is `place` itself or, with a mirror, a copy for each attempt and process.
     """
     if mirror is None:
         return Path(place)
@@ -46,8 +51,9 @@ def folder_here(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) 
 
 
 def forget(place: str, mirror: Mirror | None, attempt: int, rank: int = 0) -> None:
-    """Remove what a process of this machine has of an attempt at a trial that is kept at `place`,
-    if that is a copy; others may still read theirs.
+    """Remove a process's copy of a trial that is kept at `place`, if it has one.
+
+    Other processes may still read their own copies.
     """
     if mirror is not None:
         copies = _copies(place, attempt)

@@ -1,9 +1,9 @@
-"""A trial that begins with what another has trained: the other's checkpoints are brought into its
-folder, and it goes on from there.
+"""Warm starts: a trial begins with what another has trained.
 
-Brought are two checkpoints, or one that is both: the newest that is not beyond the trial's own end,
-and the best until there. What they are the beginning of is written beside them (`begun.json`)
-before the first of them is there.
+The other's checkpoints are brought into the trial's folder, and it goes on from there. These are
+two checkpoints, or one that is both: the newest that is not beyond the trial's own end, and the
+best until there. `begun.json` beside them says which training they are the beginning of; it is
+written before the first of them is there.
 """
 
 import json
@@ -21,8 +21,9 @@ from trainables.errors import ConfigError
 
 BEGUN = "begun.json"
 BROUGHT = ".brought"
-"""How the name of a folder begins, beside the checkpoints, for what an attempt has brought and is
-not known to be whole yet.
+"""The prefix of the folder, beside the checkpoints, for what an attempt has brought.
+
+Its content is not known to be whole yet.
 """
 
 
@@ -35,21 +36,23 @@ def import_checkpoints(
     attempt: int = 1,
     still_ours: Callable[[], object] = lambda: None,
 ) -> tuple[WarmStart | None, list[str]]:
-    """Bring the longest beginning that is whole into a trial's folder, if it is longer than what is
-    there; else nothing changes.
+    """Bring the longest whole beginning into a trial's folder, if it is longer than what is there.
+
+    Otherwise nothing changes.
 
     Args:
         beginnings: trials that have trained the beginning of this one.
         folder: the trial's own.
         config: the trial.
         beat: called before each try, which takes a while where checkpoints are large.
-        attempt: the one that brings; each has a folder of its own for what it brings.
-        still_ours: raises where a newer attempt has begun meanwhile; asked before anything is put
+        attempt: the number of the attempt that brings; each has a folder of its own for what it
+            brings.
+        still_ours: raises where a newer attempt has begun meanwhile; called before anything is put
             in its place.
 
     Returns:
-        What the trial began with, and what is wrong with longer ones, a line each; if it began with
-        none, what is wrong with all.
+        The warm start, and what is wrong with longer beginnings, a line each. If the trial began
+            with none: None, and what is wrong with all.
     """
     brought = folder / f"{BROUGHT}-{attempt}"
     own, history = _own(folder)
@@ -68,7 +71,8 @@ def import_checkpoints(
                 continue
             except OSError as error:
                 wrong.append(
-                    f"{beginning}: {checkpoint.name(epoch)} cannot be brought here ({error.strerror or error})"
+                    f"{beginning}: {checkpoint.name(epoch)} cannot be brought here "
+                    f"({error.strerror or error})"
                 )
                 continue
             begun = WarmStart(beginning.search, beginning.trial, epoch)
@@ -95,8 +99,9 @@ def _put_in_place(brought: Path, names: Sequence[str], still_ours: Callable[[], 
 def _longest_first(
     beginnings: Sequence[WarmStartSource], config: TrialConfig, absent: list[str]
 ) -> Iterator[tuple[int, WarmStartSource]]:
-    """The checkpoints from which the trial can go on, by epoch; `absent` gets a line for each
-    beginning that has none.
+    """Yield the checkpoints from which the trial can go on, latest epoch first.
+
+    `absent` gets a line for each beginning that has none.
     """
     found: list[tuple[int, WarmStartSource]] = []
     for beginning in beginnings:
@@ -113,7 +118,8 @@ def _longest_first(
             continue
         if not epochs:
             absent.append(
-                f"{beginning}: no checkpoint up to epoch {min(config.epochs, beginning.epoch)} is there"
+                f"{beginning}: no checkpoint up to epoch "
+                f"{min(config.epochs, beginning.epoch)} is there"
             )
         found += [(epoch, beginning) for epoch in epochs]
     yield from sorted(found, key=lambda one: -one[0])
@@ -126,8 +132,9 @@ def _names(beginning: WarmStartSource) -> list[str]:
 
 
 def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
-    """How far the trial came by itself, and the metrics of its epochs until then, as far as they
-    can be read.
+    """Return the epoch that the trial has reached by itself, and its metrics until there.
+
+    The metrics are those in the newest checkpoint that can be read, if there is one.
     """
     paths = checkpoint.saved(folder)
     for path in reversed(paths):
@@ -136,8 +143,10 @@ def _own(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
     return max((_epoch(path.name) for path in paths), default=0), {}
 
 
-def _is_as_it_was(history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]) -> bool:
-    """Whether the epochs that the trial has trained itself came out the same."""
+def _has_same_metrics(
+    history: dict[str, dict[str, float]], own: dict[str, dict[str, float]]
+) -> bool:
+    """Return whether the epochs that the trial has trained itself came out the same."""
     return all(
         _values(history[epoch]) == _values(metrics)
         for epoch, metrics in own.items()
@@ -156,8 +165,9 @@ def _bring(
     config: TrialConfig,
     own: dict[str, dict[str, float]],
 ) -> list[str]:
-    """Bring the checkpoint of this epoch, and the best one until then, into a place of their own;
-    return their names, the last one last.
+    """Bring the checkpoint of this epoch, and the best one until then, into a place of their own.
+
+    Return their names, that of this epoch last.
 
     Raises:
         CheckpointError: one is damaged, not there any more, or of another training.
@@ -170,7 +180,7 @@ def _bring(
     try:
         is_ours = is_own_beginning(TrialConfig.from_dict(about["config"]), epoch, config)
         best = checkpoint.name(int(about["best_epoch"]))
-        is_as_it_was = _is_as_it_was(about["history"], own)
+        has_same_metrics = _has_same_metrics(about["history"], own)
     except (
         KeyError,
         TypeError,
@@ -183,7 +193,7 @@ def _bring(
         raise checkpoint.CheckpointError(f"{last} is of another version ({error})") from error
     if not is_ours:
         raise checkpoint.CheckpointError(f"{last} is of another configuration")
-    if not is_as_it_was:
+    if not has_same_metrics:
         raise checkpoint.CheckpointError(
             f"{last} has other values for the first epochs than were trained here"
         )
@@ -195,8 +205,10 @@ def _bring(
 
 
 def _copy(beginning: WarmStartSource, name: str, place: Path) -> None:
-    """One checkpoint. On one disk it takes no room of its own: nobody writes into a checkpoint that
-    is there.
+    """Copy one checkpoint.
+
+    On one disk the copy takes no space of its own: its files are links, which is safe because
+    nobody writes into a checkpoint that is there.
     """
     if beginning.mirror is not None:
         beginning.mirror.pull(place, only=name)

@@ -1,6 +1,4 @@
-"""Images and labels as arrays: what a loader gives (`Decoded`) and what a trial trains on
-(`Dataset`).
-"""
+"""Images and labels as arrays: a loader's result (`Decoded`) and a trial's data (`Dataset`)."""
 
 import dataclasses
 import hashlib
@@ -16,11 +14,17 @@ from trainables.datasets.splits import Rows, in_folds
 
 Images = NDArray[np.uint8]
 Allocate = Callable[[str, tuple[int, ...]], Images]
-"""Gives the array for the images of a part of this name, (count, height, width, channels)."""
+"""A function that gives the array for a part's images, from the part's name and the shape.
+
+The shape is (count, height, width, channels).
+"""
 CHUNK = 4_000_000
-"""Bytes of images that are worked on at once where all of them are gone through."""
+"""The bytes of images that are worked on at once where all of them are gone through."""
 SIXTEEN_BITS = (0, 65535)
-"""The range of values whose images were the same before ranges were looked at."""
+"""The range of values whose images were the same before ranges were looked at.
+
+The fingerprint leaves it out, so that it is the same as then.
+"""
 
 
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
@@ -57,7 +61,7 @@ class Part:
         return int(np.prod(self.shape))
 
     def chunks(self) -> Iterator[Images]:
-        """Give all images, some at a time, so that no copy of them all is made."""
+        """Yield all images, some at a time, so that no copy of them all is made."""
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))
@@ -66,13 +70,14 @@ class Part:
         return self.images[rows]
 
     def take(self, rows: NDArray[np.intp]) -> "Part":
-        """A copy that holds only these rows."""
+        """Return a copy that holds only these rows."""
         return Part(np.ascontiguousarray(self.images[rows]), self.labels[rows])
 
 
 class Selected(Part):
-    """Some rows of a part. Its images are copied for whoever asks for them, each time; `whole` and
-    `rows` are the way without a copy.
+    """Some rows of a part.
+
+    Each use of `images` copies them; `whole` and `rows` are the way without a copy.
     """
 
     def __init__(self, whole: Part, rows: Rows) -> None:
@@ -84,11 +89,11 @@ class Selected(Part):
 
     @property
     def images(self) -> Images:
-        """A copy."""
+        """A copy of the selected images."""
         return np.ascontiguousarray(self.whole.images[self.rows])
 
     def take(self, rows: Rows) -> Part:
-        """A copy that holds only these rows, counted among the selected."""
+        """Return a copy that holds only these rows, counted among the selected."""
         return self.whole.take(self.rows[rows])
 
     @property
@@ -102,8 +107,9 @@ class Selected(Part):
 
 
 class Joined(Part):
-    """The images of two parts, those of the other behind those of the first. They are copied only
-    into what `take` gives, or for whoever asks for all of them.
+    """The images of two parts, those of `other` behind those of `first`.
+
+    They are copied only into what `take` returns, or where all of them are asked for (`images`).
     """
 
     def __init__(self, first: Part, other: Part) -> None:
@@ -116,11 +122,11 @@ class Joined(Part):
 
     @property
     def images(self) -> Images:
-        """A copy."""
+        """A copy of all images."""
         return self.take(np.arange(len(self))).images
 
     def take(self, rows: Rows) -> Part:
-        """A copy that holds only these rows."""
+        """Return a copy that holds only these rows."""
         made = np.empty((len(rows), *self.shape[1:]), np.uint8)
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for start in range(0, len(rows), count):
@@ -143,8 +149,9 @@ class Joined(Part):
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole data set as its files give it; `val` and `test` are None where the files have no such
-    part of their own.
+    """A whole data set as its files give it.
+
+    `val` and `test` are None where the files have no such part of their own.
     """
 
     classes: tuple[str, ...]
@@ -154,7 +161,7 @@ class Decoded:
     """Unreadable images that were left out."""
     val: Part | None = None
     value_range: tuple[float, float] | None = None
-    """The values that became 0 and 255, of images of more than 8 bits."""
+    """The values that became 0 and 255, for images of more than 8 bits."""
     remarks: tuple[str, ...] = ()
     """Lines on how the images were read, for whoever begins a search."""
 
@@ -175,11 +182,13 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set split for training. `test` is None in the copy that trials get: they cannot look.
+    """A data set split for training.
+
+    `test` is None in the copy that trials get, so that they cannot look at it.
 
     With `folds`, no network is trained on `train`: it holds every image that is not of the test
-    part, and so does `val`, for each of them is validated by the one network that has not seen it.
-    `fold` gives what a network is trained on and validated with.
+    part, and so does `val`, because each of them is validated by the one network that has not seen
+    it. `fold` gives what a network is trained on and validated with.
     """
 
     name: str
@@ -193,13 +202,15 @@ class Dataset:
     folds: int | None = None
     split_seed: int = 0
     value_range: tuple[float, float] | None = None
-    """The values that became 0 and 255, of images of more than 8 bits."""
+    """The values that became 0 and 255, for images of more than 8 bits."""
     remarks: tuple[str, ...] = ()
     """Lines on how the images were read and divided, for whoever begins a search."""
 
     def fold(self, number: int, seed: int) -> "Dataset":
-        """What the network of a fold (from 1) gets: this fold's images to validate, the others' to
-        train on. `seed` is the trial's: with another, the images are divided in another way.
+        """Return the data set of the network of one fold, numbered from 1.
+
+        It has this fold's images to validate, and those of the others to train on. `seed` is the
+        trial's: with another, the images are divided in another way.
 
         Raises:
             ValueError: there are no folds.
@@ -215,13 +226,14 @@ class Dataset:
         return self._divided[seed][number - 1]
 
     def of_one_network(self) -> "Dataset":
-        """What one network is trained on and validated with: a fold's, where there are folds."""
+        """Return the data of one network: that of the first fold where there are folds."""
         return self if self.folds is None else self.fold(1, 0)
 
     @property
     def least_trained(self) -> int:
-        """On how many images a network is trained, at least: with folds, one has an image less than
-        others.
+        """The smallest number of images that a network is trained on.
+
+        With folds, one network may have an image less than others.
         """
         return len(self.train) - (0 if self.folds is None else -(-len(self.train) // self.folds))
 
@@ -231,7 +243,7 @@ class Dataset:
         return {}
 
     def _without(self, rows: Rows) -> "Dataset":
-        """The data set in which these rows are there to validate, and all others to train on."""
+        """Return the data set with these rows to validate, and all others to train on."""
         others = np.setdiff1d(np.arange(len(self.train)), rows)
         return dataclasses.replace(
             self, train=Selected(self.train, others), val=Selected(self.train, rows), folds=None
@@ -250,8 +262,9 @@ class Dataset:
 
     @cached_property
     def channel_statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and standard deviation of each channel over the training images, in the 0..1 scale
-        of pixels.
+        """The mean and standard deviation of each channel over the training images.
+
+        Pixels count from 0 to 1; both are float32 (channels,).
         """
         levels = np.arange(256) / 255
         counts = np.zeros((self.image[0], 256), np.int64)

@@ -1,8 +1,9 @@
 """The decoded images of a data set on disk: files of arrays, which are mapped into memory.
 
-An entry is written beside its place (images are decoded straight into it) and moved there whole.
-It has a key over the names, sizes and times of the data set's files: a changed, added or removed
-file gives another. What is not used for longest is removed when all entries become too large.
+An entry is written in a folder beside (images are decoded straight into it), which is renamed when
+it is whole. Its key is made of the names, sizes and times of the data set's files: a changed, added
+or removed file gives another. The least recently used entries are removed when all together become
+too large.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from trainables.config import DataConfig
 from trainables.datasets.arrays import Allocate, Decoded, Images, Part, in_memory
 
 VERSION = 3
-"""Raised when the files of an entry change, so that older ones are not taken."""
+"""The version of an entry's files, raised when they change so that older ones are not taken."""
 ABOUT = "entry.json"
 PARTS = ("train", "val", "test")
 
@@ -49,7 +50,9 @@ def _key(config: DataConfig, files: list[Path]) -> str:
 
 
 def _read(folder: Path) -> Decoded:
-    """Map the arrays of an entry, which is not evicted while they are in use.
+    """Return the data set of an entry, with its arrays mapped into memory.
+
+    The entry is not evicted while they are in use.
 
     Raises:
         OSError, ValueError, ...: it is not there, or not as it was written.
@@ -83,8 +86,10 @@ def _read(folder: Path) -> Decoded:
 
 
 def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
-    """Decode into a new entry. A cache that cannot be written is done without, and so it is where
-    the entry alone would be larger than all may be together: no other is evicted for it.
+    """Decode a data set into a new entry.
+
+    The data set is decoded without one where the cache cannot be written, or where the entry alone
+    would be larger than all may be together: no other is evicted for it.
     """
     try:
         make_private(folder.parent)
@@ -131,8 +136,9 @@ def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
-    """Return a file as an array. Its place on disk is taken at once: to write to a map of a full
-    disk would end the process.
+    """Return a new file as an array, or an array in memory where there is no room for the file.
+
+    Its place on disk is taken at once: writing to a map of a full disk would end the process.
     """
     try:
         images: Images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
@@ -145,8 +151,9 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Images:
 
 
 def _plain(mapped: Images) -> Images:
-    """Return a map as a plain array over it: Ray shares those with all processes of a machine, and
-    copies maps into each.
+    """Return a map as a plain array over it.
+
+    Ray shares plain arrays with all processes of a machine, and copies maps into each.
     """
     return np.asarray(mapped)
 

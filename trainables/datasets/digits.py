@@ -1,5 +1,6 @@
-"""scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in 17 grey levels (a part of UCI's
-optdigits). Comes with the package.
+"""scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in 17 grey levels.
+
+They are a part of UCI's optdigits, and come with the package.
 """
 
 from pathlib import Path
@@ -12,12 +13,12 @@ from trainables.datasets.images import resize
 
 
 def files(config: DataConfig) -> list[Path]:
-    """None: the data is embedded in scikit-learn."""
+    """Return no files: the data is embedded in scikit-learn."""
     return []
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Grey levels 0 to 16 become 0 to 255."""
+    """Read the digits, with grey levels 0 to 16 brought to 0 to 255."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

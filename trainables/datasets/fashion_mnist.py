@@ -21,16 +21,16 @@ CLASSES = (
     "Bag",
     "Ankle boot",
 )
-"""As torchvision names them."""
+"""The names that torchvision gives them."""
 
 
 def files(config: DataConfig) -> list[Path]:
-    """The four IDX files, unpacked."""
+    """Return the four IDX files, unpacked."""
     return existing(config, *(f"FashionMNIST/raw/{name}" for name in NAMES))
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Both parts of Fashion-MNIST."""
+    """Read both parts of Fashion-MNIST."""
     return read_idx(_loader, config, [] if download else files(config), CLASSES, download=download)
 
 

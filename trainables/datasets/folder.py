@@ -1,6 +1,6 @@
-"""A folder of images: one sub-folder a class, directly under the root or under `train/`, `val/` and
-`test/` (`layout`).
+"""A folder of images, with one sub-folder for each class.
 
+The classes lie directly under the root, or under `train/`, `val/` and `test/` (see `layout`).
 Images keep their own size when they all have one (of at most 224 pixels a side); otherwise they are
 resized to 224 x 224, as in the paper, or to `data.image_size`. They stay grey when all of them are
 grey. Images of more than 8 bits are scaled by the range of their values, one for the whole data
@@ -33,23 +33,28 @@ DEFAULT_SIDE = 224
 GREY_MODES = {"1", "L", "LA", *DEPTHS}
 HALF_OF_16_BITS = 32767
 UPPER_QUARTER = 63
-"""Colour images with 16 bits a value of which 14 or fewer are used get no brighter than this."""
+"""The brightest value of 16-bit colour images of which 14 or fewer bits are used.
+
+Pillow reads the upper 8 of the 16 bits.
+"""
 FEW_LEVELS, NEARLY_ALL = 16, 0.999
+"""A warning is given where this share of the pixels lies within so few of the 256 levels."""
 
 
 def files(config: DataConfig) -> list[Path]:
-    """Every image file, in order."""
+    """Return every image file, in order."""
     return [path for part in _layout(config).parts.values() for _, path in part]
 
 
 def left_out(config: DataConfig) -> list[str]:
-    """Lines on what is not read."""
+    """Return lines on what is not read."""
     return _layout(config).left_out
 
 
 def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) -> Decoded:
-    """Decode every image; the unreadable ones are refused, all at once, or with `skip_bad` left out
-    and counted.
+    """Decode every image of the folder.
+
+    The unreadable ones are refused, all at once, or with `skip_bad` left out and counted.
     """
     parts = _layout(config).parts
     paths = [path for part in parts.values() for _, path in part]
@@ -110,7 +115,7 @@ def load(config: DataConfig, *, download: bool, allocate: Allocate = in_memory) 
 def _part(
     images: Images, members: Members, classes: list[str], errors: dict[Path, DataError], title: str
 ) -> Part:
-    """Close the gaps of what could not be read."""
+    """Return a part without the images that could not be read, whose gaps are closed in place."""
     rows = [row for row, (_, path) in enumerate(members) if path not in errors]
     if not rows:
         raise DataError(f"no image of the {title} part can be read.")
@@ -129,7 +134,8 @@ def _layout(config: DataConfig) -> Layout:
     try:
         if not root.is_dir():
             raise DataError(
-                f"data set folder not found: {str(root)!r} (--data folder:PATH). Expected one sub-folder per class."
+                f"data set folder not found: {str(root)!r} (--data folder:PATH). "
+                "Expected one sub-folder per class."
             )
         return layout_of(root)
     except OSError as error:
@@ -139,7 +145,7 @@ def _layout(config: DataConfig) -> Layout:
 
 
 def _common_form(headers: Iterable[Header], wanted: int | None) -> tuple[tuple[int, int], str]:
-    """The (width, height) and mode that every image is brought to."""
+    """Return the (width, height) and mode that every image is brought to."""
     known = list(headers)
     mode = "L" if known and all(each.mode in GREY_MODES for each in known) else "RGB"
     if wanted is not None:
@@ -155,8 +161,9 @@ def _value_range(
     headers: dict[Path, Header],
     each: Callable[[Callable[[Path], ValueRange | None], list[Path]], Iterable[ValueRange | None]],
 ) -> ValueRange | None:
-    """Return the values that are to become 0 and 255, of images with more than 8 bits; None if
-    there are none.
+    """Return the values that are to become 0 and 255, for images of more than 8 bits.
+
+    None if there are no such images.
 
     Raises:
         DataError: there are several kinds of images, and nothing says how their values compare.
@@ -179,11 +186,13 @@ def _value_range(
             for kind, paths in sorted(kinds.items())
         )
         raise DataError(
-            f"images of several kinds: {told}. How their brightness compares is not known. Convert all of them to 8 bits, or to one kind."
+            f"images of several kinds: {told}. How their brightness compares is not known. "
+            "Convert all of them to 8 bits, or to one kind."
         )
     if low == high:
         raise DataError(
-            f"every pixel of the {next(iter(kinds))} images is {low:g}: there is nothing to tell them apart by."
+            f"every pixel of the {next(iter(kinds))} images is {low:g}: "
+            "there is nothing to tell them apart by."
         )
     return low, high
 
@@ -191,7 +200,7 @@ def _value_range(
 def _about_range(
     parts: Iterable[Part], headers: Iterable[Header], value_range: ValueRange | None
 ) -> list[str]:
-    """Say how images of more than 8 bits were read.
+    """Return lines on how images of more than 8 bits were read.
 
     Raises:
         DataError: of 16-bit colour images nearly nothing is left.
@@ -207,12 +216,14 @@ def _about_range(
     if value_range is None:
         if (brightest := int(np.flatnonzero(counts).max(initial=0))) <= UPPER_QUARTER:
             raise DataError(
-                f"of the 16-bit colour images the upper 8 bits are read, and those reach {brightest} of 255. Convert the images to 8 bits, by their own range."
+                "of the 16-bit colour images the upper 8 bits are read, and those reach "
+                f"{brightest} of 255. Convert the images to 8 bits, by their own range."
             )
         return []
     kind = next(DEPTHS[each.mode] for each in known if each.mode in DEPTHS)
     lines = [
-        f"note: {kind} images: values from {value_range[0]:g} to {value_range[1]:g}, the range of all images together, become 0 to 255."
+        f"note: {kind} images: values from {value_range[0]:g} to {value_range[1]:g}, "
+        "the range of all images together, become 0 to 255."
     ]
     shares = counts.cumsum() / counts.sum()
     levels = int((shares < (1 + NEARLY_ALL) / 2).sum() - (shares <= (1 - NEARLY_ALL) / 2).sum()) + 1
@@ -221,7 +232,8 @@ def _about_range(
             "a few outliers stretch the range. Clip them, or convert the images to 8 bits yourself."
         )
         lines.append(
-            f"warning: {100 * NEARLY_ALL:g} % of their pixels lie within {levels} of the 256 levels: {remedy}"
+            f"warning: {100 * NEARLY_ALL:g} % of their pixels lie within {levels} "
+            f"of the 256 levels: {remedy}"
         )
     return lines
 
@@ -231,7 +243,8 @@ def _about_transparent(config: DataConfig, paths: list[Path]) -> list[str]:
         return []
     count = "1 image is" if len(paths) == 1 else f"{len(paths):,} images are"
     return [
-        f"note: {count} transparent in places, and laid onto white (first: {_name(config, min(paths))})."
+        f"note: {count} transparent in places, and laid onto white "
+        f"(first: {_name(config, min(paths))})."
     ]
 
 
@@ -242,5 +255,7 @@ def _name(config: DataConfig, path: Path) -> str:
 def _unreadable(config: DataConfig, errors: dict[Path, DataError]) -> DataError:
     first, reason = next(iter(errors.items()))
     return DataError(
-        f"{len(errors)} unreadable image{'s' * (len(errors) != 1)} (first: {_name(config, first)}: {reason}). Remove them, or leave them out with --skip-bad."
+        f"{len(errors)} unreadable image{'s' * (len(errors) != 1)} "
+        f"(first: {_name(config, first)}: {reason}). "
+        "Remove them, or leave them out with --skip-bad."
     )

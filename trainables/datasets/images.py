@@ -24,11 +24,11 @@ DEPTHS = {
 }
 """Pillow's modes of grey images with more than 8 bits, in words."""
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
-"""EXIF's tag, and those of its values by which width and height change places."""
+"""EXIF's tag of the orientation, and those of its values that swap width and height."""
 PHOTOGRAPH = 1_000_000
-"""A JPEG of so many pixels is decoded smaller, where it is to become much smaller."""
+"""A JPEG of at least this number of pixels may be decoded at a smaller size."""
 DRAFT = 2
-"""At least so many times as large as it is wanted; then it is resized."""
+"""Such a JPEG is decoded at no less than this many times the wanted size, and then resized."""
 
 ValueRange = tuple[float, float]
 """The values that become 0 and 255."""
@@ -36,16 +36,19 @@ ValueRange = tuple[float, float]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image: (width, height) when upright, and Pillow's mode."""
+    """The facts in a file's header: (width, height) when upright, and Pillow's mode."""
 
     size: tuple[int, int]
     mode: str
     upper_bits: bool
-    """Of a colour image with 16 bits a value, of which Pillow gives the upper 8."""
+    """True for a colour image with 16 bits a value, of which Pillow gives the upper 8."""
 
 
 def resize(images: Images, size: int | None) -> Images:
-    """Bilinear, to `size` x `size`; None leaves (count, height, width, channels) as it is."""
+    """Resize images (count, height, width, channels) to `size` x `size`, bilinearly.
+
+    None leaves them as they are.
+    """
     if size is None or images.shape[1:3] == (size, size):
         return images
     return np.stack(
@@ -59,14 +62,15 @@ def resize(images: Images, size: int | None) -> Images:
 
 
 def as_array(image: Image.Image) -> Images:
-    """(height, width, channels) with 1 channel for grey images and 3 for RGB."""
+    """Return (height, width, channels), with 1 channel for grey images and 3 for RGB."""
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read the header of an image of an allowed format and size; its first frame counts, turned as
-    its EXIF tag says.
+    """Read the header of an image of an allowed format and size.
+
+    Its first frame counts, turned as its EXIF tag says.
 
     Raises:
         DataError: not an image, of a format not allowed, or of more than 50 million pixels.
@@ -80,13 +84,14 @@ def open_image(path: Path) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise DataError(
-            f"{image.width * image.height // 1_000_000} million pixels (limit {MAX_PIXELS // 1_000_000} million)"
+            f"{image.width * image.height // 1_000_000} million pixels "
+            f"(limit {MAX_PIXELS // 1_000_000} million)"
         )
     return image
 
 
 def header(path: Path) -> Header | None:
-    """Return what a file says of its image, which is not decoded; None if it cannot be read."""
+    """Return the header of an image, which is not decoded; None if it cannot be read."""
     try:
         with open_image(path) as image:
             tiles = getattr(image, "tile", None)
@@ -100,7 +105,7 @@ def header(path: Path) -> Header | None:
 
 
 def _is_sideways(image: Image.Image, path: Path) -> bool:
-    """Whether width and height change places when the image is turned upright."""
+    """Return whether width and height are swapped when the image is turned upright."""
     if image.width == image.height or image.format == "TIFF":
         return False
     if image.format == "PNG" and not _says_more_at_its_end(path):
@@ -110,7 +115,7 @@ def _is_sideways(image: Image.Image, path: Path) -> bool:
 
 
 def _says_more_at_its_end(path: Path) -> bool:
-    """Whether a PNG has EXIF or XMP behind its pixels, or is not what it should be."""
+    """Return whether a PNG has EXIF or XMP behind its pixels, or is not what it should be."""
     descriptor, place, is_behind = os.open(path, os.O_RDONLY), 8, False
     try:
         while True:
@@ -129,8 +134,9 @@ def _says_more_at_its_end(path: Path) -> bool:
 
 
 def extremes(path: Path) -> ValueRange | None:
-    """Return the least and largest value of an image with more than 8 bits; None if it cannot be
-    read.
+    """Return the least and greatest value of an image of more than 8 bits.
+
+    None if it cannot be read, or if they are not finite.
     """
     try:
         with open_image(path) as image:
@@ -144,9 +150,10 @@ def extremes(path: Path) -> ValueRange | None:
 def decode(
     path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange = SIXTEEN_BITS
 ) -> Images:
-    """Decode one file to (height, width, channels) in `mode` "L" or "RGB", resized to `size`
-    (width, height) if given. Of an image with more than 8 bits, values in `value_range` become 0 to
-    255; what is transparent becomes white.
+    """Decode one file to (height, width, channels) in `mode` "L" or "RGB".
+
+    It is resized to `size` (width, height) if given. In an image of more than 8 bits, values in
+    `value_range` become 0 to 255; what is transparent becomes white.
 
     Raises:
         DataError: the file is not an image or is cut off.
@@ -157,7 +164,7 @@ def decode(
 def decode_telling(
     path: Path, size: tuple[int, int] | None, mode: str, value_range: ValueRange
 ) -> tuple[Images, bool]:
-    """As `decode`, and whether the image was transparent somewhere."""
+    """Decode as `decode` does, and return also whether the image was transparent somewhere."""
     with open_image(path) as image:
         try:
             if (
@@ -188,7 +195,7 @@ def decode_telling(
 
 
 def on_white(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Lay an image onto white where it is transparent, if it is anywhere; and say so."""
+    """Lay an image onto white where it is transparent; return also whether it is so anywhere."""
     if not image.has_transparency_data:
         return image, False
     seen = image.convert("RGBA")
@@ -203,7 +210,7 @@ def to_levels(values: NDArray[np.generic], value_range: ValueRange) -> Images:
     """Bring values in this range to 0 to 255, those outside to its ends.
 
     Raises:
-        DataError: some are no numbers.
+        DataError: some values are not numbers.
     """
     low, high = value_range
     if values.dtype.kind == "f":

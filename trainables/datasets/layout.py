@@ -1,4 +1,4 @@
-"""Where the images of a folder lie: its parts and classes, and what is not read."""
+"""The layout of a folder of images: its parts and classes, and what is not read."""
 
 import os
 import re
@@ -10,33 +10,36 @@ from trainables.datasets.images import SUFFIXES
 from trainables.errors import DataError, is_text, printable
 
 PART = re.compile(
-    r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?)|test(?:ing)?)(?:[ _-]?(?:set|data|images|part|split))?",
+    r"(?:(train(?:ing)?)|(val(?:id(?:ation)?)?)|test(?:ing)?)"
+    r"(?:[ _-]?(?:set|data|images|part|split))?",
     re.IGNORECASE,
 )
-"""A folder's name that means a part: `train`, `Training_set`, `val`, `validation`, `test-images`
-...
+"""Names of folders that mean a part.
+
+For example `train`, `Training_set`, `val`, `validation`, `test-images`.
 """
 MAX_KINDS = 5
-"""Suffixes of files that are not read are counted by themselves, up to so many."""
+"""The largest number of suffixes of files not read that are counted by themselves."""
 
 Members = list[tuple[str, Path]]
-"""(class, path) of each image of a part."""
+"""The (class, path) of each image of a part."""
 
 
 @dataclass
 class Layout:
-    """The images by part (`train` and, where they are given, `val` and `test`), and what is left
-    out.
+    """The images by part, and what is left out.
+
+    The parts are `train` and, where they are given, `val` and `test`.
     """
 
     root: Path
     parts: dict[str, Members] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
-    """Those that are no images, or of a format that is not read."""
+    """Files that are no images, or of a format that is not read."""
     links: list[Path] = field(default_factory=list)
-    """To folders."""
+    """Links to folders."""
     folders: list[Path] = field(default_factory=list)
-    """Beside the parts."""
+    """Folders beside the parts."""
     outside: list[Path] = field(default_factory=list)
     """Images that are in no class's folder."""
 
@@ -58,19 +61,23 @@ class Layout:
                 else []
             )
             lines.append(
-                f"note: {_counted(self.files, 'file')} not read: {', '.join(told)} ({self._first(self.files)}). Read are {allowed()}."
+                f"note: {_counted(self.files, 'file')} not read: {', '.join(told)} "
+                f"({self._first(self.files)}). Read are {allowed()}."
             )
         if self.outside:
             lines.append(
-                f"note: {_counted(self.outside, 'image')} left out: in no class's folder ({self._first(self.outside)})."
+                f"note: {_counted(self.outside, 'image')} left out: "
+                f"in no class's folder ({self._first(self.outside)})."
             )
         if self.links:
             lines.append(
-                f"note: {_counted(self.links, 'linked folder')} left out ({self._first(self.links)}): links to images are followed, those not."
+                f"note: {_counted(self.links, 'linked folder')} left out "
+                f"({self._first(self.links)}): links to images are followed, those not."
             )
         if self.folders:
             lines.append(
-                f"note: {_counted(self.folders, 'folder')} left out: beside the parts ({self._first(self.folders)})."
+                f"note: {_counted(self.folders, 'folder')} left out: "
+                f"beside the parts ({self._first(self.folders)})."
             )
         return lines
 
@@ -88,7 +95,7 @@ def allowed() -> str:
 
 
 def part_of(name: str) -> str:
-    """Return the part that a folder's name means: `train`, `val`, `test`, or nothing."""
+    """Return the part that a folder's name means: `train`, `val`, `test`, or an empty string."""
     found = PART.fullmatch(name)
     return "" if found is None else "train" if found[1] else "val" if found[2] else "test"
 
@@ -128,26 +135,33 @@ def _parts(root: Path, here: list[Path]) -> dict[str, Path]:
         if parts[part] != folder:
             names = f"{parts[part].name!r} and {folder.name!r}"
             raise DataError(
-                f"{str(root)!r} has two folders for the {part} part, {names}. Keep one. {as_classes}"
+                f"{str(root)!r} has two folders for the {part} part, {names}. "
+                f"Keep one. {as_classes}"
             )
     if not named or (set(parts) == {"train"} and others and not _class_folders(parts["train"])):
         return {}  # a class of trains lies beside others, and holds images as they do
     names = " and ".join(repr(folder.name) for _, folder in named)
     if others and not _are_alike(parts):
-        remedy = f"If parts, put all training classes into 'train' and take {printable(repr(others[0].name))} away. {as_classes}"
+        remedy = (
+            "If parts, put all training classes into 'train' and take "
+            f"{printable(repr(others[0].name))} away. {as_classes}"
+        )
         raise DataError(
-            f"{names} in {str(root)!r} may be parts or classes beside {printable(repr(others[0].name))}. {remedy}"
+            f"{names} in {str(root)!r} may be parts or classes beside "
+            f"{printable(repr(others[0].name))}. {remedy}"
         )
     if "train" not in parts:
         raise DataError(
-            f"{str(root)!r} has {names} but no 'train'. Name the folder of the training part 'train'. {as_classes}"
+            f"{str(root)!r} has {names} but no 'train'. "
+            f"Name the folder of the training part 'train'. {as_classes}"
         )
     return parts
 
 
 def _are_alike(parts: dict[str, Path]) -> bool:
-    """Whether there are a training part and others with the same classes, so that they can be
-    nothing else.
+    """Return whether there are a training part and others with no classes but those of training.
+
+    They can then be nothing else than parts.
     """
     classes = {
         part: {folder.name for folder in _class_folders(folder)} for part, folder in parts.items()
@@ -168,7 +182,8 @@ def _classes(root: Path, found: Layout) -> Members:
     folders, members = _class_folders(root), Members()
     if not folders:
         raise DataError(
-            f"no class folders in {str(root)!r}. Expected one sub-folder per class, holding its images."
+            f"no class folders in {str(root)!r}. Expected one sub-folder per class, "
+            "holding its images."
         )
     _strays(root, found)
     for folder in folders:
@@ -188,8 +203,10 @@ def _strays(root: Path, found: Layout) -> None:
 
 
 def _images(folder: Path, found: Layout) -> list[Path]:
-    """Return the images of a class, in order, those in sub-folders too. A link that leads nowhere
-    is told of as unreadable later; a pipe, for which one would wait for ever, is no image.
+    """Return the images of a class, in order, those in sub-folders too.
+
+    A link that leads nowhere counts as an image, and is reported as unreadable later. A pipe does
+    not: reading it would wait for ever.
     """
     images, pending = [], [str(folder)]
     while pending:

@@ -1,4 +1,4 @@
-"""From a `DataConfig` to a split `Dataset`, decoding each data set once (`cache`)."""
+"""Loading: from a `DataConfig` to a split `Dataset`, each data set decoded once (see `cache`)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from trainables.errors import ConfigError, DataError, printable
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
-    """Decode (or find decoded), check and split a data set.
+    """Decode (or find in the cache), check and split a data set.
 
     Raises:
         DataError: images or labels that cannot be used.
@@ -35,9 +35,11 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
 
 
 def split(decoded: Decoded, config: DataConfig) -> Dataset:
-    """Divide the images: the test part (unless given), then the validation part (unless given, or
-    there are folds), then `train_limit`; each drawn from `config.split_seed`. With folds, a given
-    validation part is divided among them like the training part.
+    """Divide the images into the parts of a data set.
+
+    First the test part is drawn (unless given), then the validation part (unless given, or there
+    are folds), then `train_limit`; each from `config.split_seed`. With folds, a given validation
+    part is divided among them like the training part.
     """
     generator = np.random.default_rng(config.split_seed)
     train, val, test, remarks = decoded.train, decoded.val, decoded.test, list(decoded.remarks)
@@ -81,15 +83,14 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
 def _limited(
     val: Part, classes: tuple[str, ...], limit: int, generator: np.random.Generator
 ) -> tuple[Part, list[str]]:
-    """Return a given validation part, of which not more than the limit are used, and what is to be
-    said of it.
-    """
+    """Return a given validation part, cut to the limit, and the remarks on it."""
     told, count = [], len(val)
     if limit < count:
         _, kept = split_off(val.labels, limit, generator, left=0)
         val = val.take(kept)
         told.append(
-            f"note: {len(val):,} of the {count:,} given validation images are used (--set data.val_limit={count} uses all)."
+            f"note: {len(val):,} of the {count:,} given validation images are used "
+            f"(--set data.val_limit={count} uses all)."
         )
     for number in np.setdiff1d(np.arange(len(classes)), val.labels):
         told.append(
@@ -99,7 +100,11 @@ def _limited(
 
 
 def _check_classes(decoded: Decoded) -> None:
-    """Every class must reach every part that is drawn from the training images."""
+    """Check that every class reaches every part that is drawn from the training images.
+
+    Raises:
+        DataError: it does not, or images, labels and classes do not fit together.
+    """
     if len(decoded.classes) < 2:
         raise DataError(
             f"only one class found ({decoded.classes[0]!r}). A classifier needs two or more."
@@ -121,30 +126,38 @@ def _check_classes(decoded: Decoded) -> None:
             or part.labels.max(initial=0) >= len(decoded.classes)
         ):
             raise DataError(
-                f"{len(part.images)} images, {len(part.labels)} labels and {len(decoded.classes)} classes do not fit together. The files are damaged."
+                f"{len(part.images)} images, {len(part.labels)} labels and {len(decoded.classes)} "
+                "classes do not fit together. The files are damaged."
             )
     counts: list[int] = np.bincount(decoded.train.labels, minlength=len(decoded.classes)).tolist()
     for name, count in zip(decoded.classes, counts, strict=True):
         if count < len(drawn):
             raise DataError(
-                f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. Add images or remove the class."
+                f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. "
+                "Add images or remove the class."
             )
 
 
 def _check_folds(dataset: Dataset) -> None:
-    """Every class must be in every fold."""
+    """Check that every class is in every fold.
+
+    Raises:
+        DataError: it is not.
+    """
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     name, count = dataset.classes[counts.argmin()], int(counts.min())
     if dataset.folds is not None and count < dataset.folds:
         remedy = f"Use --folds {count}" if count > 1 else "Leave --folds out"
         raise DataError(
-            f"class {name!r} has {count} image{'s' * (count != 1)} to train on; each of {dataset.folds} folds needs one. {remedy}, or add images."
+            f"class {name!r} has {count} image{'s' * (count != 1)} to train on; "
+            f"each of {dataset.folds} folds needs one. {remedy}, or add images."
         )
 
 
 def _decoded(config: DataConfig, *, download: bool) -> Decoded:
-    """Return the whole data set, from the cache where its files are known. What is there is not
-    downloaded again.
+    """Return the whole data set, from the cache where its files are known.
+
+    Files that are there are not downloaded again.
     """
     try:
         if found := files(config):
@@ -157,20 +170,26 @@ def _decoded(config: DataConfig, *, download: bool) -> Decoded:
 
 
 def with_root(config: DataConfig, source: str, root: str) -> DataConfig:
-    """The config for `--data SOURCE`: a data set's name, or `folder:PATH`, whose path becomes the
-    root.
+    """Return the config for `--data SOURCE`.
+
+    SOURCE is a data set's name, or `folder:PATH`, whose path becomes the root.
     """
     name, _, path = source.partition(":")
     if name == "folder":
-        return replace(config, name="folder", root=str(_own(path or ".")))
-    return replace(config, name=source, root=str(_own(root)) if root else "")
+        return replace(config, name="folder", root=str(_expand_home(path or ".")))
+    return replace(config, name=source, root=str(_expand_home(root)) if root else "")
 
 
-def _own(path: str) -> Path:
-    """The path with `~` as a shell reads it."""
+def _expand_home(path: str) -> Path:
+    """Return the path with `~` read as a shell reads it.
+
+    Raises:
+        ConfigError: no home folder is known.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ConfigError(
-            f"no home folder is known of '{path.partition('/')[0][:80]}' (--data). Write the folder in full."
+            f"no home folder is known of '{path.partition('/')[0][:80]}' (--data). "
+            "Write the folder in full."
         ) from error

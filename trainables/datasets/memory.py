@@ -1,4 +1,4 @@
-"""Whether the images of a data set fit into this machine's memory."""
+"""Checks that the images of a data set fit into this machine's memory."""
 
 from pathlib import Path
 
@@ -6,9 +6,12 @@ from trainables.errors import DataError
 
 MEMORY = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
-"""Linux's control groups, version 2: what a container may use."""
+"""The folder of Linux's control groups, version 2, which limit what a container may use."""
 RECLAIMABLE = ("active_file", "inactive_file")
-"""What of a container's memory is files, as those of the cache, which others get if they want it."""
+"""The parts of a container's memory that hold files, such as those of the cache.
+
+Others get that memory if they want it.
+"""
 
 
 def free_memory(memory: Path = MEMORY, cgroup: Path = CGROUP) -> int | None:
@@ -36,11 +39,12 @@ def _of_container(cgroup: Path) -> int | None:
 
 
 def require_memory(count: int, shape: tuple[int, ...]) -> None:
-    """See that so many images of this shape, (height, width, channels), fit into memory, where it
-    is known how much of that is free.
+    """Check that so many images of this shape, (height, width, channels), fit into memory.
+
+    Nothing is checked where it is not known how much of it is free.
 
     Raises:
-        DataError: they do not.
+        DataError: they do not fit.
     """
     height, width, channels = shape
     needed, free = count * height * width * channels, free_memory()
@@ -51,5 +55,5 @@ def require_memory(count: int, shape: tuple[int, ...]) -> None:
 
 
 def gigabytes(count: int) -> str:
-    """Return `45 GB`, `1.8 GB`."""
+    """Return a number of bytes as text: `45 GB`, `1.8 GB`."""
     return f"{count / 1e9:,.0f} GB" if count >= 10**10 else f"{count / 1e9:.1f} GB"

@@ -1,5 +1,6 @@
-"""MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 grey, in torchvision's layout
-(`ROOT/MNIST/raw`).
+"""MNIST: 60,000 and 10,000 handwritten digits, 28 x 28 pixels, grey.
+
+They lie in torchvision's layout (`ROOT/MNIST/raw`).
 """
 
 from collections.abc import Callable
@@ -18,16 +19,16 @@ NAMES = (
 )
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLASSES = tuple(f"{digit} - {word}" for digit, word in enumerate(WORDS))
-"""As torchvision names them."""
+"""The names that torchvision gives them."""
 
 
 def files(config: DataConfig) -> list[Path]:
-    """The four IDX files, unpacked."""
+    """Return the four IDX files, unpacked."""
     return existing(config, *(f"MNIST/raw/{name}" for name in NAMES))
 
 
 def load(config: DataConfig, *, download: bool) -> Decoded:
-    """Both parts of MNIST."""
+    """Read both parts of MNIST."""
     return read_idx(_loader, config, [] if download else files(config), CLASSES, download=download)
 
 

@@ -1,5 +1,6 @@
-"""The module of each data set, called by its name in the catalog; it is imported when its data is
-asked for.
+"""The modules of the data sets, found by their names in the catalog.
+
+Each is imported when its data is asked for.
 """
 
 import importlib
@@ -15,7 +16,7 @@ from trainables.datasets.arrays import Allocate, Decoded
 def decode(
     config: DataConfig, *, download: bool = False, allocate: Allocate | None = None
 ) -> Decoded:
-    """Decode every image of the data set, where it can into what `allocate` gives.
+    """Decode every image of the data set, into what `allocate` gives where the loader can.
 
     Raises:
         DataError: images or labels that cannot be used.
@@ -39,7 +40,7 @@ def left_out(config: DataConfig) -> tuple[str, ...]:
 
 
 def files(config: DataConfig) -> list[Path]:
-    """List the files that `decode` reads; none when the data comes with a package."""
+    """Return the files that `decode` reads; none when the data comes with a package."""
     lister = cast(
         "Callable[[DataConfig], list[Path]]",
         importlib.import_module(DATASETS[config.name].module).files,

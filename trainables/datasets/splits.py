@@ -1,7 +1,7 @@
 """Stratified splits: each part gets each class in its share, at least one image of each.
 
-scikit-learn's `train_test_split` refuses a part smaller than the number of classes; folders of a
-few images a class need it. Folds are scikit-learn's.
+scikit-learn's `train_test_split` refuses a part smaller than the number of classes; folders with
+few images for each class need one. Folds are scikit-learn's.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def split_off(
 
 
 def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
-    """Share `count` among classes of these sizes: by the largest remainders, within 1 and `most`."""
+    """Share `count` among classes of these sizes by largest remainders, within 1 and `most`."""
     exact = sizes * (count / sizes.sum())
     quotas: Rows = np.clip(np.floor(exact).astype(np.intp), 1, most)
     while quotas.sum() < count and (quotas < most).any():
@@ -43,15 +43,16 @@ def _quotas(sizes: Rows, count: int, most: Rows) -> Rows:
 
 
 def in_folds(labels: Labels, folds: int, seed: Sequence[int]) -> list[Rows]:
-    """Divide all rows into stratified folds, drawn from `seed`: their sizes, and those of each
-    class in them, differ by one at most. Each fold's rows are in ascending order.
+    """Divide all rows into stratified folds, drawn from `seed`.
+
+    The sizes of the folds, and those of each class in them, differ by one at most. Each fold's rows
+    are in ascending order.
 
     Raises:
         ValueError: every class has fewer rows than there are folds.
     """
-    from sklearn.model_selection import (
-        StratifiedKFold,
-    )  # a second, which trials without folds need not wait
+    # scikit-learn takes a second to import, for which trials without folds need not wait.
+    from sklearn.model_selection import StratifiedKFold
 
     drawn = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
     divided = StratifiedKFold(folds, shuffle=True, random_state=drawn).split(

@@ -1,8 +1,7 @@
-"""What the data sets in torchvision's layouts share: where their files lie, one clear error when
-they do not, and the IDX format.
+"""Code that the data sets in torchvision's layouts share.
 
-Files that are there are read without torchvision where that is easy: to import it takes two
-seconds.
+It covers where their files lie, one clear error when they do not, and the IDX format. Files that
+are there are read without torchvision where that is easy: importing it takes two seconds.
 """
 
 from collections.abc import Callable
@@ -18,8 +17,9 @@ from trainables.errors import DataError, Unavailable
 
 
 def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> Decoded:
-    """Read both parts with a torchvision data set class, whose layout under `config.root` is
-    torchvision's own.
+    """Read both parts with a torchvision data set class.
+
+    The layout under `config.root` is torchvision's own.
 
     Raises:
         DataError: the files are not under `config.root`, or are damaged.
@@ -42,7 +42,8 @@ def read(loader: Callable[..., Any], config: DataConfig, *, download: bool) -> D
             raise DataError(missing(config)) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Unavailable(
-            f"{config.name} could not be downloaded to '{config.root}' ({reason}). Check the network, or put the files there."
+            f"{config.name} could not be downloaded to '{config.root}' ({reason}). "
+            "Check the network, or put the files there."
         ) from error
     return Decoded(tuple(train.classes), _part(train, config), _part(test, config))
 
@@ -55,7 +56,9 @@ def read_idx(
     *,
     download: bool,
 ) -> Decoded:
-    """Read both parts from four IDX files: training images and labels, test images and labels. To
+    """Read both parts from four IDX files.
+
+    `paths` are those of the training images and labels, and of the test images and labels. To
     download them, `loader` gives the class.
 
     Raises:
@@ -75,8 +78,10 @@ def read_idx(
 
 
 def idx(path: Path, axes: int) -> Images:
-    """The array, of so many axes, of an IDX file of bytes (Yann LeCun, "The MNIST database"): two
-    zeros, the type (8), the number of axes, each axis's length as four bytes, the values.
+    """Return the array of an IDX file of bytes, which must have so many axes.
+
+    The format (Yann LeCun, "The MNIST database"): two zeros, the type (8), the number of axes, each
+    axis's length as four bytes, the values.
 
     Raises:
         ValueError: the file is something else, or not whole.
@@ -89,12 +94,15 @@ def idx(path: Path, axes: int) -> Images:
 
 
 def missing(config: DataConfig) -> str:
-    """The error's text when a data set's files are absent or damaged."""
-    return f"{config.name} not found (or damaged) under '{config.root}' (--data-root). Use --data-root DIR with torchvision's layout, or --download to fetch it."
+    """Return the text of the error when a data set's files are absent or damaged."""
+    return (
+        f"{config.name} not found (or damaged) under '{config.root}' (--data-root). "
+        "Use --data-root DIR with torchvision's layout, or --download to fetch it."
+    )
 
 
 def existing(config: DataConfig, *names: str) -> list[Path]:
-    """The files of these names under the root.
+    """Return the files of these names under the root.
 
     Raises:
         DataError: one of them is absent.

@@ -1,4 +1,4 @@
-"""What is measured of a checkpoint: how good it is, what it costs to use, how long an epoch takes.
+"""Measurements of a checkpoint: how good it is, what it costs to use, how long an epoch takes.
 
 May import the training loop, which computes a network's outputs; never Ray.
 """

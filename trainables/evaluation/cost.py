@@ -1,5 +1,6 @@
-"""What a trained classifier costs to use: its parameters, multiply-adds and bytes on disk, and the
-time that an image takes.
+"""The cost of using a trained classifier.
+
+That is its parameters, multiply-adds and bytes on disk, and the time that an image takes.
 """
 
 import time
@@ -20,26 +21,27 @@ from trainables.evaluation.evaluate import Classify, classifier
 BATCHES = (1, 64)
 WARM_UPS = 3
 BUDGET_S = 0.1
-"""For the repetitions of one batch size, as long as there are enough of them ..."""
+"""Seconds for the repetitions of one batch size, if these are at least `MIN_REPETITIONS`."""
 MIN_REPETITIONS = 5
 LIMIT_S = 2.0
-"""... for which more time is given, but no more than this. A batch that alone takes longer is
-measured once.
+"""Seconds that may be used at most to reach `MIN_REPETITIONS`.
+
+A batch that alone takes longer is measured once.
 """
 FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
-"""Files of a checkpoint that nobody needs who only uses it."""
+"""Files of a checkpoint that are not needed to use it."""
 
 
 def cost(
     config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu"
 ) -> dict[str, Any]:
-    """What the classifier saved at `path` costs, measured in this process on this device.
+    """Measure the costs of the classifier saved at `path`, in this process on this device.
 
-    `inference` holds milliseconds an image (`time_per_image`) for each batch size: from images as
+    `inference` holds milliseconds per image (`time_per_image`) for each batch size: from images as
     uint8 in memory to probabilities there, the scaling (or the features) and a GPU's transfers
     included. `parameters` and `multiply_adds` (of one image) are None for what is no network, which
-    no GPU runs. Of a trial with folds it is all of the committee of its networks. Heads that help
-    in training alone count nowhere, not in `bytes` either.
+    no GPU runs. For a trial with folds all numbers are those of the ensemble of its networks. Heads
+    that are used in training alone count nowhere, not in `bytes` either.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -68,7 +70,7 @@ def cost(
 
 
 def parameters(network: nn.Module) -> int:
-    """How many weights are in use once the network is trained."""
+    """Return the number of weights that are in use once the network is trained."""
     return sum(
         weights.numel()
         for name, weights in network.named_parameters()
@@ -77,7 +79,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def bytes_for_training(network: nn.Module) -> int:
-    """Of a saved network, those of the heads that help in training alone."""
+    """Return the bytes, in a saved network, of the heads that are used in training alone."""
     return sum(
         values.nbytes
         for name, values in network.state_dict().items()
@@ -86,16 +88,19 @@ def bytes_for_training(network: nn.Module) -> int:
 
 
 def for_training(network: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the names of weights that help in training alone
-    (`families.Family.for_training`).
+    """Return the prefixes of the names of weights that are used in training alone.
+
+    A network says so itself (`families.Family.for_training`).
     """
     found: tuple[str, ...] = getattr(network, "for_training", ())
     return found
 
 
 class _Operations(TorchDispatchMode):
-    """Adds up what torch counts as floating-point operations while this lasts. Torch's own counter
-    imports its compiler for it, which takes longer than all else that is measured here.
+    """Sum of what torch counts as floating-point operations while this lasts.
+
+    Torch's own counter imports its compiler for it, which takes longer than everything else that is
+    measured here.
     """
 
     def __init__(self) -> None:
@@ -104,13 +109,17 @@ class _Operations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: nothing is compiled here, and what keeps the compiler out is the compiler's."""
+        """Return False: nothing is compiled here.
+
+        Otherwise torch wraps `__torch_dispatch__` to keep its compiler out, and the wrapper is a
+        part of the compiler.
+        """
         return False
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Compute and count one."""
+        """Compute one operation, and count it."""
         found = operation(*args, **(kwargs or {}))
         if (count := flop_registry.get(operation.overloadpacket)) is not None:
             self.total += count(*args, **(kwargs or {}), out_val=found)
@@ -118,9 +127,11 @@ class _Operations(TorchDispatchMode):
 
 
 def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
-    """Multiplications, each with its addition, of one image's forward pass, in convolutions, matrix
-    products and attention: half of what torch counts as floating-point operations. Attention is
-    computed step by step: torch's faster paths are not counted.
+    """Return the number of multiplications, each with its addition, in one image's forward pass.
+
+    Counted are convolutions, matrix products and attention: half of what torch counts as
+    floating-point operations. Attention is computed step by step, since torch's faster paths are
+    not counted.
     """
     place, fast = next(network.parameters()).device, torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -133,8 +144,11 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
 
 
 def time_per_image(classify: Classify, images: Images) -> dict[str, float]:
-    """Classify these images again and again: `median_ms` and `p95_ms` (95th percentile) of an
-    image's share, over so many `repetitions`.
+    """Classify these images again and again, and return the time that one takes.
+
+    Returns:
+        `median_ms` and `p95_ms` (95th percentile) of an image's share of a batch's time, and over
+        how many `repetitions`.
     """
     spent, times = 0.0, list[float]()
     for _ in range(WARM_UPS):

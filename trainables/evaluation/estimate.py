@@ -1,5 +1,6 @@
-"""What a training, or a baseline's fit, will cost: seconds an epoch, from a few measured steps, and
-bytes a checkpoint.
+"""Estimates of what a training, or a baseline's fit, will cost.
+
+They are seconds per epoch, from a few measured steps, and bytes per checkpoint.
 """
 
 import time
@@ -16,14 +17,15 @@ from trainables.training.process import prepare
 
 STEPS = 3
 VALIDATION_SHARE = 1 / 3
-"""A forward pass costs about a third of a training step."""
+"""A forward pass takes about a third of a training step's time."""
 
 
 def epoch_seconds(
     config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1
 ) -> float:
-    """Seconds for one epoch of `config`, training and validation of all folds if there are any,
-    extrapolated from three steps after a first one.
+    """Estimate the seconds of one epoch of `config`, from three steps after a first one.
+
+    An epoch is training and validation, of all folds if there are any.
     """
     prepare(threads)
     return (dataset.folds or 1) * _of_one_network(config, dataset.of_one_network(), device)
@@ -56,8 +58,11 @@ def _of_one_network(config: TrialConfig, dataset: Dataset, device: str) -> float
 def checkpoint_bytes(
     config: ModelConfig, image: tuple[int, int, int], classes: int, *, images: int = 0
 ) -> int:
-    """Weights, buffers and Adam's two moments of each weight, as float32. The network is built
-    without memory for them. Of a baseline, the most that it keeps of so many training images.
+    """Return the bytes of a checkpoint of this model.
+
+    They are weights, buffers and Adam's two moments of each weight, as float32; the network is
+    built without memory for them. For a baseline they are the most that it keeps of so many
+    training images.
     """
     if config.is_baseline:
         from trainables.baselines.fitting import most_bytes

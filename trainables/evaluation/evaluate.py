@@ -1,4 +1,4 @@
-"""How good a trained network is on a part of the data, beyond one accuracy, as plain values.
+"""Measures, as plain values, of how good a trained network is on a part of the data.
 
 The measures are those of scikit-learn and torchmetrics, computed here as they compute them, to the
 last bit: to import the two takes each process that evaluates longer than all of its evaluations.
@@ -36,12 +36,14 @@ CALIBRATION_BINS = 15
 
 Probabilities = NDArray[np.float64]
 Classify = Callable[[Images], Probabilities]
-"""Images, uint8 (count, height, width, channels), to class probabilities, (count, classes)."""
+"""From images, uint8 (count, height, width, channels), to class probabilities, (count, classes)."""
 
 
 class ProbabilityModel(nn.Module):
-    """A network with the scaling of its pixels before it and softmax behind: images, uint8 (count,
-    height, width, channels), to class probabilities, float64 (count, classes).
+    """A network with the scaling of its pixels before it and softmax behind.
+
+    It maps images, uint8 (count, height, width, channels), to class probabilities, float64 (count,
+    classes).
     """
 
     def __init__(self, network: nn.Module, pixels: Pixels) -> None:
@@ -50,7 +52,7 @@ class ProbabilityModel(nn.Module):
         self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
 
     def forward(self, images: Tensor) -> Tensor:
-        """As the class says."""
+        """Return class probabilities, (count, classes), of uint8 images."""
         pixels = (
             images.permute(0, 3, 1, 2)
             .to(torch.float32, copy=True)
@@ -62,8 +64,9 @@ class ProbabilityModel(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """The mean of what several networks say, each of which scales pixels in its own way: as
-    `ProbabilityModel`.
+    """The mean of several networks' probabilities, each of which scales pixels in its own way.
+
+    Input and output are those of `ProbabilityModel`.
     """
 
     def __init__(self, members: Iterable[ProbabilityModel]) -> None:
@@ -71,23 +74,26 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, images: Tensor) -> Tensor:
-        """As the class says."""
+        """Return class probabilities, (count, classes), of uint8 images."""
         return torch.stack([member(images) for member in self.members]).mean(dim=0)
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What a checkpoint holds, ready to be used. Of a trial with folds, a committee of all its
-    networks: it has seen every image but the test part's.
+    """The classifier that a checkpoint holds, ready to be used.
+
+    For a trial with folds it is an ensemble of all its networks: it has seen every image but the
+    test part's.
     """
 
     classify: Classify
     network: nn.Module | None
-    """As it was trained, for images that are scaled; of a trial with folds the whole committee
-    (`module`). None of what is no network.
+    """The network as it was trained, for images that are scaled.
+
+    For a trial with folds it is the whole ensemble (`module`), and None for what is no network.
     """
     precision: str
-    """In which it was trained, and computes: `fp32`, `bf16` or `fp16`."""
+    """The precision in which it was trained, and computes: `fp32`, `bf16` or `fp16`."""
     module: "ProbabilityModel | Ensemble | None" = None
     """The whole way from pixels to probabilities."""
 
@@ -98,7 +104,7 @@ class Classifier:
 
 
 def check(path: Path) -> None:
-    """See that the checkpoint at `path` is whole, before anything is opened for it.
+    """Check that the checkpoint at `path` is whole, before anything is opened for it.
 
     Raises:
         CheckpointError: it is damaged.
@@ -109,17 +115,19 @@ def check(path: Path) -> None:
 def evaluate(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Load the checkpoint at `path` and measure it on `part` (see `report` and `probabilities`);
-    `wrong` are the images most confidently wrong (see `mistakes`). With folds, `members` says how
-    good each network is by itself: `accuracy` (of each, on what it is asked), their `mean` and
-    sample standard deviation `std`.
+    """Load the checkpoint at `path` and measure it on `part`.
+
+    Returns:
+        What `report` gives for `probabilities`; and `wrong`, the images most confidently wrong (see
+        `mistakes`). With folds also `members`, how good each network is by itself: `accuracy` (of
+        each, on what it classifies), their `mean` and sample standard deviation `std`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    parts = _asked(config, dataset, part)
+    parts = _parts_of_networks(config, dataset, part)
     each = _by_network(config, dataset, parts, path, device)
-    chances = _together(parts, each)
+    chances = _combined(parts, each)
     found = {
         **report(part.labels, chances, dataset.classes),
         "wrong": confidently_wrong(part, chances),
@@ -135,17 +143,18 @@ def evaluate(
 def probabilities(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Probabilities:
-    """Class probabilities, (images, classes), of the network saved at `path`, computed in the
-    precision it was trained in, or of the baseline. `dataset` gives the scaling of pixels. With
-    folds, of the committee of all networks; but for the data set's own training (and validation)
-    part, each image's are those of the one network that has not seen it.
+    """Return class probabilities, (images, classes), of the network or baseline saved at `path`.
+
+    They are computed in the precision that the network was trained in. `dataset` gives the scaling
+    of pixels. With folds they are those of the ensemble of all networks; but for the data set's own
+    training (and validation) part, each image's are those of the one network that has not seen it.
     """
-    parts = _asked(config, dataset, part)
-    return _together(parts, _by_network(config, dataset, parts, path, device))
+    parts = _parts_of_networks(config, dataset, part)
+    return _combined(parts, _by_network(config, dataset, parts, path, device))
 
 
-def _asked(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
-    """What each network is asked to classify so that all is known of this part."""
+def _parts_of_networks(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
+    """Return the part that each network classifies, so that together they cover this part."""
     if dataset.folds is None:
         return [part]
     if part is dataset.train or (
@@ -155,9 +164,11 @@ def _asked(config: TrialConfig, dataset: Dataset, part: Part) -> list[Part]:
     return [part] * dataset.folds
 
 
-def _together(parts: list[Part], each: list[Probabilities]) -> Probabilities:
-    """The mean of what several networks say of one part, or what one does; each network's own rows,
-    where parts are folds.
+def _combined(parts: list[Part], each: list[Probabilities]) -> Probabilities:
+    """Return the probabilities of the whole part.
+
+    They are the mean of what several networks give for one part, or what a single one gives. Where
+    the parts are folds, each network gives its own rows.
     """
     if all(part is parts[0] for part in parts):
         mean: Probabilities = np.mean(each, axis=0)
@@ -172,15 +183,13 @@ def _together(parts: list[Part], each: list[Probabilities]) -> Probabilities:
 def _by_network(
     config: TrialConfig, dataset: Dataset, parts: list[Part], path: Path, device: str
 ) -> list[Probabilities]:
-    """What each network of a checkpoint says of the part that it is asked about."""
+    """Return the probabilities that each network of a checkpoint gives for its part."""
     if config.model.is_baseline:
-        from trainables.baselines import (
-            fitting,
-        )  # scikit-image takes half a second, which networks need not wait
+        # Imported here: networks need not wait the half second that scikit-image takes.
+        from trainables.baselines import fitting
 
-        fitted = [
-            state["classifier"] for state in _states(dataset, path)
-        ]  # by the features that all trials share; `classifier` makes those of new images
+        # By the features that all trials share; `classifier` computes those of new images.
+        fitted = [state["classifier"] for state in _states(dataset, path)]
         return [
             fitting.probabilities(config, dataset, part, own)
             for part, own in zip(parts, fitted, strict=True)
@@ -216,8 +225,9 @@ def _classified(network: nn.Module, images: Images, device: str) -> Probabilitie
 def classifier(
     config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu"
 ) -> Iterator[Classifier]:
-    """The classifier saved at `path`, to be used inside `with`: there its weights are converted to
-    its precision once.
+    """Load the classifier saved at `path`, to be used inside the `with` block.
+
+    There its weights are converted to its precision once.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -248,18 +258,19 @@ def classifier(
 
 
 def _states(dataset: Dataset, path: Path) -> list[dict[str, Any]]:
-    """What a checkpoint holds of each network."""
+    """Return what a checkpoint holds of each network."""
     saved = checkpoint.load(path)
     states: list[dict[str, Any]] = saved.get("folds", [saved])
     if len(states) != (dataset.folds or 1) or ("folds" in saved) != (dataset.folds is not None):
         raise ValueError(
-            f"{path} holds {len(states)} networks, and the data are in {dataset.folds or 'no'} folds: load them as its config says"
+            f"{path} holds {len(states)} networks, and the data are in "
+            f"{dataset.folds or 'no'} folds: load them as its config says"
         )
     return states
 
 
 def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:
-    """What each network was trained on and validated with."""
+    """Return the data that each network was trained on and validated with."""
     if dataset.folds is None:
         return [dataset]
     return [dataset.fold(number, config.seed) for number in range(1, dataset.folds + 1)]
@@ -268,7 +279,7 @@ def _data_of_networks(config: TrialConfig, dataset: Dataset) -> list[Dataset]:
 def _member(
     config: TrialConfig, dataset: Dataset, state: dict[str, Any], place: torch.device
 ) -> ProbabilityModel:
-    """A network that was trained on this, ready to be used."""
+    """Build a network, and give it the weights that were trained on this data."""
     network = MODELS[config.model.name].build(
         dataset.image, len(dataset.classes), **config.model.options
     )
@@ -279,7 +290,7 @@ def _member(
 
 
 def members_of(module: ProbabilityModel | Ensemble | None) -> list[ProbabilityModel]:
-    """The networks, each with what stands around it."""
+    """Return the networks, each with its scaling and softmax."""
     if module is None:
         return []
     return (
@@ -290,14 +301,18 @@ def members_of(module: ProbabilityModel | Ensemble | None) -> list[ProbabilityMo
 
 
 def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes'
-    numbers of images); confusion matrix; ROC curves and AUC, one class against the rest; the
-    expected calibration error (`calibration_error`) and the bins behind it (`calibration_bins`).
+    """Measure probabilities against the true classes.
 
     Args:
         labels: true class numbers, (images,).
         chances: class probabilities, (images, classes).
         classes: the classes' names.
+
+    Returns:
+        Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes'
+        numbers of images); confusion matrix; ROC curves and AUC, one class against the rest; the
+        expected calibration error (`calibration_error`) and the bins behind it
+        (`calibration_bins`).
     """
     guesses, support = chances.argmax(axis=1), np.bincount(labels, minlength=len(classes))
     confusion = np.bincount(labels * len(classes) + guesses, minlength=len(classes) ** 2).reshape(
@@ -348,21 +363,22 @@ def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> 
 
 
 def accuracy(labels: Labels, guesses: NDArray[Any]) -> float:
-    """The share of guesses that are right."""
+    """Return the share of guesses that are right."""
     return float(np.mean(labels == guesses))
 
 
 def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """One divided by the other, and 0 of nothing."""
+    """Divide one by the other; 0 where the whole is 0."""
     found: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
     return found
 
 
 def calibration_error(labels: Labels, chances: Probabilities) -> float:
-    """How far the probability of the guessed class is from the share of right guesses: the mean
-    distance over 15 bins of that probability, equally wide and weighted by their images (the L1
-    norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2). As torchmetrics,
-    in single precision.
+    """Return the distance of the guessed classes' probability from the share of right guesses.
+
+    It is the mean distance over 15 bins of that probability, equally wide and weighted by their
+    images (the L1 norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2). As
+    in torchmetrics it is computed in single precision.
     """
     confidence, guesses = torch.from_numpy(chances).max(dim=1)
     confidence = confidence.float()
@@ -380,12 +396,15 @@ def calibration_error(labels: Labels, chances: Probabilities) -> float:
 def calibration_bins(
     right: NDArray[np.bool_], confidence: NDArray[np.float64]
 ) -> dict[str, list[float]]:
-    """Of each of the 15 bins of the guess's probability: how many `images`, and the sums of
-    `confidence` and of guesses that are `right`.
+    """Return sums over the images in each of the 15 bins of the guess's probability.
 
     Args:
         right: whether each image's guess is right, (images,).
         confidence: the guess's probability, (images,).
+
+    Returns:
+        By name, a value for each bin: the number of `images`, the sum of `confidence`, and the
+        number of guesses that are `right`.
     """
     weights = {
         "images": np.ones(len(right)),
@@ -399,16 +418,16 @@ def calibration_bins(
 
 
 def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[str, Any]:
-    """One class's ROC curve, thinned to at most 200 points; empty where the part holds only one
-    kind.
+    """Return one class's ROC curve, thinned to at most 200 points.
+
+    It is empty where the part holds only images of this class, or none of it.
     """
     if positive.all() or not positive.any():
         return {"auc": None, "fpr": [], "tpr": []}
     order = np.argsort(score, kind="stable")[::-1]
     score, found = score[order], np.cumsum(positive[order])
-    steps = np.append(
-        np.flatnonzero(np.diff(score)), len(score) - 1
-    )  # images of one score pass the threshold together
+    # Images of one score pass the threshold together.
+    steps = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
     right, wrong = found[steps].astype(float), (1 + steps - found[steps]).astype(float)
     if len(steps) > 2:  # points between two others on a straight line say nothing
         corners = np.concatenate(

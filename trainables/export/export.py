@@ -1,5 +1,7 @@
-"""A checkpoint as a folder that is used without this project: from raw pixels to probabilities
-(`serving.predictor` reads it), checked and timed.
+"""Export of a checkpoint as a folder that is used without this project.
+
+The folder goes from raw pixels to probabilities (`trainables.export.predictor` reads it). It is
+compared with the checkpoint, and timed.
 """
 
 import json
@@ -27,7 +29,7 @@ from trainables.export import predictor
 from trainables.training.loop import HALVES, eval_batch
 
 TOLERANCE = 1e-4
-"""How far apart probabilities of the same network may be that are computed in two ways."""
+"""The largest allowed difference between probabilities of one network computed in two ways."""
 NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 OF_NETWORKS = ("mlflow", "numpy", "pandas", "pillow", "torch")
 OF_BASELINES = (
@@ -40,43 +42,51 @@ OF_BASELINES = (
     "scipy",
     "skops",
 )
-"""What `serving.predictor` imports, as package indexes call it."""
+"""Packages that `trainables.export.predictor` imports, by their names in package indexes.
+
+Those of networks and those of baselines.
+"""
 
 
 class Disagreement(RuntimeError):
-    """Two forms of one network that differ by more than `TOLERANCE`."""
+    """Two forms of one network differ by more than `TOLERANCE`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written, and how it compares with the checkpoint on the validation images."""
+    """The folder that was written, and how it compares with the checkpoint.
+
+    They are compared on the validation images.
+    """
 
     folder: Path
     columns: tuple[str, ...]
-    """Of the table that it gives (`serving.predictor`)."""
+    """Columns of the table that it gives (`predictor.Classifier.table`)."""
     example: Images
     """One validation image, uint8 (1, height, width, channels)."""
     requirements: tuple[str, ...]
     """Packages that it needs where it is used."""
     precision: str
-    """In which it was trained; it computes in float32, whatever that was."""
+    """The precision in which it was trained; it computes in float32, whatever that was."""
     images: int
-    """Validation images that were compared."""
+    """The number of validation images that were compared."""
     accuracy: float | None
-    """Of what was written, on them; None with folds, whose networks have together seen all of them."""
+    """Its accuracy on these images; None with folds, whose networks have together seen all of them.
+    """
     difference: float
-    """The largest between two probabilities, the checkpoint's and its."""
+    """The largest difference between its probabilities and the checkpoint's."""
     inference: dict[str, dict[str, float]]
-    """Milliseconds an image, by batch size (`cost.time_per_image`), on one thread of the CPU."""
+    """Milliseconds per image, by batch size (`cost.time_per_image`), on one thread of the CPU."""
     value_range: tuple[float, float] | None = None
-    """The values that became 0 and 255, of images of more than 8 bits."""
+    """The values that became 0 and 255, for images of more than 8 bits."""
     onnx_difference: float | None = None
-    """The largest between two probabilities, the ONNX network's and its; None without ONNX."""
+    """The largest difference between its probabilities and the ONNX network's; None without ONNX.
+    """
     onnx_inference: dict[str, dict[str, float]] | None = None
 
 
 def check_onnx(config: TrialConfig) -> None:
-    """See whether this model can be exported to ONNX here.
+    """Check that this model can be exported to ONNX here.
 
     Raises:
         ConfigError: it is no network.
@@ -84,7 +94,8 @@ def check_onnx(config: TrialConfig) -> None:
     """
     if config.model.is_baseline:
         raise ConfigError(
-            f"'{config.model.name}' is no network: hand-made features have no ONNX form. Leave --onnx out."
+            f"'{config.model.name}' is no network: hand-made features have no ONNX form. "
+            "Leave --onnx out."
         )
     if missing := [name for name in NEEDED_FOR_ONNX if find_spec(name) is None]:
         raise Unavailable(
@@ -95,8 +106,10 @@ def check_onnx(config: TrialConfig) -> None:
 def export(
     config: TrialConfig, dataset: Dataset, path: Path, folder: Path, *, onnx: bool = False
 ) -> Exported:
-    """Write the checkpoint at `path` as `folder` (new), with `onnx` as ONNX too, compare on all
-    validation images and time, on the CPU.
+    """Write the checkpoint at `path` as a new folder, compare it with the checkpoint, and time it.
+
+    With `onnx` it is written as ONNX too. All is compared on all validation images and timed on the
+    CPU.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -125,8 +138,13 @@ def export(
 
 
 def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: str) -> Exported:
-    """The written forms beside the checkpoint, which gives these probabilities of the validation
-    images, and each other.
+    """Compare the written forms with the checkpoint and with each other, and time them.
+
+    Args:
+        dataset: the data, of which the validation images are compared.
+        before: the checkpoint's probabilities of these images.
+        folder: the one written.
+        precision: the precision in which the network was trained.
     """
     images, labels = dataset.val.images, dataset.val.labels
     written = predictor.Classifier(folder)
@@ -134,9 +152,8 @@ def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: 
     difference = largest(before, chances)
     if precision not in HALVES:
         _agree("the exported network", "the checkpoint", difference)
-    inference = times(
-        written.probabilities, images
-    )  # before onnxruntime has threads, which keep looking for work
+    # Before onnxruntime has threads, which keep looking for work.
+    inference = times(written.probabilities, images)
     found: dict[str, Any] = {}
     if (folder / predictor.ONNX).exists():
         others = _in_batches(
@@ -169,8 +186,9 @@ def _in_batches(classify: Classify, images: Images, size: int) -> Probabilities:
 
 
 def times(classify: Classify, images: Images) -> dict[str, dict[str, float]]:
-    """Milliseconds an image, alone and among others, on one thread: several would wait for each
-    other and for whatever else runs.
+    """Return milliseconds per image, alone and among others, on one thread of the CPU.
+
+    Several threads would wait for each other and for whatever else runs.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -186,22 +204,25 @@ def times(classify: Classify, images: Images) -> dict[str, dict[str, float]]:
 
 
 def largest(chances: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]) -> float:
-    """The largest difference between two probabilities; NaN if one of them is."""
+    """Return the largest difference between two probabilities; NaN if one of them is."""
     return float(np.abs(chances - others).max())
 
 
 def _agree(one: str, other: str, difference: float) -> None:
-    if not difference <= TOLERANCE:
+    if not difference <= TOLERANCE:  # so that NaN is refused as well
         raise Disagreement(
-            f"{one} and {other} differ by {difference:.2g} in a probability of a validation image (allowed: {TOLERANCE:g}). Nothing was registered."
+            f"{one} and {other} differ by {difference:.2g} in a probability of a validation image "
+            f"(allowed: {TOLERANCE:g}). Nothing was registered."
         )
 
 
 def _write_network(
     module: nn.Module, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
 ) -> dict[str, Any]:
-    """The way from pixels to probabilities as a program for any number of images, tried on a batch;
-    nothing more is to be said of it.
+    """Write the way from pixels to probabilities as a program for any number of images.
+
+    It is tried on a batch. The result is empty: `about.json` needs to say nothing more of a
+    network.
     """
     pixels = torch.from_numpy(np.array(dataset.val.images[:batch]))
     with _quiet():
@@ -213,9 +234,8 @@ def _write_network(
             "the trained one",
             largest(module(pixels).numpy(), program.module()(pixels).numpy()),
         )
-        program.example_inputs = (
-            None  # torch would pickle them, images of the data set, into the file
-        )
+        # torch would pickle them, images of the data set, into the file.
+        program.example_inputs = None
         torch.export.save(program, folder / predictor.NETWORK)
         if onnx:
             path = folder / predictor.ONNX
@@ -233,13 +253,13 @@ def _write_network(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch's exporters warn of is their own."""
+    """Ignore the warnings of torch's exporters, which are about their own code."""
     with warnings.catch_warnings(action="ignore"):
         yield
 
 
 def in_onnxruntime(path: Path, threads: int) -> Classify:
-    """The network at `path` in onnxruntime, on so many threads of the CPU."""
+    """Return the network at `path` in onnxruntime, on so many threads of the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -254,8 +274,12 @@ def in_onnxruntime(path: Path, threads: int) -> Classify:
 
 
 def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> dict[str, Any]:
-    """The fitted classifiers (one, or one a fold) without types of this project, and the code of
-    their features; what `about.json` says of them.
+    """Write the fitted classifiers (one, or one for each fold) and the code of their features.
+
+    The files hold no types of this project.
+
+    Returns:
+        What `about.json` says of them.
     """
     import skops.io
 

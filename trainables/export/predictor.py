@@ -1,17 +1,18 @@
-"""A promoted classifier in use: raw images in, class names and probabilities out. A copy of this
-file goes with it, so it imports nothing of this project.
+"""A promoted classifier in use: raw images in, class names and probabilities out.
+
+A copy of this file goes with the classifier, so it imports nothing of this project.
 
     Classifier(folder).table(images)
 
-gives a table, one row an image: `class`, `probability`, and for each class NAME a column
+gives a table, one row for each image: `class`, `probability`, and for each class NAME a column
 `probability of NAME`. Images are uint8, of any size: one array, (count, height, width) if they are
 grey or else (count, height, width, channels) with 1 (grey), 2 (grey and alpha), 3 (RGB) or 4
 channels (RGB and alpha); or a list of images, each (height, width) or (height, width, channels),
 whose sizes may differ. A single image is `image[None]` or `[image]`.
 
 The folder holds `about.json` (classes, the images' form, how many at once), this file, and
-`network.pt2`, a program of torch.export from uint8 pixels to probabilities; or, of a baseline,
-`classifier-1.skops` (with folds more of them) and `features.py`, which computes what they look at.
+`network.pt2`, a program of torch.export from uint8 pixels to probabilities; or, for a baseline,
+`classifier-1.skops` (with folds more of them) and `features.py`, which computes their features.
 """
 
 import importlib.util
@@ -36,12 +37,15 @@ ABOUT, NETWORK, CODE, FEATURES, ONNX = (
     "features.py",
     "model.onnx",
 )
-"""The files of a folder, of which each model has some."""
+"""The files of a folder; each model has some of them."""
 CHANNELS = 4
-"""At most: RGB and alpha."""
-WANTED = "images must be uint8 (count, height, width, channels), with 1 to 4 channels, or grey (count, height, width), or a list of images"
+"""The maximum number of channels: RGB and alpha."""
+WANTED = (
+    "images must be uint8 (count, height, width, channels), with 1 to 4 channels, "
+    "or grey (count, height, width), or a list of images"
+)
 MODES = {1: "L", 3: "RGB"}
-"""Channels of the images that a classifier was trained with, as Pillow calls them."""
+"""Pillow's names for the channels of the images that a classifier was trained with."""
 
 
 class Classifier:
@@ -57,7 +61,7 @@ class Classifier:
         )
 
     def probabilities(self, images: Any) -> Probabilities:
-        """Return those of each class, (count, classes), of images in any of the accepted forms.
+        """Return the probability of each class, (count, classes), for images in any accepted form.
 
         Raises:
             ValueError: these are no such images.
@@ -77,7 +81,7 @@ class Classifier:
         return as_trained(images, self.image)
 
     def table(self, images: Any) -> pd.DataFrame:
-        """The classes and their probabilities, one row an image."""
+        """Return a table of the classes and their probabilities, one row for each image."""
         chances = self.probabilities(images)
         columns: dict[str, Any] = {
             "class": [self.classes[number] for number in chances.argmax(axis=1)],
@@ -89,15 +93,18 @@ class Classifier:
 
 
 def column(name: str) -> str:
-    """The title of a class's probabilities: no class, whatever its name, takes the title of another
-    column.
+    """Return the title of a class's column of probabilities.
+
+    No class, whatever its name, takes the title of another column.
     """
     return f"probability of {name}"
 
 
 def as_images(given: Any) -> Images | list[Images]:
-    """Return uint8 (count, height, width, channels), or a list of (height, width, channels) where
-    images were given one by one.
+    """Return the images as one array, or as a list where they were given one by one.
+
+    Returns:
+        uint8 (count, height, width, channels), or a list of (height, width, channels).
 
     Raises:
         ValueError: they are something else, or could be two things.
@@ -114,15 +121,17 @@ def as_images(given: Any) -> Images | list[Images]:
 
 
 def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
-    """Return the array with an axis of channels behind these axes. Whole numbers as JSON gives them
-    are taken where they are pixels.
+    """Return the array with an axis of channels behind these axes.
+
+    Whole numbers as JSON gives them are accepted where they are pixels.
     """
     came = f"got {images.dtype} {images.shape}"
     if images.dtype == np.int64 and images.size and images.min() >= 0 and images.max() <= 255:
         images = images.astype(np.uint8)
     if images.dtype != np.uint8:
         raise ValueError(
-            f"{WANTED} ({came}). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8)."
+            f"{WANTED} ({came}). Bring pixels to 0 to 255 as those of the training were, "
+            "then .astype(numpy.uint8)."
         )
     if images.ndim == len(axes) and images.shape[-1] > CHANNELS:
         images = images[..., None]
@@ -139,10 +148,12 @@ def _checked(images: NDArray[Any], axes: tuple[str, ...]) -> Images:
 
 
 def as_trained(images: Images, wanted: tuple[int, int, int]) -> Images:
-    """Bring images to the form (height, width, channels) of those it was trained with: onto white
-    where they are transparent, then grey or colour, then the size (bilinear). So are the files of a
-    data set, but for a JPEG of a million pixels or more that becomes much smaller: of that the
-    decoder gives a smaller image, which is then resized, and some pixels differ a little.
+    """Bring images to the form (height, width, channels) of those it was trained with.
+
+    They are laid onto white where they are transparent, then made grey or colour, then resized
+    (bilinear). The files of a data set are brought to it in the same way, but for a JPEG of a
+    million pixels or more that becomes much smaller: of that the decoder gives a smaller image,
+    which is then resized, and some pixels differ a little.
     """
     height, width, channels = wanted
     if images.shape[1:] == wanted:
@@ -185,7 +196,7 @@ def _network(folder: Path) -> Classify:
 
 
 def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
-    """The mean of classifiers of scikit-learn over hand-made features."""
+    """Return the mean of scikit-learn's classifiers, over hand-made features."""
     import skops.io
 
     features = _module(folder / FEATURES)
@@ -212,8 +223,9 @@ def _baseline(folder: Path, about: dict[str, Any]) -> Classify:
 
 
 def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Probabilities:
-    """Class probabilities of features; those of an SVM, which alone has a temperature, are
-    softmax(decisions / temperature).
+    """Return class probabilities from features.
+
+    Those of an SVM, which alone has a temperature, are softmax(decisions / temperature).
     """
     from scipy.special import softmax
 
@@ -228,7 +240,10 @@ def _fitted_chances(fitted: Any, temperature: float | None, values: Any) -> Prob
 
 
 def _module(path: Path) -> Any:
-    """A file's code, under no name that another model's could have too."""
+    """Load a file's code as a module without registering it under a name.
+
+    Another model's file could have the same name.
+    """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be loaded")

@@ -1,5 +1,5 @@
-"""Several networks trained as one: how their layers are stacked, in company of which, and whether
-it pays.
+"""Fusion: several networks trained as one.
 
-May import the training loop and the models; the loop knows nothing of it.
+Here is how their layers are stacked, which trials train together, and whether it pays. May import
+the training loop and the models; the loop knows nothing of it.
 """

@@ -1,13 +1,13 @@
-"""Layers that compute K networks of one shape side by side, and the structural copy that is made of
-them.
+"""Layers that compute K networks of one shape side by side, and the network made of them.
 
 An activation is (batch, members, ...): images (batch, members, channels, height, width), features
 (batch, members, features). In memory channels follow members, so a convolution sees (batch, members
 * channels, height, width) without a copy. A batch that all members share is expanded along the
 members, at a stride of 0. Parameters and buffers have the members in front.
 
-Only what is named in `LEAVES` and `CONTAINERS` is stacked, by its exact type: of another layer
-nobody knows whether it keeps members apart. HFTA (Wang et al., MLSys 2021) describes the idea.
+The network is a copy of the members' structure (`fuse`). Only what is named in `LEAVES` and
+`CONTAINERS` is stacked, by its exact type: of any other layer it is not known whether it keeps
+members apart. HFTA (Wang et al., MLSys 2021) describes the idea.
 """
 
 import copy
@@ -24,13 +24,11 @@ from trainables.models.deep_cnn import ResidualPair
 from trainables.models.multi_scale import MultiScale
 
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Sequential, nn.ModuleList, ResidualPair, MultiScale)
-"""Modules whose `forward` joins its children in a way that does not care about the members'
-dimension.
-"""
+"""Modules whose `forward` joins their children in the same way with a dimension of members."""
 
 
 class FusedConv2d(nn.Module):
-    """K convolutions: one with a group a member, or a wide one where all see the same batch."""
+    """K convolutions: one with a group per member, or a wide one where all see the same batch."""
 
     def __init__(self, members: Sequence[nn.Conv2d]) -> None:
         super().__init__()
@@ -44,11 +42,10 @@ class FusedConv2d(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, members, channels, height, width) to the same with the filters' channels."""
+        """Map (batch, members, channels, height, width) to the same with the filters' channels."""
         members = len(self.weight)
-        weight = (
-            self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)
-        )  # copied once, as channels-last convolutions read it
+        # Copied once here, into the order in which channels-last convolutions read it.
+        weight = self.weight.permute(0, 1, 3, 4, 2).flatten(0, 1).contiguous().permute(0, 3, 1, 2)
         bias = in_line(self.bias)
         if self.groups == 1 and x.stride(1) == 0:
             y = functional.conv2d(x[:, 0], weight, bias, **self.geometry)
@@ -67,7 +64,7 @@ class FusedLinear(nn.Module):
         self.weight, self.bias = stacked(members, "weight"), stacked_or_none(members, "bias")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, members, features in) to (batch, members, features out)."""
+        """Map (batch, members, features in) to (batch, members, features out)."""
         inputs, weight = x.transpose(0, 1), self.weight.transpose(1, 2)
         y = (
             torch.bmm(inputs, weight)
@@ -78,8 +75,9 @@ class FusedLinear(nn.Module):
 
 
 class FusedBatchNorm2d(nn.Module):
-    """K batch normalisations as one over all their channels. `num_batches_tracked` stays with the
-    members: nothing is computed from it.
+    """K batch normalisations as one over all their channels.
+
+    `num_batches_tracked` stays with the members: nothing is computed from it.
     """
 
     running_mean: Tensor
@@ -96,7 +94,7 @@ class FusedBatchNorm2d(nn.Module):
         self.momentum, self.eps = members[0].momentum, members[0].eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, members, channels, height, width) in and out."""
+        """Normalise (batch, members, channels, height, width), which keeps its shape."""
         mean, variance = self.running_mean.view(-1), self.running_var.view(-1)
         y = functional.batch_norm(
             x.flatten(1, 2),
@@ -119,30 +117,30 @@ class FusedMaxPool2d(nn.Module):
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, members, channels, height, width) to the same with fewer pixels."""
+        """Map (batch, members, channels, height, width) to the same with fewer pixels."""
         return apart(self.pool(x.flatten(1, 2)), x.shape[1])
 
 
 class FusedDropout(nn.Module):
-    """Dropout with a rate and a mask a member."""
+    """Dropout with a separate rate and mask for each member."""
 
     def __init__(self, rates: Sequence[float], masks: Masks) -> None:
         super().__init__()
         self.rates, self.masks = rates, masks
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, members, ...) in and out."""
+        """Drop values of (batch, members, ...), which keeps its shape; in training only."""
         return x * self.masks(x, self.rates) if self.training and any(self.rates) else x
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """How layers of one type are stacked."""
+    """The way in which layers of one type are stacked."""
 
     traits: Callable[[Any], Hashable]
-    """What must be equal among the members; None says that this one cannot be stacked."""
+    """Gives what must be equal among the members; None if this layer cannot be stacked."""
     fuse: Callable[[list[Any], Masks], nn.Module]
-    """The one layer that stands for all."""
+    """Makes the one layer that stands for all."""
 
 
 LEAVES: Mapping[type[nn.Module], Leaf] = {
@@ -194,34 +192,37 @@ LEAVES: Mapping[type[nn.Module], Leaf] = {
 
 
 def stacked(members: Sequence[nn.Module], name: str) -> nn.Parameter:
-    """One parameter of all members, the members in front."""
+    """Return one parameter of all members, stacked with the members in front."""
     return nn.Parameter(torch.stack([member.get_parameter(name).detach() for member in members]))
 
 
 def stacked_or_none(members: Sequence[nn.Module], name: str) -> nn.Parameter | None:
-    """The same; None where they have none."""
+    """Return the same as `stacked`, or None where the members have no such parameter."""
     return None if getattr(members[0], name) is None else stacked(members, name)
 
 
 def in_line(values: Tensor | None) -> Tensor | None:
-    """(members, channels) as (members * channels,), side by side in memory: torch's batch
-    normalisation takes that for granted (2.13, CPU).
+    """Return (members, channels) as (members * channels,), contiguous in memory.
+
+    torch's batch normalisation takes contiguous memory for granted (2.13, CPU).
     """
     return None if values is None else values.flatten().contiguous()
 
 
 def apart(y: Tensor, members: int) -> Tensor:
-    """(batch, members * channels, height, width) as (batch, members, channels, height, width)."""
+    """Return (batch, members * channels, ...) as (batch, members, channels, ...), for images."""
     batch, channels, height, width = y.shape
     return y.view(batch, members, channels // members, height, width)
 
 
 def blueprint(module: nn.Module) -> Hashable | None:
-    """What a network is built of, but for dropout rates: networks of equal blueprints can be
-    stacked. None if one of its parts cannot be.
+    """Return what a network is built of, or None if one of its parts cannot be stacked.
+
+    Networks of equal blueprints can be stacked. Dropout rates are left out.
     """
+    # A layer or parameter that is used in two places would be copied into two.
     if len(list(module.named_modules(remove_duplicate=False))) != len(list(module.modules())):
-        return None  # a layer used in two places
+        return None
     if len(list(module.named_parameters(remove_duplicate=False))) != len(list(module.parameters())):
         return None
     return _blueprint(module)
@@ -248,10 +249,10 @@ def _blueprint(module: nn.Module) -> Hashable | None:
 
 
 def fuse(members: Sequence[nn.Module], masks: Masks) -> nn.Module:
-    """One network that computes all of these, which have one blueprint: (batch, members, channels,
-    height, width) to (batch, members, classes).
+    """Return one network that computes all of these, which have one blueprint.
 
-    Parameters and buffers are copies under the members' own names.
+    It maps (batch, members, channels, height, width) to (batch, members, classes). Parameters and
+    buffers are copies under the members' own names.
     """
     kind = type(members[0])
     if kind in LEAVES:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 Masks = Callable[[Tensor, Sequence[float]], Tensor]
-"""Given activations (batch, members, ...) and each member's dropout rate: what the activations are
-to be multiplied by.
-"""
+"""Factors for activations (batch, members, ...), given these and each member's dropout rate."""
 HASH_FACTORS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-"""SplitMix64's (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c)."""
+"""The factors of SplitMix64 (Steele, Lea and Flood 2014; Vigna's public-domain splitmix64.c)."""
 
 
 def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
-    """Masks from a seed a member, those of one call after those of the one before."""
+    """Return a function that makes masks, with one seed for each member.
+
+    Each call of it continues where the one before ended.
+    """
     if device.type != "cpu":
         return HashedMasks(seeds, device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -27,8 +28,9 @@ def masks_for(seeds: Sequence[int], device: torch.device) -> Masks:
 
 
 def masks_drawn(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Generator]) -> Tensor:
-    """Masks for x (batch, members, ...), drawn just as `functional.dropout` draws them on a CPU:
-    nothing at a rate of 0.
+    """Draw masks for x (batch, members, ...), just as `functional.dropout` does on a CPU.
+
+    Nothing is drawn at a rate of 0.
     """
     batch, members, *rest = x.shape
     masks = torch.ones((members, batch, *rest), dtype=x.dtype)
@@ -39,11 +41,11 @@ def masks_drawn(x: Tensor, rates: Sequence[float], generators: Sequence[torch.Ge
 
 
 class HashedMasks:
-    """Masks of all members at once, without a loop: whether a value is kept is a hash of the
-    member's seed, a count of masks and its place.
+    """Masks of all members at once, without a loop.
 
-    So a member's masks do not depend on its neighbours, though they are not those that it would
-    draw alone.
+    Whether a value is kept is a hash of the member's seed, the number of masks so far and the
+    value's place. So a member's masks do not depend on its neighbours, though they are not those
+    that it would draw alone.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
@@ -52,26 +54,29 @@ class HashedMasks:
         self.columns: dict[tuple[float, ...], Tensor] = {}
 
     def __call__(self, x: Tensor, rates: Sequence[float]) -> Tensor:
-        """Masks for x (batch, members, ...)."""
+        """Return masks for x (batch, members, ...)."""
         self.drawn += 1
         batch, members, *rest = x.shape
+        # The number of masks stands above the bits of any place.
         places = torch.arange(batch * math.prod(rest), device=x.device) + (self.drawn << 40)
         hashed = mixed(self.keys.unsqueeze(1) + wrapped(HASH_FACTORS[0]) * places)
+        # 24 bits: as many as a float32 holds exactly.
         uniform = ((hashed >> 40) & 0xFFFFFF).float() / (1 << 24)
         rate = self._column(tuple(rates), x.device)
         masks = (uniform >= rate).float() / (1 - rate)
         return masks.to(x.dtype).view(members, batch, *rest).transpose(0, 1)
 
     def _column(self, rates: tuple[float, ...], device: torch.device) -> Tensor:
-        """Rates on the device, (members, 1), brought there once."""
+        """Return the rates on the device, (members, 1); equal ones are copied there once."""
         if rates not in self.columns:
             self.columns[rates] = torch.tensor(rates, device=device).unsqueeze(1)
         return self.columns[rates]
 
 
 def mixed(values: Tensor) -> Tensor:
-    """SplitMix64's finaliser: 64-bit numbers to 64-bit numbers in which every bit depends on every
-    bit.
+    """Apply SplitMix64's finaliser to 64-bit numbers.
+
+    In the results every bit depends on every bit of the number.
     """
     values = (values ^ shifted(values, 30)) * wrapped(HASH_FACTORS[1])
     values = (values ^ shifted(values, 27)) * wrapped(HASH_FACTORS[2])
@@ -79,10 +84,13 @@ def mixed(values: Tensor) -> Tensor:
 
 
 def shifted(values: Tensor, bits: int) -> Tensor:
-    """A shift to the right of what torch takes for signed numbers, zeros coming in."""
+    """Shift 64-bit numbers to the right, with zeros coming in.
+
+    torch takes them for signed numbers, for which it would copy the sign.
+    """
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def wrapped(factor: int) -> int:
-    """An unsigned 64-bit number as the signed one of the same bits."""
+    """Return an unsigned 64-bit number as the signed one of the same bits."""
     return factor - (1 << 64) if factor >= 1 << 63 else factor

@@ -1,9 +1,9 @@
-"""torch's Adam, AdamW and SGD for K networks at once, each with its own rate, weight decay,
-momentum and step count.
+"""torch's Adam, AdamW and SGD for K networks at once.
 
-Weights, gradients and what the optimizer keeps are matrices (members, weights a member), so a step
-is a dozen operations whatever the network's depth, and what differs between members is a column.
-Formulas: torch.optim's documentation of the three.
+Each member has its own learning rate, weight decay, momentum and step count. Weights, gradients and
+what the optimizer keeps are matrices (members, weights per member), so a step is a dozen operations
+whatever the network's depth, and what differs between members is a column. Formulas: torch.optim's
+documentation of the three.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +13,19 @@ import torch
 from torch import Tensor, optim
 
 Step = Callable[[Tensor, Tensor], None]
-"""Change the weights, given their gradients; both (members, weights a member). The gradients may be
-used up.
+"""Changes the weights, given their gradients, which may be overwritten.
+
+Both are (members, weights per member).
 """
 Kept = dict[str, Tensor]
-"""What an optimizer keeps a weight, by torch's own names, each (members, weights a member)."""
+"""The state that an optimizer keeps of each weight, by torch's own names.
+
+Each is (members, weights per member).
+"""
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
-    """A value a member, (members, 1)."""
+    """Return one value for each member, (members, 1), with the device and type of `like`."""
     return (
         torch.tensor(values, dtype=torch.float64)
         .to(device=like.device, dtype=like.dtype)
@@ -30,12 +34,15 @@ def column(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def settings(optimizers: Sequence[optim.Optimizer], name: str) -> list[Any]:
-    """One setting of each member's optimizer."""
+    """Return one setting of each member's optimizer."""
     return [optimizer.param_groups[0][name] for optimizer in optimizers]
 
 
 class FusedAdam:
-    """Adam, with weight decay as a part of the gradient (L2) or apart from it (`decoupled`: AdamW)."""
+    """Adam, or AdamW if `decoupled`.
+
+    In Adam weight decay is a part of the gradient (L2), in AdamW it is apart from it.
+    """
 
     def __init__(
         self,
@@ -46,7 +53,15 @@ class FusedAdam:
         *,
         decoupled: bool,
     ) -> None:
-        """`done`: the steps that each member has taken before; `steps`: how many are to come."""
+        """Prepare the steps of one epoch.
+
+        Args:
+            optimizers: the members' own.
+            kept: what they keep of each weight.
+            done: the number of steps that each member has taken before.
+            steps: the number of steps to come.
+            decoupled: True for AdamW.
+        """
         self.mean, self.square = kept["exp_avg"], kept["exp_avg_sq"]
         (self.beta1, self.beta2), self.epsilon = (
             settings(optimizers, "betas")[0],
@@ -63,7 +78,7 @@ class FusedAdam:
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
-        """One step."""
+        """Take one step."""
         if any(self.decays) and self.decoupled:
             weights.mul_(self.shrink)
         elif any(self.decays):
@@ -75,10 +90,11 @@ class FusedAdam:
         weights.sub_(torch.div(self.mean, denominator, out=denominator).mul_(rate))
 
     def _corrections(self, done: Sequence[int], steps: int) -> Tensor:
-        """For each step to come, (steps, 2, members, 1): the rate over the mean's bias, and one
-        over the root of the square's, by the member's own count.
+        """Return the corrections for bias of each step to come, (steps, 2, members, 1).
 
-        All at once, so that no step waits for numbers to reach the device.
+        They are the learning rate over the mean's bias, and one over the root of the square's, by
+        the member's own count of steps. All are computed at once, so that no step waits for numbers
+        to reach the device.
         """
         counts = torch.arange(1, steps + 1, dtype=torch.float64).unsqueeze(1) + torch.tensor(
             done, dtype=torch.float64
@@ -108,8 +124,9 @@ class FusedSGD:
 
     @torch.no_grad()
     def __call__(self, weights: Tensor, gradients: Tensor) -> None:
-        """One step. The buffer begins at zero, so the first step takes the gradient as it is, as
-        torch's does.
+        """Take one step.
+
+        The buffer begins at zero, so the first step takes the gradient as it is, as torch's does.
         """
         if any(self.decays):
             gradients.addcmul_(weights, self.decay)
@@ -123,8 +140,9 @@ KEPT: Mapping[str, tuple[str, ...]] = {
     "adamw": ("exp_avg", "exp_avg_sq"),
     "sgd": ("momentum_buffer",),
 }
-"""By an optimizer's name in the config, what torch's keeps of each weight, in the weight's own
-shape.
+"""The state that torch's optimizer keeps of each weight, in the weight's own shape.
+
+The keys are the optimizers' names in the config.
 """
 
 FUSED: Mapping[str, Callable[[Sequence[optim.Optimizer], Kept, Sequence[int], int], Step]] = {
@@ -139,24 +157,28 @@ FUSED: Mapping[str, Callable[[Sequence[optim.Optimizer], Kept, Sequence[int], in
 
 
 def steps_taken(optimizer: optim.Optimizer) -> int:
-    """How many steps an optimizer has taken, as it counts them itself; 0 where it keeps no count."""
+    """Return the number of steps that an optimizer has counted; 0 if it keeps no count."""
     return next((int(kept["step"]) for kept in optimizer.state.values() if "step" in kept), 0)
 
 
 def hand_back(
     optimizer: optim.Optimizer, values: Mapping[str, Sequence[Tensor]], steps: int
 ) -> None:
-    """Leave a member's optimizer as its own steps would have: `values` are, by name, what it keeps
-    of each weight; `steps`, all it has taken.
+    """Leave a member's optimizer as its own steps would have left it.
 
     Stepping without gradients changes nothing, and tells the schedule, which would warn otherwise,
     that there were steps.
+
+    Args:
+        optimizer: the member's own.
+        values: by name, what it keeps of each weight.
+        steps: all steps that it has taken.
     """
     optimizer.zero_grad()
     optimizer.step()
     (group,) = optimizer.param_groups
-    if group.get("momentum") == 0:
-        return  # torch keeps nothing then
+    if group.get("momentum") == 0:  # torch keeps nothing then
+        return
     for row, weights in enumerate(group["params"]):
         kept = optimizer.state[weights]
         if "betas" in group:

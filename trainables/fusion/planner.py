@@ -1,9 +1,10 @@
-"""How to train many trials on one device: one after another, fused (`trainables/fusion/stack.py`),
-or in several processes. Measured, not believed.
+"""The choice of how to train many trials on one device, by measurement.
 
-Fusion pays where what an operation costs beside its arithmetic is what is paid for: small networks,
-above all on a GPU. Elsewhere it can lose, so it is chosen only where a few steps of this very
-network on this very device are faster by a clear margin.
+The ways are: one after another, fused (`trainables/fusion/stack.py`), or in several processes.
+
+Fusion pays where an operation costs much beside its arithmetic: in small networks, above all on a
+GPU. Elsewhere it can lose, so it is chosen only where a few steps of this very network on this very
+device are faster by a clear margin.
 """
 
 import math
@@ -24,65 +25,65 @@ from trainables.training.precision import operations, precision_for
 
 MEMBERS = (2, 4, 8, 16, 32, 64)
 MARGIN = 1.1
-"""How much faster than plain another way must be to be chosen; noise between two measurements of
-the same is a few per cent.
+"""The speed, relative to plain, from which another way is chosen.
+
+Two measurements of the same way differ by a few per cent.
 """
 GROWTH = 1.02
-"""A larger group must be this much faster than the best smaller one, or it is not worth waiting for
-its slowest member.
+"""The speed that a larger group must have, relative to the best smaller one.
+
+Otherwise it is not worth waiting for its slowest member.
 """
 LARGEST_ON_CPU = 3e6
-"""Floating-point operations an image, forward, above which fusion is not measured on a CPU, where
-trials run on cores of their own anyway.
+"""Floating-point operations per image, forward, above which fusion is not measured on a CPU.
 
-One thread of an AMD EPYC (Zen 4), 4 to 16 members, batches of 32 to 128: 1.3 to 5 times plain
-below, 1.1 to 2.1 from 1 to 6 million, 0.9 to 1.05 at 8 and 22 million.
+There trials run on cores of their own anyway. One thread of an AMD EPYC (Zen 4), 4 to 16 members,
+batches of 32 to 128: 1.3 to 5 times as fast as plain below, 1.1 to 2.1 from 1 to 6 million, 0.9 to
+1.05 at 8 and 22 million.
 """
 ROUNDS = 3
 STEPS = {"plain": 8, "fused": 3}
-"""Steps timed in a round."""
+"""Steps that are timed in a round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How to train trials of one shape on one device."""
+    """The way to train trials of one shape on one device."""
 
     kind: str
-    """`plain`, one after another; `fused`, `members` as one network; `processes`, one after another
-    in each of `members` processes.
+    """`plain`, `fused` or `processes`.
+
+    Plain is one after another; fused is `members` as one network; processes is one after another in
+    each of `members` processes.
     """
     members: int = 1
     gain: float = 1.0
-    """Images a second of the device over those of plain; 1 for plain."""
+    """The device's images per second, over those of plain; 1 for plain."""
     measured: Mapping[str, float] = field(default_factory=dict)
-    """Images a second of all together: `plain`, `fused x8`, `processes x2` ..."""
+    """Images per second of all trials together, by way: `plain`, `fused x8`, `processes x2` ..."""
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rounds of steps, plain and fused in turn: images a second of each round, of all members
-    together.
-    """
+    """Images per second in rounds of steps, plain and fused in turn, of all members together."""
 
     plain: Sequence[float]
     fused: Sequence[float]
 
     @property
     def gains(self) -> list[float]:
-        """Fused over plain, round by round."""
+        """The speed of fused over plain, round by round."""
         return [fused / plain for fused, plain in zip(self.fused, self.plain, strict=True)]
 
     @property
     def gain(self) -> float:
-        """The middle round's."""
+        """The median of `gains`."""
         return statistics.median(self.gains)
 
     @property
     def clear(self) -> bool:
-        """Whether no round says that plain is as fast, and the middle one that it is slower by the
-        margin.
-        """
+        """True if fused is faster in every round, and by the margin in the median one."""
         return self.gain >= MARGIN and min(self.gains) > 1
 
 
@@ -99,7 +100,9 @@ def plan(
     processes: Mapping[int, float] | None = None,
     measure: "Measure | None" = None,
 ) -> Plan:
-    """Choose for trials of this config's shape.
+    """Choose how to train trials of this config's shape.
+
+    It takes less than 5 s for networks of the size that fusion is for.
 
     Args:
         config: one of the trials.
@@ -107,12 +110,9 @@ def plan(
         device: where.
         trials: how many run at once.
         share: the part of them that is expected to have one shape (`shapes.same_shape_fraction`).
-        processes: images a second of several processes on this device, all together, by their
+        processes: images per second of several processes on this device, all together, by their
             number, where the caller has measured that.
         measure: how plain and fused are compared; given by tests.
-
-    Returns:
-        Takes less than 5 s for networks of the size that fusion is for.
     """
     most = max(1, min(MEMBERS[-1], math.floor(trials * share)))
     refusal = unfit(config, dataset, device, most)
@@ -121,7 +121,7 @@ def plan(
 
 
 def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
-    """Why fusion is not even measured, in words; empty when it is."""
+    """Return the reason why fusion is not even measured, in words; empty if it is."""
     if most < MEMBERS[0]:
         return "too few of the trials that run at once share a shape"
     if dataset.folds is not None:
@@ -141,14 +141,20 @@ def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
     if torch.device(device).type == "cpu":
         work = sum(operations(network, dataset.image))
         if work > LARGEST_ON_CPU:
-            return f"the network takes {work / 1e6:.1f} million operations an image; on a CPU, fusion is for less than {LARGEST_ON_CPU / 1e6:.0f} million"
+            return (
+                f"the network takes {work / 1e6:.1f} million operations an image; "
+                f"on a CPU, fusion is for less than {LARGEST_ON_CPU / 1e6:.0f} million"
+            )
     return ""
 
 
 def compare(
     config: TrialConfig, dataset: Dataset, device: str, most: int, measure: Measure
 ) -> dict[int, Comparison]:
-    """Plain against ever larger groups, until two in a row gain no more, or memory runs out."""
+    """Compare plain with ever larger groups, and return the comparisons by their size.
+
+    It ends when two groups in a row gain no more, or memory runs out.
+    """
     found: dict[int, Comparison] = {}
     best, idle = 0.0, 0
     for members in MEMBERS:
@@ -167,7 +173,7 @@ def compare(
 def choose(
     compared: Mapping[int, Comparison], processes: dict[int, float], refusal: str = ""
 ) -> Plan:
-    """The fastest of what was measured; another way than plain only by a clear margin."""
+    """Choose the fastest of what was measured; another way than plain only by a clear margin."""
     rates = {
         f"fused x{members}": statistics.median(found.fused) for members, found in compared.items()
     }
@@ -203,8 +209,10 @@ def choose(
 
 
 def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -> Comparison:
-    """A few steps of one training and of a group in turn. The group's time includes the stacking's
-    and the handing back's part of an epoch.
+    """Time a few steps of one training and of a group, in turn.
+
+    The group's time includes the steps' part of stacking and handing back, which come once an
+    epoch.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(torch.device(device))
@@ -221,8 +229,9 @@ def measured(config: TrialConfig, dataset: Dataset, device: str, members: int) -
 
 
 def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.0) -> float:
-    """Images a second of one plain training, over so many seconds: what a process reaches beside
-    others that do the same.
+    """Return the images per second of one plain training, measured over so many seconds.
+
+    That is the speed that a process reaches beside others that do the same.
     """
     training = Training(config, dataset.of_one_network(), device=device)
     images = training.draws(1)[0].shape[1]
@@ -235,7 +244,7 @@ def rate(config: TrialConfig, dataset: Dataset, device: str, seconds: float = 1.
 
 
 def plain_s(training: Training, steps: int) -> float:
-    """Seconds a step of a training alone takes."""
+    """Return the seconds that a step of a training alone takes."""
     rows, changes = training.draws(1)
     means = MetricAverage("loss", device=training.device)
     training.network.train()
@@ -248,7 +257,10 @@ def plain_s(training: Training, steps: int) -> float:
 
 
 def fused_s(group: Sequence[Training], steps: int) -> float:
-    """Seconds a step of a group takes, with its part of what comes once an epoch."""
+    """Return the seconds that a step of a group takes.
+
+    They include the step's part of what comes once an epoch.
+    """
     wait(group[0].device)
     start = time.perf_counter()
     stack = Stack(group)
@@ -266,8 +278,10 @@ def fused_s(group: Sequence[Training], steps: int) -> float:
 
 
 def has_room(device: str, *, grown: bool) -> bool:
-    """Whether a group of twice the last one's size will fit: on a GPU, twice the most that this
-    process has held. Yes on a CPU.
+    """Return whether a group of twice the last one's size will fit.
+
+    On a GPU it needs twice the most memory that this process has held. The answer is yes on a CPU,
+    and before any group was measured (`grown` is False).
     """
     if torch.device(device).type != "cuda" or not grown:
         return True
@@ -277,6 +291,6 @@ def has_room(device: str, *, grown: bool) -> bool:
 
 
 def wait(device: torch.device) -> None:
-    """Until a GPU has done what it was told."""
+    """Wait until a GPU has done what it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

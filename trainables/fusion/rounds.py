@@ -1,8 +1,8 @@
-"""Trials of one process that train each epoch together: those of one shape as one network
-(`trainables/fusion/stack.py`), the others in turn.
+"""Trials of one process that train each epoch together.
 
-Each trial has a thread of its own, which saves, reports and waits for decisions as if it were
-alone, and comes here for each epoch.
+Those of one shape train as one network (`trainables/fusion/stack.py`), the others in turn. Each
+trial has a thread of its own, which saves, reports and waits for decisions as if it were alone, and
+comes here for each epoch.
 """
 
 import threading
@@ -14,103 +14,119 @@ from trainables.messages import EpochMetrics
 from trainables.training.loop import Training
 
 PATIENCE_S, PATIENCE_SHARE = 0.2, 0.25
-"""How long a round waits for a trial that is late, because it saves or is being decided upon: at
-least this, and this share of a round.
+"""The time that a round waits for a late trial: so many seconds, or so large a share of a round.
+
+A trial is late because it saves or waits for a decision. The longer time counts, and the share is
+of the round before.
 """
 
 BEAT_S = 0.5
-"""How often a step is passed on as a sign of life of all."""
+"""The least time between two heartbeats, in seconds; a step of one trial counts for all."""
 
 Outcome = EpochMetrics | Exception
 
 
 class FusionRounds:
-    """A meeting place. Trials `join`, ask for their `epochs`, and `leave`; in between each may be
-    late for a round, and misses it.
+    """Rounds in which the trials that wait train one epoch together.
+
+    Trials `join`, ask for their `epochs`, and `leave`; in between each may be late for a round, and
+    misses it.
     """
 
     def __init__(self) -> None:
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._present = set[str]()
         self._waiting: dict[str, Training] = {}
         self._done: dict[str, Outcome] = {}
         self._beats: dict[str, Callable[[], None]] = {}
-        self._beaten = 0.0
+        self._last_beat = 0.0
         self._refused: dict[tuple[Hashable, int], str] = {}
         self._notes: list[str] = []
         self._busy = False
-        self._took = self._since = 0.0
+        self._round_s = self._waiting_since = 0.0
 
     def join(self, trial: str) -> None:
-        """Expect this trial."""
-        with self._news:
+        """Expect this trial in each round from now on."""
+        with self._changed:
             self._present.add(trial)
 
     def leave(self, trial: str) -> None:
-        """Expect it no more."""
-        with self._news:
+        """Expect this trial no more."""
+        with self._changed:
             self._beats.pop(trial, None)
             self._present.discard(trial)
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def epochs(self, trial: str, training: Training) -> Iterator[EpochMetrics]:
-        """As `Training.epochs`, each in the company of the others. While one trains, all are alive."""
+        """Train as `Training.epochs` does, each epoch together with the other trials.
+
+        While one trial trains, heartbeats are sent for all.
+        """
         self._beats[trial] = training.on_step
         training.on_step = self._beat
         while training.epoch < training.config.epochs:
             yield self._epoch(trial, training)
 
     def note(self) -> str:
-        """What should be told and has not been yet; empty if nothing is to be."""
-        with self._news:
+        """Return a message that has not been reported yet, once; empty if there is none."""
+        with self._changed:
             return self._notes.pop() if self._notes else ""
 
     def _beat(self) -> None:
-        if time.monotonic() - self._beaten > BEAT_S:
-            self._beaten = time.monotonic()
+        if time.monotonic() - self._last_beat > BEAT_S:
+            self._last_beat = time.monotonic()
             for beat in list(self._beats.values()):
                 beat()
 
     def _epoch(self, trial: str, training: Training) -> EpochMetrics:
-        with self._news:
+        with self._changed:
             if not self._waiting:
-                self._since = time.monotonic()
+                self._waiting_since = time.monotonic()
             self._waiting[trial] = training
-            self._news.notify_all()
+            self._changed.notify_all()
             while trial not in self._done:
                 if self._busy:
-                    self._news.wait()
-                elif (left := self._patience()) > 0:
-                    self._news.wait(left)
+                    self._changed.wait()
+                elif (left := self._patience_left()) > 0:
+                    self._changed.wait(left)
                 else:
-                    self._lead()
+                    self._run_round()
             outcome = self._done.pop(trial)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def _patience(self) -> float:
-        """Seconds for which the round still waits."""
+    def _patience_left(self) -> float:
+        """Return the seconds for which the round still waits."""
         if self._present <= self._waiting.keys():
             return 0.0
-        return self._since + max(PATIENCE_S, PATIENCE_SHARE * self._took) - time.monotonic()
+        return (
+            self._waiting_since + max(PATIENCE_S, PATIENCE_SHARE * self._round_s) - time.monotonic()
+        )
 
-    def _lead(self) -> None:
-        """Train those that wait, in this thread; others may come meanwhile, for the next round."""
+    def _run_round(self) -> None:
+        """Train the trials that wait, in this thread.
+
+        Others may come meanwhile, for the next round.
+        """
         round_, self._waiting, self._busy = self._waiting, {}, True
-        self._news.release()
+        self._changed.release()
         start, outcomes = time.monotonic(), dict[str, Outcome]()
         try:
             outcomes = self.train_round(round_)
         finally:
-            self._news.acquire()
+            self._changed.acquire()
             lost = RuntimeError("the round that it was trained in broke off")
             self._done |= {trial: outcomes.get(trial, lost) for trial in round_}
-            self._busy, self._took, self._since = False, time.monotonic() - start, time.monotonic()
-            self._news.notify_all()
+            self._busy = False
+            self._round_s, self._waiting_since = time.monotonic() - start, time.monotonic()
+            self._changed.notify_all()
 
     def train_round(self, trainings: dict[str, Training]) -> dict[str, Outcome]:
-        """One epoch of each, by trial. What one of them raises is its outcome and nobody else's."""
+        """Train one epoch of each, and return the outcomes by trial.
+
+        An exception that one trial raises is its own outcome and no other trial's.
+        """
         groups: dict[Hashable, list[str]] = {}
         for trial, training in trainings.items():
             groups.setdefault(shape_of(training.config) or trial, []).append(trial)
@@ -120,8 +136,10 @@ class FusionRounds:
         return outcomes
 
     def train_group(self, shape: Hashable, trainings: dict[str, Training]) -> dict[str, Outcome]:
-        """Fused if that is possible, each by itself if not: also when there is no memory for so
-        many at once, which is not tried twice.
+        """Train trials of one shape as one network if possible, else one after another.
+
+        The latter is also done where there is not the memory for so many at once; that is not tried
+        twice.
         """
         size = shape, len(trainings)
         if (
@@ -133,17 +151,19 @@ class FusionRounds:
                 return dict(zip(trainings, train_together(list(trainings.values())), strict=True))
             except PartialUpdateError as error:
                 return dict.fromkeys(trainings, error)
-            except RuntimeError as error:  # torch's, for memory and for kernels that refuse; it has left all as they were
+            # torch's, for memory and for kernels that refuse; it has left all as they were.
+            except RuntimeError as error:
                 self._refused[size] = (str(error).splitlines() or [type(error).__name__])[0][:200]
-                with self._news:
+                with self._changed:
                     self._notes.append(
-                        f"{len(trainings)} trials cannot be trained as one network, and are trained in turn ({self._refused[size]})"
+                        f"{len(trainings)} trials cannot be trained as one network, "
+                        f"and are trained in turn ({self._refused[size]})"
                     )
         return {trial: train_alone(training) for trial, training in trainings.items()}
 
 
 def train_alone(training: Training) -> Outcome:
-    """One epoch, or what it raised."""
+    """Train one epoch; return its metrics, or the exception that it raised."""
     try:
         return training.next_epoch()
     except Exception as error:  # noqa: BLE001 - it is raised where the trial waits

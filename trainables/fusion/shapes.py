@@ -1,5 +1,6 @@
-"""What trials must have in common to be trained as one network, or to cost the same, as far as it
-is known without torch.
+"""Keys of trials that can be trained as one network, or that cost the same, and their shares.
+
+They are computed from configs alone, without torch.
 """
 
 from collections import Counter
@@ -9,8 +10,10 @@ from trainables.config import TrialConfig
 
 
 def shape_key(config: TrialConfig) -> Hashable | None:
-    """Equal for trials of one network, batch size, kind of optimizer, precision and data;
-    everything else is each trial's own. None for a baseline, which has no network.
+    """Return a key that is equal for trials that may be trained as one network.
+
+    These have one network, batch size, kind of optimizer, precision and data; everything else is
+    each trial's own. The key is None for a baseline, which has no network.
     """
     if config.model.is_baseline:
         return None
@@ -28,9 +31,15 @@ def shape_key(config: TrialConfig) -> Hashable | None:
 
 
 def cost_key(config: TrialConfig, precision: str) -> Hashable:
-    """Equal for trials that cost the same to use on one machine: of one model and data, however
-    they were trained, and whatever of it was frozen meanwhile. `precision` is the one that a trial
-    was trained in; before that is known, `auto` is one precision for one batch size.
+    """Return a key that is equal for trials that cost the same to use on one machine.
+
+    These have one model and data; how they were trained, and which weights were frozen meanwhile,
+    does not count.
+
+    Args:
+        config: the trial's.
+        precision: the one in which the trial was trained. Before that is known it is `auto`, which
+            stands for one precision for each batch size.
     """
     options = tuple(
         sorted(
@@ -49,10 +58,13 @@ def cost_key(config: TrialConfig, precision: str) -> Hashable:
 
 
 def same_shape_fraction(shapes: Sequence[Hashable | None]) -> float:
-    """The part of these trials, which run at once, that has the shape of any one of them, on
-    average: 1 if all share one, 1/n if none do.
+    """Return the part of these trials that has the shape of any one of them, on average.
 
-    None is the shape of a trial that cannot be fused, which is alone. 0 for no trials.
+    It is 1 if all have one shape, 1/n if no two have, and 0 for no trials.
+
+    Args:
+        shapes: the shape of each trial that runs at the same time. None for a trial that cannot be
+            fused: it shares its shape with no other.
     """
     sizes = Counter(shape for shape in shapes if shape is not None)
     pairs = sum(size**2 for size in sizes.values()) + shapes.count(None)

@@ -1,5 +1,6 @@
-"""Many small trainings on one device, trained as one network: what each costs beside its arithmetic
-is paid once.
+"""Many small trainings on one device, trained as one network.
+
+What each operation costs beside its arithmetic is then paid once for all of them.
 
     if len({shape_of(training.config) for training in trainings}) == 1:
         metrics = train_together(trainings)     # one epoch of each
@@ -7,8 +8,8 @@ is paid once.
 Between epochs nothing is fused: the weights are stacked at an epoch's start and handed back at its
 end, so that any training can be stopped, saved, resumed or trained alone, and a group may have
 other members in each epoch. A member's losses are those of the training alone but for the order in
-which numbers are added (in float32 on a CPU they agree to about 1e-6); so are its dropout masks on
-a CPU.
+which numbers are added (in float32 on a CPU they agree to about 1e-6). On a CPU its dropout masks
+are those of the training alone too.
 """
 
 import math
@@ -31,15 +32,17 @@ from trainables.messages import EpochMetrics
 from trainables.training.loop import Training, autocast, mixed_seed
 
 EXAMPLE_SIDE = 32
-"""Pixels of the image for which a model is built, without memory, to see what it is made of."""
+"""Side, in pixels, of the image for which a model is built to see what it is made of.
+
+It is built without memory.
+"""
 
 
 def shape_of(config: TrialConfig) -> Hashable | None:
-    """What trials must have in common to be trained together: trials of equal shapes can be, on one
-    data set. None: this one cannot.
+    """Return what trials must have in common to be trained together, or None if this one cannot be.
 
-    Learning rate, weight decay, momentum, schedule, dropout, augmentation, seed and number of
-    epochs are each trial's own.
+    Trials of equal shapes on one data set can be trained together. Learning rate, weight decay,
+    momentum, schedule, dropout, augmentation, seed and number of epochs are each trial's own.
     """
     return (
         None
@@ -58,19 +61,22 @@ def _stacks(model: ModelConfig) -> bool:
 
 
 class PartialUpdateError(Exception):
-    """Trainings that nobody may go on with: they are to be begun again from their checkpoints."""
+    """Some of the trainings were updated and others not.
+
+    None of them may be continued: they are to be begun again from their checkpoints.
+    """
 
 
 def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
-    """Train one epoch of each, in lockstep as one network, and leave each as if it had trained that
-    epoch alone.
+    """Train one epoch of each, in lockstep as one network.
 
-    They may be at different epochs. One that diverges does not touch the others. An error on the
-    way leaves all of them as they were, unless it comes at the very end (`PartialUpdateError`). It
-    is fastest where members see the same batches: with one seed and augmentation, at one epoch.
+    Each is left as if it had trained that epoch alone. They may be at different epochs. One that
+    diverges does not touch the others. An error on the way leaves all of them as they were, unless
+    it comes at the very end (`PartialUpdateError`). It is fastest where members see the same
+    batches: with one seed and augmentation, at one epoch.
 
     Returns:
-        Each one's metrics, in order. `time/epoch_s` is the time that passed for it, which is the
+        The metrics of each, in order. `time/epoch_s` is the time that passed for it, which is the
         whole group's: what one member cost the device is that over the number of members, and a sum
         over members counts the same seconds several times.
 
@@ -98,7 +104,7 @@ def train_together(trainings: Sequence[Training]) -> list[EpochMetrics]:
 
 
 def why_not(trainings: Sequence[Training]) -> str:
-    """Why these cannot be trained together, in words; empty when they can."""
+    """Return the reason why these cannot be trained together, in words; empty if they can."""
     if not trainings:
         return "there are none"
     if len(set(map(id, trainings))) != len(trainings):
@@ -133,7 +139,7 @@ class Stack:
     """K trainings' networks as one, for one epoch."""
 
     def __init__(self, trainings: Sequence[Training]) -> None:
-        """The members, which `why_not` accepts. They are not changed before `hand_back`."""
+        """Stack the members, which `why_not` accepts; they are not changed before `hand_back`."""
         self.trainings, self.members = trainings, len(trainings)
         self.first = trainings[0]
         self.device = self.first.device
@@ -173,7 +179,7 @@ class Stack:
         self.sums = torch.zeros(self.members, dtype=torch.float64, device=self.device)
 
     def train_epoch(self) -> list[dict[str, float]]:
-        """All steps of the epoch; each member's mean training loss."""
+        """Take all steps of the epoch, and return each member's mean training loss."""
         self.network.train()
         for step in range(self.steps):
             self.step(*self.batch(step))
@@ -181,7 +187,7 @@ class Stack:
         return [{"train/loss": total / images} for total in self.sums.tolist()]
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """The images and labels of a step, counted from 0, as `step` takes them."""
+        """Return the images and labels of a step, counted from 0, as `step` takes them."""
         drawn = []
         for member in self.sources.firsts:
             rows, changes = self.draws[member]
@@ -189,8 +195,11 @@ class Stack:
         return side_by_side(drawn, self.sources)
 
     def step(self, images: Tensor, labels: Tensor) -> None:
-        """One step of every member, on images (batch, members, channels, height, width) and labels
-        (batch, members).
+        """Take one step of every member.
+
+        Args:
+            images: (batch, members, channels, height, width).
+            labels: (batch, members).
         """
         with autocast(self.first.precision, self.device):
             logits = self.network(images)
@@ -204,7 +213,7 @@ class Stack:
 
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
-        """Each member's mean loss and accuracy over its validation part."""
+        """Return each member's mean loss and accuracy over its validation part."""
         self.network.eval()
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
@@ -246,7 +255,7 @@ class Stack:
             training.epoch += 1
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of each image and member, (batch, members)."""
+        """Return the cross-entropy of each image and member, (batch, members)."""
         return functional.cross_entropy(
             logits.float().flatten(0, 1), labels.flatten(), reduction="none"
         ).view(labels.shape)
@@ -260,8 +269,9 @@ class Stack:
 
     @torch.no_grad()
     def _gather(self, name: str) -> Tensor:
-        """What the members' optimizers keep under this name, as rows; zero for one that has taken
-        no step.
+        """Return what the members' optimizers keep under this name, as rows.
+
+        They are zero for a member that has taken no step.
         """
         rows = torch.zeros_like(self.weights)
         each = self._views(rows)
@@ -274,12 +284,14 @@ class Stack:
 
 
 class Sources:
-    """Which members have the same: `firsts`, one of each kind; `kinds`, each member's kind as a
-    position in `firsts`, int64 (members,).
+    """The different sources that members have, and the members of each.
+
+    `firsts` is one member of each source, `kinds` each member's source as a position in `firsts`,
+    int64 (members,).
     """
 
     def __init__(self, keys: Sequence[Hashable], device: torch.device) -> None:
-        """`keys`: what tells a kind, a member each."""
+        """Find the different sources among `keys`, one key for each member."""
         found = list(dict.fromkeys(keys))
         self.firsts = [keys.index(key) for key in found]
         self.kinds = torch.tensor([found.index(key) for key in keys], device=device)
@@ -288,11 +300,13 @@ class Sources:
 def side_by_side(
     batches: Sequence[tuple[Tensor, Tensor]], sources: Sources
 ) -> tuple[Tensor, Tensor]:
-    """Images (batch, members, channels, height, width) and labels (batch, members) of batches that
-    belong to `sources.firsts`.
+    """Return the batches of `sources.firsts` as one batch of all members.
 
-    A batch that all share is not copied: it has a stride of 0 along the members. Else channels
+    A batch that all share is not copied: it has a stride of 0 along the members. Otherwise channels
     follow members in memory.
+
+    Returns:
+        Images (batch, members, channels, height, width) and labels (batch, members).
     """
     members = len(sources.kinds)
     if len(batches) == 1:
@@ -309,8 +323,9 @@ def side_by_side(
 
 @torch.no_grad()
 def in_rows(network: torch.nn.Module) -> Tensor:
-    """Move the parameters of a stacked network into one matrix (members, weights a member), and
-    return it.
+    """Move the parameters of a stacked network into one matrix, and return it.
+
+    The matrix is (members, weights per member); the parameters become views of it.
     """
     parameters = list(network.parameters())
     members, each = len(parameters[0]), sum(parameter[0].numel() for parameter in parameters)
@@ -324,15 +339,14 @@ def in_rows(network: torch.nn.Module) -> Tensor:
 
 
 def in_row(values: Tensor) -> Tensor:
-    """One parameter (members, ...) as (members, weights a member), in the order in which `views`
-    has it.
-    """
+    """Return one parameter (members, ...) as (members, weights per member), as `views` has it."""
     return (values.permute(0, 1, 3, 4, 2) if values.dim() == 5 else values).flatten(1)
 
 
 def views(rows: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
-    """A matrix (members, weights a member) as parameters (members, ...); filters with their
-    channels last, as convolutions read them.
+    """Return a matrix (members, weights per member) as parameters (members, ...) of these shapes.
+
+    Filters have their channels last in memory, as convolutions read them.
     """
     found, start = [], 0
     for shape in shapes:

@@ -1,11 +1,10 @@
-"""What Table III searches: a net of n weight layers (n - 2 convolutions, 2 dense layers) with one
-filter size.
+"""The network that Table III searches: n weight layers, all with one filter size.
 
-The paper does not define "number of layers"; we count what has weights. Up to 5 layers the net is
-plain, as Table II is. Beyond 5 the paper's "enhanced components" carry the depth: batch
-normalisation after each convolution and a residual connection over each pair of equal width. The
-convolutions are spread over up to three resolutions, most of them at the last, where they are
-cheap.
+It has n - 2 convolutions and 2 dense layers. The paper does not define "number of layers"; we count
+what has weights. Up to 5 layers the net is plain, as Table II is. Beyond 5 the paper's "enhanced
+components" carry the depth: batch normalisation after each convolution and a residual connection
+over each pair of equal width. The convolutions are spread over up to three resolutions, most of
+them at the last, where they are cheap.
 """
 
 import torch
@@ -25,8 +24,9 @@ def build(
     width: int,
     dropout: float,
 ) -> nn.Module:
-    """`width` filters in the first stage, twice that in the others; `dropout` before both dense
-    layers.
+    """Build the network, with `width` filters in the first stage and twice that in the others.
+
+    `dropout` stands before both dense layers.
     """
     channels, height, side = image
     enhanced = layers > PLAIN_LAYERS
@@ -52,9 +52,9 @@ def build(
 
 
 def spread(convolutions: int, side: int) -> list[int]:
-    """Convolutions a stage: one in the first, a quarter of the rest in the second, what is left in
-    the third.
+    """Return the number of convolutions in each stage.
 
+    There is one in the first, a quarter of the rest in the second, and what is left in the third.
     Images below 16 pixels have two stages, below 8 one.
     """
     stages = max(1, min(STAGES, convolutions, side.bit_length() - 2))
@@ -67,8 +67,9 @@ def spread(convolutions: int, side: int) -> list[int]:
 def _stage(
     channels: int, filters: int, convolutions: int, filter_size: int, *, enhanced: bool
 ) -> nn.Sequential:
-    """Convolutions at one resolution: single ones, then (enhanced) residual pairs of equal width.
-    The last one's ReLU is to follow.
+    """Build the convolutions at one resolution; the last one's ReLU is left to the caller.
+
+    Single convolutions come first, then (enhanced) residual pairs of equal width.
     """
     parts: list[nn.Module] = []
     while convolutions:
@@ -93,11 +94,11 @@ def _convolution(
 
 
 class ResidualPair(nn.Module):
-    """Two normalised convolutions with the input added to their output (He et al. 2015, figure 2),
-    then ReLU, unless it is to follow.
+    """Two normalised convolutions with the input added to their output, then ReLU.
 
-    The second normalisation starts at zero, so that a new pair passes its input on and depth does
-    not hurt the start (Goyal et al. 2017, 5.1).
+    He et al. 2015, figure 2. Without `activate`, the ReLU is left to the caller. The second
+    normalisation starts at zero, so that a new pair passes its input on and depth does not hurt the
+    start (Goyal et al. 2017, 5.1).
     """
 
     def __init__(self, filters: int, filter_size: int, *, activate: bool = True) -> None:
@@ -109,6 +110,6 @@ class ResidualPair(nn.Module):
         self.pair = nn.Sequential(*first, nn.ReLU(), convolution, normalisation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, filters, height, width) in and out."""
+        """Map (batch, filters, height, width) to the same shape."""
         joined = x + self.pair(x)
         return torch.relu(joined) if self.activate else joined

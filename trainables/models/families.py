@@ -1,9 +1,9 @@
-"""The families of torchvision that the paper names, and a vision transformer for small images,
-behind one way of use.
+"""The families of torchvision that the paper names, and a vision transformer for small images.
 
-Each has a head for the data's classes, takes grey images (repeated as three channels) and resizes
-what it cannot take as it is. One that begins with pre-trained weights also normalises pixels as
-those weights were trained with, published ones or a checkpoint's: it expects pixels from 0 to 1.
+All are used in one way: each has a head for the data's classes, takes grey images (repeated as
+three channels) and resizes what it cannot take as it is. One that begins with pre-trained weights
+also normalises pixels as those weights were trained with, published ones or a checkpoint's: it
+expects pixels from 0 to 1.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,16 @@ from trainables.catalog.models import MODELS
 from trainables.tasks.losses import WithAuxiliary
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of each channel; all weights here were trained with these
-(https://docs.pytorch.org/vision/stable/models.html).
+"""The mean and deviation of each channel; all published weights here were trained with these.
+
+Source: https://docs.pytorch.org/vision/stable/models.html.
 """
 
 Scaling = dict[str, Any]
-"""How a network wants pixels from 0 to 1: `mean` and `deviation`, each a list of a value a channel,
-and `transform_input` where torchvision's network goes on from ImageNet's to another scaling by
-itself.
+"""The scaling that a network applies to pixels from 0 to 1.
+
+It has `mean` and `deviation`, each a list with a value for each channel, and `transform_input`
+where torchvision's network goes on from ImageNet's to another scaling by itself.
 """
 IMAGENET: Scaling = {
     "mean": list(IMAGENET_MEAN),
@@ -35,13 +37,14 @@ IMAGENET: Scaling = {
 }
 
 MOMENTUM = 0.1
-"""How fast batch normalisation follows, at least, in a training from nothing. MobileNet's 0.01 is
-for weeks of training: after a hundred steps its statistics are still those of the beginning, and
-its validation accuracy is chance.
+"""The least momentum of batch normalisation in a training from random weights.
+
+MobileNet's 0.01 is for weeks of training: after a hundred steps its statistics are still those of
+the beginning, and its validation accuracy is chance.
 """
 
 HEAD_WIDTH = 32
-"""Of each attention head of the small transformer, about."""
+"""The approximate width of each attention head of the small transformer."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +52,25 @@ class Anatomy:
     """The parts of a network, as prefixes of its weights' names."""
 
     head: tuple[str, ...]
-    """The last dense layer, which has one output a class, and that of each auxiliary head."""
+    """The last dense layer, with one output for each class, and that of each auxiliary head."""
     last_stage: tuple[str, ...]
-    """What may be trained beside the head when the rest is frozen."""
+    """The parts that may be trained beside the head when the rest is frozen."""
     dropout: str = "dropout"
-    """What torchvision calls its dropout rate; empty where there is none."""
+    """The name of torchvision's argument for the dropout rate; empty where there is none."""
     auxiliary: tuple[str, ...] = ()
     """Heads that help in training alone, at layers before the last stage."""
     auxiliary_weight: float = 0.0
-    """How much the loss of each counts (Szegedy et al.: 0.3 in "Going deeper with convolutions",
-    section 5; 0.4 in torchvision's recipe of Inception v3).
+    """The weight of each auxiliary head's loss.
+
+    Szegedy et al.: 0.3 in "Going deeper with convolutions", section 5; 0.4 in torchvision's recipe
+    of Inception v3.
     """
     auxiliary_side: int = 1
     """The smallest side of an image for which these heads have anything to look at."""
 
 
 def features(*numbers: int) -> tuple[str, ...]:
-    """The layers of these numbers, of networks that count them."""
+    """Return the prefixes of the layers of these numbers, for networks that number their layers."""
     return tuple(f"features.{number}." for number in numbers)
 
 
@@ -110,12 +115,13 @@ def build(
     dropout: float | None = None,
     **shape: Any,
 ) -> nn.Module:
-    """The family of this name, its weights drawn at random; those at `weights` are read by
-    `weights.start_from`.
+    """Build the family of this name, its weights drawn at random.
+
+    The weights at `weights` are read later, by `weights.start_from`.
 
     Args:
         image: (channels, height, width) of the data.
-        classes: how many there are.
+        classes: their number.
         name: one of `ANATOMY`.
         pretrained: pixels are normalised, and images resized, as the published weights want it.
         weights: not read here.
@@ -144,8 +150,9 @@ def build(
 
 
 def small_transformer(*, side: int, patch: int, layers: int, width: int, **given: Any) -> nn.Module:
-    """Dosovitskiy et al. 2020, small: `layers` encoder blocks over patches of `patch` pixels,
-    `width` numbers each.
+    """Build a small vision transformer (Dosovitskiy et al. 2020).
+
+    It has `layers` encoder blocks over patches of `patch` pixels, `width` numbers each.
     """
     heads = next(count for count in range(max(1, width // HEAD_WIDTH), 0, -1) if width % count == 0)
     network: nn.Module = models.VisionTransformer(
@@ -161,8 +168,9 @@ def small_transformer(*, side: int, patch: int, layers: int, width: int, **given
 
 
 def frozen_parts(network: nn.Module) -> Iterator[nn.Module]:
-    """The largest parts that have weights of which none learns. Dropout between parts that learn is
-    in none of them.
+    """Yield the largest parts that have weights of which none is trained.
+
+    Dropout between parts that are trained is in none of them.
     """
     for part in network.children():
         weights = list(part.parameters())
@@ -173,7 +181,7 @@ def frozen_parts(network: nn.Module) -> Iterator[nn.Module]:
 
 
 class Family(nn.Module):
-    """A network of torchvision as the rest of this project uses networks: any image in, logits out."""
+    """A network of torchvision with the interface of this project: any image in, logits out."""
 
     mean: Tensor
     deviation: Tensor
@@ -205,7 +213,7 @@ class Family(nn.Module):
         self._still = list(frozen_parts(net))
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """The weights that are new to the data, whatever the others were trained on."""
+        """Return the weights that are new to the data, whatever the others were trained on."""
         return [
             weights
             for name, weights in self.net.named_parameters()
@@ -213,7 +221,7 @@ class Family(nn.Module):
         ]
 
     def normalise(self, scaling: Scaling) -> None:
-        """Scale pixels like this from now on; of one channel, all three alike."""
+        """Scale pixels like this from now on; a single channel's values hold for all three."""
         for buffer, name in ((self.mean, "mean"), (self.deviation, "deviation")):
             buffer.copy_(torch.tensor(scaling[name], dtype=buffer.dtype).view(-1, 1, 1))
         if hasattr(self.net, "transform_input"):
@@ -221,7 +229,7 @@ class Family(nn.Module):
 
     @property
     def scaling(self) -> Scaling:
-        """How it scales pixels by itself, as `normalise` takes it."""
+        """The scaling of pixels that the network does by itself, as `normalise` takes it."""
         found = {
             "mean": self.mean.flatten().tolist(),
             "deviation": self.deviation.flatten().tolist(),
@@ -232,12 +240,14 @@ class Family(nn.Module):
 
     @property
     def for_training(self) -> tuple[str, ...]:
-        """Prefixes of the names of weights that help in training alone."""
+        """Prefixes of the names of weights that are used in training only."""
         return tuple(f"net.{head}" for head in self.anatomy.auxiliary)
 
     def train(self, mode: bool = True) -> "Family":
-        """As any module; but frozen parts stay as they are: batch normalisation keeps its
-        statistics, and nothing is dropped in them.
+        """Switch to training (or evaluation) as any module does, except for frozen parts.
+
+        These stay in evaluation mode: their batch normalisation keeps its statistics, and nothing
+        is dropped in them.
         """
         super().train(mode)
         for module in self._still:
@@ -245,8 +255,9 @@ class Family(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
-        """Float32 (batch, 1 or 3, height, width) to logits (batch, classes), in training perhaps of
-        several heads.
+        """Map float32 (batch, 1 or 3, height, width) to logits (batch, classes).
+
+        In training there may be logits of auxiliary heads too.
         """
         if images.shape[-2:] != self.size:
             images = functional.interpolate(images, self.size, mode="bilinear", antialias=True)

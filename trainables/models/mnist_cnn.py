@@ -1,13 +1,15 @@
-"""The paper's custom net for MNIST: two convolutions, pooling after each, two dense layers, dropout
-(0.5 in the paper).
+"""The paper's custom net for MNIST: two convolutions with pooling, two dense layers, dropout.
+
+The dropout is 0.5 in the paper.
 """
 
 from torch import nn
 
 
 def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
-    """Two 5x5 convolutions of `width` and 2 `width` filters; the hidden dense layer has 4 `width`
-    units.
+    """Build two 5x5 convolutions of `width` and 2 `width` filters, and two dense layers.
+
+    The hidden dense layer has 4 `width` units.
     """
     channels, height, side = image
     features = 2 * width * (height // 4) * (side // 4)

@@ -1,5 +1,6 @@
-"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters look at the same input side by side,
-and their outputs are joined.
+"""The paper's multi-scale features: 3x3, 5x5 and 7x7 filters over the same input.
+
+The filters stand side by side, and their outputs are joined.
 """
 
 import torch
@@ -10,8 +11,9 @@ HIDDEN = 128
 
 
 def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
-    """Two multi-scale layers of about `width` and 2 `width` filters, each pooled, then two dense
-    layers.
+    """Build two multi-scale layers of about `width` and 2 `width` filters, then two dense layers.
+
+    Each multi-scale layer is followed by pooling.
     """
     channels, height, side = image
     first, second = MultiScale(channels, width), MultiScale(_joined(width), 2 * width)
@@ -33,13 +35,14 @@ def _joined(width: int) -> int:
 
 
 def pooled() -> nn.Module:
-    """Pooling, then ReLU."""
+    """Build pooling followed by ReLU."""
     return nn.Sequential(nn.MaxPool2d(2), nn.ReLU())
 
 
 class MultiScale(nn.Module):
-    """One convolution a filter size over the same input, joined along the channels and normalised;
-    ReLU is to follow.
+    """Convolutions of each filter size over the same input, joined and normalised.
+
+    Their outputs are joined along the channels. ReLU is left to the caller.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -51,5 +54,5 @@ class MultiScale(nn.Module):
         self.normalise = nn.BatchNorm2d(_joined(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) to (batch, about `width`, height, width)."""
+        """Map (batch, channels, height, width) to (batch, about `width`, height, width)."""
         return self.normalise(torch.cat([branch(x) for branch in self.branches], dim=-3))  # type: ignore[no-any-return]

@@ -4,15 +4,15 @@ For 3 x 224 x 224 and 10 classes the layers hold 896, 18,496, 25,690,240 and 1,2
 paper prints 25,689,600 for the third; 200,704 x 128 weights and 128 biases are 25,690,240.) For
 other sizes the flattened layer follows the image.
 
-Here and in the other nets pooling comes before ReLU: the largest of four is the same before and
-after, and ReLU has a quarter to do.
+Here and in the other nets pooling comes before ReLU: the largest of four values is the same either
+way, and ReLU then has a quarter of the values to go through.
 """
 
 from torch import nn
 
 
 def build(image: tuple[int, int, int], classes: int, *, width: int, dropout: float) -> nn.Module:
-    """Table II with `width` filters in the first convolution and twice that in the second."""
+    """Build Table II with `width` filters in the first convolution and twice that in the second."""
     channels, height, side = image
     features = 2 * width * (height // 4) * (side // 4)
     return nn.Sequential(

@@ -1,5 +1,4 @@
-"""Weights that were trained on other images: where they lie, how they come here, and whether they
-fit.
+"""Weights that were trained on other images: finding, fetching, checking and loading them.
 
 They lie in torch's cache, under the name that torchvision gives them, or where the user says
 (`model.weights`): in a file of torch's or of safetensors' format, in a checkpoint of this project,
@@ -28,19 +27,17 @@ from trainables.models.families import IMAGENET, Family, Scaling
 
 Weights = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model")
-"""Under which training scripts keep the weights in a file of theirs."""
+"""Keys under which training scripts keep the weights in a file of theirs."""
 PREFIXES = ("module.", "net.")
-"""What stands before the names in weights of torch's data-parallel wrapper, and of this project's
-checkpoints.
-"""
+"""Prefixes of weights' names: of torch's data-parallel wrapper, and of our checkpoints."""
 OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
-"""How torchvision's file of DenseNet has the names: `norm.1` for `norm1`."""
+"""The names in torchvision's file of DenseNet: `norm.1` for `norm1`."""
 HASH = re.compile(r"-([0-9a-f]{8,})\.")
 POSITIONS = "encoder.pos_embedding"
 FOLD = re.compile("fold-([1-9][0-9]{0,8})")
-"""The folder of a fold's network in a checkpoint."""
+"""The name of the folder of a fold's network in a checkpoint."""
 SAMPLES, BLOCK = 64, 2**16
-"""So many blocks of so many bytes tell a file of weights from another."""
+"""The number of blocks, and the bytes of each, by which files of weights are told apart."""
 
 
 class Absent(ConfigError):
@@ -48,19 +45,20 @@ class Absent(ConfigError):
 
 
 def place_of(model: ModelConfig) -> Path:
-    """Where the weights of this model are, or are to be put."""
+    """Return the path where the weights of this model are, or are to be put."""
     given, name = model.options.get("weights"), MODELS[model.name].weights
     if given and not (Path(given).is_dir() and not (Path(given) / "manifest.json").exists()):
         return Path(given)
     if not name:
         raise ConfigError(
-            f"there are no published weights of '{model.name}'. Name a file of your own with --weights PATH, or set model.pretrained=false."
+            f"there are no published weights of '{model.name}'. "
+            "Name a file of your own with --weights PATH, or set model.pretrained=false."
         )
     return Path(given or Path(get_dir()) / "checkpoints") / name
 
 
 def found(model: ModelConfig) -> Path:
-    """Return the file, or the checkpoint's folder. The network is left alone.
+    """Return the file, or the checkpoint's folder. Nothing is downloaded.
 
     Raises:
         ConfigError: what the user has named is not there, or nobody has published such weights.
@@ -71,15 +69,20 @@ def found(model: ModelConfig) -> Path:
         return place
     if model.options.get("weights"):
         raise ConfigError(
-            f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, or a folder that holds '{MODELS[model.name].weights}'."
+            f"weights of '{model.name}' not found: '{place}' (--weights). Name a file, "
+            f"or a folder that holds '{MODELS[model.name].weights}'."
         )
-    remedy = f"Fetch them with --download, put the file there (from {_url(model)}), or name it with --weights PATH."
+    remedy = (
+        f"Fetch them with --download, put the file there (from {_url(model)}), "
+        "or name it with --weights PATH."
+    )
     raise Absent(f"the weights '{place.name}' are not in '{place.parent}'. {remedy}")
 
 
 def fetch(model: ModelConfig) -> Path:
-    """Download the weights into torch's cache if they are not there and the user has named no other
-    place; return where they are.
+    """Download the weights into torch's cache if they are missing; return their path.
+
+    Nothing is downloaded where the user has named another place.
 
     Raises:
         ConfigError: as `found`.
@@ -98,14 +101,16 @@ def fetch(model: ModelConfig) -> Path:
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         remedy = f"Put the file there (from {url}), or name it with --weights PATH."
         raise Unavailable(
-            f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched ({reason}). {remedy}"
+            f"the weights '{place.name}' are not in '{place.parent}' and could not be fetched "
+            f"({reason}). {remedy}"
         ) from error
     return place
 
 
 def read(place: Path) -> Weights:
-    """The tensors in a file or a checkpoint, by name. Nothing but tensors and plain values is read
-    out of a file.
+    """Return the tensors in a file or a checkpoint, by name.
+
+    Nothing but tensors and plain values is read out of a file.
 
     Raises:
         ConfigError: it holds no weights, or cannot be read.
@@ -113,9 +118,8 @@ def read(place: Path) -> Weights:
     try:
         if place.is_dir():
             state = checkpoint.load(place)
-            tensors: Any = state.get("folds", [state])[0].get(
-                "model", {}
-            )  # with folds, the first one's network
+            first = state.get("folds", [state])[0]  # with folds, the first one's network
+            tensors: Any = first.get("model", {})
         elif place.suffix == ".safetensors":
             tensors = checkpoint.tensors(place)
         else:
@@ -128,7 +132,8 @@ def read(place: Path) -> Weights:
             else told
         )
         raise ConfigError(
-            f"weights '{place}' cannot be read ({reason}). A state dict of torchvision's network is needed."
+            f"weights '{place}' cannot be read ({reason}). "
+            "A state dict of torchvision's network is needed."
         ) from error
     for wrapper in WRAPPERS:
         tensors = (
@@ -144,7 +149,8 @@ def read(place: Path) -> Weights:
         )
     ):
         raise ConfigError(
-            f"weights '{place}' hold no weights by name. A state dict of torchvision's network is needed."
+            f"weights '{place}' hold no weights by name. "
+            "A state dict of torchvision's network is needed."
         )
     return {_plain(name): value for name, value in tensors.items()}
 
@@ -152,8 +158,10 @@ def read(place: Path) -> Weights:
 def check(
     model: ModelConfig, image: tuple[int, int, int], classes: int, *, download: bool = False
 ) -> Path:
-    """See, before anything is trained, that a pre-trained model's weights are there and fit; return
-    where. The network is built without memory for its own.
+    """Check that a pre-trained model's weights are there and fit; return their path.
+
+    This is for use before anything is trained. The network is built without memory for its own
+    weights.
 
     Raises:
         ConfigError: they do not fit (the first difference is named), or are not there, or what lies
@@ -170,11 +178,11 @@ def check(
 
 
 def digest(place: Path) -> str:
-    """Return 16 hex digits that tell weights apart: of the size and of `SAMPLES` blocks of a file,
-    or of a checkpoint's manifest.
+    """Return 16 hex digits that tell weights apart.
 
-    Not the whole file is read, which for VGG-16's 528 MB takes a second: who trains weights on
-    changes nearly all of their bytes.
+    They are of the size and of `SAMPLES` blocks of a file, or of a checkpoint's manifest. Not the
+    whole file is read, which for VGG-16's 528 MB takes a second: training weights further changes
+    nearly all of their bytes.
     """
     place = place / "manifest.json" if place.is_dir() else place
     size, found = place.stat().st_size, hashlib.sha256()
@@ -187,8 +195,9 @@ def digest(place: Path) -> str:
 
 
 def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], Scaling]) -> None:
-    """Put the weights into a freshly built network, all but the head's, and have it scale pixels as
-    those weights were trained with.
+    """Put the weights into a freshly built network, all but the head's.
+
+    The network then scales pixels as those weights were trained with.
 
     Args:
         network: a `Family`.
@@ -205,10 +214,10 @@ def start_from(network: nn.Module, model: ModelConfig, scaling: Callable[[str], 
 
 
 def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
-    """How the weights at a place want pixels: a checkpoint's as its own training had them, others
-    as ImageNet's.
+    """Return the scaling of pixels that the weights at a place were trained with.
 
-    Checkpoints that do not say it (of earlier versions) name the scaling alone: then `standard` is
+    That of a checkpoint is the one of its own training, that of other weights ImageNet's.
+    Checkpoints of earlier versions name the scaling alone, without its values: then `standard` is
     that of the data at hand.
 
     Raises:
@@ -232,23 +241,29 @@ def scaling_of(place: Path, scaling: Callable[[str], Scaling]) -> Scaling:
             return IMAGENET
         name = SCALING_NAMES[SCALING_NAMES.index(config["data"]["scaling"])]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        told = f"'{folder / 'state.json'}' beside them is damaged: it does not say how pixels were scaled"
-        remedy = "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
+        told = (
+            f"'{folder / 'state.json'}' beside them is damaged: "
+            "it does not say how pixels were scaled"
+        )
+        remedy = (
+            "Name another checkpoint, or the tensors in a folder without it, "
+            "for pixels as ImageNet's."
+        )
         raise ConfigError(f"weights '{place}' cannot be used: {told}. {remedy}") from error
     return scaling(name)
 
 
 def _fold_of(place: Path) -> int:
-    """Return which fold's network a place names, from 1: of a whole checkpoint, the first one's."""
+    """Return the number of the fold whose network a place names; 1 for a whole checkpoint."""
     found = FOLD.fullmatch(place.parent.name)
     return int(found[1]) if found else 1
 
 
 def _valid(scaling: Any) -> Scaling:
-    """Return a scaling as a file has it.
+    """Return a scaling as a file has it, once checked.
 
     Raises:
-        ValueError, LookupError, TypeError: it is none.
+        ValueError, LookupError, TypeError: it is no scaling.
     """
     for name in ("mean", "deviation"):
         values = torch.tensor(scaling[name], dtype=torch.float32)
@@ -258,8 +273,10 @@ def _valid(scaling: Any) -> Scaling:
 
 
 def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights:
-    """The weights that belong into this network: not its head's, which is new, and of auxiliary
-    heads what both have.
+    """Return the weights that belong into this network.
+
+    The head's are left out, because the head is new; of auxiliary heads, those that both have are
+    taken.
 
     Raises:
         ConfigError: naming the first that is missing, is of another shape, or belongs nowhere.
@@ -281,7 +298,8 @@ def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights
             raise ConfigError(f"weights '{place}' do not fit {name}: '{key}' is not there.")
         if key in weights and weights[key].shape != value.shape:
             raise ConfigError(
-                f"weights '{place}' do not fit {name}: '{key}' is {_shape(weights[key])} there, and {_shape(value)} in the network."
+                f"weights '{place}' do not fit {name}: '{key}' is {_shape(weights[key])} there, "
+                f"and {_shape(value)} in the network."
             )
     apart = (*network.anatomy.head, *network.anatomy.auxiliary)
     for key in weights:
@@ -291,20 +309,22 @@ def fitted(network: Family, weights: Weights, place: Path, name: str) -> Weights
 
 
 def _url(model: ModelConfig) -> str:
-    """Return where torchvision publishes them."""
+    """Return the address at which torchvision publishes a model's weights."""
     return str(models.get_model_weights(model.name).DEFAULT.url)
 
 
 def _plain(name: str) -> str:
-    """A weight's name as torchvision's network has it."""
+    """Return a weight's name as torchvision's network has it."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
     return OLD_DENSE_LAYER.sub(r"\1\2", name)
 
 
 def _positions(weights: Weights, wanted: Tensor | None, patch: int, side: int) -> Weights:
-    """A transformer's position embeddings for images of another size, interpolated as torchvision
-    does.
+    """Return the weights with a transformer's position embeddings brought to another image size.
+
+    They are interpolated as torchvision does; where that cannot be done, the weights stay as they
+    are.
     """
     if (
         wanted is None

@@ -1,4 +1,4 @@
-"""What is special about what is learned: losses, metrics, the mistakes that people are shown.
+"""The parts that depend on what is learned: losses, metrics, the mistakes that people are shown.
 
 May import data sets' arrays; never models or the training loop.
 """

@@ -1,6 +1,4 @@
-"""What a network is trained to make small: cross-entropy, also of its auxiliary heads where it has
-some.
-"""
+"""The loss that a network is trained on: cross-entropy, with auxiliary heads also theirs."""
 
 from typing import NamedTuple
 
@@ -10,8 +8,9 @@ from torch.nn import functional
 
 
 class WithAuxiliary(NamedTuple):
-    """What a network with auxiliary heads gives in training: its logits, those of the other heads,
-    and how much each of theirs counts.
+    """The outputs of a network with auxiliary heads in training.
+
+    They are its logits, those of the other heads, and how much each of theirs counts.
     """
 
     logits: Tensor
@@ -20,8 +19,9 @@ class WithAuxiliary(NamedTuple):
 
 
 def losses(outputs: Tensor | WithAuxiliary, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean cross-entropy over a batch to train by, and that of the network's own logits alone,
-    which is told.
+    """Return the loss to train on, and the loss of the network's own logits, which is reported.
+
+    The first is the mean cross-entropy over the batch, with auxiliary heads' added by their weight.
 
     Args:
         outputs: logits (batch, classes), or those of several heads.

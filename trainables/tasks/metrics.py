@@ -1,4 +1,4 @@
-"""What is measured over the batches of an epoch, summed on the device and read once at its end."""
+"""Metrics over the batches of an epoch, summed on the device and read once at its end."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,11 @@ METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda logits, labels: functional.cross_entropy(logits, labels, reduction="sum"),
     "accuracy": lambda logits, labels: (logits.argmax(dim=1) == labels).sum().to(logits.dtype),
 }
-"""Name to a function of logits (batch, classes) and labels (batch,) that gives the sum over the
-batch.
-"""
+"""By name, functions from logits (batch, classes) and labels (batch,) to the sum over the batch."""
 
 
 class MetricAverage:
-    """Running sums of named metrics and of the images they came from."""
+    """Running sums of named metrics, and the number of images they came from."""
 
     def __init__(self, *names: str, device: torch.device) -> None:
         self.names = names
@@ -28,12 +26,12 @@ class MetricAverage:
         self.add_sums(torch.stack(values), len(labels))
 
     def add_sums(self, sums: Tensor, images: int) -> None:
-        """Add what is summed already: one value a name."""
+        """Add metrics that are summed over `images` already: one value for each name."""
         self.sums[:-1] += sums.detach()
         self.sums[-1] += images
 
     def means(self, prefix: str) -> dict[str, float]:
-        """Each metric's mean over all images added so far, as `prefix/name`."""
+        """Return each metric's mean over all images added so far, as `prefix/name`."""
         *sums, images = self.sums.tolist()
         return {
             f"{prefix}/{name}": value / max(images, 1)

@@ -1,4 +1,4 @@
-"""The images on which a classifier is most sure and wrong, small enough to be shown."""
+"""The wrong guesses of which a classifier is most confident, with small images to show."""
 
 import base64
 import io
@@ -12,19 +12,19 @@ from trainables.datasets.arrays import Images, Part
 
 SHOWN = 12
 LARGEST, TINY = 112, 64
-"""No side of a thumbnail has more pixels than the first; an image up to the second is kept as it
-is, pixel by pixel.
-"""
+"""The maximum side of a thumbnail, and the side up to which an image is kept pixel by pixel."""
 
 
 def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """The wrong guesses of highest probability, the surest first, as plain values: `row` in the
-    part, class numbers `true` and `guess`, the guess's probability `confidence`, and the image as a
-    WebP in base64, `webp`.
+    """Return the wrong guesses of highest probability, the most confident first.
 
     Args:
         part: the images and their true classes.
         chances: class probabilities, (images, classes).
+
+    Returns:
+        At most `SHOWN`, as plain values: `row` in the part, class numbers `true` and `guess`, the
+        guess's probability `confidence`, and the image as a WebP in base64, `webp`.
     """
     guesses = chances.argmax(axis=1)
     wrong = np.flatnonzero(guesses != part.labels)
@@ -42,8 +42,10 @@ def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str
 
 
 def thumbnail(pixels: Images) -> bytes:
-    """An image, uint8 (height, width, channels: 1 or 3), as a WebP no larger than it is to be
-    shown.
+    """Return an image as a WebP no larger than it is to be shown.
+
+    Args:
+        pixels: uint8 (height, width, channels: 1 or 3).
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     is_tiny = max(image.size) <= TINY

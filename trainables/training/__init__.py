@@ -1,4 +1,5 @@
 """The training of one network: the loop, augmentation, optimizers, precision, processes.
 
-May import models, tasks and data sets; no Ray, and no file but checkpoints' remembered outputs.
+May import models, tasks and data sets, and of the checkpoints only the remembered outputs; no Ray,
+and it opens no files.
 """

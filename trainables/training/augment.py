@@ -1,10 +1,11 @@
-"""Random changes of a batch on its own device, drawn for each image by itself.
+"""Augmentation: random changes of a batch on its own device, drawn for each image separately.
 
-Rotation, scaling, shift (crop) and flip are one affine map an image, sampled once; without the
-first two, pixels are copied as they are. Brightness, contrast and saturation follow.
+Rotation, scaling, shift (crop) and flip are one affine transform for each image, which is sampled
+once; without rotation and scaling, pixels are copied as they are. Brightness, contrast and
+saturation follow.
 
-What is drawn is drawn on the CPU, so that every device sees the same numbers, for many batches at
-once (`draw`): a device gets them in one copy, and no step waits for one.
+The random numbers are drawn on the CPU, so that every device sees the same ones, and for many
+batches at once (`draw`): they reach a device in one copy, and no step waits for one.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from trainables.config import AugmentConfig
 
+# Red, green and blue in brightness, by ITU-R BT.601.
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
@@ -26,8 +28,10 @@ def draw(
     generator: torch.Generator,
     device: torch.device,
 ) -> Tensor:
-    """What `augment` needs for batches of `count` images, (batches, values an image, count),
-    float32, on the device.
+    """Draw the random numbers that `augment` needs for `batches` batches of `count` images.
+
+    Returns:
+        float32 (batches, values per image, count), on the device.
     """
     drawn = [_draw_batch(config, count, generator) for _ in range(batches)]
     return torch.stack([torch.stack(each) if each else torch.empty(0, count) for each in drawn]).to(
@@ -36,7 +40,7 @@ def draw(
 
 
 def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -> list[Tensor]:
-    """The values of one batch, in the order in which `augment` takes them."""
+    """Draw the values of one batch, in the order in which `augment` takes them."""
     drawn = []
     moves = bool(config.rotation or config.scale)
     if moves:
@@ -56,13 +60,17 @@ def _draw_batch(config: AugmentConfig, count: int, generator: torch.Generator) -
 
 
 def _uniform(count: int, limit: float, generator: torch.Generator) -> Tensor:
-    """`count` values from -limit to limit."""
+    """Draw `count` values from -limit to limit."""
     return (torch.rand(count, generator=generator) * 2 - 1) * limit
 
 
 def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
-    """Change each image of a batch, float (batch, channels, height, width) in 0..1, by what was
-    drawn for the batch, (values, batch).
+    """Change each image of a batch by the values drawn for it.
+
+    Args:
+        images: float (batch, channels, height, width), from 0 to 1.
+        config: which changes are made, and their limits.
+        drawn: what `draw` gave for this batch, (values, batch).
     """
     values = list(drawn)
     if config.rotation or config.scale:
@@ -82,6 +90,7 @@ def _move(images: Tensor, values: list[Tensor], *, flip: bool) -> Tensor:
     if flip:
         mirror = torch.where(values.pop(0) > 0, -mirror, mirror)
     cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    # Coordinates run from -1 to 1 along both sides, however long these are.
     aspect = height / width
     rows = torch.stack(
         [cos * mirror, -sin * aspect, shift_x, sin * mirror / aspect, cos, shift_y], dim=1
@@ -93,11 +102,13 @@ def _move(images: Tensor, values: list[Tensor], *, flip: bool) -> Tensor:
 
 
 def _shift(images: Tensor, crop: int, values: list[Tensor], *, flip: bool) -> Tensor:
-    """Each image is a window into its copy with a black border; all windows are read at once."""
+    """Shift and flip each image by whole pixels.
+
+    Each result is a window into the image's copy with a black border; all windows are read at once.
+    """
     count, channels, height, width = images.shape
-    crop = min(
-        crop, max(height, width)
-    )  # further than its own size an image cannot be shifted out of sight
+    # An image that is shifted by its own size is out of sight already.
+    crop = min(crop, max(height, width))
     across, down = (values.pop(0).long().clamp(-crop, crop) + crop for _ in range(2))
     bordered = functional.pad(
         images.permute(0, 2, 3, 1), (0, 0, crop, crop, crop, crop)
@@ -128,5 +139,5 @@ def _jitter(images: Tensor, values: list[Tensor]) -> Tensor:
 
 @lru_cache
 def _grey_weights(device: torch.device) -> Tensor:
-    """How much each channel counts, (1, 3, 1, 1); brought to a device once."""
+    """Return the weight of each channel, (1, 3, 1, 1); it is copied to a device once."""
     return torch.tensor(GREY_WEIGHTS, device=device).view(1, 3, 1, 1)

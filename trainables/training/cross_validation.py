@@ -1,8 +1,7 @@
-"""A trial's cross-validation: one network a fold, trained side by side, an epoch of each in turn,
-so that each epoch has its mean.
+"""A trial's cross-validation: one network for each fold, trained in turn, an epoch of each.
 
-All begin with the same weights, drawn from the config's seed; they differ by the images that they
-see.
+So each epoch has its mean over the folds. All networks begin with the same weights, drawn from the
+config's seed; they differ by the images that they see.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,8 +18,10 @@ if TYPE_CHECKING:
 
 
 class Folds:
-    """Has what the rest of a trial asks of a `Training`: epochs, and a state that is saved and gone
-    on from.
+    """The networks of a trial's folds, used in place of one `Training`.
+
+    It has what the rest of a trial needs of a `Training`: epochs, and a state that is saved and
+    restored.
     """
 
     def __init__(
@@ -29,7 +30,16 @@ class Folds:
         dataset: Dataset,
         begin: "Callable[[Dataset], Training | Fitting]",
     ) -> None:
-        """`begin` makes what is to be trained, or fitted, on a fold's data."""
+        """Begin a training on the data of each fold.
+
+        Args:
+            config: the trial's.
+            dataset: the data, divided into folds.
+            begin: makes what is to be trained, or fitted, on one fold's data.
+
+        Raises:
+            ValueError: the data are not divided into as many folds as the config says.
+        """
         if dataset.folds is None or dataset.folds != config.data.folds:
             raise ValueError(
                 f"a trial of {config.data.folds} folds cannot be trained on data in {dataset.folds}"
@@ -45,7 +55,7 @@ class Folds:
 
     @property
     def epoch(self) -> int:
-        """The epoch that all have reached."""
+        """The epoch that all folds have reached."""
         return self.trainings[-1].epoch
 
     def epochs(self) -> Iterator[EpochMetrics]:
@@ -54,7 +64,10 @@ class Folds:
             yield self.next_epoch()
 
     def next_epoch(self) -> EpochMetrics:
-        """Train one epoch of each fold. When one diverges, the rest is not trained any more."""
+        """Train one epoch of each fold.
+
+        When one diverges, the folds after it are not trained any more.
+        """
         epoch, trained = self.epoch + 1, list[EpochMetrics]()
         for training in self.trainings:
             trained.append(training.next_epoch())
@@ -63,19 +76,21 @@ class Folds:
         return together(epoch, [each.values for each in trained])
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on."""
+        """Return everything that the next epoch depends on."""
         return {"epoch": self.epoch, "folds": [training.state() for training in self.trainings]}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         for training, own in zip(self.trainings, state["folds"], strict=True):
             training.load_state(own)
         self.precision = self.trainings[0].precision
 
 
 def together(epoch: int, folds: list[dict[str, float]]) -> EpochMetrics:
-    """The means of the folds' metrics, their time in all, and `val/accuracy_std`, the sample
-    standard deviation (of n - 1; 0 of one fold alone).
+    """Return the metrics of an epoch of all folds.
+
+    They are the means of the folds' metrics, `time/epoch_s` summed over the folds, and
+    `val/accuracy_std`, the sample standard deviation (of n - 1; 0 of a single fold).
     """
     values = {name: fmean(each[name] for each in folds) for name in folds[0]}
     accuracies = [each["val/accuracy"] for each in folds]

@@ -1,9 +1,9 @@
-"""The training loop: pure torch, one epoch at a time. No Ray, no files, no clocks but the epoch's
-own.
+"""The training loop: pure torch, one epoch at a time.
 
-`Training.epochs()` yields an `EpochMetrics` an epoch. All randomness comes from the config's seed
-and the epoch's number, so a training resumed at epoch k draws what the undisturbed one drew, and
-nothing of the caller's random state is used or changed.
+There is no Ray here, no files, and no clock but the epoch's own. `Training.epochs()` yields an
+`EpochMetrics` for each epoch. All randomness comes from the config's seed and the epoch's number,
+so a training resumed at epoch k draws what an uninterrupted one would have drawn, and the caller's
+random state is neither used nor changed.
 """
 
 import threading
@@ -32,19 +32,22 @@ from trainables.training.world import World
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
-"""Images, and pixels of them, that are classified at once, at most: what a layer keeps of a batch
-must fit into memory.
+"""Limits of a batch that is classified at once: its images, and their pixels.
+
+What a layer keeps of a batch must fit into memory.
 """
 SEEDING, MOVING = threading.RLock(), threading.Lock()
 PARTS_KEPT = 4
 RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
-"""Images and labels of the training and the validation part on a card, with the arrays that they
-came from, whose ids name them.
+"""Images and labels of the training and the validation part on a GPU.
+
+The keys are the id of the array that they came from, and the device. The array is kept beside them,
+so that no other array gets its id.
 """
 
 
 class Training:
-    """One network being trained on one device (or on one of several, as `world` says)."""
+    """One network trained on one device, or on one of several (see `world`)."""
 
     def __init__(
         self,
@@ -55,8 +58,11 @@ class Training:
         world: World | None = None,
         on_step: Callable[[], None] | None = None,
     ) -> None:
-        """Raises ValueError for a data set in folds: a network is trained on one of them
-        (`Dataset.fold`).
+        """Build the network, with pretrained weights if the config says so, and its optimizer.
+
+        Raises:
+            ValueError: the data set is divided into folds; a network is trained on one of them
+                (`Dataset.fold`).
         """
         if dataset.folds is not None:
             raise ValueError(f"one network cannot be trained on {dataset.folds} folds")
@@ -70,9 +76,8 @@ class Training:
                 dataset.image, len(dataset.classes), **config.model.options
             )
         if config.model.pretrained:
-            from trainables.models.weights import (
-                start_from,
-            )  # torchvision, which few need, takes two seconds
+            # torchvision, which few trials need, takes two seconds to import.
+            from trainables.models.weights import start_from
 
             start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
         precision = precision_for(
@@ -87,8 +92,10 @@ class Training:
         self.eval_batch = eval_batch(config, dataset, self.device)
         self.epoch = 0
         self.validated: Outputs | None = None
-        """What was computed at the last validation, if by this process alone, on a CPU, and not too
-        much to be kept.
+        """The network's outputs at the last validation.
+
+        None unless this process alone computed them, on a CPU, and they are small enough to be
+        kept.
         """
         keeps = self.world.size == 1 and self.device.type == "cpu"
         self._validation_part = (
@@ -98,8 +105,10 @@ class Training:
         )
 
     def _compute_in(self, precision: str) -> None:
-        """Set the precision. In float16 gradients below 6e-8 vanish, so there the loss is scaled,
-        as far as they do not overflow.
+        """Set the precision.
+
+        In float16 gradients below 6e-8 vanish, so there the loss is scaled up, as far as the
+        gradients do not overflow.
         """
         self.precision = precision
         self.scaler = LossScaler(self.optimizer, self.device) if precision == "fp16" else None
@@ -110,7 +119,7 @@ class Training:
             yield self.next_epoch()
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as torch's own state dicts."""
+        """Return everything that the next epoch depends on, as torch's own state dicts."""
         return {
             "epoch": self.epoch,
             "model": self.network.state_dict(),
@@ -123,15 +132,16 @@ class Training:
 
     @property
     def scaling(self) -> dict[str, Any]:
-        """How pixels from 0 to 1 are scaled before the first layer, by the network itself if that
-        began with other weights.
+        """The scaling of pixels from 0 to 1 before the first layer.
+
+        A network that began with pretrained weights scales them itself.
         """
         if self.config.model.pretrained:
             return dict(self.network.scaling)  # type: ignore[arg-type]
         return as_values(self.train.mean, self.train.deviation)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         put_weights(self.network, self.config, state)
         self.optimizer.load_state_dict(state["optimizer"])
         optimizers.lay_out(self.optimizer)
@@ -153,8 +163,12 @@ class Training:
     def end_epoch(
         self, train: dict[str, float], val: dict[str, float], start: float
     ) -> EpochMetrics:
-        """Advance the schedule and report the epoch reached, which began at `start`
-        (`time.perf_counter`, seconds).
+        """Advance the schedule and return the metrics of the epoch reached.
+
+        Args:
+            train: metrics of the training.
+            val: metrics of the validation.
+            start: when the epoch began, in seconds (`time.perf_counter`).
         """
         values = {"lr": float(self.optimizer.param_groups[0]["lr"])} | train | val
         optimizers.advance(self.schedule, values["val/loss"])
@@ -162,8 +176,11 @@ class Training:
         return EpochMetrics(self.epoch, values)
 
     def draws(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Draw all that an epoch needs at once: the rows of its batches, (batches, size), and what
-        each batch's augmentation takes (`augment.draw`).
+        """Draw all that an epoch needs at once.
+
+        Returns:
+            The rows of its batches, (batches, size), and what each batch's augmentation takes
+            (`augment.draw`).
         """
         order = torch.randperm(
             len(self.train), generator=generator_for(self.config.seed, "order", epoch)
@@ -186,8 +203,9 @@ class Training:
         return means
 
     def step(self, rows: Tensor, changes: Tensor, means: MetricAverage) -> None:
-        """One optimizer step on these rows, changed by what was drawn for them. Nothing in it waits
-        for the device.
+        """Take one optimizer step on these rows, changed by what was drawn for them.
+
+        Nothing in it waits for the device.
         """
         images, labels = self.train.batch(rows, changes)
         with autocast(self.precision, self.device):
@@ -225,8 +243,9 @@ class Training:
 
 
 class LossScaler:
-    """Steps of an optimizer in float16: torch's scaler, and how many steps it has left out. Nothing
-    here waits for the device but `told` and `state`.
+    """Optimizer steps in float16: torch's scaler, and the number of steps it has skipped.
+
+    Nothing here waits for the device but `told` and `state`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
@@ -234,16 +253,17 @@ class LossScaler:
         self.one, self.skipped = (torch.tensor(value, device=device) for value in (1.0, 0))
 
     def step(self, loss: Tensor) -> None:
-        """Backward pass and step; the latter is left out if a gradient is not finite."""
+        """Do the backward pass and the step; the step is skipped if a gradient is not finite."""
         before = self.scaler.scale(self.one)
         self.scaler.scale(loss).backward()
         optimizers.fill_momentum(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        # The scale falls only where a step was skipped; to compare tensors waits for nothing.
         self.skipped += self.scaler.scale(self.one) < before
 
     def told(self) -> dict[str, float]:
-        """What an epoch reports; the counting begins anew."""
+        """Return what an epoch reports, and begin counting anew."""
         found = {
             "train/loss_scale": float(self.scaler.get_scale()),
             "train/skipped_steps": float(self.skipped),
@@ -252,16 +272,16 @@ class LossScaler:
         return found
 
     def state(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the scaler's state as plain values."""
         return dict(self.scaler.state_dict())
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self.scaler.load_state_dict(state)
 
 
 class Pixels:
-    """A part of a data set on a device, as uint8, scaled (and augmented) a batch at a time."""
+    """A part of a data set on a device, as uint8, scaled (and augmented) one batch at a time."""
 
     def __init__(
         self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device
@@ -269,7 +289,7 @@ class Pixels:
         whole = part.whole if isinstance(part, Selected) else part
         self.images, self.labels = resident(whole.images, device), resident(whole.labels, device)
         self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, Selected) else None
-        """Of a part that is a selection, which images of the whole those are."""
+        """The rows of a selection's images in the whole part; None for other parts."""
         self.augment = config.augment
         wanted = "unit" if config.model.pretrained else config.data.scaling
         self.mean, self.deviation = (value.to(device) for value in scaling(wanted, dataset))
@@ -279,8 +299,14 @@ class Pixels:
         return len(self.labels if self.rows is None else self.rows)
 
     def batch(self, rows: Tensor, changes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Images, float32 (batch, channels, height, width), scaled, and labels (batch,); augmented
-        if it is given what was drawn for that.
+        """Return the images and labels of these rows.
+
+        Args:
+            rows: which images of the part.
+            changes: what was drawn for their augmentation; None for none.
+
+        Returns:
+            Images, float32 (batch, channels, height, width), scaled, and labels, (batch,).
         """
         rows = rows.to(self.images.device)
         rows = rows if self.rows is None else self.rows[rows]
@@ -290,8 +316,13 @@ class Pixels:
         return images.sub_(self.mean).div_(self.deviation), self.labels[rows]
 
     def scaled(self, images: Images) -> Tensor:
-        """Any images, uint8 (count, height, width, channels), scaled as those of the part are:
-        float32 (count, channels, height, width).
+        """Scale any images as those of the part are.
+
+        Args:
+            images: uint8 (count, height, width, channels).
+
+        Returns:
+            float32 (count, channels, height, width).
         """
         return self._scaled(shared_tensor(images).to(self.mean.device))
 
@@ -300,15 +331,19 @@ class Pixels:
 
 
 def _floats(images: Tensor) -> Tensor:
-    """As a network takes them; a batch's images lie as convolutions read them: channels last."""
+    """Return images as a network takes them.
+
+    In memory a batch lies as convolutions read it, channels last.
+    """
     return images.permute(0, 3, 1, 2).float()
 
 
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
-    """How many images are classified at once, as large as this config's network sees them.
+    """Return how many images are classified at once.
 
-    A card that trains on a batch has the memory to classify one, and is the faster the more it gets
-    at once. On a CPU the number stays what it was, since the order of a sum depends on it.
+    The limit on pixels counts them as this config's network sees the images. A GPU that trains on a
+    batch has the memory to classify one, and is the faster the more it gets at once. On a CPU the
+    number does not follow the batch size, since the order in which numbers are added depends on it.
     """
     height, width = MODELS[config.model.name].seen(dataset.image, config.model.options)
     most = max(1, min(EVAL_BATCH, EVAL_PIXELS // (height * width)))
@@ -316,14 +351,15 @@ def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> i
 
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network there, its filters laid out channels last, in which convolutions and pooling are
-    fastest.
+    """Move a network to a device, its filters laid out channels last.
+
+    In that layout convolutions and pooling are fastest.
     """
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Inside, convolutions and dense layers compute in this precision."""
+    """Compute convolutions and dense layers in this precision inside the `with` block."""
     return torch.autocast(
         device.type, HALVES.get(precision, torch.bfloat16), enabled=precision in HALVES
     )
@@ -340,21 +376,23 @@ def put_weights(network: nn.Module, config: TrialConfig, state: dict[str, Any]) 
 
 
 def as_values(mean: Tensor, deviation: Tensor) -> dict[str, Any]:
-    """A scaling as a checkpoint has it, a value a channel."""
+    """Return a scaling as a checkpoint has it, one value for each channel."""
     return {"mean": mean.flatten().tolist(), "deviation": deviation.flatten().tolist()}
 
 
 def batches(order: Tensor, size: int) -> Tensor:
-    """An order of images as batches of one size, (batches, size). What the last one lacks is filled
-    from the order's beginning.
+    """Return an order of images as batches of one size, (batches, size).
+
+    The last batch is filled up from the order's beginning.
     """
     size = min(size, len(order))
     return order.repeat(2)[: -(-len(order) // size) * size].view(-1, size)
 
 
 def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """What to subtract and to divide by, (channels, 1, 1) each, so that pixels in 0..1 come out as
-    the config wants.
+    """Return what to subtract from pixels and to divide them by, (channels, 1, 1) each.
+
+    Pixels from 0 to 1 then come out as the config wants (`name` is its `scaling`).
     """
     channels = dataset.image[0]
     if name == "standard":
@@ -366,8 +404,10 @@ def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def resident(array: NDArray[Any], device: torch.device) -> Tensor:
-    """The array on the device. On a CPU that is the array's own memory; on a card it stays for the
-    process's next trials, until other data come.
+    """Return the array on the device.
+
+    On a CPU that is the array's own memory. On a GPU it stays for the process's next trials, until
+    other data come.
     """
     if device.type == "cpu":
         return shared_tensor(array)
@@ -381,8 +421,9 @@ def resident(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def shared_tensor(array: NDArray[Any]) -> Tensor:
-    """A tensor over the array's own memory, also when that is read-only, as in Ray's object store.
-    It is never written to.
+    """Return a tensor over the array's own memory.
+
+    That may be read-only, as in Ray's object store: the tensor is never written to.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -390,19 +431,22 @@ def shared_tensor(array: NDArray[Any]) -> Tensor:
 
 
 def mixed_seed(seed: int, purpose: str, epoch: int) -> int:
-    """A seed of its own for each purpose and epoch of a training."""
+    """Return a separate seed for each purpose and epoch of a training."""
+    # Python's own hash of a text differs from process to process.
     return zlib.crc32(f"{seed}/{purpose}/{epoch}".encode())
 
 
 def generator_for(seed: int, purpose: str, epoch: int) -> torch.Generator:
-    """A generator (on the CPU) of its own for each purpose and epoch."""
+    """Return a separate generator, on the CPU, for each purpose and epoch."""
     return torch.Generator().manual_seed(mixed_seed(seed, purpose, epoch))
 
 
 @contextmanager
 def seeded(seed: int, purpose: str, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside and put them back as they were after: dropout and
-    initialisation take no generator. They are the process's, so one thread at a time has them.
+    """Seed torch's global generators inside the `with` block, and restore them after it.
+
+    Dropout and initialisation take no generator of their own. The global ones belong to the
+    process, so one thread at a time has them.
     """
     with SEEDING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, purpose, epoch))

@@ -21,9 +21,10 @@ COMPILER_AWARE = ("add_param_group", "zero_grad", "state_dict", "load_state_dict
 
 
 def lean(kind: type[optim.Optimizer]) -> Callable[..., optim.Optimizer]:
-    """The same optimizer without the wrappers by which torch's methods tell its compiler to stay
-    away: the first call of one imports that compiler, which takes a second in each process, and
-    what we train is not compiled as a whole.
+    """Return the same optimizer without the wrappers of its methods for torch's compiler.
+
+    The wrappers keep that compiler away, but the first call of one imports it, which takes a second
+    in each process; and what we train is not compiled as a whole.
     """
     methods: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in COMPILER_AWARE}
     methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
@@ -56,28 +57,30 @@ SCHEDULES: dict[str, Callable[[optim.Optimizer, OptimizerConfig, int], LRSchedul
 
 
 def decoupled(config: OptimizerConfig) -> dict[str, Any]:
-    """What all optimizers take."""
+    """Return the settings that all optimizers take."""
     return {"lr": config.lr, "weight_decay": config.weight_decay}
 
 
 def constant(epoch: int) -> float:
-    """The factor of a learning rate that stays."""
+    """Return the factor of a learning rate that stays."""
     return 1.0
 
 
 def build(
     network: nn.Module, config: OptimizerConfig, epochs: int
 ) -> tuple[optim.Optimizer, LRScheduler]:
-    """The optimizer over all weights of a network that are to learn, and its schedule for a
-    training of `epochs`.
+    """Return an optimizer of all weights that are to learn, and its schedule.
+
+    The schedule is that of a training of `epochs`.
     """
     optimizer = OPTIMIZERS[config.name](groups(network, config), config)
     return optimizer, SCHEDULES[config.schedule](optimizer, config, epochs)
 
 
 def groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """The weights that are to learn, each group with what is not as the others': the head first,
-    whose learning rate is the one reported.
+    """Return the weights that are to learn, in groups, each with the settings that are its own.
+
+    The head comes first: its learning rate is the one reported.
     """
     learning = [weights for weights in network.parameters() if weights.requires_grad]
     if config.backbone_lr is None:
@@ -91,8 +94,9 @@ def groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
 
 
 def fill_momentum(optimizer: optim.Optimizer) -> None:
-    """Give SGD's momentum its zeros before the first step, where that may be left out: torch's
-    fused step would leave there what lies in memory (2.13).
+    """Give SGD's momentum its zeros before the first step, if that step may be skipped.
+
+    torch's fused step would otherwise leave there whatever lies in memory (2.13).
     """
     for group in optimizer.param_groups:
         for weights in group["params"] if group.get("momentum") else []:
@@ -102,9 +106,10 @@ def fill_momentum(optimizer: optim.Optimizer) -> None:
 
 
 def lay_out(optimizer: optim.Optimizer) -> None:
-    """Go on with fused steps after a restore, also of what another kind of step has left: what is
-    kept of a weight lies in memory as the weight does, since both are walked through side by side,
-    and steps are counted where it is.
+    """Prepare a restored optimizer for fused steps, also after another kind of step.
+
+    A fused step walks through a weight and what is kept of it side by side, so both must lie in
+    memory the same way. Steps are counted on the weight's device.
     """
     for group in optimizer.param_groups:
         group |= {"fused": True, "foreach": None}
@@ -119,6 +124,6 @@ def lay_out(optimizer: optim.Optimizer) -> None:
 
 
 def advance(schedule: LRScheduler, val_loss: float) -> None:
-    """One epoch on; only `plateau` looks at the validation loss."""
+    """Advance the schedule by one epoch; only `plateau` looks at the validation loss."""
     arguments: tuple[Any, ...] = (val_loss,) if isinstance(schedule, ReduceLROnPlateau) else ()
     schedule.step(*arguments)

@@ -1,27 +1,34 @@
-"""In which number format a network is trained: float32, or bfloat16 under autocast where the
-processor gains by it, or float16 on a GPU that has no bfloat16.
+"""The number format in which a network is trained.
+
+That is float32, or bfloat16 under autocast where the processor gains by it, or float16 on a GPU
+that has no bfloat16.
 """
 
 import torch
 from torch import nn
 
 MIN_WORK = 12e6
-"""Floating-point operations a layer and batch, forward, from which bfloat16 is the faster on a CPU
-that has it. Below, its conversions cost more than it saves. Measured on an AMD EPYC (Zen 4) over 40
-networks and batches, channels last: 0.91 to 0.97 of float32's speed below, 0.97 to 1.75 above.
+"""Floating-point operations from which bfloat16 is the faster on a CPU that has it.
+
+They are counted per layer and batch, forward. Below, its conversions cost more than it saves.
+Measured on an AMD EPYC (Zen 4) over 40 networks and batches, channels last: 0.91 to 0.97 of
+float32's speed below, 0.97 to 1.75 above.
 """
 
 FP16_FAST = (7, 0)
-"""The compute capability from which a GPU multiplies float16 matrices by units of their own
-(Volta); before, most have it slower than float32.
+"""The compute capability from which a GPU has units for products of float16 matrices (Volta).
+
+Most GPUs before it are slower in float16 than in float32.
 """
 
 
 def precision_for(
     wanted: str, network: nn.Module, image: tuple[int, int, int], batch: int, device: torch.device
 ) -> str:
-    """`fp32`, `bf16` or `fp16` for what the config says. `auto` depends on the device's kind and
-    the amount of work alone, so it never changes on a machine.
+    """Return `fp32`, `bf16` or `fp16` for what the config says.
+
+    `auto` depends only on the device's kind and the amount of work, so it never changes on a
+    machine.
 
     Args:
         wanted: `auto`, or one of these.
@@ -40,20 +47,24 @@ def precision_for(
 
 
 def has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 numbers by itself."""
+    """Return whether this CPU multiplies bfloat16 numbers in hardware."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def work_per_layer(network: nn.Module, image: tuple[int, int, int], batch: int) -> float:
-    """Floating-point operations of a forward pass over a batch, a layer with weights."""
+    """Return the floating-point operations of a forward pass over a batch, per layer.
+
+    Only layers with weights count.
+    """
     each = operations(network, image)
     return sum(each) * batch / max(len(each), 1)
 
 
 @torch.no_grad()
 def operations(network: nn.Module, image: tuple[int, int, int]) -> list[int]:
-    """Floating-point operations of each convolution and dense layer for one image (a multiplication
-    and an addition are two), counted while a black one passes.
+    """Return the floating-point operations of each convolution and dense layer for one image.
+
+    A multiplication and an addition are two. They are counted while a black image passes through.
     """
     counted: list[int] = []
 

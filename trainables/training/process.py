@@ -1,4 +1,4 @@
-"""What a process that trains sets up once: its threads and how it keeps memory."""
+"""The settings that a process makes once before it trains: its threads and how it keeps memory."""
 
 import ctypes
 import platform
@@ -6,36 +6,44 @@ import platform
 import torch
 
 MEMORY = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 64 << 20)}
-"""glibc's `mallopt` parameters (mallopt(3)) and our values: activations of any size come from the
-heap, which keeps what is freed. By default each step gets its memory from the kernel anew, page
-fault by page fault: of 224 x 224 images a step takes 1.6 times as long when only what is below 32
-MiB, the largest threshold there is, comes from the heap, and 2.2 times by default.
+"""glibc's `mallopt` parameters (mallopt(3)) and our values for them.
+
+With these, activations of any size come from the heap, which keeps what is freed. By default each
+step gets its memory from the kernel anew, page fault by page fault: on images of 224 x 224 a step
+takes 2.2 times as long by default, and 1.6 times as long when only blocks below 32 MiB, the largest
+threshold there is, come from the heap.
 """
 
 
 CONTEXT_BYTES = 640 << 20
-"""What a process takes of a GPU beside its tensors: the driver's context and the kernels of cuBLAS
-and cuDNN, which no limit of torch's counts. About half a GiB on the cards of today.
+"""Memory of a GPU that a process takes beside its tensors.
+
+It holds the driver's context and the kernels of cuBLAS and cuDNN, which no limit of torch's counts.
+About half a GiB on the cards of today.
 """
 
 
 def give_back_memory() -> None:
-    """What has been kept and is not used, to the system."""
+    """Give memory that is kept and not used back to the system."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def prepare(threads: int, gpu: float = 0) -> None:
-    """Use this many threads for one operation (a fixed number is also what makes a CPU training
-    repeat exactly), and keep freed memory: a process holds what its largest training needed until
-    it ends, or `give_back_memory`. Of a GPU that others share (`gpu` is the part that is this
-    process's own) no more memory is taken than that part: who needs more runs out of memory itself,
-    and not its neighbours.
+    """Set up this process for training: its threads, its memory, and its part of a GPU.
+
+    Freed memory is kept: a process holds what its largest training needed until it ends, or until
+    `give_back_memory`. Of a GPU that it shares with others it takes no more memory than its part:
+    if it needs more, it runs out of memory itself, and its neighbours do not.
+
+    Args:
+        threads: threads for one operation. A fixed number is also what makes a CPU training repeat
+            exactly.
+        gpu: the part of a GPU that is this process's own; no limit is set for 0 or for a whole one.
     """
     torch.set_num_threads(threads)
-    torch.backends.cudnn.benchmark = (
-        True  # a training's batches have one shape: the fastest convolution is looked for once
-    )
+    # A training's batches have one shape: the fastest convolution is looked for once.
+    torch.backends.cudnn.benchmark = True
     if 0 < gpu < 1:
         torch.cuda.set_per_process_memory_fraction(
             memory_fraction(gpu, torch.cuda.mem_get_info()[1])
@@ -47,7 +55,8 @@ def prepare(threads: int, gpu: float = 0) -> None:
 
 
 def memory_fraction(gpu: float, card_bytes: int) -> float:
-    """The part of a card's memory for a process's tensors, if it and its context are to fit into
-    the part `gpu`; at least half of that.
+    """Return the part of a card's memory that a process's tensors may take.
+
+    Together with the process's context they fit into the part `gpu`. It is at least half of `gpu`.
     """
     return max(gpu - CONTEXT_BYTES / card_bytes, gpu / 2)

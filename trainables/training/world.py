@@ -1,5 +1,6 @@
-"""The processes that train one network together: one (`World`) or several (`Distributed`), seen
-alike by the loop.
+"""The processes that train one network together: one (`World`) or several (`Distributed`).
+
+The loop treats both alike.
 """
 
 from typing import TypeVar
@@ -12,19 +13,19 @@ Value = TypeVar("Value")
 
 
 class World:
-    """One process by itself."""
+    """A single process, and the base of `Distributed`."""
 
     rank = 0
     size = 1
     device = "cpu"
-    """Where a tensor must be for `sum`."""
+    """The device on which a tensor must be for `sum`."""
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network as the training step calls it."""
+        """Return the network as the training step calls it."""
         return network
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """Return the sum over all processes."""
         return values
 
     def share_buffers(self, network: nn.Module) -> None:
@@ -35,12 +36,12 @@ class World:
         return value
 
     def slice(self, rows: Tensor) -> Tensor:
-        """This process's share of a batch; the shares differ by one row at most."""
+        """Return this process's share of a batch; the shares differ by one row at most."""
         return rows.tensor_split(self.size)[self.rank]
 
 
 class Distributed(World):
-    """One of several processes, inside a torch process group that somebody else has set up."""
+    """One of several processes, inside a torch process group that has been set up before."""
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
@@ -48,22 +49,25 @@ class Distributed(World):
         self.size = distributed.get_world_size()
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Average the gradients over all processes in each backward pass."""
+        """Return a network that averages its gradients over all processes in each backward pass."""
         return DistributedDataParallel(network)
 
     def sum(self, values: Tensor) -> Tensor:
-        """All-reduce; every process gets the sum."""
+        """Return the sum over all processes (all-reduce); every process gets it."""
         distributed.all_reduce(values)
         return values
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Take the first process's buffers (batch normalisation keeps one set a process)."""
+        """Take the first process's buffers (batch normalisation keeps one set in each process)."""
         with torch.no_grad():
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
 
     def from_first(self, value: Value) -> Value:
-        """Broadcast any value; its tensors must be in the CPU's memory, which all processes have."""
+        """Return the first process's value in every process.
+
+        Its tensors must be in the CPU's memory, which all processes have.
+        """
         values = [value]
         distributed.broadcast_object_list(values, src=0, device=torch.device(self.device))
         return values[0]

@@ -1,5 +1,6 @@
-"""What is known of the answer, the network or baseline that the search (or its selection) chose:
-from the journal, and from the workers' files.
+"""Facts about the answer: the network or baseline that the search, or its selection, chose.
+
+They come from the journal and from the workers' files.
 """
 
 import json
@@ -17,16 +18,17 @@ class Evidence:
     part: str
     """`test` or `validation`."""
     found: dict[str, Any]
-    """As `trainables.evaluation.evaluate.evaluate` gives it, as far as it is there."""
+    """The fields of `trainables.evaluation.evaluate.evaluate`, as far as they are known."""
 
     def has(self, name: str) -> bool:
-        """Whether this is there, and not empty."""
+        """Return whether this field is there, and not empty."""
         return bool(self.found.get(name))
 
 
 def cost_of(result: SearchResult) -> dict[str, Any]:
-    """What the answer costs to use; of a training for a selection what its candidate costs, the
-    same network. Empty where it was not measured.
+    """Return the cost of using the answer; empty where it was not measured.
+
+    An answer trained for a selection has the cost of its candidate, which is the same network.
     """
     answer = result.chosen
     candidate = result.trials.get(answer.repeat_of) if answer is not None else None
@@ -42,8 +44,13 @@ def cost_of(result: SearchResult) -> dict[str, Any]:
 
 
 def evidence(result: SearchResult, folder: Path | None) -> Evidence:
-    """The answer on the test part, or while that is sealed on the validation part: the journal's
-    figures, and what its worker wrote beside them.
+    """Return the answer's evaluation.
+
+    It is on the test part, or on the validation part while the test part is sealed. It holds the
+    journal's figures, and what the worker wrote beside them if it agrees with these.
+
+    Args:
+        folder: the search's folder; without it, only the journal is read.
     """
     answer = result.chosen
     if answer is None:
@@ -60,8 +67,9 @@ def evidence(result: SearchResult, folder: Path | None) -> Evidence:
 
 
 def _written(trial: TrialResult, folder: Path, name: str) -> dict[str, Any]:
-    """What a worker wrote of an evaluation; empty where that is not to be had: an old search has
-    none, and it may be of another epoch.
+    """Return what a worker wrote about an evaluation; empty if there is none to read.
+
+    A search of an earlier version has none. The file may also be of another epoch.
     """
     try:
         found = json.loads(

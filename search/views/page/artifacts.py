@@ -1,5 +1,6 @@
-"""What a search leaves to look at: the answer's checkpoint, config and test, the pictures, and the
-page.
+"""Artifacts that a search leaves: the checkpoint, config and test, the pictures and the page.
+
+Checkpoint, config and test are the answer's.
 """
 
 import json
@@ -16,8 +17,9 @@ from search.views.summary import TOP
 
 
 def get_ready(trials: int) -> None:
-    """Import what the pictures of so many trials take, all of it: what another thread imports just
-    then is waited for.
+    """Import everything that the pictures of this many trials need.
+
+    It waits for modules that another thread is importing at that moment.
     """
     importance.get_ready(trials)
 
@@ -27,15 +29,16 @@ class Drawn:
     """The pictures for which the test is not needed."""
 
     about: tuple[object, ...]
-    """Of what they tell (`_about`)."""
+    """The facts that the pictures depend on (`_about`)."""
     pictures: dict[str, Picture]
     trials: dict[str, bytes]
-    """Each shown trial's own learning curves, as a file."""
+    """The learning curves of each shown trial, as a PNG file."""
 
 
 def draw_untested(result: SearchResult, *, few: bool = False) -> Drawn:
-    """Draw all pictures but those of the answer's test, in memory; where `few` are wanted, for want
-    of time, the other best trials' are left out.
+    """Draw all pictures but those of the answer's test, in memory.
+
+    If only a `few` are wanted, because time is short, those of the other best trials are left out.
     """
     page.template()
     about, shown = _about(result), _shown(result, few)
@@ -58,10 +61,14 @@ def draw(
     few: bool = False,
     drawn: Drawn | None = None,
 ) -> None:
-    """The answer's evidence, the pictures and the page, into the search's folder; the journal says
-    that they are worth keeping. The search's own picture comes last: with it, everything is drawn.
-    What is `drawn` already is used, if it still tells of this answer. Where `few` are wanted, for
-    want of time, the other best trials' are left out.
+    """Write the answer's evidence, the pictures and the page into the search's folder.
+
+    The journal says that they are worth keeping. The search's own picture comes last: once it is
+    there, everything is drawn.
+
+    Args:
+        few: leave out the pictures of the other best trials, because time is short.
+        drawn: pictures that are drawn already; used if they still show this answer.
     """
     answer = result.chosen
     if answer is None:
@@ -91,7 +98,7 @@ def draw(
 
 
 def _shown(result: SearchResult, few: bool) -> list[TrialResult]:
-    """The trials that have a picture of their own: the answer, and others that are among the best."""
+    """Return the trials with pictures of their own: the answer and others among the best."""
     answer = result.chosen
     others = [] if few else result.ranking[:TOP]
     return [
@@ -101,8 +108,9 @@ def _shown(result: SearchResult, few: bool) -> list[TrialResult]:
 
 
 def _about(result: SearchResult) -> tuple[object, ...]:
-    """What decides what the pictures show: the answer, the trials in order, and what was passed
-    over.
+    """Return the facts that the pictures depend on.
+
+    They are the answer, the trials in order, and the trials that were passed over.
     """
     answer = result.chosen.trial if result.chosen is not None else ""
     return (answer, *(trial.trial for trial in result.ranking), sorted(result.passed_over))
@@ -111,8 +119,10 @@ def _about(result: SearchResult) -> tuple[object, ...]:
 def _evidence(
     answer: TrialResult, result: SearchResult, own: Path, tested: dict[str, Picture]
 ) -> None:
-    """The answer's config, and how it did on the test part; its worker wrote that with images,
-    which a search of an earlier version lacks.
+    """Write the answer's config, its test result and the pictures of that.
+
+    The worker has written the result already, with images, except in a search of an earlier
+    version.
     """
     test = result.chosen_test
     (own / "config.json").write_text(json.dumps(answer.config, indent=1))

@@ -1,8 +1,10 @@
-"""Trials beside each other: their parameters, what mattered, accuracy against time, and the
-finalists that were trained again.
+"""Pictures that compare trials.
+
+They show the parameters, the importance of each, accuracy against a cost, and the finalists that
+were trained again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,24 +34,26 @@ from search.views.page.figures import (
 from search.views.summary import is_baseline, param_text, searched, short_names
 
 MISSING = -0.14
-"""Where on an axis of parallel coordinates a trial passes that does not have the parameter; its
+"""The position, on an axis of parallel coordinates, of a trial that does not have the parameter;
 values lie from 0 to 1.
 """
 BESIDE = 0.04
-"""How far from an axis its values are written, the distance of two axes being 1."""
+"""The distance of an axis from its values in writing, the distance of two axes being 1."""
 MAX_OPTIONS, CROWDED = 20, 7
-"""More values than these are not written beside an axis; with more axes, their names stand at two
-heights.
+"""The most values that are written beside an axis, and the most axes whose names stand at one
+height; with more, the names stand at two heights.
 """
 COLOURS = "cividis_r"
 Box = tuple[float, float, float, float]
-"""Left, bottom, width and height, in shares of a figure."""
+"""Left, bottom, width and height, as fractions of a figure."""
 
 
 @styled
 def parallel(result: SearchResult, narrow: bool = False) -> Figure:
-    """Parallel coordinates: an axis a parameter, a line a trial, the better the darker; the best
-    one apart. On a phone the axes lie.
+    """Draw parallel coordinates: an axis for each parameter, a line for each trial.
+
+    The better a trial, the darker its line; the best one has a colour of its own. On a narrow
+    screen the axes are horizontal.
     """
     trials, paths, names = result.ranking[::-1], varied(result), short_names(searched(result))
     scales = [_scale(result, path) for path in paths]
@@ -106,7 +110,7 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
 
 
 def _lie(axes: Any, count: int) -> Box:
-    """Place so many axes that lie, above their bar of colours, whose place is returned."""
+    """Place `count` horizontal axes above their colour bar, and return the bar's place."""
     height = axes.figure.get_size_inches()[1]
     axes.set(xlim=(-0.25, 1.12), ylim=(-count + 0.6, 0.5))
     axes.set_position((0.02, 0.62 / height, 0.96, 1 - 0.66 / height))
@@ -114,8 +118,10 @@ def _lie(axes: Any, count: int) -> Box:
 
 
 def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
-    """Place axes that stand, of these names, beside their bar of colours, whose place is returned.
-    The first one's name and the values of the `last` one stand out.
+    """Place vertical axes beside their colour bar, and return the bar's place.
+
+    The text beyond the outer axes needs room: half of the first and the last name, and the values
+    of the `last` axis.
     """
     width = axes.figure.get_size_inches()[0] - 0.95
     before, above = (length(label(name, 24), 9.5, bold=True) / 2 for name in (names[0], names[-1]))
@@ -130,7 +136,7 @@ def _stand(axes: Any, names: Sequence[str], last: Mapping[Any, float]) -> Box:
 
 
 def varied(result: SearchResult) -> list[str]:
-    """The searched parameters of which the ranked trials have several values."""
+    """Return the searched parameters of which the ranked trials have several values."""
     return [
         path
         for path in searched(result)
@@ -139,6 +145,7 @@ def varied(result: SearchResult) -> list[str]:
 
 
 def _key(value: Any) -> Any:
+    """Return a value as a dictionary's key, in which True and 1 are different."""
     return (
         value
         if isinstance(value, int | float | str) and not isinstance(value, bool)
@@ -147,8 +154,9 @@ def _key(value: Any) -> Any:
 
 
 def _scale(result: SearchResult, path: str) -> dict[Any, float]:
-    """Where each value lies between 0 and 1: numbers by size, on a log scale where the space has
-    one, others in order.
+    """Return the position of each value on its axis, from 0 to 1.
+
+    Numbers are placed by size, on a log scale where the space has one; other values in order.
     """
     domain = result.started["experiment"]["space"]["domains"][path]
     cases = domain.get("cases", [domain])
@@ -185,7 +193,7 @@ def _axis(
     is_crowded: bool,
     narrow: bool,
 ) -> None:
-    """One axis with its name and its values, or its lowest and highest where there are many."""
+    """Draw one axis with its name and values; with many values, the lowest and highest alone."""
     ends = (0, 1)
     axes.plot(
         *((ends, (-place, -place)) if narrow else ((place, place), ends)),
@@ -225,8 +233,9 @@ def _axis(
 def importance_bars(
     shares: Mapping[str, tuple[float, ...]], names: Mapping[str, str], narrow: bool = False
 ) -> Figure:
-    """A bar a parameter, the most important on top, with the bounds of most shares when the trials
-    are drawn anew.
+    """Draw a bar for each parameter, the most important on top.
+
+    A line across each bar gives the bounds of most shares when the trials are drawn anew.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 0.7 + 0.36 * len(shares))
     paths = list(shares)[::-1]
@@ -240,19 +249,20 @@ def importance_bars(
 
 
 AXES = {"latency": "milliseconds for one image", "parameters": "weights of the network"}
-"""What the axis of a cost is called."""
+"""The title of each cost's axis."""
 
 
 def measured(result: SearchResult, cost: str = "latency") -> dict[str, float]:
-    """This cost of the ranked trials of which it is known."""
+    """Return this cost of the ranked trials for which it is known."""
     costs = result.costs
     known = {trial.trial: one_cost(cost, costs.get(trial.trial, {})) for trial in result.ranking}
     return {name: value for name, value in known.items() if value is not None}
 
 
 def front(accuracies: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
-    """The trials of which no other is as accurate and costs no more: the Pareto front, the cheapest
-    first.
+    """Return the Pareto front, the cheapest trial first.
+
+    It holds the trials for which no other is as accurate and costs no more.
     """
     ordered, count = in_order(accuracies, {name: (value,) for name, value in costs.items()})
     return ordered[:count][::-1]
@@ -260,46 +270,17 @@ def front(accuracies: Mapping[str, float], costs: Mapping[str, float]) -> list[s
 
 @styled
 def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency") -> Figure:
-    """Validation accuracy against a cost, on a log scale, and the Pareto front."""
+    """Draw validation accuracy against a cost, on a log scale, and the Pareto front."""
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
-    costs, handles = measured(result, cost), []
+    costs = measured(result, cost)
     trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
-    for is_mine, colour, marker, text in (
-        (False, STRONG, "o", "network"),
-        (True, SECOND, "s", "no network"),
-    ):
-        points = [trial for trial in trials if is_baseline(trial) == is_mine]
-        if points:
-            sizes = [46 if trial.trial in best_of_models else 16 for trial in points]
-            axes.scatter(
-                *_points(points, costs),
-                s=sizes,
-                color=colour,
-                marker=marker,
-                alpha=0.65,
-                linewidths=0,
-                rasterized=len(points) > MANY,
-            )
-            handles.append(
-                Line2D([], [], color=colour, marker=marker, linestyle="none", label=text)
-            )
+    handles = _scatter(axes, trials, costs, best_of_models)
     edge = [
         result.trials[name]
         for name in front({trial.trial: trial.accuracy for trial in trials}, costs)
     ]
-    axes.plot(
-        *_points(edge, costs),
-        color=ANSWER,
-        linewidth=1.6,
-        marker="o",
-        markersize=7,
-        markerfacecolor="none",
-        drawstyle="steps-post",
-    )
-    handles.append(
-        Line2D([], [], color=ANSWER, marker="o", markerfacecolor="none", label="Pareto front")
-    )
+    handles.append(_draw_front(axes, edge, costs))
     for trial in edge[-4:] if narrow else edge[-8:]:
         at = (costs[trial.trial], trial.accuracy)
         side = "center" if trial is edge[0] else "right"
@@ -331,6 +312,47 @@ def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency")
     return arranged(figure, handles, 3)
 
 
+def _scatter(
+    axes: Any, trials: Sequence[TrialResult], costs: Mapping[str, float], large: Container[str]
+) -> list[Line2D]:
+    """Draw a point for each trial, large for those named, and return the legend's handles."""
+    handles = []
+    for is_mine, colour, marker, text in (
+        (False, STRONG, "o", "network"),
+        (True, SECOND, "s", "no network"),
+    ):
+        points = [trial for trial in trials if is_baseline(trial) == is_mine]
+        if points:
+            sizes = [46 if trial.trial in large else 16 for trial in points]
+            axes.scatter(
+                *_points(points, costs),
+                s=sizes,
+                color=colour,
+                marker=marker,
+                alpha=0.65,
+                linewidths=0,
+                rasterized=len(points) > MANY,
+            )
+            handles.append(
+                Line2D([], [], color=colour, marker=marker, linestyle="none", label=text)
+            )
+    return handles
+
+
+def _draw_front(axes: Any, edge: Sequence[TrialResult], costs: Mapping[str, float]) -> Line2D:
+    """Draw the Pareto front as a stepped line, and return its handle for the legend."""
+    axes.plot(
+        *_points(edge, costs),
+        color=ANSWER,
+        linewidth=1.6,
+        marker="o",
+        markersize=7,
+        markerfacecolor="none",
+        drawstyle="steps-post",
+    )
+    return Line2D([], [], color=ANSWER, marker="o", markerfacecolor="none", label="Pareto front")
+
+
 def _points(
     trials: Sequence[TrialResult], costs: Mapping[str, float]
 ) -> tuple[list[float], list[float]]:
@@ -339,8 +361,10 @@ def _points(
 
 @styled
 def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure:
-    """Of each candidate of a selection: what the search saw (hollow), each training with a fresh
-    seed (strokes), their mean with its interval.
+    """Draw the candidates of a selection, one a line.
+
+    A hollow circle is the accuracy that the search saw, a stroke a training with a fresh seed, a
+    diamond the mean of these, with its interval.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):

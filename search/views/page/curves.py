@@ -25,15 +25,17 @@ from search.views.page.figures import (
 from search.views.summary import is_baseline
 
 LOWEST_SHARE = 0.25
-"""So many of the trials, the worst, may lie below the picture's edge: the good ones are to be told
-apart.
+"""The share of the trials, the worst ones, that may lie below the picture's edge: the good ones are
+to be told apart.
 """
 
 
 @styled
 def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
-    """Validation accuracy by epoch, a line a trial: the best, the completed, the stopped; and the
-    best baseline's height.
+    """Draw validation accuracy by epoch, a line for each trial.
+
+    Colours tell the best, the completed and the stopped trials apart; a dashed line gives the best
+    baseline's accuracy.
     """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = result.best, []
@@ -83,7 +85,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
 
 
 def lowest_shown(result: SearchResult) -> float:
-    """The lower edge of `search_curves`."""
+    """Return the accuracy at the lower edge of `search_curves`."""
     if not result.ranking:
         return 0.0
     accuracies = [trial.accuracy for trial in result.ranking]
@@ -120,8 +122,9 @@ def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
 
 @styled
 def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
-    """Training and validation loss, and validation accuracy with its standard deviation over folds
-    where there are some, by epoch.
+    """Draw a trial's training loss, validation loss and validation accuracy by epoch.
+
+    With folds, a band gives the standard deviation of the accuracy over them.
     """
     figure, (losses, accuracies) = canvas(
         *((NARROW, 5) if narrow else (WIDE, 3.4)),

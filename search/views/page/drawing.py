@@ -1,6 +1,7 @@
-"""What the pictures take, done while a search still waits for something else: a thread imports it
-while the last trials train, and another draws while the best trial is tested. Who needs them does
-what is missing, and tells what is wrong.
+"""Preparation of the pictures while a search still waits for something else.
+
+One thread imports what they need while the last trials train, another draws while the best trial is
+tested. Whoever needs the pictures does what is still missing, and reports errors.
 """
 
 from collections.abc import Callable
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class DrawingAside:
-    """Draws all that needs no test once the test part is opened: most processors are idle then. It
-    listens to the journal.
+    """A thread that draws all pictures that need no test, once the test part is opened.
+
+    Most processors are idle then. It listens to the journal.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -26,27 +28,28 @@ class DrawingAside:
         self._thread: Thread | None = None
 
     def __call__(self, event: Event) -> None:
-        """Begin when the test does, once."""
+        """Start drawing when the test begins, once."""
         if event.kind == "opened" and self._thread is None:
             self._thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
             self._thread.start()
 
     def result(self) -> "Drawn | None":
-        """What was drawn, once that is at its end; None if nothing was."""
+        """Wait until the drawing ends and return what was drawn; None if nothing was."""
         if self._thread is not None:
             self._thread.join()
         return self.drawn
 
     def _draw(self, few: bool) -> None:
-        with suppress(Exception):  # `evidence.draw` tries again, and tells
+        with suppress(Exception):  # `artifacts.draw` tries again, and reports the error
             from search.views.page.artifacts import draw_untested
 
             self.drawn = draw_untested(self.driver.result, few=few)
 
 
 def importing(driver: Driver, tick: Callable[[], None]) -> Callable[[], None]:
-    """A tick that has what the pictures need imported, aside, while the last trials train: nobody
-    waits for it then.
+    """Return `tick`, extended to import what the pictures need while the last trials train.
+
+    The import runs in a thread, at a time when nobody waits for it.
     """
     begun = False
 
@@ -61,7 +64,10 @@ def importing(driver: Driver, tick: Callable[[], None]) -> Callable[[], None]:
 
 
 def import_evidence(trials: int) -> None:
-    """What pictures of so many trials take; in vain where this process ends meanwhile."""
+    """Import what pictures of this many trials need.
+
+    Errors are ignored: the process may end meanwhile.
+    """
     with suppress(Exception):
         from search.views.page.artifacts import get_ready
 

@@ -1,5 +1,7 @@
-"""The page's tables: what was stopped and why, which classes are mistaken for which, the trials,
-where everything comes from and what it cost.
+"""The page's tables.
+
+They show what was stopped and why, which classes are mistaken for which, the trials, where
+everything comes from and what it cost.
 """
 
 from collections import Counter
@@ -27,8 +29,9 @@ Row = tuple[str, ...]
 
 
 def stops(result: SearchResult) -> list[Row]:
-    """Trials that were stopped: by whom, where, how many, and among them examples with the reason;
-    the earliest rung first.
+    """Return the stopped trials in groups: by whom, where, how many, examples and a reason.
+
+    The groups are in order of who stopped them, then of the rung, the earliest first.
     """
     groups: dict[tuple[str, int], list[TrialResult]] = {}
     for trial in result.trials.values():
@@ -49,8 +52,9 @@ def stops(result: SearchResult) -> list[Row]:
 
 
 def failures(result: SearchResult) -> list[Row]:
-    """Trials that failed or diverged: what became of them, how many, examples, and the commonest
-    reasons.
+    """Return the failed and diverged trials in groups.
+
+    A group has an outcome, the number of trials, examples, and the most frequent reasons.
     """
     groups: dict[str, list[TrialResult]] = {}
     for trial in result.failed:
@@ -72,11 +76,12 @@ def failures(result: SearchResult) -> list[Row]:
 
 
 def retried(result: SearchResult) -> str:
-    """How many trials were tried again after which failures."""
+    """Return how many trials were tried again, and after which failures, as a sentence."""
     kinds = Counter(kind for trial in result.trials.values() for kind in trial.retries)
     trials = sum(bool(trial.retries) for trial in result.trials.values())
     return (
-        f"{count(trials, 'trial')} went on after a failure ({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
+        f"{count(trials, 'trial')} went on after a failure "
+        f"({', '.join(f'{number} {kind}' for kind, number in kinds.items())})."
         if trials
         else ""
     )
@@ -94,7 +99,7 @@ def _shortened(text: str) -> str:
 
 
 def mistakes(found: Mapping[str, Any]) -> list[Row]:
-    """The commonest mistakes: true class, guessed class, how many images, of how many."""
+    """Return the most frequent mistakes: true class, guessed class, how many, of how many."""
     matrix, classes = found["confusion_matrix"], found["classes"]
     wrong = [
         (number, row, column)
@@ -109,7 +114,7 @@ def mistakes(found: Mapping[str, Any]) -> list[Row]:
 
 
 def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
-    """Every trial, the best first, with its values of the searched parameters as text."""
+    """Return every trial, the best first, with its values of the searched parameters as text."""
     ranked = result.ranking
     known, paths = {trial.trial for trial in ranked}, searched(result)
     rest = (trial for trial in result.trials.values() if trial.trial not in known)
@@ -120,8 +125,10 @@ def trial_rows(result: SearchResult) -> list[tuple[TrialResult, list[str]]]:
 
 
 def finalists(result: SearchResult) -> list[dict[str, Any]]:
-    """The candidates of its selection as its verdict has them (none before), each with the interval
-    of its mean: the verdict's own of the chosen one. The leader is not behind itself.
+    """Return the candidates of a selection with the interval of each mean; none before a verdict.
+
+    The interval of the chosen one is the verdict's own. The leader has no difference and no
+    p-value: it is not behind itself.
     """
     verdict, rows = (result.selection.verdict if result.selection is not None else {}), []
     for row in verdict.get("rows", []):
@@ -137,7 +144,7 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
 
 
 def origin(result: SearchResult) -> list[tuple[str, str]]:
-    """Data set, splits, seeds, versions and cost, as titles and texts."""
+    """Return data set, splits, seeds, versions and cost, as titles and texts."""
     experiment, data, provenance = (
         result.started["experiment"],
         result.started["data"],
@@ -153,7 +160,10 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
     return [
         (
             "Data set",
-            f"{source_text(data)}: {len(data['classes'])} classes, images of {size} (channels, height, width); fingerprint {data['fingerprint']}",
+            (
+                f"{source_text(data)}: {len(data['classes'])} classes, images of {size} "
+                f"(channels, height, width); fingerprint {data['fingerprint']}"
+            ),
         ),
         (
             "Splits",
@@ -165,7 +175,10 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         ),
         (
             "Search",
-            f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs a trial, id {result.started.get('id', '')}",
+            (
+                f"{strategy_text(experiment)}, up to {experiment['horizon']} epochs a trial, "
+                f"id {result.started.get('id', '')}"
+            ),
         ),
         *(
             [("Refinement", " ".join(map(str.strip, told)))]
@@ -173,7 +186,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
             else []
         ),
         ("Cost", cost(result)),
-        ("WarmStart", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
+        ("Begun", f"{moment(result.started_ms)}, {count(len(result.sessions), 'session')}"),
         ("Versions", versions),
         (
             "Code and place",
@@ -197,8 +210,9 @@ def _fresh(result: SearchResult) -> str:
 
 
 def cost(result: SearchResult) -> str:
-    """What the search, and its selection, took: seconds, and hours of devices, those in use and
-    those held.
+    """Return what the search and its selection took, as text.
+
+    It gives seconds, and hours of devices: those in training and those held.
     """
     experiment = result.started["experiment"]
     per_trial = experiment["gpus_per_trial"] * experiment["workers"]
@@ -218,6 +232,8 @@ def cost(result: SearchResult) -> str:
     rounded = f" ({duration(wall_s)})" if wall_s >= 120 else ""
     spared = f" ({taken_over_text(result)})" if result.taken_over else ""
     return (
-        f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, {result.epochs_trained:,} epochs of the search{spared}, on "
-        f"{count(result.started['slots'], 'slot')}; {used_s * devices / 3600:.3g} {unit} hours in training, {held_s * devices / 3600:.3g} held{budget}"
+        f"{wall_s:,.0f} s{rounded} from start to end; {used_s:,.0f} s of training, "
+        f"{result.epochs_trained:,} epochs of the search{spared}, on "
+        f"{count(result.started['slots'], 'slot')}; {used_s * devices / 3600:.3g} {unit} "
+        f"hours in training, {held_s * devices / 3600:.3g} held{budget}"
     )

@@ -1,5 +1,6 @@
-"""What all pictures share: canvas, colours, text; as PNG files for MLflow and as SVG, wide and
-narrow, for the page. By matplotlib.
+"""Common parts of all pictures: canvas, colours and text, by matplotlib.
+
+Pictures are saved as PNG files for MLflow and as SVG, wide and narrow, for the page.
 """
 
 import base64
@@ -20,14 +21,14 @@ from matplotlib.lines import Line2D
 from trainables.errors import printable
 
 ANSWER, STRONG, SECOND, FAINT, INK = "#d55e00", "#0072b2", "#009e73", "#b4bdc7", "#3b4653"
-"""The answer, the rest, a second kind, what matters less, and text: of the colours of Okabe and
-Ito, which colour-blind people tell apart.
+"""The colours of the answer, of the rest, of a second kind, of what matters less, and of text. They
+are from the palette of Okabe and Ito, which colour-blind people can tell apart.
 """
 MANY = 150
-"""More lines than these are drawn as pixels inside the SVG, which stays small and quick."""
+"""More lines than these are rasterized inside the SVG, which stays small and quick."""
 
 PIXELS = 140
-"""An inch, of what is drawn as pixels."""
+"""The resolution, in pixels an inch, of what is rasterized."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -57,36 +58,37 @@ STYLE: Any = {
     "legend.handlelength": 1.4,
     "figure.dpi": 72,
 }
-"""Text stays text, and a dollar sign begins no formula."""
+"""Text stays text, and a dollar sign does not begin a formula."""
 
 styled = rc_context(STYLE)
-"""Decorates whatever makes or writes a figure."""
+"""The decorator of every function that makes or writes a figure."""
 
 Draw = Callable[[bool], Figure]
-"""Draws for a phone (True) or a laptop."""
+"""A function that draws for a phone (True) or a laptop (False)."""
 WIDE, HALF, NARROW = 9.6, 4.7, 3.75
-"""Widths in inches: of the page, of half of it, of a phone's screen; one inch is 96 of a browser's
-pixels.
+"""Widths in inches: of the page, of half of it, and of a phone's screen. One inch is 96 of a
+browser's pixels.
 """
 EDGE, MARGIN, TICK, TEXT_LINE = 0.05, 0.17, 0.1, 0.22
-"""Inches that stay free at a figure's edges, and on the open sides of axes, where a tick's label
-may stand out; of a tick with the gap to its label, and of an axis' name with its gap.
+"""Inches that stay free at a figure's edges; those on the open sides of axes, where a tick's label
+may stand out; those of a tick with the gap to its label; and those of an axis's name with its gap.
 """
 LEGEND_LINE, LEGEND_PAD = 0.21, 0.14
-"""Inches that a legend takes for a line, and around all."""
+"""Inches that a legend takes for each line, and around all of them."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page holds it: addresses with the image inside them, and what it shows in
-    words.
+    """A figure as the page holds it.
+
+    It has data URLs with the image inside, and a text that says what the image shows.
     """
 
     wide: str
     narrow: str
     alt: str
     png: bytes = b""
-    """The wide one as a file."""
+    """The wide image as a PNG file."""
 
 
 def picture(draw: Draw, alt: str, *, as_file: bool = False) -> Picture:
@@ -109,22 +111,21 @@ def _inline(figure: Figure) -> str:
 
 @styled
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG file holds it."""
+    """Return a figure as the content of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format="png", dpi=130, pil_kwargs={"compress_level": 1}
-    )  # a sixth larger, in a fourth less time
+    # Compression level 1 gives a file that is a sixth larger, in a fourth less time.
+    figure.savefig(buffer, format="png", dpi=130, pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
 
 def save(drawn: bytes, path: Path) -> None:
-    """Write a picture into a file."""
+    """Write a picture into a file, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(drawn)
 
 
 def canvas(width: float, height: float, *, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure and its axes; sizes in inches."""
+    """Return a figure and its axes; sizes are in inches."""
     figure = Figure(figsize=(width, height))
     return figure, figure.subplots(rows, columns)
 
@@ -133,7 +134,7 @@ def arranged(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) -
     """Place the axes so that their labels have room, below a legend of these handles.
 
     Matplotlib's own layouts draw each figure once more to measure it, which takes longer than to
-    draw it. Here the font alone is asked, for the labels' lengths.
+    draw it. Here only the font is asked for the lengths of the labels.
     """
     lines, grid = -(-len(handles) // columns), cast("GridSpec", figure.axes[0].get_gridspec())
     if handles:
@@ -159,7 +160,7 @@ def arranged(figure: Figure, handles: Sequence[Line2D] = (), columns: int = 1) -
 
 
 def _cell(axes: Axes) -> tuple[int, int]:
-    """Row and column of its figure's grid."""
+    """Return the row and column of these axes in their figure's grid."""
     spec: Any = axes.get_subplotspec()
     return spec.rowspan.start, spec.colspan.start
 
@@ -170,7 +171,7 @@ def _shares(whole: float, ratios: Any) -> list[float]:
 
 
 def _room(axis: XAxis | YAxis) -> float:
-    """The inches that an axis' ticks and labels take outside."""
+    """Return the inches that an axis's ticks and labels take outside."""
     room, extents = EDGE, [0.0]
     for text in axis.get_ticklabels():
         if shown := text.get_text():
@@ -182,7 +183,7 @@ def _room(axis: XAxis | YAxis) -> float:
 
 
 def length(text: str, size: float, *, bold: bool = False) -> float:
-    """The inches that a line of text takes at this size in points."""
+    """Return the inches that a line of text takes at this size in points."""
     font = get_font(findfont(FontProperties(weight="bold" if bold else "normal")))
     font.set_size(size, 72)
     font.set_text(text)
@@ -190,8 +191,9 @@ def length(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def label(name: str, most: int = 16) -> str:
-    """A name as a picture can show it: not too long, and with a box for a letter that the font
-    lacks, of which matplotlib would warn.
+    """Return a name as a picture can show it: shortened to `most` characters.
+
+    A letter that the font lacks becomes a box; matplotlib would warn of it.
     """
     has = get_font(findfont(FontProperties())).get_char_index
     text = printable(name)

@@ -1,9 +1,10 @@
-"""How much each hyperparameter mattered, by Optuna: the study is rebuilt from the trials, whatever
-algorithm proposed them.
+"""Importance of each hyperparameter, by Optuna.
+
+The study is rebuilt from the trials, whatever algorithm proposed them.
 
 PED-ANOVA (Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
 Arbitrary Subspaces") asks how far a parameter's values differ between the best trials and all of
-them; it takes parameters that only some trials have.
+them; it can use parameters that only some trials have.
 """
 
 import math
@@ -19,29 +20,31 @@ from optuna.trial import FrozenTrial, create_trial
 from search.journal.result import SearchResult, TrialResult
 
 BEST_SHARE = 0.25
-"""Which of the trials are called the best."""
+"""The share of the trials that count as the best."""
 MIN_TRIALS = 10
-"""With fewer trainings, a quarter of them says nothing."""
+"""With fewer trainings, the best quarter of them says nothing."""
 RESAMPLES, MAX_DRAWN = 30, 20_000
-"""How often as many trainings are drawn anew, with replacement, to see how much depends on chance;
-and the most that are drawn in all. Of more, each drawing has fewer, and the bounds are drawn in as
-far as all of them would.
+"""The number of times that trainings are drawn anew, with replacement, to see how much depends on
+chance; and the most trials that are drawn in all. If there are more, each drawing has fewer
+trainings, and the bounds are narrowed to what full drawings would give.
 """
 
 
 def get_ready(trials: int) -> None:
-    """Import what so many trials will take."""
+    """Import what this many trials will need."""
     if trials >= MIN_TRIALS:
         import optuna.importance  # noqa: F401
 
 
 def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
-    """Of each searched parameter with several values, the most important first: its share of the
-    importance of all, the mean over drawing the trials anew, and between which bounds nine in ten
-    of these shares lie. Empty of too few trials, or where none is better than another.
+    """Return the importance of each searched parameter with several values, the highest first.
 
-    A training is drawn with all its lengths: they are not several pieces of luck, but tell what
-    their number of epochs does.
+    A parameter has its share of the total importance, the mean over drawing the trials anew, and
+    the bounds between which nine in ten of these shares lie. Empty with too few trials, or where
+    none is better than another.
+
+    A training is drawn with all its lengths: they are not independent results, but tell what the
+    number of epochs does.
     """
     trials = result.ranking
     trainings = _trainings(trials)
@@ -57,10 +60,9 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     if not distributions:
         return {}
     frozen = [[_frozen(trial, distributions) for trial in training] for training in trainings]
-    generator, count = (
-        np.random.default_rng(0),
-        min(len(frozen), max(MIN_TRIALS, MAX_DRAWN * len(frozen) // (RESAMPLES * len(trials)))),
-    )
+    generator = np.random.default_rng(0)
+    affordable = MAX_DRAWN * len(frozen) // (RESAMPLES * len(trials))
+    count = min(len(frozen), max(MIN_TRIALS, affordable))
     samples = [
         [trial for row in generator.integers(0, len(frozen), count) for trial in frozen[row]]
         for _ in range(RESAMPLES)
@@ -74,7 +76,7 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
 
 
 def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
-    """The trials of each training."""
+    """Return the trials in groups of one training each."""
     found: dict[str, list[TrialResult]] = {}
     for trial in trials:
         found.setdefault(trial.training_key or trial.trial, []).append(trial)
@@ -82,8 +84,10 @@ def _trainings(trials: Sequence[TrialResult]) -> list[list[TrialResult]]:
 
 
 def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
-    """The mean of these shares and the bounds of nine in ten, when this part of all trainings was
-    drawn each time: a mean of so many times more varies less by the root of that.
+    """Return the mean of these shares and the bounds of nine in ten of them.
+
+    `drawn` is the fraction of all trainings that was drawn each time. The bounds are drawn in by
+    its square root, as the mean of more trainings varies less.
     """
     mean = float(np.mean(shares))
     return mean, *(
@@ -95,7 +99,7 @@ def _bounds(shares: Sequence[float], drawn: float) -> tuple[float, ...]:
 def _distribution(
     trials: Sequence[TrialResult], path: str, domain: Mapping[str, Any]
 ) -> BaseDistribution | None:
-    """What Optuna is told of a parameter; None where all trials have one value."""
+    """Return a parameter's distribution for Optuna; None where all trials have one value."""
     values = [trial.params[path] for trial in trials if path in trial.params]
     seen = list(dict.fromkeys(values))
     if len(seen) < 2:
@@ -130,11 +134,9 @@ def _frozen(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> F
 
 
 def _shares(trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Each parameter's share."""
-    from optuna.importance import (
-        PedAnovaImportanceEvaluator,
-        get_param_importances,
-    )  # scikit-learn: seconds, which small searches need not wait
+    """Return each parameter's share of the importance."""
+    # Imports scikit-learn, which takes seconds; small searches need not wait for that.
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     study = optuna.create_study(direction="maximize")
     with warnings.catch_warnings():

@@ -28,12 +28,12 @@ from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
 VISIBLE_TRIALS = 100
-"""The others are a click away."""
+"""The number of trials that are visible; the others are a click away."""
 
 
 @functools.cache
 def template() -> Template:
-    """The page without what it says, compiled."""
+    """Return the page's template, compiled."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -47,11 +47,11 @@ def template() -> Template:
 def render(
     result: SearchResult, folder: Path | None = None, pictures: Mapping[str, Picture] | None = None
 ) -> str:
-    """The page's text. Everything that comes from users' files and names is escaped.
+    """Return the page's text. Everything that comes from users' files and names is escaped.
 
     Args:
-        folder: the search's, for what the workers wrote beside the journal; without it, or them,
-            the page says what is missing.
+        folder: the search's folder, for what the workers wrote beside the journal; without it, or
+            without their files, the page says what is missing.
         pictures: all of them, if they are drawn already.
     """
     shown = evidence(result, folder)
@@ -95,8 +95,9 @@ def render(
 def write(
     result: SearchResult, folder: Path, path: Path, pictures: Mapping[str, Picture] | None = None
 ) -> None:
-    """Write the page of the search in this folder, with these pictures, or with new ones; a reader
-    sees the old one or the new.
+    """Write the search's page to `path`, with these pictures or with new ones.
+
+    A reader sees the old page or the new one, never half of it.
     """
     partial = path.with_name(path.name + ".partial")
     partial.write_text(render(result, folder, pictures), encoding="utf-8")
@@ -104,15 +105,17 @@ def write(
 
 
 def _readable(value: object) -> object:
-    """What is put into the template, without control characters; what the template itself has made
-    stays as it is.
+    """Return a value for the template without control characters.
+
+    Text that the template itself has made stays as it is.
     """
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
-    """The pictures that compare trials, as far as there is something to compare; the curves are
-    wanted `as_file` too.
+    """Draw the pictures that compare trials, as far as there is something to compare.
+
+    The curves are wanted `as_file` too.
     """
     found: dict[str, Picture] = {}
     if rows := facts.finalists(result):
@@ -152,7 +155,7 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
 
 
 def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Picture]:
-    """The picture of the answer's training, if that took several epochs."""
+    """Draw the learning curves of the answer, if it was trained for several epochs."""
     answer = result.chosen
     if answer is None or len(answer.epochs) < 2:
         return {}
@@ -161,8 +164,9 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
 
 
 def of_answer(shown: Evidence, *, as_file: bool = False) -> dict[str, Picture]:
-    """The pictures of how good the answer is; confusion matrix and ROC curves are wanted `as_file`
-    too.
+    """Draw the pictures of how good the answer is.
+
+    Confusion matrix and ROC curves are wanted `as_file` too.
     """
     drawn: dict[str, tuple[str, Any, str]] = {
         "confusion": (

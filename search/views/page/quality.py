@@ -1,6 +1,4 @@
-"""How good a classifier is on a part of the data: confusion matrix, ROC curves, reliability
-diagram.
-"""
+"""Pictures of how good a classifier is: confusion matrix, ROC curves, reliability diagram."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,18 +20,20 @@ from search.views.page.figures import (
 )
 
 MAX_COUNTS, MAX_NAMES = 15, 30
-"""With more classes than these, a cell does not show its number of images, an axis not the classes'
-names.
+"""The most classes with which a cell shows its number of images, and with which an axis shows the
+classes' names.
 """
 MARKED = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00")
-"""Of so many classes, those with the smallest areas, the ROC curve has a colour of its own."""
+"""The colours of the ROC curves with the smallest areas; all others share one colour."""
 CORNER = 0.2
+"""The part of both axes that `roc` shows where all curves are steep."""
 
 
 @styled
 def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """True classes down, guessed ones across; a cell's colour is its share of the true class's
-    images.
+    """Draw the confusion matrix: true classes down, guessed ones across.
+
+    A cell's colour is its share of the true class's images.
     """
     counts, classes = np.array(found["confusion_matrix"]), found["classes"]
     side = NARROW if narrow else HALF
@@ -69,7 +69,10 @@ def confusion(found: Mapping[str, Any], narrow: bool = False) -> Figure:
 
 @styled
 def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """One class against the rest; where all curves hug the upper left corner, that corner alone."""
+    """Draw the ROC curves of each class against the rest.
+
+    Where all curves are close to the upper left corner, that corner alone is shown.
+    """
     figure, axes = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF)
     curves = sorted(
         ((name, curve) for name, curve in found["roc"].items() if curve["auc"] is not None),
@@ -110,7 +113,10 @@ def roc(found: Mapping[str, Any], narrow: bool = False) -> Figure:
 
 
 def corner(curves: Mapping[str, Any]) -> float:
-    """How much of both axes `roc` shows: where all curves are steep, their upper left corner alone."""
+    """Return how much of both axes `roc` shows, up to 1.
+
+    Where all curves are steep, it is their upper left corner alone.
+    """
     drawn = [curve for curve in curves.values() if curve["auc"] is not None]
     return (
         CORNER
@@ -124,8 +130,9 @@ def corner(curves: Mapping[str, Any]) -> float:
 
 @styled
 def reliability(found: Mapping[str, Any], narrow: bool = False) -> Figure:
-    """How often a guess of some probability is right, over the number of such guesses (Guo et al.
-    2017, figure 1).
+    """Draw how often a guess of some probability is right, over the number of such guesses.
+
+    See Guo et al. 2017, figure 1.
     """
     figure, (axes, counts) = canvas(NARROW if narrow else HALF, NARROW if narrow else HALF, rows=2)
     axes.get_gridspec().set_height_ratios([3, 1])

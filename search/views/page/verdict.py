@@ -1,5 +1,7 @@
-"""The verdict in words: what was asked, what is best, how sure that is, whether a network was
-needed, what the test said.
+"""The verdict in words.
+
+It says what was asked, what is best, how sure that is, whether a network was needed, and what the
+test said.
 """
 
 import math
@@ -29,7 +31,7 @@ Sentence = tuple[str, str]
 
 
 def verdict(result: SearchResult) -> list[Sentence]:
-    """The sentences in a reader's order; those on what is not known yet are left out."""
+    """Return the sentences in a reader's order, without those on what is not known yet."""
     said = [("Asked", _asked(result)), ("Found", _found(result))]
     if result.chosen is not None:
         said += [
@@ -42,12 +44,12 @@ def verdict(result: SearchResult) -> list[Sentence]:
 
 
 def percent(share: float, images: int = 1000) -> str:
-    """`97.77%`; with one decimal where there are too few images for two."""
+    """Return `97.77%`; with one decimal where there are too few images for two."""
     return f"{100 * share:.{2 if images >= 1000 else 1}f}%"
 
 
 def points(difference: float) -> str:
-    """A difference of shares: `0.6 points`."""
+    """Return a difference of shares: `0.6 points`."""
     return f"{100 * abs(difference):.1f} points"
 
 
@@ -74,19 +76,22 @@ def _asked(result: SearchResult) -> str:
     )
     tell = "tells" if len(names) == 1 else "tell"
     return (
-        f"Which {what} (space {experiment['space']['name']}) {tell} the {len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} search "
+        f"Which {what} (space {experiment['space']['name']}) {tell} the "
+        f"{len(data['classes'])} classes of {source_text(data)} apart best{low}? {how} "
+        "search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
 
 def count(number: int, word: str) -> str:
-    """`1 trial`, `1,200 trials`."""
+    """Return `1 trial`, `1,200 trials`."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def one_observation(result: SearchResult) -> str:
-    """The word for what statistics count: `trial`, or `training` where some trials are lengths of
-    one.
+    """Return the word for what statistics count: `trial`, or `training`.
+
+    It is `training` where some trials are different lengths of one training.
     """
     return "trial" if len(result.distinct) == len(result.ranking) else "training"
 
@@ -107,17 +112,26 @@ def _found(result: SearchResult) -> str:
         if path in names and path != "model.name"
     )
     again = f", trained again as {answer.trial}" if answer is not candidate else ""
-    text = f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial {candidate.trial}{again})."
+    text = (
+        f"{answer.config['model']['name']}{f' with {params}' if params else ''} (trial "
+        f"{candidate.trial}{again})."
+    )
     images = result.started["data"]["val"]
     if answer is candidate:
-        text += f" It names {percent(answer.accuracy, images)} of the {images:,} validation images right{_folds(answer, images)}"
+        text += (
+            f" It names {percent(answer.accuracy, images)} of the {images:,} validation "
+            f"images right{_folds(answer, images)}"
+        )
         text += (
             f", after epoch {answer.best_epoch} of {answer.config['epochs']}."
             if not is_baseline(answer)
             else "."
         )
     if folds := answer.config["data"].get("folds"):
-        text += f" It is a committee: new images get the mean probabilities of {folds} such models, one trained for each fold."
+        text += (
+            f" It is a committee: new images get the mean probabilities of {folds} such "
+            "models, one trained for each fold."
+        )
     lost = "".join(
         f" {name} was better on the validation part, but its checkpoint is lost."
         for name in result.passed_over
@@ -126,11 +140,14 @@ def _found(result: SearchResult) -> str:
 
 
 def _folds(trial: TrialResult, images: int) -> str:
-    """What cross-validation adds to an accuracy."""
+    """Return what cross-validation adds to an accuracy, as text."""
     if trial.deviation is None:
         return ""
     folds = trial.config["data"].get("folds")
-    return f" (mean ± {percent(trial.deviation, images)} over {f'{folds} folds' if folds else 'the folds'})"
+    return (
+        f" (mean ± {percent(trial.deviation, images)} over "
+        f"{f'{folds} folds' if folds else 'the folds'})"
+    )
 
 
 def _sure(result: SearchResult) -> str:
@@ -150,12 +167,21 @@ def _sure(result: SearchResult) -> str:
         )
     ]
     near = sum(trial.accuracy >= low for trial in others)
-    text = f"{images:,} images tell an accuracy between {percent(low, images)} and {percent(high, images)} ({LEVEL:.0%} interval)."
+    text = (
+        f"{images:,} images tell an accuracy between {percent(low, images)} and "
+        f"{percent(high, images)} ({LEVEL:.0%} interval)."
+    )
     if near > 0:
-        text += f" {count(near, f'other {one_observation(result)}')} {'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
+        text += (
+            f" {count(near, f'other {one_observation(result)}')} "
+            f"{'lies' if near == 1 else 'lie'} in that range, so that luck may have decided."
+        )
     if others:
         several = f" {one_observation(result)}s" if one_observation(result) != "trial" else ""
-        text += f" And it is the highest of {len(others) + 1:,}{several} measured on the same images, which makes it optimistic;"
+        text += (
+            f" And it is the highest of {len(others) + 1:,}{several} measured on the same "
+            "images, which makes it optimistic;"
+        )
         later = (
             ", once the search has ended"
             if result.unfinished or not (result.is_over or result.outcome == "running")
@@ -169,8 +195,11 @@ def _selected(verdict: dict[str, Any], images: int) -> str:
     expected, search_value = verdict["expected"], verdict["search_value"]
     mean, low, high = (percent(expected[name], images) for name in ("mean", "low", "high"))
     return (
-        f"Trained anew with {count(expected['seeds'], 'fresh seed')}, {mean} of the validation images are to be expected right "
-        f"({verdict['level']:.0%} interval: {low} to {high}), {_beside(expected['mean'] - search_value)} {percent(search_value, images)} that the search saw."
+        f"Trained anew with {count(expected['seeds'], 'fresh seed')}, {mean} of the "
+        "validation images are to be expected right "
+        f"({verdict['level']:.0%} interval: {low} to {high}), "
+        f"{_beside(expected['mean'] - search_value)} {percent(search_value, images)} that "
+        "the search saw."
         f"{_compared(verdict)}"
     )
 
@@ -184,7 +213,7 @@ def _beside(difference: float) -> str:
 
 
 def _compared(verdict: dict[str, Any]) -> str:
-    """What became of the other candidates."""
+    """Return what became of the other candidates, in sentences."""
     tied, behind, worse = (
         [row["candidate"] for row in verdict["rows"] if row["state"] == state]
         for state in ("tied", "behind", "dropped")
@@ -192,22 +221,31 @@ def _compared(verdict: dict[str, Any]) -> str:
     text = ""
     if tied:
         rate = f"{verdict['alpha']:.0%}"
-        text += f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the paired tests tell (error rate {rate}); the quickest was taken."
+        text += (
+            f" {', '.join(tied)} {'is' if len(tied) == 1 else 'are'} as good as far as the "
+            f"paired tests tell (error rate {rate}); the quickest was taken."
+        )
     if behind:
-        text += f" {', '.join(behind)} {'is' if len(behind) == 1 else 'are'} behind, which may be chance."
+        text += (
+            f" {', '.join(behind)} {'is' if len(behind) == 1 else 'are'} behind, which may be "
+            "chance."
+        )
     if worse:
         text += f" {', '.join(worse)} {'is' if len(worse) == 1 else 'are'} clearly worse."
     return text
 
 
 def _network(result: SearchResult) -> str:
-    """Whether the best network is better than the best that is none."""
+    """Return whether the best network is better than the best baseline, in words."""
     images = result.started["data"]["val"]
     found = list(result.best_of_models.values())
     network = next((trial for trial in found if not is_baseline(trial)), None)
     baseline = next((trial for trial in found if is_baseline(trial)), None)
     if baseline is None:
-        return "Not known: nothing was tried but networks. The space baselines fits a support-vector machine, neighbours and a tree on hand-made features."
+        return (
+            "Not known: nothing was tried but networks. The space baselines fits a "
+            "support-vector machine, neighbours and a tree on hand-made features."
+        )
     name = baseline.config["model"]["name"]
     if network is None:
         return f"None was tried: {name} is the best of what was fitted without one."
@@ -217,9 +255,18 @@ def _network(result: SearchResult) -> str:
     )
     judged = "Yes" if difference > noise else "No" if difference < -noise else "Hardly"
     beyond = "beyond" if abs(difference) > noise else "within"
-    behind = f"{points(difference)} {'less' if difference >= 0 else 'more'}, {beyond} the noise of {images:,} images"
-    reached = f"the best network ({network.config['model']['name']}) reaches {percent(network.accuracy, images)}"
-    return f"{judged}: {reached}, {name} on hand-made features {percent(baseline.accuracy, images)}: {behind}.{_speed(network, baseline)}"
+    behind = (
+        f"{points(difference)} {'less' if difference >= 0 else 'more'}, {beyond} the noise of "
+        f"{images:,} images"
+    )
+    reached = (
+        f"the best network ({network.config['model']['name']}) reaches "
+        f"{percent(network.accuracy, images)}"
+    )
+    return (
+        f"{judged}: {reached}, {name} on hand-made features "
+        f"{percent(baseline.accuracy, images)}: {behind}.{_speed(network, baseline)}"
+    )
 
 
 def _speed(network: TrialResult, baseline: TrialResult) -> str:
@@ -235,12 +282,15 @@ def _tested(result: SearchResult) -> str:
         return f"Not known yet. {opened(result.openings)}"
     images = test["images"]
     low, high = (percent(bound, images) for bound in of_images(test["accuracy"], images))
-    text = f"{percent(test['accuracy'], images)} of the {images:,} test images are named right ({LEVEL:.0%} interval: {low} to {high})"
+    text = (
+        f"{percent(test['accuracy'], images)} of the {images:,} test images are named right "
+        f"({LEVEL:.0%} interval: {low} to {high})"
+    )
     return f"{text}; nothing was chosen by them. {opened(result.openings)}"
 
 
 def opened(openings: list[Opening]) -> str:
-    """When the test part was opened, by what, for which trial."""
+    """Return when the test part was opened, by what and for which trial, in a sentence."""
     if not openings:
         return "The test part is sealed: nobody has looked at it."
     first, *more = (f"on {opening}" for opening in openings)
@@ -250,7 +300,7 @@ def opened(openings: list[Opening]) -> str:
 
 
 def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
-    """The few numbers to remember: title, number, and what it is about."""
+    """Return the few numbers to remember: title, number, and what it is about."""
     answer = result.chosen
     if answer is None:
         return []

@@ -15,7 +15,10 @@ def options(about: str | None) -> argparse.Namespace:
     parser.add_argument("--data-root", default="data", help="where torchvision's MNIST lies")
     parser.add_argument(
         "--rows",
-        help="an .npz file with the numbers of the images to train on (train) and to validate with (val)",
+        help=(
+            "an .npz file with the numbers of the images to train on (train) and to validate "
+            "with (val)"
+        ),
     )
     parser.add_argument(
         "--lrs",
@@ -51,7 +54,7 @@ def options(about: str | None) -> argparse.Namespace:
 
 
 def trial_config(args: argparse.Namespace) -> dict[str, Any]:
-    """What is the same for all trials of the stock training."""
+    """Return what is the same for all trials of the stock training."""
     return {
         "data_root": str(Path(args.data_root).absolute()),
         "rows": args.rows,
@@ -70,7 +73,7 @@ class Clock:
     fit_s: float = 0.0
 
     def lap(self) -> float:
-        """Seconds since the last lap."""
+        """Return the seconds since the last lap."""
         now = time.time()
         seconds, self.began = now - self.began, now
         return seconds

@@ -1,7 +1,7 @@
-"""Optuna with a pool of processes that share a journal file, the stock training, and plain calls to
-MLflow.
+"""Optuna with a pool of processes, the stock training, and plain calls to MLflow.
 
-The processes live as long as the search, so that torch is imported once in each.
+The processes share a journal file. They live as long as the search, so that torch is imported once
+in each.
 """
 
 import argparse
@@ -21,7 +21,7 @@ STUDY = "peer"
 
 
 def storage(out: str) -> JournalStorage:
-    """The study's journal file."""
+    """Return the study's journal file."""
     return JournalStorage(JournalFileBackend(f"{out}/optuna.log"))
 
 
@@ -51,7 +51,7 @@ def one_trial(out: str, config: dict[str, Any]) -> list[dict[str, float]]:
 
 
 def search(args: argparse.Namespace) -> list[dict[str, float]]:
-    """All learning rates, in the order given."""
+    """Train with all learning rates, in the order given."""
     out = str(args.out)
     mlflow.set_tracking_uri(f"sqlite:///{out}/mlflow.db")
     mlflow.set_experiment(STUDY)

@@ -1,5 +1,6 @@
-"""A search with Ray Tune's function API and MLflow's callback, as their documentation writes it:
-what the three Tune peers share.
+"""A search with Ray Tune's function API and MLflow's callback, as documented.
+
+The three Tune peers share it.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from tests.bench.peers.options import Clock
 
 
 def start(args: argparse.Namespace) -> Clock:
-    """A local Ray of its own."""
+    """Start a local Ray of its own."""
     clock = Clock(time.time())
     ray.init(
         num_cpus=args.slots,
@@ -38,8 +39,9 @@ def fit(
     stop: tune.Stopper | None = None,
     **choosing: Any,
 ) -> tune.ResultGrid:
-    """Run all trials, or until `stop`; `choosing` is for `TuneConfig`. `clock.fit_s` is the seconds
-    of `Tuner.fit` alone.
+    """Run all trials, or until `stop`; `choosing` is for `TuneConfig`.
+
+    `clock.fit_s` is the seconds of `Tuner.fit` alone.
     """
     tracking = MLflowLoggerCallback(
         tracking_uri=f"sqlite:///{args.out}/mlflow.db", experiment_name="peer", save_artifact=False
@@ -59,7 +61,7 @@ def fit(
 
 
 def epochs_of(results: tune.ResultGrid, names: dict[str, str]) -> list[dict[str, float]]:
-    """Every epoch of every trial, its metrics under our names: {ours: theirs}."""
+    """Return every epoch of every trial, its metrics under our names: {ours: theirs}."""
     found = []
     for result in results:
         frame = result.metrics_dataframe

@@ -1,4 +1,5 @@
 """Ray Tune's function API with this project's training, the data once in Ray's object store.
+
 `--reuse` keeps the actors.
 """
 
@@ -16,7 +17,7 @@ from trainables.datasets.load import load
 
 
 def trainable(config: dict[str, Any], *, base: TrialConfig, dataset: Dataset) -> None:
-    """One trial; its checkpoints are our own."""
+    """Train one trial; its checkpoints are our own."""
     from trainables.training.process import prepare
     from trainables.trial import run_trial
 

@@ -1,4 +1,5 @@
-"""Trials that do nothing but report once, under Ray Tune's function API with MLflow's callback.
+"""Trials that only report once, under Ray Tune's function API with MLflow's callback.
+
 `--reuse` keeps the actors.
 """
 
@@ -11,7 +12,7 @@ from tests.bench.peers.tune import fit, start
 
 
 def trainable(config: dict[str, Any]) -> None:
-    """One report."""
+    """Report once."""
     tune.report({"accuracy": config["lr"]})
 
 

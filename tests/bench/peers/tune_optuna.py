@@ -1,6 +1,8 @@
-"""Optuna under Ray Tune with early stopping, as documented: `OptunaSearch` and `ASHAScheduler` with
-their defaults, on the space of the paper's Table III and this project's training. Ends once the
-target is reached, or after so many epochs; prints when that was.
+"""Optuna under Ray Tune with early stopping, as documented.
+
+`OptunaSearch` and `ASHAScheduler` with their defaults, on the space of the paper's Table III and
+this project's training. Ends once the target is reached, or after so many epochs; prints when that
+was.
 """
 
 import json
@@ -21,7 +23,7 @@ from trainables.datasets.load import load
 
 
 def trainable(config: dict[str, Any], *, base: TrialConfig, dataset: Dataset) -> None:
-    """One trial; its checkpoints are our own."""
+    """Train one trial; its checkpoints are our own."""
     from trainables.training.process import prepare
     from trainables.trial import run_trial
 
@@ -33,7 +35,7 @@ def trainable(config: dict[str, Any], *, base: TrialConfig, dataset: Dataset) ->
 
 
 class Reached(tune.Stopper):
-    """Ends everything at the target, or after `most` epochs."""
+    """A stopper that ends everything at the target, or after `most` epochs."""
 
     def __init__(self, target: float, most: int) -> None:
         self.target, self.most = target, most
@@ -47,7 +49,7 @@ class Reached(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether it is over."""
+        """Return whether it is over."""
         return bool(self.at) or self.epochs >= self.most
 
 

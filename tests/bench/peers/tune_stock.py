@@ -1,5 +1,6 @@
-"""Ray Tune as documented, with the stock training: a checkpoint an epoch, MLflow by Tune's
-callback. `--reuse` keeps the actors.
+"""Ray Tune as documented, with the stock training.
+
+A checkpoint an epoch, MLflow by Tune's callback. `--reuse` keeps the actors.
 """
 
 import tempfile
@@ -12,7 +13,7 @@ from tests.bench.peers.tune import epochs_of, fit, start
 
 
 def trainable(config: dict[str, Any]) -> None:
-    """One trial."""
+    """Train one trial."""
     from tests.bench.peers import stock
 
     for metrics, net in stock.epochs(config):

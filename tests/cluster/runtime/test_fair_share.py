@@ -1,4 +1,4 @@
-"""Who may take how many of a cluster's places."""
+"""The number of a cluster's places that each search may take."""
 
 import pytest
 
@@ -28,8 +28,10 @@ def test_all_get_the_same_as_far_as_they_can_use_it(
 
 
 def test_searches_of_different_demands_share_by_what_is_scarce() -> None:
-    """Eight cards and 64 CPUs: a search that needs cards leaves some to others that do, and none to
-    one that needs CPUs alone; and the reverse.
+    """The cluster has eight cards and 64 CPUs.
+
+    A search that needs cards leaves some to others that do, and none to one that needs CPUs alone;
+    and the reverse.
     """
     have = Machines.of([Resources(cpus=8, gpus=1)] * 8)
     card, cpu = Demand(cpus=1, gpus=0.25), Demand(cpus=1)

@@ -1,4 +1,4 @@
-"""What a cluster has, and what its autoscaler may make of it."""
+"""The resources of a cluster, and the limits to which its autoscaler may grow it."""
 
 from typing import Any
 
@@ -28,7 +28,10 @@ def test_a_process_needs_room_on_one_machine() -> None:
     assert slots(two, Demand(cpus=2, workers=4)) == 1
     with pytest.raises(
         NotReady,
-        match=r"asks for 6 CPUs and 0 GPUs; there are 8 CPUs and 0 GPUs, on 2 machines, and a process needs room on one\.",
+        match=(
+            r"asks for 6 CPUs and 0 GPUs; there are 8 CPUs and 0 GPUs, on 2 machines, and a "
+            r"process needs room on one\."
+        ),
     ):
         slots(two, Demand(cpus=6))
 
@@ -52,7 +55,8 @@ def test_a_clusters_file_says_how_far_it_may_grow(config: dict[str, Any], room: 
 
 
 def test_fixed_hosts_are_no_autoscalers() -> None:
-    """All are started whether anybody asks or not: what asks would only take places from trials.
+    """All of them are started in any case, so a request would only take places from trials.
+
     Ray makes such a kind of `provider: local`.
     """
     fixed = {"local.cluster.node": {"resources": {}, "min_workers": 2, "max_workers": 2}}

@@ -51,7 +51,10 @@ def test_what_does_not_fit_is_said(have: Resources, demand: Demand, words: str) 
 
 
 def test_windows_is_refused_in_one_line() -> None:
-    begin = "import argparse, tempfile, traceback, pathlib, sys; sys.platform = 'win32'; import cluster.cli"
+    begin = (
+        "import argparse, tempfile, traceback, pathlib, sys; sys.platform = 'win32'; "
+        "import cluster.cli"
+    )
     done = subprocess.run(
         [sys.executable, "-c", begin], capture_output=True, text=True, check=False
     )
@@ -63,14 +66,16 @@ def test_windows_is_refused_in_one_line() -> None:
 
 
 def test_a_search_begins_where_no_call_of_linux_is_there() -> None:
-    """A played macOS: without the calls that Linux alone has every verb is imported, and machines
-    are counted. Libraries are Linux's own.
+    """On a simulated macOS every verb can be imported, and machines are counted.
+
+    The calls that Linux alone has are missing there. The libraries are those of Linux.
     """
     begin = (
         "import os, platform; del os.sched_getaffinity\n"
         "import search.run as run, search.resume, search.select, search.sync, search.report\n"
         "from search.preflight.prepare import platform_notes, wanted_resources\n"
-        "wanted_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', 'cpu'])))\n"
+        "wanted_resources(run.experiment_of(run.arguments(['--space', 'smoke', '--device', "
+        "'cpu'])))\n"
         "platform.system = lambda: 'Darwin'\n"
         "print(*platform_notes())"
     )

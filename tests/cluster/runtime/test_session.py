@@ -1,4 +1,4 @@
-"""What a session on this machine opens to others: nothing."""
+"""A session on this machine must open nothing to others."""
 
 import subprocess
 import sys
@@ -29,7 +29,11 @@ with session("local", local=Resources(cpus=1), dashboard=True):
     family = set(started)
     while more := {pid for pid, parent in parents.items() if parent in family} - family:
         family |= more
-    found = {one.laddr.ip for one in psutil.net_connections("inet") if one.status == "LISTEN" and one.pid in family}
+    found = {
+        one.laddr.ip
+        for one in psutil.net_connections("inet")
+        if one.status == "LISTEN" and one.pid in family
+    }
     print(len(family), oct(Path("~/.ray/auth_token").expanduser().stat().st_mode), *sorted(found))
 """
 
@@ -62,7 +66,8 @@ def run(fails):
         import ray
         trial = ray.remote(Trial).options(num_cpus=0).remote()
         ray.get(trial.start.remote())
-        family, folder = psutil.Process().children(recursive=True), Path(ray._private.worker._global_node.get_session_dir_path())
+        family = psutil.Process().children(recursive=True)
+        folder = Path(ray._private.worker._global_node.get_session_dir_path())
         assert len(family) > 3 and folder.exists()
         if fails:
             raise RuntimeError
@@ -79,7 +84,7 @@ except RuntimeError:
 
 
 @pytest.mark.ray
-def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_what_went_wrong() -> (
+def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_what_went_wrong() -> (  # noqa: E501
     None
 ):
     done = subprocess.run(
@@ -90,8 +95,11 @@ def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_w
 
 
 def test_a_process_that_is_dead_is_not_waited_for_until_somebody_looks_after_it() -> None:
-    """The first process of a container takes seconds for that, or never does it."""
-    code = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    """The first process of a container reaps it after seconds, or never."""
+    code = (
+        "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); "
+        "time.sleep(600)"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     ) as careless:
@@ -110,7 +118,7 @@ def test_a_process_that_is_dead_is_not_waited_for_until_somebody_looks_after_it(
 def test_a_session_that_came_to_its_end_keeps_its_logs_where_they_are_wanted(
     is_tidy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is known at its end only."""
+    """The decision is known only at its end."""
     import ray
 
     from cluster.runtime import nodes
@@ -130,8 +138,9 @@ def test_a_session_that_came_to_its_end_keeps_its_logs_where_they_are_wanted(
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_local_session_listens_on_this_machine_only() -> None:
-    """Its dashboard too, which trials on several workers need. The token that opens it is for this
-    user alone.
+    """The dashboard, which trials on several workers need, listens on this machine only as well.
+
+    The token that opens it is for this user alone.
     """
     done = subprocess.run(
         [sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=600, check=False
@@ -148,8 +157,9 @@ def test_a_local_session_listens_on_this_machine_only() -> None:
 def test_ray_finds_a_token_that_was_never_readable_by_others(
     given: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray would make it readable by all, and it stayed so until the session was up. One that is
-    given needs no file.
+    """A token made by Ray would be readable by all until the session was up.
+
+    A token that is given in the environment needs no file.
     """
     import ray
 
@@ -206,7 +216,7 @@ def fertile_ones(mark: str) -> list[int]:
 def test_a_start_that_is_broken_off_leaves_no_process_that_was_started_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its children start processes while it looks for them."""
+    """The children start processes while they are looked for."""
     mark = uuid4().hex  # the same test may run beside this one
     monkeypatch.setenv("FERTILE", mark)
     child = start_and_break_off()
@@ -252,9 +262,19 @@ with session("local", local=Resources(cpus=1)):
         with suppress(psutil.Error):
             commands.append(one.cmdline() or [""])
     print(sorted(kind for kind, _ in ray._private.worker._global_node.live_processes()))
-    print(sum(any(word.startswith("/") and word.endswith("cluster/runtime/idle.py") for word in command) for command in commands))
+    idle = [
+        command
+        for command in commands
+        if any(w.startswith("/") and w.endswith("cluster/runtime/idle.py") for w in command)
+    ]
+    print(len(idle))
     agents = ("dashboard/agent.py", "agent/main.py")
-    print([command for command in commands if command[0].startswith("ray::") and "Agent" in command[0] or any(word.endswith(agents) for word in command)])
+    print([
+        command
+        for command in commands
+        if command[0].startswith("ray::") and "Agent" in command[0]
+        or any(word.endswith(agents) for word in command)
+    ])
     print(ray.get(ray.remote(lambda: "trained").options(num_cpus=0).remote()))
 """
 
@@ -284,9 +304,7 @@ def test_ray_is_started_whole_where_its_agents_have_something_to_do(
     is_lean: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Trials on several workers need the dashboard, and whoever starts a search with `uv run` a
-    runtime environment.
-    """
+    """Trials on several workers need the dashboard, and `uv run` needs a runtime environment."""
     import ray._private.worker
     from ray._private.node import Node
 
@@ -303,7 +321,7 @@ def test_ray_is_started_whole_where_its_agents_have_something_to_do(
 
 STANDS_IN = """
 import sys, time
-from cluster import idle
+from cluster.runtime import idle
 
 sleep = time.sleep
 def first(seconds):
@@ -322,8 +340,14 @@ idle.wait_for_parent(int(sys.argv[1]))
 def test_what_stands_in_for_an_agent_ends_with_who_started_it(driver: str) -> None:
     from cluster.runtime.session import _is_dead, await_end
 
-    start = f"subprocess.Popen([sys.executable, '-c', {STANDS_IN!r}, str({driver})], stdout=subprocess.PIPE)"
-    script = f"import os, subprocess, sys; process = {start}; process.stdout.readline(); print(process.pid)"
+    start = (
+        f"subprocess.Popen([sys.executable, '-c', {STANDS_IN!r}, str({driver})], "
+        "stdout=subprocess.PIPE)"
+    )
+    script = (
+        f"import os, subprocess, sys; process = {start}; process.stdout.readline(); "
+        "print(process.pid)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )

@@ -1,5 +1,6 @@
-"""Whether a folder is shared, by played nodes; `tests/search/execution/test_cluster_capacity.py`
-has real ones.
+"""Check a shared folder with simulated nodes.
+
+`tests/search/execution/test_cluster_capacity.py` has real ones.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ Answer = Callable[[str, str, float], Said]
 
 
 class Played:
-    """Ray, whose nodes answer at once; `b` in a way of its own."""
+    """A simulated Ray whose nodes answer at once; node `b` answers in a way of its own."""
 
     exceptions = ray.exceptions
 
@@ -29,11 +30,11 @@ class Played:
         self.results: list[Said] = []
 
     def get_runtime_context(self) -> Any:
-        """That of the node `here`."""
+        """Return the context of the node `here`."""
         return SimpleNamespace(get_node_id=lambda: "here")
 
     def remote(self, **options: object) -> Any:
-        """What makes a task of a function."""
+        """Return an object that makes a task of a function."""
         return lambda function: SimpleNamespace(
             options=lambda scheduling_strategy: SimpleNamespace(
                 remote=self.on(scheduling_strategy.node_id, function)
@@ -41,7 +42,7 @@ class Played:
         )
 
     def on(self, node: str, function: Answer) -> Callable[..., int]:
-        """A task on a node; what it comes to is kept under its number."""
+        """Run a task on a node, and keep its result under its number."""
 
         def remote(probe: str, name: str, patience_s: float) -> int:
             self.results.append((self.b if node == "b" else function)(probe, name, patience_s))
@@ -52,11 +53,11 @@ class Played:
     def wait(
         self, tasks: list[Any], num_returns: int, timeout: float
     ) -> tuple[list[Any], list[Any]]:
-        """All have ended."""
+        """Report that all tasks have ended."""
         return tasks, []
 
     def get(self, task: int) -> Said:
-        """What the task came to."""
+        """Return the task's result."""
         return self.results[task]
 
 
@@ -72,7 +73,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read_only(probe: str, node: str, patience_s: float) -> Said:
-    """A node that may not write there."""
+    """Play a node that may not write there."""
     path = Path(probe)
     path.with_name(f"{path.name}-{node}").mkdir()
     said = shared_folder.look(probe, node, patience_s)
@@ -81,12 +82,12 @@ def read_only(probe: str, node: str, patience_s: float) -> Said:
 
 
 def own_folder(probe: str, node: str, patience_s: float) -> Said:
-    """A node whose files stay its own, as in a copy of the folder."""
+    """Play a node whose files stay its own, as in a copy of the folder."""
     return f"{Path(probe).name}-{node}", {}
 
 
 def another_folder(probe: str, node: str, patience_s: float) -> Said:
-    """A node that has another folder under this path."""
+    """Play a node that has another folder under this path."""
     return shared_folder.look(f"{probe}-none", node, patience_s)
 
 
@@ -120,7 +121,10 @@ def test_a_node_that_does_not_share_it_both_ways_is_named(
     one.ask(ADDRESSES)
     with pytest.raises(
         NotReady,
-        match=rf"^storage '/shared' is not shared: {words} A cluster of several nodes needs --storage",
+        match=(
+            rf"^storage '/shared' is not shared: {words} A cluster of several nodes needs "
+            r"--storage"
+        ),
     ):
         one.hear(1)
     assert list(tmp_path.iterdir()) == []

@@ -120,7 +120,10 @@ def test_a_place_that_works_is_checked_and_left_empty(bucket: Bucket) -> None:
 def test_a_bucket_that_is_not_there_is_not_ready(bucket: Bucket) -> None:
     with pytest.raises(
         NotReady,
-        match=r"^storage 's3://other/x' is not usable: there is no bucket 'other'\. Mend that, or use another --storage\.$",
+        match=(
+            r"^storage 's3://other/x' is not usable: there is no bucket 'other'\. "
+            r"Mend that, or use another --storage\.$"
+        ),
     ):
         Bucket.of("s3://other/x").check()
 
@@ -161,7 +164,10 @@ def test_a_check_that_may_not_do_one_thing_says_so_and_leaves_only_what_it_may_n
     with stand_in(fault) as (endpoint, store):
         with pytest.raises(
             NotReady,
-            match=rf"^storage 's3://models/searches' is not usable: .*; the permission {permission} is missing\. ",
+            match=(
+                r"^storage 's3://models/searches' is not usable: .*; "
+                rf"the permission {permission} is missing\. "
+            ),
         ):
             Bucket("models", "searches", endpoint).check()
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)

@@ -16,7 +16,7 @@ from sitecustomize import NOW, after, before, plan
 
 @dataclass(frozen=True)
 class Report:
-    """As the real one."""
+    """A report, like the real one."""
 
     epoch: int
     metrics: dict = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Report:
     more: bool = False
 
     def to_dict(self):
-        """As the real one."""
+        """Return plain values, like the real one."""
         return {
             "epoch": self.epoch,
             "metrics": self.metrics,
@@ -36,7 +36,7 @@ class Report:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """As the real ones."""
+    """An epoch's metrics, like the real ones."""
 
     epoch: int
     values: dict

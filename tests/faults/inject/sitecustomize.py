@@ -5,12 +5,14 @@ of `trainables` as it imports them.
 it, with FAULTS_SESSION where that is set. `FAULTS_DIR/plan.json` says what goes wrong, and is read
 again at each epoch:
 
-    {"faults": [{"do": "raise", "trial": "t0002", "epoch": 3, "once": true}, ...], "played": {"epoch_s": 0.0}}
+    {"faults": [{"do": "raise", "trial": "t0002", "epoch": 3, "once": true}, ...],
+     "played": {"epoch_s": 0.0}}
 
 A fault without `trial` or `epoch` means any. `do` is one of
 
-    before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb), stop (SIGSTOP), spoil (file; then SIGKILL), hold (until
-                       the plan has it no more)
+    before an epoch    sleep (seconds), raise (message), memory_error, allocate (mb),
+                       stop (SIGSTOP), spoil (file; then SIGKILL), hold (until the plan has it
+                       no more)
     after an epoch     metric (name, value), kill (SIGKILL: trained and not yet saved)
     in a save          full (no space left on device), rot (file; cut off once it is saved)
     in an evaluation on the validation part    refuse (message), lose (SIGKILL), hang
@@ -39,7 +41,7 @@ HELD = []
 
 
 def plan():
-    """What goes wrong, as it stands now."""
+    """Return what goes wrong, as it stands now."""
     try:
         return json.loads((Path(os.environ["FAULTS_DIR"]) / "plan.json").read_text())
     except FileNotFoundError:
@@ -98,7 +100,7 @@ def die(number):
 
 
 def before(epoch):
-    """What strikes before an epoch is trained."""
+    """Let strike what is due before an epoch is trained."""
     for fault in due(
         "sleep", "raise", "memory_error", "allocate", "stop", "spoil", "hold", epoch=epoch
     ):

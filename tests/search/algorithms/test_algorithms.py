@@ -16,7 +16,7 @@ from search.spaces.find import find
 
 
 def asked(name: str, space: SearchSpace, seed: int, count: int) -> list[Params]:
-    """Params of `count` trials, each told as completed with a value that likes a low learning rate."""
+    """Params of `count` trials, each told as completed with a value that likes a low rate."""
     algorithm = ALGORITHMS[name](space, seed)
     found = []
     for number in range(count):
@@ -148,9 +148,7 @@ def test_bayes_compares_trials_where_enough_have_come_and_takes_none_for_what_it
     assert learned[14].intermediate_values == {}, "diverged: behind all"
 
 
-def test_to_a_gaussian_process_a_trial_that_was_held_is_what_it_is_to_come_to_and_one_that_diverged_the_least() -> (
-    None
-):
+def test_to_a_gaussian_process_a_trial_that_was_held_is_what_it_is_to_come_to_and_one_that_diverged_the_least() -> None:  # fmt: skip # noqa: E501
     gp = Gaussian(SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0)
     for number in range(15):
         gp.ask(f"t{number}")

@@ -248,7 +248,8 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_named(
     """A shell reads `~` for the words of a command line, but not within them, and not in a file."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text(
-        'from search.space import Choice, SearchSpace\nspace = SearchSpace({"epochs": Choice(1, 2)})\n'
+        "from search.space import Choice, SearchSpace\n"
+        'space = SearchSpace({"epochs": Choice(1, 2)})\n'
     )
     (tmp_path / "config.yaml").write_text(
         "space: ~/mine.py\nstorage: ~/kept\ndata: mnist\ndata-root: ~/mnist\nweights: ~/w.pth\n"

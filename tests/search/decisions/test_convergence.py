@@ -1,4 +1,4 @@
-"""What further trials are expected to gain, and the search that ends itself when that is little."""
+"""The expected gain of further trials, and the search that ends itself when it is small."""
 
 import math
 from typing import Any
@@ -94,7 +94,7 @@ def nearly_alike(config: TrialConfig, epoch: int) -> Report:
 def test_a_search_ends_itself_when_the_rest_is_not_worth_while(
     open_driver: OpenDriver, wide: Experiment
 ) -> None:
-    """What has begun comes to its end; the reason is in the journal before nothing more is started."""
+    """Running trials come to their end; the reason is journaled before new trials stop."""
     driver = play(open_driver(wide), nearly_alike, slots=3)
     result = driver.result
     assert MIN_TRIALS <= len(result.trials) < 40

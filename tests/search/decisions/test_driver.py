@@ -160,7 +160,10 @@ def in_rungs(experiment: Experiment, **values: Any) -> Experiment:
 
 
 def asked(driver: Driver) -> tuple[object, ...]:
-    """What its scheduler says, the first question such as nothing was found out for before."""
+    """Return a scheduler's answers.
+
+    The first question is one to which nothing was computed before.
+    """
     scheduler = driver.scheduler
     return (
         scheduler.risk,
@@ -174,7 +177,7 @@ def asked(driver: Driver) -> tuple[object, ...]:
 def test_what_a_scheduler_says_depends_on_what_it_was_told_alone(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    """Not on what it was asked on the way: a resumed search was asked nothing yet."""
+    """It does not depend on earlier questions: a resumed search was asked nothing yet."""
     driver = play(open_driver(in_rungs(experiment)), slots=3)
     events, always = read(driver.journal.path), Driver(driver.experiment, driver.journal)
     for number, event in enumerate(events, 1):
@@ -187,7 +190,7 @@ def test_what_a_scheduler_says_depends_on_what_it_was_told_alone(
 
 
 def cut_after(driver: Driver, last: int) -> Driver:
-    """The search as it goes on when it was killed after this event."""
+    """Return the driver of a search that goes on after it was killed after this event."""
     lines = driver.journal.path.read_text().splitlines(keepends=True)
     driver.journal.path.write_text(
         "".join(
@@ -404,7 +407,7 @@ def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(
 
 
 def decisions(search: Experiment) -> list[dict[str, Any]]:
-    """What was suggested, reported, stopped and ended, in order."""
+    """Return what was suggested, reported, stopped and ended, in order."""
     kept = ("suggested", "epoch", "held", "promoted", "stopped", "ended")
     return [
         {**event.data, "kind of event": event.kind}
@@ -432,8 +435,10 @@ def test_a_search_cut_off_anywhere_goes_on_as_if_it_had_not_been(
 def test_a_search_cut_off_between_two_lines_carries_out_what_was_decided(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    """Cut after each single line of the journal: an epoch whose stop was not written yet, a stop
-    whose end was not, a last epoch.
+    """It is cut after each single line of the journal.
+
+    Among them are an epoch whose stop was not written yet, a stop whose end was not, and a last
+    epoch.
     """
     search = changed(experiment, algorithm="bayes", scheduler="asha", trials=6, seed=3)
     undisturbed = play(open_driver(changed(search, name="undisturbed")))
@@ -617,8 +622,9 @@ def beaten_by_baselines(config: TrialConfig, epoch: int) -> dict[str, Any]:
 def test_baselines_are_over_after_one_epoch_and_stop_no_network(
     open_driver: OpenDriver, experiment: Experiment, mixed: Experiment
 ) -> None:
-    """Networks are stopped as if they were alone: what a baseline reaches at once is no bar for
-    their first epochs.
+    """Networks are stopped as if they were alone.
+
+    The value that a baseline reaches at once is no bar for their first epochs.
     """
     driver = play(open_driver(mixed), beaten_by_baselines)
     trials = driver.result.trials.values()

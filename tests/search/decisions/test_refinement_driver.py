@@ -1,5 +1,6 @@
-"""A refinement's decisions, played without Ray: its rounds, what ends them, and what a kill between
-two lines changes.
+"""A refinement's decisions, played without Ray.
+
+Its rounds, what ends them, and what a kill between two lines changes.
 """
 
 import math
@@ -41,7 +42,7 @@ Begin = Callable[..., RefineDriver]
 
 
 def peak(config: TrialConfig, epoch: int) -> Report:
-    """Best at one learning rate, a tenth less a decade away."""
+    """Report accuracies that are best at one learning rate, and a tenth less a decade away."""
     accuracy = (
         0.95 - 0.1 * abs(math.log10(config.optimizer.lr / BEST)) - 0.01 * (config.epochs - epoch)
     )
@@ -58,8 +59,9 @@ def planted(experiment: Experiment) -> Experiment:
 
 @pytest.fixture
 def begin() -> Iterator[Begin]:
-    """Begins a session of the refinement of a search that has come to its end; goes on with it when
-    called again.
+    """Return a function that begins a session of the refinement of a search that has ended.
+
+    Called again, it goes on with the refinement.
     """
     opened: list[Journal] = []
 
@@ -185,7 +187,8 @@ def test_a_space_that_makes_no_sense_changes_nothing_and_is_told(
     )
     with pytest.raises(
         ConfigError,
-        match=r"--trials: 'played' has been refined; how many trials each round has is for .*search\.refine .*--trials N",
+        match=r"--trials: 'played' has been refined; how many trials each round has is for "
+        r".*search\.refine .*--trials N",
     ):
         experiment_of(args, result)
 
@@ -251,8 +254,9 @@ def test_a_trial_outside_a_space_is_not_taken_for_one_inside(
 def test_a_stopped_trial_is_not_held_against_epochs_that_it_was_not_given(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    """After one epoch the second was ahead, and was stopped; the third is behind everybody at every
-    epoch.
+    """After one epoch the second trial was ahead, and was stopped.
+
+    The third is behind the others at every epoch.
     """
     driver = open_driver(experiment)
     values = {"t0001": [0.3, 0.9, 0.95], "t0002": [0.5], "t0003": [0.2, 0.4]}
@@ -290,7 +294,7 @@ def test_a_trial_that_diverged_is_the_worst_and_one_that_failed_says_nothing(
 def test_lengths_of_one_training_are_one_observation(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
-    """Three learning rates in three lengths each, of a schedule that does not look at the length."""
+    """Three learning rates in three lengths each; the schedule does not depend on the length."""
     space = SearchSpace(experiment.space.domains, base={"model.name": "deep_cnn"})
     result = play(
         open_driver(changed(experiment, space=space, base=TrialConfig().override(space.base)))

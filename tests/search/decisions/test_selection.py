@@ -1,5 +1,7 @@
-"""The race and the verdict as arithmetic: against scipy's own tests where it has them, and against
-candidates whose true value is known.
+"""The race and the verdict as arithmetic.
+
+They are compared with scipy's own tests where it has them, and tried on candidates whose true value
+is known.
 """
 
 import math
@@ -14,7 +16,7 @@ from search.decisions.selection import Candidate, Race, decide, fastest
 from search.statistics import compare, expect, of_images
 
 EXACT = 10**9
-"""So many images that it does not show that accuracies are whole numbers of them."""
+"""So many images that the rounding of accuracies to whole images does not show."""
 
 
 def raced(scores: dict[str, list[float]], *, images: int = 1000) -> Race:
@@ -58,8 +60,9 @@ def test_a_difference_that_is_small_by_chance_in_one_pair_is_held_against_the_va
 
 
 def test_two_equal_differences_are_no_certainty() -> None:
-    """They are whole numbers of images: of 359, one more each time is nothing, and 36 more each
-    time is something.
+    """Accuracies are whole numbers of images.
+
+    Of 359, one more each time is nothing, and 36 more each time is something.
     """
     leader, (_, one) = compare(
         np.array([[0.9, 0.9], [0.9 - 1 / 359, 0.9 - 1 / 359]]), 1, 1, images=359
@@ -81,8 +84,9 @@ def test_candidates_that_never_differ_are_compared_without_a_warning() -> None:
 
 
 def test_candidates_with_one_course_over_the_seeds_count_once() -> None:
-    """Copies, and such as differ from one another by the same always, tell nothing more of luck
-    than one of them.
+    """Copies tell nothing more of luck than one of them.
+
+    The same holds for candidates that always differ from one another by the same.
     """
     pair = np.array([[0.91, 0.93, 0.92, 0.95], [0.90, 0.90, 0.91, 0.93]])
     alone = compare(pair, 1, 1, images=359)[1][1]
@@ -94,9 +98,7 @@ def test_candidates_with_one_course_over_the_seeds_count_once() -> None:
 
 
 def test_two_of_whom_the_pooled_deviation_says_too_little_need_differences_of_their_own() -> None:
-    """The others hardly owe anything to luck; these two do, so that their own three differences
-    decide.
-    """
+    """The others owe hardly anything to luck, and these two do: their own differences decide."""
     steady = [
         [0.9 + 0.001 * row + 0.0001 * seed * (-1) ** row * row for seed in range(3)]
         for row in range(1, 9)
@@ -215,8 +217,10 @@ def equals(
     baselines: int = 0,
     images: int = EXACT,
 ) -> Draw:
-    """Accuracies of candidates that are worth the same: with a deviation of so many points between
-    seeds, as copies of so few trainings, and so many of them baselines, which no seed changes.
+    """Return a function that draws accuracies of candidates that are worth the same.
+
+    They have a deviation of so many points between seeds. They are copies of so few trainings, and
+    so many of these are baselines, which no seed changes.
     """
 
     def draw(generator: np.random.Generator) -> NDArray[np.float64]:
@@ -245,7 +249,7 @@ def equals(
     ],
 )
 def test_equals_are_seldom_told_to_be_clearly_worse(draw: Draw) -> None:
-    """Whoever leads by luck is compared with all others: the error rate counts for any of them."""
+    """A leader by luck is compared with all others: the error rate counts for any of them."""
     generator, wrong, races = np.random.default_rng(7), 0, 500
     for _ in range(races):
         accuracies = draw(generator)

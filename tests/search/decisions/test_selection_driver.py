@@ -1,5 +1,6 @@
-"""A selection's decisions, played without Ray: who is trained next, who leaves, what a kill between
-two lines changes.
+"""A selection's decisions, played without Ray.
+
+Which training is next, which candidate leaves, and what a kill between two lines changes.
 """
 
 import argparse
@@ -122,8 +123,9 @@ def test_a_candidate_whose_training_diverges_has_failed(begin: Any) -> None:
 
 
 def test_trainings_of_who_has_left_go_on_no_further(begin: Any, searched: Driver) -> None:
-    """The worst trains for longer than the others: when its first two trainings are known, its
-    third runs already.
+    """The worst trains for longer than the others.
+
+    When its first two trainings are known, its third runs already.
     """
 
     def worst_last(config: TrialConfig, epoch: int) -> Report:
@@ -198,8 +200,9 @@ def test_more_seeds_go_on_from_those_there_are(begin: Any) -> None:
 def test_a_search_that_goes_on_after_its_selection_suggests_what_it_would_have(
     experiment: Experiment, open_driver: OpenDriver, algorithm: str
 ) -> None:
-    """The selection's trainings are none of its trials: neither the algorithm nor the scheduler
-    hears of them.
+    """The selection's trainings are no trials of the search.
+
+    Neither the algorithm nor the scheduler hears of them.
     """
     seen = []
     for with_selection in (False, True):
@@ -257,8 +260,9 @@ def test_a_result_read_from_the_journal_knows_the_selection(begin: Any) -> None:
 
 
 def test_other_terms_make_another_race(begin: Any, searched: Driver) -> None:
-    """Whoever was worse than a candidate that is none any more is judged anew, and its training
-    that was stopped goes on to its end.
+    """Without the leader of that time among the candidates, a dropped one is judged anew.
+
+    Its training that was stopped goes on to its end.
     """
 
     def worst_last(config: TrialConfig, epoch: int) -> Report:
@@ -379,9 +383,7 @@ def test_two_trials_that_differ_by_their_seed_alone_are_one_candidate(searched: 
 
 @pytest.fixture
 def lengths(experiment: Experiment) -> Experiment:
-    """The same nine configurations, of which those of one learning rate are lengths of one
-    training.
-    """
+    """The same nine configurations; those of one learning rate are lengths of one training."""
     space = SearchSpace(experiment.space.domains, base={"model.name": "deep_cnn"})
     return changed(experiment, space=space, base=TrialConfig().override(space.base))
 
@@ -459,7 +461,10 @@ def test_that_there_are_fewer_candidates_than_asked_for_is_said_with_the_reason(
     )
     result = play(open_driver(changed(lengths, name="lengths"))).result
     terms = terms_of(argparse.Namespace(top=None, seeds=None, alpha=None), result)
-    told = "note: 3 candidates, not 5: the 9 trials that count are 3 trainings (trials that differ in length or seed alone are one)"
+    told = (
+        "note: 3 candidates, not 5: the 9 trials that count are 3 trainings "
+        "(trials that differ in length or seed alone are one)"
+    )
     assert few_text(result, terms["candidates"], terms["top"]) == told
     assert few_text(result, terms["candidates"], 3) == ""
 

@@ -1,5 +1,6 @@
-"""Nothing is trained twice, and nothing is other than if it were: real trainings behind a driver,
-without Ray.
+"""Reuse of trainings: nothing is trained twice, and all results are as if it were.
+
+Real trainings run behind a driver, without Ray.
 """
 
 import os
@@ -81,7 +82,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
 
 
 def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
-    """As `play`, with real trainings in the trials' folders."""
+    """Play a driver to its end, like `play`, with real trainings in the trials' folders."""
     dataset = load(driver.experiment.base.data).sealed
     running: dict[str, Iterator[TrialReport]] = {}
     while True:
@@ -117,8 +118,9 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
 
 @pytest.fixture
 def search(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
-    """Runs a search with real trainings to its end, with a journal as the real one's; `cache` lets
-    it look at others of the same storage.
+    """Return a function that runs a search with real trainings to its end.
+
+    Its journal is like the real one's; `cache` lets it look at other searches of the same storage.
     """
     journals = []
 
@@ -168,7 +170,7 @@ def curves(result: SearchResult) -> Curves:
 
 
 def unfolded(search: Callable[..., Driver], experiment: Experiment) -> Driver:
-    """The same search as if there were no relatives."""
+    """Run the same search as if there were no relatives."""
     assert isinstance(experiment.storage, Path)
     return search(
         changed(experiment, storage=experiment.storage / "unfolded"), cache=False, heeds=False
@@ -180,8 +182,9 @@ def unfolded(search: Callable[..., Driver], experiment: Experiment) -> Driver:
 def test_a_folded_search_equals_the_unfolded_one_for_half_the_epochs(
     algorithm: str, slots: int, small: Experiment, search: Callable[..., Driver], trained: Trained
 ) -> None:
-    """In a grid each length goes on from the shorter one; at random, a shorter one may come later,
-    and takes what the longer had by then.
+    """In a grid each length goes on from the shorter one.
+
+    At random, a shorter one may come later, and takes the epochs that the longer one had by then.
     """
     expected = unfolded(search, changed(small, algorithm=algorithm)).result
     assert len(trained) == expected.epochs_trained == 2 * (1 + 2 + 3)
@@ -236,8 +239,9 @@ def test_a_longer_one_goes_on_from_what_was_trained_before(
 def test_where_trials_wait_at_rungs_what_is_known_is_heard_to_its_end(
     small: Experiment, search: Callable[..., Driver], trained: Trained
 ) -> None:
-    """Of each trial the checkpoint of the best epoch is there, also of those that are stopped after
-    what others had trained.
+    """The checkpoint of each trial's best epoch is there.
+
+    That holds also for those that are stopped after epochs that others had trained.
     """
     rates = SearchSpace(
         {"optimizer.lr": Choice(*(10**-number for number in range(1, 9)))},
@@ -270,7 +274,7 @@ def with_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def with_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "TRAINING", ("trainables/l*.py",))
+    monkeypatch.setattr(provenance, "TRAINING", ("trainables/training/l*.py",))
 
 
 def with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,8 +457,9 @@ def test_a_search_cut_off_between_two_lines_goes_on_as_if_it_had_not_been(
 def test_one_that_took_over_epochs_and_is_paused_at_a_rung_is_handed_out_once(
     open_driver: OpenDriver, lengths: Experiment, heard: int
 ) -> None:
-    """Whether it was cut off in the midst of what it took over, or trained on to the rung by
-    itself.
+    """It may be cut off in the midst of the epochs that it took over.
+
+    Or it has trained on to the rung by itself.
     """
     space = SearchSpace(
         {"optimizer.lr": Choice(0.1)}, base={"model.name": "deep_cnn", "epochs": 16}
@@ -547,7 +552,7 @@ def test_who_is_to_be_tried_again_goes_before_the_longer_ones(
 
 
 def test_a_paused_relative_is_not_waited_for(open_driver: OpenDriver, lengths: Experiment) -> None:
-    """Whoever comes first trains on; the other begins there when it goes on."""
+    """The trial that comes first trains on; the other begins there when it goes on."""
     driver = open_driver(
         changed(lengths, algorithm="random", space=lengths.space.fixed({"optimizer.lr": 0.1})),
         slots=2,
@@ -686,7 +691,8 @@ def test_a_storage_that_does_not_answer_is_told_and_hinders_nothing(
     dataset: Dataset = load(small.base.data)
     assert Earlier(small, dataset).told(fused=False, say=said.append).of("0" * 16, 1, 1) == []
     assert said == [
-        "note: earlier searches could not be looked at (Input/output error); what they have trained may be trained again"
+        "note: earlier searches could not be looked at (Input/output error); "
+        "what they have trained may be trained again"
     ]
 
 

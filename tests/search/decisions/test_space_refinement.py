@@ -1,4 +1,4 @@
-"""What becomes of a space, from observations with a planted best."""
+"""The refinement of spaces, from observations with a planted best."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Value = Callable[[Params], float]
 
 
 def refusal(params: Params, path: str) -> str:
-    """What a config says of these params."""
+    """Return the error of a config with these params."""
     try:
         TrialConfig().override(params)
     except ConfigError as error:
@@ -27,7 +27,7 @@ def refusal(params: Params, path: str) -> str:
 def after(
     domains: dict[str, Domain], value: Value, count: int, seed: int = 0, noise: float = 0.01
 ) -> tuple[SearchSpace, dict[str, Change]]:
-    """The space after so many random trials, and the changes by path; NaN is a trial that diverged."""
+    """The space after random trials, and the changes by path; NaN is a trial that diverged."""
     space, generator = SearchSpace(domains), np.random.default_rng(seed)
     params = [space.sample(generator) for _ in range(count)]
     values = np.array([value(one) for one in params]) + generator.normal(0, noise, count)

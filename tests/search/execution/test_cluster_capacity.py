@@ -137,7 +137,7 @@ def played(headless: Played) -> Played:
 
 
 def running(search: Search) -> list[set[str]]:
-    """Which trials ran after each event."""
+    """Return the trials that ran after each event."""
     now: set[str] = set()
     found = []
     for event in search.events():
@@ -238,8 +238,8 @@ def test_machines_that_an_autoscaler_may_bring_are_asked_for_all_at_once_and_wai
     refused = headless.search("large", "--cpus-per-trial", 2, environment=own).finish()
     assert refused.code == 4
     assert (
-        "one trial asks for 2 CPUs and 0 GPUs; the cluster's largest is 2 CPUs and 0 GPUs, on 3 machines"
-        in refused.err
+        "one trial asks for 2 CPUs and 0 GPUs; "
+        "the cluster's largest is 2 CPUs and 0 GPUs, on 3 machines" in refused.err
     )
     search = headless.search("patient", environment=own)
     search.wait_until(
@@ -249,8 +249,8 @@ def test_machines_that_an_autoscaler_may_bring_are_asked_for_all_at_once_and_wai
     done = search.finish()
     assert done.code == 0, done.err
     assert (
-        "waiting for machines: one trial asks for 1 CPUs and 0 GPUs; the cluster has 1 machine with 0 CPUs"
-        in done.err
+        "waiting for machines: one trial asks for 1 CPUs and 0 GPUs; "
+        "the cluster has 1 machine with 0 CPUs" in done.err
     )
     logs = "".join(
         path.read_text()
@@ -282,7 +282,8 @@ def test_a_folder_that_one_node_does_not_see_is_refused(played: Played) -> None:
         (line,) = [line for line in found.err.splitlines() if line.startswith("error:")]
         assert line.startswith(f"error: storage '{storage}' is not shared: node ")
         assert line.endswith(
-            "does not see it. A cluster of several nodes needs --storage s3://bucket/prefix or a folder that all nodes mount under this path."
+            "does not see it. A cluster of several nodes needs --storage s3://bucket/prefix "
+            "or a folder that all nodes mount under this path."
         )
     assert [path.name for path in storage.iterdir()] == ["first"]
 
@@ -293,16 +294,15 @@ from ray._raylet import GcsClient
 from ray.core.generated import autoscaler_pb2
 ray.init(sys.argv[1], log_to_driver=False)
 (node,) = (one["NodeID"] for one in ray.nodes() if one["Alive"] and one["Resources"].get("away"))
-print(GcsClient(address=sys.argv[1]).drain_node(node, autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, "notice", int((time.time() + 120) * 1000)))
+print(GcsClient(address=sys.argv[1]).drain_node(node, \
+autoscaler_pb2.DRAIN_NODE_REASON_PREEMPTION, "notice", int((time.time() + 120) * 1000)))
 """
 
 
 def test_a_node_that_is_about_to_be_taken_away_loses_its_trial_after_an_epoch(
     headless: Played,
 ) -> None:
-    """As after a spot notice: the trial that trains there goes on elsewhere, and no epoch is
-    trained twice.
-    """
+    """After a spot notice the trial goes on elsewhere, and no epoch is trained twice."""
     headless.join(0)
     going = headless.join(1, "--resources", '{"away": 1}')
     search = headless.search("s", "--concurrency", "1", environment=headless.cluster.environment)

@@ -1,5 +1,6 @@
-"""Which trials are evaluated once the last has ended, and what is said of the others. No worker is
-needed for those.
+"""The choice of trials to evaluate once the last has ended, and what is said of the others.
+
+No worker is needed for those.
 """
 
 import itertools

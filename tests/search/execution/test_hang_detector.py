@@ -41,7 +41,7 @@ def test_a_trial_that_is_begun_again_has_its_time_anew(tmp_path: Path) -> None:
 
 
 def test_a_driver_that_was_held_up_blames_no_trial_for_it(tmp_path: Path) -> None:
-    """As when its journal's disk was full for long, and the trials waited to report."""
+    """Its journal's disk may have been full for long, so that the trials waited to report."""
     now, killed = [100.0], list[int]()
     watch = Watch(10, clock=lambda: now[0], kill=lambda pid, node: killed.append(pid))
     Heartbeat(tmp_path / "t", node="n1")

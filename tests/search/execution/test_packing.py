@@ -1,5 +1,6 @@
-"""How many trials share a worker: what is asked for, and what is measured by workers that are
-played here.
+"""The number of trials that share a worker.
+
+It is asked for, or measured by workers that are played here.
 """
 
 from dataclasses import replace
@@ -100,7 +101,8 @@ def test_a_number_is_taken_as_far_as_there_are_trials(wide: Experiment) -> None:
     [
         (
             {"algorithm": "bayes", "fuse": "8"},
-            "5 trials a worker: 8 on 2 workers take 16 trials at once, 4 times over with bayes; there are 40",
+            "5 trials a worker: 8 on 2 workers take 16 trials at once, "
+            "4 times over with bayes; there are 40",
         ),
         (
             {"concurrency": 4, "fuse": "8"},

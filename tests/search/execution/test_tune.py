@@ -1,4 +1,4 @@
-"""What is seen of Ray beside Tune's own loop."""
+"""The watch over Ray beside Tune's own loop."""
 
 from threading import Event
 from typing import Any
@@ -11,7 +11,7 @@ from search.execution.tune import RayWatchdog
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> tuple[Event, list[str]]:
-    """Whether the last words were said, and which."""
+    """Give an event that is set once the last words were said, and these words."""
     heard: tuple[Event, list[str]] = Event(), []
 
     def say(self: Any, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""What the patches to Tune do, without Ray: handles are played."""
+"""The patches to Tune, without Ray: handles are played."""
 
 import inspect
 from types import SimpleNamespace

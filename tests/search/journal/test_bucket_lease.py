@@ -38,7 +38,8 @@ def test_a_second_driver_is_refused_and_told_who_holds_it(bucket: Bucket) -> Non
         with (
             pytest.raises(
                 Held,
-                match=f"the search 'mine' is being run by process {os.getpid()} on {socket.gethostname()}",
+                match=f"the search 'mine' is being run by process {os.getpid()} "
+                f"on {socket.gethostname()}",
             ),
             lease(bucket, patience_s=100),
         ):

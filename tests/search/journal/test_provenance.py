@@ -7,11 +7,11 @@ import pytest
 
 from search.journal import provenance
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("search", "trainables", "cluster")
-KEEPING = {
-    f"search/{name}.py"
-    for name in ("bucket_lease", "home", "journal", "journal_copy", "lease", "words")
+KEEPING = {"search/phrases.py"} | {
+    f"search/journal/{name}.py"
+    for name in ("bucket_lease", "bucket_log", "journal", "lease", "store")
 }
 """Where a search is kept, and how it is put into words."""
 

@@ -57,7 +57,10 @@ def test_too_little_room_is_not_ready(experiment: Experiment, free: SimpleNamesp
     free.free = needed(experiment, free) // 3 - 1
     with pytest.raises(
         NotReady,
-        match=r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, or fewer --trials\.",
+        match=(
+            r"needs about .* to .* GB for checkpoints, .* are free\. Use another --storage, "
+            r"or fewer --trials\."
+        ),
     ):
         check_room(experiment, DATASET)
     free.free += 1
@@ -99,7 +102,10 @@ def test_a_baseline_counts_by_the_images_whose_features_it_keeps(
 
 
 def with_images(count: int) -> Dataset:
-    """So many training images of 1,000 bytes, and four more of each part, in no memory to speak of."""
+    """Return so many training images of 1,000 bytes, and four in each other part.
+
+    They take no memory to speak of.
+    """
     whole = Part(np.broadcast_to(np.uint8(0), (count, 10, 100, 1)), np.arange(count) % 2)
     four = Part(np.zeros((4, 10, 100, 1), np.uint8), np.arange(4) % 2)
     return replace(DATASET, train=whole, val=four, test=four)
@@ -108,7 +114,7 @@ def with_images(count: int) -> Dataset:
 def test_images_that_memory_cannot_hold_again_are_refused_or_told(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What trains gets them in memory that all processes share."""
+    """Processes that train get the images in memory that all processes share."""
     dataset = with_images(10**6)
     assert memory(dataset).needed == 10**9 + 4000
     assert memory(replace(dataset, val=dataset.train, folds=3)).needed == 10**9

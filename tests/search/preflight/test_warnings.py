@@ -1,4 +1,4 @@
-"""What is said before a search begins."""
+"""Warnings and notes before a search begins."""
 
 import time
 from dataclasses import replace
@@ -77,8 +77,8 @@ def test_it_is_told_where_nothing_of_earlier_searches_is_used(
         base=base_of(TrialConfig(), space),
     )
     assert (
-        "note: what begins with trained weights is trained anew, whatever earlier searches have trained."
-        in list(notes(begins, of_size(128)))
+        "note: what begins with trained weights is trained anew, whatever earlier "
+        "searches have trained." in list(notes(begins, of_size(128)))
     )
 
 
@@ -90,8 +90,8 @@ def test_with_folds_images_that_are_there_twice_are_counted(
     dataset.train.images[10:12] = dataset.train.images[3]
     (said,) = notes(experiment, folded)
     assert (
-        said
-        == "warning: 2 images of the training part occur there before: a network may be validated on what it was trained on."
+        said == "warning: 2 images of the training part occur there before: a network may be "
+        "validated on what it was trained on."
     )
 
 
@@ -135,8 +135,8 @@ def test_a_storage_that_is_nearly_too_small_is_told(
     )
     (said,) = notes(experiment, dataset)
     assert (
-        said
-        == "warning: storage 'here' needs about 1.0 GB to 4.0 GB for checkpoints, 6.0 GB are free. Use another --storage, or fewer --trials."
+        said == "warning: storage 'here' needs about 1.0 GB to 4.0 GB for checkpoints, 6.0 GB are "
+        "free. Use another --storage, or fewer --trials."
     )
     monkeypatch.setattr(
         "search.preflight.warnings.room",
@@ -165,8 +165,8 @@ def test_too_few_trials_for_what_a_space_begins_with_are_told(experiment: Experi
     zoo = changed(experiment, space=find("zoo"), algorithm="bayes", trials=3)
     told = list(notes(zoo, of_size(80)))
     assert (
-        "note: 3 trials of the 14 with which this space begins: 11 are not tried. --trials 14 tries each once."
-        in told
+        "note: 3 trials of the 14 with which this space begins: 11 are not tried. "
+        "--trials 14 tries each once." in told
     )
     assert not any("begins" in line for line in notes(changed(zoo, trials=14), of_size(80)))
 
@@ -176,7 +176,10 @@ def test_images_that_become_much_larger_are_told(experiment: Experiment) -> None
     transfer = changed(
         experiment, space=space, base=base_of(TrialConfig(), space), algorithm="bayes", trials=3
     )
-    line = "note: images of 32 x 32 pixels are enlarged to 224 x 224, as the weights want it. --set model.input_size=64 is faster."
+    line = (
+        "note: images of 32 x 32 pixels are enlarged to 224 x 224, as the weights want it. "
+        "--set model.input_size=64 is faster."
+    )
     assert line in list(notes(transfer, of_size(32)))
     small = space.fixed({"model.input_size": 64})
     assert line not in list(

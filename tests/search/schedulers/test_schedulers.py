@@ -57,7 +57,7 @@ def test_each_rung_is_twice_the_one_before_and_the_last_is_well_below_the_end(
 
 
 def at_first_rung(asha: Asha, values: list[float]) -> None:
-    """These trials have come to the first rung and wait there."""
+    """Let trials with these values come to the first rung and wait there."""
     for number, value in enumerate(values, 1):
         asha.begin(f"t{number}", {"optimizer.lr": 0.01}, f"t{number}")
         assert asha.on_epoch(f"t{number}", asha.rungs[0], value)
@@ -72,8 +72,9 @@ def test_of_those_that_wait_the_best_goes_on_first() -> None:
 
 
 def order_of(values: list[float], horizon: int = 64) -> list[str]:
-    """Who is trained next, leg by leg, until all of these have begun; each has its value from its
-    first epoch on.
+    """Return the trials in the order of training, leg by leg, until all of these have begun.
+
+    Each has its value from its first epoch on.
     """
     asha, left, reached, order = (
         Asha(Setting(horizon, SPACE)),
@@ -115,8 +116,9 @@ def test_new_trials_and_those_that_wait_are_in_turn_by_their_chance_for_an_epoch
 
 
 def test_where_each_is_better_than_all_before_looking_further_is_worth_more() -> None:
-    """By chance one in n is the best of n so far; who proposes ever better ones is let go on with
-    that.
+    """By chance one in n is the best of n so far.
+
+    An algorithm that proposes ever better trials may go on with that.
     """
     values = np.linspace(0.3, 0.9, 60).tolist()
     rising, mixed = (
@@ -126,7 +128,7 @@ def test_where_each_is_better_than_all_before_looking_further_is_worth_more() ->
 
 
 def played(curves: dict[str, list[float]], *, sure: float = 0.0) -> tuple[Asha, dict[str, int]]:
-    """A search among these curves, one trial after another, and how far each was trained."""
+    """Play a search among these curves, one trial after another; return how far each came too."""
     horizon = len(next(iter(curves.values())))
     asha, left, reached = (
         Asha(Setting(horizon, SPACE, sure=sure)),
@@ -159,8 +161,9 @@ def test_where_the_order_is_clear_from_the_first_epoch_few_go_on() -> None:
 
 
 def test_where_the_order_is_made_late_more_go_on_for_longer() -> None:
-    """The same ends, but the first eight epochs say nothing: no rule can be sure of the best then,
-    and this one sees that it must look at more.
+    """The ends are the same, but the first eight epochs tell nothing.
+
+    No rule can be sure of the best then, and this one sees that it must look at more.
     """
     generator, lost, spent = np.random.default_rng(0), 0, []
     for _ in range(10):
@@ -181,7 +184,7 @@ def test_where_the_order_is_made_late_more_go_on_for_longer() -> None:
 
 
 def late_orders(orders: int) -> Iterator[dict[str, list[float]]]:
-    """Curves of sixty trials whose first eight epochs say nothing of their ends; t59 is the best."""
+    """Curves of sixty trials whose first eight epochs do not tell their ends; t59 is the best."""
     generator = np.random.default_rng(1)
     for _ in range(orders):
         luck = generator.random((60, 8))
@@ -232,8 +235,9 @@ def test_where_the_order_is_clear_to_be_sure_costs_little() -> None:
 
 
 def test_who_waits_is_expected_to_catch_up_where_curves_run_together() -> None:
-    """Forty trainings on their way to nearly one end: who is behind gains more than those that went
-    on, and its outlook knows.
+    """Forty trainings on their way to nearly one end.
+
+    Those behind gain more than those that went on, and their outlook knows.
     """
     forecaster, generator = Forecaster(SPACE, 2), np.random.default_rng(0)
     starts = np.sort(generator.uniform(0.5, 0.8, 40))[::-1]
@@ -299,8 +303,9 @@ def test_with_too_few_that_went_on_there_is_no_outlook() -> None:
 
 
 def test_neighbours_tell_what_is_to_come() -> None:
-    """Where small rates are slow and end best, a slow one is forecast above a fast one as soon as
-    its neighbours have shown it.
+    """Small rates are slow and end best.
+
+    A slow one is forecast above a fast one as soon as its neighbours have shown it.
     """
     asha = Asha(Setting(4, SPACE))
     for number in range(20):
@@ -318,8 +323,9 @@ def test_neighbours_tell_what_is_to_come() -> None:
 
 
 def test_those_too_many_to_be_forecast_tell_nothing_of_the_others() -> None:
-    """Nine hundred trials that gain the same; a hundred of the worst have gone one rung on, where
-    only the best are forecast.
+    """Nine hundred trials that gain the same.
+
+    A hundred of the worst have gone one rung on, where only the best are forecast.
     """
     forecaster, generator = Forecaster(SearchSpace({}), 3), np.random.default_rng(0)
     for number in range(900):
@@ -392,8 +398,9 @@ def test_trials_without_a_rung_of_their_own_and_odd_params_are_no_trouble() -> N
 
 
 def test_a_rung_that_is_gone_is_no_trouble() -> None:
-    """Of a search whose trials have become shorter since: it tells of who waited, and went on,
-    where there is no rung now.
+    """The trials of the search have become shorter since.
+
+    The journal tells of a trial that waited, and went on, where there is no rung now.
     """
     asha = Asha(Setting(9, SPACE))
     asha.begin("t1", {"optimizer.lr": 0.01}, "t1")
@@ -413,8 +420,9 @@ def test_who_has_diverged_stands_in_nobodys_way() -> None:
 
 
 def test_trials_that_differ_in_their_epochs_alone_count_once() -> None:
-    """Three lengths of each of 20 trainings: as many trainings go on from a rung as if there were
-    one of each.
+    """Three lengths of each of 20 trainings.
+
+    As many trainings go on from a rung as if there were one length of each.
     """
     asha, alone = Asha(Setting(27, SPACE)), Asha(Setting(27, SPACE))
     for number in range(20):
@@ -463,8 +471,10 @@ def test_the_end_of_a_shorter_trial_is_not_that_of_its_training() -> None:
 
 
 def told_at_random(generator: np.random.Generator, rungs: int) -> Iterator[tuple[str, Any]]:
-    """What a forecaster may be told: equal values, values that are told again and with another
-    value, and that are taken back.
+    """Yield calls that a forecaster may get.
+
+    Among them are equal values, values that are told again and with another value, and values that
+    are taken back.
     """
     begun = 0
     for kind in generator.choice(
@@ -516,8 +526,9 @@ def test_a_forecaster_that_is_asked_on_the_way_finds_what_one_does_that_is_asked
 
 
 def test_what_a_network_costs_may_be_known_late() -> None:
-    """It could not be measured with the training's first length, but with its second: from then on
-    it stands where it would have stood from the beginning.
+    """It could be measured only with the second length of a training.
+
+    From then on the training stands where it would have stood from the beginning.
     """
     places = []
     for is_asked in (True, False):

@@ -245,7 +245,7 @@ def test_training_does_not_wait_for_mlflow_and_its_error_is_told_once(
 
 
 class Answers(http.server.ThreadingHTTPServer):
-    """An HTTP server that answers with these codes, to who asks for its health and to all others."""
+    """An HTTP server that answers requests for its health, and all others, with these codes."""
 
     def __init__(self) -> None:
         self.health, self.code = 200, 200
@@ -685,7 +685,8 @@ def test_a_kind_of_uri_that_nobody_knows_is_refused() -> None:
 def test_a_question_mark_in_an_sqlite_uri_is_refused() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"'sqlite:////tmp/what\?/mlflow\.db' cannot hold a '\?'\. Write it as %3F in --tracking\.",
+        match=r"'sqlite:////tmp/what\?/mlflow\.db' cannot hold a '\?'\. "
+        r"Write it as %3F in --tracking\.",
     ):
         check_tracking("sqlite:////tmp/what?/mlflow.db")
 

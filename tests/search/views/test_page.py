@@ -1,5 +1,6 @@
-"""The report's page of searches as large, as odd and as unfinished as they come; and as a browser
-shows it.
+"""The report's page of searches as large, as odd and as unfinished as they come.
+
+And the page as a browser shows it.
 """
 
 import base64
@@ -76,8 +77,9 @@ def evaluated(classes: tuple[str, ...]) -> dict[str, Any]:
 def events(
     experiment: Experiment, trials: int, classes: tuple[str, ...] = ("a", "b")
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A played search: a fifth of its trials diverges or fails, ASHA stops some, the best one is
-    tested.
+    """Yield the events of a played search.
+
+    A fifth of its trials diverges or fails, ASHA stops some, the best one is tested.
     """
     searched = changed(
         experiment,
@@ -161,7 +163,7 @@ def events(
 def played(
     experiment: Experiment, trials: int, classes: tuple[str, ...] = ("a", "b")
 ) -> SearchResult:
-    """What it adds up to."""
+    """Return what the events add up to."""
     told = events(experiment, trials, classes)
     result = SearchResult()
     for number, (kind, data) in enumerate(told, 1):
@@ -276,7 +278,7 @@ def select(result: SearchResult) -> None:
 
 
 def words(page: str) -> str:
-    """What is to be read, on one line."""
+    """Return the page's text on one line."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.partition("</style>")[2]))
 
 
@@ -314,7 +316,7 @@ def test_a_page_without_the_workers_files_says_what_is_missing(
 
 
 def test_a_search_of_an_earlier_version_has_a_page() -> None:
-    old = Path(__file__).parent.parent / "fixtures" / "search-v1"
+    old = Path(__file__).parents[2] / "fixtures" / "search-v1"
     said = words(render(SearchResult.read(old), old))
     assert "Found deep_cnn with lr 0.003432, batch_size 32 (trial t0001)." in said
     assert "has not been evaluated beyond its accuracy" in said
@@ -375,8 +377,8 @@ def test_the_verdict_of_a_selection_speaks_of_the_expected_value(experiment: Exp
     said = dict(verdict(result))
     first, second, third = result.selection.started["candidates"]  # type: ignore[union-attr]
     assert (
-        "90.0% of the validation images are to be expected right (95% interval: 89.3% to 90.7%), 5.0 points less than the 95.0%"
-        in said["How sure"]
+        "90.0% of the validation images are to be expected right (95% interval: 89.3% to "
+        "90.7%), 5.0 points less than the 95.0%" in said["How sure"]
     )
     assert (
         f"{second} is as good as far as the paired tests tell (error rate 5%)" in said["How sure"]
@@ -434,8 +436,10 @@ def test_of_a_search_that_has_gone_on_the_choice_is_said_to_be_older(
 
 
 def test_each_finalist_has_the_interval_of_its_mean(experiment: Experiment) -> None:
-    """Student's: 2.776 standard errors for five seeds, with what rounding to one of 50 images adds;
-    the chosen one's is what the selection said.
+    """The interval is Student's.
+
+    It is 2.776 standard errors for five seeds, with what rounding to one of 50 images adds; the
+    chosen one's is what the selection said.
     """
     result = played(experiment, 30)
     select(result)
@@ -537,8 +541,9 @@ def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
 
 
 def crowded(figure: Figure) -> list[str]:
-    """What of a figure leaves it or lies upon something else, each with its labels, as matplotlib
-    measures them; half a point is no matter.
+    """Return the parts of a figure that leave it or lie upon another part.
+
+    Each part is taken with its labels, as matplotlib measures them; half a point is no matter.
     """
     figure.draw_without_rendering()  # type: ignore[no-untyped-call]
     parts = [*figure.axes, *figure.legends]
@@ -595,8 +600,9 @@ def test_all_labels_have_room(
 def test_a_browser_shows_the_page_on_a_laptop_and_on_a_phone(
     experiment: Experiment, tmp_path: Path, trials: int, classes: tuple[str, ...]
 ) -> None:
-    """It opens in under three seconds, needs no network and no scrolling to the side, and every
-    picture is there.
+    """The page opens in under three seconds.
+
+    It needs no network and no scrolling to the side, and every picture is there.
     """
     result = played(experiment, trials, classes)
     if trials < 1000:

@@ -71,7 +71,7 @@ def beginning(folder, epoch, **more):
 
 @pytest.fixture
 def compared(make_config, make_dataset, tmp_path, trained):
-    """Train `first` epochs of a config; then `second` of them, beginning there; and as many afresh."""
+    """Train `first` epochs of a config, then `second` of them from there, and as many afresh."""
 
     def compare(first, second, milestones=(), dataset=None, **values):
         config, dataset = (

@@ -1,4 +1,4 @@
-"""Every registered data set, made small in its own files; then what each file format may look like."""
+"""Every registered data set, made small in its own files; then the variants of each file format."""
 
 import hashlib
 import pickle
@@ -302,7 +302,10 @@ def test_classes_carry_their_names(source):
 def test_absent_files_are_an_error_that_says_what_to_do(name, tmp_path):
     with pytest.raises(DataError) as error:
         load(DataConfig(name=name, root=str(tmp_path)))
-    text = f"{name} not found (or damaged) under '{tmp_path}' (--data-root). Use --data-root DIR with torchvision's layout, or --download to fetch it."
+    text = (
+        f"{name} not found (or damaged) under '{tmp_path}' (--data-root). "
+        "Use --data-root DIR with torchvision's layout, or --download to fetch it."
+    )
     assert str(error.value) == text
 
 
@@ -387,7 +390,10 @@ def test_a_failed_download_is_unavailable_not_the_users_fault(name, error, tmp_p
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
     with pytest.raises(
         Unavailable,
-        match=rf"(?s)^{name} could not be downloaded to '{tmp_path}' .*Check the network, or put the files there\.$",
+        match=(
+            rf"(?s)^{name} could not be downloaded to '{tmp_path}' .*Check the network, "
+            r"or put the files there\.$"
+        ),
     ):
         load(DataConfig(name=name, root=str(tmp_path)), download=True)
 

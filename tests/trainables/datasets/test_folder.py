@@ -192,14 +192,18 @@ def test_outliers_that_leave_few_levels_are_told(tmp_path):
     (told, warned) = decoded(tmp_path).remarks
     assert told.startswith("note: floating-point images: values from 0 to 10000")
     assert warned.startswith(
-        "warning: 99.9 % of their pixels lie within 4 of the 256 levels: a few outliers stretch the range."
+        "warning: 99.9 % of their pixels lie within 4 of the 256 levels: "
+        "a few outliers stretch the range."
     )
 
 
 def test_kinds_of_images_that_do_not_compare_are_refused(tmp_path, write_images):
     write_deep(tmp_path, ramps(0, 4095, np.uint16))
     write_images(tmp_path / "b", 2, mode="L")
-    text = "images of several kinds: 6 16-bit (first: a/0.tif) and 2 8-bit (first: b/L-9x8-0.png). How their brightness compares is not known."
+    text = (
+        "images of several kinds: 6 16-bit (first: a/0.tif) and 2 8-bit (first: b/L-9x8-0.png). "
+        "How their brightness compares is not known."
+    )
     with refused(f"{text} Convert all of them to 8 bits, or to one kind."):
         loaded(tmp_path)
 
@@ -218,7 +222,8 @@ def test_values_that_are_no_numbers_are_unreadable(tmp_path):
     images[3, 2, 2] = np.nan
     write_deep(tmp_path, images)
     with refused(
-        "1 unreadable image (first: b/3.tif: it has values that are not numbers). Remove them, or leave them out with --skip-bad."
+        "1 unreadable image (first: b/3.tif: it has values that are not numbers). Remove them, "
+        "or leave them out with --skip-bad."
     ):
         loaded(tmp_path)
     assert loaded(tmp_path, skip_bad=True).value_range == (0, 1)
@@ -235,7 +240,8 @@ def test_dark_16_bit_colour_images_are_refused(two):
     for path in two.rglob("*.png"):
         path.write_bytes(colour_png(np.random.default_rng(1).integers(0, 4096, (8, 9, 3))))
     with refused(
-        "of the 16-bit colour images the upper 8 bits are read, and those reach 15 of 255. Convert the images to 8 bits, by their own range."
+        "of the 16-bit colour images the upper 8 bits are read, and those reach 15 of 255. "
+        "Convert the images to 8 bits, by their own range."
     ):
         loaded(two)
 
@@ -447,11 +453,13 @@ AMBIGUOUS = {
     ),
     "classes and a test part": (
         ("a", "b", "test"),
-        "'test' in {root} may be parts or classes beside 'a'. If parts, put all training classes into 'train' and take 'a' away.",
+        "'test' in {root} may be parts or classes beside 'a'. If parts, "
+        "put all training classes into 'train' and take 'a' away.",
     ),
     "classes and a part": (
         ("a", "train/a", "train/b"),
-        "'train' in {root} may be parts or classes beside 'a'. If parts, put all training classes into 'train' and take 'a' away.",
+        "'train' in {root} may be parts or classes beside 'a'. If parts, "
+        "put all training classes into 'train' and take 'a' away.",
     ),
 }
 
@@ -482,9 +490,11 @@ def test_what_is_not_read_is_counted_and_named(two, write_images):
         loaded(two).remarks
         == loaded(two).remarks
         == (
-            f"note: 4 files are not read: 2 .gif, 1 without a suffix, 1 .heic (first: cat/a.gif). Read are {formats}.",
+            "note: 4 files are not read: 2 .gif, 1 without a suffix, 1 .heic (first: cat/a.gif). "
+            f"Read are {formats}.",
             "note: 1 image is left out: in no class's folder (first: RGB-9x8-0.png).",
-            "note: 1 linked folder is left out (first: dog/more): links to images are followed, those not.",
+            "note: 1 linked folder is left out (first: dog/more): links to images are followed, "
+            "those not.",
         )
     )
     (two / "cat" / "c.gif").write_bytes(b"not read")
@@ -661,7 +671,8 @@ def test_a_bad_file_is_refused_by_its_name_and_reason(file, content, reason, two
         content
     )
     with refused(
-        f"1 unreadable image (first: dog/{file}: {reason}). Remove them, or leave them out with --skip-bad."
+        f"1 unreadable image (first: dog/{file}: {reason}). Remove them, "
+        "or leave them out with --skip-bad."
     ):
         loaded(two)
 
@@ -676,7 +687,10 @@ def test_a_file_that_is_cut_off_is_refused(suffix, share, two):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(
         DataError,
-        match=rf"^1 unreadable image \(first: dog/z\.{suffix}: (the image is damaged or cut off|not an image)\)\. ",
+        match=(
+            rf"^1 unreadable image \(first: dog/z\.{suffix}: "
+            r"(the image is damaged or cut off|not an image)\)\. "
+        ),
     ):
         loaded(two)
 
@@ -690,7 +704,8 @@ def test_a_corrupt_image_is_refused(two):
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
     path.write_bytes(content)
     with refused(
-        "1 unreadable image (first: cat/z.png: the image is damaged or cut off). Remove them, or leave them out with --skip-bad."
+        "1 unreadable image (first: cat/z.png: the image is damaged or cut off). Remove them, "
+        "or leave them out with --skip-bad."
     ):
         loaded(two)
 
@@ -699,7 +714,8 @@ def test_all_bad_files_are_counted_and_the_first_is_named(two):
     for name in ("cat/y.png", "dog/z.jpg", "cat/x.jpg"):
         (two / name).write_text("no image")
     with refused(
-        "3 unreadable images (first: cat/x.jpg: not an image). Remove them, or leave them out with --skip-bad."
+        "3 unreadable images (first: cat/x.jpg: not an image). Remove them, "
+        "or leave them out with --skip-bad."
     ):
         loaded(two)
 
@@ -709,7 +725,8 @@ def test_a_folder_of_nothing_but_bad_files_is_refused(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_text("no image")
     with refused(
-        "2 unreadable images (first: a/x.png: not an image). Remove them, or leave them out with --skip-bad."
+        "2 unreadable images (first: a/x.png: not an image). Remove them, "
+        "or leave them out with --skip-bad."
     ):
         loaded(tmp_path)
 
@@ -757,7 +774,8 @@ def test_what_was_loaded_leniently_is_still_refused_strictly(two):
     (two / "cat" / "y.png").write_text("no image")
     loaded(two, skip_bad=True)
     with refused(
-        "1 unreadable image (first: cat/y.png: not an image). Remove them, or leave them out with --skip-bad."
+        "1 unreadable image (first: cat/y.png: not an image). Remove them, "
+        "or leave them out with --skip-bad."
     ):
         loaded(two)
 
@@ -766,7 +784,8 @@ def test_a_class_of_which_nothing_can_be_read_is_refused(two):
     for path in (two / "cat").iterdir():
         path.write_text("no image")
     with refused(
-        "class 'cat' has 0 images; each class needs a training, a validation and a test image. Add images or remove the class."
+        "class 'cat' has 0 images; each class needs a training, a validation and a test image. "
+        "Add images or remove the class."
     ):
         loaded(two, skip_bad=True)
     for path in (two / "dog").iterdir():
@@ -781,7 +800,8 @@ def test_a_link_that_leads_nowhere_is_unreadable_and_a_pipe_is_no_image(two):
     assert len(sources.files(DataConfig(name="folder", root=str(two)))) == 10
     (two / "dog" / "z.png").symlink_to("nowhere.png")
     with refused(
-        "1 unreadable image (first: dog/z.png: not an image). Remove them, or leave them out with --skip-bad."
+        "1 unreadable image (first: dog/z.png: not an image). Remove them, "
+        "or leave them out with --skip-bad."
     ):
         loaded(two)
 
@@ -789,7 +809,8 @@ def test_a_link_that_leads_nowhere_is_unreadable_and_a_pipe_is_no_image(two):
 def test_control_characters_in_names_are_told_as_escapes(two, write_images):
     (two / "dog" / "\x1b[2J.png").write_text("no image")
     with refused(
-        r"1 unreadable image (first: dog/\x1b[2J.png: not an image). Remove them, or leave them out with --skip-bad."
+        r"1 unreadable image (first: dog/\x1b[2J.png: not an image). Remove them, "
+        r"or leave them out with --skip-bad."
     ):
         loaded(two)
     write_images(two / "emu\x1b[2J\n", 1)
@@ -817,7 +838,8 @@ def test_a_name_that_is_too_long_is_refused():
 
 def test_a_missing_folder_is_refused(tmp_path):
     with refused(
-        f"data set folder not found: '{tmp_path / 'none'}' (--data folder:PATH). Expected one sub-folder per class."
+        f"data set folder not found: '{tmp_path / 'none'}' (--data folder:PATH). "
+        "Expected one sub-folder per class."
     ):
         loaded(tmp_path / "none")
 
@@ -834,7 +856,8 @@ def test_an_empty_class_folder_is_refused(two):
     (two / "emu").mkdir()
     (two / "emu" / "notes.txt").write_text("none yet")
     with refused(
-        f"class folder '{two / 'emu'}' holds no images. Allowed: .bmp, .jfif, .jpeg, .jpg, .png, .tif, .tiff, .webp."
+        f"class folder '{two / 'emu'}' holds no images. Allowed: .bmp, .jfif, .jpeg, .jpg, .png, "
+        ".tif, .tiff, .webp."
     ):
         loaded(two)
 
@@ -849,7 +872,8 @@ def test_one_class_alone_is_refused(tmp_path, write_images):
 def test_a_class_with_too_few_images_is_refused(count, images, two, write_images):
     write_images(two / "emu", count)
     with refused(
-        f"class 'emu' has {images}; each class needs a training, a validation and a test image. Add images or remove the class."
+        f"class 'emu' has {images}; each class needs a training, a validation and a test image. "
+        "Add images or remove the class."
     ):
         loaded(two)
 
@@ -871,7 +895,8 @@ def test_with_a_test_part_of_its_own_a_class_needs_two_images(tmp_path, write_im
     assert [len(part) for part in (dataset.train, dataset.val, dataset.test)] == [2, 2, 4]
     (tmp_path / "train" / "a").joinpath("RGB-9x8-0.png").unlink()
     with refused(
-        "class 'a' has 1 image; each class needs a training and a validation image. Add images or remove the class."
+        "class 'a' has 1 image; each class needs a training and a validation image. "
+        "Add images or remove the class."
     ):
         loaded(tmp_path)
 
@@ -882,7 +907,8 @@ def test_a_class_that_is_only_in_the_test_part_is_refused(tmp_path, write_images
         write_images(tmp_path / "test" / name, 1)
     write_images(tmp_path / "test" / "c", 1)
     with refused(
-        f"class 'c' is in '{tmp_path / 'test'}' but not in '{tmp_path / 'train'}'. Each class needs training images."
+        f"class 'c' is in '{tmp_path / 'test'}' but not in '{tmp_path / 'train'}'. "
+        "Each class needs training images."
     ):
         loaded(tmp_path)
 

@@ -70,8 +70,10 @@ def test_a_known_network_has_the_published_multiply_adds(name):
 
 def test_the_count_is_torchs_and_its_compiler_is_not_imported():
     code = (
-        "import sys, torch; from trainables.catalog.models import MODELS; from trainables.evaluation.cost import multiply_adds\n"
-        "network = MODELS['mnist_cnn'].build((1, 28, 28), 10, **MODELS['mnist_cnn'].options).eval()\n"
+        "import sys, torch; from trainables.catalog.models import MODELS; "
+        "from trainables.evaluation.cost import multiply_adds\n"
+        "network = MODELS['mnist_cnn'].build((1, 28, 28), 10, "
+        "**MODELS['mnist_cnn'].options).eval()\n"
         "found = multiply_adds(network, (1, 28, 28)); print('torch._dynamo' in sys.modules)\n"
         "from torch.utils.flop_counter import FlopCounterMode\n"
         "with FlopCounterMode(display=False) as counter: network(torch.zeros(1, 1, 28, 28))\n"

@@ -242,7 +242,10 @@ def test_probabilities_are_probabilities_and_repeat(trained):
 
 def test_an_evaluation_loads_nothing_that_takes_longer_than_itself():
     slow = {"sklearn", "scipy", "torchmetrics", "torch._dynamo"}
-    code = f"import sys, trainables.trial, trainables.evaluation.cost\nprint(*({slow} & sys.modules.keys()))"
+    code = (
+        "import sys, trainables.trial, trainables.evaluation.cost\n"
+        f"print(*({slow} & sys.modules.keys()))"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

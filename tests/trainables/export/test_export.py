@@ -253,12 +253,14 @@ def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(expor
         (np.zeros((8, 8, 3), np.uint8), r"got uint8 (8, 8, 3)). A single image is image[None]."),
         (
             [np.zeros((8, 8), np.uint16)],
-            r"got uint16 (8, 8)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8).",
+            r"got uint16 (8, 8)). Bring pixels to 0 to 255 as those of the training were, "
+            r"then .astype(numpy.uint8).",
         ),
         ([np.zeros((8, 8, 5), np.uint8)], r"got uint8 (8, 8, 5))."),
         (
             [[300]],
-            r"got int64 (1,)). Bring pixels to 0 to 255 as those of the training were, then .astype(numpy.uint8).",
+            r"got int64 (1,)). Bring pixels to 0 to 255 as those of the training were, "
+            r"then .astype(numpy.uint8).",
         ),
         ("image.png", r"got str)"),
         ({"images": 1}, r"got dict)"),
@@ -283,7 +285,8 @@ def test_other_arrays_are_refused_with_what_came(images, exported):
     written = Classifier(exported("deep_cnn")[0].folder)
     with pytest.raises(
         ValueError,
-        match=rf"uint8 \(count, height, width, channels\).*got {images.dtype} \({images.shape[0]}, ",
+        match=r"uint8 \(count, height, width, channels\)"
+        rf".*got {images.dtype} \({images.shape[0]}, ",
     ):
         written.probabilities(images)
 

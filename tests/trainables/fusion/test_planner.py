@@ -115,8 +115,8 @@ def test_on_a_cpu_a_large_network_is_not_even_measured(faked, make_config, make_
     )
     assert (found.kind, measure.asked) == ("plain", [])
     assert (
-        found.reason
-        == "the network takes 8.5 million operations an image; on a CPU, fusion is for less than 3 million"
+        found.reason == "the network takes 8.5 million operations an image; "
+        "on a CPU, fusion is for less than 3 million"
     )
 
 

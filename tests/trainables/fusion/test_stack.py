@@ -89,7 +89,8 @@ def test_together_is_as_alone(name, options, optimizer, make_members, make_datas
 
 
 @pytest.mark.parametrize("values", [
-    {"augment__crop": 1, "augment__jitter": 0.2}, {"augment__rotation": 10}, {"batch_size": 1000}, {"batch_size": 7}, {"data__scaling": "unit"},
+    {"augment__crop": 1, "augment__jitter": 0.2}, {"augment__rotation": 10}, {"batch_size": 1000},
+    {"batch_size": 7}, {"data__scaling": "unit"},
 ], ids=str)  # fmt: skip
 def test_together_is_as_alone_with(values, make_members, make_dataset):
     dataset, configs = make_dataset(channels=3, height=10), make_members(**values, model__layers=6)
@@ -117,7 +118,7 @@ def test_each_may_have_its_own_augmentation(make_config, make_dataset):
 def test_a_residual_pair_over_the_images_themselves(
     channels, width, shared, make_config, make_dataset
 ):
-    """As many filters as channels, and a batch as large as the group: sizes that would broadcast."""
+    """As many filters as channels, and a batch as large as the group: they would broadcast."""
     dataset = make_dataset(channels=channels)
     seeds = [0] * 8 if shared else range(8)
     configs = [
@@ -306,8 +307,8 @@ def test_every_model_of_ours_has_a_shape(name, make_config):
 
 
 @pytest.mark.parametrize("values", [
-    {"optimizer__lr": 0.5}, {"optimizer__weight_decay": 0.5}, {"optimizer__schedule": "step"}, {"model__dropout": 0.9}, {"seed": 9}, {"epochs": 9},
-    {"augment__crop": 2}, {"model__layers": 5},
+    {"optimizer__lr": 0.5}, {"optimizer__weight_decay": 0.5}, {"optimizer__schedule": "step"},
+    {"model__dropout": 0.9}, {"seed": 9}, {"epochs": 9}, {"augment__crop": 2}, {"model__layers": 5},
 ], ids=str)  # fmt: skip
 def test_trials_of_one_shape(values, make_config):
     """`model.layers` is 5 where it is left out."""
@@ -315,8 +316,9 @@ def test_trials_of_one_shape(values, make_config):
 
 
 @pytest.mark.parametrize("values", [
-    {"batch_size": 9}, {"optimizer__name": "sgd"}, {"model__width": 5}, {"model__layers": 6}, {"model__name": "table2"}, {"precision": "bf16"},
-    {"data__name": "mnist"}, {"data__train_limit": 20},
+    {"batch_size": 9}, {"optimizer__name": "sgd"}, {"model__width": 5}, {"model__layers": 6},
+    {"model__name": "table2"}, {"precision": "bf16"}, {"data__name": "mnist"},
+    {"data__train_limit": 20},
 ], ids=str)  # fmt: skip
 def test_trials_of_two_shapes(values, make_config):
     assert shape_of(make_config(**values)) != shape_of(make_config())
@@ -344,8 +346,10 @@ def used_twice() -> nn.Module:
 
 
 @pytest.mark.parametrize("network", [
-    Odd(), nn.Sequential(nn.ReLU(), Odd()), OwnLinear(2, 2), hooked(), used_twice(), nn.Softmax(dim=0), nn.LayerNorm(2), nn.Flatten(),
-    nn.BatchNorm2d(2, momentum=None), nn.BatchNorm2d(2, track_running_stats=False), nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"),
+    Odd(), nn.Sequential(nn.ReLU(), Odd()), OwnLinear(2, 2), hooked(), used_twice(),
+    nn.Softmax(dim=0), nn.LayerNorm(2), nn.Flatten(), nn.BatchNorm2d(2, momentum=None),
+    nn.BatchNorm2d(2, track_running_stats=False),
+    nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"),
     nn.MaxPool2d(2, return_indices=True), nn.Dropout(1.0),
 ], ids=lambda network: str(network)[:30])  # fmt: skip
 def test_what_is_not_known_to_keep_members_apart_is_not_stacked(network):
@@ -412,8 +416,11 @@ def test_an_error_on_the_way_leaves_all_as_they_were(make_members, make_dataset)
 
 
 @pytest.mark.parametrize("make", [
-    lambda: nn.Conv2d(2, 4, 3, stride=2, dilation=2, groups=2), lambda: nn.Conv2d(2, 4, 3, padding="same", bias=False), lambda: nn.MaxPool2d(3, 2, 1),
-    lambda: nn.BatchNorm2d(2, affine=False), lambda: nn.Sequential(nn.Flatten(-3), nn.Linear(2 * 9 * 8, 5, bias=False)),
+    lambda: nn.Conv2d(2, 4, 3, stride=2, dilation=2, groups=2),
+    lambda: nn.Conv2d(2, 4, 3, padding="same", bias=False),
+    lambda: nn.MaxPool2d(3, 2, 1),
+    lambda: nn.BatchNorm2d(2, affine=False),
+    lambda: nn.Sequential(nn.Flatten(-3), nn.Linear(2 * 9 * 8, 5, bias=False)),
 ], ids=range(5))  # fmt: skip
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_layer_of_many_is_each_ones(make, shared):
@@ -519,7 +526,7 @@ def test_a_group_on_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_
         "sgd",
         lambda weights, config: torch.optim.SGD(weights, lr=config.lr, momentum=0.9),
     )
-    for module in ("loop", "fusion"):
+    for module in ("training.loop", "fusion.stack"):
         monkeypatch.setattr(
             f"trainables.{module}.autocast", lambda precision, device: nullcontext()
         )

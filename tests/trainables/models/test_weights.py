@@ -206,7 +206,8 @@ def own(
 
 @pytest.mark.parametrize("scaling", ["unit", "symmetric", "standard"])
 @pytest.mark.parametrize(("name", "channels", "old"), [
-    ("mobilenet_v3_small", 3, False), ("mobilenet_v3_small", 1, False), ("mobilenet_v3_small", 3, True), ("googlenet", 3, False),
+    ("mobilenet_v3_small", 3, False), ("mobilenet_v3_small", 1, False),
+    ("mobilenet_v3_small", 3, True), ("googlenet", 3, False),
 ])  # fmt: skip
 def test_a_checkpoint_of_ours_gets_pixels_scaled_as_its_own_training_had_them(
     name: str,
@@ -263,9 +264,13 @@ def test_a_folds_own_file_gets_pixels_scaled_as_that_fold_had_them(
 
 
 @pytest.mark.parametrize("text", [
-    "", "[]", "{}", '"text"', "\0", '{"folds": []}', '{"folds": 3}', '{"folds": [null, null]}', '{"folds": [{}, {}], "extra": {"config": {"data": {}}}}',
-    '{"folds": [{}, {}], "extra": {"config": {"data": {"scaling": "other"}}}}', '{"scaling": {"mean": [0.5]}}', '{"scaling": null}',
-    '{"scaling": {"mean": [0, 0], "deviation": [1, 1]}}', '{"scaling": {"mean": ["a"], "deviation": [1]}}', '{"scaling": {"mean": [NaN], "deviation": [1]}}',
+    "", "[]", "{}", '"text"', "\0", '{"folds": []}', '{"folds": 3}', '{"folds": [null, null]}',
+    '{"folds": [{}, {}], "extra": {"config": {"data": {}}}}',
+    '{"folds": [{}, {}], "extra": {"config": {"data": {"scaling": "other"}}}}',
+    '{"scaling": {"mean": [0.5]}}', '{"scaling": null}',
+    '{"scaling": {"mean": [0, 0], "deviation": [1, 1]}}',
+    '{"scaling": {"mean": ["a"], "deviation": [1]}}',
+    '{"scaling": {"mean": [NaN], "deviation": [1]}}',
 ])  # fmt: skip
 def test_a_damaged_state_beside_whole_tensors_is_refused_before_any_trial(
     text: str, folds: tuple[list[Training], Path]
@@ -275,11 +280,12 @@ def test_a_damaged_state_beside_whole_tensors_is_refused_before_any_trial(
     place = path / "fold-2" / "model.safetensors"
     with pytest.raises(ConfigError) as caught:
         weights.check(pretrained("mobilenet_v3_small", weights=str(place)), IMAGE, 3)
-    told = f"weights '{place}' cannot be used: '{path / 'state.json'}' beside them is damaged: it does not say how pixels were scaled. "
-    assert (
-        str(caught.value)
-        == told
-        + "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
+    told = (
+        f"weights '{place}' cannot be used: '{path / 'state.json'}' beside them is damaged: "
+        "it does not say how pixels were scaled. "
+    )
+    assert str(caught.value) == told + (
+        "Name another checkpoint, or the tensors in a folder without it, for pixels as ImageNet's."
     )
 
 
@@ -347,7 +353,8 @@ def damage(state: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
         ("missing", "do not fit resnet18: 'layer1.0.bn1.weight' is not there."),
         (
             "shape",
-            "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 there, and 64 x 64 x 3 x 3 in the network.",
+            "do not fit resnet18: 'layer1.0.conv1.weight' is 64 x 64 x 5 x 5 there, "
+            "and 64 x 64 x 3 x 3 in the network.",
         ),
         ("more", "do not fit resnet18: it has no 'layer9.0.conv1.weight'."),
     ],
@@ -417,8 +424,8 @@ def test_absent_weights_and_no_network_are_one_clear_line(
         weights.check(pretrained("resnet18"), IMAGE, 3, download=True)
     text = str(caught.value)
     assert (
-        f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched (Name or service not known)"
-        in text
+        f"'resnet18-f37072fd.pth' are not in '{torch_home}' and could not be fetched "
+        "(Name or service not known)" in text
     )
     assert "--weights PATH" in text
     assert "\n" not in text
@@ -457,8 +464,10 @@ def test_nothing_is_fetched_that_was_not_asked_for(
         }
     )
     told = (
-        f"the weights 'resnet18-f37072fd.pth' are not in '{torch_home}'. Fetch them with --download, "
-        "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), or name it with --weights PATH."
+        f"the weights 'resnet18-f37072fd.pth' are not in '{torch_home}'. "
+        "Fetch them with --download, "
+        "put the file there (from https://download.pytorch.org/models/resnet18-f37072fd.pth), "
+        "or name it with --weights PATH."
     )
     with pytest.raises(ConfigError) as checked:
         weights.check(config.model, IMAGE, 3)

@@ -24,7 +24,8 @@ from trainables.training.loop import (
 )
 
 RICH = {  # a bit of everything that is drawn: dropout, augmentation, initialisation and order
-    "model__dropout": 0.3, "augment__rotation": 10, "augment__scale": 0.1, "augment__crop": 1, "augment__jitter": 0.1,
+    "model__dropout": 0.3, "augment__rotation": 10, "augment__scale": 0.1, "augment__crop": 1,
+    "augment__jitter": 0.1,
 }  # fmt: skip
 
 

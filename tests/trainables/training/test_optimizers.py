@@ -123,7 +123,7 @@ def test_steps_are_those_of_torchs_own_optimizer(name):
 
 
 def test_what_is_restored_lies_as_its_weight_does():
-    """A fused step walks through the memory of both, so another layout would be another optimizer."""
+    """A fused step walks through the memory of both: another layout would be another optimizer."""
     network = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
     optimizer, _ = optimizers.build(network, OptimizerConfig(), 2)
     network(torch.rand(1, 4, 5, 5)).sum().backward()
@@ -142,7 +142,7 @@ def test_what_is_restored_lies_as_its_weight_does():
 STEP = """
 import sys
 from torch import nn
-from trainables import optimizers
+from trainables.training import optimizers
 from trainables.config import OptimizerConfig
 network = nn.Linear(2, 2)
 optimizer, schedule = optimizers.build(network, OptimizerConfig(), 2)

@@ -32,7 +32,8 @@ def test_what_is_asked_for_is_taken(wanted):
 
 
 @pytest.mark.parametrize(("has", "image", "batch", "expected"), [
-    (True, (1, 28, 28), 64, "bf16"), (True, (1, 8, 8), 8, "fp32"), (True, (1, 8, 8), 512, "bf16"), (False, (3, 224, 224), 64, "fp32"),
+    (True, (1, 28, 28), 64, "bf16"), (True, (1, 8, 8), 8, "fp32"),
+    (True, (1, 8, 8), 512, "bf16"), (False, (3, 224, 224), 64, "fp32"),
 ])  # fmt: skip
 def test_auto_takes_bfloat16_where_the_processor_has_it_and_layers_have_work(
     has, image, batch, expected, monkeypatch

@@ -27,12 +27,15 @@ from trainables.training.world import Distributed
 
 folder, rank, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
-distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+distributed.init_process_group(
+    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
+)
 arrays = numpy.load(folder / "data.npz")
 train, val = (Part(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "val"))
 results = []
 for values in json.loads((folder / "configs.json").read_text()):
-    training = Training(TrialConfig.from_dict(values), Dataset("made", ("a", "b", "c"), train, val, None, ""), world=Distributed())
+    dataset = Dataset("made", ("a", "b", "c"), train, val, None, "")
+    training = Training(TrialConfig.from_dict(values), dataset, world=Distributed())
     epochs = [epoch.values for epoch in training.epochs()]
     weights = {name: tensor.tolist() for name, tensor in training.network.state_dict().items()}
     results.append({"epochs": epochs, "weights": weights})

@@ -1,11 +1,11 @@
-"""A spot machine that is about to be taken away says so to Ray: `python -m cluster.runtime.spot`
-runs beside Ray on every worker of AWS.
+"""Tell Ray when a spot machine is about to be taken away.
 
-The machine's metadata service announces the end two minutes before. Ray is told to drain the node
-until then: nothing new is placed on it, what runs goes on, and `leaving()` shows it to whoever
-wants to move work away in time. Ray itself moves nothing, and does nothing at the deadline. A node
-that is idle while it drains leaves the cluster by itself. On Kubernetes Ray does the same when a
-pod is told to end.
+`python -m cluster.spot` runs beside Ray on every worker of AWS. The machine's metadata
+service announces the end two minutes before. Ray is told to drain the node until then: nothing new
+is placed on it, running work goes on, and `leaving()` shows the node to callers that want to move
+work away in time. Ray itself moves nothing, and does nothing at the deadline. A node that is idle
+while it drains leaves the cluster by itself. On Kubernetes Ray does the same when a pod is told to
+end.
 """
 
 import argparse
@@ -30,15 +30,16 @@ NOT_READY = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """What is done with the machine (terminate, stop, hibernate), and when, in seconds since 1970."""
+    """The planned action (terminate, stop, hibernate), and its time in seconds since 1970."""
 
     action: str
     time: float
 
 
 def metadata(path: str, *, imds: str = IMDS) -> str | None:
-    """Ask the machine's metadata service, with a token of its own as version 2 wants it; None where
-    it has nothing at that path.
+    """Ask the machine's metadata service for a path; return None if it has nothing there.
+
+    Each request gets a token of its own, as version 2 of the service requires.
 
     Raises:
         OSError: it does not answer, or refuses.
@@ -64,11 +65,11 @@ def metadata(path: str, *, imds: str = IMDS) -> str | None:
 
 
 def notice(*, imds: str = IMDS) -> Notice | None:
-    """What the machine is told of its end, if anything.
+    """Return the notice of this machine's end, if there is one.
 
     Raises:
         OSError: the metadata service does not answer, or refuses.
-        ValueError: it says what is not understood.
+        ValueError: its answer is not understood.
     """
     told = metadata(NOTICE, imds=imds)
     if told is None:
@@ -116,7 +117,13 @@ def _control_store(address: str) -> Any:
 
 
 def _node_of(store: Any, instance: str) -> str:
-    """The id of the living node on this machine: `ray up` starts each with the name of its machine."""
+    """Return the id of the living node on this machine.
+
+    `ray up` starts each node with the name of its machine.
+
+    Raises:
+        NotReady: Ray does not answer, or knows no such node.
+    """
     from ray.core.generated import gcs_pb2
 
     alive = gcs_pb2.GcsNodeInfo.GcsNodeState.ALIVE  # type: ignore[attr-defined]
@@ -131,8 +138,9 @@ def _node_of(store: Any, instance: str) -> str:
 
 
 def leaving() -> dict[str, float]:
-    """The nodes that are drained and when they end, in seconds since 1970 (0 where that is not
-    said), by id; for a process that has joined Ray.
+    """Return the end of each node that is being drained, by id.
+
+    The times are in seconds since 1970, 0 if unknown. The calling process must have joined Ray.
     """
     import ray
 
@@ -145,13 +153,13 @@ def leaving() -> dict[str, float]:
 def watch(
     address: str, *, imds: str = IMDS, poll_s: float = POLL_S, say: Callable[[str], None] = print
 ) -> str:
-    """Wait for a notice, however long, and pass it on; returns the drained node's id.
+    """Wait for a notice, however long, and pass it on to Ray; return the drained node's id.
 
-    A Ray that does not answer at that moment is asked again until the machine's end, and a metadata
-    service that fails for `PATIENCE_S`.
+    If Ray does not answer at that moment, it is asked again until the machine's end. If the
+    metadata service fails, it is asked again for `PATIENCE_S`.
 
     Raises:
-        NotReady: the metadata service, or after a notice Ray, did not answer in all that time.
+        NotReady: the metadata service, or Ray after a notice, did not answer in all that time.
     """
     heard = time.monotonic()
     while True:
@@ -164,7 +172,8 @@ def watch(
         except (OSError, ValueError) as error:
             if time.monotonic() - heard > PATIENCE_S:
                 raise NotReady(
-                    f"the metadata service at {imds} does not answer ({error}). Is this a machine of AWS?"
+                    f"the metadata service at {imds} does not answer ({error}). "
+                    "Is this a machine of AWS?"
                 ) from error
             say(f"the metadata service did not answer ({error}); asked again")
         time.sleep(poll_s)
@@ -187,9 +196,9 @@ def _drain_in_time(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
+    """Read the command line, watch for a notice, return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m cluster.runtime.spot",
+        prog="python -m cluster.spot",
         description="Tell Ray when this spot machine is about to be taken away.",
     )
     parser.add_argument(

@@ -1,6 +1,4 @@
-"""A spot machine's last two minutes: what it is told reaches Ray, and through Ray whoever moves
-work away.
-"""
+"""A spot machine's notice reaches Ray, and through Ray the code that moves work away."""
 
 import json
 import os
@@ -13,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from cluster import spot
 from cluster.errors import NotReady
-from cluster.runtime import spot
 from tests.support.imds import Machine, metadata_service
 
 END = "2030-01-02T03:04:05Z"
@@ -107,9 +105,7 @@ def test_a_ray_that_does_not_know_the_machine_is_told_until_its_end(
 
 
 def played(which: str) -> dict[str, Any]:
-    """One of the plays in tests/support/spot_cluster.py, with the token that every cluster asks
-    for.
-    """
+    """Run a scenario of tests/support/spot_cluster.py, with a token as on every cluster."""
     with tempfile.TemporaryDirectory(
         prefix="spot-", dir="/tmp"
     ) as folder:  # sockets lie in it: a short name
@@ -139,7 +135,7 @@ def played(which: str) -> dict[str, Any]:
 def test_a_machine_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_has_and_leaves() -> (
     None
 ):
-    """A metadata service that once does not answer is asked again."""
+    """A metadata service that fails to answer once is asked again."""
     found = played("machine")
     first, announced, last = found["said"]
     assert first.startswith("the metadata service did not answer (HTTP Error 503")
@@ -158,7 +154,8 @@ def test_a_machine_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_ha
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_pod_that_is_told_to_end_is_drained_by_ray_itself() -> None:
-    """As long as rayjob.yaml gives it; it is gone as soon as its work is, and not only at the end
-    of that time.
+    """The pod gets the time that rayjob.yaml gives it.
+
+    It is gone as soon as its work is done, and not only at the end of that time.
     """
     assert played("pod") == {"told": True, "working": "still here", "code": 1, "gone": True}
