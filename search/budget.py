@@ -298,7 +298,7 @@ def budget_options(
         metavar="POINTS",
         default=None if before else 0,
         help="start no more trials once those that are planned are expected to gain less, "
-        f"in points of validation accuracy; 0: start them all{default}",
+        f"in points (hundredths) of the metric; 0: start them all{default}",
     )
 
 

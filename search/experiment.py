@@ -14,8 +14,8 @@ from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget
 from search.journal.store import TRIALS, Home, Storage, home
-from search.objectives import ACCURACY
 from search.objectives import check as check_objectives
+from search.objectives import value_of
 from search.schedulers.registry import SCHEDULERS
 from search.space import Choice, Params, SearchSpace
 from trainables.catalog.models import MODELS
@@ -71,8 +71,8 @@ class Experiment:
     """The first rung at which trials wait for each other; None: the scheduler's default."""
     sure: float = SURE
     """The wanted probability that the best trial is not among those that are stopped."""
-    objectives: tuple[str, ...] = (ACCURACY,)
-    """The objectives: accuracy, then the costs that are to be low."""
+    objectives: tuple[str, ...] = ()
+    """The metric, then the costs that are to be low; by default the metric alone."""
     seed: int = 0
     storage: Storage = Path("searches")
     tracking: str = "sqlite:///mlflow.db"
@@ -96,7 +96,7 @@ class Experiment:
     """True if the test part stays closed at the search's end; a selection opens it."""
     budget: Budget = field(default_factory=Budget)
     min_gain: float = 0.0
-    """The gain, in points of validation accuracy, below which no further trial is started.
+    """The gain, in points (hundredths) of the metric, below which no further trial is started.
 
     It is compared with what the remaining trials are expected to gain.
     """
@@ -226,11 +226,13 @@ class Experiment:
 
     def _check_objectives(self) -> None:
         """Check the objectives; `edges`, made for that, checks the configs of trials too."""
-        check_objectives(self.objectives)
+        if not self.objectives:
+            object.__setattr__(self, "objectives", (value_of(self.base.metric),))
+        check_objectives(self.objectives, self.base.metric)
         if len(self.objectives) > 1 and self.min_gain:
             raise ConfigError(
                 f"--min-gain {self.min_gain:g} with --objective {','.join(self.objectives)}: "
-                "it is of accuracy alone. Leave one of them out."
+                f"it is of {self.base.ranked_by.title} alone. Leave one of them out."
             )
         baseline = next(
             (config.model.name for config in self.edges if config.model.is_baseline), ""
@@ -392,7 +394,7 @@ class Experiment:
             name: getattr(self, name)
             for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")
         }
-        if plain.pop("objectives") != (ACCURACY,):
+        if len(plain.pop("objectives")) > 1:
             plain["objectives"] = list(self.objectives)
         if self.download:
             plain["download"] = True
@@ -446,7 +448,7 @@ class Experiment:
         }
         if "sure" not in plain:  # An earlier version's, whose first rung was the first epoch.
             plain |= {"sure": 0.0, "grace": plain.get("grace") or 1}
-        plain["objectives"] = tuple(plain.get("objectives", (ACCURACY,)))
+        plain["objectives"] = tuple(plain.get("objectives", ()))
         return cls(
             name=name,
             space_name=description["space"]["name"],

@@ -1,4 +1,4 @@
-"""The objectives of a search: validation accuracy and, with `--objective`, low cost of use.
+"""The objectives of a search: its metric and, with `--objective`, low cost of use.
 
 They are not weighed against each other. Of two trials one is better if it is worse in no respect;
 the trials that no other is better than are the Pareto front.
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from trainables.errors import ConfigError
 
-ACCURACY = "val_accuracy"
 COSTS = {"latency": ("inference", "batch_1", "median_ms"), "parameters": ("parameters",)}
 """The costs of using a classifier, lower is better.
 
@@ -21,31 +20,36 @@ Each names the keys of its value in what `trainables.evaluation.cost` measures.
 Costs = tuple[float, ...]
 
 
-def parsed(text: str) -> tuple[str, ...]:
-    """Return the objectives that `--objective` names.
+def value_of(metric: str) -> str:
+    """Return the name, as an objective, of a metric on the validation part: `val_accuracy`."""
+    return f"val_{metric}"
+
+
+def parsed(text: str, metric: str) -> tuple[str, ...]:
+    """Return the objectives that `--objective` names, of a search by this metric.
 
     Raises:
         ConfigError: it names something else.
     """
     names = tuple(part.strip() for part in text.split(","))
-    check(names)
+    check(names, metric)
     return names
 
 
-def check(names: Sequence[str]) -> None:
-    """Check that accuracy comes first, then costs, each once.
+def check(names: Sequence[str], metric: str) -> None:
+    """Check that the metric comes first, then costs, each once.
 
     Raises:
         ConfigError: the names are others, or in another order.
     """
     if (
-        names[:1] != (ACCURACY,)
+        names[:1] != (value_of(metric),)
         or len(set(names)) < len(names)
         or not COSTS.keys() >= set(names[1:])
     ):
         got = ",".join(names)[:80]
         raise ConfigError(
-            f"--objective must be {ACCURACY}, alone or with {' or '.join(COSTS)}, or both, "
+            f"--objective must be {value_of(metric)}, alone or with {' or '.join(COSTS)}, or both, "
             f"after commas (got '{got}')."
         )
 

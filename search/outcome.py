@@ -14,6 +14,7 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import PAGE, SearchResult
 from search.phrases import going_on, program, verb
 from search.runner import Finished
+from search.views.metric import as_good, is_other, tested_value
 from search.views.summary import (
     accuracy_text,
     figure_text,
@@ -23,6 +24,7 @@ from search.views.summary import (
     outcome_text,
     param_text,
     quicker_text,
+    reached_text,
     reference_rows,
     risk_text,
     searched,
@@ -117,7 +119,9 @@ def _print_findings(experiment: Experiment, result: SearchResult, console: Conso
         for sentence in chosen:
             say(console, sentence)
     if rows := front_table(result):
-        console.print("\nthe Pareto front: of each, no other is as accurate and costs no more")
+        console.print(
+            f"\nthe Pareto front: of each, no other is {as_good(result.metric)} and costs no more"
+        )
         console.print(side_by_side(rows))
         if quicker := quicker_text(result, verb("promote", experiment)):
             say(console, quicker)
@@ -235,16 +239,23 @@ def best_table(result: SearchResult) -> Table:
                     for _, params, trial in rows
                 ),
             )
-    table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
+    metric = result.metric
+    table.add_row(f"val {metric.title}", *(reached_text(trial) for _, _, trial in rows))
     tested = (
-        f"{result.test['accuracy']:.4f}"
+        f"{tested_value(result.test, metric):.4f}"
         if result.test
         else "sealed"
         if result.is_sealed and not result.openings
         else ""
     )
     tests = (tested if trial is result.best else "" for _, _, trial in rows)
-    table.add_row("test accuracy", *tests)
+    table.add_row(f"test {metric.title}", *tests)
+    if is_other(metric):
+        table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
+        if result.test:
+            right = f"{result.test['accuracy']:.4f}"
+            marks = (right if trial is result.best else "" for _, _, trial in rows)
+            table.add_row("test accuracy", *marks)
     return table
 
 

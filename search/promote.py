@@ -21,8 +21,10 @@ from search.journal.store import Home, Storage, home, own_path
 from search.phrases import DECODED_OTHERWISE, verb_for
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
-from search.views.summary import figure_text, param_text, source_text
+from search.views.metric import ACCURACY, is_other, tested_value
+from search.views.summary import figure_text, metric_facts, param_text, source_text
 from search.views.terminal import Terminal, say
+from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, printable
 
@@ -250,19 +252,16 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         if exported.accuracy is None
         else f" in the {where}; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
     )
-    found = {"validation accuracy": figure_text(chosen) + measured}
+    metric = chosen.metric
+    found = {f"validation {metric.title}": figure_text(chosen)} if is_other(metric) else {}
+    found["validation accuracy"] = figure_text(chosen, ACCURACY) + measured
     if folds := chosen.config["data"].get("folds"):
         found["committee"] = (
             f"probabilities are the mean of {folds} models, one trained for each fold"
         )
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
-    test = on_test_part(result, chosen)
-    found["test accuracy"] = (
-        f"{test['accuracy']:.4f} on {test['images']:,} images"
-        if test
-        else "the test part was not opened for it"
-    )
+    found |= _test_figures(on_test_part(result, chosen), metric)
     if not is_network(exported):
         return found | {
             "time": (
@@ -287,6 +286,14 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         else ""
     )
     return found | {"pixels": f"float32{trained}"}
+
+
+def _test_figures(test: dict[str, Any], metric: Metric) -> dict[str, str]:
+    """Return the figures of the test part, title to text: by the metric, then the accuracy."""
+    if not test:
+        return {f"test {metric.title}": "the test part was not opened for it"}
+    values = {f"test {metric.title}": tested_value(test, metric), "test accuracy": test["accuracy"]}
+    return {title: f"{value:.4f} on {test['images']:,} images" for title, value in values.items()}
 
 
 def on_test_part(result: SearchResult, chosen: TrialResult) -> dict[str, Any]:
@@ -325,10 +332,12 @@ def _times(inference: dict[str, dict[str, float]]) -> str:
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
     """Return the tags by which programs find where a version comes from."""
+    by = {"search.metric": chosen.metric.name} if is_other(chosen.metric) else {}
     return {
         "search.name": result.name,
         "search.id": result.started["id"],
         "search.trial": chosen.trial,
+        **by,
     }
 
 
@@ -364,7 +373,9 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
         "version": registered.version,
         "uri": registered.uri,
         "trial_id": chosen.trial,
+        **metric_facts(chosen.metric),
         "val_accuracy": chosen.accuracy,
+        "value": chosen.value,
         "val_accuracy_as_promoted": exported.accuracy,
         "difference": exported.difference,
         "inference": exported.inference,

@@ -126,7 +126,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
 
 
 def refuse_few(experiment: Experiment, result: SearchResult) -> None:
-    """Check that there are trials and parameters to compare, by accuracy alone.
+    """Check that there are trials and parameters to compare, by the metric alone.
 
     Raises:
         Refused: there are none, or the search has other objectives.
@@ -135,7 +135,7 @@ def refuse_few(experiment: Experiment, result: SearchResult) -> None:
         remedy = "Start another search with a space of your own."
         raise Refused(
             f"'{experiment.name}' looks for {', '.join(experiment.objectives)}: "
-            f"a refinement would be of accuracy alone. {remedy}"
+            f"a refinement would be of {result.metric.title} alone. {remedy}"
         )
     if not experiment.space.domains:
         raise Refused(f"'{experiment.name}' searches nothing: no parameter has a range.")

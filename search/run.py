@@ -21,7 +21,7 @@ from search.cli import config_file, secrets
 from search.cli.main import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, leave
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.store import own_path, storage
-from search.objectives import ACCURACY, COSTS, parsed
+from search.objectives import COSTS, parsed, value_of
 from search.outcome import tell
 from search.plan import make_plan
 from search.runner import run
@@ -32,6 +32,7 @@ from search.tracking.uri import DEFAULT_TRACKING
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS
 from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
@@ -151,9 +152,16 @@ def strategy_options(how: Any) -> None:
     low = " and ".join(COSTS)
     how.add_argument(
         "--objective",
-        default=ACCURACY,
         metavar="NAMES",
-        help=f"{ACCURACY}, or after commas {low} too: what is good and costs little to use",
+        help=f"{value_of('METRIC')}, or after commas {low} too: "
+        "what is good and costs little to use",
+    )
+    how.add_argument(
+        "--metric",
+        choices=METRICS,
+        metavar="NAME",
+        help=f"what trials are ranked, stopped and chosen by: {', '.join(METRICS)} "
+        f"(default: {DEFAULT_METRIC})",
     )
 
 
@@ -298,7 +306,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         download=args.download,
         cache=not args.no_cache,
         concurrency=None if args.concurrency == AUTO_COUNT else args.concurrency,
-        objectives=parsed(args.objective),
+        objectives=parsed(args.objective, base.metric) if args.objective else (),
         budget=Budget(tuple(args.budget), args.price),
         tracking=args.tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING,
         **{
@@ -348,6 +356,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     for option, path, value in (
         ("--precision", "precision", args.precision),
         ("--folds", "data.folds", args.folds),
+        ("--metric", "metric", args.metric),
     ):
         if value is not None and settings.setdefault(path, value) != value:
             raise ConfigError(

@@ -269,7 +269,7 @@ def say_chosen(driver: "RaceDriver") -> None:
     It is not written either if the selection was interrupted before everything was measured that
     the verdict rests on.
     """
-    verdict = decide(driver.race, known(driver)).to_dict()
+    verdict = decide(driver.race, known(driver), driver.metric).to_dict()
     if not driver.interrupted and {
         **driver.selection.verdict,
         "trial": verdict["trial"],
@@ -288,7 +288,7 @@ def known(driver: "RaceDriver") -> dict[str, Candidate]:
         training = best.get(name)
         found[name] = Candidate(
             model=trial.config["model"]["name"],
-            search_value=trial.accuracy,
+            search_value=trial.value,
             ms_per_image=ms_per_image(training) if training is not None else None,
             best=training.trial if training is not None else "",
         )

@@ -421,6 +421,11 @@ class SearchSpace:
                     f"{path} is the same for all trials of a search, which share one copy of "
                     "the data; set it with --set or in the base."
                 )
+            if path == "metric":
+                raise ConfigError(
+                    "metric is the same for all trials of a search, which are ranked by it; "
+                    "choose it with --metric."
+                )
             try:
                 domain.refuse_nonsense()
             except ConfigError as error:

@@ -92,7 +92,12 @@ def rounding_variance(images: int) -> float:
 
 
 def expect(
-    values: Sequence[float], candidates: int, level: float = LEVEL, *, images: int
+    values: Sequence[float],
+    candidates: int,
+    level: float = LEVEL,
+    *,
+    images: int,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Expected:
     """Return the expected value of the one chosen among so many candidates.
 
@@ -103,7 +108,10 @@ def expect(
     count, mean, std = len(values), float(np.mean(values)), float(np.std(values, ddof=1))
     error, tail = math.sqrt((std**2 + rounding_variance(images)) / count), (1 - level) / 2
     low, high = (-float(stdtrit(count - 1, share)) for share in (tail / candidates, tail))
-    return Expected(mean, max(0.0, mean - low * error), min(1.0, mean + high * error), std, count)
+    lowest, highest = bounds
+    return Expected(
+        mean, max(lowest, mean - low * error), min(highest, mean + high * error), std, count
+    )
 
 
 def standard_error(accuracy: float, images: int) -> float:

@@ -18,6 +18,7 @@ from search.phrases import duration, going_on, last_line_of, verb_for
 from search.views.summary import (
     deviation,
     figure_text,
+    metric_facts,
     outcome_text,
     risk_text,
     selection_sentences,
@@ -106,7 +107,7 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
         ("trial", "left"),
         ("outcome", "left"),
         ("epochs", "right"),
-        ("val accuracy", "right"),
+        (f"val {result.metric.title}", "right"),
         ("why", "left"),
     ):
         made.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -119,12 +120,12 @@ def table(result: SearchResult, shown: int = SHOWN) -> Table:
     if more := len(trials) - len(wanted):
         made.caption = f"{more} more trials: --all"
     for trial in wanted:
-        accuracy = figure_text(trial) if trial.epochs else ""
+        figure = figure_text(trial) if trial.epochs else ""
         made.add_row(
             trial.trial,
             trial.outcome,
             f"{len(trial.epochs)}/{trial.config.get('epochs', 0)}",
-            accuracy,
+            figure,
             Text(printable(why(trial))),
         )
     return made
@@ -169,12 +170,14 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
             "attempt": trial.attempt,
             "retries": trial.retries,
             "val_accuracy": trial.accuracy if trial.epochs else None,
+            "value": trial.value if trial.epochs else None,
             **deviation(trial),
         }
         for name, trial in result.trials.items()
     }
     found: dict[str, object] = {
         "name": result.name,
+        **metric_facts(result.metric),
         "outcome": result.outcome,
         "reason": result.reason,
         "holder": holder,

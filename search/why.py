@@ -12,7 +12,9 @@ from search.cli.main import HelpFormatter, guarded, storage_option
 from search.journal.journal import FILE_NAME, Event, read
 from search.journal.result import FAILED, SearchResult
 from search.journal.store import home
+from search.views.metric import ACCURACY, is_other, tested_value
 from search.views.summary import cost_text, param_text
+from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError, printable
 
 RIVALS_SHOWN = 12
@@ -42,7 +44,7 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "restored":
             yield from _tell_restored(event)
         case "epoch":
-            yield _epoch_text(data, is_best=trial.best_epoch == data["epoch"])
+            yield _epoch_text(data, trial.metric, is_best=trial.best_epoch == data["epoch"])
         case "costed":
             yield f"its network: {cost_text(data['cost'])}"
         case "held":
@@ -71,7 +73,7 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "opened":
             yield f"the test part was opened for it by {data['by']}"
         case "tested":
-            yield f"tested on the test part: accuracy {data['test']['accuracy']:.4f}"
+            yield f"tested on the test part: {_tested_text(data['test'], result.metric)}"
 
 
 def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
@@ -100,25 +102,31 @@ def _tell_restored(event: Event) -> Iterator[str]:
     yield f"went on after epoch {data['epoch']}{trained}" if data["epoch"] else "began anew"
 
 
-def _epoch_text(data: Mapping[str, Any], *, is_best: bool) -> str:
+def _epoch_text(data: Mapping[str, Any], metric: Metric, *, is_best: bool) -> str:
     metrics = data["metrics"]
     best = ", its best" if is_best else ""
-    accuracy, loss = metrics["val/accuracy"], metrics["val/loss"]
     folds = (
-        f" ± {metrics['val/accuracy_std']:.4f} ({len(data['folds'])} folds)"
+        f" ± {metrics[metric.deviation_key]:.4f} ({len(data['folds'])} folds)"
         if data.get("folds")
         else ""
     )
+    beside = f", val accuracy {metrics[ACCURACY.key]:.4f}" if is_other(metric) else ""
     return (
-        f"epoch {data['epoch']}: val accuracy {accuracy:.4f}{folds}{best}, "
-        f"val loss {loss:.4f}, {metrics['time/epoch_s']:.1f} s"
+        f"epoch {data['epoch']}: val {metric.title} {metrics[metric.key]:.4f}{folds}{best}"
+        f"{beside}, val loss {metrics['val/loss']:.4f}, {metrics['time/epoch_s']:.1f} s"
     )
+
+
+def _tested_text(test: Mapping[str, Any], metric: Metric) -> str:
+    """Return `accuracy 0.9500`, or by another metric `macro F1 0.9123, accuracy 0.9500`."""
+    beside = f", accuracy {test['accuracy']:.4f}" if is_other(metric) else ""
+    return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
 
 
 def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
     """Yield the trials that had reached this rung by then, the best first.
 
-    Their accuracies are those that they had shown, not those that are forecast.
+    Their values are those that they had shown, not those that are forecast.
     """
     rung = event.data.get("rung")
     if rung is None:
@@ -128,14 +136,15 @@ def _tell_rivals(event: Event, result: SearchResult) -> Iterator[str]:
         for name, trial in result.trials.items()
         if rung in trial.epochs and trial.outcome not in FAILED
     }
-    yield "  those who had come there, by accuracy until then:"
+    metric = result.metric
+    yield f"  those who had come there, by {metric.title} until then:"
     best = {
-        name: max(m["val/accuracy"] for e, m in trial.epochs.items() if e <= rung)
+        name: max(metric.score_of(m) for e, m in trial.epochs.items() if e <= rung)
         for name, trial in there.items()
     }
     for place, name in enumerate(sorted(best, key=best.__getitem__, reverse=True), 1):
         if place <= RIVALS_SHOWN or name == event.data["trial"]:
-            yield f"  {place:>3}. {name} {best[name]:.4f}" + (
+            yield f"  {place:>3}. {name} {metric.score(best[name]):.4f}" + (
                 "  <- this one" if name == event.data["trial"] else ""
             )
 

@@ -123,11 +123,12 @@ FLOORS = {
         fields caches
         config
         datasets
-        baselines tasks
+        tasks
+        baselines
         checkpoints
         models
         training
-        fusion evaluation
+        request fusion evaluation
         export trial
         worker
         trainer

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
 from trainables.errors import ConfigError, unknown
 from trainables.fields import check, name_of, number, parse
 
@@ -225,6 +226,8 @@ class TrialConfig:
     epochs: int = number(20, low=1)
     """For a baseline always 1, because it is fitted once."""
     seed: int = number(0, low=0, high=2**31)
+    metric: str = name_of(DEFAULT_METRIC, "metric", METRICS)
+    """The metric of the validation part by which epochs, and so trials, are ranked."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -273,9 +276,21 @@ class TrialConfig:
             return self.model.options.get(name)
         return getattr(getattr(self, part) if part else self, name)
 
+    @property
+    def ranked_by(self) -> Metric:
+        """The metric by which epochs are ranked."""
+        return METRICS[self.metric]
+
     def to_dict(self) -> dict[str, Any]:
-        """Return a nested dict of plain values, as JSON holds it."""
-        return dataclasses.asdict(self)
+        """Return a nested dict of plain values, as JSON holds it.
+
+        The default metric is left out: a training by it has the key that it had when there was no
+        other.
+        """
+        values = dataclasses.asdict(self)
+        if self.metric == DEFAULT_METRIC:
+            del values["metric"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -1,6 +1,5 @@
 """A trial on several workers, as a Ray Train `TorchTrainer` (gloo on CPU, nccl on GPU)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +7,21 @@ from ray import ObjectRef
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from trainables.checkpoints.lineage import WarmStartSource
-from trainables.checkpoints.remote import Mirror
 from trainables.config import TrialConfig
-from trainables.worker import train_loop
+from trainables.request import TrialRequest
+from trainables.worker import WorkerSetup, train_loop
 
 
 def build_trainer(
     config: TrialConfig,
     dataset: "ObjectRef[Any]",
     folder: Path,
+    request: TrialRequest = TrialRequest(),  # noqa: B008 - it is frozen
     *,
     scaling: ScalingConfig,
     gate: Any,
-    attempt: int = 1,
-    known: int = 0,
-    beginnings: Sequence[WarmStartSource] = (),
-    milestones: Sequence[int] = (),
-    with_cost: bool = False,
-    download: bool = False,
-    threads: int = 1,
-    mirror: Mirror | None = None,
+    setup: WorkerSetup = WorkerSetup(),  # noqa: B008
     own: str = "",
-    gpus: float = 0,
 ) -> TorchTrainer:
     """Build a trainer that runs `config` data-parallel.
 
@@ -41,38 +32,21 @@ def build_trainer(
         config: the trial.
         dataset: a reference to a sealed `Dataset` in the object store.
         folder: where the checkpoints go; every node must see it, or there is a mirror.
+        request: as of `run_trial`.
         scaling: how many workers, with what each.
         gate: an actor that takes the first worker's reports, and says after each whether to go on
             (`trainables.worker.train_loop`).
-        attempt: counts how often this trial was begun.
-        known: the last epoch that the search has heard of.
-        beginnings: as of `run_trial`.
-        milestones: as of `run_trial`.
-        with_cost: as of `run_trial`.
-        download: fetch weights to begin with where they are missing.
-        threads: of each worker.
-        mirror: where the checkpoints are kept, if the workers' machines see no folder in common.
+        setup: what each worker computes with.
         own: a folder for what Ray Train writes itself, which nobody reads, where not all machines
             see the trials' folder.
-        gpus: of each worker; of a part of one it takes no more memory than that part.
     """
-    about = {
-        "beginnings": list(beginnings),
-        "milestones": list(milestones),
-        "with_cost": with_cost,
-        "download": download,
-    }
     job = {
         "config": config.to_dict(),
         "dataset": dataset,
         "gate": gate,
         "folder": str(folder),
-        "attempt": attempt,
-        "known": known,
-        **about,
-        "threads": threads,
-        "mirror": mirror,
-        "gpus": gpus,
+        "request": request,
+        "setup": setup,
     }
     return TorchTrainer(
         train_loop,
@@ -80,7 +54,7 @@ def build_trainer(
         scaling_config=scaling,
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo"),
         run_config=RunConfig(
-            name=f"{folder.name}-{attempt}",
+            name=f"{folder.name}-{request.attempt}",
             storage_path=own or str(folder.parent.parent / "train"),
             failure_config=_once(),
         ),

@@ -22,13 +22,13 @@ from trainables.checkpoints import checkpoint
 from trainables.checkpoints.heartbeat import Heartbeat
 from trainables.checkpoints.lineage import WarmStart, WarmStartSource, begun_of, is_own_beginning
 from trainables.checkpoints.remembered import MEMORY
-from trainables.checkpoints.remote import Mirror
 from trainables.checkpoints.warm_start import BEGUN, BROUGHT, import_checkpoints
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.fusion.rounds import FusionRounds
 from trainables.messages import EpochMetrics, Report
+from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
 from trainables.training.world import World
@@ -57,17 +57,12 @@ def run_trial(
     config: TrialConfig,
     dataset: Dataset,
     folder: Path,
+    request: TrialRequest = TrialRequest(),  # noqa: B008 - it is frozen
     *,
     device: str = "cpu",
     world: World | None = None,
-    attempt: int = 1,
-    known: int = 0,
     node: str = "",
     together: FusionRounds | None = None,
-    mirror: Mirror | None = None,
-    beginnings: Sequence[WarmStartSource] = (),
-    milestones: Sequence[int] = (),
-    with_cost: bool = False,
 ) -> Iterator[Report]:
     """Train a config; after each epoch save a checkpoint under `folder` and yield a report.
 
@@ -84,48 +79,44 @@ def run_trial(
         config: the trial.
         dataset: sealed or not; the test part is not looked at.
         folder: the trial's own.
+        request: from where this attempt goes on, and what it leaves for others.
         device: "cpu", "cuda", "cuda:1" ...
         world: the processes that train it together.
-        attempt: counts, from 1, how often this trial was begun.
-        known: the last epoch that whoever listens has heard of; later ones that an earlier attempt
-            has trained are reported again.
         node: an identifier of this machine, for who watches the heartbeat.
         together: where other threads of this process train other trials; this one has joined under
             its folder's name.
-        mirror: where the checkpoints are kept, if `folder` is only this machine's: they are there
-            before the report is out.
-        beginnings: trials that have trained the beginning of this one, which then goes on from
-            there; one that is damaged is passed over.
-        milestones: epochs at which other trials of this config end, which are to find there what
-            they need.
-        with_cost: measure too what it costs to use.
 
     Raises:
         Superseded: a later attempt has begun.
     """
     world = world or World()
-    beat = Heartbeat(folder, attempt=attempt, node=node, mirror=mirror) if world.rank == 0 else None
-    keeper = TrialCheckpoints(folder, config, world, attempt, beat, mirror, milestones)
+    beat = _heartbeat(folder, request, node) if world.rank == 0 else None
+    keeper = TrialCheckpoints(folder, config, world, beat, request)
     if device != "cpu" and together is None:
-        torch.cuda.empty_cache()  # what the process's last trial held, a neighbour on the card may need
+        # What the process's last trial held, a neighbour on the card may need.
+        torch.cuda.empty_cache()
     training = _begin(config, dataset, device, world, beat)
-    yield from keeper.claim(beginnings)
+    yield from keeper.claim(request.beginnings)
     if (state := keeper.restore()) is not None:
         training.load_state(state)
-    unheard = [epoch for epoch in keeper.history if epoch > known or epoch == config.epochs]
-    if keeper.found or beginnings:
+    unheard = [epoch for epoch in keeper.history if epoch > request.known or epoch == config.epochs]
+    if keeper.found or request.beginnings:
         yield Report(
             training.epoch,
             restored=keeper.damaged,
-            begun=keeper.news(training.epoch, known),
+            begun=keeper.news(training.epoch, request.known),
             more=bool(unheard),
         )
     reports = _reports(training, keeper, unheard, _epochs(training, together, folder.name))
     yield from (
         _with_cost(reports, training, dataset, folder, device)
-        if with_cost and world.rank == 0
+        if request.with_cost and world.rank == 0
         else reports
     )
+
+
+def _heartbeat(folder: Path, request: TrialRequest, node: str) -> Heartbeat:
+    return Heartbeat(folder, attempt=request.attempt, node=node, mirror=request.mirror)
 
 
 def _reports(
@@ -233,20 +224,12 @@ class TrialCheckpoints:
         folder: Path,
         config: TrialConfig,
         world: World,
-        attempt: int,
         beat: Heartbeat | None,
-        mirror: Mirror | None,
-        milestones: Sequence[int] = (),
+        request: TrialRequest,
     ) -> None:
-        self.folder, self.config, self.world, self.attempt, self.beat, self.mirror = (
-            folder,
-            config,
-            world,
-            attempt,
-            beat,
-            mirror,
-        )
-        self.milestones = milestones
+        self.folder, self.config, self.world, self.beat = folder, config, world, beat
+        self.attempt, self.mirror = request.attempt, request.mirror
+        self.milestones = request.milestones
         self.history: dict[int, dict[str, float]] = {}
         self.folds: dict[int, list[dict[str, float]]] = {}
         self.found, self.damaged = False, list[str]()
@@ -396,7 +379,7 @@ class TrialCheckpoints:
         """Return the best epoch of those until this one."""
         return max(
             (epoch for epoch in self.history if epoch <= last),
-            key=lambda epoch: (*rank(self.history[epoch]), -epoch),
+            key=lambda epoch: (*rank(self.history[epoch], self.config.ranked_by), -epoch),
         )
 
     def _insist(self, epoch: int, write: Callable[[], object]) -> Iterator[Report]:

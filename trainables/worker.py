@@ -1,12 +1,24 @@
 """The function that each Ray Train worker runs: an ordinary trial in a group of processes."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 import ray.train.torch
 
 from trainables.config import TrialConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """The means of one worker of several that train a trial."""
+
+    threads: int = 1
+    gpus: float = 0
+    """Of a part of a GPU it takes no more memory than that part."""
+    download: bool = False
+    """True if weights to begin with may be fetched where they are missing."""
 
 
 def train_loop(job: dict[str, Any]) -> None:
@@ -18,40 +30,26 @@ def train_loop(job: dict[str, Any]) -> None:
 
     Args:
         job: `config` (a `TrialConfig` as a dict), `dataset` (a reference to a sealed `Dataset`),
-            `folder`, `attempt`, `known`, `beginnings`, `milestones` and `with_cost` as `run_trial`
-            takes them, `threads` and `gpus` as `prepare` does, `mirror`, `download` (whether
-            weights to begin with may be fetched), and `gate`, an actor that takes `report(number,
-            reports)`, counted from 1, and whose `passed(number)` returns, when that is decided,
-            whether to go on after it.
+            `folder`, `request` (a `TrialRequest`), `setup` (a `WorkerSetup`), and `gate`, an actor
+            that takes `report(number, reports)`, counted from 1, and whose `passed(number)`
+            returns, when that is decided, whether to go on after it.
     """
     from trainables.checkpoints.remote import folder_here, forget
     from trainables.training.process import prepare
     from trainables.training.world import Distributed
     from trainables.trial import run_trial
 
-    prepare(job["threads"], job["gpus"])
+    request, setup = job["request"], job["setup"]
+    prepare(setup.threads, setup.gpus)
     config, dataset = TrialConfig.from_dict(job["config"]), ray.get(job["dataset"])
-    if job["download"] and config.model.pretrained:
+    if setup.download and config.model.pretrained:
         from trainables.models.weights import fetch
 
         fetch(config.model)
     device, node = str(ray.train.torch.get_device()), ray.get_runtime_context().get_node_id()
-    world, about = (
-        Distributed(device),
-        {
-            name: job[name]
-            for name in ("attempt", "known", "mirror", "beginnings", "milestones", "with_cost")
-        },
-    )
-    reports = run_trial(
-        config,
-        dataset,
-        folder_here(job["folder"], job["mirror"], job["attempt"], world.rank),
-        device=device,
-        world=world,
-        node=node,
-        **about,
-    )
+    world = Distributed(device)
+    folder = folder_here(job["folder"], request.mirror, request.attempt, world.rank)
+    reports = run_trial(config, dataset, folder, request, device=device, world=world, node=node)
     try:
         for number, report in enumerate(reports, 1):
             if world.rank == 0:
@@ -59,4 +57,4 @@ def train_loop(job: dict[str, Any]) -> None:
             if report.outcome is None and not ray.get(job["gate"].passed.remote(number)):
                 return
     finally:
-        forget(job["folder"], job["mirror"], job["attempt"], world.rank)
+        forget(job["folder"], request.mirror, request.attempt, world.rank)

@@ -22,6 +22,9 @@ class Algorithm(ABC):
     listens = False
     """True if its proposals depend on what it hears."""
 
+    highest = 1.0
+    """The value that none is higher than; the driver knows it."""
+
     @abstractmethod
     def ask(self, trial: str) -> Params | None:
         """Return params for a new trial; None when there is nothing left to propose."""
@@ -37,7 +40,7 @@ class Algorithm(ABC):
         """
 
     def report(self, trial: str, epoch: int, value: float) -> None:  # noqa: B027 - listening is optional
-        """Hear a trial's value (validation accuracy, higher is better) after an epoch (1-based)."""
+        """Hear a trial's value (higher is better) after an epoch (1-based)."""
 
     def tell(self, trial: str, outcome: str, value: float | None) -> None:  # noqa: B027 - listening is optional
         """Hear how a trial ended.

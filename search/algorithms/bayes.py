@@ -57,8 +57,6 @@ OF_ENDS = TRIES
 """Part of the seed that tells the draws of predicted values from those of proposals, whose attempts
 are numbered below it.
 """
-HIGHEST = 1.0
-"""The highest possible accuracy."""
 MAX_TRIALS = 1000
 """The model is fitted to so many trials, the last ones: TPE's time grows with them."""
 STATES = {
@@ -209,7 +207,7 @@ class Bayes(Algorithm):
             if name in self.expected and trial.values and trial.outcome in ("", "stopped")
         }
         drawn = {
-            name: self.expected[name].draw(generator, trial.at(trial.epochs), HIGHEST)
+            name: self.expected[name].draw(generator, trial.at(trial.epochs), self.highest)
             for name, trial in waiting.items()
         }
         return ended | drawn

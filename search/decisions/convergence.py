@@ -76,5 +76,5 @@ def values_of(result: SearchResult) -> list[float]:
         if trial.outcome not in ("pending", "running") and (trial.epochs or trial.outcome in FAILED)
     ]
     return [
-        -math.inf if trial.outcome in FAILED else trial.accuracy for trial in one_a_training(ended)
+        -math.inf if trial.outcome in FAILED else trial.score for trial in one_a_training(ended)
     ]

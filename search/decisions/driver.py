@@ -26,6 +26,7 @@ from search.journal.result import ENDED, FAILED, UNFINISHED, SearchResult, Trial
 from search.objectives import costs_of
 from search.schedulers.base import NEW, Scheduler, Setting, Stop
 from search.schedulers.registry import SCHEDULERS
+from search.statistics import standard_error
 from trainables.catalog.models import MODELS
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
@@ -78,6 +79,10 @@ class Driver:
         of them that imports and Ray's start took.
         """
         self.experiment, self.journal, self.slots, self.clock = experiment, journal, slots, clock
+        self.metric = experiment.base.ranked_by
+        """By which trials are ranked, stopped and chosen."""
+        self._errors: dict[float, float] = {}
+        """The standard errors of the scores that were heard."""
         self.algorithm = self._algorithm()
         self.scheduler = self._scheduler()
         self.result = SearchResult()
@@ -112,14 +117,18 @@ class Driver:
 
     def _algorithm(self) -> Algorithm:
         """Return the algorithm that proposes params."""
-        return ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
+        found = ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
+        found.highest = self.metric.top_score
+        return found
 
     def _scheduler(self) -> Scheduler:
         """Return the scheduler that holds trials at rungs."""
         experiment = self.experiment
-        return SCHEDULERS[experiment.scheduler](
+        found = SCHEDULERS[experiment.scheduler](
             Setting(experiment.horizon, experiment.space, experiment.grace, experiment.sure)
         )
+        found.error_of = self._error_of  # type: ignore[method-assign]
+        return found
 
     @property
     def trials(self) -> dict[str, TrialResult]:
@@ -324,7 +333,7 @@ class Driver:
         if wanted and (expected := 100 * expected_gain(values_of(self.result), ahead)) < wanted:
             reason = (
                 f"{ahead} more trials are expected to gain {expected:.2g} points of validation "
-                f"accuracy, less than {wanted:g} (--min-gain)"
+                f"{self.metric.title}, less than {wanted:g} (--min-gain)"
             )
             self.journal.append(
                 "enough", reason=reason, expected=expected, wanted=wanted, ahead=ahead
@@ -369,7 +378,7 @@ class Driver:
             how = {name: report[name] for name in ("precision", "folds") if report.get(name)}
             self.journal.append("epoch", trial=trial, epoch=epoch, metrics=report["metrics"], **how)
             self.timing.epoch(self.trials[trial], epoch)
-            self._hear_epoch(trial, epoch, report["metrics"]["val/accuracy"])
+            self._hear_epoch(trial, epoch, report["metrics"])
             stop = self._judge(trial, epoch)
         if report["outcome"] is not None:
             self._end(trial, report["outcome"], report["reason"])
@@ -449,7 +458,7 @@ class Driver:
                 # A journal of an earlier version does not say which trials were promoted.
                 if trial in self.at_rung:
                     self._go_on(trial)
-                self._hear_epoch(trial, event.data["epoch"], event.data["metrics"]["val/accuracy"])
+                self._hear_epoch(trial, event.data["epoch"], event.data["metrics"])
             case "held":
                 self.at_rung.discard(trial)
             case "promoted":
@@ -474,7 +483,6 @@ class Driver:
 
     def _begin(self, trial: str, training: str) -> None:
         if self._is_scheduled(trial):
-            self.scheduler.images = self.result.images if self.result.started else 0
             self.scheduler.begin(trial, self.trials[trial].params, training)
             self.lengths.add(self.trials[trial].config["epochs"])
 
@@ -508,13 +516,22 @@ class Driver:
         if self._is_scheduled(trial):
             self.scheduler.cost(trial, costs)
 
-    def _hear_epoch(self, trial: str, epoch: int, value: float) -> None:
-        self.algorithm.report(trial, epoch, value)
+    def _hear_epoch(self, trial: str, epoch: int, metrics: dict[str, float]) -> None:
+        score = self.metric.score_of(metrics)
+        self._errors[score] = metrics.get(self.metric.error_key, 0.0)
+        self.algorithm.report(trial, epoch, score)
         self.timing.hear(self.trials[trial], epoch)
         if self._is_scheduled(trial) and self.scheduler.on_epoch(
-            trial, epoch, self.trials[trial].accuracy
+            trial, epoch, self.trials[trial].score
         ):
             self.at_rung.add(trial)
+
+    def _error_of(self, value: float) -> float:
+        """Return the standard error of a score that was heard; 0 where it is not known."""
+        if not self.metric.is_share:
+            return self._errors.get(value, 0.0)
+        images = self.result.images if self.result.started else 0
+        return standard_error(value, images) if images else 0.0
 
     def _is_scheduled(self, trial: str) -> bool:
         """Return whether the scheduler hears of a trial.
@@ -684,11 +701,11 @@ class Driver:
         ended = self.trials[trial]
         self.at_rung.discard(trial)
         if self._is_scheduled(trial):
-            self.scheduler.end(trial, ended.outcome, ended.accuracy)
+            self.scheduler.end(trial, ended.outcome, ended.score)
         self.algorithm.tell(
             trial,
             ended.outcome,
-            ended.accuracy if ended.outcome in ("completed", "stopped") else None,
+            ended.score if ended.outcome in ("completed", "stopped") else None,
         )
         if ended.kind == "memory":
             self.out_of_memory.discard(trial)

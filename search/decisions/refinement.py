@@ -35,16 +35,16 @@ def observations(result: SearchResult) -> list[Observation]:
         for trial in result.trials.values()
         if trial.outcome == "diverged" or (trial.epochs and trial.outcome not in FAILED)
     ]
-    known = one_a_training(heard)[-MAX_TRAININGS:]
+    known, metric = one_a_training(heard)[-MAX_TRAININGS:], result.metric
     if len(known) < 2:
         return [Observation(effective(trial), 0.5) for trial in known]
     longest = max((max(trial.epochs, default=0) for trial in known), default=0)
-    best = np.full((len(known), longest + 1), -1.0)
-    """The best value up to each epoch; a trial that diverged stays at -1."""
+    best = np.full((len(known), longest + 1), -math.inf)
+    """By epoch; of a trial that diverged, lower than any."""
     for row, trial in enumerate(known):
         if trial.outcome != "diverged":
             values = [
-                trial.epochs[epoch]["val/accuracy"] if epoch in trial.epochs else -1.0
+                metric.score_of(trial.epochs[epoch]) if epoch in trial.epochs else -math.inf
                 for epoch in range(1, longest + 1)
             ]
             best[row, 1:] = np.maximum.accumulate(values)
@@ -89,9 +89,14 @@ def noise(result: SearchResult) -> tuple[float, str]:
         return float(
             result.selection.verdict["expected"]["std"]
         ), "the deviation between seeds that the selection measured"
-    data = result.started["data"]
-    images, value = data["train"] if data.get("folds") else data["val"], result.ranking[0].accuracy
-    return standard_error(value, images), f"the standard error of {value:.4f} on {images:,} images"
+    data, best = result.started["data"], result.ranking[0]
+    images = data["train"] if data.get("folds") else data["val"]
+    error = (
+        standard_error(best.value, images)
+        if result.metric.is_share
+        else best.best.get(result.metric.error_key, 0.0)
+    )
+    return error, f"the standard error of {best.value:.4f} on {images:,} images"
 
 
 def why_over(result: SearchResult) -> str:
@@ -102,7 +107,7 @@ def why_over(result: SearchResult) -> str:
     last = refinement.rounds[-1]
     number, gain, (chance, what) = (
         last["round"],
-        result.ranking[0].accuracy - last["before"],
+        result.ranking[0].score - result.metric.score(last["before"]),
         noise(result),
     )
     if len(result.trials) == last["known"]:
@@ -122,7 +127,7 @@ def gains(result: SearchResult) -> list[tuple[dict[str, Any], int, float]]:
     refinement = result.refinement
     rounds = refinement.rounds if refinement is not None else []
     ends = [(after["known"], after["before"]) for after in rounds[1:]] + [
-        (len(result.trials), result.ranking[0].accuracy if result.ranking else math.nan)
+        (len(result.trials), result.ranking[0].value if result.ranking else math.nan)
     ]
     return [
         (one, known - one["known"], value)

@@ -116,7 +116,7 @@ class RefineDriver(Driver):
             )
         facts = {
             "known": known,
-            "before": best.accuracy,
+            "before": best.value,
             "changes": [asdict(change) for change in changes],
         }
         self.journal.append(

@@ -31,8 +31,9 @@ candidates, so that two of them differ by what they are.
   interval for all candidates.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -40,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.statistics import LEVEL, Comparison, Expected, compare, expect
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
 
 ALPHA = 0.05
 """The error rate of all comparisons together."""
@@ -144,6 +146,7 @@ class Row:
     std: float | None
     seeds: int
     accuracies: list[float]
+    """The metric's values by seed; the field was named when accuracy was the only metric."""
     difference: float | None
     """The leader's mean less its own, over the seeds of both.
 
@@ -198,11 +201,13 @@ class Candidate:
     """The name of its best training."""
 
 
-def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
+def decide(
+    race: Race, known: Mapping[str, Candidate], metric: Metric = METRICS[DEFAULT_METRIC]
+) -> Verdict:
     """Return the verdict of a race that is over.
 
     All candidates that are alive have all seeds, and there is at least one. `known` has every
-    candidate.
+    candidate. The race compares scores; the verdict tells the metric's values.
     """
     alive, compared = race.alive, [Comparison(0.0, 0.0, 1.0)]
     if len(alive) > 1:
@@ -219,14 +224,39 @@ def decide(race: Race, known: Mapping[str, Candidate]) -> Verdict:
         for name in race.candidates
     ]
     rows.sort(
-        key=lambda row: (row.candidate != chosen, row.candidate not in alive, -(row.mean or 0.0))
+        key=lambda row: (
+            row.candidate != chosen,
+            row.candidate not in alive,
+            -(-math.inf if row.mean is None else row.mean),
+        )
     )
     expected = expect(
-        list(race.table([chosen], race.seeds)[0]), len(race.candidates), images=race.images
+        list(race.table([chosen], race.seeds)[0]),
+        len(race.candidates),
+        images=race.images,
+        bounds=(metric.top_score - 1 if metric.mode == "max" else -math.inf, metric.top_score),
     )
     return Verdict(
-        chosen, known[chosen].best, first, expected, known[chosen].search_value, rows, race.alpha
+        chosen,
+        known[chosen].best,
+        first,
+        _in_values(expected, metric),
+        known[chosen].search_value,
+        [_row_in_values(row, metric) for row in rows],
+        race.alpha,
     )
+
+
+def _in_values(expected: Expected, metric: Metric) -> Expected:
+    """Turn an expected score into the metric's value, whose ends change places if low is good."""
+    low, high = sorted((metric.score(expected.low), metric.score(expected.high)))
+    return replace(expected, mean=metric.score(expected.mean), low=low, high=high)
+
+
+def _row_in_values(row: Row, metric: Metric) -> Row:
+    """Turn a row's scores into the metric's values."""
+    mean = None if row.mean is None else metric.score(row.mean)
+    return replace(row, mean=mean, accuracies=list(map(metric.score, row.accuracies)))
 
 
 def _row(race: Race, name: str, known: Candidate, state: str, pair: Comparison | None) -> Row:

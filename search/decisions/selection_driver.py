@@ -110,7 +110,7 @@ class RaceDriver(Driver):
                 )
         for name, trial in self.trials.items():
             if trial.outcome == "completed":
-                self.race.scores[trial.repeat_of][number_of(name)] = trial.accuracy
+                self.race.scores[trial.repeat_of][number_of(name)] = trial.score
             if "memory" in trial.retries and trial.kind != "memory":
                 self.out_of_memory.add(name)
         for trial in [trial for trial in self.trials.values() if trial.outcome in FAILED]:
@@ -126,7 +126,7 @@ class RaceDriver(Driver):
             for trial in self.trials.values()
             if trial.repeat_of == candidate and trial.outcome == "completed"
         )
-        return sorted(completed, key=lambda trial: rank(trial.best), reverse=True)
+        return sorted(completed, key=lambda trial: rank(trial.best, trial.metric), reverse=True)
 
     @property
     def best(self) -> dict[str, TrialResult]:
@@ -208,7 +208,7 @@ class RaceDriver(Driver):
         super()._tell(trial)
         ended = self.trials[trial]
         if ended.outcome == "completed":
-            self.race.scores[ended.repeat_of][number_of(trial)] = ended.accuracy
+            self.race.scores[ended.repeat_of][number_of(trial)] = ended.score
         elif ended.outcome in FAILED:
             self._drop_failed(ended)
         self._drop_behind()
@@ -218,7 +218,7 @@ class RaceDriver(Driver):
         for name, (leader, pair) in self.race.behind().items():
             self._drop(
                 name,
-                f"{100 * pair.difference:.2f} points behind {leader} "
+                f"{self.metric.gap(pair.difference)} behind {leader} "
                 f"over {self.race.rounds} seeds (p {pair.p:.2g})",
                 pair,
             )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from search.execution.job import Job, beginnings_of, mirror_of
+from search.execution.job import Job, request_of
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
@@ -95,6 +95,7 @@ def train_on_workers(
     from ray.train import ScalingConfig
 
     from trainables.trainer import build_trainer
+    from trainables.worker import WorkerSetup
 
     each = {"CPU": demand["cpus"]} | ({"GPU": demand["gpus"]} if device == "cuda" else {})
     scaling = ScalingConfig(
@@ -109,17 +110,14 @@ def train_on_workers(
             trial,
             dataset[0],
             Path(config["folder"]),
+            request_of(config),
             scaling=scaling,
             gate=gate,
-            attempt=config["attempt"],
-            known=config["known"],
-            beginnings=beginnings_of(config),
-            milestones=config["milestones"],
-            with_cost=config["with_cost"],
-            download=config["download"],
-            threads=max(1, int(demand["cpus"])),
-            gpus=demand["gpus"] if device == "cuda" else 0,
-            mirror=mirror_of(config),
+            setup=WorkerSetup(
+                threads=max(1, int(demand["cpus"])),
+                gpus=demand["gpus"] if device == "cuda" else 0,
+                download=config["download"],
+            ),
             own=own if config["bucket"] else "",
         )
         fitted = Future[None]()

@@ -22,6 +22,7 @@ from cluster.storage.mirror import Mirror
 from search.journal.store import BEATS, TRIALS
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.config import TrialConfig
+from trainables.request import TrialRequest
 
 Job = dict[str, Any]
 
@@ -65,6 +66,18 @@ def beginnings_of(job: Job) -> list[WarmStartSource]:
         )
         for one in job["beginnings"]
     ]
+
+
+def request_of(job: Job) -> TrialRequest:
+    """Return what a job asks of its trial."""
+    return TrialRequest(
+        attempt=job["attempt"],
+        known=job["known"],
+        beginnings=beginnings_of(job),
+        milestones=job["milestones"],
+        with_cost=job["with_cost"],
+        mirror=mirror_of(job),
+    )
 
 
 @contextmanager

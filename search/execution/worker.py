@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import ray
 
 from cluster.spot import leaving
-from search.execution.job import Job, beginnings_of, checkpoint_in, keep, mirror_of
+from search.execution.job import Job, checkpoint_in, keep, mirror_of, request_of
 from search.preflight.shadows import put_libraries_first
 from trainables.checkpoints.remote import folder_here, forget
 from trainables.config import TrialConfig
@@ -461,21 +461,12 @@ def begin(
     """
     if dataset is None:
         raise RuntimeError("a trial needs data")
-    config, mirror = TrialConfig.from_dict(job["config"]), mirror_of(job)
+    config, request = TrialConfig.from_dict(job["config"]), request_of(job)
     if job["download"]:
         fetch_weights(config)
-    where = {
-        "node": ray.get_runtime_context().get_node_id(),
-        "mirror": mirror,
-        **({"together": together} if together is not None else {}),
-    }
-    where |= {
-        "beginnings": beginnings_of(job),
-        "milestones": job["milestones"],
-        "with_cost": job["with_cost"],
-    }
-    folder = folder_here(job["folder"], mirror, job["attempt"])
+    folder = folder_here(job["folder"], request.mirror, request.attempt)
+    node = ray.get_runtime_context().get_node_id()
     reports: Iterator[Report] = run.run_trial(
-        config, dataset, folder, device=device, attempt=job["attempt"], known=job["known"], **where
+        config, dataset, folder, request, device=device, node=node, together=together
     )
     return reports

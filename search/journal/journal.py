@@ -34,7 +34,7 @@ with a checksum of its own, fsynced before anybody else hears of it, written by 
     tested       trial, epoch, test (the evaluation on the test part)
     evidence     trial (or none), file (or a folder of files) in the search's folder that is worth
                  keeping with the run, path there
-    enough       no further trial is started: reason, expected (points of validation accuracy),
+    enough       no further trial is started: reason, expected (points of the metric),
                  wanted (the same), of how many trials (ahead)
     risked       the chance that the best is among the trials that wait when the search ends, about
                  how many more epochs would halve it, and the chance that as many in new trials find

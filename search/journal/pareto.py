@@ -20,5 +20,5 @@ def front(result: SearchResult) -> list[TrialResult]:
         if wanted and trial.trial in costs and trial.trial not in result.passed_over
     }
     known: dict[str, Costs] = {name: costs_of(wanted, costs[name]) for name in found}
-    ordered, count = in_order({name: trial.accuracy for name, trial in found.items()}, known)
+    ordered, count = in_order({name: trial.score for name, trial in found.items()}, known)
     return [found[name] for name in ordered[:count]]

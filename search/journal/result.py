@@ -11,6 +11,7 @@ from typing import Any, Self
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from search.objectives import costs_of
 from trainables.catalog.ranking import rank
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
 from trainables.checkpoints.lineage import training_key_of
 
 FAILED = ("diverged", "failed")
@@ -91,11 +92,15 @@ class TrialResult:
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch with the highest validation accuracy; None before the first.
+        """The epoch that is best by the metric; None before the first.
 
-        Among equally accurate ones it is the one with the lowest validation loss, then the first.
+        Among equally good ones it is the one with the lowest validation loss, then the first.
         """
-        return max(self.epochs, key=lambda epoch: (*rank(self.epochs[epoch]), -epoch), default=None)
+        return max(
+            self.epochs,
+            key=lambda epoch: (*rank(self.epochs[epoch], self.metric), -epoch),
+            default=None,
+        )
 
     @property
     def best(self) -> dict[str, float]:
@@ -103,17 +108,32 @@ class TrialResult:
         return self.epochs[self.best_epoch] if self.best_epoch is not None else {}
 
     @property
+    def metric(self) -> Metric:
+        """The metric by which its epochs are ranked."""
+        return METRICS[self.config.get("metric", DEFAULT_METRIC)]
+
+    @property
+    def value(self) -> float:
+        """The metric on the validation part at the best epoch; NaN before the first."""
+        return self.best.get(self.metric.key, math.nan)
+
+    @property
+    def score(self) -> float:
+        """The same so that higher is better."""
+        return self.metric.score(self.value)
+
+    @property
     def accuracy(self) -> float:
-        """The best validation accuracy; NaN before the first epoch."""
+        """The validation accuracy at the best epoch; NaN before the first."""
         return self.best.get("val/accuracy", math.nan)
 
     @property
     def deviation(self) -> float | None:
-        """The sample standard deviation of the folds' accuracies at the best epoch.
+        """The sample standard deviation of the folds' values at the best epoch.
 
         None without folds.
         """
-        return self.best.get("val/accuracy_std")
+        return self.best.get(self.metric.deviation_key)
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -507,20 +527,28 @@ class SearchResult:
                 trial.outcome, trial.waiting = "interrupted", ""
 
     @property
+    def metric(self) -> Metric:
+        """The metric by which trials are ranked, stopped and chosen."""
+        base = self.started.get("experiment", {}).get("base", {})
+        return METRICS[base.get("metric", DEFAULT_METRIC)]
+
+    @property
     def ranking(self) -> list[TrialResult]:
         """Trials with a best epoch, the best first, without diverged and failed ones.
 
-        Of equally accurate ones the first is the one that costs less, if cost is an objective, and
+        Of equally good ones the first is the one that costs less, if cost is an objective, and
         then the one with less loss.
         """
-        ranked = sorted(self._counted, key=lambda trial: rank(trial.best), reverse=True)
+        ranked = sorted(
+            self._counted, key=lambda trial: rank(trial.best, trial.metric), reverse=True
+        )
         if not (wanted := self.costs_wanted):
             return ranked
         unknown, costs = (
             (math.inf,) * len(wanted),
             {name: costs_of(wanted, cost) for name, cost in self.costs.items()},
         )
-        return sorted(ranked, key=lambda trial: (-trial.accuracy, costs.get(trial.trial, unknown)))
+        return sorted(ranked, key=lambda trial: (-trial.score, costs.get(trial.trial, unknown)))
 
     @property
     def distinct(self) -> list[TrialResult]:

@@ -11,8 +11,15 @@ from search.decisions.convergence import MIN_TRIALS
 from search.experiment import Experiment
 from search.preflight.disk import memory, room
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import DEFAULT_METRIC
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.errors import printable
+
+SUSPECT, SUSPECT_TIMES = 0.6, 2.5
+"""The accuracy of always naming one class from which on accuracy tells little: a share of the
+images, or as many times the even share of a class.
+"""
 
 
 def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
@@ -24,6 +31,7 @@ def notes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
             f"{'are' if dataset.skipped > 1 else 'is'} left out."
         )
     yield from _leaks(dataset)
+    yield from _unbalanced(experiment, dataset)
     yield from _sizes(experiment, dataset)
     usual, data = DataConfig(), experiment.base.data
     if idle := [
@@ -92,6 +100,25 @@ def _sizes(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
         yield (
             f"note: images of {width} x {height} pixels are enlarged to {side} x {side}, as "
             "the weights want it. --set model.input_size=64 is faster."
+        )
+
+
+def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
+    """Yield a line if accuracy is a poor measure of the data that a search by it has.
+
+    That is so where always naming the largest class of the training part reaches an accuracy of
+    `SUSPECT`, or of `SUSPECT_TIMES` the even share of a class if that is less.
+    """
+    counts = np.bincount(dataset.train.labels.astype(np.int64), minlength=len(dataset.classes))
+    largest, images = int(counts.argmax()), int(counts.sum())
+    if experiment.base.metric != DEFAULT_METRIC or not images:
+        return
+    if counts[largest] / images >= min(SUSPECT, SUSPECT_TIMES / len(dataset.classes)):
+        share = 1000 * int(counts[largest]) // images / 1000
+        yield (
+            f"note: {100 * share:.3g}% of the training images are of class "
+            f"'{printable(dataset.classes[largest])}': always saying so reaches an accuracy of "
+            f"{share:g}. --metric balanced_accuracy or macro_f1 ranks trials by all classes alike."
         )
 
 

@@ -48,7 +48,6 @@ from search.objectives import Costs, in_turn
 from search.schedulers.base import NEW, Expected, Risk, Scheduler, Setting, Stop
 from search.schedulers.forecast import Forecaster
 from search.space import Params
-from search.statistics import standard_error
 
 REDUCTION = 2
 """The ratio of each rung to the one before."""
@@ -471,7 +470,7 @@ class Asha(Scheduler):
         best = max(
             (value for values in self.forecaster.values for value in values.values()), default=0.0
         )
-        error = standard_error(best, self.images) if self.images else 0.0
+        error = self.error_of(best)
         return [
             outlook.chances(best + error) if outlook else {}
             for outlook in self.forecaster.outlooks(NOISE_SHARE * error)

@@ -98,8 +98,12 @@ class Scheduler(ABC):
     that it has ended.
     """
 
-    images: int = 0
-    """The number of images that a value is measured on; 0 where that is not known."""
+    def error_of(self, value: float) -> float:
+        """Return the standard error of a value that was heard; 0 where it is not known.
+
+        The driver puts its own in this one's place.
+        """
+        return 0.0
 
     def begin(self, trial: str, params: Params, training: str) -> None:  # noqa: B027 - listening is optional
         """Hear that a trial with these params begins.
@@ -117,7 +121,7 @@ class Scheduler(ABC):
     def on_epoch(self, trial: str, epoch: int, value: float) -> bool:
         """Hear a trial's value after an epoch; return True at a rung, where the trial waits.
 
-        `value` is the best so far (validation accuracy, higher is better); `epoch` counts from 1.
+        `value` is the best so far (higher is better); `epoch` counts from 1.
         """
 
     def go_on(self, trial: str) -> None:  # noqa: B027

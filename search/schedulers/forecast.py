@@ -215,11 +215,15 @@ class Forecaster:
             forecasts = previous.forecasts
         else:
             forecasts = self._at(level, foremost, *known.T)
+        behind = max(
+            (value for trial, value in values.items() if trial not in forecasts), default=0
+        )
+        below = max(1.0, behind - min(forecasts.values(), default=0))
         return _Rung(
             foremost,
             known,
             forecasts,
-            {trial: forecasts.get(trial, value - 1) for trial, value in values.items()},
+            {trial: forecasts.get(trial, value - below) for trial, value in values.items()},
         )
 
     def outlooks(self, noise: float) -> list[Outlook | None]:

@@ -13,8 +13,8 @@ from search.journal.result import UNFINISHED, SearchResult, TrialResult
 from search.tracking.client import client_of
 from search.tracking.uri import sqlite_path
 from search.views.summary import markdown_summary
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
 
-PRIMARY_METRIC = "best/val_accuracy"
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}
@@ -29,15 +29,17 @@ TITLE = "mlflow_experiment"
 """In a journal's first event: the title of MLflow's experiment."""
 
 
-def new_title(space: str, data: Mapping[str, Any]) -> str:
-    """Return the title of MLflow's experiment for a new search: one a space and data set.
+def new_title(space: str, data: Mapping[str, Any], metric: str = DEFAULT_METRIC) -> str:
+    """Return the title of MLflow's experiment for a new search: one a space, data set and metric.
+
+    MLflow marks one metric of an experiment as its primary one.
 
     It is recorded in the journal, since a link may lead elsewhere later.
     """
     source = (
         data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
     )
-    return f"{space}-{source}"
+    return f"{space}-{source}" + (f"-{metric}" if metric != DEFAULT_METRIC else "")
 
 
 def experiment_title(facts: Mapping[str, Any]) -> str:
@@ -81,6 +83,8 @@ def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, f
         for name, value in val[kind].items()
     }
     figures |= {"train_s": trial.train_s}
+    if by_metric := val.get("metric"):
+        figures |= {by_metric["name"]: by_metric["value"]}
     return {
         f"eval/{name}": value for name, value in figures.items() if value is not None
     } | cost_figures(cost, "eval")
@@ -100,21 +104,22 @@ def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
     return {f"{when}/{name}": value for name, value in figures.items() if value is not None}
 
 
-def best_figures(metrics: dict[str, float], epoch: int) -> dict[str, float]:
+def primary(metric: Metric) -> str:
+    """Return the name in MLflow of a metric at a trial's best epoch: `best/val_accuracy`."""
+    return f"best/val_{metric.name}"
+
+
+def best_figures(metrics: dict[str, float], epoch: int, metric: Metric) -> dict[str, float]:
     """Return a run's metrics of its trial's best epoch.
 
     `metrics` are that epoch's, of the trial or of one fold.
     """
-    figures = {
-        PRIMARY_METRIC: metrics["val/accuracy"],
-        "best/val_loss": metrics["val/loss"],
-        "best/epoch": epoch,
-    }
-    return figures | (
-        {"best/val_accuracy_std": metrics["val/accuracy_std"]}
-        if "val/accuracy_std" in metrics
-        else {}
-    )
+    figures = {"best/val_loss": metrics["val/loss"], "best/epoch": epoch}
+    for one in (METRICS[DEFAULT_METRIC], metric):
+        figures[primary(one)] = metrics[one.key]
+        if one.deviation_key in metrics:
+            figures[f"{primary(one)}_std"] = metrics[one.deviation_key]
+    return figures
 
 
 def fold_key(trial: str, number: int | str) -> str:
@@ -289,9 +294,11 @@ class Runs:
                         title, artifact_location=self._artifact_location(title)
                     )
                 )
+                metric = self.result.metric
+                higher = str(metric.mode == "max").lower()
                 for key, value in (
-                    ("mlflow.experiment.primaryMetric.name", PRIMARY_METRIC),
-                    ("mlflow.experiment.primaryMetric.greaterIsBetter", "true"),
+                    ("mlflow.experiment.primaryMetric.name", primary(metric)),
+                    ("mlflow.experiment.primaryMetric.greaterIsBetter", higher),
                 ):
                     self.client.set_experiment_tag(made, key, value)
                 return made
@@ -488,7 +495,7 @@ class Runs:
             ):
                 self._queue(
                     run,
-                    metrics=best_figures(metrics, trial.best_epoch),
+                    metrics=best_figures(metrics, trial.best_epoch, trial.metric),
                     time_ms=event.time_ms,
                     step=trial.best_epoch,
                 )
@@ -511,6 +518,8 @@ class Runs:
             if "members" in test
             else {}
         )
+        if by_metric := test.get("metric"):
+            metrics |= {f"test/{by_metric['name']}": by_metric["value"]}
         for name, values in test["per_class"].items():
             metrics |= {
                 f"test_class/{_key(name)}/{metric}": values[metric]
@@ -540,7 +549,7 @@ class Runs:
             self._queue(self.runs[trial], tags={"selected": "false"})
         self.verdicts.append(verdict["trial"])
         figures = {
-            f"selected/val_accuracy_{name}": verdict["expected"][name]
+            f"selected/val_{self.result.metric.name}_{name}": verdict["expected"][name]
             for name in ("mean", "low", "high", "std")
         }
         step = len(self.verdicts)
@@ -596,7 +605,10 @@ class Runs:
         if result.best is not None:
             self._queue(
                 self.parent,
-                metrics={PRIMARY_METRIC: result.best.accuracy},
+                metrics={
+                    primary(METRICS[DEFAULT_METRIC]): result.best.accuracy,
+                    primary(result.metric): result.best.value,
+                },
                 time_ms=event.time_ms,
                 step=session,
             )

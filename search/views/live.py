@@ -212,7 +212,7 @@ class Display:
             ("trial", "left"),
             ("params", "left"),
             ("epochs", "right"),
-            ("val accuracy", "right"),
+            (f"val {result.metric.title}", "right"),
             ("", "left"),
         ):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
@@ -258,7 +258,7 @@ class RaceDisplay(Display):
         for title, justify in (
             ("candidate", "left"),
             ("seeds", "right"),
-            ("mean val accuracy", "right"),
+            (f"mean val {self.result.metric.title}", "right"),
             ("", "left"),
         ):
             table.add_column(title, justify=justify)  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ class RaceDisplay(Display):
                 trial for trial in selection.repeats.values() if trial.outcome == "completed"
             ]
             for candidate in selection.started["candidates"]:
-                values = [trial.accuracy for trial in completed if trial.repeat_of == candidate]
+                values = [trial.value for trial in completed if trial.repeat_of == candidate]
                 table.add_row(
                     candidate,
                     str(len(values)),

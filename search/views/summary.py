@@ -1,5 +1,6 @@
 """A search's result in words and tables: for the terminal, for MLflow's note, for `--json`."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +12,18 @@ from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
 from search.journal.result import SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home
-from search.objectives import one_cost
-from search.statistics import of_images
+from search.objectives import one_cost, value_of
+from search.views.metric import (
+    ACCURACY,
+    as_good,
+    is_other,
+    least_score,
+    superlative,
+    tested_interval,
+    tested_value,
+)
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
 from trainables.config import TrialConfig
 from trainables.errors import printable
 
@@ -40,20 +50,30 @@ def value_text(trial: TrialResult, path: str) -> str:
     )
 
 
-def figure_text(trial: TrialResult) -> str:
-    """Return a trial's best validation accuracy as text: `0.9721`.
+def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
+    """Return a trial's value on the validation part at its best epoch as text: `0.9721`.
 
     With folds, it is the mean with the sample standard deviation: `0.9721 ± 0.0080 (5 folds)`.
+
+    Args:
+        metric: another one than that by which the trial's epochs are ranked.
     """
+    metric = metric or trial.metric
+    deviation = trial.best.get(metric.deviation_key)
     folds = (
-        f" ± {trial.deviation:.4f} ({trial.config['data']['folds']} folds)"
-        if trial.deviation is not None
+        f" ± {deviation:.4f} ({trial.config['data']['folds']} folds)"
+        if deviation is not None
         else ""
     )
-    return f"{trial.accuracy:.4f}{folds}"
+    return f"{trial.best.get(metric.key, math.nan):.4f}{folds}"
 
 
 def accuracy_text(trial: TrialResult | None) -> str:
+    """Return a trial's accuracy as `reached_text` does, whatever metric ranks its epochs."""
+    return reached_text(trial, ACCURACY)
+
+
+def reached_text(trial: TrialResult | None, metric: Metric | None = None) -> str:
     """Return `0.9721`, or `0.8997 (stopped at epoch 3 of 20)`, or that it was not tried."""
     if trial is None or not trial.epochs:
         return "not tried"
@@ -62,7 +82,7 @@ def accuracy_text(trial: TrialResult | None) -> str:
         if trial.outcome == "stopped"
         else ""
     )
-    return f"{figure_text(trial)}{stopped}"
+    return f"{figure_text(trial, metric)}{stopped}"
 
 
 def outcome_text(result: SearchResult) -> str:
@@ -143,11 +163,15 @@ def source_text(data: Mapping[str, Any]) -> str:
 def strategy_text(experiment: Mapping[str, Any]) -> str:
     """Return algorithm and scheduler, from the journal's facts: `bayes + asha`.
 
-    A cost to keep low beside a high accuracy is added: `bayes + asha, for low latency too`.
+    Another metric than accuracy is added, and a cost to keep low: `bayes + asha, by macro F1, for
+    low latency too`.
     """
     low = " and ".join(experiment.get("objectives", ())[1:])
-    return f"{experiment['algorithm']} + {experiment['scheduler']}" + (
-        f", for low {low} too" if low else ""
+    metric = METRICS[experiment.get("base", {}).get("metric", DEFAULT_METRIC)]
+    return (
+        f"{experiment['algorithm']} + {experiment['scheduler']}"
+        + (f", by {metric.title}" if is_other(metric) else "")
+        + (f", for low {low} too" if low else "")
     )
 
 
@@ -252,6 +276,7 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
         "trial_id": trial.trial,
         "outcome": trial.outcome,
         "val_accuracy": trial.accuracy,
+        "value": trial.value,
         **deviation(trial),
         "macro_f1": val.get("macro", {}).get("f1"),
         "weighted_f1": val.get("weighted", {}).get("f1"),
@@ -266,15 +291,22 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
 
 
 def deviation(trial: TrialResult) -> dict[str, Any]:
-    """Return a trial's standard deviation over folds and their number; empty without folds."""
+    """Return the standard deviation of a trial's value over folds, and the number of folds.
+
+    Empty without folds.
+    """
+    name = "value_std" if is_other(trial.metric) else "val_accuracy_std"
     return (
         {}
         if trial.deviation is None
-        else {"val_accuracy_std": trial.deviation, "folds": trial.config["data"]["folds"]}
+        else {name: trial.deviation, "folds": trial.config["data"]["folds"]}
     )
 
 
-MODEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+Columns = dict[str, tuple[str, Callable[[Any], str]]]
+"""The columns of a table, with a title and a format by key."""
+
+MODEL_COLUMNS: Columns = {
     "model": ("model", str),
     "trial_id": ("trial", str),
     "val_accuracy": ("val accuracy", "{:.4f}".format),
@@ -289,25 +321,42 @@ alone and for an image of a batch of 64.
 """
 
 
+def model_columns(metric: Metric) -> Columns:
+    """Return the columns of the table of models where this metric ranks them.
+
+    Another metric than accuracy comes before it. Macro F1 is there once: a best epoch's is that of
+    its evaluation.
+    """
+    if not is_other(metric):
+        return MODEL_COLUMNS
+    names, value = ("model", "trial_id"), (f"val {metric.title}", "{:.4f}".format)
+    others = {
+        key: column
+        for key, column in MODEL_COLUMNS.items()
+        if key not in (*names, "macro_f1" if metric.name == "macro_f1" else "")
+    }
+    return {**{key: MODEL_COLUMNS[key] for key in names}, "value": value, **others}
+
+
 def models_table(result: SearchResult) -> list[list[str]]:
     """Return the models side by side as text: a row of titles, then one for each model.
 
     Empty where the table would add nothing to the best trial.
     """
-    rows = models(result)
+    rows, columns = models(result), model_columns(result.metric)
     if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
         return []
     cells = [
         [
             "" if row[key] is None else printable(form(row[key]))
-            for key, (_, form) in MODEL_COLUMNS.items()
+            for key, (_, form) in columns.items()
         ]
         for row in rows
     ]
-    return [[title for title, _ in MODEL_COLUMNS.values()], *cells]
+    return [[title for title, _ in columns.values()], *cells]
 
 
-COST_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+COST_COLUMNS: Columns = {
     "latency": MODEL_COLUMNS["ms_per_image_batch_1"],
     "parameters": MODEL_COLUMNS["parameters"],
 }
@@ -317,7 +366,7 @@ COST_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 def front_table(result: SearchResult) -> list[list[str]]:
     """Return the Pareto front as text: a row of titles, then one for each trial.
 
-    The most accurate trial comes first. Empty where accuracy is the only objective.
+    The best trial comes first. Empty where the metric is the only objective.
     """
     wanted, costs = result.costs_wanted, result.costs
     rows = [
@@ -335,7 +384,7 @@ def front_table(result: SearchResult) -> list[list[str]]:
             [
                 "trial",
                 "network",
-                "val accuracy",
+                f"val {result.metric.title}",
                 "epochs",
                 *(COST_COLUMNS[name][0] for name in wanted),
             ],
@@ -366,27 +415,34 @@ def quicker_text(result: SearchResult, promote: str) -> str:
     images = result.started["data"]["val"]
     if answer is None or answer is not result.chosen or not images or answer not in near:
         return ""
-    low, _ = of_images(answer.accuracy, images)
+    least_near = least_score(answer, images)
     name = result.costs_wanted[0]
     known = {
         trial.trial: one_cost(name, costs[trial.trial]) or 0.0
         for trial in near
-        if trial.accuracy >= low
+        if trial.score >= least_near
     }
     least = min(known, key=known.__getitem__)
     if not known[least] < known[answer.trial]:
         return ""
-    fewer = round((answer.accuracy - result.trials[least].accuracy) * images)
     saved = (
         f"{known[least] / known[answer.trial]:.2g} of the "
         f"{'time' if name == 'latency' else 'weights'} of {answer.trial}"
     )
-    right = (
+    compared = _within_chance(result.trials[least], answer, images)
+    return f"{least} takes {saved} and {compared}. To use it: {promote} --trial {least}"
+
+
+def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
+    """Return how a trial compares with the answer, from which so many images do not tell it."""
+    if is_other(answer.metric):
+        return f"is as good as far as {images:,} images tell"
+    fewer = round((answer.accuracy - trial.accuracy) * images)
+    return (
         f"names {fewer:,} of {images:,} images fewer right, which is within chance"
         if fewer
         else "names as many right"
     )
-    return f"{least} takes {saved} and {right}. To use it: {promote} --trial {least}"
 
 
 def cost_text(cost: Mapping[str, Any]) -> str:
@@ -440,7 +496,10 @@ def markdown_summary(result: SearchResult) -> str:
     if found := front_table(result):
         lines += [
             "",
-            "The Pareto front, the trials of which no other is as accurate and costs no more:",
+            (
+                "The Pareto front, the trials of which no other is "
+                f"{as_good(result.metric)} and costs no more:"
+            ),
             "",
             *markdown_table(found),
         ]
@@ -472,17 +531,25 @@ def _best_lines(result: SearchResult) -> list[str]:
     """Return the lines on the best trial; after a selection, on the one that it chose as well."""
     if result.best is None:
         return []
-    tested = f", test accuracy {result.test['accuracy']:.4f}" if result.test else ""
-    highest = f"`{result.best.trial}`, validation accuracy {figure_text(result.best)}{tested}"
+    metric = result.metric
+    tested = f", test {metric.title} {tested_value(result.test, metric):.4f}" if result.test else ""
+    beside = f", validation accuracy {result.best.accuracy:.4f}" if is_other(metric) else ""
+    highest = (
+        f"`{result.best.trial}`, validation {metric.title} {figure_text(result.best)}"
+        f"{tested}{beside}"
+    )
     if result.selection is None or (chosen := chosen_candidate(result)) is None:
         return [f"Best: {highest}."]
     mean = result.selection.verdict["expected"]["mean"]
     return [
         (
-            f"Best by a selection: `{chosen.trial}`, expected validation accuracy {mean:.4f} "
-            "(`selected/val_accuracy_mean`)."
+            f"Best by a selection: `{chosen.trial}`, expected validation {metric.title} "
+            f"{mean:.4f} (`selected/{value_of(metric.name)}_mean`)."
         ),
-        f"The highest of the search, which luck had a part in: {highest} (`best/val_accuracy`).",
+        (
+            f"The {superlative(metric)} of the search, which luck had a part in: {highest} "
+            f"(`best/{value_of(metric.name)}`)."
+        ),
     ]
 
 
@@ -491,7 +558,7 @@ def _top_lines(result: SearchResult) -> list[str]:
     paths = searched(result)
     lines = [
         "",
-        "| trial | " + " | ".join(paths) + " | epochs | val accuracy | outcome |",
+        "| trial | " + " | ".join(paths) + f" | epochs | val {result.metric.title} | outcome |",
         "|---" * (len(paths) + 4) + "|",
     ]
     for trial in result.ranking[:TOP]:
@@ -503,7 +570,7 @@ def _top_lines(result: SearchResult) -> list[str]:
     return lines
 
 
-SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+SELECTION_COLUMNS: Columns = {
     "candidate": ("trial", str),
     "model": ("model", str),
     "search_value": ("found", "{:.4f}".format),
@@ -514,7 +581,7 @@ SELECTION_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "ms_per_image": ("ms/image", "{:.3g}".format),
     "state": ("", str),
 }
-"""The columns of the table of candidates, with a title and a format by key: the accuracy that the
+"""The columns of the table of candidates, with a title and a format by key: the value that the
 search found, and the results of fresh seeds.
 """
 
@@ -547,9 +614,10 @@ def selection_sentences(result: SearchResult) -> list[str]:
     if selection is None or not selection.verdict:
         return []
     verdict, expected = selection.verdict, selection.verdict["expected"]
+    metric = result.metric
     chosen, leader, count = verdict["candidate"], verdict["leader"], len(verdict["rows"])
     found = [
-        f"Expect {expected['mean']:.4f} of validation accuracy of {chosen}: "
+        f"Expect {expected['mean']:.4f} of validation {metric.title} of {chosen}: "
         f"{expected['low']:.4f} to {expected['high']:.4f} with {verdict['level']:.0%} "
         f"confidence, over {expected['seeds']} fresh seeds. The search found it with "
         f"{verdict['search_value']:.4f}."
@@ -557,8 +625,8 @@ def selection_sentences(result: SearchResult) -> list[str]:
     if leader != chosen:
         times = {row["candidate"]: row["ms_per_image"] for row in verdict["rows"]}
         found.append(
-            f"{leader} had the highest mean; {chosen} is as good within half a standard "
-            f"error, and takes {times[chosen]:.3g} ms an image "
+            f"{leader} had the {superlative(metric)} mean; {chosen} is as good within half a "
+            f"standard error, and takes {times[chosen]:.3g} ms an image "
             f"instead of {times[leader]:.3g}."
         )
     behind = [row["candidate"] for row in verdict["rows"] if row["state"] == "dropped"]
@@ -573,10 +641,11 @@ def selection_sentences(result: SearchResult) -> list[str]:
             f"{verdict['alpha']:g} for all of them together)."
         )
     if test := selection.test:
-        low, high = of_images(test["accuracy"], test["images"])
+        value, low, high = tested_interval(test, metric)
+        beside = f"; accuracy {test['accuracy']:.4f}" if is_other(metric) else ""
         found.append(
-            f"On the test part {verdict['trial']} reaches {test['accuracy']:.4f} "
-            f"({low:.4f} to {high:.4f}, as {test['images']:,} images allow)."
+            f"On the test part {verdict['trial']} reaches {value:.4f} "
+            f"({low:.4f} to {high:.4f}, as {test['images']:,} images allow){beside}."
         )
     return [*found, GONE_ON] if result.is_selection_old else found
 
@@ -612,6 +681,7 @@ def json_summary(
     """
     return {
         "name": result.name,
+        **metric_facts(result.metric),
         "outcome": result.outcome,
         "best": None if result.best is None else _best(result, result.best, home),
         "passed_over": result.passed_over,
@@ -636,8 +706,10 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
     """Return what `search.select --json` prints."""
     selection, chosen = result.selection, result.chosen
     verdict = selection.verdict if selection is not None else {}
+    test = selection.test if selection is not None else {}
     return {
         "name": result.name,
+        **metric_facts(result.metric),
         "outcome": selection.outcome if selection is not None else None,
         **{
             key: verdict.get(key)
@@ -652,7 +724,8 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
                 "rows",
             )
         },
-        "test_accuracy": selection.test.get("accuracy") if selection is not None else None,
+        "test_accuracy": test.get("accuracy"),
+        "test_value": tested_value(test, result.metric),
         "openings": [str(opening) for opening in result.openings],
         "checkpoint": where_kept(chosen, home) if verdict and chosen is not None else None,
         "trainings": len(selection.repeats) if selection is not None else 0,
@@ -662,13 +735,20 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
     }
 
 
+def metric_facts(metric: Metric) -> dict[str, str]:
+    """Return by which metric trials are ranked, and which values are better: `max` or `min`."""
+    return {"metric": metric.name, "mode": metric.mode}
+
+
 def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]:
     return {
         "trial_id": best.trial,
         "params": best.params,
         "val_accuracy": best.accuracy,
+        "value": best.value,
         **deviation(best),
         "test_accuracy": result.test.get("accuracy"),
+        "test_value": tested_value(result.test, result.metric),
         "epoch": best.best_epoch,
         "checkpoint": where_kept(best, home),
     }
@@ -681,6 +761,7 @@ def _front(result: SearchResult, home: Home) -> list[dict[str, Any]]:
             "trial_id": trial.trial,
             "params": trial.params,
             "val_accuracy": trial.accuracy,
+            "value": trial.value,
             **deviation(trial),
             **{name: one_cost(name, costs[trial.trial]) for name in wanted},
             "outcome": trial.outcome,

@@ -91,7 +91,9 @@ def test_trials_stand_by_front_and_in_each_by_value() -> None:
 
 
 def test_objectives_are_accuracy_and_then_costs() -> None:
-    assert parsed("val_accuracy, parameters,latency") == ("val_accuracy", "parameters", "latency")
+    wanted = ("val_accuracy", "parameters", "latency")
+    assert parsed("val_accuracy, parameters,latency", "accuracy") == wanted
+    assert parsed("val_auc,latency", "auc") == ("val_auc", "latency")
     measured = cost(0.5, None)
     assert costs_of(("parameters", "latency"), measured) == (0.0, 0.5)
     assert costs_of((), measured) == ()
@@ -107,7 +109,7 @@ def test_objectives_are_accuracy_and_then_costs() -> None:
             match="--objective must be val_accuracy, alone or with latency or "
             "parameters, or both, after commas",
         ):
-            parsed(text)
+            parsed(text, "accuracy")
 
 
 def test_what_does_not_go_together_is_refused(experiment: Experiment) -> None:
@@ -330,6 +332,7 @@ def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> 
         "trial_id": names[5],
         "params": {"model.layers": 5},
         "val_accuracy": 0.8,
+        "value": 0.8,
         "latency": 0.5,
         "parameters": 5000,
         "outcome": "completed",

@@ -411,6 +411,8 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
     )
     assert summary.keys() == {
         "name",
+        "metric",
+        "mode",
         "outcome",
         "best",
         "trials",
@@ -432,7 +434,9 @@ def test_the_json_summary_has_every_promised_key(result: SearchResult) -> None:
         "trial_id",
         "params",
         "val_accuracy",
+        "value",
         "test_accuracy",
+        "test_value",
         "epoch",
         "checkpoint",
     }

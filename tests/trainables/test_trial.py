@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from trainables import trial
+from trainables.catalog.tasks import METRICS
 from trainables.checkpoints import checkpoint, heartbeat
 from trainables.messages import EpochMetrics, Report
+from trainables.request import TrialRequest
 from trainables.training.loop import Training
 from trainables.training.world import World
 from trainables.trial import Superseded, rank, run_trial
@@ -135,17 +137,21 @@ def test_a_trial_that_was_cut_off_goes_on_as_if_it_had_not_been(
     config, dataset = make_config(epochs=5, model__dropout=0.3), make_dataset()
     undisturbed = untimed(run_trial(config, dataset, tmp_path / "undisturbed"))
     cut_off(config, dataset, tmp_path / "cut", epochs)
-    restored, *rest = run_trial(config, dataset, tmp_path / "cut", attempt=2, known=epochs)
+    restored, *rest = run_trial(
+        config, dataset, tmp_path / "cut", TrialRequest(attempt=2, known=epochs)
+    )
     assert (restored.epoch, restored.restored, restored.metrics) == (epochs, [], {})
     assert untimed(rest) == undisturbed[epochs:]
     assert checkpoint.load(checkpoint.saved(tmp_path / "cut")[-1])["extra"]["best_epoch"] == max(
-        range(1, 6), key=lambda epoch: (*rank(undisturbed[epoch - 1][2]), -epoch)
+        range(1, 6), key=lambda epoch: (*rank(undisturbed[epoch - 1][2], config.ranked_by), -epoch)
     )
 
 
 def test_epochs_that_nobody_heard_of_are_told_again(make_config, make_dataset, tmp_path):
     told = cut_off(make_config(epochs=4), make_dataset(), tmp_path, 3)
-    reports = run_trial(make_config(epochs=4), make_dataset(), tmp_path, attempt=2, known=1)
+    reports = run_trial(
+        make_config(epochs=4), make_dataset(), tmp_path, TrialRequest(attempt=2, known=1)
+    )
     assert next(reports).epoch == 3
     assert [next(reports), next(reports)] == told[1:]
     assert next(reports).epoch == 4
@@ -155,7 +161,9 @@ def test_a_trial_that_was_complete_says_so_again_and_trains_nothing(
     make_config, make_dataset, tmp_path
 ):
     *_, last = run_trial(make_config(epochs=2), make_dataset(), tmp_path)
-    restored, again = run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2, known=2)
+    restored, again = run_trial(
+        make_config(epochs=2), make_dataset(), tmp_path, TrialRequest(attempt=2, known=2)
+    )
     assert restored.epoch == 2
     assert again == last
 
@@ -167,7 +175,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(
     told = cut_off(make_config(epochs=4), make_dataset(), tmp_path, 3)
     (tmp_path / "epoch-0003" / name).write_bytes(b"")
     restored, third, _ = run_trial(
-        make_config(epochs=4), make_dataset(), tmp_path, attempt=2, known=3
+        make_config(epochs=4), make_dataset(), tmp_path, TrialRequest(attempt=2, known=3)
     )
     assert restored.epoch == 2
     assert len(restored.restored) == 1
@@ -178,7 +186,9 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said_so(
 def test_when_all_checkpoints_are_damaged_a_trial_begins_anew(make_config, make_dataset, tmp_path):
     told = cut_off(make_config(epochs=2), make_dataset(), tmp_path, 1)
     (tmp_path / "epoch-0001" / "state.json").unlink()
-    restored, first, _ = run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2)
+    restored, first, _ = run_trial(
+        make_config(epochs=2), make_dataset(), tmp_path, TrialRequest(attempt=2)
+    )
     assert (restored.epoch, len(restored.restored)) == (0, 1)
     assert untimed([first]) == untimed(told)
 
@@ -197,13 +207,13 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_with(
 def test_an_attempt_that_was_given_up_writes_no_more(make_config, make_dataset, tmp_path):
     zombie = run_trial(make_config(epochs=5), make_dataset(), tmp_path)
     next(zombie)
-    newer = run_trial(make_config(epochs=5), make_dataset(), tmp_path, attempt=2)
+    newer = run_trial(make_config(epochs=5), make_dataset(), tmp_path, TrialRequest(attempt=2))
     assert [next(newer).epoch for _ in range(4)] == [1, 1, 2, 3]
     with pytest.raises(Superseded, match="attempt 2 of this trial has begun"):
         next(zombie)
     assert {2, 3} <= set(kept(tmp_path))
     with pytest.raises(Superseded):
-        next(run_trial(make_config(epochs=5), make_dataset(), tmp_path, attempt=1))
+        next(run_trial(make_config(epochs=5), make_dataset(), tmp_path, TrialRequest(attempt=1)))
 
 
 @pytest.fixture
@@ -223,7 +233,7 @@ def stalled(make_config, make_dataset, tmp_path, monkeypatch):
                 part in str(argument) for argument in arguments if isinstance(argument, str | Path)
             ):
                 monkeypatch.setattr(module, name, original)
-                list(run_trial(config, dataset, tmp_path, attempt=2))
+                list(run_trial(config, dataset, tmp_path, TrialRequest(attempt=2)))
             return original(*arguments, **keywords)
 
         monkeypatch.setattr(module, name, slow)
@@ -259,7 +269,7 @@ def test_an_old_attempt_that_was_stalled_in_its_claim_does_not_take_the_folder_b
     make_config, make_dataset, tmp_path, monkeypatch
 ):
     config, dataset, write = make_config(epochs=4), make_dataset(), checkpoint.write_whole
-    newer = run_trial(config, dataset, tmp_path, attempt=2)
+    newer = run_trial(config, dataset, tmp_path, TrialRequest(attempt=2))
 
     def slow(path, text):
         monkeypatch.setattr(checkpoint, "write_whole", write)
@@ -278,7 +288,7 @@ def test_an_old_attempt_that_was_stalled_in_its_claim_does_not_take_the_folder_b
 def test_what_earlier_attempts_left_half_written_is_removed(make_config, make_dataset, tmp_path):
     for name in (".epoch-0003.partial", ".epoch-0003.1.partial", ".brought-1"):
         (tmp_path / name).mkdir()
-    list(run_trial(make_config(), make_dataset(), tmp_path, attempt=2))
+    list(run_trial(make_config(), make_dataset(), tmp_path, TrialRequest(attempt=2)))
     assert not list(tmp_path.glob(".*"))
 
 
@@ -290,7 +300,7 @@ def test_an_old_attempt_that_was_stalled_in_its_claim_leaves_what_a_newer_one_wr
         for name in (f".epoch-0001.{attempt}.partial", f".brought-{attempt}"):
             (tmp_path / name).mkdir()
     (tmp_path / ".epoch-0001.partial").mkdir()
-    list(run_trial(make_config(epochs=2), make_dataset(), tmp_path, attempt=2))
+    list(run_trial(make_config(epochs=2), make_dataset(), tmp_path, TrialRequest(attempt=2)))
     assert sorted(path.name for path in tmp_path.glob(".*")) == [
         ".brought-3",
         ".epoch-0001.3.partial",
@@ -387,9 +397,8 @@ def test_the_first_process_decides_from_which_epoch_all_go_on(make_config, make_
                 config,
                 dataset,
                 tmp_path / world.__name__.lower(),
+                TrialRequest(attempt=2, known=2),
                 world=world(),
-                attempt=2,
-                known=2,
             )
         )
         for world in (First, Second)
@@ -402,7 +411,8 @@ def test_the_first_process_decides_from_which_epoch_all_go_on(make_config, make_
 @pytest.mark.parametrize(("better", "worse"), [((0.9, 5.0), (0.8, 0.1)), ((0.8, 0.1), (0.8, 0.2))])
 def test_an_epoch_is_better_by_its_accuracy_and_then_by_a_lower_loss(better, worse):
     first, second = (
-        rank({"val/accuracy": accuracy, "val/loss": loss}) for accuracy, loss in (better, worse)
+        rank({"val/accuracy": accuracy, "val/loss": loss}, METRICS["accuracy"])
+        for accuracy, loss in (better, worse)
     )
     assert first > second
 
@@ -412,12 +422,12 @@ def test_what_a_network_costs_comes_with_the_first_epoch_that_is_told(
     make_config, make_dataset, tmp_path, epochs
 ):
     config, dataset = make_config(epochs=3), make_dataset().sealed
-    reports = run_trial(config, dataset, tmp_path, with_cost=True)
+    reports = run_trial(config, dataset, tmp_path, TrialRequest(with_cost=True))
     told = [next(reports) for _ in range(epochs)]
     assert told[0].cost["parameters"] > 0
     assert told[0].cost["inference"]["batch_1"]["median_ms"] > 0
     assert all(report.cost is None for report in told[1:])
-    restored, *again = run_trial(config, dataset, tmp_path, attempt=2, with_cost=True)
+    restored, *again = run_trial(config, dataset, tmp_path, TrialRequest(attempt=2, with_cost=True))
     assert restored.cost is None
     assert [report.cost is not None for report in again] == [True, False, False], (
         "whoever asks has not heard of it"

@@ -10,6 +10,7 @@ import ray
 from trainables import worker
 from trainables.config import TrialConfig
 from trainables.messages import Report
+from trainables.request import TrialRequest
 
 
 class Gate:
@@ -51,17 +52,6 @@ def test_the_first_worker_alone_reports_and_all_stop_when_told(
         "trainables.training.world.Distributed",
         lambda device: type("World", (), {"rank": rank, "size": 2}),
     )
-    about = {
-        "attempt": 1,
-        "known": 0,
-        "mirror": None,
-        "beginnings": [],
-        "milestones": [],
-        "with_cost": False,
-        "download": False,
-        "threads": 1,
-        "gpus": 0,
-    }
     for last, epochs in ((3, [1, 2, 3]), (9, [1, 2, 3, 4, 5])):
         trained.clear()
         gate = Gate(last)
@@ -71,7 +61,8 @@ def test_the_first_worker_alone_reports_and_all_stop_when_told(
                 "dataset": None,
                 "folder": str(tmp_path),
                 "gate": gate,
-                **about,
+                "request": TrialRequest(),
+                "setup": worker.WorkerSetup(),
             }
         )
         assert trained == epochs

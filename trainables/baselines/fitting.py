@@ -23,6 +23,7 @@ from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part
 from trainables.messages import EpochMetrics
+from trainables.tasks.metrics import SCORES, told
 
 TRAIN_MEASURED = 1000
 """The number of training images, evenly spread, over which `train/loss` is the mean."""
@@ -79,6 +80,8 @@ class Fitting:
             "val/loss": _loss(found, val.labels),
             "val/accuracy": float(accuracy_score(val.labels, found.argmax(axis=1))),
         }
+        if (metric := self.config.ranked_by).name in SCORES:
+            values |= told(metric, SCORES[metric.name](val.labels, found))
         self.epoch = 1
         return EpochMetrics(1, {**values, "time/epoch_s": time.perf_counter() - start})
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+from trainables.catalog.tasks import Metric
 
-def rank(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """Return (validation accuracy, -validation loss); the greater tuple is the better epoch."""
-    return metrics["val/accuracy"], -metrics["val/loss"]
+
+def rank(metrics: Mapping[str, float], metric: Metric) -> tuple[float, float]:
+    """Return (score, -validation loss); the greater tuple is the better epoch."""
+    return metric.score_of(metrics), -metrics["val/loss"]

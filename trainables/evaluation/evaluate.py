@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import Metric
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.remembered import MEMORY
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Labels, Part, Selected
+from trainables.tasks.metrics import SCORES
 from trainables.tasks.mistakes import confidently_wrong
 from trainables.training.loop import (
     Pixels,
@@ -119,8 +121,10 @@ def evaluate(
 
     Returns:
         What `report` gives for `probabilities`; and `wrong`, the images most confidently wrong (see
-        `mistakes`). With folds also `members`, how good each network is by itself: `accuracy` (of
-        each, on what it classifies), their `mean` and sample standard deviation `std`.
+        `mistakes`). Where trials are ranked by another metric than accuracy also `metric`: its
+        `name`, `value` and 95 % interval (`low`, `high`). With folds also `members`, how good each
+        network is by itself: `accuracy` (of each, on what it classifies), their `mean` and sample
+        standard deviation `std`.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
@@ -131,6 +135,7 @@ def evaluate(
     found = {
         **report(part.labels, chances, dataset.classes),
         "wrong": confidently_wrong(part, chances),
+        **_by_metric(config.ranked_by, part.labels, chances),
     }
     if dataset.folds is None:
         return found
@@ -138,6 +143,15 @@ def evaluate(
         accuracy(own.labels, said.argmax(axis=1)) for own, said in zip(parts, each, strict=True)
     ]
     return {**found, "members": {"accuracy": alone, "mean": fmean(alone), "std": stdev(alone)}}
+
+
+def _by_metric(metric: Metric, labels: Labels, chances: Probabilities) -> dict[str, Any]:
+    """Return the metric by which trials are ranked, with its interval; of accuracy nothing."""
+    if metric.name not in SCORES:
+        return {}
+    value, error = SCORES[metric.name](labels, chances)
+    low, high = metric.interval(value, error)
+    return {"metric": {"name": metric.name, "value": value, "low": low, "high": high}}
 
 
 def probabilities(

@@ -29,6 +29,7 @@ from trainables.fusion.masks import masks_for
 from trainables.fusion.optimizers import FUSED, KEPT, hand_back, steps_taken
 from trainables.fusion.shapes import shape_key
 from trainables.messages import EpochMetrics
+from trainables.tasks.metrics import SCORES, measure
 from trainables.training.loop import Training, autocast, mixed_seed
 
 EXAMPLE_SIDE = 32
@@ -213,8 +214,10 @@ class Stack:
 
     @torch.no_grad()
     def validate(self) -> list[dict[str, float]]:
-        """Return each member's mean loss and accuracy over its validation part."""
+        """Return the loss, accuracy and metric of each member on its validation part."""
         self.network.eval()
+        outputs = list[Tensor]()
+        measured = any(training.metric.name in SCORES for training in self.trainings)
         sums = torch.zeros(2, self.members, dtype=torch.float64, device=self.device)
         size = max(self.draws[0][0].shape[1], self.first.eval_batch // self.members)
         for rows in torch.arange(len(self.first.val), device=self.device).split(size):
@@ -226,12 +229,21 @@ class Stack:
                 logits = self.network(images)
             sums[0] += self._losses(logits, labels).sum(dim=0)
             sums[1] += (logits.argmax(dim=-1) == labels).sum(dim=0)
+            if measured:
+                outputs.append(logits)
             self._beat()
         losses, hits = (sums / len(self.first.val)).tolist()
-        return [
+        found = [
             {"val/loss": loss, "val/accuracy": accuracy}
             for loss, accuracy in zip(losses, hits, strict=True)
         ]
+        if measured:
+            logits = torch.cat(outputs)
+            for member, training in enumerate(self.trainings):
+                found[member] |= measure(
+                    training.metric, logits[:, member].float(), training.val.all_labels
+                )
+        return found
 
     @torch.no_grad()
     def hand_back(self) -> None:

@@ -1,12 +1,22 @@
-"""Metrics over the batches of an epoch, summed on the device and read once at its end."""
+"""Metrics of classification.
+
+Loss and accuracy are summed over the batches of an epoch on the device and read once at its end
+(`MetricAverage`). The other metrics are no mean over batches: `measure` computes them, with their
+standard error, from all outputs at once.
+"""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+from trainables.catalog.tasks import Metric
+
+BATCH_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "loss": lambda logits, labels: functional.cross_entropy(logits, labels, reduction="sum"),
     "accuracy": lambda logits, labels: (logits.argmax(dim=1) == labels).sum().to(logits.dtype),
 }
@@ -22,7 +32,7 @@ class MetricAverage:
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch."""
-        values = [METRICS[name](logits.float(), labels) for name in self.names]
+        values = [BATCH_SUMS[name](logits.float(), labels) for name in self.names]
         self.add_sums(torch.stack(values), len(labels))
 
     def add_sums(self, sums: Tensor, images: int) -> None:
@@ -37,3 +47,127 @@ class MetricAverage:
             f"{prefix}/{name}": value / max(images, 1)
             for name, value in zip(self.names, sums, strict=True)
         }
+
+
+class Measured(NamedTuple):
+    """A metric's value on some images, and its standard error."""
+
+    value: float
+    error: float
+
+
+Labels = NDArray[Any]
+Probabilities = NDArray[np.float64]
+
+RESAMPLES = 200
+"""Draws of as many images anew, from which the standard error of macro F1 is taken."""
+
+
+def measure(metric: Metric, logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return what an epoch reports of a metric, beside the loss and accuracy of every epoch.
+
+    Args:
+        metric: one of `METRICS` of the catalog; of accuracy there is nothing to add.
+        logits: (images, classes).
+        labels: class numbers, (images,).
+    """
+    if metric.name not in SCORES:
+        return {}
+    probabilities = logits.double().softmax(dim=1).cpu().numpy()
+    return told(metric, SCORES[metric.name](labels.cpu().numpy(), probabilities))
+
+
+def told(metric: Metric, measured: Measured) -> dict[str, float]:
+    """Return a measurement as an epoch reports it."""
+    return {metric.key: measured.value, metric.error_key: measured.error}
+
+
+def confusion(labels: Labels, probabilities: Probabilities) -> NDArray[np.int64]:
+    """Count images by true class (rows) and guessed class (columns)."""
+    classes = probabilities.shape[1]
+    pairs = labels.astype(np.int64) * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
+    """Average the share of right guesses over the classes that occur.
+
+    The standard error is that of independent shares; each share is drawn towards one half by an
+    image of either kind (Agresti and Coull 1998), or a class of two images would be certain.
+    """
+    counts = confusion(labels, probabilities)
+    images, right = counts.sum(axis=1), counts.diagonal()
+    images, right = images[images > 0], right[images > 0]
+    smoothed = (right + 1) / (images + 2)
+    errors = smoothed * (1 - smoothed) / images
+    return Measured(float((right / images).mean()), float(np.sqrt(errors.sum()) / len(images)))
+
+
+def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
+    """Average F1, the harmonic mean of precision and recall, over all classes.
+
+    The standard error is the deviation between draws of as many images from those that were seen
+    (bootstrap), always the same draws for the same counts.
+    """
+    counts = confusion(labels, probabilities)
+    value = float(_f1(counts[np.newaxis])[0])
+    shares, images = counts.ravel() / counts.sum(), int(counts.sum())
+    drawn = np.random.default_rng(0).multinomial(images, shares, RESAMPLES)
+    return Measured(value, float(_f1(drawn.reshape(-1, *counts.shape)).std(ddof=1)))
+
+
+def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute macro F1 of several confusion matrices, (matrices, classes, classes)."""
+    right = np.diagonal(counts, axis1=1, axis2=2)
+    whole = counts.sum(axis=1) + counts.sum(axis=2)
+    f1 = np.divide(2.0 * right, whole, out=np.zeros(right.shape), where=whole > 0)
+    means: NDArray[np.float64] = f1.mean(axis=1)
+    return means
+
+
+def log_loss(labels: Labels, probabilities: Probabilities) -> Measured:
+    """Average the negative logarithm of the true class's probability."""
+    true = probabilities[np.arange(len(labels)), labels.astype(np.int64)]
+    losses = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
+    spread = float(losses.std(ddof=1)) if len(losses) > 1 else 0.0
+    return Measured(float(losses.mean()), spread / len(losses) ** 0.5)
+
+
+def auc(labels: Labels, probabilities: Probabilities) -> Measured:
+    """Average the area under the ROC curve, one class against the rest.
+
+    Where no class has images of both kinds, it is one half: nothing can be told apart. The standard
+    error is that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve".
+    """
+    areas, variances = [], []
+    for number in range(probabilities.shape[1]):
+        positive = labels == number
+        ones, others = int(positive.sum()), int((~positive).sum())
+        if ones and others:
+            area = _area(positive, probabilities[:, number])
+            pairs = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
+            spread = area * (1 - area) + (ones - 1) * pairs[0] + (others - 1) * pairs[1]
+            areas.append(area)
+            variances.append(max(0.0, spread) / (ones * others))
+    if not areas:
+        return Measured(0.5, 0.5)
+    return Measured(float(np.mean(areas)), float(np.sqrt(np.sum(variances)) / len(areas)))
+
+
+def _area(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Return how often a positive has a higher score than a negative; a tie counts half."""
+    _, kind, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[kind]
+    ones, others = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * others))
+
+
+SCORES: dict[str, Callable[[Labels, Probabilities], Measured]] = {
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "log_loss": log_loss,
+    "auc": auc,
+}
+"""The metrics of the catalog that are no sum over batches, from labels (images,) and class
+probabilities (images, classes).
+"""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from trainables.catalog.tasks import METRICS
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import EpochMetrics
@@ -93,7 +94,11 @@ def together(epoch: int, folds: list[dict[str, float]]) -> EpochMetrics:
     `val/accuracy_std`, the sample standard deviation (of n - 1; 0 of a single fold).
     """
     values = {name: fmean(each[name] for each in folds) for name in folds[0]}
-    accuracies = [each["val/accuracy"] for each in folds]
-    values["val/accuracy_std"] = stdev(accuracies) if len(folds) > 1 else 0.0
+    for metric in METRICS.values():
+        if metric.key in values:
+            each_fold = [each[metric.key] for each in folds]
+            values[metric.deviation_key] = stdev(each_fold) if len(folds) > 1 else 0.0
+        if metric.error_key in values:  # independent images in each: the variances add up
+            values[metric.error_key] /= len(folds) ** 0.5
     values["time/epoch_s"] = sum(each["time/epoch_s"] for each in folds)
     return EpochMetrics(epoch, values, folds)

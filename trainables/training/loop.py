@@ -24,7 +24,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images, Part, Selected
 from trainables.messages import EpochMetrics
 from trainables.tasks.losses import losses
-from trainables.tasks.metrics import MetricAverage
+from trainables.tasks.metrics import SCORES, MetricAverage, measure
 from trainables.training import optimizers
 from trainables.training.augment import augment, draw
 from trainables.training.precision import precision_for
@@ -67,6 +67,7 @@ class Training:
         if dataset.folds is not None:
             raise ValueError(f"one network cannot be trained on {dataset.folds} folds")
         self.config, self.device, self.world = config, torch.device(device), world or World()
+        self.metric = config.ranked_by
         self.on_step = on_step or (lambda: None)
         self.train, self.val = (
             Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val)
@@ -158,7 +159,8 @@ class Training:
         train = self._train_epoch().means("train") | (
             {} if self.scaler is None else self.scaler.told()
         )
-        return self.end_epoch(train, self._validate().means("val"), start)
+        averages, outputs = self._validate()
+        return self.end_epoch(train, averages.means("val") | self._measure(outputs), start)
 
     def end_epoch(
         self, train: dict[str, float], val: dict[str, float], start: float
@@ -221,7 +223,8 @@ class Training:
         self.on_step()
 
     @torch.no_grad()
-    def _validate(self) -> MetricAverage:
+    def _validate(self) -> tuple[MetricAverage, list[Tensor]]:
+        """Measure the network on the validation part; its outputs, if they are to be kept."""
         self.world.share_buffers(self.network)
         self.network.eval()
         self.validated = None
@@ -233,13 +236,23 @@ class Training:
             with autocast(self.precision, self.device):
                 logits = self.network(images)
             means.add(logits, labels)
-            if self._validation_part is not None:
+            if self._validation_part is not None or self.metric.name in SCORES:
                 outputs.append(logits)
             self.on_step()
         if self._validation_part is not None:
             self.validated = Outputs(self.epoch, self.config, self._validation_part, outputs)
         means.sums = self.world.sum(means.sums)
-        return means
+        return means, outputs
+
+    def _measure(self, outputs: list[Tensor]) -> dict[str, float]:
+        """Measure what is no sum over batches, from this process's outputs and those of others."""
+        if self.metric.name not in SCORES:
+            return {}
+        rows = self.world.slice(torch.arange(len(self.val), device=self.device))
+        own = torch.cat(outputs).float()
+        logits = torch.zeros(len(self.val), own.shape[1], device=self.device)
+        logits[rows] = own
+        return measure(self.metric, self.world.sum(logits), self.val.all_labels)
 
 
 class LossScaler:
@@ -297,6 +310,11 @@ class Pixels:
 
     def __len__(self) -> int:
         return len(self.labels if self.rows is None else self.rows)
+
+    @property
+    def all_labels(self) -> Tensor:
+        """The class numbers of all images, (images,)."""
+        return self.labels if self.rows is None else self.labels[self.rows]
 
     def batch(self, rows: Tensor, changes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the images and labels of these rows.

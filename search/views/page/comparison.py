@@ -1,6 +1,6 @@
 """Pictures that compare trials.
 
-They show the parameters, the importance of each, accuracy against a cost, and the finalists that
+They show the parameters, the importance of each, the metric against a cost, and the finalists that
 were trained again.
 """
 
@@ -43,7 +43,8 @@ MAX_OPTIONS, CROWDED = 20, 7
 """The most values that are written beside an axis, and the most axes whose names stand at one
 height; with more, the names stand at two heights.
 """
-COLOURS = "cividis_r"
+COLOURS = {"max": "cividis_r", "min": "cividis"}
+"""By a metric's mode, colours of which the darkest is for the best values."""
 Box = tuple[float, float, float, float]
 """Left, bottom, width and height, as fractions of a figure."""
 
@@ -69,16 +70,16 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     figure, axes = canvas(*((NARROW, 0.9 + 0.78 * len(paths)) if narrow else (WIDE, 4.4)))
     places = np.arange(len(paths), dtype=float)
     lines = [np.column_stack((row, -places) if narrow else (places, row)) for row in heights]
-    accuracies = np.array([trial.accuracy for trial in trials])
-    floor = np.quantile(accuracies, 0.25)
+    metric, scores = result.metric, np.array([trial.score for trial in trials])
+    floor = np.quantile(scores, 0.25)
     drawn = LineCollection(
         lines,
-        cmap=COLOURS,
+        cmap=COLOURS[metric.mode],
         alpha=min(0.75, max(0.2, 40 / len(trials))),
         linewidths=1.2,
         rasterized=len(trials) > MANY,
     )
-    drawn.set_array(np.maximum(accuracies, floor))
+    drawn.set_array([metric.score(score) for score in np.maximum(scores, floor)])
     axes.add_collection(drawn)
     axes.plot(*lines[-1].T, color=ANSWER, linewidth=2.6, zorder=4)
     for place, path, scale in zip(places, paths, scales, strict=True):
@@ -101,9 +102,10 @@ def parallel(result: SearchResult, narrow: bool = False) -> Figure:
     bar = figure.colorbar(
         drawn, cax=figure.add_axes(where), orientation="horizontal" if narrow else "vertical"
     )
+    beyond = "less" if metric.mode == "max" else "more"
     bar.set_label(
-        "validation accuracy"
-        + (f" ({floor:.3f} or less: palest)" if floor > accuracies.min() else "")
+        f"validation {metric.title}"
+        + (f" ({metric.score(floor):.3f} or {beyond}: palest)" if floor > scores.min() else "")
     )
     bar.outline.set_visible(False)
     return figure
@@ -259,57 +261,63 @@ def measured(result: SearchResult, cost: str = "latency") -> dict[str, float]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def front(accuracies: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
+def front(scores: Mapping[str, float], costs: Mapping[str, float]) -> list[str]:
     """Return the Pareto front, the cheapest trial first.
 
-    It holds the trials for which no other is as accurate and costs no more.
+    It holds the trials for which no other is as good and costs no more.
     """
-    ordered, count = in_order(accuracies, {name: (value,) for name, value in costs.items()})
+    ordered, count = in_order(scores, {name: (value,) for name, value in costs.items()})
     return ordered[:count][::-1]
 
 
 @styled
 def pareto(result: SearchResult, narrow: bool = False, *, cost: str = "latency") -> Figure:
-    """Draw validation accuracy against a cost, on a log scale, and the Pareto front."""
+    """Draw the validation metric against a cost, on a log scale, and the Pareto front."""
+    metric = result.metric
     figure, axes = canvas(*((NARROW, 3.8) if narrow else (WIDE, 4.4)))
     costs = measured(result, cost)
     trials = [trial for trial in result.ranking if trial.trial in costs]
     best_of_models = {trial.trial for trial in result.best_of_models.values()}
     handles = _scatter(axes, trials, costs, best_of_models)
     edge = [
-        result.trials[name]
-        for name in front({trial.trial: trial.accuracy for trial in trials}, costs)
+        result.trials[name] for name in front({trial.trial: trial.score for trial in trials}, costs)
     ]
     handles.append(_draw_front(axes, edge, costs))
     for trial in edge[-4:] if narrow else edge[-8:]:
-        at = (costs[trial.trial], trial.accuracy)
+        at = (costs[trial.trial], trial.value)
         side = "center" if trial is edge[0] else "right"
         name = trial.config["model"]["name"] if len(best_of_models) > 1 else trial.trial
         axes.annotate(
             label(name, 20),
             at,
-            (0 if trial is edge[0] else -6, 7),
+            (0 if trial is edge[0] else -6, 7 if metric.mode == "max" else -13),
             textcoords="offset points",
             ha=side,
             fontsize=8.5,
         )
-    low = max(
-        float(np.quantile([trial.accuracy for trial in trials], 0.1)),
-        min(trial.accuracy for trial in trials),
-    )
-    low, high = min(low, edge[0].accuracy), edge[-1].accuracy
-    margin = 0.08 * (high - low) or 0.05
     axes.set(
         xscale="log",
         xlabel=AXES[cost],
-        ylabel="validation accuracy",
-        ylim=(low - margin, high + 1.6 * margin),
+        ylabel=f"validation {metric.title}",
+        ylim=_heights(trials, edge),
     )
     axes.margins(x=0.16)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axes.minorticks_off()
     return arranged(figure, handles, 3)
+
+
+def _heights(trials: Sequence[TrialResult], edge: Sequence[TrialResult]) -> list[float]:
+    """Return the ends of the vertical axis of `pareto`: some of the worst trials may lie beyond.
+
+    `edge` is the front, the cheapest trial first. There is room for its names.
+    """
+    scores = [trial.score for trial in trials]
+    low = max(float(np.quantile(scores, 0.1)), min(scores))
+    low, high = min(low, edge[0].score), edge[-1].score
+    margin = 0.08 * (high - low) or 0.05
+    return sorted(map(edge[0].metric.score, (low - margin, high + 1.6 * margin)))
 
 
 def _scatter(
@@ -356,15 +364,17 @@ def _draw_front(axes: Any, edge: Sequence[TrialResult], costs: Mapping[str, floa
 def _points(
     trials: Sequence[TrialResult], costs: Mapping[str, float]
 ) -> tuple[list[float], list[float]]:
-    return [costs[trial.trial] for trial in trials], [trial.accuracy for trial in trials]
+    return [costs[trial.trial] for trial in trials], [trial.value for trial in trials]
 
 
 @styled
-def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure:
+def finalists(
+    rows: Sequence[Mapping[str, Any]], narrow: bool = False, *, title: str = "accuracy"
+) -> Figure:
     """Draw the candidates of a selection, one a line.
 
-    A hollow circle is the accuracy that the search saw, a stroke a training with a fresh seed, a
-    diamond the mean of these, with its interval.
+    A hollow circle is the value that the search saw, a stroke a training with a fresh seed, a
+    diamond the mean of these, with its interval. `title` is the metric's.
     """
     figure, axes = canvas(NARROW if narrow else WIDE, 1.1 + 0.42 * len(rows))
     for place, row in enumerate(reversed(rows)):
@@ -388,7 +398,7 @@ def finalists(rows: Sequence[Mapping[str, Any]], narrow: bool = False) -> Figure
         label(f"{row['candidate']} {'' if narrow else row['model']}", 28) for row in reversed(rows)
     ]
     axes.set_yticks(range(len(rows)), names)
-    axes.set(xlabel="validation accuracy", ylim=(-0.6, len(rows) - 0.4))
+    axes.set(xlabel=f"validation {title}", ylim=(-0.6, len(rows) - 0.4))
     axes.grid(visible=False, axis="y")
     marks = (
         ("o", INK, "none", "what the search saw"),

@@ -24,18 +24,18 @@ from search.views.page.figures import (
 )
 from search.views.summary import is_baseline
 
-LOWEST_SHARE = 0.25
-"""The share of the trials, the worst ones, that may lie below the picture's edge: the good ones are
-to be told apart.
+WORST_SHARE = 0.25
+"""The share of the trials, the worst ones, that may lie beyond the picture's edge: the good ones
+are to be told apart.
 """
 
 
 @styled
 def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
-    """Draw validation accuracy by epoch, a line for each trial.
+    """Draw the metric on the validation part by epoch, a line for each trial.
 
     Colours tell the best, the completed and the stopped trials apart; a dashed line gives the best
-    baseline's accuracy.
+    baseline's value.
     """
     figure, axes = canvas(*((NARROW, 3.6) if narrow else (WIDE, 4.6)))
     best, handles = result.best, []
@@ -63,7 +63,7 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
         handles.append(Line2D([], [], color=ANSWER, linewidth=2.4, label=f"best: {best.trial}"))
     baseline = next((trial for trial in result.ranking if is_baseline(trial)), None)
     if baseline is not None:
-        axes.axhline(baseline.accuracy, color=SECOND, linestyle="--", linewidth=1.4)
+        axes.axhline(baseline.value, color=SECOND, linestyle="--", linewidth=1.4)
         handles.append(
             Line2D(
                 [],
@@ -74,27 +74,35 @@ def search_curves(result: SearchResult, narrow: bool = False) -> Figure:
             )
         )
     axes.autoscale()
-    low, high = lowest_shown(result), max([trial.accuracy for trial in result.ranking], default=1.0)
+    metric = result.metric
+    low = metric.score(worst_shown(result))
+    high = max([trial.score for trial in result.ranking], default=1.0)
+    scores = (low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1)
     axes.set(
         xlabel="epoch",
-        ylabel="validation accuracy",
-        ylim=(low, high + 0.04 * (high - low)) if high > low else (high - 0.1, high + 0.1),
+        ylabel=f"validation {metric.title}",
+        ylim=sorted(map(metric.score, scores)),
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return arranged(figure, handles, 2 if narrow else 4)
 
 
-def lowest_shown(result: SearchResult) -> float:
-    """Return the accuracy at the lower edge of `search_curves`."""
+def worst_shown(result: SearchResult) -> float:
+    """Return the value at the edge of `search_curves` where the worst trials are.
+
+    It is the lower edge, or the upper one where low is good.
+    """
     if not result.ranking:
         return 0.0
-    accuracies = [trial.accuracy for trial in result.ranking]
-    shown = [float(np.quantile(accuracies, LOWEST_SHARE)), *_curve(result.ranking[0])[1]]
-    return min(shown) - 0.04 * (max(accuracies) - min(shown))
+    metric, scores = result.metric, [trial.score for trial in result.ranking]
+    best = map(metric.score, _curve(result.ranking[0])[1])
+    worst = min(float(np.quantile(scores, WORST_SHARE)), *best)
+    return metric.score(worst - 0.04 * (max(scores) - worst))
 
 
 def _curve(trial: TrialResult) -> tuple[list[int], list[float]]:
-    return list(trial.epochs), [metrics["val/accuracy"] for metrics in trial.epochs.values()]
+    key = trial.metric.key
+    return list(trial.epochs), [metrics[key] for metrics in trial.epochs.values()]
 
 
 def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
@@ -122,11 +130,11 @@ def _lines(axes: Any, trials: list[TrialResult], colour: str) -> None:
 
 @styled
 def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
-    """Draw a trial's training loss, validation loss and validation accuracy by epoch.
+    """Draw a trial's training loss, validation loss and metric by epoch.
 
-    With folds, a band gives the standard deviation of the accuracy over them.
+    With folds, a band gives the standard deviation of the metric over them.
     """
-    figure, (losses, accuracies) = canvas(
+    figure, (losses, own) = canvas(
         *((NARROW, 5) if narrow else (WIDE, 3.4)),
         rows=2 if narrow else 1,
         columns=1 if narrow else 2,
@@ -146,25 +154,25 @@ def trial_curves(trial: TrialResult, narrow: bool = False) -> Figure:
         )
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend()
-    accuracies.plot(epochs, values, color=ANSWER, marker="o", markersize=3)
+    own.plot(epochs, values, color=ANSWER, marker="o", markersize=3)
     if trial.deviation is not None:
         spread = np.array(
-            [metrics.get("val/accuracy_std", np.nan) for metrics in trial.epochs.values()]
+            [metrics.get(trial.metric.deviation_key, np.nan) for metrics in trial.epochs.values()]
         )
-        accuracies.fill_between(
+        own.fill_between(
             epochs, values - spread, values + spread, color=ANSWER, alpha=0.15, linewidth=0
         )
     if trial.best_epoch is not None:
-        accuracies.plot(
+        own.plot(
             trial.best_epoch,
-            trial.accuracy,
+            trial.value,
             "o",
             markerfacecolor="none",
             markeredgecolor=INK,
             markersize=9,
         )
         losses.axvline(trial.best_epoch, color=INK, linewidth=0.8, linestyle=":")
-    accuracies.set(xlabel="epoch", ylabel="validation accuracy")
-    for axes in (losses, accuracies):
+    own.set(xlabel="epoch", ylabel=f"validation {trial.metric.title}")
+    for axes in (losses, own):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return arranged(figure)

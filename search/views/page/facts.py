@@ -4,6 +4,7 @@ They show what was stopped and why, which classes are mistaken for which, the tr
 everything comes from and what it cost.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -131,12 +132,15 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
     p-value: it is not behind itself.
     """
     verdict, rows = (result.selection.verdict if result.selection is not None else {}), []
+    bounds = (0.0, 1.0) if result.metric.mode == "max" else (0.0, math.inf)
     for row in verdict.get("rows", []):
         low = high = None
         if row["candidate"] == verdict["candidate"]:
             low, high = verdict["expected"]["low"], verdict["expected"]["high"]
         elif row["seeds"] > 1:
-            alone = expect(row["accuracies"], 1, verdict["level"], images=result.images)
+            alone = expect(
+                row["accuracies"], 1, verdict["level"], images=result.images, bounds=bounds
+            )
             low, high = alone.low, alone.high
         leads = {"difference": None, "p": None} if row["candidate"] == verdict["leader"] else {}
         rows.append({**row, **leads, "low": low, "high": high})

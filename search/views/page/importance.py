@@ -48,7 +48,7 @@ def importance(result: SearchResult) -> dict[str, tuple[float, ...]]:
     """
     trials = result.ranking
     trainings = _trainings(trials)
-    if len(trainings) < MIN_TRIALS or len({trial.accuracy for trial in trials}) < 2:
+    if len(trainings) < MIN_TRIALS or len({trial.score for trial in trials}) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     domains = result.started["experiment"]["space"]["domains"]
@@ -130,7 +130,7 @@ def _frozen(trial: TrialResult, distributions: dict[str, BaseDistribution]) -> F
         else float(trial.params[path])
         for path, found in mine.items()
     }
-    return create_trial(params=params, distributions=mine, value=trial.accuracy)
+    return create_trial(params=params, distributions=mine, value=trial.score)
 
 
 def _shares(trials: Sequence[FrozenTrial]) -> dict[str, float]:

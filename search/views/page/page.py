@@ -9,16 +9,17 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from search.journal.result import SearchResult
+from search.views import metric
 from search.views.page import comparison, curves, facts, quality
 from search.views.page.answer import Evidence, evidence
 from search.views.page.figures import Picture, picture
 from search.views.page.importance import BEST_SHARE, MIN_TRIALS, importance
 from search.views.page.verdict import count, one_observation, tiles, verdict
 from search.views.summary import (
-    accuracy_text,
     front_table,
     models_table,
     param_text,
+    reached_text,
     reference_rows,
     searched,
     short_names,
@@ -80,9 +81,11 @@ def render(
         names=short_names(searched(result)),
         text=param_text,
         count=count,
-        accuracy=accuracy_text,
+        reached=reached_text,
+        metric=result.metric,
+        words=metric,
         pictures=pictures,
-        lowest=curves.lowest_shown(result),
+        edge=curves.worst_shown(result),
         times=sorted(set(comparison.measured(result).values())),
         corner=shown.has("roc") and quality.corner(shown.found["roc"]) < 1,
         observation=one_observation(result),
@@ -118,26 +121,25 @@ def of_search(result: SearchResult, *, as_file: bool = False) -> dict[str, Pictu
     The curves are wanted `as_file` too.
     """
     found: dict[str, Picture] = {}
+    what = f"Validation {result.metric.title}"
     if rows := facts.finalists(result):
         found["finalists"] = picture(
-            functools.partial(comparison.finalists, rows),
+            functools.partial(comparison.finalists, rows, title=result.metric.title),
             "The candidates: what the search saw, and the mean over fresh seeds with its interval",
         )
     if len(set(comparison.measured(result).values())) > 1:
         found["pareto"] = picture(
             functools.partial(comparison.pareto, result),
-            "Validation accuracy against the time that one image takes, with the Pareto front",
+            f"{what} against the time that one image takes, with the Pareto front",
         )
     if "parameters" in result.costs_wanted and comparison.measured(result, "parameters"):
         drawn = functools.partial(comparison.pareto, result, cost="parameters")
         found["pareto_parameters"] = picture(
-            drawn, "Validation accuracy against the number of weights, with the Pareto front"
+            drawn, f"{what} against the number of weights, with the Pareto front"
         )
     if result.ranking:
         drawn = functools.partial(curves.search_curves, result)
-        found["curves"] = picture(
-            drawn, "Validation accuracy by epoch, a line a trial", as_file=as_file
-        )
+        found["curves"] = picture(drawn, f"{what} by epoch, a line a trial", as_file=as_file)
     if len(result.ranking) > 1 and len(comparison.varied(result)) > 1:
         found["parallel"] = picture(
             functools.partial(comparison.parallel, result),
@@ -159,7 +161,7 @@ def of_training(result: SearchResult, *, as_file: bool = False) -> dict[str, Pic
     answer = result.chosen
     if answer is None or len(answer.epochs) < 2:
         return {}
-    alt = f"Loss and validation accuracy of {answer.trial} by epoch"
+    alt = f"Loss and validation {result.metric.title} of {answer.trial} by epoch"
     return {"own": picture(functools.partial(curves.trial_curves, answer), alt, as_file=as_file)}
 
 

@@ -43,7 +43,7 @@ class EpochMetrics:
     diverged: str = ""
 
 
-def run_trial(config, dataset, folder, **options):
+def run_trial(config, dataset, folder, request, **options):
     """Go on after the newest file in `folder`. Accuracy grows towards a height that the config
     alone decides.
     """

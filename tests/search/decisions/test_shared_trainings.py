@@ -16,7 +16,7 @@ from cluster.storage.bucket import Bucket
 from search.decisions import earlier_searches as reading
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import FUSED, Earlier
-from search.execution.job import beginnings_of, make_job
+from search.execution.job import beginnings_of, make_job, request_of
 from search.experiment import Experiment
 from search.journal import provenance
 from search.journal.journal import Journal, read
@@ -97,15 +97,11 @@ def train(driver: Driver, *, slots: int = 1, events: int = 10**6) -> Driver:
                 config,
                 driver.experiment.home.place(trial),
                 beginnings=driver.beginnings(trial),
+                milestones=driver.milestones(config),
                 **about,
             )
-            options = {
-                "beginnings": beginnings_of(job),
-                "milestones": driver.milestones(config),
-                **about,
-            }
             driver.running(trial, host="here")
-            running[trial] = run_trial(config, dataset, Path(job["folder"]), **options)
+            running[trial] = run_trial(config, dataset, Path(job["folder"]), request_of(job))
         if not running:
             driver.finish()
             return driver

@@ -28,7 +28,7 @@ def test_all_trials_read_the_data_that_lie_in_the_object_store(
 ) -> None:
     read: list[Any] = []
 
-    def build(config: TrialConfig, dataset: Any, folder: Path, **about: Any) -> Played:
+    def build(config: TrialConfig, dataset: Any, *given: Any, **about: Any) -> Played:
         read.append(dataset)
         return Played()
 

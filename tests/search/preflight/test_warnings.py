@@ -15,6 +15,7 @@ from search.spaces.find import find
 from tests.search.conftest import changed
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
+from trainables.datasets.load import load
 
 
 def part(first: int, count: int) -> Part:
@@ -193,3 +194,57 @@ def test_a_threshold_that_comes_too_late_to_matter_is_told(
     assert list(notes(changed(experiment, min_gain=0.1), dataset)) == [
         "note: --min-gain has no say before 20 trials have ended; 9 are planned."
     ]
+
+
+def with_labels(dataset: Dataset, labels: list[int], classes: tuple[str, ...]) -> Dataset:
+    """The same images, of which the training part has these labels in turn."""
+    count = len(dataset.train)
+    made = np.array((labels * count)[:count])
+    return replace(dataset, classes=classes, train=replace(dataset.train, labels=made))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "share"),
+    [
+        ([0] * 3 + [1], ("dog", "cat"), ("75%", "0.75")),
+        ([0, 1, 1] * 42 + [1, 1], ("cat", "dog"), ("67.1%", "0.671")),
+        ([0] + [1] * 127, ("cat", "dog"), ("99.2%", "0.992")),
+        ([0] * 3 + [1, 2, 3, 4, 0, 0, 0], ("dog", *"abcd"), ("59.3%", "0.593")),
+        ([3, 3, 3, *range(10)], (*"abc", "dog", *"efghij"), ("31.2%", "0.312")),
+        ([0, 1], ("dog", "cat"), None),
+        ([0] * 4 + [1] * 3, ("dog", "cat"), None),
+        ([3, *range(10)], tuple("abcdefghij"), None),
+        ([0, 0, 1, 2], ("dog", "cat", "cow"), None),
+    ],
+)
+def test_data_on_which_accuracy_tells_little_are_told(
+    experiment: Experiment,
+    dataset: Dataset,
+    labels: list[int],
+    classes: tuple[str, ...],
+    share: tuple[str, str] | None,
+) -> None:
+    unbalanced = with_labels(dataset, labels, classes)
+    expected = [
+        f"note: {share[0]} of the training images are of class 'dog': always saying so reaches an "
+        f"accuracy of {share[1]}. --metric balanced_accuracy or macro_f1 ranks trials by all "
+        "classes alike."
+        for share in (share,)
+        if share is not None
+    ]
+    assert list(notes(experiment, unbalanced)) == expected
+    by_another = changed(
+        experiment, base=experiment.base.override({"metric": "auc"}), objectives=()
+    )
+    assert list(notes(by_another, unbalanced)) == []
+
+
+def test_a_class_in_a_note_has_no_control_characters(
+    experiment: Experiment, dataset: Dataset
+) -> None:
+    (said,) = notes(experiment, with_labels(dataset, [0, 0, 0, 1], ("\x1b[2J", "b")))
+    assert r"of class '\x1b[2J':" in said
+
+
+def test_of_built_in_digits_there_is_nothing_to_say(experiment: Experiment) -> None:
+    assert list(notes(experiment, load(experiment.base.data))) == []

@@ -31,6 +31,7 @@ from trainables.evaluation import estimate
 from trainables.evaluation.evaluate import evaluate, probabilities
 from trainables.fusion.rounds import FusionRounds
 from trainables.fusion.stack import shape_of
+from trainables.request import TrialRequest
 from trainables.trial import run_trial
 
 NAMES = BASELINES
@@ -378,7 +379,7 @@ def test_a_baseline_that_is_done_says_so_again_and_fits_nothing(
     dataset, config = make_dataset(), config_of("tree")
     (first,) = run_trial(config, dataset, tmp_path)
     monkeypatch.setattr(Fitting, "next_epoch", lambda self: pytest.fail("fitted again"))
-    restored, again = run_trial(config, dataset, tmp_path, attempt=2, known=1)
+    restored, again = run_trial(config, dataset, tmp_path, TrialRequest(attempt=2, known=1))
     assert (restored.epoch, restored.restored) == (1, [])
     assert again == first
 
@@ -388,7 +389,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_fitted_anew(file, make_dataset,
     dataset, config = make_dataset(), config_of("tree")
     (first,) = run_trial(config, dataset, tmp_path)
     (tmp_path / "epoch-0001" / file).write_bytes(b"PK damaged")
-    restored, again = run_trial(config, dataset, tmp_path, attempt=2)
+    restored, again = run_trial(config, dataset, tmp_path, TrialRequest(attempt=2))
     assert len(restored.restored) == 1
     assert "epoch-0001" in restored.restored[0]
     assert again.metrics["val/loss"] == first.metrics["val/loss"]

@@ -15,6 +15,7 @@ from trainables import trial
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.lineage import WarmStartSource
 from trainables.checkpoints.warm_start import BROUGHT
+from trainables.request import TrialRequest
 from trainables.trial import run_trial
 
 
@@ -80,7 +81,10 @@ def compared(make_config, make_dataset, tmp_path, trained):
         )
         list(
             run_trial(
-                config.override({"epochs": first}), dataset, tmp_path / "t1", milestones=milestones
+                config.override({"epochs": first}),
+                dataset,
+                tmp_path / "t1",
+                TrialRequest(milestones=milestones),
             )
         )
         fresh = list(run_trial(config.override({"epochs": second}), dataset, tmp_path / "fresh"))
@@ -90,7 +94,7 @@ def compared(make_config, make_dataset, tmp_path, trained):
                 config.override({"epochs": second}),
                 dataset,
                 tmp_path / "t2",
-                beginnings=[beginning(tmp_path / "t1", min(first, second))],
+                TrialRequest(beginnings=[beginning(tmp_path / "t1", min(first, second))]),
             )
         )
         assert told(found) == told(fresh)
@@ -135,7 +139,9 @@ def test_a_milestones_best_epoch_is_kept_with_it(make_config, make_dataset, tmp_
             )
 
     monkeypatch.setattr(trial, "Training", Scripted)
-    list(run_trial(make_config(epochs=7), make_dataset(), tmp_path, milestones=[3, 5]))
+    list(
+        run_trial(make_config(epochs=7), make_dataset(), tmp_path, TrialRequest(milestones=[3, 5]))
+    )
     assert [int(path.name[-4:]) for path in checkpoint.saved(tmp_path)] == [1, 3, 5, 6, 7]
 
 
@@ -173,7 +179,7 @@ def test_a_baseline_is_not_fitted_again(make_config, make_dataset, tmp_path, mon
     *_, fitted = run_trial(config, dataset, tmp_path / "t1")
     monkeypatch.setattr(fitting.Fitting, "next_epoch", None, raising=False)
     restored, last = run_trial(
-        config, dataset, tmp_path / "t2", beginnings=[beginning(tmp_path / "t1", 1)]
+        config, dataset, tmp_path / "t2", TrialRequest(beginnings=[beginning(tmp_path / "t1", 1)])
     )
     assert (restored.epoch, last.outcome, last.metrics) == (1, "completed", fitted.metrics)
 
@@ -188,7 +194,10 @@ def test_what_is_no_beginning_of_it_is_not_taken_for_one(
     trained.clear()
     config = make_config(epochs=3, **({} if "seed" in other or "optimizer__lr" in other else other))
     restored, *_ = run_trial(
-        config, make_dataset(), tmp_path / "t2", beginnings=[beginning(tmp_path / "t1", 2)]
+        config,
+        make_dataset(),
+        tmp_path / "t2",
+        TrialRequest(beginnings=[beginning(tmp_path / "t1", 2)]),
     )
     assert (restored.epoch, restored.begun) == (0, None)
     assert "t1 of 'other': epoch-0002 is of another configuration" in restored.restored
@@ -206,7 +215,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(
         make_config(epochs=4),
         make_dataset(),
         tmp_path / "t2",
-        beginnings=[beginning(tmp_path / "t1", 4)],
+        TrialRequest(beginnings=[beginning(tmp_path / "t1", 4)]),
     )
     assert restored.begun is None or restored.begun["epoch"] < 4
     assert any("epoch-0004" in line for line in restored.restored)
@@ -236,7 +245,7 @@ def test_when_the_best_one_is_damaged_the_last_is_not_taken_either(
         make_config(epochs=3),
         make_dataset(),
         tmp_path / "t2",
-        beginnings=[beginning(tmp_path / "t1", 3)],
+        TrialRequest(beginnings=[beginning(tmp_path / "t1", 3)]),
     )
     assert restored.epoch == 0
     assert len(restored.restored) == 3
@@ -252,12 +261,12 @@ def test_one_that_is_gone_is_passed_over_for_another(make_config, make_dataset, 
         make_config(epochs=3),
         make_dataset(),
         tmp_path / "t2",
-        beginnings=[gone, beginning(tmp_path / "t1", 2)],
+        TrialRequest(beginnings=[gone, beginning(tmp_path / "t1", 2)]),
     )
     assert (restored.begun["trial"], restored.restored) == ("t1", [])
     assert trained == [3]
     restored, *_ = run_trial(
-        make_config(epochs=3), make_dataset(), tmp_path / "t3", beginnings=[gone]
+        make_config(epochs=3), make_dataset(), tmp_path / "t3", TrialRequest(beginnings=[gone])
     )
     assert (restored.begun, restored.restored) == (
         None,
@@ -272,7 +281,7 @@ def test_both_live_on_by_themselves(make_config, make_dataset, tmp_path):
         make_config(epochs=9),
         make_dataset(),
         tmp_path / "t2",
-        beginnings=[beginning(tmp_path / "t1", 2)],
+        TrialRequest(beginnings=[beginning(tmp_path / "t1", 2)]),
     )
     next(reports)
     one, other = (tmp_path / name / "epoch-0002" / "model.safetensors" for name in ("t1", "t2"))
@@ -296,9 +305,7 @@ def test_a_trial_that_has_come_further_by_itself_is_left_alone(
         make_config(epochs=4),
         make_dataset(),
         tmp_path / "t2",
-        attempt=2,
-        known=1,
-        beginnings=[beginning(tmp_path / "t1", 2)],
+        TrialRequest(attempt=2, known=1, beginnings=[beginning(tmp_path / "t1", 2)]),
     )
     assert (restored.epoch, restored.begun) == (3, None)
     assert trained == [4]
@@ -316,9 +323,7 @@ def test_one_whose_first_epochs_came_out_otherwise_is_passed_over(
         make_config(epochs=4),
         make_dataset(),
         tmp_path / "t2",
-        attempt=2,
-        known=1,
-        beginnings=[beginning(tmp_path / "t1", 4)],
+        TrialRequest(attempt=2, known=1, beginnings=[beginning(tmp_path / "t1", 4)]),
     )
     assert (restored.epoch, restored.begun) == (2, None)
     assert all(
@@ -337,7 +342,7 @@ def test_who_was_cut_off_before_it_was_heard_says_again_with_what_it_began(
         make_config(epochs=4),
         make_dataset(),
         tmp_path / "t2",
-        beginnings=[beginning(tmp_path / "t1", 2)],
+        TrialRequest(beginnings=[beginning(tmp_path / "t1", 2)]),
     )
     while (
         not checkpoint.saved(tmp_path / "t2")
@@ -346,10 +351,12 @@ def test_who_was_cut_off_before_it_was_heard_says_again_with_what_it_began(
         next(first)
     first.close()
     shutil.rmtree(tmp_path / "t1")
-    restored, *_ = run_trial(make_config(epochs=4), make_dataset(), tmp_path / "t2", attempt=2)
+    restored, *_ = run_trial(
+        make_config(epochs=4), make_dataset(), tmp_path / "t2", TrialRequest(attempt=2)
+    )
     assert (restored.epoch, restored.begun) == (3, {"search": "other", "trial": "t1", "epoch": 2})
     restored, *_ = run_trial(
-        make_config(epochs=4), make_dataset(), tmp_path / "t2", attempt=3, known=2
+        make_config(epochs=4), make_dataset(), tmp_path / "t2", TrialRequest(attempt=3, known=2)
     )
     assert restored.begun is None, "it was heard"
 
@@ -361,9 +368,13 @@ def test_in_a_bucket_it_is_brought_from_place_to_place(
         Mirror(bucket / "s" / "trials" / name, bucket / "s" / "beats" / name)
         for name in ("t1", "t2", "fresh")
     )
-    list(run_trial(make_config(epochs=2), make_dataset(), tmp_path / "t1", mirror=one))
+    list(
+        run_trial(make_config(epochs=2), make_dataset(), tmp_path / "t1", TrialRequest(mirror=one))
+    )
     expected = list(
-        run_trial(make_config(epochs=3), make_dataset(), tmp_path / "fresh", mirror=fresh)
+        run_trial(
+            make_config(epochs=3), make_dataset(), tmp_path / "fresh", TrialRequest(mirror=fresh)
+        )
     )
     shutil.rmtree(tmp_path / "t1")
     trained.clear()
@@ -371,8 +382,7 @@ def test_in_a_bucket_it_is_brought_from_place_to_place(
         make_config(epochs=3),
         make_dataset(),
         tmp_path / "t2",
-        mirror=other,
-        beginnings=[beginning(tmp_path / "t1", 2, mirror=one)],
+        TrialRequest(mirror=other, beginnings=[beginning(tmp_path / "t1", 2, mirror=one)]),
     )
     restored = next(reports)
     assert restored.begun["epoch"] == 2
@@ -381,6 +391,9 @@ def test_in_a_bucket_it_is_brought_from_place_to_place(
     assert trained == [3]
     shutil.rmtree(tmp_path / "t2")
     again, *_ = run_trial(
-        make_config(epochs=3), make_dataset(), tmp_path / "t2", mirror=other, attempt=2
+        make_config(epochs=3),
+        make_dataset(),
+        tmp_path / "t2",
+        TrialRequest(mirror=other, attempt=2),
     )
     assert (again.epoch, again.begun["epoch"]) == (3, 2)

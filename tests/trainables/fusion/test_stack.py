@@ -90,7 +90,7 @@ def test_together_is_as_alone(name, options, optimizer, make_members, make_datas
 
 @pytest.mark.parametrize("values", [
     {"augment__crop": 1, "augment__jitter": 0.2}, {"augment__rotation": 10}, {"batch_size": 1000},
-    {"batch_size": 7}, {"data__scaling": "unit"},
+    {"batch_size": 7}, {"data__scaling": "unit"}, {"metric": "macro_f1"}, {"metric": "auc"},
 ], ids=str)  # fmt: skip
 def test_together_is_as_alone_with(values, make_members, make_dataset):
     dataset, configs = make_dataset(channels=3, height=10), make_members(**values, model__layers=6)

@@ -312,7 +312,7 @@ def test_what_began_with_a_checkpoint_of_ours_is_scaled_so_for_good(
     second = checkpoint.save(tmp_path / "second", training.state(), {"config": config.to_dict()})
     found = probabilities(config, dataset, dataset.val, second)
     loss = -np.log(found[np.arange(12), dataset.val.labels]).mean()
-    assert training._validate().means("val")["val/loss"] == pytest.approx(loss, rel=1e-4)
+    assert training._validate()[0].means("val")["val/loss"] == pytest.approx(loss, rel=1e-4)
     third = Training(config.override({"model.weights": str(second)}), dataset)
     assert third.state()["scaling"] == source.state()["scaling"]
 

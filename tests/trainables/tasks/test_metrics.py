@@ -1,16 +1,19 @@
+import numpy as np
 import pytest
 import torch
+from sklearn import metrics as skm
 from torch.nn import functional
 
-from trainables.tasks.metrics import METRICS, MetricAverage
+from trainables.catalog.tasks import METRICS
+from trainables.tasks.metrics import BATCH_SUMS, SCORES, MetricAverage, measure
 
 LOGITS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(10) % 4
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", sorted(BATCH_SUMS))
 def test_a_metric_is_a_finite_sum_over_the_batch(name):
-    metric = METRICS[name]
+    metric = BATCH_SUMS[name]
     whole = metric(LOGITS, LABELS)
     assert whole.ndim == 0
     assert whole.isfinite()
@@ -19,7 +22,7 @@ def test_a_metric_is_a_finite_sum_over_the_batch(name):
     )
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", sorted(BATCH_SUMS))
 def test_a_mean_does_not_depend_on_the_batches(name):
     means = []
     for size in (10, 3, 1):
@@ -71,3 +74,57 @@ def test_a_loss_that_is_not_finite_stays_visible():
     means = MetricAverage("loss", device=torch.device("cpu"))
     means.add(torch.tensor([[float("nan"), 0.0]]), torch.tensor([0]))
     assert means.means("x")["x/loss"] != means.means("x")["x/loss"]
+
+
+def drawn(classes: int, images: int, seed: int = 0):
+    """Return labels and class probabilities that know a little of them; a class may be rare."""
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(
+        classes, images, p=np.r_[0.6, np.full(classes - 1, 0.4 / (classes - 1))]
+    )
+    logits = generator.normal(size=(images, classes)) + 1.5 * np.eye(classes)[labels]
+    chances = np.exp(logits)
+    return labels, chances / chances.sum(axis=1, keepdims=True), logits
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_each_metric_is_scikit_learns(classes):
+    labels, chances, logits = drawn(classes, 400)
+    guesses = chances.argmax(axis=1)
+    of_class = [
+        skm.roc_auc_score(labels == number, chances[:, number]) for number in range(classes)
+    ]
+    expected = {
+        "balanced_accuracy": skm.balanced_accuracy_score(labels, guesses),
+        "macro_f1": skm.f1_score(labels, guesses, average="macro"),
+        "log_loss": skm.log_loss(labels, chances),
+        "auc": np.mean(of_class),
+    }
+    assert SCORES.keys() == expected.keys() == METRICS.keys() - {"accuracy"}
+    for name, value in expected.items():
+        assert SCORES[name](labels, chances).value == pytest.approx(value), name
+        told = measure(METRICS[name], torch.from_numpy(logits), torch.from_numpy(labels))
+        assert told[METRICS[name].key] == pytest.approx(value), name
+    assert measure(METRICS["accuracy"], torch.from_numpy(logits), torch.from_numpy(labels)) == {}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_standard_error_is_the_deviation_between_draws(name):
+    found = [SCORES[name](*drawn(4, 300, seed)[:2]) for seed in range(200)]
+    spread = np.std([one.value for one in found])
+    assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.25)
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_class_that_does_not_occur_leaves_a_metric_finite(name):
+    labels, chances = np.array([0, 0, 1, 1]), np.full((4, 3), 1 / 3)
+    chances[:2, 0] = 0.0  # so sure of the wrong class that the logarithm would be infinite
+    assert np.isfinite(SCORES[name](labels, chances)).all()
+    assert np.isfinite(SCORES[name](np.zeros(4, int), chances)).all()
+
+
+def test_of_a_metric_that_is_to_be_low_the_score_is_turned_round():
+    loss = METRICS["log_loss"]
+    assert (loss.score(0.25), loss.score(-0.25), loss.top_score) == (-0.25, 0.25, 0)
+    assert loss.interval(0.1, 0.2) == (0, pytest.approx(0.492))
+    assert METRICS["auc"].interval(0.9, 0.1) == (pytest.approx(0.704), 1)

@@ -17,6 +17,7 @@ from trainables.evaluation.estimate import epoch_seconds
 from trainables.evaluation.evaluate import classifier, evaluate, members_of, probabilities
 from trainables.fusion.planner import unfit
 from trainables.messages import EpochMetrics, Report
+from trainables.request import TrialRequest
 from trainables.training.cross_validation import Folds, together
 from trainables.training.loop import Training
 from trainables.trial import run_trial
@@ -180,7 +181,9 @@ def test_a_trial_with_folds_that_was_cut_off_goes_on_as_if_it_had_not_been(
     for _ in range(epochs):
         next(reports)
     reports.close()
-    restored, *rest = run_trial(config, folded(), tmp_path / "cut", attempt=2, known=0)
+    restored, *rest = run_trial(
+        config, folded(), tmp_path / "cut", TrialRequest(attempt=2, known=0)
+    )
     assert (restored.epoch, restored.restored, restored.folds) == (epochs, [], [])
     assert untimed(rest) == undisturbed
     ends = [
@@ -200,7 +203,7 @@ def test_a_damaged_file_of_any_fold_is_passed_over(name, config, folded, tmp_pat
     told = [next(reports), next(reports)]
     reports.close()
     (tmp_path / "epoch-0002" / name).write_bytes(b"")
-    restored, second, _ = run_trial(config, folded(), tmp_path, attempt=2, known=1)
+    restored, second, _ = run_trial(config, folded(), tmp_path, TrialRequest(attempt=2, known=1))
     assert restored.epoch == 1
     assert "epoch-0002" in restored.restored[0]
     assert untimed([second]) == untimed(told[1:])
@@ -361,3 +364,23 @@ def test_without_folds_a_data_set_is_for_one_network():
         len(dataset.train),
         True,
     )
+
+
+@pytest.mark.parametrize("name", ["macro_f1", "log_loss"])
+@pytest.mark.parametrize("model", ["deep_cnn", "tree"])
+def test_folds_are_ranked_by_the_metric_that_was_asked_for(name, model, folded, tmp_path):
+    options = {"model.name": model} | ({"model.features": "lbp"} if model == "tree" else {})
+    config = TrialConfig().override(
+        {"metric": name, "epochs": 2, "batch_size": 8, "data.folds": 3, **options}
+    )
+    metric = config.ranked_by
+    for report in run_trial(config, folded().sealed, tmp_path):
+        each = [fold[metric.key] for fold in report.folds]
+        assert report.metrics[metric.key] == pytest.approx(np.mean(each))
+        assert report.metrics[metric.deviation_key] == pytest.approx(np.std(each, ddof=1))
+        errors = [fold[metric.error_key] for fold in report.folds]
+        assert report.metrics[metric.error_key] == pytest.approx(np.mean(errors) / 3**0.5)
+    assert report.outcome == "completed"
+    found = evaluate(config, folded(), folded().train, sorted(tmp_path.glob("epoch-*"))[-1])
+    assert found["metric"]["name"] == name
+    assert found["metric"]["low"] <= found["metric"]["value"] <= found["metric"]["high"]

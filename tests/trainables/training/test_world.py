@@ -133,7 +133,7 @@ def test_two_processes_train_one_network(make_config, make_dataset, tmp_path):
         make_dataset(train=24, val=13).sealed,
     )
     plain, normalised = (
-        make_config(**options),
+        make_config(metric="macro_f1", **options),
         make_config(model__layers=6, model__dropout=0.2, augment__jitter=0.2, **options),
     )
     first, second = train_together([plain, normalised], dataset, tmp_path, 2)

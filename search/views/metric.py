@@ -1,0 +1,77 @@
+"""A search's metric for people: words for it, intervals of its values, values on the test part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.journal.result import TrialResult
+from search.statistics import of_images, standard_error
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
+
+ACCURACY = METRICS[DEFAULT_METRIC]
+
+
+def is_other(metric: Metric) -> bool:
+    """Return whether this is another metric than accuracy, which is then told beside it."""
+    return metric.name != ACCURACY.name
+
+
+def with_article(metric: Metric) -> str:
+    """Return `an accuracy`, `a macro F1`."""
+    return f"{'an' if metric.title[0].lower() in 'aeiou' else 'a'} {metric.title}"
+
+
+def capital(metric: Metric) -> str:
+    """Return the title for a sentence's beginning: `Accuracy`, `Macro F1`."""
+    return metric.title[0].upper() + metric.title[1:]
+
+
+def superlative(metric: Metric) -> str:
+    """Return the word for the best of several values: `highest`, or `lowest` where low is good."""
+    return "highest" if metric.mode == "max" else "lowest"
+
+
+def as_good(metric: Metric) -> str:
+    """Return `as accurate`, or `as good` where that would not say it."""
+    return "as good" if is_other(metric) else "as accurate"
+
+
+def error_of(trial: TrialResult, images: int) -> float:
+    """Return the standard error of a trial's value, which was measured on so many images."""
+    return (
+        standard_error(trial.value, images)
+        if trial.metric.is_share
+        else trial.best.get(trial.metric.error_key, 0.0)
+    )
+
+
+def interval(trial: TrialResult, images: int) -> tuple[float, float]:
+    """Return the 95 % interval that so many images tell for a trial's value.
+
+    It is Wilson's for a share of the images; otherwise it is the value with its standard error to
+    either side, within what the metric can be.
+    """
+    metric, value = trial.metric, trial.value
+    if metric.is_share:
+        return of_images(value, images)
+    return metric.interval(value, error_of(trial, images))
+
+
+def least_score(trial: TrialResult, images: int) -> float:
+    """Return the score from which on other trials lie in a trial's interval, or above."""
+    return min(map(trial.metric.score, interval(trial, images)))
+
+
+def tested_interval(test: Mapping[str, Any], metric: Metric) -> tuple[float, float, float]:
+    """Return the metric of an evaluation, and its 95 % interval: value, low and high."""
+    if is_other(metric):
+        found = test["metric"]
+        return found["value"], found["low"], found["high"]
+    return (test["accuracy"], *of_images(test["accuracy"], test["images"]))
+
+
+def tested_value(test: Mapping[str, Any], metric: Metric) -> float | None:
+    """Return the metric of an evaluation; None of an empty one."""
+    if not is_other(metric):
+        return test.get("accuracy")
+    value: float | None = test.get("metric", {}).get("value")
+    return value

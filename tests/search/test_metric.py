@@ -1,0 +1,519 @@
+"""A search by another metric than accuracy: people and programs are told its values."""
+
+import io
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cluster.errors import Refused
+from search import promote
+from search.experiment import Experiment
+from search.journal.journal import Event, read
+from search.journal.result import SearchResult, TrialResult
+from search.journal.store import Home
+from search.outcome import print_selection, print_summary
+from search.refine import refuse_few
+from search.runner import Finished
+from search.status import as_json, lines, table
+from search.views.live import Display
+from search.views.metric import interval, with_article
+from search.views.page.comparison import parallel, pareto
+from search.views.page.curves import search_curves, trial_curves, worst_shown
+from search.views.page.importance import importance
+from search.views.page.page import render
+from search.views.page.verdict import tiles, verdict
+from search.views.summary import (
+    deviation,
+    front_table,
+    json_selection,
+    json_summary,
+    markdown_summary,
+    models_table,
+    quicker_text,
+    selection_sentences,
+    strategy_text,
+)
+from search.why import story
+from tests.search.conftest import OpenDriver, changed, evaluation, play, report
+from tests.search.views.test_page import words
+from trainables.catalog.tasks import METRICS, Metric
+from trainables.config import TrialConfig
+
+TRACKING = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
+VALUES = {
+    "macro_f1": {0.001: 0.5, 0.01: 0.8, 0.1: 0.3},
+    "log_loss": {0.001: 1.0, 0.01: 0.4, 0.1: 2.0},
+}
+"""Each metric by learning rate; accuracy is highest with 0.1."""
+
+
+@dataclass
+class Searched:
+    """A played search, with what it is by."""
+
+    experiment: Experiment
+    result: SearchResult
+    metric: Metric
+
+    @property
+    def best(self) -> TrialResult:
+        """The best trial, which there is."""
+        assert self.result.best is not None
+        return self.result.best
+
+    @property
+    def events(self) -> list[Event]:
+        """The journal."""
+        return read(self.experiment.folder / "journal.jsonl")
+
+
+def on_test_part(metric: Metric) -> dict[str, Any]:
+    """An evaluation on the test part."""
+    found = {"name": metric.name, "value": 0.4321, "low": 0.3456, "high": 0.5678}
+    return {**evaluation()["val"], "images": 4, "metric": found}
+
+
+def trained(metric: Metric, config: TrialConfig, epoch: int) -> dict[str, Any]:
+    """What a worker says after an epoch: longer is a little better, by both metrics."""
+    gain = 0.01 * epoch
+    value = VALUES[metric.name][config.optimizer.lr] + metric.score(gain)
+    said = report(
+        epoch,
+        0.6 + config.optimizer.lr + gain / 10,
+        "completed" if epoch == config.epochs else None,
+    )
+    said["metrics"] |= {metric.key: value, metric.error_key: 0.04 / 1.959964}
+    return said
+
+
+@pytest.fixture(params=list(VALUES))
+def searched(
+    request: pytest.FixtureRequest, experiment: Experiment, open_driver: OpenDriver
+) -> Searched:
+    """Nine trials by a metric, stopped by asha, with a test."""
+    metric = METRICS[request.param]
+    mine = changed(
+        experiment,
+        base=experiment.base.override({"metric": metric.name}),
+        objectives=(),
+        scheduler="asha",
+    )
+    driver = play(open_driver(mine), lambda config, epoch: trained(metric, config, epoch), slots=9)
+    best = driver.result.best
+    assert best is not None
+    driver.journal.append("evaluated", trial=best.trial, epoch=best.best_epoch, **evaluation())
+    driver.journal.append(
+        "tested", trial=best.trial, epoch=best.best_epoch, test=on_test_part(metric)
+    )
+    return Searched(mine, driver.result, metric)
+
+
+def printed(console: Console) -> str:
+    """Return what a console has printed, on one line."""
+    return re.sub(r"\s+", " ", console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def ended(searched: Searched) -> Finished:
+    return Finished(searched.experiment, searched.result, TRACKING, 0, 1.0)
+
+
+def test_the_best_is_that_by_the_metric(searched: Searched) -> None:
+    accurate = max(searched.result.trials.values(), key=lambda trial: trial.accuracy)
+    assert searched.best.params["optimizer.lr"] == 0.01
+    assert accurate.params["optimizer.lr"] == 0.1
+    assert searched.best.accuracy < accurate.accuracy
+
+
+def test_the_last_lines_tell_the_metric_then_accuracy(searched: Searched) -> None:
+    console, title = Console(file=io.StringIO(), width=200), searched.metric.title
+    best = searched.best
+    print_summary(ended(searched), console)
+    assert (
+        f"val {title} {best.value:.4f} test {title} 0.4321 "
+        f"val accuracy {best.accuracy:.4f} test accuracy 0.7500"
+    ) in printed(console)
+
+
+def test_the_note_tells_the_metric(searched: Searched) -> None:
+    title, best, note = searched.metric.title, searched.best, markdown_summary(searched.result)
+    assert f", grid + asha, by {title}, seed 0." in note
+    assert (
+        f"Best: `{best.trial}`, validation {title} {best.value:.4f}, test {title} 0.4321, "
+        f"validation accuracy {best.accuracy:.4f}."
+    ) in note
+    assert f"| epochs | val {title} | outcome |" in note
+    assert re.search(rf"^\| {best.trial} .* \| {best.value:.4f} \|", note, re.MULTILINE)
+    titles, first = models_table(searched.result)
+    shared = [] if title == "macro F1" else ["macro F1"]
+    assert titles[:5] == ["model", "trial", f"val {title}", "val accuracy", *shared, "ms/image"][:5]
+    assert first[2:4] == [f"{best.value:.4f}", f"{best.accuracy:.4f}"]
+
+
+def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
+    result, best = searched.result, searched.best
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    assert f"; best {best.value:.4f} ({best.trial})" in " ".join(lines(result, "", "go"))
+    console.print(table(result))
+    console.print(Display(result, 9, console)._table())
+    assert printed(console).count(f"val {searched.metric.title}") == 2
+    assert f"{best.value:.4f}" in printed(console)
+    assert "accuracy" not in printed(console).replace("balanced accuracy", "")
+    found: Any = as_json(result, "")
+    assert (found["metric"], found["mode"]) == (searched.metric.name, searched.metric.mode)
+    row = found["trials"][best.trial]
+    assert (row["value"], row["val_accuracy"]) == (best.value, best.accuracy)
+
+
+def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
+    title, best = searched.metric.title, searched.best
+    told = "\n".join(story(searched.events, best.trial))
+    assert re.search(
+        rf"epoch {best.best_epoch}: val {title} {best.value:.4f}, its best, val accuracy "
+        rf"{best.accuracy:.4f}, val loss",
+        told,
+    )
+    assert f"tested on the test part: {title} 0.4321, accuracy 0.7500" in told
+    rivals = next(
+        text
+        for name, trial in searched.result.trials.items()
+        if trial.stop and "by " in (text := "\n".join(story(searched.events, name)))
+    )
+    heading, *rows = rivals[rivals.rindex("those who had come there") :].splitlines()
+    assert heading == f"those who had come there, by {title} until then:"
+    values = [
+        float(row[1]) for line in rows if (row := re.search(r"\d+\. t\d{4} (\d\.\d{4})", line))
+    ]
+    assert len(values) > 2
+    assert values == sorted(values, reverse=searched.metric.mode == "max")
+
+
+def test_json_has_the_metric_beside_accuracy(searched: Searched) -> None:
+    best = searched.best
+    found = json_summary(searched.result, tracking={}, home=Home(Path("s")), wall_s=1.0)
+    assert (found["metric"], found["mode"]) == (searched.metric.name, searched.metric.mode)
+    assert found["best"]["trial_id"] == best.trial
+    assert (found["best"]["value"], found["best"]["val_accuracy"]) == (best.value, best.accuracy)
+    assert (found["best"]["test_value"], found["best"]["test_accuracy"]) == (0.4321, 0.75)
+    assert found["models"][0]["value"] == best.value
+    chosen = json_selection(searched.result, tracking={}, home=Home(Path("s")))
+    assert (chosen["metric"], chosen["test_value"]) == (searched.metric.name, None)
+    best.best[searched.metric.deviation_key] = 0.01
+    best.config["data"]["folds"] = 5
+    assert deviation(best) == {"value_std": 0.01, "folds": 5}
+
+
+def test_the_page_tells_the_metric_and_accuracy_beside_it(searched: Searched) -> None:
+    title, best, said = searched.metric.title, searched.best, dict(verdict(searched.result))
+    assert f"apart best by {title}?" in said["Asked"]
+    assert (
+        f"It reaches a {title} of {best.value:.4f} on the 50 validation images, and names "
+        f"{100 * best.accuracy:.1f}% of them right, after epoch {best.best_epoch} of "
+    ) in said["Found"]
+    extreme = "highest" if searched.metric.mode == "max" else "lowest"
+    low, high = (best.value - 0.04, best.value + 0.04)
+    assert (
+        f"50 images tell a {title} between {low:.4f} and {high:.4f} (95% interval)."
+        in said["How sure"]
+    )
+    assert f"it is the {extreme} of" in said["How sure"]
+    assert said["On new images"].startswith(
+        f"{title[0].upper()}{title[1:]} is 0.4321 on the 4 test images (95% interval: 0.3456 to "
+        "0.5678), of which 75.0% are named right; nothing was chosen by them."
+    )
+    assert tiles(searched.result)[:3] == [
+        (f"validation {title}", f"{best.value:.4f}", "50 images"),
+        (f"test {title}", "0.4321", "4 images, unseen"),
+        ("test accuracy", "75.0%", "of the same images"),
+    ]
+    page = render(searched.result)
+    assert f"val {title} outcome" in words(page)
+    assert f'title="the epoch of the {extreme} {title}"' in page
+    assert f"The epoch of the {extreme} validation {title} is marked" in page
+    assert f'alt="Validation {title} by epoch, a line a trial"' in page
+    assert f'alt="Loss and validation {title} of {best.trial} by epoch"' in page
+    assert f"· by {title} ·" in words(page)
+    assert "validation accuracy" not in page.lower()
+
+
+def leave_behind(searched: Searched) -> None:
+    """Make the last of the ranking worse than all others."""
+    for metrics in searched.result.ranking[-1].epochs.values():
+        metrics[searched.metric.key] -= searched.metric.score(0.25)
+
+
+def test_the_curves_show_the_best_where_low_is_good(searched: Searched) -> None:
+    leave_behind(searched)
+    result, best = searched.result, searched.best
+    axes = search_curves(result).axes[0]
+    low, high = axes.get_ylim()
+    assert low < high
+    assert low < best.value < high
+    assert axes.get_ylabel() == f"validation {searched.metric.title}"
+    values = list(best.epochs.values())
+    assert [line.get_ydata().tolist() for line in axes.lines if line.get_zorder() == 4] == [  # type: ignore[union-attr]
+        [metrics[searched.metric.key] for metrics in values]
+    ]
+    assert worst_shown(result) == (low if searched.metric.mode == "max" else high)
+    worst = result.ranking[-1].value
+    assert not low < worst < high
+    own = trial_curves(best).axes[1]
+    assert own.get_ylabel() == f"validation {searched.metric.title}"
+    assert own.lines[-1].get_ydata() == [best.value]
+
+
+def test_the_darkest_lines_are_the_best_trials(searched: Searched) -> None:
+    leave_behind(searched)
+    figure = parallel(searched.result)
+    drawn, bar = figure.axes[0].collections[0], figure.axes[1]
+    values = np.array(drawn.get_array())
+    drawn.update_scalarmappable()
+    lightness = drawn.cmap(drawn.norm(values))[:, :3].sum(axis=1)
+    assert values[-1] == pytest.approx(searched.best.value), "the best is drawn last"
+    assert lightness[-1] == lightness.min() < lightness[0] == lightness.max()
+    beyond = "less" if searched.metric.mode == "max" else "more"
+    assert re.search(
+        rf"validation {searched.metric.title} \(\d\.\d+ or {beyond}: palest\)", bar.get_ylabel()
+    )
+
+
+def with_costs(searched: Searched, latency: dict[float, float]) -> None:
+    """Have every trial's cost known, by its learning rate, and low latency wanted."""
+    experiment = searched.result.started["experiment"]
+    experiment["objectives"] = [f"val_{searched.metric.name}", "latency"]
+    for trial in searched.result.trials.values():
+        found = evaluation()
+        found["cost"]["inference"]["batch_1"]["median_ms"] = latency[trial.params["optimizer.lr"]]
+        trial.evaluated = {"epoch": trial.best_epoch, **found}
+
+
+def test_the_front_is_by_the_metric(searched: Searched) -> None:
+    with_costs(searched, {0.1: 0.5, 0.001: 1.0, 0.01: 2.0})
+    best, title = searched.best, searched.metric.title
+    titles, *rows = front_table(searched.result)
+    assert titles[2] == f"val {title}"
+    assert [searched.result.trials[row[0]].params["optimizer.lr"] for row in rows] == [
+        0.01,
+        0.001,
+        0.1,
+    ]
+    figure = pareto(searched.result)
+    axes = figure.axes[0]
+    low, high = axes.get_ylim()
+    assert axes.get_ylabel() == f"validation {title}"
+    assert low < best.value < high
+    front = next(line for line in axes.lines if line.get_drawstyle() == "steps-post")
+    heights = list(front.get_ydata())  # type: ignore[arg-type]
+    assert heights == sorted(heights, reverse=searched.metric.mode == "min")
+    assert heights[-1] == best.value
+    page = render(searched.result)
+    assert f"{title[0].upper()}{title[1:]} and time" in page
+    assert f"Validation {title} against the time that one image takes" in page
+    assert "no other is as good and costs no more" in page
+    assert "as accurate" not in page
+    assert strategy_text(searched.result.started["experiment"]) == (
+        f"grid + asha, by {title}, for low latency too"
+    )
+
+
+def test_a_quicker_trial_is_as_good_as_far_as_the_images_tell(searched: Searched) -> None:
+    with_costs(searched, {0.1: 0.5, 0.001: 1.0, 0.01: 2.0})
+    assert quicker_text(searched.result, "promote") == ""
+    least = min(interval(searched.best, 50), key=searched.metric.score)
+    near = next(t for t in searched.result.ranking if t.params["optimizer.lr"] == 0.1)
+    near.best[searched.metric.key] = least
+    assert quicker_text(searched.result, "promote") == (
+        f"{near.trial} takes 0.25 of the time of {searched.best.trial} and is as good as far as "
+        f"50 images tell. To use it: promote --trial {near.trial}"
+    )
+
+
+def test_a_network_is_held_against_a_baseline_by_the_metric(searched: Searched) -> None:
+    other = next(t for t in searched.result.ranking if t.params["optimizer.lr"] == 0.001)
+    for trial in searched.result.trials.values():
+        if trial.params["optimizer.lr"] == 0.001:
+            trial.config["model"]["name"] = "svm"
+    best, metric = searched.best, searched.metric
+    less = "less" if metric.mode == "max" else "more"
+    assert dict(verdict(searched.result))["A network?"].startswith(
+        f"Yes: the best network (deep_cnn) reaches {best.value:.4f}, svm on hand-made features "
+        f"{other.value:.4f}: {abs(best.value - other.value):.4f} {less}, beyond the noise of 50 "
+        "images."
+    )
+    other.best[metric.error_key] = 1.0
+    assert dict(verdict(searched.result))["A network?"].startswith("Hardly: ")
+
+
+def test_what_a_selection_chose_is_told_by_the_metric(searched: Searched) -> None:
+    result, metric, best = searched.result, searched.metric, searched.best
+    expected = {"mean": 0.45, "low": 0.44, "high": 0.46, "std": 0.01, "seeds": 2}
+    row = {
+        "candidate": best.trial,
+        "model": "deep_cnn",
+        "search_value": 0.5,
+        "mean": 0.45,
+        "std": 0.01,
+        "seeds": 2,
+        "accuracies": [0.44, 0.46],
+        "difference": 0.0,
+        "p": 1.0,
+        "state": "tied",
+        "reason": "",
+        "ms_per_image": 2.0,
+    }
+    other = {**row, "candidate": "t0009", "state": "chosen", "ms_per_image": 1.0}
+    name = "t0009-s1"
+    training = trained(metric, TrialConfig.from_dict(best.config), 1)
+    for number, (kind, data) in enumerate(
+        (
+            (
+                "selecting",
+                {"candidates": [best.trial], "seeds": 2, "alpha": 0.05, "began_ms": 1, "slots": 1},
+            ),
+            (
+                "suggested",
+                {
+                    "trial": name,
+                    "params": best.params,
+                    "config": best.config,
+                    "repeat_of": "t0009",
+                    "seed": 7,
+                },
+            ),
+            ("epoch", {"trial": name, "epoch": 1, "metrics": training["metrics"]}),
+            (
+                "selected",
+                {
+                    "candidate": "t0009",
+                    "leader": best.trial,
+                    "trial": name,
+                    "level": 0.95,
+                    "alpha": 0.05,
+                    "expected": expected,
+                    "search_value": 0.5,
+                    "rows": [other, row],
+                },
+            ),
+            (
+                "tested",
+                {"trial": name, "epoch": 1, "test": on_test_part(metric), "by": "search.select"},
+            ),
+            ("concluded", {"outcome": "completed", "reason": ""}),
+        )
+    ):
+        result.apply(Event(10**6 + number, 10**6 + number, kind, json.loads(json.dumps(data))))
+    title, extreme = metric.title, "highest" if metric.mode == "max" else "lowest"
+    told = " ".join(selection_sentences(result))
+    assert f"Expect 0.4500 of validation {title} of t0009: 0.4400 to 0.4600 with" in told
+    assert f"{best.trial} had the {extreme} mean; t0009 is as good" in told
+    assert "reaches 0.4321 (0.3456 to 0.5678, as 4 images allow); accuracy 0.7500." in told
+    assert (
+        f"Trained anew with 2 fresh seeds, a {title} of 0.4500 on the validation images is to be "
+        "expected (95% interval: 0.4400 to 0.4600), 0.0500 less than the 0.5000 that the search "
+        "saw."
+    ) in dict(verdict(result))["How sure"]
+    assert tiles(result)[0] == (f"expected {title}", "0.4500", "validation, 2 fresh seeds")
+    note = markdown_summary(result)
+    assert f"expected validation {title} 0.4500 (`selected/val_{metric.name}_mean`)" in note
+    assert f"The {extreme} of the search, which luck had a part in: `{best.trial}`" in note
+    console = Console(file=io.StringIO(), width=200)
+    print_selection(ended(searched), console)
+    assert f"Expect 0.4500 of validation {title} of t0009" in printed(console)
+    assert json_selection(result, tracking={}, home=Home(Path("s")))["test_value"] == 0.4321
+    assert "The candidates: what the search saw" in render(result)
+
+
+def test_importance_is_of_the_metric(
+    experiment: Experiment, open_driver: OpenDriver, searched: Searched
+) -> None:
+    trials = {
+        f"{name}-{number}": TrialResult(
+            f"{name}-{number}", trial.params, trial.config, "completed", epochs=trial.epochs
+        )
+        for name, trial in searched.result.trials.items()
+        for number in range(2)
+    }
+    searched.result.trials = trials
+    assert next(iter(importance(searched.result))) == "optimizer.lr"
+    for trial in trials.values():
+        for metrics in trial.epochs.values():
+            metrics[searched.metric.key] = 0.5
+    assert importance(searched.result) == {}, "none is better than another, by the metric"
+
+
+def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
+    times = {f"batch_{size}": {"median_ms": 0.5} for size in (1, 64)}
+    exported: Any = SimpleNamespace(
+        accuracy=0.7,
+        images=50,
+        inference=times,
+        requirements=("torch",),
+        onnx_inference=None,
+        onnx_difference=None,
+        precision="fp32",
+        difference=0.0,
+    )
+    registered: Any = SimpleNamespace(name="small", version="1", uri="models:/small@champion")
+    title, best = searched.metric.title, searched.best
+    figures = promote.figures(searched.result, best, exported)
+    assert list(figures.items())[:4] == [
+        (f"validation {title}", f"{best.value:.4f}"),
+        (
+            "validation accuracy",
+            f"{best.accuracy:.4f} in the search; 0.7000 as promoted, on 50 images",
+        ),
+        (f"test {title}", "0.4321 on 4 images"),
+        ("test accuracy", "0.7500 on 4 images"),
+    ]
+    assert promote.tags(searched.result, best)["search.metric"] == searched.metric.name
+    found = promote.as_json(best, exported, registered)
+    assert (found["metric"], found["mode"], found["value"], found["val_accuracy"]) == (
+        searched.metric.name,
+        searched.metric.mode,
+        best.value,
+        best.accuracy,
+    )
+
+
+def test_a_refinement_is_of_the_metric_alone(searched: Searched) -> None:
+    costly = changed(
+        searched.experiment, objectives=(f"val_{searched.metric.name}", "latency"), scheduler="fifo"
+    )
+    with pytest.raises(Refused, match=f"a refinement would be of {searched.metric.title} alone"):
+        refuse_few(costly, searched.result)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "bounds"),
+    [
+        ("accuracy", 0.5, 9.0, (0.3664, 0.6336)),
+        ("macro_f1", 0.97, 0.05, (0.872, 1.0)),
+        ("auc", 0.02, 0.05, (0.0, 0.118)),
+        ("log_loss", 0.05, 0.05, (0.0, 0.148)),
+        ("log_loss", 2.0, 0.5, (1.02, 2.98)),
+    ],
+)
+def test_an_interval_lies_within_what_the_metric_can_be(
+    name: str, value: float, error: float, bounds: tuple[float, float]
+) -> None:
+    metric = METRICS[name]
+    config = TrialConfig().override({"metric": name}).to_dict()
+    metrics = {"val/loss": 1.0, metric.key: value, metric.error_key: error}
+    trial = TrialResult("t0001", {}, config, epochs={1: metrics})
+    assert interval(trial, 50) == pytest.approx(bounds, abs=1e-3)
+
+
+def test_a_metric_has_its_article() -> None:
+    assert [with_article(metric) for metric in METRICS.values()] == [
+        "an accuracy",
+        "a balanced accuracy",
+        "a macro F1",
+        "a log loss",
+        "an AUC",
+    ]
