@@ -13,13 +13,9 @@ import pytest
 
 from search.run import arguments, experiment_of
 from search.space import SearchSpace
+from tests.support.pages import PAGES, ROOT, block, blocks
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = {
-    str(path.relative_to(ROOT)): path.read_text()
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-}
 OTHERS = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "cluster/tracking/README.md"]
 COMMANDS = sorted(
     {
@@ -104,18 +100,6 @@ NAMED = r"`(Region|SecurityGroup|Image|HeadProfile|WorkerProfile|Storage|KeepDel
 @pytest.mark.parametrize("name", sorted(set(re.findall(NAMED, PAGES["docs/cluster.md"]))))
 def test_what_the_page_calls_by_name_is_in_the_stack(name: str) -> None:
     assert re.search(rf"^  {name}:", STACK, re.MULTILINE)
-
-
-def blocks(language: str) -> list[str]:
-    """Find every block of code in this language, on all pages."""
-    pattern = rf"```{language}\n(.*?)```"
-    return [str(found) for text in PAGES.values() for found in re.findall(pattern, text, re.DOTALL)]
-
-
-def block(language: str, text: str = "") -> str:
-    """Find the one block of code that has this text in it."""
-    (only,) = (found for found in blocks(language) if text in found)
-    return only
 
 
 def test_the_space_in_the_text_is_a_space() -> None:

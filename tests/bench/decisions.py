@@ -31,7 +31,7 @@ from search.experiment import Experiment
 from search.journal.journal import FILE_NAME, Journal, read
 from search.journal.result import SearchResult
 from search.space import Choice, Float, SearchSpace
-from tests.search.conftest import Report, play, report, started_event
+from tests.support.played import Report, play, report, started_event
 from trainables.config import TrialConfig
 
 OMITTED = {

@@ -33,7 +33,7 @@ from search.status import lines
 from search.views.live import Display
 from search.views.page.facts import cost
 from search.views.terminal import Terminal
-from tests.search.conftest import (
+from tests.support.played import (
     OpenDriver,
     changed,
     good_lr_wins,

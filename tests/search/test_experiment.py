@@ -10,7 +10,7 @@ from search.budget import Budget, limit
 from search.experiment import Experiment, base_of
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import find
-from tests.search.conftest import changed
+from tests.support.played import changed
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError

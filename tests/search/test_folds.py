@@ -26,9 +26,9 @@ from search.views.summary import figure_text, json_summary, markdown_summary
 from search.views.terminal import Terminal
 from search.why import story
 from tests.conftest import Command
-from tests.search.conftest import OpenDriver, changed, play, reopened
-from tests.search.test_run import run_in
-from tests.search.tracking.test_tracker import contents, runs
+from tests.support.in_mlflow import contents, runs
+from tests.support.played import OpenDriver, changed, play, reopened
+from tests.support.real import run_in
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load

@@ -41,8 +41,8 @@ from search.views.summary import (
     strategy_text,
 )
 from search.why import story
-from tests.search.conftest import OpenDriver, changed, evaluation, play, report
-from tests.search.views.test_page import words
+from tests.support.played import OpenDriver, changed, evaluation, play, report
+from tests.support.reports import words
 from trainables.catalog.tasks import METRICS, Metric
 from trainables.config import TrialConfig
 

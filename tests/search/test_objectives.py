@@ -30,8 +30,8 @@ from search.views.summary import (
 from tests.bench.curves import sized
 from tests.bench.replay import play as replay
 from tests.conftest import Command
-from tests.search.conftest import OpenDriver, Report, changed, evaluation, play, reopened, report
-from tests.search.test_run import children_of, metrics_of, run_in
+from tests.support.played import OpenDriver, Report, changed, evaluation, play, reopened, report
+from tests.support.real import children_of, metrics_of, run_in
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key

@@ -27,8 +27,8 @@ from search.journal.lease import Lease
 from search.journal.result import SearchResult, checkpoint_of
 from search.space import Choice, SearchSpace
 from tests.conftest import Command
-from tests.search.conftest import evaluation, started_event
-from tests.test_readme import block
+from tests.support.pages import block
+from tests.support.played import evaluation, started_event
 from trainables.catalog import datasets
 from trainables.catalog.datasets import DECODING
 from trainables.config import TrialConfig

@@ -16,8 +16,8 @@ from search.journal.result import SearchResult
 from search.refine import command as refine_command
 from search.refine import parser, refine
 from tests.conftest import Command
-from tests.search.conftest import OpenDriver, changed, play
-from tests.search.decisions.test_refinement_driver import PLANTED, peak
+from tests.support.planted import PLANTED, peak
+from tests.support.played import OpenDriver, changed, play
 from trainables.errors import ConfigError
 
 SPACE = """

@@ -26,8 +26,8 @@ from search.views.summary import (
     models_table,
     reference_rows,
 )
-from tests.search.conftest import OpenDriver, changed, evaluation, good_lr_wins, play, report
-from tests.search.views.test_page import select
+from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
+from tests.support.reports import select
 from trainables.config import TrialConfig
 
 TEST = {

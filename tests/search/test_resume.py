@@ -31,7 +31,7 @@ from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
 from search.views.page.drawing import DrawingAside
 from tests.conftest import Command
-from tests.search.conftest import OpenDriver, changed, play, reopened, started_event
+from tests.support.played import OpenDriver, changed, play, reopened, started_event
 
 SPACE = """
 from search.space import Choice, SearchSpace

@@ -14,7 +14,6 @@ from typing import Any
 import optuna
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -24,8 +23,9 @@ from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
 from search.spaces.find import find
 from tests.conftest import Command
+from tests.support.pages import block
 from tests.support.ports import free_port
-from tests.test_readme import block
+from tests.support.real import Done, children_of, metrics_of, run_in, wait_for
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
@@ -33,47 +33,7 @@ from trainables.evaluation.evaluate import probabilities
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-Done = tuple[subprocess.CompletedProcess[str], dict[str, Any]]
 Search = Callable[..., Done]
-
-
-def run_in(folder: Path, *words: object, timeout: float = 1000) -> Done:
-    """Run a search in a folder and return the process with its `--json` line."""
-    command = [sys.executable, "-m", "search.run", "--json", "--device", "cpu", *map(str, words)]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False
-    )
-    lines = done.stdout.splitlines()
-    assert lines, done.stderr
-    return done, json.loads(lines[-1])
-
-
-def metrics_of(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Params, outcome and metrics of every trial, without the times."""
-    result = SearchResult.read((folder / summary["journal"]).parent)
-    without_times = {
-        name: [
-            {key: value for key, value in metrics.items() if key != "time/epoch_s"}
-            for metrics in trial.epochs.values()
-        ]
-        for name, trial in result.trials.items()
-    }
-    return {
-        name: (trial.params, trial.outcome, without_times[name])
-        for name, trial in result.trials.items()
-    }
-
-
-def children_of(summary: dict[str, Any], folder: Path) -> list[Run]:
-    where = summary["mlflow"]
-    uri = where["tracking_uri"].replace("sqlite:///mlflow.db", f"sqlite:///{folder}/mlflow.db")
-    return list(
-        MlflowClient(uri).search_runs(
-            [where["experiment_id"]],
-            f"tags.mlflow.parentRunId = '{where['parent_run_id']}'",
-            max_results=5000,
-        )
-    )
 
 
 @pytest.fixture(scope="module")
@@ -613,19 +573,6 @@ def test_one_ctrl_c_lets_each_trial_finish_its_epoch(tmp_path: Path) -> None:
     )
     assert len(runs) == 1 + len(result.trials)
     assert "RUNNING" not in {run.info.status for run in runs}
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Look every tenth of a second until the condition holds; fail when the process ends before."""
-    for _ in range(6000):
-        if condition():
-            return
-        try:
-            process.wait(timeout=0.1)
-        except subprocess.TimeoutExpired:
-            continue
-        raise AssertionError(f"ended early with {process.returncode}: {process.communicate()}")
-    raise AssertionError("waited ten minutes in vain")
 
 
 @pytest.fixture

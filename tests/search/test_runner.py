@@ -19,8 +19,8 @@ from search.runner import clean_if_unused, tried, went_well
 from search.views.page import artifacts, drawing
 from search.views.page.artifacts import draw
 from search.views.page.drawing import DrawingAside, importing
-from tests.search.conftest import OpenDriver, play
-from tests.search.views.test_page import evaluated
+from tests.support.played import OpenDriver, play
+from tests.support.reports import evaluated
 
 
 def refuse(*arguments: object) -> None:

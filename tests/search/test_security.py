@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.test_run import wait_for
+from tests.support.real import wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -13,7 +13,7 @@ from search.views.page.verdict import verdict
 from search.views.summary import markdown_summary, risk_text
 from search.why import story
 from tests.conftest import Command
-from tests.search.conftest import OpenDriver, changed, play, report
+from tests.support.played import OpenDriver, changed, play, report
 
 
 def test_a_running_search_names_its_driver_and_one_that_was_cut_off_how_to_go_on(

@@ -12,7 +12,7 @@ from search.journal.journal import read
 from search.journal.result import SearchResult
 from search.resume import is_done, parser
 from search.space import Choice, SearchSpace
-from tests.search.conftest import OpenDriver, Report, changed, play, reopened, report
+from tests.support.played import OpenDriver, Report, changed, play, reopened, report
 from trainables.config import TrialConfig
 
 DRAWS = {

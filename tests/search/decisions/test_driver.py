@@ -11,9 +11,10 @@ from search.journal.journal import read
 from search.journal.result import SearchResult, Session
 from search.space import Choice, Float, SearchSpace
 from search.views.summary import risk_text
-from tests.search.conftest import (
+from tests.support.played import (
     OpenDriver,
     changed,
+    decisions,
     evaluation,
     good_lr_wins,
     play,
@@ -404,16 +405,6 @@ def test_a_trial_whose_params_made_no_config_is_not_trained_after_a_resume(
     again = reopened(driver)
     assert again.result.counts == {"failed": 1}
     assert not again.pending
-
-
-def decisions(search: Experiment) -> list[dict[str, Any]]:
-    """Return what was suggested, reported, stopped and ended, in order."""
-    kept = ("suggested", "epoch", "held", "promoted", "stopped", "ended")
-    return [
-        {**event.data, "kind of event": event.kind}
-        for event in read(search.folder / "journal.jsonl")
-        if event.kind in kept
-    ]
 
 
 @pytest.mark.parametrize("scheduler", ["fifo", "asha"])

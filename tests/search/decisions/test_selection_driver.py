@@ -21,7 +21,7 @@ from search.journal.journal import FILE_NAME, Journal
 from search.journal.result import SearchResult, TrialResult
 from search.select import best_few, few_text, refuse_changed, terms_of
 from search.space import SearchSpace
-from tests.search.conftest import OpenDriver, Report, changed, good_lr_wins, play, reopened, report
+from tests.support.played import OpenDriver, Report, changed, good_lr_wins, play, reopened, report
 from trainables.config import TrialConfig
 
 TRUE = {0.1: 0.95, 0.01: 0.94, 0.001: 0.70}

@@ -28,8 +28,15 @@ from search.space import Choice, Int, SearchSpace
 from search.spaces.find import find
 from search.views.summary import taken_over_text
 from search.why import story
-from tests.search.conftest import OpenDriver, changed, play, reopened, report, started_event
-from tests.search.decisions.test_driver import decisions
+from tests.support.played import (
+    OpenDriver,
+    changed,
+    decisions,
+    play,
+    reopened,
+    report,
+    started_event,
+)
 from trainables import trial as training_a_trial
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig

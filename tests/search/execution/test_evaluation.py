@@ -17,7 +17,7 @@ from search.execution.evaluation import MISSING, Evaluations, evaluate_best, eva
 from search.experiment import Experiment
 from search.journal.result import NO_TIME, checkpoint_of
 from search.views.page import artifacts
-from tests.search.conftest import OpenDriver, changed, evaluation, play
+from tests.support.played import OpenDriver, changed, evaluation, play
 
 NOBODY: Any = None
 

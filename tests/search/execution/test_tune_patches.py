@@ -13,7 +13,7 @@ from search.execution.pool import Member, Shared, Workers
 from search.execution.tune import SAME_DEATH_S, DriverCallback
 from search.execution.tune_patches import drop_finished_trials, use_worker_pool
 from search.experiment import Experiment
-from tests.search.conftest import OpenDriver
+from tests.support.played import OpenDriver
 
 
 def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(

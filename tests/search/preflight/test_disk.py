@@ -15,7 +15,7 @@ from search.preflight import disk as room_module
 from search.preflight.disk import DiskEstimate, check_memory, check_room, memory, room
 from search.preflight.warnings import notes
 from search.space import Choice, SearchSpace
-from tests.search.conftest import changed
+from tests.support.played import changed
 from trainables.datasets.arrays import Dataset, Part
 
 DATASET = Dataset(

@@ -12,7 +12,7 @@ from search.preflight import disk as room_module
 from search.preflight.disk import DiskEstimate
 from search.preflight.warnings import notes
 from search.spaces.find import find
-from tests.search.conftest import changed
+from tests.support.played import changed
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load

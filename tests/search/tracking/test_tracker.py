@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import ViewType
 
 from cluster.errors import NotReady
 from cluster.secrets import masked
@@ -31,7 +31,8 @@ from search.tracking.runs import TITLE, new_title
 from search.tracking.tracker import Tracker
 from search.tracking.uri import check_tracking, sqlite_path
 from search.views.summary import risk_text
-from tests.search.conftest import (
+from tests.support.in_mlflow import contents, runs
+from tests.support.played import (
     OpenDriver,
     changed,
     evaluation,
@@ -80,16 +81,6 @@ def tracked(
     if finish:
         play(driver, train, slots=2)
     return tracker, driver
-
-
-def runs(uri: str, tracker: Tracker) -> tuple[Run, list[Run]]:
-    client = MlflowClient(uri)
-    children = client.search_runs(
-        [tracker.experiment_id],
-        f"tags.mlflow.parentRunId = '{tracker.parent_run_id}'",
-        max_results=1000,
-    )
-    return client.get_run(tracker.parent_run_id), list(children)
 
 
 def test_a_search_in_mlflow_is_the_search_in_the_journal(
@@ -386,35 +377,6 @@ def test_a_file_that_is_no_database_is_not_ready(tmp_path: Path) -> None:
     )
     with pytest.raises(NotReady, match="cannot be opened"):
         check_tracking(f"sqlite:///{tmp_path}/mlflow.db")
-
-
-def contents(uri: str, tracker: Tracker) -> list[tuple[Any, ...]]:
-    """Everything that a search has in MLflow: status, tags, params and every point of every metric,
-    in all its runs.
-    """
-    client, found = MlflowClient(uri), []
-    for run in client.search_runs(
-        [tracker.experiment_id], run_view_type=ViewType.ALL, max_results=1000
-    ):
-        points = {
-            name: [
-                (point.step, point.timestamp, point.value)
-                for point in client.get_metric_history(run.info.run_id, name)
-            ]
-            for name in run.data.metrics
-        }
-        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.runName"}
-        found.append(
-            (
-                run.info.run_id,
-                run.info.status,
-                run.info.lifecycle_stage,
-                sorted(tags.items()),
-                sorted(run.data.params.items()),
-                sorted(points.items()),
-            )
-        )
-    return sorted(found)
 
 
 def test_to_project_again_changes_nothing(

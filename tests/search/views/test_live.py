@@ -11,7 +11,7 @@ from search.experiment import Experiment
 from search.journal.journal import Event
 from search.space import Float, SearchSpace
 from search.views.live import DRAWN_SHARE, Display
-from tests.search.conftest import OpenDriver, changed, evaluation, play
+from tests.support.played import OpenDriver, changed, evaluation, play
 from trainables.config import TrialConfig
 
 

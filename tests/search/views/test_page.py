@@ -3,8 +3,6 @@
 And the page as a browser shows it.
 """
 
-import base64
-import io
 import itertools
 import json
 import math
@@ -17,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
 from search.experiment import Experiment
 from search.journal.journal import Event
@@ -31,15 +28,11 @@ from search.views.page.importance import importance
 from search.views.page.page import render
 from search.views.page.verdict import percent, verdict
 from search.views.summary import GONE_ON, selection_sentences
-from tests.search.conftest import changed, evaluation, started_event
 from tests.support.browser import browser, look
+from tests.support.played import changed, evaluation, started_event
+from tests.support.reports import LONG, SCRIPT, evaluated, select, words
 from trainables.config import TrialConfig
-from trainables.evaluation.evaluate import report
 
-SCRIPT, LONG = (
-    "<script>alert(1)</script>",
-    "a class whose name has exactly sixty characters and no more!",
-)
 NAMES = (SCRIPT, LONG, "$\\frac{x}{", "\x1b[2J ☃ 猫")
 BEGAN_MS = 1_795_000_000_000
 SPACE = SearchSpace(
@@ -54,24 +47,6 @@ SPACE = SearchSpace(
     },
     base={"epochs": 9},
 )
-
-
-def evaluated(classes: tuple[str, ...]) -> dict[str, Any]:
-    """An evaluation as a worker writes it."""
-    generator = np.random.default_rng(len(classes))
-    labels = generator.integers(0, len(classes), 1000)
-    chances = generator.random((1000, len(classes))) + 2 * np.eye(len(classes))[
-        labels
-    ] * generator.random((1000, 1))
-    buffer = io.BytesIO()
-    Image.fromarray(generator.integers(0, 256, (8, 8), dtype=np.uint8)).save(
-        buffer, "WEBP", lossless=True
-    )
-    picture = base64.b64encode(buffer.getvalue()).decode()
-    wrong = [
-        {"row": row, "true": 0, "guess": 1, "confidence": 0.9, "webp": picture} for row in range(12)
-    ]
-    return {**report(labels, chances / chances.sum(axis=1, keepdims=True), classes), "wrong": wrong}
 
 
 def events(
@@ -181,105 +156,6 @@ def keep(result: SearchResult, folder: Path, classes: tuple[str, ...]) -> Path:
     own.mkdir(parents=True)
     (own / "test.json").write_text(json.dumps(evaluated(classes)))
     return folder
-
-
-def select(result: SearchResult) -> None:
-    """Three candidates trained again, one of them chosen."""
-    names = [trial.trial for trial in result.ranking[:3]]
-    rows = [
-        {
-            "candidate": names[0],
-            "model": "table2",
-            "search_value": 0.95,
-            "mean": 0.9,
-            "std": 0.01,
-            "seeds": 5,
-            "accuracies": [0.89, 0.9, 0.91, 0.9, 0.9],
-        },
-        {
-            "candidate": names[1],
-            "model": SCRIPT,
-            "search_value": 0.94,
-            "mean": 0.89,
-            "std": 0.02,
-            "seeds": 5,
-            "accuracies": [0.87, 0.87, 0.89, 0.91, 0.91],
-        },
-        {
-            "candidate": names[2],
-            "model": "svm",
-            "search_value": 0.93,
-            "mean": 0.8,
-            "std": 0.0141,
-            "seeds": 2,
-            "accuracies": [0.79, 0.81],
-        },
-    ]
-    states = [("chosen", 0.0, 1.0), ("tied", 0.01, 0.3), ("dropped", 0.1, 0.001)]
-    for row, (state, difference, p) in zip(rows, states, strict=True):
-        row |= {
-            "state": state,
-            "difference": difference,
-            "p": p,
-            "reason": "it fell behind" if state == "dropped" else "",
-            "ms_per_image": 1.5,
-        }
-    expected = {"mean": 0.9, "low": 0.893, "high": 0.907, "std": 0.01, "seeds": 5}
-    who = {"candidate": names[0], "leader": names[0], "trial": f"{names[0]}-s1"}
-    told = {
-        **who,
-        "level": 0.95,
-        "alpha": 0.05,
-        "expected": expected,
-        "search_value": 0.95,
-        "rows": rows,
-    }
-    first = result.trials[names[0]]
-    repeat = {
-        "trial": f"{names[0]}-s1",
-        "params": first.params,
-        "config": {**first.config, "seed": 77},
-        "repeat_of": names[0],
-        "seed": 77,
-    }
-    test = {
-        "trial": f"{names[0]}-s1",
-        "epoch": 1,
-        "test": evaluated(("a", "b")),
-        "by": "search.select",
-    }
-    metrics = {
-        "train/loss": 1.0,
-        "val/loss": 0.1,
-        "val/accuracy": 0.9,
-        "lr": 0.001,
-        "time/epoch_s": 0.25,
-    }
-    for number, (kind, data) in enumerate(
-        (
-            (
-                "selecting",
-                {
-                    "candidates": names,
-                    "seeds": 5,
-                    "alpha": 0.05,
-                    "began_ms": 1_795_001_000_000,
-                    "slots": 2,
-                },
-            ),
-            ("suggested", repeat),
-            ("epoch", {"trial": f"{names[0]}-s1", "epoch": 1, "metrics": metrics}),
-            ("selected", told),
-            ("tested", test),
-            ("concluded", {"outcome": "completed", "reason": ""}),
-        )
-    ):
-        result.apply(Event(10**6 + number, 1_795_001_000_000 + number, kind, data))
-
-
-def words(page: str) -> str:
-    """Return the page's text on one line."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.partition("</style>")[2]))
 
 
 def test_the_page_of_odd_names_escapes_them_and_shows_the_images(

@@ -12,7 +12,7 @@ from rich.console import Console
 from cluster.cli import error_line
 from search.experiment import Experiment
 from search.views.terminal import Terminal, say
-from tests.search.conftest import OpenDriver, play
+from tests.support.played import OpenDriver, play
 
 ODD = {
     "an escape sequence": ("a\x1b[2Jb", r"a\x1b[2Jb"),
