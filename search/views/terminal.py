@@ -1,5 +1,7 @@
 """Output on a terminal: one way for all text with names, paths and reasons from outside."""
 
+from typing import Any
+
 from rich.console import Console
 
 from cluster.secrets import masked
@@ -10,8 +12,12 @@ class Terminal(Console):
     """A console whose reader may go away.
 
     On stdout, where the output is for that reader alone, printing then ends with `BrokenPipeError`;
-    on stderr the console falls silent and the search goes on.
+    on stderr the console falls silent and the search goes on. In a notebook it writes text to these
+    streams too, so that whoever redirects them gets it.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"force_jupyter": False, **options})
 
     def on_broken_pipe(self) -> None:
         """Replace rich's method, which would end the process with a code that says nothing."""
