@@ -62,6 +62,7 @@ from trainables.errors import ConfigError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from search.runner import Finished
     from trainables.export.model import Model
 
 PLACE = "searches"
@@ -192,6 +193,25 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
         NotReady, Unavailable: Ray, MLflow or something to download is not there.
         Held, JournalError: another search has this name.
     """
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("a search runs in the main thread alone, where signals arrive.")
+    code, found = 0, None
+    try:
+        with _unchanged(), _silence(quiet):
+            if (finished := _run(options, dry_run=dry_run)) is None:
+                return None
+            found, code = Search(finished.result, finished.experiment.storage), finished.exit_code
+    except Terminated:
+        code = 128 + signal.SIGTERM
+    if code > 128:  # the signal that stopped it, for whoever handles it now
+        signal.raise_signal(code - 128)
+    if found is None:  # it was stopped before it began, and the handler made nothing of that
+        raise SystemExit(code)
+    return found
+
+
+def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
+    """Run the search with these options and print what it found; or print its plan alone."""
     from search.cli.main import stoppable
     from search.outcome import tell
     from search.plan import make_plan
@@ -199,24 +219,16 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
     from search.runner import run as search
     from search.views.terminal import Terminal, say
 
-    if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("a search runs in the main thread alone, where signals arrive.")
-    code = 0
-    try:
-        with _unchanged(), _silence(quiet), stoppable():
-            args = _arguments(options)
-            experiment = experiment_of(args)
-            if dry_run:
-                for line in make_plan(experiment).lines(experiment):
-                    say(Terminal(), line)
-                return None
-            finished = search(experiment)
-            code = tell(finished, as_json=args.json)
-    except Terminated:
-        code = 128 + signal.SIGTERM
-    if code > 128:  # the signal that stopped it, for whoever handles it now
-        signal.raise_signal(code - 128)
-    return Search(finished.result, experiment.storage)
+    with stoppable():
+        args = _arguments(options)
+        experiment = experiment_of(args)
+        if dry_run:
+            for line in make_plan(experiment).lines(experiment):
+                say(Terminal(), line)
+            return None
+        finished = search(experiment)
+        tell(finished, as_json=args.json)
+        return finished
 
 
 def result(name: str, *, storage: str | Path = PLACE) -> Search:
