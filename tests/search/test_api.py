@@ -1,6 +1,7 @@
 """The search in Python: options as values, a search as an object, its model on people's images."""
 
 import doctest
+import io
 import logging
 import os
 import shutil
@@ -175,10 +176,24 @@ def test_a_signal_has_its_usual_effect_once_all_is_put_back(
         signal.signal(number, before)
 
 
-def test_a_notebook_gets_text_on_the_streams(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+class Cell(io.StringIO):
+    """A notebook's stream, which says that it is a terminal."""
+
+    __module__ = "ipykernel.iostream"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_notebook_gets_lines_of_text_on_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell()
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    terminal.say(terminal.Terminal(stderr=True), "told")
-    assert capsys.readouterr().err == "told\n"
+    monkeypatch.setattr(sys, "stderr", cell)
+    console = terminal.Terminal(stderr=True)
+    terminal.say(console, "told")
+    console.print("[bold]loud[/bold]")
+    assert cell.getvalue() == "told\nloud\n"
+    assert not console.is_terminal  # so that no live table is drawn
 
 
 def test_importing_it_is_quick_and_imports_nothing_heavy() -> None:
