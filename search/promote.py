@@ -29,6 +29,7 @@ from trainables.config import TrialConfig
 from trainables.errors import ConfigError, printable
 
 if TYPE_CHECKING:
+    from trainables.datasets.arrays import Dataset
     from trainables.export.export import Exported
 
 LONGEST_PARAMS = 1000
@@ -140,13 +141,28 @@ def exported_from(
             exported computes something else.
         ConfigError, Unavailable: the data set cannot be read, or ONNX is not available.
     """
-    from trainables.catalog.datasets import DATASETS
     from trainables.checkpoints.checkpoint import CheckpointError
-    from trainables.datasets.load import load
     from trainables.export import export
 
     if onnx:
         export.check_onnx(config)
+    dataset = dataset_of(result, config)
+    try:
+        return export.export(config, dataset, checkpoint, target, onnx=onnx)
+    except (CheckpointError, export.Disagreement) as error:
+        raise Refused(f"trial {trial} cannot be promoted: {error}") from error
+
+
+def dataset_of(result: SearchResult, config: TrialConfig) -> "Dataset":
+    """Return the data set that the search's trials were trained on.
+
+    Raises:
+        Refused: the images are not those of the search.
+        ConfigError, Unavailable: they cannot be read.
+    """
+    from trainables.catalog.datasets import DATASETS
+    from trainables.datasets.load import load
+
     dataset = load(config.data)
     data = result.started["data"]
     if dataset.fingerprint != data["fingerprint"]:
@@ -160,10 +176,7 @@ def exported_from(
             f"the images of '{result.name}' have changed since the search. "
             "The exported network could not be checked against them; bring them back."
         )
-    try:
-        return export.export(config, dataset, checkpoint, target, onnx=onnx)
-    except (CheckpointError, export.Disagreement) as error:
-        raise Refused(f"trial {trial} cannot be promoted: {error}") from error
+    return dataset
 
 
 def description(result: SearchResult, chosen: TrialResult, exported: "Exported") -> str:

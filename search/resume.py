@@ -157,6 +157,10 @@ def space_of(args: argparse.Namespace, experiment: Experiment, result: SearchRes
     if args.space is None and result.refinement is not None:
         return experiment.space  # A refinement has changed the space that was named.
     source = args.space or experiment.space_source
+    if not source:
+        return (
+            experiment.space
+        )  # It was made in Python (`search.api`), and is in the journal alone.
     if args.space is None and (file := file_of(source)) is not None:
         recorded = result.started.get("space_sha256")
         if recorded and file[0].is_file() and sha256_of(source) != recorded:

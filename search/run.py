@@ -286,12 +286,11 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     """
     source = data_source(args.data)
     settings = settings_of(args)
-    space = find(args.space)
+    space, space_name, space_source = space_of(args.space)
     settings = with_weights(args.weights, space, settings)
     space = space.fixed(settings)
     base = base_config(args, source, space)
     device, gpus = device_and_gpus(args)
-    space_name = Path(args.space.partition(":")[0]).stem
     return Experiment(
         name=args.name
         if args.name is not None
@@ -301,7 +300,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         base=base,
         demand=Demand(cpus=args.cpus_per_trial, gpus=gpus, workers=args.workers),
         device=device,
-        space_source=absolute_source(args.space),
+        space_source=space_source,
         settings=settings,
         download=args.download,
         cache=not args.no_cache,
@@ -328,6 +327,19 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
             )
         },
     )
+
+
+def space_of(given: str | SearchSpace) -> tuple[SearchSpace, str, str]:
+    """Return a space, its name, and where a resume finds it again.
+
+    A space that is no text was made in Python: a resume finds it in the journal.
+
+    Raises:
+        ConfigError: there is no such space.
+    """
+    if isinstance(given, SearchSpace):
+        return given, "own", ""
+    return find(given), Path(given.partition(":")[0]).stem, absolute_source(given)
 
 
 def data_source(data: str) -> str:
@@ -478,15 +490,20 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         ConfigError: the config file is wrong, or an option looks like a credential.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    args = options_of(list(sys.argv[1:] if argv is None else argv))
+    if args.space is None:
+        parser().error("the following arguments are required: --space")
+    return args
+
+
+def options_of(words: list[str]) -> argparse.Namespace:
+    """Return the options as `arguments` does; the space may be missing."""
     args = parser().parse_args(words)
     refuse_unfit_text(args)
     if args.config is not None:
         said, args = args, parser().parse_args([*config_file.words(args.config, parser()), *words])
         args.budget = said.budget or args.budget
         refuse_unfit_text(args)
-    if args.space is None:
-        parser().error("the following arguments are required: --space")
     return args
 
 

@@ -80,6 +80,12 @@ DOORS = {
     "matplotlib": {
         f"search/views/page/{name}.py" for name in ("comparison", "curves", "figures", "quality")
     },
+    # A table of trials, and what a promoted model answers.
+    "pandas": {
+        "search/api.py",
+        "search/tracking/pyfunc_model.py",
+        "trainables/export/predictor.py",
+    },
     "safetensors": {"trainables/checkpoints/checkpoint.py"},
     "torchmetrics": set(),
     "onnxruntime": {"trainables/export/export.py"},
@@ -148,7 +154,7 @@ FLOORS = {
         plan runner
         outcome
         promote report resume run select status sync why
-        refine __main__
+        refine __main__ api
     """,
 }
 """The rooms of each package, from the ground up, a floor a line: a room imports from lower floors
@@ -342,9 +348,9 @@ def test_importing_the_command_loads_no_torch_and_changes_nothing() -> None:
         "import os, sys; before = dict(os.environ), sorted(os.listdir('.'))\n"
         "import search.run, search.resume, search.refine, search.select, search.status, "
         "search.sync, search.why, search.promote\n"
-        "import search.report, search.__main__\n"
+        "import search.report, search.api, search.__main__\n"
         "assert (dict(os.environ), sorted(os.listdir('.'))) == before\n"
-        "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision') if name in "
+        "print(*(name for name in ('torch', 'ray', 'mlflow', 'torchvision', 'pandas') if name in "
         "sys.modules))"
     )
     done = subprocess.run(

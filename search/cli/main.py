@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -150,8 +150,9 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def guarded(command: Callable[[], int]) -> int:
-    """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGINT and SIGTERM stop what runs within (see `stop`); put all back at its end."""
     _pending_signals.clear()
     before, hook = (
         {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)},
@@ -162,6 +163,22 @@ def guarded(command: Callable[[], int]) -> int:
     sys.unraisablehook = lambda lost: (
         None if isinstance(lost.exc_value, KeyboardInterrupt | Terminated) else hook(lost)
     )
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a verb; what it raises on purpose becomes lines on stderr and an exit code."""
+    with stoppable():
+        return _told(command)
+
+
+def _told(command: Callable[[], int]) -> int:
+    """Run a verb, turning its exceptions into lines and exit codes."""
     try:
         code = command()
         if sys.stdout is not None:  # as it is after `>&-`
@@ -202,7 +219,3 @@ def guarded(command: Callable[[], int]) -> int:
             ),
             BUG,
         )
-    finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,8 +1,8 @@
 """The decisions of a search: the next trial, early stopping, retries, and each trial's outcome.
 
 Each decision is in the journal before anybody acts on it. Nothing here knows Ray: Tune asks these
-questions in a real search (`search.execution.tune`), and a test or a replay of recorded curves may ask them just
-as well. A driver that has heard a journal's events (`replay`) decides as the one that wrote them
+questions in a real search (`search.execution.tune`), and a test or a replay of recorded curves may
+ask them just as well. A driver that has heard a journal's events (`replay`) decides as the one that wrote them
 would have.
 """
 

@@ -324,6 +324,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
                 storage_path=str(folder),
                 verbose=0,
                 callbacks=[callback],
+                progress_reporter=tune.CLIReporter(),  # in a notebook Tune would add an output
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )

@@ -71,6 +71,15 @@ def home(place: Storage, name: str) -> "Home":
     return Home(place / name) if isinstance(place, Path) else BucketHome(place / name, name)
 
 
+def searches_in(place: Storage) -> list[str]:
+    """Return the names of the searches in a folder; of a bucket, which is not asked, none."""
+    return (
+        sorted(path.parent.name for path in place.glob(f"*/{FILE_NAME}"))
+        if isinstance(place, Path)
+        else []
+    )
+
+
 class Home:
     """A search that is kept in a folder."""
 

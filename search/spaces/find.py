@@ -38,7 +38,7 @@ def find(source: str) -> SearchSpace:
         raise ConfigError(
             unknown("space", source, names()) + " A space of your own: --space file.py:function."
         )
-    return _as_space(importlib.import_module(f"search.spaces.{source}").space, source)
+    return as_space(importlib.import_module(f"search.spaces.{source}").space, source)
 
 
 def file_of(source: str) -> tuple[Path, str] | None:
@@ -69,7 +69,7 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
                 f"space file '{path}' has no '{attribute}'. Expected a SearchSpace or a function "
                 "that returns one."
             )
-        return _as_space(getattr(module, attribute), f"{path}:{attribute}")
+        return as_space(getattr(module, attribute), f"{path}:{attribute}")
     except ConfigError:
         raise
     except Exception as error:  # whatever a user's file does wrong is told in one line
@@ -78,7 +78,12 @@ def _from_file(path: Path, attribute: str) -> SearchSpace:
         ) from error
 
 
-def _as_space(value: Any, source: str) -> SearchSpace:
+def as_space(value: Any, source: str) -> SearchSpace:
+    """Return a SearchSpace, or what a function returns that makes one; `source` is its name.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     made = value() if callable(value) else value
     if not isinstance(made, SearchSpace):
         raise ConfigError(

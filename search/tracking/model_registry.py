@@ -20,9 +20,11 @@ from search.phrases import verb_for
 from search.tracking.client import client_of
 from search.tracking.runs import elsewhere, experiment_title
 from search.tracking.tracker import troubles
-from trainables.errors import ConfigError
+from search.tracking.uri import check_tracking, sqlite_path
+from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.models import ModelSignature
 
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,127}")
+ADDRESS = re.compile(r"models:/(?P<name>[^@/]+)(?:@(?P<alias>[^@/]+)|/(?P<version>[0-9]+))")
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's codes for a name, a version or an alias that it does not know."""
+SHOWN = 100
+"""The most registered models that are named."""
 LONGEST = 5000
 """Letters of a description, for databases that take no more."""
 SERVED = Path(__file__).with_name("pyfunc_model.py")
@@ -156,6 +163,54 @@ class Registry:
             f"MLflow ({masked(self.uri)}) did not take the model ({masked(reason)[:300]}). Try "
             "again later; nothing was promoted."
         )
+
+
+def fetch(uri: str, tracking: str, folder: Path) -> Path:
+    """Return the folder of the registered model at an address, downloaded into `folder` if need be.
+
+    Raises:
+        ConfigError: there is no such model, or no such address.
+        NotReady: MLflow does not answer.
+    """
+    asked = ADDRESS.fullmatch(uri)
+    if asked is None:
+        raise ConfigError(f"a model's address is models:/NAME@{ALIAS} or models:/NAME/VERSION.")
+    check_tracking(tracking)
+    if tracking.startswith("sqlite:///") and not sqlite_path(tracking).exists():
+        raise ConfigError(f"there is no MLflow database at '{sqlite_path(tracking)}' (tracking).")
+    client, name = client_of(tracking), asked["name"]
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = (
+            client.get_model_version_by_alias(name, asked["alias"])
+            if asked["alias"]
+            else client.get_model_version(name, asked["version"])
+        )
+        source = client.get_model_version_download_uri(name, version.version)
+        return Path(
+            download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=tracking)
+        )
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            raise ConfigError(_absent(uri, name, client)) from error
+        raise NotReady(f"MLflow ({masked(tracking)}) did not give '{uri}' ({error}).") from error
+    except troubles() as error:
+        raise NotReady(f"MLflow ({masked(tracking)}) did not give '{uri}' ({error}).") from error
+
+
+def _absent(uri: str, name: str, client: "MlflowClient") -> str:
+    """Return what to say of an address without a model."""
+    known = {model.name: model for model in client.search_registered_models(max_results=SHOWN)}
+    if name not in known:
+        return unknown("model", name, known) if known else f"no model is registered ('{uri}')."
+    aliases = [f"models:/{name}@{alias}" for alias in sorted(known[name].aliases)]
+    versions = sorted(
+        int(version.version) for version in client.search_model_versions(f"name = '{name}'")
+    )
+    there = ", ".join([*aliases, *(f"models:/{name}/{number}" for number in versions)])
+    return f"there is no '{uri}'. There are: {there or 'no versions'}."
 
 
 def save(path: Path, exported: "Exported", **of: Any) -> None:

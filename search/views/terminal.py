@@ -1,5 +1,8 @@
 """Output on a terminal: one way for all text with names, paths and reasons from outside."""
 
+import sys
+from typing import Any
+
 from rich.console import Console
 
 from cluster.secrets import masked
@@ -10,8 +13,15 @@ class Terminal(Console):
     """A console whose reader may go away.
 
     On stdout, where the output is for that reader alone, printing then ends with `BrokenPipeError`;
-    on stderr the console falls silent and the search goes on.
+    on stderr the console falls silent and the search goes on. In a notebook it writes lines of text
+    to these streams too, so that whoever redirects them gets it: nothing can be drawn over there.
     """
+
+    def __init__(self, **options: Any) -> None:
+        stream = sys.stderr if options.get("stderr") else sys.stdout
+        is_notebook = type(stream).__module__.startswith("ipykernel.")
+        plain = {"force_terminal": False} if is_notebook else {}
+        super().__init__(**{"force_jupyter": False, **plain, **options})
 
     def on_broken_pipe(self) -> None:
         """Replace rich's method, which would end the process with a code that says nothing."""

@@ -174,12 +174,7 @@ def decode_telling(
             ):
                 image.draft(None, (DRAFT * max(size), DRAFT * max(size)))
             ImageOps.exif_transpose(image, in_place=True)
-            was_transparent = False
-            if image.mode in DEPTHS:
-                upright: Image.Image = Image.fromarray(to_levels(np.asarray(image), value_range))
-            else:
-                upright, was_transparent = on_white(image)
-            upright = upright if upright.mode == mode else upright.convert(mode)
+            upright, was_transparent = _in_mode(image, mode, value_range)
         except (OSError, SyntaxError, ValueError, TypeError) as error:
             raise (
                 error
@@ -192,6 +187,31 @@ def decode_telling(
             else upright
         )
     return made, was_transparent
+
+
+def _in_mode(image: Image.Image, mode: str, value_range: ValueRange) -> tuple[Image.Image, bool]:
+    """Return an upright image in this mode; return also whether it was transparent somewhere."""
+    made, was_transparent = (
+        (Image.fromarray(to_levels(np.asarray(image), value_range)), False)
+        if image.mode in DEPTHS
+        else on_white(image)
+    )
+    return (made if made.mode == mode else made.convert(mode)), was_transparent
+
+
+def pixels_of(image: Image.Image, mode: str, value_range: ValueRange = SIXTEEN_BITS) -> Images:
+    """Return the pixels of an opened image as `decode` gives those of a file, in its own size.
+
+    Raises:
+        DataError: the image is damaged, or its values are not numbers.
+    """
+    try:
+        upright: Image.Image = ImageOps.exif_transpose(image)
+        return as_array(_in_mode(upright, mode, value_range)[0])
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
+        raise (
+            error if isinstance(error, DataError) else DataError("the image is damaged or cut off")
+        ) from error
 
 
 def on_white(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -24,7 +24,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.cost import BATCHES, time_per_image
-from trainables.evaluation.evaluate import Classify, Probabilities, classifier
+from trainables.evaluation.evaluate import Classifier, Classify, Probabilities, classifier
 from trainables.export import predictor
 from trainables.training.loop import HALVES, eval_batch
 
@@ -118,23 +118,52 @@ def export(
     """
     if onnx:
         check_onnx(config)
+    with classifier(config, dataset, path) as saved:
+        batch = eval_batch(config, dataset, torch.device("cpu"))
+        before = _in_batches(saved.classify, dataset.val.images, batch)
+        _write(saved, config, dataset, path, folder, onnx=onnx)
+    return _compared(dataset, before, folder, saved.precision)
+
+
+def write(config: TrialConfig, dataset: Dataset, path: Path, folder: Path) -> None:
+    """Write the checkpoint at `path` as a new folder, as `export` does.
+
+    It is compared with the checkpoint on one batch alone, and not timed.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        Disagreement: what was written gives other probabilities.
+    """
+    with classifier(config, dataset, path) as saved:
+        _write(saved, config, dataset, path, folder, onnx=False)
+
+
+def _write(
+    saved: Classifier,
+    config: TrialConfig,
+    dataset: Dataset,
+    path: Path,
+    folder: Path,
+    *,
+    onnx: bool,
+) -> None:
+    """Write the classifier of the checkpoint at `path` as a new folder."""
     folder.mkdir(parents=True)
     about: dict[str, Any] = {
         "classes": list(dataset.classes),
         "image": dataset.val.images.shape[1:],
         "batch": eval_batch(config, dataset, torch.device("cpu")),
     }
-    with classifier(config, dataset, path) as saved:
-        before = _in_batches(saved.classify, dataset.val.images, about["batch"])
-        with torch.autocast("cpu", enabled=False):
-            about |= (
-                _write_baselines(config, path, folder)
-                if saved.module is None
-                else _write_network(saved.module, dataset, about["batch"], folder, onnx=onnx)
-            )
+    if dataset.value_range is not None:
+        about["value_range"] = dataset.value_range
+    with torch.autocast("cpu", enabled=False):
+        about |= (
+            _write_baselines(config, path, folder)
+            if saved.module is None
+            else _write_network(saved.module, dataset, about["batch"], folder, onnx=onnx)
+        )
     (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
     shutil.copy(predictor.__file__, folder / predictor.CODE)
-    return _compared(dataset, before, folder, saved.precision)
 
 
 def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: str) -> Exported:

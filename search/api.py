@@ -1,0 +1,452 @@
+"""The search in Python: run one, look at it, use its model.
+
+    >>> from search.api import load, result, run
+    >>> found = run(
+    ...     space="smoke", trials=2, algorithm="random", scheduler="fifo", name="first", quiet=True
+    ... )
+    >>> found
+    <search 'first': 2 completed; best 0..., t000...>
+    >>> found.best.params
+    {'optimizer.lr': 0.00..., 'batch_size': ...}
+    >>> found.trials[["trial", "outcome", "epochs"]]
+       trial    outcome  epochs
+    0  t0001  completed       2
+    1  t0002  completed       2
+    >>> print(found.report())
+    searches/first/report.html
+
+A search is known by its name afterwards, in this process and in any other:
+
+    >>> result("first").best == found.best
+    True
+    >>> model = load("first")
+    >>> import numpy
+    >>> images = numpy.zeros((3, 20, 30), dtype=numpy.uint8)  # grey ones, of another size
+    >>> model.probabilities(images).shape
+    (3, 10)
+    >>> len(model.predict(images))
+    3
+
+A mistake is an exception with one line:
+
+    >>> run(space="smoke", trails=2)
+    Traceback (most recent call last):
+        ...
+    trainables.errors.ConfigError: unknown option 'trails'. ... Did you mean 'trials'?
+"""
+
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import tempfile
+import threading
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from cluster.cli import Terminated
+from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
+from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
+from search.journal.store import Storage, home, searches_in
+from search.journal.store import storage as place_of
+from trainables.errors import ConfigError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from search.runner import Finished
+    from trainables.export.model import Model
+
+PLACE = "searches"
+COLUMNS = ("trial", "outcome", "epochs", "value", "val_accuracy", "val_loss", "train_s")
+"""Columns of the table of trials, before those of the searched parameters."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search, as far as it is known."""
+
+    name: str
+    params: dict[str, Any]
+    """Its searched values by dotted path: `{"optimizer.lr": 0.01}`."""
+    value: float
+    """The metric on the validation images at its best epoch; NaN before its first."""
+    metric: str
+    """The metric by which trials are compared, such as `accuracy`."""
+    outcome: str
+    """`completed`, `stopped`, `diverged`, `failed`; or of one that has not ended `running`,
+    `pending`, `held` (it waits at a rung) or `interrupted`."""
+    epochs: int
+    """The number of epochs that it has finished."""
+    metrics: dict[str, float]
+    """All figures of its best epoch, such as `val/loss`; empty before its first."""
+    config: dict[str, Any]
+    """All that decides the training's result, as nested values."""
+
+
+class Search:
+    """A search as its journal told it when this was made; `result` tells it anew."""
+
+    def __init__(self, told: SearchResult, storage: Storage) -> None:
+        """Take the journal's result of the search that is kept in `storage`."""
+        self._told, self.storage = told, storage
+
+    @property
+    def name(self) -> str:
+        """The name by which it is found again."""
+        return self._told.name
+
+    @property
+    def outcome(self) -> str:
+        """How it ended: `completed`, `budget`, `gain`, `interrupted` or `lost`; else `running`."""
+        return self._told.outcome
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """The best trial; None where no trial has finished an epoch."""
+        return _trial(self._told.best)
+
+    @cached_property
+    def chosen(self) -> Trial | None:
+        """The training that `search.select` chose, which `load` uses; before that, the best."""
+        return _trial(self._told.chosen)
+
+    @property
+    def test(self) -> dict[str, Any]:
+        """What the test images said of the chosen training; empty while they are sealed."""
+        return self._told.chosen_test
+
+    @property
+    def trials(self) -> "pd.DataFrame":
+        """A table with a row for each trial, in the order in which they were suggested.
+
+        Behind `COLUMNS` it has a column for each searched parameter, by its dotted path. One that
+        is named as another column is, `epochs`, is called `params.epochs`.
+        """
+        import pandas as pd
+
+        paths = list(self._told.started["experiment"]["space"]["domains"])
+        titles = {path: f"params.{path}" if path in COLUMNS else path for path in paths}
+        rows = [_row(trial, titles) for trial in self._told.trials.values()]
+        return pd.DataFrame(rows, columns=[*COLUMNS, *titles.values()])
+
+    def report(self) -> Path:
+        """Return the path of its HTML page, which is written if it is not there.
+
+        Of a search that runs it is written anew.
+        """
+        with _unchanged():
+            kept = home(self.storage, self.name)
+            folder = kept.opened(files=True)
+            path = folder / PAGE
+            if self.outcome == "running" or not path.exists():
+                from search.views.page.page import write
+
+                write(SearchResult.read(folder), folder, path)
+        return path
+
+    def __repr__(self) -> str:
+        from search.views.summary import figure_text, outcome_text
+
+        best = self._told.best
+        found = f"best {figure_text(best)}, {best.trial}" if best is not None else "no result"
+        return f"<search '{self.name}': {outcome_text(self._told)}; {found}>"
+
+
+@overload
+def run(*, dry_run: Literal[True], quiet: bool = False, **options: Any) -> None: ...
+@overload
+def run(*, dry_run: Literal[False] = False, quiet: bool = False, **options: Any) -> Search: ...
+
+
+def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search | None:
+    """Run a search to its end and return it.
+
+    It prints what `python -m search.run` prints. To be called in a script's main thread, since
+    Ctrl-C and SIGTERM let each trial finish its epoch, as they do there; then they have their usual
+    effect: Ctrl-C raises KeyboardInterrupt. `result` has what was found, `search.resume` goes on.
+
+    Signal handlers, exception hooks, environment variables and the levels of loggers are afterwards
+    what they were. What stays: Ray, MLflow, Optuna and matplotlib are imported, with a folder of
+    Ray's on `sys.path`, and those of their loggers that are new are as quiet as the search wanted
+    them; Ray has a token in `~/.ray`; and what the search keeps: its folder, MLflow's database, and
+    decoded images in the cache.
+
+    Args:
+        dry_run: print the plan and an estimate of the time, start nothing, and return None.
+        quiet: print nothing but errors.
+        options: the options of `python -m search.run --help` with underscores: `max_epochs=5`.
+            Those that may be given several times take a list, `set` also a mapping: `set={
+            "batch_size": 64, "optimizer": {"name": "sgd"}}`. `space` may be a SearchSpace, or a
+            function that returns one; then the journal alone holds it, for `search.resume` too.
+
+    Raises:
+        ConfigError: an option, the data or the space is wrong; nothing was started.
+        NotReady, Unavailable: Ray, MLflow or something to download is not there.
+        Held, JournalError: another search has this name.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigError("a search runs in the main thread alone, where signals arrive.")
+    code, found = 0, None
+    try:
+        with _unchanged(), _silence(quiet):
+            if (finished := _run(options, dry_run=dry_run)) is None:
+                return None
+            found, code = Search(finished.result, finished.experiment.storage), finished.exit_code
+    except Terminated:
+        code = 128 + signal.SIGTERM
+    if code > 128:  # the signal that stopped it, for whoever handles it now
+        signal.raise_signal(code - 128)
+    if found is None:  # it was stopped before it began, and the handler made nothing of that
+        raise SystemExit(code)
+    return found
+
+
+def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
+    """Run the search with these options and print what it found; or print its plan alone."""
+    from search.cli.main import stoppable
+    from search.outcome import tell
+    from search.plan import make_plan
+    from search.run import experiment_of
+    from search.runner import run as search
+    from search.views.terminal import Terminal, say
+
+    with stoppable():
+        args = _arguments(options)
+        experiment = experiment_of(args)
+        if dry_run:
+            for line in make_plan(experiment).lines(experiment):
+                say(Terminal(), line)
+            return None
+        finished = search(experiment)
+        tell(finished, as_json=args.json)
+        return finished
+
+
+def result(name: str, *, storage: str | Path = PLACE) -> Search:
+    """Return an earlier search, or one that runs now, from its journal.
+
+    Args:
+        name: the search's name.
+        storage: the place where it is kept: a folder, or s3://BUCKET/PREFIX.
+
+    Raises:
+        ConfigError: there is no such search.
+        DamagedJournal: its journal is not as it was written.
+    """
+    place = _place(storage)
+    kept, known = home(place, name), searches_in(place)
+    if isinstance(place, Path) and not known:
+        raise ConfigError(f"there is no search '{name}': '{place}' has none.")
+    if known and name not in known:
+        raise ConfigError(unknown("search", name, known))
+    try:
+        told = SearchResult.read(kept.opened())
+    except DamagedJournal:
+        raise
+    except JournalError as error:
+        raise ConfigError(str(error)) from error
+    if not kept.holder():
+        told.cut_off()
+        told.outcome = "interrupted" if told.outcome == "running" else told.outcome
+    return Search(told, place)
+
+
+def load(
+    source: str | Path,
+    *,
+    trial: str | None = None,
+    storage: str | Path = PLACE,
+    tracking: str | None = None,
+    data_root: str | Path | None = None,
+) -> "Model":
+    """Return a trained model, ready for images of any size.
+
+    The model of a search is the one that `search.promote` would register, and gives the same
+    probabilities; its images have to be there still.
+
+    Args:
+        source: a search's name; or `models:/NAME@champion` or `models:/NAME/3` in MLflow's
+            registry; or a folder that holds a promoted model.
+        trial: of a search, another trial than the chosen or the best one.
+        storage: the place where the search is kept.
+        tracking: MLflow's tracking URI (by default $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db).
+        data_root: where the search's data lies now, if it has moved.
+
+    Raises:
+        ConfigError: there is no such search, trial, model or folder.
+        Held, Refused: the search still runs or was cut off, its images have changed, or the
+            checkpoint is damaged.
+        NotReady, Unavailable: MLflow or the data is not there now.
+    """
+    place, text = _place(storage), str(source)
+    with _unchanged(), tempfile.TemporaryDirectory(prefix="load-") as temporary:
+        folder = Path(temporary) / "classifier"
+        if text.startswith("models:"):
+            folder = _registered(text, tracking, folder)
+        elif _is_folder(source, place):
+            folder = Path(source).expanduser()
+        else:
+            _write(result(text, storage=storage), trial, data_root, folder)
+        from trainables.export.model import Model, folder_in
+
+        if (found := folder_in(folder)) is None:
+            raise ConfigError(
+                f"'{folder}' holds no promoted model (a folder with about.json). Known searches: "
+                f"{', '.join(searches_in(place)) or 'none'}."
+            )
+        return Model(found, text)
+
+
+def _arguments(options: dict[str, Any]) -> Namespace:
+    """Return the options as the command line gives them.
+
+    Raises:
+        ConfigError: there is no such option, or no such value.
+    """
+    from search.cli.keywords import words
+    from search.run import options_of, parser
+    from search.spaces.find import as_space, names
+
+    space = options.get("space")
+    is_own = space is not None and not isinstance(space, str | Path)
+    args = options_of(words({**options, "space": None if is_own else space}, parser()))
+    if is_own:
+        args.space = as_space(space, getattr(space, "__name__", "given"))
+    if args.space is None:
+        raise ConfigError(f"space is missing: {', '.join(names())}, or one of your own.")
+    return args
+
+
+def _place(storage: str | Path) -> Storage:
+    try:
+        return place_of(str(storage))
+    except ArgumentTypeError as error:
+        raise ConfigError(f"storage: {error}.") from error
+
+
+def _is_folder(source: str | Path, place: Storage) -> bool:
+    """Return whether this names a folder rather than a search."""
+    if isinstance(source, Path) or "/" in source:
+        return True
+    is_search = isinstance(place, Path) and (place / source / FILE_NAME).exists()
+    return Path(source).is_dir() and not is_search
+
+
+def _registered(uri: str, tracking: str | None, folder: Path) -> Path:
+    """Return the folder of a registered model, downloaded into `folder` if need be."""
+    from search.tracking.model_registry import fetch
+    from search.tracking.uri import DEFAULT_TRACKING
+
+    folder.mkdir()
+    where = tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    return fetch(uri, where, folder)
+
+
+def _write(found: Search, trial: str | None, data_root: str | Path | None, folder: Path) -> None:
+    """Write the classifier of a search into a new folder.
+
+    Raises:
+        Held, Refused, ConfigError, Unavailable: as `load`.
+    """
+    from cluster.errors import Refused
+    from search.cli.main import check_versions
+    from search.promote import answer, config_of, dataset_of
+    from trainables.checkpoints.checkpoint import CheckpointError
+    from trainables.export.export import Disagreement, write
+
+    told, kept = found._told, home(found.storage, found.name)
+    chosen = answer(told, kept, found.storage, trial)
+    check_versions()
+    config = config_of(chosen, Path(data_root or told.started["data"]["root"]))
+    try:
+        write(
+            config,
+            dataset_of(told, config),
+            kept.read(str(checkpoint_of(chosen, Path()))),
+            folder,
+        )
+    except (CheckpointError, Disagreement) as error:
+        raise Refused(f"trial {chosen.trial} cannot be used: {error}") from error
+
+
+def _trial(told: TrialResult | None) -> Trial | None:
+    """Return a trial as plain values; None for none."""
+    if told is None:
+        return None
+    metric, value = _measured(told)
+    return Trial(
+        told.trial,
+        dict(told.params),
+        value,
+        metric,
+        told.outcome,
+        len(told.epochs),
+        dict(told.best),
+        json.loads(json.dumps(told.config)),
+    )
+
+
+def _measured(told: TrialResult) -> tuple[str, float]:
+    """Return the metric by which a trial is compared, and its value at the best epoch."""
+    metric = str(told.config.get("metric", "accuracy"))
+    return metric, told.best.get(f"val/{metric}", math.nan)
+
+
+def _row(told: TrialResult, titles: dict[str, str]) -> dict[str, Any]:
+    """Return a trial's row of the table; `titles` name the columns of the searched paths."""
+    best = told.best
+    figures = (
+        told.trial,
+        told.outcome,
+        len(told.epochs),
+        _measured(told)[1],
+        best.get("val/accuracy", math.nan),
+        best.get("val/loss", math.nan),
+        told.train_s,
+    )
+    params = {title: told.params.get(path) for path, title in titles.items()}
+    return dict(zip(COLUMNS, figures, strict=True)) | params
+
+
+@contextmanager
+def _silence(quiet: bool) -> Iterator[None]:
+    """Keep to itself what is printed within, if that is wanted; errors are printed at its end."""
+    if not quiet:
+        yield
+        return
+    heard = StringIO()
+    try:
+        with ExitStack() as streams:
+            streams.enter_context(redirect_stdout(StringIO()))
+            streams.enter_context(redirect_stderr(heard))
+            yield
+    finally:
+        for line in heard.getvalue().splitlines():
+            if line.startswith("error: "):
+                print(line, file=sys.stderr)
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    """Put environment variables, loggers' levels and Ray's hook back to what they were."""
+    environment, hook = dict(os.environ), sys.excepthook
+    made = [logging.root, *logging.root.manager.loggerDict.values()]
+    levels = [(logger, logger.level) for logger in made if isinstance(logger, logging.Logger)]
+    try:
+        yield
+    finally:
+        sys.excepthook = hook
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        for logger, level in levels:
+            logger.setLevel(level)

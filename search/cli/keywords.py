@@ -1,0 +1,69 @@
+"""Options of a command as Python values, by their names with underscores.
+
+They read as if they stood on the command line, so that a new option needs nothing here.
+
+    {"space": "table3", "max_epochs": 5, "set": {"optimizer": {"name": "sgd"}}, "sealed": True}
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainables.errors import ConfigError, unknown
+
+
+def words(options: Mapping[str, Any], parser: argparse.ArgumentParser) -> list[str]:
+    """Return these options as words that `parser` takes.
+
+    None stands for an option that is not given.
+
+    Raises:
+        ConfigError: there is no such option, or it does not take such a value.
+    """
+    defaults = vars(parser.parse_args([]))
+    known = {**defaults, "set": defaults.pop("settings", [])}
+    known.pop("settings", None)
+    found: list[str] = []
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(unknown("option", name, known))
+        if value is None:
+            continue
+        given = list(_words(name, value, known[name]))
+        try:
+            parser.exit_on_error = False
+            parser.parse_args(given)
+        except argparse.ArgumentError as error:
+            raise ConfigError(f"{name}: {error.message}.") from error
+        found += given
+    return found
+
+
+def _words(name: str, value: Any, default: Any) -> Iterator[str]:
+    """Yield one option's words: a word for each of its values, none for a flag that is off."""
+    option = f"--{name.replace('_', '-')}"
+    if default is False:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} must be True or False (got {value!r}).")
+        yield from [option] * value
+        return
+    if isinstance(value, Mapping) and name == "set":
+        value = list(_settings(value))
+    if not isinstance(value, Mapping | list | tuple | set):
+        value = [value]
+    elif isinstance(value, Mapping) or not isinstance(default, list):
+        raise ConfigError(f"{name} takes one value (got {value!r}).")
+    yield from (f"{option}={one}" for one in value)
+
+
+def _settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the settings of a mapping, and of those in it, as `KEY=VALUE`."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={_text(value)}"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,420 @@
+"""The search in Python: options as values, a search as an object, its model on people's images."""
+
+import doctest
+import io
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+import search.api
+from search import promote
+from search.api import Search, load, result, run
+from search.cli.keywords import words
+from search.experiment import Experiment
+from search.journal.journal import DamagedJournal
+from search.journal.lease import Lease
+from search.journal.store import searches_in
+from search.run import options_of, parser
+from search.space import Choice, SearchSpace
+from search.spaces.smoke import space as smoke
+from search.views import terminal
+from tests.conftest import MakeOnce
+from tests.support.played import OpenDriver, play
+from trainables.errors import ConfigError
+from trainables.export.model import folder_in
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+SMALL = {"trials": 2, "algorithm": "random", "scheduler": "fifo", "device": "cpu", "quiet": True}
+
+
+def state() -> dict[str, Any]:
+    """What a search may not leave changed."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGHUP)
+    return {
+        "environment": dict(os.environ),
+        "handlers": [signal.getsignal(number) for number in numbers],
+        "hooks": (sys.excepthook, sys.unraisablehook),
+        "streams": (sys.stdout, sys.stderr),
+        "root": (logging.root.level, list(logging.root.handlers)),
+        "levels": {
+            name: logging.getLogger(name).level for name in ("mlflow", "alembic", "ray.tune")
+        },
+        "folder": Path.cwd(),
+    }
+
+
+@pytest.fixture
+def here(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with an MLflow database, to work in."""
+    shutil.copy(empty_database, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+# Options
+
+
+def test_options_are_those_of_the_command_line() -> None:
+    given = words(
+        {
+            "space": "table3",
+            "max_epochs": 5,
+            "sealed": True,
+            "no_cache": False,
+            "grace": None,
+            "budget": ["2h", "20epochs"],
+            "storage": Path("there"),
+            "set": {
+                "batch_size": 64,
+                "optimizer": {"name": "sgd", "momentum": 0.5},
+                "model.pretrained": True,
+                "data.val_limit": None,
+            },
+        },
+        parser(),
+    )
+    on_the_command_line = (
+        "--space table3 --max-epochs 5 --sealed --budget 2h --budget 20epochs --storage there "
+        "--set batch_size=64 --set optimizer.name=sgd --set optimizer.momentum=0.5 "
+        "--set model.pretrained=true --set data.val_limit=none"
+    )
+    assert options_of(given) == options_of(on_the_command_line.split())
+
+
+def test_a_file_of_options_is_read_and_what_is_said_wins(here: Path) -> None:
+    (here / "mine.yaml").write_text("space: table3\ntrials: 20\n")
+    args = search.api._arguments({"config": here / "mine.yaml", "trials": 3})
+    assert (args.space, args.trials) == ("table3", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"trails": 2}, "unknown option 'trails'. Known: .* Did you mean 'trials'"),
+        ({"settings": []}, "unknown option 'settings'"),
+        ({"trials": "many"}, "trials: .*invalid int value: 'many'"),
+        ({"trials": [1, 2]}, r"trials takes one value \(got \[1, 2\]\)"),
+        ({"sealed": "yes"}, r"sealed must be True or False \(got 'yes'\)"),
+        ({"device": "tpu"}, "device: .*invalid choice: 'tpu'"),
+        ({"budget": "soon"}, "budget: "),
+        ({"set": {"optimizer": {"lrr": 1}}}, "Did you mean 'optimizer.lr'"),
+        ({"storage": "gs://there"}, "storage: .*s3://BUCKET/PREFIX"),
+        ({"space": "smok"}, "unknown space 'smok'"),
+        ({"space": None}, "space is missing: baselines, .*, or one of your own"),
+        ({"space": lambda: 7}, "space '<lambda>' is a int"),
+        ({"data": "here"}, "unknown data set"),
+        ({"name": "a/b"}, "a name may use"),
+    ],
+)
+def test_nonsense_is_one_line(here: Path, options: dict[str, Any], line: str) -> None:
+    before = state()
+    with pytest.raises(ConfigError, match=line) as caught:
+        run(**{"space": "smoke", "quiet": True, **options})
+    assert "\n" not in str(caught.value)
+    assert state() == before
+    assert not (here / "searches").exists()
+
+
+def test_a_search_runs_in_the_main_thread_alone(here: Path) -> None:
+    said: list[str] = []
+
+    def start() -> None:
+        try:
+            run(space="smoke")
+        except ConfigError as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert said == ["a search runs in the main thread alone, where signals arrive."]
+
+
+def test_a_dry_run_prints_the_plan(here: Path, capsys: Any) -> None:
+    run(space="smoke", dry_run=True)
+    assert "nothing was started" in capsys.readouterr().out
+    run(space="smoke", dry_run=True, quiet=True)
+    assert capsys.readouterr() == ("", "")
+    assert not (here / "searches").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_has_its_usual_effect_once_all_is_put_back(
+    number: signal.Signals, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that comes while the search is prepared."""
+    came: list[Any] = []
+
+    def mine(number: int, frame: object) -> None:
+        came.append((number, signal.getsignal(number) is mine))
+
+    before = signal.signal(number, mine)
+    monkeypatch.setattr("search.runner.run", lambda experiment: signal.raise_signal(number))
+    try:
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):
+                run(space="smoke", quiet=True)
+        else:
+            with pytest.raises(SystemExit) as ended:
+                run(space="smoke", quiet=True)
+            assert ended.value.code == 143
+            assert came == [(number, True)]
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, before)
+
+
+class Cell(io.StringIO):
+    """A notebook's stream, which says that it is a terminal."""
+
+    __module__ = "ipykernel.iostream"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_notebook_gets_lines_of_text_on_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell()
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(sys, "stderr", cell)
+    console = terminal.Terminal(stderr=True)
+    terminal.say(console, "told")
+    console.print("[bold]loud[/bold]")
+    assert cell.getvalue() == "told\nloud\n"
+    assert not console.is_terminal  # so that no live table is drawn
+
+
+def test_importing_it_is_quick_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, search.api; "
+        "print({'torch', 'ray', 'mlflow', 'pandas', 'matplotlib', 'sklearn', 'optuna'} "
+        "& set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+# A search as an object
+
+
+@pytest.fixture
+def played(experiment: Experiment, open_driver: OpenDriver) -> Callable[..., Path]:
+    """A search without trainings, to its end or to so many events; returns its storage."""
+
+    def make(**options: Any) -> Path:
+        play(open_driver(experiment), **options)
+        return Path(str(experiment.storage))
+
+    return make
+
+
+def test_an_earlier_search_is_read_from_its_journal(played: Callable[..., Path]) -> None:
+    found = result("played", storage=played())
+    assert isinstance(found, Search)
+    assert found.outcome == "completed"
+    best = found.best
+    assert best is not None
+    assert (best.params, best.metric) == ({"optimizer.lr": 0.1, "epochs": 9}, "accuracy")
+    assert best.value == best.metrics["val/accuracy"] == pytest.approx(0.59)
+    assert (best.epochs, best.outcome, best.config["epochs"]) == (9, "completed", 9)
+    assert (found.chosen, found.test) == (best, {})
+    assert repr(found) == f"<search 'played': 9 completed; best 0.5900, {best.name}>"
+
+
+def test_trials_are_a_table(played: Callable[..., Path]) -> None:
+    table = result("played", storage=played()).trials
+    assert list(table.columns) == [*search.api.COLUMNS, "optimizer.lr", "params.epochs"]
+    assert len(table) == 9
+    assert set(table.outcome) == {"completed"}
+    assert list(table.epochs) == list(table["params.epochs"])
+    top = table.sort_values("value").iloc[-1]
+    assert (top["optimizer.lr"], top["val_loss"]) == (0.1, pytest.approx(0.41))
+    assert top["train_s"] == pytest.approx(9 * 0.25)
+
+
+def test_a_search_that_runs_is_told_as_it_is(
+    played: Callable[..., Path], experiment: Experiment
+) -> None:
+    storage = played(events=12)
+    with Lease(experiment.folder):
+        found = result("played", storage=storage)
+        assert found.outcome == "running"
+        assert "running" in set(found.trials.outcome)
+        assert found.report().is_file()
+    cut_off = result("played", storage=storage)
+    assert cut_off.outcome == "interrupted"
+    assert "running" not in set(cut_off.trials.outcome)
+
+
+def test_a_search_without_a_result_has_no_best(
+    played: Callable[..., Path], experiment: Experiment
+) -> None:
+    found = result("played", storage=played(events=2))
+    assert (found.best, found.chosen) == (None, None)
+    assert repr(found).endswith("; no result>")
+    assert found.trials["value"].isna().all()
+
+
+def test_the_page_is_written_once(played: Callable[..., Path]) -> None:
+    before = state()
+    found = result("played", storage=played())
+    page = found.report()
+    assert page.read_text().startswith("<!doctype html>")
+    page.write_text("mine")
+    assert found.report().read_text() == "mine"
+    assert state() == before
+
+
+def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], here: Path) -> None:
+    for ask in (result, load):
+        with pytest.raises(ConfigError, match="there is no search 'nothing': 'searches' has none"):
+            ask("nothing")
+    storage = played()
+    assert searches_in(storage) == ["played"]
+    for ask in (result, load):
+        with pytest.raises(
+            ConfigError, match=r"unknown search 'playd'. Known: played. Did you mean 'played'"
+        ):
+            ask("playd", storage=storage)
+    with pytest.raises(ConfigError, match="has no such trial with a result"):
+        load("played", trial="t99", storage=storage)
+    with pytest.raises(ConfigError, match="holds no promoted model"):
+        load(here, storage=storage)
+    with pytest.raises(ConfigError, match=r"models:/NAME@champion or models:/NAME/VERSION"):
+        load("models:/flowers")
+    with pytest.raises(ConfigError, match="there is no MLflow database at"):
+        load("models:/flowers@champion", tracking="sqlite:///other.db")
+    with pytest.raises(ConfigError, match="no model is registered"):
+        load("models:/flowers@champion")
+    (storage / "broken" / "trials").mkdir(parents=True)
+    (storage / "broken" / "journal.jsonl").write_text("nonsense\n")
+    with pytest.raises(DamagedJournal):
+        result("broken", storage=storage)
+
+
+# For real
+
+
+@pytest.fixture(scope="module")
+def searched(make_once: MakeOnce, empty_database: Path) -> Path:
+    """A search of an own space on the digits, run from Python, and what it left changed."""
+
+    def fill(folder: Path) -> None:
+        shutil.copy(empty_database, folder)
+        own = SearchSpace(
+            {"optimizer.lr": Choice(0.001, 0.003, 0.01)},
+            base={"model.name": "deep_cnn", "epochs": 2, "data.train_limit": 300},
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            before = state()
+            found = run(**{**SMALL, "space": own, "name": "own", "fuse": "off"})
+            assert state() == before
+            assert found.best == result("own").best
+            assert len(found.trials) == 2
+            assert found.outcome == "completed"
+            assert found.test["accuracy"] > 0.2
+
+    return make_once("api", fill)
+
+
+@pytest.mark.ray
+@pytest.mark.slow(60)
+def test_a_loaded_model_is_the_promoted_one(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """From the search, from MLflow's registry, from its folder, and as MLflow loads it."""
+    monkeypatch.chdir(searched)
+    assert promote.main(["own"]) == 0
+    images = np.random.default_rng(1).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    wide = np.random.default_rng(2).integers(0, 256, (7, 31, 24, 3), dtype=np.uint8)
+    model = load("own")
+    (folder,) = {path.parent for path in searched.rglob("about.json")}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    theirs = mlflow.pyfunc.load_model("models:/own@champion")
+    for given in (images, wide):
+        table = theirs.predict(given)
+        chances = table.iloc[:, 2:].to_numpy()
+        for own in (
+            model,
+            load("models:/own@champion"),
+            load("models:/own/1"),
+            load(folder),
+            load(folder.parent.parent),
+        ):
+            assert own.probabilities(given) == pytest.approx(chances, abs=1e-7)
+            assert own.predict(given) == list(table["class"])
+    assert folder_in(folder.parent.parent) == folder
+    with pytest.raises(ConfigError, match=r"unknown model 'owns'. Known: own. Did you mean 'own'"):
+        load("models:/owns@champion")
+    with pytest.raises(
+        ConfigError, match=r"no 'models:/own/7'. There are: models:/own@champion, models:/own/1"
+    ):
+        load("models:/own/7")
+    with pytest.raises(ConfigError, match="There are: models:/own@champion"):
+        load("models:/own@challenger")
+
+
+@pytest.mark.ray
+@pytest.mark.slow(30)
+def test_a_search_of_a_space_made_in_python_goes_on(searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path / "copy")
+    command = [sys.executable, "-m", "search.resume", "own", "--trials", "3"]
+    done = subprocess.run(
+        command, cwd=tmp_path / "copy", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        result("own", storage=tmp_path / "copy" / "searches").trials.outcome.tolist()
+        == ["completed"] * 3
+    )
+
+
+@pytest.mark.ray
+@pytest.mark.slow(30)
+@pytest.mark.promise
+def test_what_it_says_of_itself_is_true(here: Path) -> None:
+    """The examples of the module, and that they leave nothing changed; twice in one process."""
+    before = state()
+    assert doctest.testmod(search.api, optionflags=FLAGS) == (0, 13)
+    assert state() == before
+    again = run(**{**SMALL, "space": smoke, "name": "again"})
+    assert again.outcome == "completed"
+    assert state() == before
+
+
+@pytest.mark.ray
+@pytest.mark.slow(30)
+def test_ctrl_c_pauses_the_search_and_raises(here: Path) -> None:
+    script = (
+        "import os, signal, threading\n"
+        "from search.api import result, run\n"
+        "from search.journal.journal import Journal\n"
+        "append = Journal.append\n"
+        "def first_epoch(self, kind, **data):\n"
+        "    done = append(self, kind, **data)\n"
+        "    if kind == 'epoch' and data['epoch'] == 1: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return done\n"
+        "Journal.append = first_epoch\n"
+        "try:\n"
+        "    run(space='table3', trials=2, name='cut', concurrency=1, quiet=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('raised', result('cut').outcome, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "raised interrupted\n", done.stderr

@@ -1,0 +1,139 @@
+"""A classifier in a folder, for images as people have them: arrays, files, Pillow's images.
+
+The images are treated as `predictor` treats them, whose way from pixels to probabilities this is.
+"""
+
+import json
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from trainables.datasets.images import DEPTHS, decode, header, pixels_of
+from trainables.errors import ConfigError, DataError
+from trainables.export import predictor
+from trainables.export.predictor import ABOUT, MODES, Images, Probabilities
+
+INSIDE = Path("artifacts") / "classifier"
+"""The place of a classifier's folder in a model's folder of MLflow."""
+
+
+def folder_in(path: Path) -> Path | None:
+    """Return the classifier's folder: this one, or the one in this model's; None if it is none."""
+    return next((one for one in (path, path / INSIDE) if (one / ABOUT).is_file()), None)
+
+
+class Model:
+    """A trained classifier, ready for images."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        """Read the classifier in a folder, which is not needed afterwards.
+
+        `source` is what it is called in texts.
+        """
+        self.source = source
+        self._classifier = predictor.Classifier(folder)
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        self._levels: tuple[float, float] | None = (
+            tuple(about["value_range"]) if "value_range" in about else None
+        )
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of the columns of `probabilities`."""
+        return list(self._classifier.classes)
+
+    def predict(self, images: Any) -> list[str]:
+        """Return the name of each image's most probable class.
+
+        Raises:
+            ConfigError: these are no such images (see `probabilities`).
+        """
+        classes = self._classifier.classes
+        return [classes[number] for number in self.probabilities(images).argmax(axis=1)]
+
+    def probabilities(self, images: Any) -> Probabilities:
+        """Return the probability of each class, float64 (images, classes).
+
+        Images may have any size. What is transparent is laid onto white.
+
+        Args:
+            images: uint8 pixels, (count, height, width, channels) or, if grey, (count, height,
+                width); or a list of images, each of them pixels (height, width, channels) or
+                (height, width), the path of a file, or an image of Pillow; or one of these alone.
+                Files and images of Pillow are turned as their EXIF tag says.
+
+        Raises:
+            ConfigError: these are no such images, or a file cannot be read (`DataError`).
+        """
+        if isinstance(images, np.ndarray) and images.dtype != object:
+            return self._of_pixels(images[None] if _is_one(images) else images)
+        if isinstance(images, str | PathLike | Image.Image):
+            images = [images]
+        if isinstance(images, bytes) or not isinstance(images, Iterable):
+            return self._of_pixels(images)  # which says what it takes
+        given, size = list(images), self._classifier.batch
+        # A batch at a time: files are many, and large before they are resized.
+        found = [
+            self._of_pixels([self._pixels(image) for image in given[first : first + size]])
+            for first in range(0, len(given), size)
+        ]
+        return np.concatenate(found) if found else np.empty((0, len(self.classes)))
+
+    def _of_pixels(self, images: Any) -> Probabilities:
+        try:
+            given = predictor.as_images(images)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return self._classifier.probabilities(given)
+
+    def _pixels(self, image: Any) -> Any:
+        """Return an image's pixels; those of files and of Pillow's images in the model's form."""
+        mode = MODES[self._classifier.image[2]]
+        if isinstance(image, str | PathLike):
+            made = self._decoded(Path(image), mode)
+        elif isinstance(image, Image.Image):
+            made = pixels_of(image, mode, self._range_of(image.mode, "an image"))
+        else:
+            return image
+        return predictor.as_trained(made[None], self._classifier.image)[0]
+
+    def _decoded(self, path: Path, mode: str) -> Images:
+        if not path.is_file():
+            kind = "a folder: name the files in it" if path.is_dir() else "no file"
+            raise ConfigError(f"'{path}' is {kind}.")
+        known = header(path)
+        levels = self._range_of(known.mode if known is not None else "", f"'{path}'")
+        try:
+            return decode(path, None, mode, levels)
+        except DataError as error:
+            raise DataError(f"'{path}': {error}.") from error
+
+    def _range_of(self, mode: str, image: str) -> tuple[float, float]:
+        """Return the values that become 0 and 255 in images of more than 8 bits.
+
+        Raises:
+            DataError: an image of this mode has more than 8 bits, and no image of the training had.
+        """
+        if mode in DEPTHS and self._levels is None:
+            raise DataError(
+                f"{image} has {DEPTHS[mode]} values, and the images of the training had 8 bits. "
+                "Bring its values to 0 to 255 as theirs were, and give them as a uint8 array."
+            )
+        return self._levels or (0, 255)
+
+    def __repr__(self) -> str:
+        classes, (height, width, channels) = self.classes, self._classifier.image
+        colour = "grey" if channels == 1 else "colour"
+        return (
+            f"<model of {self.source}: {len(classes)} classes, trained on {colour} images of "
+            f"{height} x {width}>"
+        )
+
+
+def _is_one(images: Images) -> bool:
+    """Return whether an array is one image: (height, width), or with an axis of channels."""
+    return images.ndim == 2 or (images.ndim == 3 and images.shape[-1] <= predictor.CHANNELS)
