@@ -226,6 +226,20 @@ class Driver:
         """Return the epochs of a trial at which others of the same training may end."""
         return self.relatives.milestones(config) if self.reuses_trainings else []
 
+    def handout(self, trial: str, config: TrialConfig) -> dict[str, Any]:
+        """Return what a trial that is handed out goes with, beside its config.
+
+        The names are those of `job.make_job`.
+        """
+        return {
+            "attempt": self.attempt(trial),
+            "known": max(self.trials[trial].epochs, default=0),
+            "beginnings": self.beginnings(trial),
+            "milestones": self.milestones(config),
+            "with_cost": self.wants_cost(config),
+            "download": self.experiment.download,
+        }
+
     def wants_cost(self, config: TrialConfig) -> bool:
         """Return whether a trial that is handed out is to measure what it costs to use.
 
