@@ -122,7 +122,7 @@ def evaluate(
     try:
         evaluations.measure(slots)
     except workers.broken as error:
-        evaluations.give_up(f"Ray broke off ({last_line(error)})")
+        evaluations.give_up(f"the processes that evaluate broke off ({last_line(error)})")
     if evaluations.reasons and not driver.interrupted:
         driver.journal.append("unevaluated", reasons=evaluations.reasons)
 
