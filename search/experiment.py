@@ -13,6 +13,7 @@ from cluster.runtime.resources import Demand
 from cluster.secrets import masked
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget
+from search.executors import DEFAULT_EXECUTOR, EXECUTORS
 from search.journal.store import TRIALS, Home, Storage, home
 from search.objectives import check as check_objectives
 from search.objectives import value_of
@@ -33,7 +34,7 @@ MAX_GRID, MAX_SHUFFLED = 10_000, 200_000
 SURE = 0.8
 """The default of `--sure`."""
 DECIDING = ("algorithm", "scheduler", "max_epochs", "grace", "sure", "objectives", "seed", "device")
-PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache")
+PLACE = ("min_gain", "address", "concurrency", "hang_timeout", "fuse", "cache", "executor")
 """The fields that decide a search's course, and those that do not.
 
 `PLACE` only says where the search runs and, beside its budget, for how long.
@@ -85,6 +86,8 @@ class Experiment:
 
     A number, `off`, `measure`, or `auto`, which measures on GPUs only.
     """
+    executor: str = DEFAULT_EXECUTOR
+    """The name of what carries out trainings and evaluations."""
     download: bool = False
     """True if the data set and pretrained weights are fetched where they are missing.
 
@@ -119,6 +122,7 @@ class Experiment:
         if self.scheduler not in SCHEDULERS:
             raise ConfigError(unknown("scheduler", self.scheduler, SCHEDULERS))
         self._check_counts()
+        self._check_executor()
         self._check_fuse()
         self._check_folds()
         self.budget.check(
@@ -143,6 +147,29 @@ class Experiment:
                 raise ConfigError(f"{option} must be >= 1 (got {value}).")
             if value is not None and value > MAX_COUNT:
                 raise ConfigError(f"{option} must be at most {MAX_COUNT:,} (got {value:.3g}).")
+
+    def _check_executor(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise ConfigError(unknown("executor", self.executor, EXECUTORS))
+        if not EXECUTORS[self.executor].alone:
+            return
+        for option, value, given, instead in (
+            ("--address", self.address, self.address != "local", "local"),
+            ("--workers", self.demand.workers, self.demand.workers > 1, "1"),
+            ("--fuse", self.fuse, self.fuse not in ("auto", "off"), "off"),
+            ("--concurrency", self.concurrency, (self.concurrency or 1) > 1, "auto"),
+        ):
+            if given:
+                raise ConfigError(
+                    f"--executor {self.executor} with {option} {value}: it trains one trial after "
+                    f"another, in this process. Use {option} {instead}, or "
+                    f"--executor {DEFAULT_EXECUTOR}."
+                )
+
+    @property
+    def most_at_once(self) -> int | None:
+        """The number of trials that may run at once, as far as the search itself limits it."""
+        return 1 if EXECUTORS[self.executor].alone else self.concurrency
 
     def _check_fuse(self) -> None:
         if self.fuse not in FUSE_NAMES and not (
@@ -394,6 +421,8 @@ class Experiment:
             name: getattr(self, name)
             for name in (*DECIDING, *PLACE, "sealed", "space_source", "settings")
         }
+        if self.executor == DEFAULT_EXECUTOR:
+            del plain["executor"]
         if len(plain.pop("objectives")) > 1:
             plain["objectives"] = list(self.objectives)
         if self.download:

@@ -14,6 +14,7 @@ import numpy as np
 from cluster.runtime.resources import Resources, slots
 from cluster.runtime.session import LOCAL
 from search.budget import device_of
+from search.executors import EXECUTORS
 from search.experiment import AUTO_DEVICE, Experiment
 from search.phrases import duration, durations
 from search.preflight.prepare import data_facts, prepare
@@ -25,8 +26,6 @@ SAMPLES = 6
 MAX_SAMPLED = 1000
 MEASURE_S = 10
 """After this many seconds no further configuration is measured."""
-START_S = 8
-"""Seconds that starting Ray and testing the best trial take."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,10 @@ class Plan:
         ):
             demand = experiment.demand_with_gpu
         takes = partial(budget.per_epoch, demand=demand, epoch_s=self.epoch_s, at_once=self.slots)
-        found = []
+        found, start_s = [], EXECUTORS[experiment.executor].start_s
         if budget.limits:
             bought, limit = min(
-                (max(0.0, one.amount - START_S * (one.of == "time")) / takes(one.of), str(one))
+                (max(0.0, one.amount - start_s * (one.of == "time")) / takes(one.of), str(one))
                 for one in budget.limits
             )
             if bought < epochs:
@@ -169,10 +168,11 @@ def make_plan(experiment: Experiment) -> Plan:
     expected = mean(_expected_epochs(experiment, epochs) for epochs in lengths) * (
         len(known) or trials
     )
-    at_once = min(fitting, experiment.concurrency or 10**6, trials)
+    at_once = min(fitting, experiment.most_at_once or 10**6, trials)
     epoch_s = mean(costs) / experiment.demand.workers
     each = epoch_s / at_once
-    seconds, most_seconds = START_S + expected * each, START_S + most * each
+    start_s = EXECUTORS[experiment.executor].start_s
+    seconds, most_seconds = start_s + expected * each, start_s + most * each
     facts = data_facts(experiment, dataset)
     return Plan(
         trials,

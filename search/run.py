@@ -19,6 +19,7 @@ from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
 from search.cli import config_file, secrets
 from search.cli.main import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, leave
+from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.store import own_path, storage
 from search.objectives import COSTS, parsed, value_of
@@ -197,6 +198,7 @@ def where_options(made: Parser) -> None:
     """Add the options that say where a search runs and where it is kept."""
     where = made.add_argument_group("where")
     storage_options(where)
+    execution_options(where)
     machine_options(where)
 
 
@@ -224,10 +226,16 @@ def storage_options(where: Any) -> None:
     )
 
 
-def machine_options(where: Any) -> None:
-    """Add the options that say where trials run, and how many at once."""
+def execution_options(where: Any) -> None:
+    """Add the options that say where and by what trials are trained, and how many at once."""
     where.add_argument(
         "--address", default=LOCAL, metavar="ADDRESS", help="local, or a running Ray cluster"
+    )
+    where.add_argument(
+        "--executor",
+        default=DEFAULT_EXECUTOR,
+        metavar="NAME",
+        help=EXECUTOR_HELP,
     )
     where.add_argument(
         "--concurrency",
@@ -243,6 +251,10 @@ def machine_options(where: Any) -> None:
         help="trials of one shape that a worker trains as one network: "
         "2 to 64, off, measure (try what is fastest), or auto: measure on a GPU, else off",
     )
+
+
+def machine_options(where: Any) -> None:
+    """Add the options that say what trials ask for, and when they are given up."""
     where.add_argument(
         "--cpus-per-trial",
         type=float,
@@ -320,6 +332,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
                 "seed",
                 "storage",
                 "address",
+                "executor",
                 "min_gain",
                 "hang_timeout",
                 "fuse",

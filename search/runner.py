@@ -1,31 +1,32 @@
 """The composition root: what happens in a search, from top to bottom."""
 
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Protocol
 from uuid import uuid4
 
 from rich.console import Console
 
 from cluster.cli import NOT_READY, REFUSED, error_line
 from cluster.errors import NotReady, Refused
-from cluster.runtime.resources import Machines
-from cluster.runtime.session import LOCAL, session
+from cluster.runtime.session import LOCAL
 from cluster.secrets import masked
 from search.budget import Budget
 from search.cli.main import SOME_FAILED, began_ms, check_versions, heed_signals, stop
 from search.decisions.driver import Driver
 from search.decisions.earlier_searches import Earlier
 from search.decisions.timing import Waiting
-from search.execution.capacity import Limit, limited
+from search.execution.evaluation import Crew, Tick, evaluate_best, evaluate_trials
+from search.execution.packing import Packing
+from search.executors import EXECUTORS
 from search.experiment import Experiment
 from search.journal.journal import FILE_NAME, VERSION, Journal, JournalError, Unwritten
 from search.journal.lease import FILE_NAME as LOCK_FILE
@@ -43,9 +44,6 @@ from search.views.terminal import Terminal, say
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-
-if TYPE_CHECKING:
-    from search.execution.pool import Workers
 
 ExitCode = Callable[[SearchResult, list[int], list[str]], int]
 """Gives the exit code for a result, the signals that came and the troubles that were reported."""
@@ -103,24 +101,77 @@ def run(experiment: Experiment) -> Finished:
     )
 
 
+class Executor(Protocol):
+    """An executor that has begun: it trains and evaluates for one session."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The search, with the device on which it trains."""
+
+    @property
+    def at_once(self) -> int:
+        """The number of trials that may run at once when the session begins."""
+
+    @property
+    def packing(self) -> Packing:
+        """The number of trials that train as one network, and of workers that share a GPU."""
+
+    @property
+    def crew(self) -> Crew:
+        """The processes that evaluate after the last trial."""
+
+    @property
+    def shows_table(self) -> bool:
+        """True if a table may be drawn on the terminal while it trains."""
+
+    def ticking(self, driver: Driver, tick: Tick) -> Tick:
+        """Return a tick that also does what the executor has to do several times a second."""
+
+    def train(self, driver: Driver, *, tick: Tick) -> None:
+        """Train the driver's trials, and tell it of each report and failure, until it has no more.
+
+        Raises:
+            NotReady: nothing can be trained any more; what was done is in the journal.
+        """
+
+    def close(self) -> None:
+        """Let go of what has trained and evaluated."""
+
+
+class Begin(Protocol):
+    """The context manager with which an executor begins, and ends (`ExecutorEntry.begin`)."""
+
+    def __call__(
+        self,
+        prepared: Prepared,
+        planned: int,
+        provenance: dict[str, str],
+        *,
+        say: Callable[[str], None],
+        went_well: Callable[[], bool],
+    ) -> AbstractContextManager[Executor]:
+        """Begin; the time that is only waited is told to `prepared.waiting`.
+
+        Args:
+            prepared: the search, and its data.
+            planned: the largest number of trainings.
+            provenance: the facts of `search.journal.provenance`.
+            say: prints a line.
+            went_well: returns, at the end, whether nobody will look for a reason in logs.
+
+        Raises:
+            NotReady: what it needs is not there.
+        """
+
+
 def search_through(
-    driver: Driver,
-    dataset: Dataset,
-    workers: "Workers",
-    *,
-    by: str,
-    slots: int,
-    tick: Callable[[], None],
+    driver: Driver, dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
     """Run a search: its trials, the evaluation of each, and the best one's test."""
-    # Ray and Tune are imported once nothing can be refused any more.
-    from search.execution.evaluation import evaluate_best, evaluate_trials
-    from search.execution.tune import tune_search
-
-    tune_search(driver, workers, slots=slots, tick=tick)
+    executor.train(driver, tick=tick)
     driver.settle()
-    evaluate_trials(driver, workers, slots=driver.slots, tick=tick)
-    evaluate_best(driver, dataset, workers, by=by, tick=tick)
+    evaluate_trials(driver, executor.crew, slots=driver.slots, tick=tick)
+    evaluate_best(driver, dataset, executor.crew, by=by, tick=tick)
 
 
 @dataclass(frozen=True)
@@ -151,14 +202,11 @@ class SessionPlan:
 
 @dataclass(frozen=True)
 class Running:
-    """The parts of a session whose workers have started."""
+    """The parts of a session whose executor has begun."""
 
     plan: SessionPlan
     driver: Driver
-    workers: "Workers"
-    limit: Limit
-    at_once: int
-    """The number of trials that may run at once when the session begins."""
+    executor: Executor
     display: Display
     tracker: Tracker
     drawing: DrawingAside
@@ -181,42 +229,39 @@ def run_session(
         waiting.entering(experiment.home.lease(say=note)) as lease,
         clean_if_unused(folder),
         said(console, opening),
-        ray_session(prepared, tidy=lambda: went_well(driver.result, troubles)) as have,
-        waiting.entering(limited(experiment, have, planned, say=note)) as limit,
-        # Ray tells there, in paragraphs, of each process that died; the journal has the reason.
-        Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(nowhere),
+        begin_of(experiment)(
+            prepared,
+            planned,
+            origin := provenance(),
+            say=note,
+            went_well=lambda: went_well(driver.result, troubles),
+        ) as executor,
     ):
-        from search.execution.packing import staff  # imports Ray, once its environment is set
-        from search.execution.pool import Workers
-
-        experiment = limit.experiment  # whose device the cluster may have decided
-        origin = provenance()
-        workers = Workers(experiment, prepared.dataset, origin)
-        with waiting.counted():
-            at_once, packing = staff(experiment, workers, limit, say=note)
+        experiment = executor.experiment
         journal, events = experiment.home.journal(new=plan.is_first)
         journal.other = lease.other
         tell_cut_off(journal, console)
-        driver = plan.driver(experiment, journal, slots=at_once, **ages(began, waiting))
-        driver.relatives.earlier = earlier.told(fused=packing.members > 1, say=note)
+        driver = plan.driver(experiment, journal, slots=executor.at_once, **ages(began, waiting))
+        driver.relatives.earlier = earlier.told(fused=executor.packing.members > 1, say=note)
         driver.replay(events)
         display = plan.display(
-            driver.result, planned, console, may_train=lambda: driver.outstanding > 0
+            driver.result,
+            planned,
+            console,
+            may_train=lambda: driver.outstanding > 0,
+            table=executor.shows_table,
         )
         journal.complain = display.say
         tracker = Tracker(experiment.tracking, folder, say=display.say, until=lambda: journal.size)
         drawing = DrawingAside(driver)
         journal.listeners += [tracker, display, drawing]
-        running = Running(
-            plan, driver, workers, limit, at_once, display, tracker, drawing, troubles
-        )
-        about = {"packing": packing.describe(), "provenance": origin, "began_ms": began}
+        running = Running(plan, driver, executor, display, tracker, drawing, troubles)
+        about = {"packing": executor.packing.describe(), "provenance": origin, "began_ms": began}
         with display, interruptible(driver, display) as signals:
             heed_signals()
             write_first_event(running, prepared, {**about, "training": earlier.training}, signals)
             carry_out(running, prepared.dataset, signals)
-        # Here, not later: Ray, where it died, may end this process as it is left.
+        # Here, not later: an executor that broke may end this process as it is left.
         tell_troubles(troubles, experiment, tracker)
     code = plan.exit_code or exit_code
     return ended(experiment, driver.result, tracker, signals, troubles, code, began)
@@ -240,8 +285,8 @@ def write_first_event(
     try:
         running.driver.journal.append(
             plan.opens,
-            **session_facts(running.limit.experiment, prepared),
-            slots=running.at_once,
+            **session_facts(running.executor.experiment, prepared),
+            slots=running.executor.at_once,
             **about,
             **plan.facts,
         )
@@ -251,22 +296,15 @@ def write_first_event(
 
 def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
     """Go through the search as planned, and wind it up however that ends."""
-    plan, driver, workers = running.plan, running.driver, running.workers
+    plan, driver, executor = running.plan, running.driver, running.executor
     try:
         with closed_by_its_end(driver, running.troubles):
             driver.go_on()
-            tick = importing(driver, running.limit.ticking(driver, workers, running.display.tick))
-            plan.go_through(
-                driver,
-                dataset,
-                workers,
-                by=plan.verb,
-                slots=running.limit.at_most(running.at_once),
-                tick=tick,
-            )
+            tick = importing(driver, executor.ticking(driver, running.display.tick))
+            plan.go_through(driver, dataset, executor, by=plan.verb, tick=tick)
     finally:
         signal.alarm(0)
-        workers.close()
+        executor.close()
         driver.journal.patient = not signals
         with suppress(KeyboardInterrupt):
             wind_up(driver, running.tracker, running.troubles, running.drawing, hurry=bool(signals))
@@ -289,25 +327,15 @@ def closed_by_its_end(driver: Driver, troubles: list[str]) -> Iterator[None]:
         raise
 
 
-def ray_session(
-    prepared: Prepared, *, tidy: Callable[[], bool]
-) -> AbstractContextManager[Machines]:
-    """Return the Ray session that a search asks for.
-
-    `tidy` decides at its end whether Ray's logs are removed.
-    """
-    experiment = prepared.experiment
-    return session(
-        experiment.address,
-        local=prepared.local,
-        dashboard=experiment.demand.workers > 1,
-        meanwhile=import_tune,
-        tidy=tidy,
-    )
+def begin_of(experiment: Experiment) -> Begin:
+    """Return the function with which a search's executor begins, imported now."""
+    module, _, function = EXECUTORS[experiment.executor].begin.partition(":")
+    found: Begin = getattr(import_module(module), function)
+    return found
 
 
 def went_well(result: SearchResult, troubles: list[str]) -> bool:
-    """Return whether nobody will look for a reason in Ray's logs."""
+    """Return whether nobody will look for a reason in an executor's logs."""
     return not troubles and result.outcome != "lost" and not result.unevaluated.keys() - {NO_TIME}
 
 
@@ -335,11 +363,6 @@ def said(console: Console, line: str) -> Iterator[None]:
     """Print this line before anything else within."""
     say(console, line)
     yield
-
-
-def import_tune() -> None:
-    """Import Tune; half of this second is over while Ray's processes start."""
-    import search.execution.tune  # noqa: F401
 
 
 def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
@@ -501,7 +524,9 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
 
 def first_line(experiment: Experiment, what: str) -> str:
     """Return the first line of a session, printed once nobody else can have the search."""
-    return f"{experiment.name}: {what}, in {experiment.home}; starting Ray"
+    return (
+        f"{experiment.name}: {what}, in {experiment.home}; {EXECUTORS[experiment.executor].starts}"
+    )
 
 
 def in_folds(config: TrialConfig) -> str:

@@ -11,7 +11,7 @@ with other --top, --seeds or --alpha the race is judged anew, from the trainings
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from search.budget import Budget
 from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
 from search.cli.overrides import apply_overrides, place_options
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
+from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.experiment import Experiment
 from search.journal.result import TERMS, SearchResult, TrialResult, one_a_training
 from search.journal.store import home
@@ -28,7 +29,7 @@ from search.outcome import print_selection
 from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
-from search.runner import Finished, SessionPlan, first_line, record, run_session
+from search.runner import Executor, Finished, SessionPlan, first_line, record, run_session
 from search.views.live import RaceDisplay
 from search.views.summary import json_selection, ms_per_image
 from search.views.terminal import Terminal, say
@@ -38,7 +39,6 @@ from trainables.errors import ConfigError
 
 if TYPE_CHECKING:
     from search.decisions.selection_driver import RaceDriver
-    from search.execution.pool import Workers
 
 TOP, SEEDS, MAX_SEEDS = 5, 5, 100
 
@@ -234,23 +234,14 @@ def is_done(result: SearchResult, terms: dict[str, Any]) -> bool:
 
 
 def choose(
-    driver: "RaceDriver",
-    dataset: Dataset,
-    workers: "Workers",
-    *,
-    by: str,
-    slots: int,
-    tick: Callable[[], None],
+    driver: "RaceDriver", dataset: Dataset, executor: Executor, *, by: str, tick: Tick
 ) -> None:
     """Run the race, evaluate its survivors, decide, and test the one that was chosen.
 
     Raises:
         Refused: no candidate came to the race's end.
     """
-    from search.execution.evaluation import evaluate, evaluate_chosen
-    from search.execution.tune import tune_search
-
-    tune_search(driver, workers, slots=slots, tick=tick)
+    executor.train(driver, tick=tick)
     if driver.interrupted:
         return
     if not driver.race.alive:
@@ -258,9 +249,10 @@ def choose(
             "no candidate is left: "
             f"{'; '.join(f'{name} ({reason})' for name, reason in driver.race.out.items())}"
         )
-    evaluate(driver, workers, list(driver.best.values()), [], slots=driver.slots, tick=tick)
+    crew = executor.crew
+    evaluate(driver, crew, list(driver.best.values()), [], slots=driver.slots, tick=tick)
     say_chosen(driver)
-    evaluate_chosen(driver, dataset, workers, tick=tick)
+    evaluate_chosen(driver, dataset, crew, tick=tick)
 
 
 def say_chosen(driver: "RaceDriver") -> None:

@@ -57,9 +57,6 @@ DOORS = {
         "cluster/runtime/shared_folder.py",
         "search/execution/cluster_capacity.py",
         "search/execution/data_parallel.py",
-        "search/execution/evaluation.py",
-        "search/execution/failures.py",
-        "search/execution/packing.py",
         "search/execution/tune_patches.py",
         "search/execution/worker.py",
         "search/execution/tune.py",
@@ -140,7 +137,7 @@ FLOORS = {
         trainer
     """,
     "search": """
-        space statistics objectives
+        space statistics objectives executors
         journal schedulers
         budget algorithms
         experiment

@@ -6,6 +6,7 @@ from typing import Any
 
 from search.budget import Budget
 from search.cli.main import AUTO_COUNT, count_or_auto
+from search.executors import EXECUTOR_HELP
 from search.experiment import PLACE, Experiment
 from search.journal.result import SearchResult
 from search.journal.store import own_path
@@ -29,6 +30,7 @@ def place_options(parser: argparse.ArgumentParser, before: str) -> None:
     parser.add_argument(
         "--address", metavar="ADDRESS", help=f"local, or a running Ray cluster (default: {before})"
     )
+    parser.add_argument("--executor", metavar="NAME", help=f"{EXECUTOR_HELP} (default: {before})")
     parser.add_argument(
         "--tracking", metavar="URI", help=f"MLflow's tracking URI (default: {before})"
     )

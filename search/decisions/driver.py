@@ -2,8 +2,8 @@
 
 Each decision is in the journal before anybody acts on it. Nothing here knows Ray: Tune asks these
 questions in a real search (`search.execution.tune`), and a test or a replay of recorded curves may
-ask them just as well. A driver that has heard a journal's events (`replay`) decides as the one that wrote them
-would have.
+ask them just as well. A driver that has heard a journal's events (`replay`) decides as the one that
+wrote them would have.
 """
 
 import math
@@ -234,6 +234,20 @@ class Driver:
     def milestones(self, config: TrialConfig) -> list[int]:
         """Return the epochs of a trial at which others of the same training may end."""
         return self.relatives.milestones(config) if self.reuses_trainings else []
+
+    def handout(self, trial: str, config: TrialConfig) -> dict[str, Any]:
+        """Return what a trial that is handed out goes with, beside its config.
+
+        The names are those of `job.make_job`.
+        """
+        return {
+            "attempt": self.attempt(trial),
+            "known": max(self.trials[trial].epochs, default=0),
+            "beginnings": self.beginnings(trial),
+            "milestones": self.milestones(config),
+            "with_cost": self.wants_cost(config),
+            "download": self.experiment.download,
+        }
 
     def wants_cost(self, config: TrialConfig) -> bool:
         """Return whether a trial that is handed out is to measure what it costs to use.

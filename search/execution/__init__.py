@@ -1,4 +1,4 @@
-"""The execution of trials: Ray Tune, the workers, capacity, failures and evaluation.
+"""The execution of trials: executors, workers, capacity, failures and evaluation.
 
 The only room that knows Ray Tune. May import what decides and what is journaled, and `trainables`;
 never MLflow.

@@ -7,16 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import ray
+from typing import Any, Protocol, TypeVar
 
 from cluster.errors import NotReady, Refused
 from search.decisions.driver import Driver
 from search.decisions.selection_driver import RaceDriver
 from search.execution.failures import last_line, reason_of
 from search.execution.job import Job
-from search.execution.pool import Worker, Workers
 from search.experiment import Experiment
 from search.journal.result import FAILED, NO_TIME, TrialResult, checkpoint_of
 from trainables.config import TrialConfig
@@ -24,6 +21,8 @@ from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import cost_key
 
+Worker = Any
+"""What a crew hands out to be asked."""
 Asked = TypeVar("Asked")
 Tick = Callable[[], None]
 LOOK_S = 0.5
@@ -44,7 +43,47 @@ class Hung(RuntimeError):
     """A worker that evaluates gives no answer any more."""
 
 
-def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> None:
+class Crew(Protocol):
+    """The processes that evaluate, which an executor has."""
+
+    @property
+    def dataset(self) -> Any:
+        """The data, sealed, as the methods of a worker take them."""
+
+    @property
+    def raised(self) -> type[Exception]:
+        """The error of an answer whose code raised."""
+
+    @property
+    def broken(self) -> type[Exception]:
+        """The error of an answer that does not come for any reason; `raised` is one of them."""
+
+    def crew(self, count: int, *, started: int) -> list[Worker]:
+        """Return at most `count` workers, some of which may be started for it.
+
+        There are to be `started` of them where that pays.
+        """
+
+    def for_test(self) -> Worker:
+        """Return one worker."""
+
+    def keep(self, worker: Worker) -> None:
+        """Keep a worker of a crew that is ready, for what else comes after the last trial."""
+
+    def ask(self, worker: Worker, method: str, *given: Any) -> Any:
+        """Call a method of `process.Process`, and return the pending answer."""
+
+    def wait(self, asked: list[Any], timeout_s: float) -> list[Any]:
+        """Return those of the pending answers that are there, at the latest after this time."""
+
+    def get(self, answer: Any) -> Any:
+        """Return an answer, or raise what came of it."""
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker that gives no answer any more."""
+
+
+def evaluate_trials(driver: Driver, workers: Crew, *, slots: int, tick: Tick) -> None:
     """Measure each finished trial that has not been measured yet.
 
     Its best epoch is evaluated on the validation part, at most `slots` trials at once, and the cost
@@ -66,7 +105,7 @@ def evaluate_trials(driver: Driver, workers: Workers, *, slots: int, tick: Tick)
 
 def evaluate(
     driver: Driver,
-    workers: Workers,
+    workers: Crew,
     first: list[TrialResult],
     others: list[TrialResult],
     *,
@@ -82,8 +121,8 @@ def evaluate(
     evaluations = Evaluations(driver, workers, first, others, tick)
     try:
         evaluations.measure(slots)
-    except ray.exceptions.RayError as error:
-        evaluations.give_up(f"Ray broke off ({last_line(error)})")
+    except workers.broken as error:
+        evaluations.give_up(f"the processes that evaluate broke off ({last_line(error)})")
     if evaluations.reasons and not driver.interrupted:
         driver.journal.append("unevaluated", reasons=evaluations.reasons)
 
@@ -94,7 +133,7 @@ class Evaluations:
     def __init__(
         self,
         driver: Driver,
-        workers: Workers,
+        workers: Crew,
         first: list[TrialResult],
         others: list[TrialResult],
         tick: Tick,
@@ -155,7 +194,7 @@ class Evaluations:
         most = min(slots, len(self.waiting))
         useful = 1 + int(sum(trial.best["time/epoch_s"] for trial in self.waiting) / READY_S)
         asked = {
-            worker.get_ready.remote(): worker
+            self.workers.ask(worker, "get_ready"): worker
             for worker in self.workers.crew(most, started=min(most, useful))
         }
         # Imported now: this must not run beside what is timed, and is needed next.
@@ -186,7 +225,8 @@ class Evaluations:
     def _measure_cost(self, key: Hashable, trial: TrialResult) -> bool:
         """Measure what this trial's network costs to use, and return whether that succeeded."""
         worker = self.crew[0]
-        for found, _ in self._answers({worker.cost.remote(*self._about(trial)): worker}):
+        answer = self.workers.ask(worker, "cost", *self._about(trial))
+        for found, _ in self._answers({answer: worker}):
             if "damaged" not in found:
                 self.costs[key] = found["cost"]
                 return True
@@ -228,7 +268,8 @@ class Evaluations:
     def _ask(self, worker: Worker, asked: dict[Any, tuple[Worker, TrialResult]]) -> None:
         """Have the worker measure the next trial, if there is one."""
         if (trial := self._next(worker)) is not None:
-            asked[worker.validate.remote(*self._about(trial))] = worker, trial
+            answer = self.workers.ask(worker, "validate", *self._about(trial))
+            asked[answer] = worker, trial
 
     @property
     def _has_next(self) -> bool:
@@ -271,14 +312,15 @@ class Evaluations:
         limit = self.driver.experiment.hang_timeout
         while asked and not enough() and not self.driver.interrupted:
             since = {answer: since.get(answer, time.monotonic()) for answer in asked}
-            answered, silent = ray.wait(list(asked), timeout=LOOK_S)
+            answered = self.workers.wait(list(asked), LOOK_S)
             self.tick()
             for answer in answered:
-                yield _heard(answer), asked.pop(answer)
-            for answer in silent:
+                yield _heard(self.workers, answer), asked.pop(answer)
+            for answer in list(asked):
                 if (
-                    time.monotonic() - since[answer] > limit
-                    and not ray.wait([answer], timeout=0)[0]
+                    answer in since
+                    and time.monotonic() - since[answer] > limit
+                    and not self.workers.wait([answer], 0)
                 ):
                     yield {"damaged": HUNG.format(limit), "hung": True}, asked.pop(answer)
 
@@ -295,14 +337,14 @@ class Evaluations:
             self.lost.add(trial.trial)
             self.waiting.appendleft(trial)
         if found.get("hung"):
-            ray.kill(worker)
+            self.workers.kill(worker)
         if found.get("died") or found.get("hung"):
             self.crew.remove(worker)
         if not self.crew and self.waiting:
             fresh = self.workers.for_test()
             self.crew += [
                 fresh
-                for found, _ in self._answers({fresh.get_ready.remote(): fresh})
+                for found, _ in self._answers({self.workers.ask(fresh, "get_ready"): fresh})
                 if "damaged" not in found
             ]
 
@@ -314,17 +356,17 @@ class Evaluations:
         self.reasons.setdefault(reason, []).append(trial.trial)
 
 
-def _heard(answer: Any) -> dict[str, Any]:
+def _heard(workers: Crew, answer: Any) -> dict[str, Any]:
     """Return a worker's answer.
 
     `damaged` says why there is none, and `died` that the worker died.
     """
     try:
-        found: dict[str, Any] = ray.get(answer) or {}
+        found: dict[str, Any] = workers.get(answer) or {}
         return found
-    except ray.exceptions.RayTaskError as error:
+    except workers.raised as error:
         return {"damaged": last_line(error)}
-    except ray.exceptions.RayError as error:
+    except workers.broken as error:
         return {"damaged": reason_of(error, "lost"), "died": True}
 
 
@@ -332,9 +374,7 @@ def _job(experiment: Experiment, trial: TrialResult) -> Job:
     return {"config": trial.config, **experiment.home.place(trial.trial)}
 
 
-def evaluate_best(
-    driver: Driver, dataset: Dataset, workers: Workers, *, by: str, tick: Tick
-) -> None:
+def evaluate_best(driver: Driver, dataset: Dataset, workers: Crew, *, by: str, tick: Tick) -> None:
     """Open the test part for the best trial, once, in a worker, and journal the evaluation.
 
     `by` is the verb that asks for it. A trial whose checkpoint is damaged is passed over for the
@@ -371,7 +411,7 @@ def evaluate_best(
         )
 
 
-def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, tick: Tick) -> None:
+def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Crew, *, tick: Tick) -> None:
     """Open the test part for the training that was chosen.
 
     If its checkpoint is damaged, the next best training of the same candidate takes its place.
@@ -403,25 +443,28 @@ def evaluate_chosen(driver: RaceDriver, dataset: Dataset, workers: Workers, *, t
     )
 
 
-def _awaited(driver: Driver, worker: Worker, answer: Any, tick: Tick) -> Any:
-    """Wait for a worker's answer and return it, or None if the search is interrupted before.
+def _awaited(
+    driver: Driver, workers: Crew, tick: Tick, worker: Worker, method: str, *given: Any
+) -> Any:
+    """Call a worker's method and return its answer, or None if the search is interrupted before.
 
     Raises:
         Hung: it gives no answer for as long as a trial may make no step, and is killed.
     """
     limit, since = driver.experiment.hang_timeout, time.monotonic()
-    while not ray.wait([answer], timeout=LOOK_S)[0]:
+    answer = workers.ask(worker, method, *given)
+    while not workers.wait([answer], LOOK_S):
         tick()
         if driver.interrupted:
             return None
-        if time.monotonic() - since > limit and not ray.wait([answer], timeout=0)[0]:
-            ray.kill(worker)
+        if time.monotonic() - since > limit and not workers.wait([answer], 0):
+            workers.kill(worker)
             raise Hung(HUNG.format(limit))
-    return ray.get(answer)
+    return workers.get(answer)
 
 
 def _test(
-    driver: Driver, trial: TrialResult, dataset: Dataset, workers: Workers, tick: Tick, *, by: str
+    driver: Driver, trial: TrialResult, dataset: Dataset, workers: Crew, tick: Tick, *, by: str
 ) -> dict[str, Any] | None:
     """Return the evaluation of a trial's best epoch on the test part, from a worker.
 
@@ -434,7 +477,7 @@ def _test(
     job, epoch = _job(driver.experiment, trial), trial.best_epoch or 0
     try:
         worker = workers.for_test()
-        damage = _awaited(driver, worker, worker.damage.remote(job, epoch), tick)
+        damage = _awaited(driver, workers, tick, worker, "damage", job, epoch)
         if damage is None or damage:
             return {"damaged": damage} if damage else None
         # Each look at the test part makes the next figure from it a little less than new.
@@ -442,10 +485,10 @@ def _test(
             driver.journal.complain(f"note: the test part was opened before: {opening}")
         driver.journal.append("opened", trial=trial.trial, epoch=epoch, by=by)
         found: dict[str, Any] | None = _awaited(
-            driver, worker, worker.evaluate.remote(job, dataset, epoch), tick
+            driver, workers, tick, worker, "evaluate", job, dataset, epoch
         )
         return found
-    except (ray.exceptions.RayError, Hung) as error:
+    except (workers.broken, Hung) as error:
         raise NotReady(
             f"the best trial could not be tested ({last_line(error)}); "
             f"its checkpoint is in {job['folder']}"

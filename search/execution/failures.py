@@ -1,25 +1,26 @@
 """Kinds of failure that end a trial's process.
 
-What Ray says of a failure is translated to the kinds of `driver.RETRIES`.
+What a training raises, and what Ray says of a failure, is translated to the kinds of
+`driver.RETRIES`. Ray's errors are known by their names, so that this works without Ray.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import ray.exceptions
-
 from cluster.secrets import masked
 from search.journal.journal import JournalError
+from search.journal.store import TRIALS, Home
 
-LOST = (
-    ray.exceptions.RayActorError,
-    ray.exceptions.ActorUnschedulableError,
-    ray.exceptions.WorkerCrashedError,
-    ray.exceptions.NodeDiedError,
-    ray.exceptions.ObjectLostError,
-)
-"""Errors that mean: the process, its node, or the node that it was to start on, is gone."""
+RAY_ERROR = "RayError"
+LOST = {
+    "RayActorError",
+    "ActorUnschedulableError",
+    "WorkerCrashedError",
+    "NodeDiedError",
+    "ObjectLostError",
+}
+"""Ray's errors that mean: the process, its node, or the node that it was to start on, is gone."""
 LEAVES = {"NodeLeaves", "PreemptionError"}
 """The errors, by name, of a trial that leaves its node after an epoch, and of a trial of Ray Train
 whose node is taken away with notice.
@@ -45,8 +46,7 @@ def kind_of(error: Any) -> str:
     ):
         return "memory"
     if any(
-        isinstance(cause, LOST) and not getattr(cause, "actor_init_failed", False)
-        for cause in causes
+        _is_any(cause, LOST) and not getattr(cause, "actor_init_failed", False) for cause in causes
     ):
         return "lost"
     workers = [
@@ -65,7 +65,7 @@ def killed_for_memory(error: Any) -> bool:
     Its message lists the command lines of the machine's largest processes: not for others to read.
     """
     return any(
-        isinstance(cause, ray.exceptions.RayError)
+        _is_any(cause, {RAY_ERROR})
         and any(words in str(cause)[:2000] for words in KILLED_FOR_MEMORY)
         for cause in _causes(error)
     )
@@ -86,6 +86,21 @@ def reason_of(error: Any, kind: str) -> str:
     return "its process or its node was lost" if kind == "lost" else last_line(error)
 
 
+def keep_traceback(home: Home, trial: str, attempt: int, text: str) -> str:
+    """Write a traceback into the trial's folder, and return its path in the search's folder.
+
+    Return an empty path if the disk refuses: that is then reported elsewhere.
+    """
+    path = f"{TRIALS}/{trial}/errors/attempt-{attempt}.txt"
+    try:
+        (home.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (home.folder / path).write_text(masked(text), errors="backslashreplace")
+        home.keep(path)
+    except OSError:
+        return ""
+    return path
+
+
 def innermost(error: BaseException) -> BaseException:
     """Return the exception that began a chain: Tune wraps what its callbacks raise in its own.
 
@@ -97,6 +112,11 @@ def innermost(error: BaseException) -> BaseException:
     ):
         error = earlier
     return error
+
+
+def _is_any(error: Any, names: set[str]) -> bool:
+    """Return whether an error is of a class with one of these names, or of one derived from it."""
+    return any(kind.__name__ in names for kind in type(error).__mro__)
 
 
 def _causes(error: Any) -> Iterator[Any]:

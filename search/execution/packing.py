@@ -5,19 +5,20 @@ Both are given by the user, or measured before the search begins.
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray
 
 from cluster.cli import is_whole
 from cluster.runtime.resources import Demand, Resources, slots
 from search.execution.capacity import Limit
-from search.execution.pool import Workers
 from search.experiment import Experiment
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError
 from trainables.fusion.shapes import same_shape_fraction, shape_key
+
+if TYPE_CHECKING:
+    from search.execution.pool import Workers
 
 SAMPLES = 64
 SHARES = (2, 4, 8)
@@ -57,7 +58,7 @@ class Packing:
 
 
 def staff(
-    experiment: Experiment, workers: Workers, limit: Limit, *, say: Callable[[str], None]
+    experiment: Experiment, workers: "Workers", limit: Limit, *, say: Callable[[str], None]
 ) -> tuple[int, Packing]:
     """Start the workers, and return how many trials run at once and how they are packed."""
     workers.start(limit.workers(experiment.demand))
@@ -71,7 +72,7 @@ def staff(
     return min(count * packing.members, limit.most), packing
 
 
-def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
+def pack(experiment: Experiment, workers: "Workers", have: Resources) -> Packing:
     """Decide the packing for a search on a machine or cluster with these resources."""
     wanted, count = experiment.fuse, slots(have, experiment.demand)
     if is_whole(wanted):
@@ -103,7 +104,7 @@ def pack(experiment: Experiment, workers: Workers, have: Resources) -> Packing:
             if is_gpu
             else [],
         )
-    except (ray.exceptions.RayError, TimeoutError) as error:
+    except (workers.broken, TimeoutError) as error:
         return Packing(
             reason=f"could not be measured ({(str(error).splitlines() or [''])[0][:200]})"
         )
@@ -143,7 +144,7 @@ def fits(have: Resources, demand: Demand, number: int) -> bool:
 
 
 def measured(
-    configs: list[TrialConfig], workers: Workers, most: int, numbers: list[int]
+    configs: list[TrialConfig], workers: "Workers", most: int, numbers: list[int]
 ) -> Packing:
     """Return the packing that workers find best when they measure.
 

@@ -49,6 +49,8 @@ Worker = Any
 class Workers:
     """The workers of one search."""
 
+    raised, broken = ray.exceptions.RayTaskError, ray.exceptions.RayError
+
     def __init__(
         self, experiment: Experiment, dataset: Dataset, provenance: dict[str, str]
     ) -> None:
@@ -267,6 +269,22 @@ class Workers:
             )
         finally:
             remove_placement_group(card)
+
+    def ask(self, worker: Worker, method: str, *given: Any) -> Any:
+        """Call a worker's method, and return the pending answer."""
+        return getattr(worker, method).remote(*given)
+
+    def wait(self, asked: list[Any], timeout_s: float) -> list[Any]:
+        """Return one of these pending answers that is there, or none if none comes in time."""
+        return ray.wait(asked, timeout=timeout_s)[0]
+
+    def get(self, answer: Any) -> Any:
+        """Return an answer, once it is there."""
+        return ray.get(answer)
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker that gives no answer any more."""
+        ray.kill(worker)
 
     def close(self) -> None:
         """Let go of all workers; those that stay wait for another search."""

@@ -28,10 +28,16 @@ from ray.tune.search import Searcher
 from cluster.cli import NOT_READY, error_line
 from cluster.errors import NotReady
 from cluster.runtime.session import LOCAL, dead_parts
-from cluster.secrets import masked
 from search.decisions.driver import Driver
 from search.execution.data_parallel import gate_name, train_on_workers
-from search.execution.failures import innermost, killed_for_memory, kind_of, last_line, reason_of
+from search.execution.failures import (
+    innermost,
+    keep_traceback,
+    killed_for_memory,
+    kind_of,
+    last_line,
+    reason_of,
+)
 from search.execution.hang_detector import Watch
 from search.execution.job import Job, make_job
 from search.execution.pool import Workers
@@ -43,7 +49,6 @@ from search.execution.tune_patches import (
     use_worker_pool,
 )
 from search.journal.journal import JournalError
-from search.journal.store import TRIALS
 from search.phrases import verb
 
 Tick = Callable[[], None]
@@ -95,17 +100,12 @@ class DriverSearcher(Unpickled, Searcher):
         if suggestion is None:
             return str(Searcher.FINISHED) if self.driver.over else None
         trial, config = suggestion
-        about: dict[str, Any] = {
-            "attempt": self.driver.attempt(trial),
-            "known": max(self.driver.trials[trial].epochs, default=0),
-        }
-        about |= {
-            "beginnings": self.driver.beginnings(trial),
-            "milestones": self.driver.milestones(config),
-            "with_cost": self.driver.wants_cost(config),
-        }
-        about["download"] = self.driver.experiment.download
-        return make_job(trial, config, self.driver.experiment.home.place(trial), **about)
+        return make_job(
+            trial,
+            config,
+            self.driver.experiment.home.place(trial),
+            **self.driver.handout(trial, config),
+        )
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -209,7 +209,12 @@ class DriverCallback(Unpickled, tune.Callback):
         traceback = (
             ""
             if kind == "moved" or killed_for_memory(error)
-            else self._keep_traceback(trial, masked(COLOURS.sub("", str(error))))
+            else keep_traceback(
+                self.driver.experiment.home,
+                name,
+                trial.config["attempt"],
+                COLOURS.sub("", str(error)),
+            )
         )
         self.driver.fail(name, kind, reason_of(error, kind), traceback=traceback)
 
@@ -224,21 +229,6 @@ class DriverCallback(Unpickled, tune.Callback):
             since, self.narrowed = time.monotonic() - self.narrowed, time.monotonic()
             return "lost" if since < SAME_DEATH_S else kind
         return kind
-
-    def _keep_traceback(self, trial: Trial, text: str) -> str:
-        """Write a traceback into the trial's folder, and return its path in the search's folder.
-
-        Return an empty path if the disk refuses: that is then reported elsewhere.
-        """
-        home = self.driver.experiment.home
-        path = f"{TRIALS}/{trial.config['trial']}/errors/attempt-{trial.config['attempt']}.txt"
-        try:
-            (home.folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (home.folder / path).write_text(text, errors="backslashreplace")
-            home.keep(path)
-        except OSError:
-            return ""
-        return path
 
 
 def lost(dead: list[str]) -> str:

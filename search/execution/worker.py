@@ -1,68 +1,27 @@
-"""The bridge between a search and a training: the code that runs in the workers.
+"""Processes of Ray's that train: one trial after another, or several as one network."""
 
-A job (`search.execution.job`) crosses over; a report crosses back as JSON, so that Tune neither
-flattens nor judges it.
-"""
-
-import json
-import math
 import os
 import time
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from cluster.spot import leaving
-from search.execution.job import Job, checkpoint_in, keep, mirror_of, request_of
-from search.preflight.shadows import put_libraries_first
-from trainables.checkpoints.remote import folder_here, forget
+from search.execution.job import Job, mirror_of
+from search.execution.process import BEYOND_REPAIR, Process, at_once, in_use, told
+from trainables.checkpoints.remote import forget
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 
 if TYPE_CHECKING:
     from trainables.messages import Report
 
-Given = ParamSpec("Given")
-Answer = TypeVar("Answer")
-
 STAY_S, LEFT_S, LOOK_S = 300, 3600, 5
 """Seconds that a worker on a cluster waits for another search, and for its own, which may have been
 killed; and seconds between two looks at that.
 """
-
-MATRIX_CLASSES = 100
-"""With more classes than these, a confusion matrix is too large for the journal."""
-
-BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
-"""Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of
-fused weights that were only partly handed back.
-"""
-
-
-def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
-    """Return an evaluation without what is only there to be looked at.
-
-    That is the images, and the reliability diagram's bins.
-    """
-    return {name: value for name, value in found.items() if name not in ("wrong", "bins")}
-
-
-def without_curves(found: dict[str, Any]) -> dict[str, Any]:
-    """Return an evaluation as the journal takes it for each trial.
-
-    Of each curve only the area is kept; pictures and a confusion matrix of very many classes are
-    left out.
-    """
-    large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
-    kept = {
-        name: value
-        for name, value in without_pictures(found).items()
-        if name not in {"roc", *large}
-    }
-    return {**kept, "auc": {name: curve["auc"] for name, curve in found["roc"].items()}}
 
 
 class NodeLeaves(RuntimeError):
@@ -85,153 +44,15 @@ def _end_beyond_repair(error: BaseException) -> None:
         os._exit(1)
 
 
-def _in_use(
-    method: "Callable[Concatenate[Any, Given], Answer]",
-) -> "Callable[Concatenate[Any, Given], Answer]":
-    """Count the process as in use while it runs this method, however long that takes."""
+class RayProcess(Process):
+    """A process that trains and that Ray has started."""
 
-    @wraps(method)
-    def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Answer:
-        self._used = math.inf
-        try:
-            return method(self, *given, **named)
-        finally:
-            self._used = time.monotonic()
+    @property
+    def _node(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
 
-    return wrapped
-
-
-class Process:
-    """A process that trains: torch is imported and the data mapped once."""
-
-    def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
-        """Prepare the process; `gpus` is what it holds, and a part of a GPU is not exceeded."""
-        put_libraries_first()
-        import trainables.training.process
-        import trainables.trial
-
-        trainables.training.process.prepare(threads, gpus if device == "cuda" else 0)
-        self._process, self._run, self._device = (
-            trainables.training.process,
-            trainables.trial,
-            device,
-        )
-        self._dataset: Dataset | None = None
-        self._used = time.monotonic()
-
-    def _kept(self, dataset: Dataset) -> Dataset:
-        """Return the data that the process trains on already, or else take these from now on.
-
-        What was computed from them, or lies on a GPU, serves all trials. All calls of a search
-        bring the same data, but each a copy of its own.
-        """
-        if self._dataset is None:
-            self._dataset = dataset
-        return self._dataset
-
-    @_in_use
-    def damage(self, job: Job, epoch: int) -> str:
-        """Return what is wrong with one trial's checkpoint; empty if it is whole."""
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import check
-
-        try:
-            with checkpoint_in(job, epoch) as path:
-                check(path)
-        except CheckpointError as error:
-            return str(error)
-        return ""
-
-    @_in_use
-    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Open the test part for one trial's checkpoint.
-
-        `test` is the evaluation without its pictures, which are in the trial's folder; or `damaged`
-        says what is wrong with the checkpoint.
-        """
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import evaluate
-
-        if dataset.test is None:
-            raise ValueError("the data set's test part is sealed")
-        try:
-            with checkpoint_in(job, epoch) as path:
-                found = evaluate(
-                    TrialConfig.from_dict(job["config"]),
-                    dataset,
-                    dataset.test,
-                    path,
-                    device=self._device,
-                )
-        except CheckpointError as error:
-            return {"damaged": str(error)}
-        keep(job, "test.json", found)
-        return {"test": without_pictures(found)}
-
-    @_in_use
-    def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Evaluate one trial's checkpoint on the validation part.
-
-        `val` is the evaluation without its curves and pictures; or `damaged` says what is wrong
-        with the checkpoint. The evaluation with both is in the trial's folder, for a person; those
-        of the best trials reach MLflow with their pictures (`evidence.draw`).
-        """
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import evaluate
-
-        dataset = self._kept(dataset)
-        try:
-            with checkpoint_in(job, epoch) as path:
-                found = evaluate(
-                    TrialConfig.from_dict(job["config"]),
-                    dataset,
-                    dataset.val,
-                    path,
-                    device=self._device,
-                )
-        except CheckpointError as error:
-            return {"damaged": str(error)}
-        except Exception as error:
-            _end_beyond_repair(error)
-            raise
-        keep(job, "val.json", found)
-        return {"val": without_curves(found)}
-
-    @_in_use
-    def get_ready(self) -> dict[str, Any]:
-        """Import what an evaluation needs, while nothing is timed.
-
-        The `remembered` trials are those whose evaluation takes next to no time here.
-        """
-        import trainables.checkpoints.remembered
-        import trainables.evaluation.cost
-
-        return {"remembered": trainables.checkpoints.remembered.MEMORY.trials}
-
-    @_in_use
-    def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
-        """Measure what one trial's checkpoint costs to use, here and with nothing else running.
-
-        The result is under `cost`; or `damaged` says what is wrong with the checkpoint.
-        """
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.cost import cost
-
-        try:
-            with checkpoint_in(job, epoch) as path:
-                return {
-                    "cost": cost(
-                        TrialConfig.from_dict(job["config"]),
-                        self._kept(dataset),
-                        path,
-                        device=self._device,
-                    )
-                }
-        except CheckpointError as error:
-            return {"damaged": str(error)}
-        except Exception as error:
-            _end_beyond_repair(error)
-            raise
+    def _hear_error(self, error: BaseException) -> None:
+        _end_beyond_repair(error)
 
     def plan(
         self,
@@ -281,7 +102,7 @@ class Process:
         return {"done": False}
 
 
-class TrialWorker(Process):
+class TrialWorker(RayProcess):
     """Trains one trial after another; nothing of one reaches the next.
 
     It has the methods that Tune calls on a trainable of its class API, but does not inherit from
@@ -298,17 +119,13 @@ class TrialWorker(Process):
         self._claim = ""
         self._guard: Thread | None = None
 
-    def open(self, dataset: Dataset) -> None:
-        """Train on this data set, which lies in the memory that all processes of the node share."""
-        self._dataset = dataset
-
     def reset(self, new_config: Job, storage: Any = None) -> bool:
         """Take the next trial."""
         self._forget()
         self._job, self._reports = new_config, None
         return True
 
-    @_in_use
+    @in_use
     def train(self) -> dict[str, Any]:
         """Go on to the next reports, usually one, an epoch further.
 
@@ -317,7 +134,7 @@ class TrialWorker(Process):
         self._broken = True
         if self._moves:
             _refuse_if_node_leaves()
-        self._reports = self._reports or begin(self._run, self._job, self._dataset, self._device)
+        self._reports = self._reports or self.begin(self._job)
         reports = at_once(self._reports)
         self._broken = False
         return {"reports": told(reports), "done": False}
@@ -366,7 +183,7 @@ class TrialWorker(Process):
         os._exit(0)
 
 
-class FusedWorker(Process):
+class FusedWorker(RayProcess):
     """Trains several trials at once, those of one shape as one network.
 
     Each trial has a place here, and a thread while it trains.
@@ -401,9 +218,7 @@ class FusedWorker(Process):
         """
         job = self._jobs[place]
         if place not in self._reports:
-            self._reports[place] = begin(
-                self._run, job, self._dataset, self._device, self._together
-            )
+            self._reports[place] = self.begin(job, self._together)
         try:
             if self._moves:
                 _refuse_if_node_leaves()
@@ -422,51 +237,3 @@ class FusedWorker(Process):
             self._together.leave(job["trial"])
             forget(job["folder"], mirror_of(job), job["attempt"])
         self._reports.pop(place, None)
-
-
-def at_once(reports: "Iterator[Report]") -> "list[Report]":
-    """Return the next report, and those after it that need no further training.
-
-    Epochs that are known already are told together.
-    """
-    found = [next(reports)]
-    while found[-1].more:
-        found.append(next(reports))
-    return found
-
-
-def told(reports: "list[Report]") -> str:
-    """Return the reports as they cross back: JSON."""
-    return json.dumps([report.to_dict() for report in reports])
-
-
-def fetch_weights(config: TrialConfig) -> None:
-    """Bring the weights that a trial begins with to this machine, if it does not have them yet.
-
-    Raises:
-        ConfigError, Unavailable: they are not to be had.
-    """
-    if config.model.pretrained:
-        from trainables.models.weights import fetch
-
-        fetch(config.model)
-
-
-def begin(
-    run: Any, job: Job, dataset: Dataset | None, device: str, together: Any = None
-) -> "Iterator[Report]":
-    """Start a job's trial, and return its reports from here on.
-
-    `run` is the module that trains.
-    """
-    if dataset is None:
-        raise RuntimeError("a trial needs data")
-    config, request = TrialConfig.from_dict(job["config"]), request_of(job)
-    if job["download"]:
-        fetch_weights(config)
-    folder = folder_here(job["folder"], request.mirror, request.attempt)
-    node = ray.get_runtime_context().get_node_id()
-    reports: Iterator[Report] = run.run_trial(
-        config, dataset, folder, request, device=device, node=node, together=together
-    )
-    return reports

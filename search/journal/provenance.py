@@ -41,6 +41,7 @@ WORKING = (
     *TRAINING,
     "cluster/**/*.py",
     "search/execution/job.py",
+    "search/execution/process.py",
     "search/execution/worker.py",
     "search/journal/bucket_lease.py",
     "search/journal/bucket_log.py",

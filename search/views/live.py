@@ -78,12 +78,14 @@ class Display:
         console: Console,
         *,
         may_train: Callable[[], bool] = lambda: True,
+        table: bool = True,
     ) -> None:
         """Start the clock; nothing is shown before `with`.
 
         Args:
             planned: the number of trials, or of a selection the most trainings, that are planned.
             may_train: returns whether anything trains, or may still come to.
+            table: whether a terminal gets a table, rather than plain lines.
         """
         self.result, self.planned, self.may_train = result, planned, may_train
         self.console = console
@@ -98,7 +100,7 @@ class Display:
                 transient=True,
                 redirect_stdout=False,
             )
-            if self.console.is_terminal
+            if table and self.console.is_terminal
             else None
         )
 

@@ -145,7 +145,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         said = capsys.readouterr()
         return Done(code, said.out, said.err, time.monotonic() - began)
 
-    monkeypatch.setattr("search.runner.session", begin)
+    monkeypatch.setattr("search.execution.tune_executor.session", begin)
     return run
 
 

@@ -750,7 +750,7 @@ def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*arguments: object, **options: object) -> NoReturn:
         raise AssertionError("Ray is started")
 
-    monkeypatch.setattr("search.runner.session", started)
+    monkeypatch.setattr("search.execution.tune_executor.session", started)
 
 
 def names_of(cases: list[Case]) -> list[str]:

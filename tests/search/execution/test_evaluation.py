@@ -128,30 +128,26 @@ def test_those_of_whom_an_evaluation_is_wanted_stay_the_first_when_the_costs_are
 
 
 class Silent:
-    """Stands in for Ray, and for a worker in it that answers nothing but whether the checkpoint is
-    whole.
-    """
+    """A crew of one worker, which answers nothing but whether the checkpoint is whole."""
 
-    exceptions = evaluating.ray.exceptions
+    raised = broken = ConnectionError
+    dataset = None
 
     def __init__(self, clock: list[float]) -> None:
         self.clock, self.killed = clock, list[Any]()
-        self.damage, self.evaluate = (
-            SimpleNamespace(remote=lambda *_, answer=answer: answer)
-            for answer in ("whole", "never")
-        )
 
-    def wait(self, answers: list[str], timeout: float) -> tuple[list[str], list[str]]:
-        self.clock[0] += timeout
-        return [answer for answer in answers if answer == "whole"], [
-            answer for answer in answers if answer == "never"
-        ]
+    def ask(self, worker: object, method: str, *given: object) -> str:
+        return method
+
+    def wait(self, asked: list[str], timeout_s: float) -> list[str]:
+        self.clock[0] += timeout_s
+        return [answer for answer in asked if answer == "damage"]
 
     def get(self, answer: str) -> str:
-        assert answer == "whole"
+        assert answer == "damage"
         return ""
 
-    def kill(self, worker: Any) -> None:
+    def kill(self, worker: object) -> None:
         self.killed.append(worker)
 
     def for_test(self) -> "Silent":
@@ -162,7 +158,6 @@ class Silent:
 def silent(monkeypatch: pytest.MonkeyPatch) -> Silent:
     """A worker that hangs when the test part is opened."""
     made = Silent([0.0])
-    monkeypatch.setattr(evaluating, "ray", made)
     monkeypatch.setattr(evaluating.time, "monotonic", lambda: made.clock[0])
     return made
 

@@ -6,7 +6,7 @@ from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2.api.exceptions import PreemptionError
 from ray.train.v2.api.preemption import PreemptionInfo
 
-from search.execution.failures import innermost, kind_of
+from search.execution.failures import LOST, RAY_ERROR, innermost, kind_of
 from search.execution.worker import NodeLeaves
 from search.journal.journal import Unwritten
 
@@ -24,6 +24,12 @@ def of_workers(*failures: Exception) -> ray.exceptions.RayTaskError:
         "Training failed due to worker errors:", dict(enumerate(failures))
     )
     return ray.exceptions.RayTaskError("train", "a traceback", cause).as_instanceof_cause()
+
+
+def test_what_is_known_by_name_is_what_ray_raises() -> None:
+    assert issubclass(getattr(ray.exceptions, RAY_ERROR), Exception)
+    for name in LOST:
+        assert issubclass(getattr(ray.exceptions, name), ray.exceptions.RayError)
 
 
 def test_a_trial_is_lost_with_one_of_its_workers() -> None:

@@ -20,6 +20,8 @@ from trainables.errors import ConfigError
 class Played:
     """Workers that say what they are told to."""
 
+    broken = ray.exceptions.RayError
+
     def __init__(
         self,
         *,

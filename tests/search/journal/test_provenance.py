@@ -9,11 +9,11 @@ from search.journal import provenance
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("search", "trainables", "cluster")
-KEEPING = {"search/phrases.py"} | {
+KEEPING = {"search/phrases.py", "search/executors.py"} | {
     f"search/journal/{name}.py"
     for name in ("bucket_lease", "bucket_log", "journal", "lease", "store")
 }
-"""Where a search is kept, and how it is put into words."""
+"""Where a search is kept, what carries it out, and how it is put into words."""
 
 
 def imported(path: str) -> set[str]:

@@ -1,0 +1,266 @@
+"""The bridge between a search and a training: the code that runs where trials train.
+
+A job (`search.execution.job`) crosses over; a report crosses back as JSON, so that Tune neither
+flattens nor judges it. Nothing here needs Ray: `worker` adds what a process of Ray's has.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from search.execution.job import Job, checkpoint_in, keep, request_of
+from search.preflight.shadows import put_libraries_first
+from trainables.checkpoints.remote import folder_here
+from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
+
+if TYPE_CHECKING:
+    from trainables.messages import Report
+
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
+
+MATRIX_CLASSES = 100
+"""With more classes than these, a confusion matrix is too large for the journal."""
+
+BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
+"""Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of
+fused weights that were only partly handed back.
+"""
+
+
+def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluation without what is only there to be looked at.
+
+    That is the images, and the reliability diagram's bins.
+    """
+    return {name: value for name, value in found.items() if name not in ("wrong", "bins")}
+
+
+def without_curves(found: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluation as the journal takes it for each trial.
+
+    Of each curve only the area is kept; pictures and a confusion matrix of very many classes are
+    left out.
+    """
+    large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
+    kept = {
+        name: value
+        for name, value in without_pictures(found).items()
+        if name not in {"roc", *large}
+    }
+    return {**kept, "auc": {name: curve["auc"] for name, curve in found["roc"].items()}}
+
+
+def in_use(
+    method: "Callable[Concatenate[Any, Given], Answer]",
+) -> "Callable[Concatenate[Any, Given], Answer]":
+    """Count the process as in use while it runs this method, however long that takes."""
+
+    @wraps(method)
+    def wrapped(self: Any, /, *given: Given.args, **named: Given.kwargs) -> Answer:
+        self._used = math.inf
+        try:
+            return method(self, *given, **named)
+        finally:
+            self._used = time.monotonic()
+
+    return wrapped
+
+
+class Process:
+    """A process that trains: torch is imported and the data mapped once."""
+
+    def __init__(self, *, device: str, threads: int, gpus: float = 0) -> None:
+        """Prepare the process; `gpus` is what it holds, and a part of a GPU is not exceeded."""
+        put_libraries_first()
+        import trainables.training.process
+        import trainables.trial
+
+        trainables.training.process.prepare(threads, gpus if device == "cuda" else 0)
+        self._process, self._run, self._device = (
+            trainables.training.process,
+            trainables.trial,
+            device,
+        )
+        self._dataset: Dataset | None = None
+        self._used = time.monotonic()
+
+    def open(self, dataset: Dataset) -> None:
+        """Train on this data set; all processes of a node share the memory in which it lies."""
+        self._dataset = dataset
+
+    def _kept(self, dataset: Dataset) -> Dataset:
+        """Return the data that the process trains on already, or else take these from now on.
+
+        What was computed from them, or lies on a GPU, serves all trials. All calls of a search
+        bring the same data, but each a copy of its own.
+        """
+        if self._dataset is None:
+            self._dataset = dataset
+        return self._dataset
+
+    @property
+    def _node(self) -> str:
+        """An identifier of this machine, for who watches the heartbeat; empty if nobody does."""
+        return ""
+
+    def _hear_error(self, error: BaseException) -> None:
+        """Hear of an error of an evaluation, after which the process may be unfit for others."""
+
+    def begin(self, job: Job, together: Any = None) -> "Iterator[Report]":
+        """Start a job's trial, and return its reports from here on.
+
+        `together` is as `run_trial` takes it.
+        """
+        if self._dataset is None:
+            raise RuntimeError("a trial needs data")
+        config, request = TrialConfig.from_dict(job["config"]), request_of(job)
+        if job["download"]:
+            fetch_weights(config)
+        folder = folder_here(job["folder"], request.mirror, request.attempt)
+        reports: Iterator[Report] = self._run.run_trial(
+            config,
+            self._dataset,
+            folder,
+            request,
+            device=self._device,
+            node=self._node,
+            together=together,
+        )
+        return reports
+
+    @in_use
+    def damage(self, job: Job, epoch: int) -> str:
+        """Return what is wrong with one trial's checkpoint; empty if it is whole."""
+        from trainables.checkpoints.checkpoint import CheckpointError
+        from trainables.evaluation.evaluate import check
+
+        try:
+            with checkpoint_in(job, epoch) as path:
+                check(path)
+        except CheckpointError as error:
+            return str(error)
+        return ""
+
+    @in_use
+    def evaluate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+        """Open the test part for one trial's checkpoint.
+
+        `test` is the evaluation without its pictures, which are in the trial's folder; or `damaged`
+        says what is wrong with the checkpoint.
+        """
+        from trainables.checkpoints.checkpoint import CheckpointError
+        from trainables.evaluation.evaluate import evaluate
+
+        if dataset.test is None:
+            raise ValueError("the data set's test part is sealed")
+        try:
+            with checkpoint_in(job, epoch) as path:
+                found = evaluate(
+                    TrialConfig.from_dict(job["config"]),
+                    dataset,
+                    dataset.test,
+                    path,
+                    device=self._device,
+                )
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+        keep(job, "test.json", found)
+        return {"test": without_pictures(found)}
+
+    @in_use
+    def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+        """Evaluate one trial's checkpoint on the validation part.
+
+        `val` is the evaluation without its curves and pictures; or `damaged` says what is wrong
+        with the checkpoint. The evaluation with both is in the trial's folder, for a person; those
+        of the best trials reach MLflow with their pictures (`evidence.draw`).
+        """
+        from trainables.checkpoints.checkpoint import CheckpointError
+        from trainables.evaluation.evaluate import evaluate
+
+        dataset = self._kept(dataset)
+        try:
+            with checkpoint_in(job, epoch) as path:
+                found = evaluate(
+                    TrialConfig.from_dict(job["config"]),
+                    dataset,
+                    dataset.val,
+                    path,
+                    device=self._device,
+                )
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+        except Exception as error:
+            self._hear_error(error)
+            raise
+        keep(job, "val.json", found)
+        return {"val": without_curves(found)}
+
+    @in_use
+    def get_ready(self) -> dict[str, Any]:
+        """Import what an evaluation needs, while nothing is timed.
+
+        The `remembered` trials are those whose evaluation takes next to no time here.
+        """
+        import trainables.checkpoints.remembered
+        import trainables.evaluation.cost
+
+        return {"remembered": trainables.checkpoints.remembered.MEMORY.trials}
+
+    @in_use
+    def cost(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
+        """Measure what one trial's checkpoint costs to use, here and with nothing else running.
+
+        The result is under `cost`; or `damaged` says what is wrong with the checkpoint.
+        """
+        from trainables.checkpoints.checkpoint import CheckpointError
+        from trainables.evaluation.cost import cost
+
+        try:
+            with checkpoint_in(job, epoch) as path:
+                return {
+                    "cost": cost(
+                        TrialConfig.from_dict(job["config"]),
+                        self._kept(dataset),
+                        path,
+                        device=self._device,
+                    )
+                }
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+        except Exception as error:
+            self._hear_error(error)
+            raise
+
+
+def at_once(reports: "Iterator[Report]") -> "list[Report]":
+    """Return the next report, and those after it that need no further training.
+
+    Epochs that are known already are told together.
+    """
+    found = [next(reports)]
+    while found[-1].more:
+        found.append(next(reports))
+    return found
+
+
+def told(reports: "list[Report]") -> str:
+    """Return the reports as they cross back: JSON."""
+    return json.dumps([report.to_dict() for report in reports])
+
+
+def fetch_weights(config: TrialConfig) -> None:
+    """Bring the weights that a trial begins with to this machine, if it does not have them yet.
+
+    Raises:
+        ConfigError, Unavailable: they are not to be had.
+    """
+    if config.model.pretrained:
+        from trainables.models.weights import fetch
+
+        fetch(config.model)

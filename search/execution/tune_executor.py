@@ -1,0 +1,94 @@
+"""The executor `tune`: Ray Tune, with workers on this machine or on a cluster.
+
+Ray reads its environment when it is imported, so that nothing here imports it before a session has
+set that.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from cluster.runtime.session import session
+from search.decisions.driver import Driver
+from search.execution.capacity import Limit, Tick, limited
+from search.experiment import Experiment
+from search.preflight.prepare import Prepared
+
+if TYPE_CHECKING:
+    from search.execution.packing import Packing
+    from search.execution.pool import Workers
+
+
+@dataclass(frozen=True)
+class TuneExecutor:
+    """A Ray session whose workers have started."""
+
+    limit: Limit
+    crew: "Workers"
+    at_once: int
+    packing: "Packing"
+    shows_table: ClassVar = True
+
+    @property
+    def experiment(self) -> Experiment:
+        """The search, whose device the cluster may have decided."""
+        return self.limit.experiment
+
+    def ticking(self, driver: Driver, tick: Tick) -> Tick:
+        """Return a tick that also checks whether the number of trials at once still holds."""
+        return self.limit.ticking(driver, self.crew, tick)
+
+    def train(self, driver: Driver, *, tick: Tick) -> None:
+        """Run trials until the driver has no more.
+
+        Raises:
+            NotReady: Ray itself broke off; what was done is in the journal.
+        """
+        from search.execution.tune import tune_search
+
+        tune_search(driver, self.crew, slots=self.limit.at_most(self.at_once), tick=tick)
+
+    def close(self) -> None:
+        """Let go of all workers."""
+        self.crew.close()
+
+
+@contextmanager
+def begin(
+    prepared: Prepared,
+    planned: int,
+    provenance: dict[str, str],
+    *,
+    say: Callable[[str], None],
+    went_well: Callable[[], bool],
+) -> Iterator[TuneExecutor]:
+    """Start Ray, or join the cluster, and have workers start; see `search.runner.Begin`."""
+    experiment, waiting = prepared.experiment, prepared.waiting
+    with (
+        session(
+            experiment.address,
+            local=prepared.local,
+            dashboard=experiment.demand.workers > 1,
+            meanwhile=import_tune,
+            tidy=went_well,
+        ) as have,
+        waiting.entering(limited(experiment, have, planned, say=say)) as limit,
+        # Ray tells there, in paragraphs, of each process that died; the journal has the reason.
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+    ):
+        from search.execution.packing import staff
+        from search.execution.pool import Workers
+
+        workers = Workers(limit.experiment, prepared.dataset, provenance)
+        with waiting.counted():
+            at_once, packing = staff(limit.experiment, workers, limit, say=say)
+        yield TuneExecutor(limit, workers, at_once, packing)
+
+
+def import_tune() -> None:
+    """Import Tune; half of this second is over while Ray's processes start."""
+    import search.execution.tune  # noqa: F401

@@ -1,0 +1,35 @@
+"""The executors by name: each carries out the trainings and evaluations that a driver decides on.
+
+To add one, write it in a file of `search/execution/` and name it here. `search.runner.Executor` is
+what a session asks of it.
+"""
+
+from dataclasses import dataclass
+
+DEFAULT_EXECUTOR = "tune"
+
+
+@dataclass(frozen=True)
+class ExecutorEntry:
+    """The facts of an executor that are known before it is imported."""
+
+    begin: str
+    """`module:function` of its context manager (`search.runner.Begin`)."""
+    starts: str
+    """The end of a session's first line, which says what happens next."""
+    start_s: float
+    """Seconds that its start and the test of the best trial take, for an estimate."""
+    alone: bool = False
+    """True if it trains one trial after another, in the command's own process."""
+
+
+EXECUTORS = {
+    "tune": ExecutorEntry("search.execution.tune_executor:begin", "starting Ray", 8),
+    "inline": ExecutorEntry(
+        "search.execution.inline:begin", "training in this process", 3, alone=True
+    ),
+}
+
+EXECUTOR_HELP = (
+    "tune: Ray Tune; inline: in this process, one trial after another, without Ray (to debug)"
+)
