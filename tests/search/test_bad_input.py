@@ -103,7 +103,7 @@ CASES: list[Case] = [
     (
         ["--space", "table3", "--set", "lr=1"],
         (
-            "unknown key 'lr'. Known: batch_size, epochs, precision, seed. "
+            "unknown key 'lr'. Known: batch_size, epochs, metric, precision, seed. "
             "Did you mean 'optimizer.lr'?"
         ),
         2,
@@ -222,6 +222,21 @@ CASES: list[Case] = [
             "--objective must be val_accuracy, alone or with latency or "
             "parameters, or both, after commas"
         ),
+        2,
+    ),
+    (
+        ["--space", "smoke", "--metric", "f1"],
+        "argument --metric: invalid choice: 'f1' (choose from ",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--metric", "macro_f1", "--set", "metric=auc"],
+        "--metric macro_f1 and --set metric=auc: leave one of them out.",
+        2,
+    ),
+    (
+        ["--space", "smoke", "--metric", "auc", "--objective", "val_accuracy,latency"],
+        "--objective must be val_auc, alone or with latency or parameters, or both, after commas",
         2,
     ),
     (

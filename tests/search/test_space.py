@@ -439,3 +439,8 @@ def test_the_nearest_step_is_found() -> None:
 def test_more_values_than_can_be_told_apart_are_refused(domain: Domain, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         SearchSpace({"seed" if isinstance(domain, Int) else "model.dropout": domain})
+
+
+def test_a_search_has_one_metric() -> None:
+    with pytest.raises(ConfigError, match="choose it with --metric"):
+        SearchSpace({"metric": Choice("accuracy", "auc")})
