@@ -106,7 +106,7 @@ class Search:
 
     @property
     def outcome(self) -> str:
-        """How it ended: `completed`, `budget`, `gain`, `interrupted` or `lost`; else `running`."""
+        """Its end: `completed`, `budget`, `gain`, `interrupted` or `lost`; else `running`."""
         return self._told.outcome
 
     @cached_property
@@ -121,7 +121,7 @@ class Search:
 
     @property
     def test(self) -> dict[str, Any]:
-        """What the test images said of the chosen training; empty while they are sealed."""
+        """The chosen training's evaluation on the test images; empty while they are sealed."""
         return self._told.chosen_test
 
     @property
@@ -382,23 +382,16 @@ def _trial(told: TrialResult | None) -> Trial | None:
     """Return a trial as plain values; None for none."""
     if told is None:
         return None
-    metric, value = _measured(told)
     return Trial(
         told.trial,
         dict(told.params),
-        value,
-        metric,
+        told.value,
+        told.metric.name,
         told.outcome,
         len(told.epochs),
         dict(told.best),
         json.loads(json.dumps(told.config)),
     )
-
-
-def _measured(told: TrialResult) -> tuple[str, float]:
-    """Return the metric by which a trial is compared, and its value at the best epoch."""
-    metric = str(told.config.get("metric", "accuracy"))
-    return metric, told.best.get(f"val/{metric}", math.nan)
 
 
 def _row(told: TrialResult, titles: dict[str, str]) -> dict[str, Any]:
@@ -408,8 +401,8 @@ def _row(told: TrialResult, titles: dict[str, str]) -> dict[str, Any]:
         told.trial,
         told.outcome,
         len(told.epochs),
-        _measured(told)[1],
-        best.get("val/accuracy", math.nan),
+        told.value,
+        told.accuracy,
         best.get("val/loss", math.nan),
         told.train_s,
     )
