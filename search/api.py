@@ -95,9 +95,14 @@ class Trial:
 class Search:
     """A search as its journal told it when this was made; `result` tells it anew."""
 
-    def __init__(self, told: SearchResult, storage: Storage) -> None:
-        """Take the journal's result of the search that is kept in `storage`."""
-        self._told, self.storage = told, storage
+    def __init__(
+        self, told: SearchResult, storage: Storage, *, runs: bool = False, exit_code: int = 0
+    ) -> None:
+        """Take the journal's result of the search that is kept in `storage`.
+
+        `runs` says whether a driver has it now, `exit_code` how the command would have ended.
+        """
+        self._told, self._runs, self.storage, self.exit_code = told, runs, storage, exit_code
 
     @property
     def name(self) -> str:
@@ -107,7 +112,8 @@ class Search:
     @property
     def outcome(self) -> str:
         """Its end: `completed`, `budget`, `gain`, `interrupted` or `lost`; else `running`."""
-        return self._told.outcome
+        told = self._told.outcome
+        return "interrupted" if told == "running" and not self._runs else told
 
     @cached_property
     def best(self) -> Trial | None:
@@ -189,9 +195,10 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
             function that returns one; then the journal alone holds it, for `search.resume` too.
 
     Raises:
-        ConfigError: an option, the data or the space is wrong; nothing was started.
+        ConfigError: an option, the data or the space is wrong, or a search has this name already;
+            nothing was started.
         NotReady, Unavailable: Ray, MLflow or something to download is not there.
-        Held, JournalError: another search has this name.
+        Held: another process begins a search of this name at the same time.
     """
     if threading.current_thread() is not threading.main_thread():
         raise ConfigError("a search runs in the main thread alone, where signals arrive.")
@@ -200,7 +207,8 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
         with _unchanged(), _silence(quiet):
             if (finished := _run(options, dry_run=dry_run)) is None:
                 return None
-            found, code = Search(finished.result, finished.experiment.storage), finished.exit_code
+            code = finished.exit_code
+            found = Search(finished.result, finished.experiment.storage, exit_code=code)
     except Terminated:
         code = 128 + signal.SIGTERM
     if code > 128:  # the signal that stopped it, for whoever handles it now
@@ -222,7 +230,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     with stoppable():
         args = _arguments(options)
         experiment = experiment_of(args)
-        if dry_run:
+        if dry_run or args.dry_run:
             for line in make_plan(experiment).lines(experiment):
                 say(Terminal(), line)
             return None
@@ -254,10 +262,9 @@ def result(name: str, *, storage: str | Path = PLACE) -> Search:
         raise
     except JournalError as error:
         raise ConfigError(str(error)) from error
-    if not kept.holder():
+    if not (is_held := bool(kept.holder())):
         told.cut_off()
-        told.outcome = "interrupted" if told.outcome == "running" else told.outcome
-    return Search(told, place)
+    return Search(told, place, runs=is_held)
 
 
 def load(
@@ -337,18 +344,23 @@ def _is_folder(source: str | Path, place: Storage) -> bool:
     """Return whether this names a folder rather than a search."""
     if isinstance(source, Path) or "/" in source:
         return True
-    is_search = isinstance(place, Path) and (place / source / FILE_NAME).exists()
-    return Path(source).is_dir() and not is_search
+    if isinstance(place, Path) and (place / source / FILE_NAME).exists():
+        return False
+    from trainables.export.model import folder_in
+
+    return folder_in(Path(source)) is not None
 
 
 def _registered(uri: str, tracking: str | None, folder: Path) -> Path:
     """Return the folder of a registered model, downloaded into `folder` if need be."""
+    from search.experiment import absolute
     from search.tracking.model_registry import fetch
     from search.tracking.uri import DEFAULT_TRACKING
 
     folder.mkdir()
     where = tracking or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    return fetch(uri, where, folder)
+    # MLflow keeps what it opened by its address, which must not mean two files.
+    return fetch(uri, absolute(where), folder)
 
 
 def _write(found: Search, trial: str | None, data_root: str | Path | None, folder: Path) -> None:
@@ -416,24 +428,34 @@ def _silence(quiet: bool) -> Iterator[None]:
     if not quiet:
         yield
         return
-    heard = StringIO()
+    heard, unheard = StringIO(), StringIO()
     try:
         with ExitStack() as streams:
-            streams.enter_context(redirect_stdout(StringIO()))
+            streams.enter_context(redirect_stdout(unheard))
             streams.enter_context(redirect_stderr(heard))
             yield
     finally:
+        # What was imported meanwhile would else write to where nobody reads, for good.
+        for logger in _loggers():
+            for handler in logger.handlers:
+                if getattr(handler, "stream", None) in (heard, unheard):
+                    handler.setStream(sys.stderr)  # type: ignore[attr-defined]
         for line in heard.getvalue().splitlines():
             if line.startswith("error: "):
                 print(line, file=sys.stderr)
+
+
+def _loggers() -> list[logging.Logger]:
+    """Return all loggers that there are."""
+    made = [logging.root, *logging.root.manager.loggerDict.values()]
+    return [logger for logger in made if isinstance(logger, logging.Logger)]
 
 
 @contextmanager
 def _unchanged() -> Iterator[None]:
     """Put environment variables, loggers' levels and Ray's hook back to what they were."""
     environment, hook = dict(os.environ), sys.excepthook
-    made = [logging.root, *logging.root.manager.loggerDict.values()]
-    levels = [(logger, logger.level) for logger in made if isinstance(logger, logging.Logger)]
+    levels = [(logger, logger.level) for logger in _loggers()]
     try:
         yield
     finally:

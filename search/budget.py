@@ -298,7 +298,8 @@ def budget_options(
         metavar="POINTS",
         default=None if before else 0,
         help="start no more trials once those that are planned are expected to gain less, "
-        f"in points (hundredths) of the metric; 0: start them all{default}",
+        "in points (hundredths) of the metric, of log loss in its own unit; "
+        f"0: start them all{default}",
     )
 
 

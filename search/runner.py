@@ -10,7 +10,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
 from rich.console import Console
@@ -291,7 +291,7 @@ def write_first_event(
             **plan.facts,
         )
     except (KeyboardInterrupt, Unwritten):
-        stop(signals[0], None)
+        stop(signals[0] if signals else signal.SIGINT, None)
 
 
 def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
@@ -303,7 +303,8 @@ def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
             tick = importing(driver, executor.ticking(driver, running.display.tick))
             plan.go_through(driver, dataset, executor, by=plan.verb, tick=tick)
     finally:
-        signal.alarm(0)
+        if signal.SIGTERM in signals:
+            signal.alarm(0)
         executor.close()
         driver.journal.patient = not signals
         with suppress(KeyboardInterrupt):
@@ -503,23 +504,24 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
             signal.alarm(0)
             return driver.journal.break_off()
         driver.close("interrupted", f"stopped by {signal.Signals(number).name}")
-        if number == signal.SIGTERM:
+        if number == signal.SIGTERM:  # until now an alarm is somebody else's
+            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
             signal.alarm(TERM_GRACE_S)
         display.say(
             "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
             "a resume goes on from there"
         )
 
-    before = {
-        number: signal.signal(number, handle)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    }
+    before: dict[int, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, handle)
     try:
         yield came
     finally:
-        signal.alarm(0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if signal.SIGALRM in before:
+            signal.alarm(0)
+        for changed, handler in before.items():
+            signal.signal(changed, handler)
 
 
 def first_line(experiment: Experiment, what: str) -> str:
@@ -546,8 +548,8 @@ def now_ms() -> int:
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
     """Return the exit code of the process (see `search.cli.main`)."""
-    if signals:
-        return 128 + signals[0]
+    if signals or result.outcome == "interrupted":
+        return 128 + (signals[0] if signals else signal.SIGINT)
     if result.passed_over or (result.outcome in ENDED and not result.is_tested):
         return REFUSED
     if troubles:

@@ -10,6 +10,7 @@ with other --top, --seeds or --alpha the race is judged anew, from the trainings
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -289,9 +290,9 @@ def known(driver: "RaceDriver") -> dict[str, Candidate]:
 
 def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> int:
     """Return the exit code of the process (see `search.cli.main`)."""
-    if signals:
-        return 128 + signals[0]
     selection = result.selection
+    if signals or (selection is not None and selection.outcome == "interrupted"):
+        return 128 + (signals[0] if signals else signal.SIGINT)
     if selection is not None and selection.outcome == "completed" and not selection.is_tested:
         return REFUSED
     return NOT_READY if troubles else 0

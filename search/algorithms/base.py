@@ -11,6 +11,7 @@ from pathlib import Path
 from search.objectives import Costs
 from search.schedulers.base import Expected
 from search.space import Params
+from trainables.catalog.tasks import DEFAULT_METRIC, METRICS
 
 
 class Algorithm(ABC):
@@ -22,8 +23,8 @@ class Algorithm(ABC):
     listens = False
     """True if its proposals depend on what it hears."""
 
-    highest = 1.0
-    """The value that none is higher than; the driver knows it."""
+    metric = METRICS[DEFAULT_METRIC]
+    """The metric whose scores are heard; the driver sets it."""
 
     @abstractmethod
     def ask(self, trial: str) -> Params | None:

@@ -23,7 +23,7 @@ within a front by accuracy.
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ class Bayes(Algorithm):
             if name in self.expected and trial.values and trial.outcome in ("", "stopped")
         }
         drawn = {
-            name: self.expected[name].draw(generator, trial.at(trial.epochs), self.highest)
+            name: self.expected[name].draw(generator, trial.at(trial.epochs), self.metric.top_score)
             for name, trial in waiting.items()
         }
         return ended | drawn
@@ -285,10 +285,16 @@ class Bayes(Algorithm):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             storage = JournalStorage(JournalFileBackend(str(partial)))
-        study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize")
+        score = self.metric.score
+        study = optuna.create_study(
+            storage=storage,
+            study_name=folder.name,
+            direction="maximize" if self.metric.mode == "max" else "minimize",
+        )
         for name, known in self.known.items():
-            value = known.at(known.epochs) if known.outcome == "completed" else None
-            study.add_trial(_frozen(known, STATES[known.outcome], value, trial=name))
+            value = score(known.at(known.epochs)) if known.outcome == "completed" else None
+            told = replace(known, values={epoch: score(at) for epoch, at in known.values.items()})
+            study.add_trial(_frozen(told, STATES[known.outcome], value, trial=name))
         partial.replace(folder / STUDY)
 
 

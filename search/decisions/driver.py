@@ -118,7 +118,7 @@ class Driver:
     def _algorithm(self) -> Algorithm:
         """Return the algorithm that proposes params."""
         found = ALGORITHMS[self.experiment.algorithm](self.experiment.space, self.experiment.seed)
-        found.highest = self.metric.top_score
+        found.metric = self.metric
         return found
 
     def _scheduler(self) -> Scheduler:
@@ -344,9 +344,10 @@ class Driver:
     def _has_enough(self) -> bool:
         """Return whether the planned trials are expected to gain less than is wanted."""
         wanted, ahead = self.experiment.min_gain, self.experiment.planned_trials - len(self.trials)
-        if wanted and (expected := 100 * expected_gain(values_of(self.result), ahead)) < wanted:
+        unit, words = (100, "points of ") if self.metric.mode == "max" else (1, "")
+        if wanted and (expected := unit * expected_gain(values_of(self.result), ahead)) < wanted:
             reason = (
-                f"{ahead} more trials are expected to gain {expected:.2g} points of validation "
+                f"{ahead} more trials are expected to gain {expected:.2g} {words}validation "
                 f"{self.metric.title}, less than {wanted:g} (--min-gain)"
             )
             self.journal.append(

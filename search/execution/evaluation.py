@@ -478,7 +478,7 @@ def _test(
     try:
         worker = workers.for_test()
         damage = _awaited(driver, workers, tick, worker, "damage", job, epoch)
-        if damage is None or damage:
+        if damage is None or damage or driver.interrupted:
             return {"damaged": damage} if damage else None
         # Each look at the test part makes the next figure from it a little less than new.
         for opening in driver.result.openings:

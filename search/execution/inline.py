@@ -142,7 +142,8 @@ class InlineExecutor:
             over = [driver.report(job["trial"], report) for report in heard][-1]
 
     def close(self) -> None:
-        """Do nothing: this process is the command's own."""
+        """Give back what this process, the command's own, held for training."""
+        self.process.close()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,7 +110,7 @@ class TrialResult:
     @property
     def metric(self) -> Metric:
         """The metric by which its epochs are ranked."""
-        return METRICS[self.config.get("metric", DEFAULT_METRIC)]
+        return metric_of(self.config)
 
     @property
     def value(self) -> float:
@@ -529,8 +529,7 @@ class SearchResult:
     @property
     def metric(self) -> Metric:
         """The metric by which trials are ranked, stopped and chosen."""
-        base = self.started.get("experiment", {}).get("base", {})
-        return METRICS[base.get("metric", DEFAULT_METRIC)]
+        return metric_of(self.started.get("experiment", {}).get("base", {}))
 
     @property
     def ranking(self) -> list[TrialResult]:
@@ -805,3 +804,18 @@ def _apply_to_trial(trial: TrialResult, event: Event) -> None:
 def checkpoint_of(trial: TrialResult, folder: Path) -> Path:
     """Return the path of the checkpoint of a trial's best epoch, in a search's folder."""
     return folder / "trials" / trial.trial / f"epoch-{trial.best_epoch:04d}"
+
+
+def metric_of(config: Mapping[str, Any]) -> Metric:
+    """Return the metric of a config as the journal has it.
+
+    Raises:
+        JournalError: this version does not know the metric.
+    """
+    name = config.get("metric", DEFAULT_METRIC)
+    if name not in METRICS:
+        raise JournalError(
+            f"the search is by '{name}', a metric that this version does not know. "
+            f"Known: {', '.join(METRICS)}. Use the version that ran it."
+        )
+    return METRICS[name]

@@ -158,11 +158,16 @@ class Registry:
         return str(self.client.get_registered_model(name).aliases.get(ALIAS, ""))
 
     def _trouble(self, error: Exception) -> NotReady:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         return NotReady(
-            f"MLflow ({masked(self.uri)}) did not take the model ({masked(reason)[:300]}). Try "
+            f"MLflow ({masked(self.uri)}) did not take the model {_reason(error)} Try "
             "again later; nothing was promoted."
         )
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error in brackets, without what it must not tell."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"({masked(reason)[:300]})."
 
 
 def fetch(uri: str, tracking: str, folder: Path) -> Path:
@@ -182,6 +187,7 @@ def fetch(uri: str, tracking: str, folder: Path) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    refused = f"MLflow ({masked(tracking)}) did not give '{uri}'"
     try:
         version = (
             client.get_model_version_by_alias(name, asked["alias"])
@@ -195,9 +201,9 @@ def fetch(uri: str, tracking: str, folder: Path) -> Path:
     except MlflowException as error:
         if error.error_code in ABSENT:
             raise ConfigError(_absent(uri, name, client)) from error
-        raise NotReady(f"MLflow ({masked(tracking)}) did not give '{uri}' ({error}).") from error
+        raise NotReady(f"{refused} {_reason(error)}") from error
     except troubles() as error:
-        raise NotReady(f"MLflow ({masked(tracking)}) did not give '{uri}' ({error}).") from error
+        raise NotReady(f"{refused} {_reason(error)}") from error
 
 
 def _absent(uri: str, name: str, client: "MlflowClient") -> str:

@@ -267,6 +267,8 @@ class Runs:
             if (objectives := facts["experiment"].get("objectives"))
             else {}
         )
+        if self.result.metric.name != DEFAULT_METRIC:
+            plain["metric"] = self.result.metric.name
         if packed := facts.get("packing", {}).get("reason", ""):
             self._queue(
                 self.parent,

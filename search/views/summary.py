@@ -10,7 +10,7 @@ from search.budget import shares_of
 from search.decisions.refinement import refinement_facts, refinement_sentences
 from search.journal.journal import FILE_NAME
 from search.journal.pareto import front
-from search.journal.result import SearchResult, TrialResult, checkpoint_of
+from search.journal.result import SearchResult, TrialResult, checkpoint_of, metric_of
 from search.journal.store import Home
 from search.objectives import one_cost, value_of
 from search.views.metric import (
@@ -23,7 +23,7 @@ from search.views.metric import (
     tested_value,
 )
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
+from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
 from trainables.errors import printable
 
@@ -167,7 +167,7 @@ def strategy_text(experiment: Mapping[str, Any]) -> str:
     low latency too`.
     """
     low = " and ".join(experiment.get("objectives", ())[1:])
-    metric = METRICS[experiment.get("base", {}).get("metric", DEFAULT_METRIC)]
+    metric = metric_of(experiment.get("base", {}))
     return (
         f"{experiment['algorithm']} + {experiment['scheduler']}"
         + (f", by {metric.title}" if is_other(metric) else "")

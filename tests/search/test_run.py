@@ -78,7 +78,7 @@ def test_the_readmes_example_classifies_with_the_best_network(
     folder, (_, summary) = smoke
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
-    exec(block("python", "probabilities(").replace("NAME", summary["name"]), names)
+    exec(block("python", "chances = probabilities(").replace("NAME", summary["name"]), names)
     right = names["chances"].argmax(axis=1) == names["dataset"].val.labels
     assert right.mean() == pytest.approx(summary["best"]["val_accuracy"], abs=1e-9)
 

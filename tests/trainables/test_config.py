@@ -325,6 +325,7 @@ TRANSFERRED = TrialConfig(
 )
 EXAMPLES = {
     "all": every_value_changed(),
+    "metric": TrialConfig(metric="macro_f1"),
     "transferred": TRANSFERRED,
     "vit": TrialConfig(model=ModelConfig(name="vit", patch=8)),
     "svm": TrialConfig(model=ModelConfig(name="svm", features="all", c=3, gamma=0.1)),

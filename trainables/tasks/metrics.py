@@ -73,7 +73,7 @@ def measure(metric: Metric, logits: Tensor, labels: Tensor) -> dict[str, float]:
     """
     if metric.name not in SCORES:
         return {}
-    probabilities = logits.double().softmax(dim=1).cpu().numpy()
+    probabilities = logits.cpu().double().softmax(dim=1).numpy()
     return told(metric, SCORES[metric.name](labels.cpu().numpy(), probabilities))
 
 
@@ -104,31 +104,49 @@ def balanced_accuracy(labels: Labels, probabilities: Probabilities) -> Measured:
 
 
 def macro_f1(labels: Labels, probabilities: Probabilities) -> Measured:
-    """Average F1, the harmonic mean of precision and recall, over all classes.
+    """Average F1, the harmonic mean of precision and recall, over the classes that occur.
 
-    The standard error is the deviation between draws of as many images from those that were seen
-    (bootstrap), always the same draws for the same counts.
+    Those are the classes that are in the images or were guessed. The standard error is the
+    deviation between draws of as many images from those that were seen (bootstrap), always the same
+    draws for the same counts; it is at least that of balanced accuracy with every guess right, or
+    a perfect value would be certain.
     """
     counts = confusion(labels, probabilities)
-    value = float(_f1(counts[np.newaxis])[0])
-    shares, images = counts.ravel() / counts.sum(), int(counts.sum())
-    drawn = np.random.default_rng(0).multinomial(images, shares, RESAMPLES)
-    return Measured(value, float(_f1(drawn.reshape(-1, *counts.shape)).std(ddof=1)))
+    cells = np.flatnonzero(counts)
+    rows, columns = np.divmod(cells, len(counts))
+    occur = (counts.sum(axis=0) + counts.sum(axis=1)) > 0
+
+    def average(drawn: NDArray[Any]) -> NDArray[np.float64]:
+        """Compute macro F1 from counts by cell, (draws, cells)."""
+        right, whole = (np.zeros((len(counts), len(drawn))) for _ in range(2))
+        same = rows == columns
+        right[rows[same]] = drawn[:, same].T
+        for axis in (rows, columns):
+            np.add.at(whole, axis, drawn.T)
+        f1 = np.divide(2.0 * right, whole, out=np.zeros(whole.shape), where=whole > 0)
+        means: NDArray[np.float64] = f1[occur].mean(axis=0)
+        return means
+
+    found, images = counts.ravel()[cells], int(counts.sum())
+    drawn = np.random.default_rng(0).multinomial(images, found / images, RESAMPLES)
+    error = float(average(drawn).std(ddof=1))
+    return Measured(float(average(found[np.newaxis])[0]), max(error, _least_error(counts)))
 
 
-def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Compute macro F1 of several confusion matrices, (matrices, classes, classes)."""
-    right = np.diagonal(counts, axis1=1, axis2=2)
-    whole = counts.sum(axis=1) + counts.sum(axis=2)
-    f1 = np.divide(2.0 * right, whole, out=np.zeros(right.shape), where=whole > 0)
-    means: NDArray[np.float64] = f1.mean(axis=1)
-    return means
+def _least_error(counts: NDArray[np.int64]) -> float:
+    """Return the standard error of a mean over classes of which every image was named right."""
+    images = counts.sum(axis=1)
+    images = images[images > 0]
+    return float(np.sqrt(((images + 1) / (images + 2) ** 2 / images).sum()) / len(images))
 
 
 def log_loss(labels: Labels, probabilities: Probabilities) -> Measured:
-    """Average the negative logarithm of the true class's probability."""
+    """Average the negative logarithm of the true class's probability.
+
+    A probability of 0 counts as the smallest step from 1, as in scikit-learn.
+    """
     true = probabilities[np.arange(len(labels)), labels.astype(np.int64)]
-    losses = -np.log(np.maximum(true, np.finfo(np.float64).tiny))
+    losses = -np.log(np.maximum(true, np.finfo(np.float64).eps))
     spread = float(losses.std(ddof=1)) if len(losses) > 1 else 0.0
     return Measured(float(losses.mean()), spread / len(losses) ** 0.5)
 
@@ -137,21 +155,24 @@ def auc(labels: Labels, probabilities: Probabilities) -> Measured:
     """Average the area under the ROC curve, one class against the rest.
 
     Where no class has images of both kinds, it is one half: nothing can be told apart. The standard
-    error is that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve".
+    error is that of Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve",
+    for an area of at most half a pair of images below 1; those of several classes are taken as
+    independent. Of two classes one area is the other.
     """
     areas, variances = [], []
     for number in range(probabilities.shape[1]):
         positive = labels == number
         ones, others = int(positive.sum()), int((~positive).sum())
         if ones and others:
-            area = _area(positive, probabilities[:, number])
+            areas.append(_area(positive, probabilities[:, number]))
+            area = min(areas[-1], 1 - 0.5 / (ones * others))
             pairs = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
             spread = area * (1 - area) + (ones - 1) * pairs[0] + (others - 1) * pairs[1]
-            areas.append(area)
             variances.append(max(0.0, spread) / (ones * others))
     if not areas:
         return Measured(0.5, 0.5)
-    return Measured(float(np.mean(areas)), float(np.sqrt(np.sum(variances)) / len(areas)))
+    error = np.sqrt(np.mean(variances) / (1 if len(areas) == 2 else len(areas)))
+    return Measured(float(np.mean(areas)), float(error))
 
 
 def _area(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:

@@ -4,6 +4,7 @@ So each epoch has its mean over the folds. All networks begin with the same weig
 config's seed; they differ by the images that they see.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,16 @@ def together(epoch: int, folds: list[dict[str, float]]) -> EpochMetrics:
     for metric in METRICS.values():
         if metric.key in values:
             each_fold = [each[metric.key] for each in folds]
-            values[metric.deviation_key] = stdev(each_fold) if len(folds) > 1 else 0.0
+            values[metric.deviation_key] = _deviation(each_fold)
         if metric.error_key in values:  # independent images in each: the variances add up
-            values[metric.error_key] /= len(folds) ** 0.5
+            errors = [each[metric.error_key] for each in folds]
+            values[metric.error_key] = math.hypot(*errors) / len(folds)
     values["time/epoch_s"] = sum(each["time/epoch_s"] for each in folds)
     return EpochMetrics(epoch, values, folds)
+
+
+def _deviation(values: list[float]) -> float:
+    """Return the sample standard deviation; 0 of a single value, NaN if one is not finite."""
+    if len(values) < 2:
+        return 0.0
+    return stdev(values) if all(map(math.isfinite, values)) else math.nan

@@ -248,11 +248,13 @@ class Training:
         """Measure what is no sum over batches, from this process's outputs and those of others."""
         if self.metric.name not in SCORES:
             return {}
-        rows = self.world.slice(torch.arange(len(self.val), device=self.device))
-        own = torch.cat(outputs).float()
-        logits = torch.zeros(len(self.val), own.shape[1], device=self.device)
-        logits[rows] = own
-        return measure(self.metric, self.world.sum(logits), self.val.all_labels)
+        logits = torch.cat(outputs).float()
+        if self.world.size > 1:
+            rows = self.world.slice(torch.arange(len(self.val), device=self.device))
+            whole = torch.zeros(len(self.val), logits.shape[1], device=self.device)
+            whole[rows] = logits
+            logits = self.world.sum(whole)
+        return measure(self.metric, logits, self.val.all_labels)
 
 
 class LossScaler:

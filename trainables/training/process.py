@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+from dataclasses import dataclass
 
 import torch
 
@@ -27,6 +28,25 @@ def give_back_memory() -> None:
     """Give memory that is kept and not used back to the system."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of torch that `prepare` changes."""
+
+    threads: int
+    benchmark: bool
+
+
+def settings() -> Settings:
+    """Return the settings as they are."""
+    return Settings(torch.get_num_threads(), torch.backends.cudnn.benchmark)
+
+
+def restore(before: Settings) -> None:
+    """Put the settings back; how the C library keeps memory, and a GPU's part, stay."""
+    torch.set_num_threads(before.threads)
+    torch.backends.cudnn.benchmark = before.benchmark
 
 
 def prepare(threads: int, gpu: float = 0) -> None:

@@ -379,8 +379,19 @@ def test_folds_are_ranked_by_the_metric_that_was_asked_for(name, model, folded, 
         assert report.metrics[metric.key] == pytest.approx(np.mean(each))
         assert report.metrics[metric.deviation_key] == pytest.approx(np.std(each, ddof=1))
         errors = [fold[metric.error_key] for fold in report.folds]
-        assert report.metrics[metric.error_key] == pytest.approx(np.mean(errors) / 3**0.5)
+        assert report.metrics[metric.error_key] == pytest.approx(np.linalg.norm(errors) / 3)
     assert report.outcome == "completed"
     found = evaluate(config, folded(), folded().train, sorted(tmp_path.glob("epoch-*"))[-1])
     assert found["metric"]["name"] == name
     assert found["metric"]["low"] <= found["metric"]["value"] <= found["metric"]["high"]
+
+
+def test_the_folds_variances_add_up_and_one_that_is_not_finite_diverges():
+    def fold(loss, error):
+        told = {"train/loss": 1.0, "val/loss": loss, "val/accuracy": 0.5, "time/epoch_s": 1.0}
+        return {**told, "val/log_loss": loss, "val/log_loss_error": error}
+
+    values = together(1, [fold(0.5, 0.3), fold(0.7, 1.0), fold(0.9, 3.5)]).values
+    assert values["val/log_loss_error"] == pytest.approx(1.2175, abs=1e-4)
+    assert values["val/log_loss_std"] == pytest.approx(0.2)
+    assert together(1, [fold(0.5, 0.3), fold(float("nan"), 1.0)]).diverged
