@@ -180,12 +180,12 @@ print(code, [name for name in sys.modules if name.partition(".")[0] == "ray"])
 
 
 @pytest.mark.parametrize(
-    ("typed", "trials"),
-    [("p 1000 + training.epoch\nc\nc\n", {"completed": 1}), ("q\n", {"interrupted": 1})],
+    ("typed", "trials", "code"),
+    [("p 1000 + training.epoch\nc\nc\n", {"completed": 1}, 0), ("q\n", {"interrupted": 1}, 130)],
     ids=["go on", "quit"],
 )
 def test_a_breakpoint_stops_in_the_training_and_ray_is_never_imported(
-    tmp_path: Path, database: str, typed: str, trials: dict[str, int]
+    tmp_path: Path, database: str, typed: str, trials: dict[str, int], code: int
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-c", DEBUGGED, *TINY, "--trials", "1", "--tracking", database],
@@ -197,7 +197,7 @@ def test_a_breakpoint_stops_in_the_training_and_ray_is_never_imported(
     )
     assert "in a training" in done.stdout
     assert ("(Pdb) 1000\n" in done.stdout) == ("p 1000" in typed)
-    assert done.stdout.splitlines()[-1].endswith(" []"), done.stderr
+    assert done.stdout.splitlines()[-1].endswith(f"{code} []"), done.stderr
     assert "starting Ray" not in done.stderr
     assert counts(SearchResult.read(tmp_path / "searches" / "tiny")) == trials
 
