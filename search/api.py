@@ -45,12 +45,12 @@ import tempfile
 import threading
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
-from io import StringIO
+from io import TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TextIO, overload
 
 from cluster.cli import Terminated
 from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
@@ -422,27 +422,50 @@ def _row(told: TrialResult, titles: dict[str, str]) -> dict[str, Any]:
     return dict(zip(COLUMNS, figures, strict=True)) | params
 
 
+class _Quiet(TextIOBase):
+    """A stream of which errors alone come through, at once; after its time all that is written.
+
+    What is imported meanwhile, as a logger's handler, may keep it for good.
+    """
+
+    def __init__(self, real: TextIO) -> None:
+        super().__init__()
+        self.real, self.is_over, self._line = real, False, ""
+
+    def writable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write what comes through."""
+        if self.is_over:
+            return self.real.write(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if line.startswith("error: "):
+                self.real.write(f"{line}\n")
+                self.real.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the real stream."""
+        if self.is_over:
+            self.real.flush()
+
+
 @contextmanager
 def _silence(quiet: bool) -> Iterator[None]:
-    """Keep to itself what is printed within, if that is wanted; errors are printed at its end."""
+    """Let nothing but errors be printed within, if that is wanted."""
     if not quiet:
         yield
         return
-    heard, unheard = StringIO(), StringIO()
+    streams = [_Quiet(sys.stdout), _Quiet(sys.stderr)]
     try:
-        with ExitStack() as streams:
-            streams.enter_context(redirect_stdout(unheard))
-            streams.enter_context(redirect_stderr(heard))
+        with redirect_stdout(streams[0]), redirect_stderr(streams[1]):
             yield
     finally:
-        # What was imported meanwhile would else write to where nobody reads, for good.
-        for logger in _loggers():
-            for handler in logger.handlers:
-                if getattr(handler, "stream", None) in (heard, unheard):
-                    handler.setStream(sys.stderr)  # type: ignore[attr-defined]
-        for line in heard.getvalue().splitlines():
-            if line.startswith("error: "):
-                print(line, file=sys.stderr)
+        for stream in streams:
+            stream.is_over = True
 
 
 def _loggers() -> list[logging.Logger]:

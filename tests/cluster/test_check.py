@@ -342,7 +342,7 @@ def test_the_running_head_of_a_cloud_is_visited(
     place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(account, "look", lambda config: account.Account([], place.head))
+    monkeypatch.setattr(account, "collect", lambda config: account.Account([], place.head))
     config = aws_config() | {"auth": {"ssh_user": "root", "ssh_private_key": str(place.key)}}
     found = [
         str(one)

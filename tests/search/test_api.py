@@ -26,7 +26,6 @@ from search.journal.journal import DamagedJournal
 from search.journal.lease import Lease
 from search.journal.store import searches_in
 from search.run import options_of, parser
-from search.space import Choice, SearchSpace
 from search.views import terminal
 from tests.conftest import MakeOnce
 from tests.support.played import OpenDriver, play
@@ -313,26 +312,54 @@ def test_what_is_not_there_is_told_with_what_is(played: Callable[..., Path], her
 # For real
 
 
+SEARCHED = """
+from search.api import result, run
+from search.space import Choice, SearchSpace
+from tests.search.test_api import SMALL, state
+
+own = SearchSpace(
+    {"optimizer.lr": Choice(0.001, 0.003, 0.01)},
+    base={"model.name": "deep_cnn", "epochs": 2, "data.train_limit": 300},
+)
+before = state()
+found = run(**{**SMALL, "space": own, "name": "own", "fuse": "off"})
+assert state() == before
+assert found.best == result("own").best
+assert len(found.trials) == 2
+assert found.outcome == "completed"
+assert found.test["accuracy"] > 0.2
+print("true", flush=True)
+"""
+
+
+def in_own_process(script: Path) -> None:
+    """Run a script that prints `true` at its end, in its folder.
+
+    A process of its own is needed: in one that has used Ray without a token Ray refuses any.
+    """
+    named = {"PYTHONPATH": str(Path(search.api.__file__).parents[1])}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"
+    }
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=script.parent,
+        env=environment | named,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["true"], done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
 def searched(make_once: MakeOnce, empty_database: Path) -> Path:
     """A search of an own space on the digits, run from Python, and what it left changed."""
 
     def fill(folder: Path) -> None:
         shutil.copy(empty_database, folder)
-        own = SearchSpace(
-            {"optimizer.lr": Choice(0.001, 0.003, 0.01)},
-            base={"model.name": "deep_cnn", "epochs": 2, "data.train_limit": 300},
-        )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-            before = state()
-            found = run(**{**SMALL, "space": own, "name": "own", "fuse": "off"})
-            assert state() == before
-            assert found.best == result("own").best
-            assert len(found.trials) == 2
-            assert found.outcome == "completed"
-            assert found.test["accuracy"] > 0.2
+        (folder / "searched.py").write_text(SEARCHED)
+        in_own_process(folder / "searched.py")
 
     return make_once("api", fill)
 
@@ -411,22 +438,10 @@ print("true", flush=True)
 @pytest.mark.slow(40)
 @pytest.mark.promise
 def test_what_it_says_of_itself_is_true(here: Path) -> None:
-    """The examples of the module, and that they leave nothing changed; several in one process.
-
-    It is a fresh one: in one that has used Ray without a token Ray refuses any.
-    """
+    """The examples of the module, and that they leave nothing changed; several in one process."""
     script = here / "itself.py"
     script.write_text(IN_ITS_OWN_PROCESS)
-    environment = {**os.environ, "PYTHONPATH": str(Path(search.api.__file__).parents[1])}
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=here,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1:] == ["true"], done.stdout + done.stderr
+    in_own_process(script)
 
 
 @pytest.mark.ray
