@@ -80,8 +80,7 @@ class Process:
         import trainables.training.process
         import trainables.trial
 
-        self._before = trainables.training.process.settings()
-        trainables.training.process.prepare(threads, gpus if device == "cuda" else 0)
+        self._before = trainables.training.process.prepare(threads, gpus if device == "cuda" else 0)
         self._process, self._run, self._device = (
             trainables.training.process,
             trainables.trial,
@@ -92,12 +91,16 @@ class Process:
 
     def close(self) -> None:
         """Let go of the data and the memory, and set torch as it was before."""
+        self._let_go()
+        self._process.restore(self._before)
+
+    def _let_go(self) -> None:
+        """Forget the data and what was computed from them, and give the memory back."""
         import trainables.checkpoints.remembered
 
         self._dataset = None
         trainables.checkpoints.remembered.MEMORY.forget()
         self._process.give_back_memory()
-        self._process.restore(self._before)
 
     def open(self, dataset: Dataset) -> None:
         """Train on this data set; all processes of a node share the memory in which it lies."""

@@ -164,13 +164,10 @@ class TrialWorker(RayProcess):
     def release(self, claim: str = "") -> None:
         """Belong to nobody, if the claim is this one; an empty claim always releases the worker."""
         if claim in ("", self._claim):
-            import trainables.checkpoints.remembered
-
             self._forget()
-            self._claim, self._dataset, self._job, self._reports = "", None, {}, None
+            self._claim, self._job, self._reports = "", {}, None
             self._used = time.monotonic()
-            trainables.checkpoints.remembered.MEMORY.forget()
-            self._process.give_back_memory()
+            self._let_go()
 
     def _leave_when_unused(self) -> None:
         """End this process when it has been unused for long.

@@ -38,18 +38,13 @@ class Settings:
     benchmark: bool
 
 
-def settings() -> Settings:
-    """Return the settings as they are."""
-    return Settings(torch.get_num_threads(), torch.backends.cudnn.benchmark)
-
-
 def restore(before: Settings) -> None:
     """Put the settings back; how the C library keeps memory, and a GPU's part, stay."""
     torch.set_num_threads(before.threads)
     torch.backends.cudnn.benchmark = before.benchmark
 
 
-def prepare(threads: int, gpu: float = 0) -> None:
+def prepare(threads: int, gpu: float = 0) -> Settings:
     """Set up this process for training: its threads, its memory, and its part of a GPU.
 
     Freed memory is kept: a process holds what its largest training needed until it ends, or until
@@ -60,7 +55,11 @@ def prepare(threads: int, gpu: float = 0) -> None:
         threads: threads for one operation. A fixed number is also what makes a CPU training repeat
             exactly.
         gpu: the part of a GPU that is this process's own; no limit is set for 0 or for a whole one.
+
+    Returns:
+        The settings as they were before, for `restore`.
     """
+    before = Settings(torch.get_num_threads(), torch.backends.cudnn.benchmark)
     torch.set_num_threads(threads)
     # A training's batches have one shape: the fastest convolution is looked for once.
     torch.backends.cudnn.benchmark = True
@@ -72,6 +71,7 @@ def prepare(threads: int, gpu: float = 0) -> None:
         libc = ctypes.CDLL("libc.so.6")
         for parameter, value in MEMORY.values():
             libc.mallopt(parameter, value)
+    return before
 
 
 def memory_fraction(gpu: float, card_bytes: int) -> float:
