@@ -66,8 +66,10 @@ if TYPE_CHECKING:
     from trainables.export.model import Model
 
 PLACE = "searches"
-COLUMNS = ("trial", "outcome", "epochs", "value", "val_accuracy", "val_loss", "train_s")
-"""Columns of the table of trials, before those of the searched parameters."""
+COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
+"""Columns of the table of trials, before those of the searched parameters; `{}` stands for the name
+of the task's primary metric, such as `accuracy`.
+"""
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,10 @@ class Search:
         import pandas as pd
 
         paths = list(self._told.started["experiment"]["space"]["domains"])
-        titles = {path: f"params.{path}" if path in COLUMNS else path for path in paths}
+        columns = [column.format(self._told.task.primary.name) for column in COLUMNS]
+        titles = {path: f"params.{path}" if path in columns else path for path in paths}
         rows = [_row(trial, titles) for trial in self._told.trials.values()]
-        return pd.DataFrame(rows, columns=[*COLUMNS, *titles.values()])
+        return pd.DataFrame(rows, columns=[*columns, *titles.values()])
 
     def report(self) -> Path:
         """Return the path of its HTML page, which is written if it is not there.
@@ -414,12 +417,13 @@ def _row(told: TrialResult, titles: dict[str, str]) -> dict[str, Any]:
         told.outcome,
         len(told.epochs),
         told.value,
-        told.accuracy,
+        told.primary_value,
         best.get("val/loss", math.nan),
         told.train_s,
     )
     params = {title: told.params.get(path) for path, title in titles.items()}
-    return dict(zip(COLUMNS, figures, strict=True)) | params
+    columns = (column.format(told.task.primary.name) for column in COLUMNS)
+    return dict(zip(columns, figures, strict=True)) | params
 
 
 class _Quiet(TextIOBase):

@@ -14,15 +14,15 @@ from search.journal.journal import FILE_NAME
 from search.journal.result import PAGE, SearchResult
 from search.phrases import going_on, program, verb
 from search.runner import Finished
-from search.views.metric import as_good, is_other, tested_value
+from search.views.metric import as_good, tested_value
 from search.views.summary import (
-    accuracy_text,
     figure_text,
     front_table,
     json_summary,
     models_table,
     outcome_text,
     param_text,
+    primary_text,
     quicker_text,
     reached_text,
     reference_rows,
@@ -250,12 +250,13 @@ def best_table(result: SearchResult) -> Table:
     )
     tests = (tested if trial is result.best else "" for _, _, trial in rows)
     table.add_row(f"test {metric.title}", *tests)
-    if is_other(metric):
-        table.add_row("val accuracy", *(accuracy_text(trial) for _, _, trial in rows))
+    if not metric.is_primary:
+        primary = result.task.primary
+        table.add_row(f"val {primary.title}", *(primary_text(trial) for _, _, trial in rows))
         if result.test:
-            right = f"{result.test['accuracy']:.4f}"
+            right = f"{result.test[primary.name]:.4f}"
             marks = (right if trial is result.best else "" for _, _, trial in rows)
-            table.add_row("test accuracy", *marks)
+            table.add_row(f"test {primary.title}", *marks)
     return table
 
 

@@ -18,11 +18,18 @@ from search.cli.secrets import refuse, refuse_in_uri
 from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Home, Storage, home, own_path
+from search.objectives import value_of
 from search.phrases import DECODED_OTHERWISE, verb_for
 from search.tracking.model_registry import Registered, Registry, check_name
 from search.tracking.uri import check_tracking, uri_of
-from search.views.metric import ACCURACY, is_other, tested_value
-from search.views.summary import figure_text, metric_facts, param_text, source_text
+from search.views.metric import tested_value
+from search.views.summary import (
+    figure_text,
+    metric_facts,
+    param_text,
+    primary_facts,
+    source_text,
+)
 from search.views.terminal import Terminal, say
 from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
@@ -262,19 +269,19 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
     where = "selection" if chosen.repeat_of else "search"
     measured = (
         ""
-        if exported.accuracy is None
-        else f" in the {where}; {exported.accuracy:.4f} as promoted, on {exported.images:,} images"
+        if exported.value is None
+        else f" in the {where}; {exported.value:.4f} as promoted, on {exported.images:,} images"
     )
-    metric = chosen.metric
-    found = {f"validation {metric.title}": figure_text(chosen)} if is_other(metric) else {}
-    found["validation accuracy"] = figure_text(chosen, ACCURACY) + measured
+    metric, primary = chosen.metric, chosen.task.primary
+    found = {} if metric.is_primary else {f"validation {metric.title}": figure_text(chosen)}
+    found[f"validation {primary.title}"] = figure_text(chosen, primary) + measured
     if folds := chosen.config["data"].get("folds"):
         found["committee"] = (
             f"probabilities are the mean of {folds} models, one trained for each fold"
         )
     if result.selection is not None and chosen.repeat_of:
         found["expected value"] = expected_text(result.selection.verdict)
-    found |= _test_figures(on_test_part(result, chosen), metric)
+    found |= _test_figures(on_test_part(result, chosen), metric, primary)
     if not is_network(exported):
         return found | {
             "time": (
@@ -301,11 +308,14 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
     return found | {"pixels": f"float32{trained}"}
 
 
-def _test_figures(test: dict[str, Any], metric: Metric) -> dict[str, str]:
-    """Return the figures of the test part, title to text: by the metric, then the accuracy."""
+def _test_figures(test: dict[str, Any], metric: Metric, primary: Metric) -> dict[str, str]:
+    """Return the figures of the test part, title to text: the metric's, then the primary one's."""
     if not test:
         return {f"test {metric.title}": "the test part was not opened for it"}
-    values = {f"test {metric.title}": tested_value(test, metric), "test accuracy": test["accuracy"]}
+    values = {
+        f"test {metric.title}": tested_value(test, metric),
+        f"test {primary.title}": test[primary.name],
+    }
     return {title: f"{value:.4f} on {test['images']:,} images" for title, value in values.items()}
 
 
@@ -345,7 +355,7 @@ def _times(inference: dict[str, dict[str, float]]) -> str:
 
 def tags(result: SearchResult, chosen: TrialResult) -> dict[str, str]:
     """Return the tags by which programs find where a version comes from."""
-    by = {"search.metric": chosen.metric.name} if is_other(chosen.metric) else {}
+    by = {} if chosen.metric.is_primary else {"search.metric": chosen.metric.name}
     return {
         "search.name": result.name,
         "search.id": result.started["id"],
@@ -387,9 +397,9 @@ def as_json(chosen: TrialResult, exported: "Exported", registered: Registered) -
         "uri": registered.uri,
         "trial_id": chosen.trial,
         **metric_facts(chosen.metric),
-        "val_accuracy": chosen.accuracy,
+        **primary_facts(chosen),
         "value": chosen.value,
-        "val_accuracy_as_promoted": exported.accuracy,
+        f"{value_of(chosen.task.primary.name)}_as_promoted": exported.value,
         "difference": exported.difference,
         "inference": exported.inference,
         "onnx_inference": exported.onnx_inference,

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from search.tracking.uri import DEFAULT_TRACKING
 from search.views.terminal import Terminal, say
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS
+from trainables.catalog.tasks import CLASSIFICATION, TASKS
 from trainables.config import PRECISION_NAMES, ModelConfig, TrialConfig, parse_setting
 from trainables.datasets.load import with_root
 from trainables.errors import ConfigError, is_text, unknown
@@ -88,6 +87,14 @@ def what_options(made: Parser) -> None:
         default=Path("data"),
         metavar="DIR",
         help="where torchvision's data sets lie",
+    )
+    what.add_argument(
+        "--task",
+        default="",
+        metavar="NAME",
+        choices=TASKS,
+        help=f"what is to be learned of the images: {', '.join(TASKS)} "
+        "(default: what the data set is for)",
     )
     what.add_argument(
         "--download",
@@ -159,10 +166,10 @@ def strategy_options(how: Any) -> None:
     )
     how.add_argument(
         "--metric",
-        choices=METRICS,
+        choices=sorted({name for task in TASKS.values() for name in task.names}),
         metavar="NAME",
-        help=f"what trials are ranked, stopped and chosen by: {', '.join(METRICS)} "
-        f"(default: {DEFAULT_METRIC})",
+        help="what trials are ranked, stopped and chosen by: "
+        f"{', '.join(CLASSIFICATION.names)} (default: {CLASSIFICATION.primary.name})",
     )
 
 
@@ -401,7 +408,8 @@ def base_config(args: argparse.Namespace, source: str, space: SearchSpace) -> Tr
     )
     # The digits come with scikit-learn and have no folder.
     root = "" if source == "digits" else str(args.data_root)
-    return base_of(replace(base, data=with_root(base.data, args.data, root)), space)
+    data = with_root(base.data, args.data, root, task=args.task)
+    return base_of(base.on(data), space)
 
 
 def with_weights(

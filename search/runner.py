@@ -483,7 +483,7 @@ def clean_if_unused(folder: Path) -> Iterator[None]:
 def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
     """Return what a search's first event says, and no later one does."""
     facts = data_facts(experiment, dataset)
-    title = new_title(experiment.space_name, facts, experiment.base.metric)
+    title = new_title(experiment.space_name, facts, experiment.base.to_dict())
     known = {"version": VERSION, "name": experiment.name, "id": uuid4().hex[:12], TITLE: title}
     return {**known, "space_sha256": sha256_of(experiment.space_source)}
 

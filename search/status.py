@@ -14,6 +14,7 @@ from search.cli.main import HelpFormatter, guarded, storage_option
 from search.decisions.refinement import refinement_facts, refinement_sentences
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import home
+from search.objectives import value_of
 from search.phrases import duration, going_on, last_line_of, verb_for
 from search.views.summary import (
     deviation,
@@ -169,7 +170,7 @@ def as_json(result: SearchResult, holder: str) -> dict[str, object]:
             "epochs": len(trial.epochs),
             "attempt": trial.attempt,
             "retries": trial.retries,
-            "val_accuracy": trial.accuracy if trial.epochs else None,
+            value_of(trial.task.primary.name): trial.primary_value if trial.epochs else None,
             "value": trial.value if trial.epochs else None,
             **deviation(trial),
         }

@@ -10,11 +10,10 @@ from typing import Any
 from cluster.cli import Parser
 from search.cli.main import HelpFormatter, guarded, storage_option
 from search.journal.journal import FILE_NAME, Event, read
-from search.journal.result import FAILED, SearchResult
+from search.journal.result import FAILED, SearchResult, TrialResult
 from search.journal.store import home
-from search.views.metric import ACCURACY, is_other, tested_value
+from search.views.metric import tested_value
 from search.views.summary import cost_text, param_text
-from trainables.catalog.tasks import Metric
 from trainables.errors import ConfigError, printable
 
 RIVALS_SHOWN = 12
@@ -44,7 +43,7 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "restored":
             yield from _tell_restored(event)
         case "epoch":
-            yield _epoch_text(data, trial.metric, is_best=trial.best_epoch == data["epoch"])
+            yield _epoch_text(data, trial, is_best=trial.best_epoch == data["epoch"])
         case "costed":
             yield f"its network: {cost_text(data['cost'])}"
         case "held":
@@ -73,7 +72,7 @@ def tell(event: Event, result: SearchResult) -> Iterator[str]:
         case "opened":
             yield f"the test part was opened for it by {data['by']}"
         case "tested":
-            yield f"tested on the test part: {_tested_text(data['test'], result.metric)}"
+            yield f"tested on the test part: {_tested_text(data['test'], result)}"
 
 
 def _tell_suggested(event: Event, result: SearchResult) -> Iterator[str]:
@@ -102,24 +101,26 @@ def _tell_restored(event: Event) -> Iterator[str]:
     yield f"went on after epoch {data['epoch']}{trained}" if data["epoch"] else "began anew"
 
 
-def _epoch_text(data: Mapping[str, Any], metric: Metric, *, is_best: bool) -> str:
-    metrics = data["metrics"]
+def _epoch_text(data: Mapping[str, Any], trial: TrialResult, *, is_best: bool) -> str:
+    metrics, metric, primary = data["metrics"], trial.metric, trial.task.primary
     best = ", its best" if is_best else ""
     folds = (
         f" ± {metrics[metric.deviation_key]:.4f} ({len(data['folds'])} folds)"
         if data.get("folds")
         else ""
     )
-    beside = f", val accuracy {metrics[ACCURACY.key]:.4f}" if is_other(metric) else ""
+    beside = "" if metric.is_primary else f", val {primary.title} {metrics[primary.key]:.4f}"
+    loss = f", {metric.loss.replace('/', ' ')} {metrics[metric.loss]:.4f}"
     return (
         f"epoch {data['epoch']}: val {metric.title} {metrics[metric.key]:.4f}{folds}{best}"
-        f"{beside}, val loss {metrics['val/loss']:.4f}, {metrics['time/epoch_s']:.1f} s"
+        f"{beside}{loss}, {metrics['time/epoch_s']:.1f} s"
     )
 
 
-def _tested_text(test: Mapping[str, Any], metric: Metric) -> str:
+def _tested_text(test: Mapping[str, Any], result: SearchResult) -> str:
     """Return `accuracy 0.9500`, or by another metric `macro F1 0.9123, accuracy 0.9500`."""
-    beside = f", accuracy {test['accuracy']:.4f}" if is_other(metric) else ""
+    metric, primary = result.metric, result.task.primary
+    beside = "" if metric.is_primary else f", {primary.title} {test[primary.name]:.4f}"
     return f"{metric.title} {tested_value(test, metric):.4f}{beside}"
 
 

@@ -122,8 +122,8 @@ FLOORS = {
         check
     """,
     "trainables": """
-        errors disk processors messages catalog
-        fields caches
+        errors disk processors messages
+        catalog fields caches
         config
         datasets
         tasks

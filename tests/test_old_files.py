@@ -26,7 +26,7 @@ def test_an_old_journal_tells_its_search() -> None:
         "t0002": ("running", 3),
     }
     assert result.best is not None
-    assert result.best.accuracy == pytest.approx(0.5042, abs=1e-4)
+    assert result.best.primary_value == pytest.approx(0.5042, abs=1e-4)
     for trial in result.trials.values():
         assert TrialConfig.from_dict(trial.config).model.width == 2
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
+from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.errors import ConfigError, unknown
 from trainables.fields import check, name_of, number, parse
 
@@ -122,6 +122,8 @@ class DataConfig:
     """
 
     name: str = name_of("digits", "data set", DATASETS)
+    task: str = name_of(DEFAULT_TASK, "task", TASKS)
+    """What is to be learned of the images."""
     root: str = ""
     image_size: int | None = number(None, low=1, high=4096)
     skip_bad: bool = False
@@ -141,6 +143,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(self, "data.")
+        if self.task not in (served := DATASETS[self.name].tasks):
+            raise ConfigError(
+                f"the data set '{self.name}' has no targets for {self.task} "
+                f"(--task): it serves {', '.join(served)}."
+            )
+        if self.folds is not None:
+            TASKS[self.task].require("folds", "data.folds")
         if self.val_fraction + self.test_fraction >= 1:
             raise ConfigError(
                 "data.val_fraction and data.test_fraction add to "
@@ -226,11 +235,16 @@ class TrialConfig:
     epochs: int = number(20, low=1)
     """For a baseline always 1, because it is fitted once."""
     seed: int = number(0, low=0, high=2**31)
-    metric: str = name_of(DEFAULT_METRIC, "metric", METRICS)
-    """The metric of the validation part by which epochs, and so trials, are ranked."""
+    metric: str = ""
+    """The metric of the validation part by which epochs, and so trials, are ranked.
+
+    Where it is not given it is the task's primary one.
+    """
 
     def __post_init__(self) -> None:
         check(self)
+        object.__setattr__(self, "metric", self.metric or self.task.primary.name)
+        self._check_task()
         if self.model.is_baseline:
             object.__setattr__(self, "epochs", 1)
         if self.augment.flip and not DATASETS[self.data.name].flip:
@@ -246,6 +260,25 @@ class TrialConfig:
                 "set model.pretrained=true and no model.freeze=backbone."
             )
 
+    def _check_task(self) -> None:
+        """Check that the task has the metric, and supports what is asked for.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        task = self.task
+        if self.metric not in task.names:
+            raise ConfigError(unknown(f"metric of {task.name}", self.metric, task.names))
+        if task.name not in (served := MODELS[self.model.name].tasks):
+            raise ConfigError(
+                f"the model '{self.model.name}' is for {', '.join(served)}, not for {task.name}. "
+                f"Take one of: {', '.join(models_for(task.name))}."
+            )
+        if self.augment.is_on:
+            task.require("augment", "augment")
+        if self.precision in ("bf16", "fp16"):
+            task.require("half", f"precision={self.precision}")
+
     def override(self, values: Mapping[str, Any]) -> Self:
         """Return a copy with the values at these dotted paths.
 
@@ -260,6 +293,8 @@ class TrialConfig:
             if path not in PATHS:
                 raise unknown_key(path)
         changes: dict[str, Any] = {path: value for path, value in values.items() if "." not in path}
+        if "data.task" in values:
+            changes.setdefault("metric", "")
         parts: dict[str, dict[str, Any]] = {}
         for path, value in values.items():
             if "." in path:
@@ -269,6 +304,16 @@ class TrialConfig:
             changes[part] = dataclasses.replace(getattr(self, part), **given)
         return dataclasses.replace(self, **changes)
 
+    def on(self, data: DataConfig) -> Self:
+        """Return a copy for these images, with a model and a metric that suit their task."""
+        suited = models_for(data.task)
+        return dataclasses.replace(
+            self,
+            data=data,
+            model=self.model if self.model.name in suited else ModelConfig(name=suited[0]),
+            metric=self.metric if self.metric in TASKS[data.task].names else "",
+        )
+
     def value(self, path: str) -> Any:
         """Return the value at a dotted path; for a model's option left at None, its default."""
         part, _, name = path.rpartition(".")
@@ -277,19 +322,26 @@ class TrialConfig:
         return getattr(getattr(self, part) if part else self, name)
 
     @property
+    def task(self) -> TaskEntry:
+        """The task."""
+        return TASKS[self.data.task]
+
+    @property
     def ranked_by(self) -> Metric:
         """The metric by which epochs are ranked."""
-        return METRICS[self.metric]
+        return self.task.metric(self.metric)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a nested dict of plain values, as JSON holds it.
 
-        The default metric is left out: a training by it has the key that it had when there was no
-        other.
+        The task's primary metric and the default task are left out: such a training has the key
+        that it had when there were no others.
         """
         values = dataclasses.asdict(self)
-        if self.metric == DEFAULT_METRIC:
+        if self.metric == self.task.primary.name:
             del values["metric"]
+        if self.data.task == DEFAULT_TASK:
+            del values["data"]["task"]
         return values
 
     @classmethod
@@ -314,6 +366,11 @@ def _paths(cls: type, prefix: str = "") -> dict[str, Any]:
             else {prefix + name: kind}
         )
     return found
+
+
+def models_for(task: str) -> list[str]:
+    """Return the models that can be trained for a task."""
+    return [name for name, entry in MODELS.items() if task in entry.tasks]
 
 
 PATHS: dict[str, Any] = _paths(TrialConfig)

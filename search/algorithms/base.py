@@ -11,7 +11,7 @@ from pathlib import Path
 from search.objectives import Costs
 from search.schedulers.base import Expected
 from search.space import Params
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS
+from trainables.catalog.tasks import CLASSIFICATION
 
 
 class Algorithm(ABC):
@@ -23,7 +23,7 @@ class Algorithm(ABC):
     listens = False
     """True if its proposals depend on what it hears."""
 
-    metric = METRICS[DEFAULT_METRIC]
+    metric = CLASSIFICATION.primary
     """The metric whose scores are heard; the driver sets it."""
 
     @abstractmethod

@@ -344,7 +344,7 @@ class Driver:
     def _has_enough(self) -> bool:
         """Return whether the planned trials are expected to gain less than is wanted."""
         wanted, ahead = self.experiment.min_gain, self.experiment.planned_trials - len(self.trials)
-        unit, words = (100, "points of ") if self.metric.mode == "max" else (1, "")
+        unit, words = (100, "points of ") if self.metric.is_fraction else (1, "")
         if wanted and (expected := unit * expected_gain(values_of(self.result), ahead)) < wanted:
             reason = (
                 f"{ahead} more trials are expected to gain {expected:.2g} {words}validation "

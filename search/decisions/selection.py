@@ -41,7 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.statistics import LEVEL, Comparison, Expected, compare, expect
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
+from trainables.catalog.tasks import CLASSIFICATION, Metric
 
 ALPHA = 0.05
 """The error rate of all comparisons together."""
@@ -202,7 +202,7 @@ class Candidate:
 
 
 def decide(
-    race: Race, known: Mapping[str, Candidate], metric: Metric = METRICS[DEFAULT_METRIC]
+    race: Race, known: Mapping[str, Candidate], metric: Metric = CLASSIFICATION.primary
 ) -> Verdict:
     """Return the verdict of a race that is over.
 
@@ -234,7 +234,7 @@ def decide(
         list(race.table([chosen], race.seeds)[0]),
         len(race.candidates),
         images=race.images,
-        bounds=(metric.top_score - 1 if metric.mode == "max" else -math.inf, metric.top_score),
+        bounds=metric.score_limits,
     )
     return Verdict(
         chosen,

@@ -23,36 +23,10 @@ if TYPE_CHECKING:
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 
-MATRIX_CLASSES = 100
-"""With more classes than these, a confusion matrix is too large for the journal."""
-
 BEYOND_REPAIR = ("AcceleratorError", "PartialUpdateError")
 """Errors, by name, after which nothing in a process can be relied on: of a GPU's context, and of
 fused weights that were only partly handed back.
 """
-
-
-def without_pictures(found: dict[str, Any]) -> dict[str, Any]:
-    """Return an evaluation without what is only there to be looked at.
-
-    That is the images, and the reliability diagram's bins.
-    """
-    return {name: value for name, value in found.items() if name not in ("wrong", "bins")}
-
-
-def without_curves(found: dict[str, Any]) -> dict[str, Any]:
-    """Return an evaluation as the journal takes it for each trial.
-
-    Of each curve only the area is kept; pictures and a confusion matrix of very many classes are
-    left out.
-    """
-    large = {"confusion_matrix"} if len(found["classes"]) > MATRIX_CLASSES else set()
-    kept = {
-        name: value
-        for name, value in without_pictures(found).items()
-        if name not in {"roc", *large}
-    }
-    return {**kept, "auc": {name: curve["auc"] for name, curve in found["roc"].items()}}
 
 
 def in_use(
@@ -173,8 +147,9 @@ class Process:
             raise ValueError("the data set's test part is sealed")
         try:
             with checkpoint_in(job, epoch) as path:
+                config = TrialConfig.from_dict(job["config"])
                 found = evaluate(
-                    TrialConfig.from_dict(job["config"]),
+                    config,
                     dataset,
                     dataset.test,
                     path,
@@ -183,7 +158,7 @@ class Process:
         except CheckpointError as error:
             return {"damaged": str(error)}
         keep(job, "test.json", found)
-        return {"test": without_pictures(found)}
+        return {"test": config.task.load().plain(found)}
 
     @in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
@@ -199,8 +174,9 @@ class Process:
         dataset = self._kept(dataset)
         try:
             with checkpoint_in(job, epoch) as path:
+                config = TrialConfig.from_dict(job["config"])
                 found = evaluate(
-                    TrialConfig.from_dict(job["config"]),
+                    config,
                     dataset,
                     dataset.val,
                     path,
@@ -212,7 +188,7 @@ class Process:
             self._hear_error(error)
             raise
         keep(job, "val.json", found)
-        return {"val": without_curves(found)}
+        return {"val": config.task.load().brief(found)}
 
     @in_use
     def get_ready(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from search.journal.journal import FILE_NAME, DamagedJournal, Event, JournalError, read
 from search.objectives import costs_of
 from trainables.catalog.ranking import rank
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
+from trainables.catalog.tasks import DEFAULT_TASK, TASKS, Metric, TaskEntry
 from trainables.checkpoints.lineage import training_key_of
 
 FAILED = ("diverged", "failed")
@@ -123,9 +123,17 @@ class TrialResult:
         return self.metric.score(self.value)
 
     @property
-    def accuracy(self) -> float:
-        """The validation accuracy at the best epoch; NaN before the first."""
-        return self.best.get("val/accuracy", math.nan)
+    def task(self) -> TaskEntry:
+        """The task that it was trained for."""
+        return task_of(self.config)
+
+    @property
+    def primary_value(self) -> float:
+        """The task's primary metric at the best epoch, whatever ranks epochs; NaN before the first.
+
+        Of classification it is the validation accuracy.
+        """
+        return self.best.get(self.task.primary.key, math.nan)
 
     @property
     def deviation(self) -> float | None:
@@ -532,6 +540,11 @@ class SearchResult:
         return metric_of(self.started.get("experiment", {}).get("base", {}))
 
     @property
+    def task(self) -> TaskEntry:
+        """The task that trials are trained for."""
+        return task_of(self.started.get("experiment", {}).get("base", {}))
+
+    @property
     def ranking(self) -> list[TrialResult]:
         """Trials with a best epoch, the best first, without diverged and failed ones.
 
@@ -812,10 +825,26 @@ def metric_of(config: Mapping[str, Any]) -> Metric:
     Raises:
         JournalError: this version does not know the metric.
     """
-    name = config.get("metric", DEFAULT_METRIC)
-    if name not in METRICS:
+    task = task_of(config)
+    name = config.get("metric", task.primary.name)
+    if name not in task.names:
         raise JournalError(
             f"the search is by '{name}', a metric that this version does not know. "
-            f"Known: {', '.join(METRICS)}. Use the version that ran it."
+            f"Known: {', '.join(task.names)}. Use the version that ran it."
         )
-    return METRICS[name]
+    return task.metric(name)
+
+
+def task_of(config: Mapping[str, Any]) -> TaskEntry:
+    """Return the task of a config as the journal has it.
+
+    Raises:
+        JournalError: this version does not know the task.
+    """
+    name = config.get("data", {}).get("task", DEFAULT_TASK)
+    if name not in TASKS:
+        raise JournalError(
+            f"the search is for '{name}', a task that this version does not know. "
+            f"Known: {', '.join(TASKS)}. Use the version that ran it."
+        )
+    return TASKS[name]

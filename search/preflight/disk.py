@@ -60,17 +60,18 @@ def room(
     count = trainings or experiment.planned_trials
     place = experiment.storage.absolute()
     free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
-    models = {config.model for config in experiment.edges}
-    ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in models) else AMPLE
+    configs = {config.model: config for config in experiment.edges}
+    ample = AMPLE_FOR_FAMILIES if any(MODELS[model.name].weights for model in configs) else AMPLE
     networks = dataset.folds or 1
     if free >= count * networks * ample:
         return None
     from trainables.evaluation.estimate import checkpoint_bytes
 
     largest: dict[str, int] = {}
-    for model in models:
+    for model, config in configs.items():
+        task = config.task.load()
         size = networks * checkpoint_bytes(
-            model, dataset.image, len(dataset.classes), images=dataset.least_trained
+            model, task.image(dataset), task.width(dataset), images=dataset.least_trained
         )
         largest[model.name] = max(largest.get(model.name, 0), size)
     least = round(count * mean(largest.values()))

@@ -11,7 +11,7 @@ from search.decisions.convergence import MIN_TRIALS
 from search.experiment import Experiment
 from search.preflight.disk import memory, room
 from trainables.catalog.models import MODELS
-from trainables.catalog.tasks import DEFAULT_METRIC
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import DataConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import printable
@@ -109,10 +109,11 @@ def _unbalanced(experiment: Experiment, dataset: Dataset) -> Iterator[str]:
     That is so where always naming the largest class of the training part reaches an accuracy of
     `SUSPECT`, or of `SUSPECT_TIMES` the even share of a class if that is less.
     """
-    counts = np.bincount(dataset.train.labels.astype(np.int64), minlength=len(dataset.classes))
-    largest, images = int(counts.argmax()), int(counts.sum())
-    if experiment.base.metric != DEFAULT_METRIC or not images:
+    config, primary = experiment.base, CLASSIFICATION.primary.name
+    if config.task is not CLASSIFICATION or config.metric != primary or not len(dataset.train):
         return
+    counts = np.bincount(dataset.train.targets.astype(np.int64), minlength=len(dataset.classes))
+    largest, images = int(counts.argmax()), int(counts.sum())
     if counts[largest] / images >= min(SUSPECT, SUSPECT_TIMES / len(dataset.classes)):
         share = 1000 * int(counts[largest]) // images / 1000
         yield (

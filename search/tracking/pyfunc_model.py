@@ -31,7 +31,7 @@ class Promoted(PythonModel):
             raise ImportError(f"{folder} holds no predictor.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        self.classifier = module.Classifier(folder)
+        self.classifier = module.Predictor(folder)
 
     def predict(
         self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from search.journal.journal import Event
-from search.journal.result import UNFINISHED, SearchResult, TrialResult
+from search.journal.result import (
+    UNFINISHED,
+    SearchResult,
+    TrialResult,
+    metric_of,
+    task_of,
+)
 from search.tracking.client import client_of
 from search.tracking.uri import sqlite_path
 from search.views.summary import markdown_summary
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
+from trainables.catalog.tasks import DEFAULT_TASK, Metric
 
 STATUS = {"completed": "FINISHED", "stopped": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 EVIDENCE_TAG, OPENED_TAG = "search.evidence", "test.opened"
@@ -29,17 +35,24 @@ TITLE = "mlflow_experiment"
 """In a journal's first event: the title of MLflow's experiment."""
 
 
-def new_title(space: str, data: Mapping[str, Any], metric: str = DEFAULT_METRIC) -> str:
-    """Return the title of MLflow's experiment for a new search: one a space, data set and metric.
+def new_title(space: str, data: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """Return the title of MLflow's experiment for a new search.
 
-    MLflow marks one metric of an experiment as its primary one.
+    There is one for each space, data set, task and metric: MLflow marks one metric of an experiment
+    as its primary one. The title is recorded in the journal, since a link may lead elsewhere later.
 
-    It is recorded in the journal, since a link may lead elsewhere later.
+    Args:
+        space: the space's name.
+        data: what the journal says of the data set.
+        base: the config that all trials share, as the journal has it.
     """
+    task, metric = task_of(base), metric_of(base)
     source = (
         data["name"] if data["name"] != "folder" else f"folder-{Path(data['root']).resolve().name}"
     )
-    return f"{space}-{source}" + (f"-{metric}" if metric != DEFAULT_METRIC else "")
+    other = [task.name] if task.name != DEFAULT_TASK else []
+    other += [] if metric.is_primary else [metric.name]
+    return "-".join([space, source, *other])
 
 
 def experiment_title(facts: Mapping[str, Any]) -> str:
@@ -47,7 +60,9 @@ def experiment_title(facts: Mapping[str, Any]) -> str:
 
     An event of an earlier version does not hold it; it is computed then.
     """
-    return str(facts.get(TITLE) or new_title(facts["experiment"]["space"]["name"], facts["data"]))
+    return str(
+        facts.get(TITLE) or new_title(facts["experiment"]["space"]["name"], facts["data"], {})
+    )
 
 
 def elsewhere(client: Any, search: str) -> Any:
@@ -73,14 +88,15 @@ def elsewhere(client: Any, search: str) -> Any:
 def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, float]:
     """Return a run's metrics of its trial's evaluation on the validation part.
 
-    The costs of using its network are among them.
+    They are its numbers, by their names; those of classification's means over classes; and the
+    costs of using its network.
     """
     val, cost = event["val"], event["cost"]
-    figures = {name: val[name] for name in ("accuracy", "ece")}
+    figures = plain_figures(val)
     figures |= {
         f"{kind}_{name}": value
         for kind in ("macro", "weighted")
-        for name, value in val[kind].items()
+        for name, value in val.get(kind, {}).items()
     }
     figures |= {"train_s": trial.train_s}
     if by_metric := val.get("metric"):
@@ -88,6 +104,15 @@ def evaluation_figures(event: dict[str, Any], trial: TrialResult) -> dict[str, f
     return {
         f"eval/{name}": value for name, value in figures.items() if value is not None
     } | cost_figures(cost, "eval")
+
+
+def plain_figures(evaluation: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of an evaluation by their names, without that of its images."""
+    return {
+        name: value
+        for name, value in evaluation.items()
+        if isinstance(value, int | float) and name != "images"
+    }
 
 
 def cost_figures(cost: dict[str, Any], when: str) -> dict[str, float]:
@@ -109,13 +134,15 @@ def primary(metric: Metric) -> str:
     return f"best/val_{metric.name}"
 
 
-def best_figures(metrics: dict[str, float], epoch: int, metric: Metric) -> dict[str, float]:
+def best_figures(metrics: dict[str, float], epoch: int, trial: TrialResult) -> dict[str, float]:
     """Return a run's metrics of its trial's best epoch.
 
     `metrics` are that epoch's, of the trial or of one fold.
     """
-    figures = {"best/val_loss": metrics["val/loss"], "best/epoch": epoch}
-    for one in (METRICS[DEFAULT_METRIC], metric):
+    figures: dict[str, float] = {"best/epoch": epoch}
+    if "val/loss" in metrics:
+        figures["best/val_loss"] = metrics["val/loss"]
+    for one in (trial.task.primary, trial.metric):
         figures[primary(one)] = metrics[one.key]
         if one.deviation_key in metrics:
             figures[f"{primary(one)}_std"] = metrics[one.deviation_key]
@@ -267,7 +294,7 @@ class Runs:
             if (objectives := facts["experiment"].get("objectives"))
             else {}
         )
-        if self.result.metric.name != DEFAULT_METRIC:
+        if not self.result.metric.is_primary:
             plain["metric"] = self.result.metric.name
         if packed := facts.get("packing", {}).get("reason", ""):
             self._queue(
@@ -497,7 +524,7 @@ class Runs:
             ):
                 self._queue(
                     run,
-                    metrics=best_figures(metrics, trial.best_epoch, trial.metric),
+                    metrics=best_figures(metrics, trial.best_epoch, trial),
                     time_ms=event.time_ms,
                     step=trial.best_epoch,
                 )
@@ -506,23 +533,24 @@ class Runs:
         """Write the test part's metrics to the tested trial's run and to the parent."""
         test = event.data["test"]
         metrics = {
-            "test/accuracy": test["accuracy"],
-            **{f"test/{name}": value for name, value in test["macro"].items() if value is not None},
+            f"test/{name}": value
+            for name, value in (plain_figures(test) | test.get("macro", {})).items()
+            if value is not None
         }
         metrics |= {
             f"test/weighted_{name}": value
             for name, value in test.get("weighted", {}).items()
             if value is not None
         }
-        metrics |= {"test/ece": test["ece"]} if "ece" in test else {}
+        alone = f"test/members_{self.result.task.primary.name}"
         metrics |= (
-            {f"test/members_accuracy_{name}": test["members"][name] for name in ("mean", "std")}
+            {f"{alone}_{name}": test["members"][name] for name in ("mean", "std")}
             if "members" in test
             else {}
         )
         if by_metric := test.get("metric"):
             metrics |= {f"test/{by_metric['name']}": by_metric["value"]}
-        for name, values in test["per_class"].items():
+        for name, values in test.get("per_class", {}).items():
             metrics |= {
                 f"test_class/{_key(name)}/{metric}": values[metric]
                 for metric in ("precision", "recall", "f1")
@@ -608,7 +636,7 @@ class Runs:
             self._queue(
                 self.parent,
                 metrics={
-                    primary(METRICS[DEFAULT_METRIC]): result.best.accuracy,
+                    primary(result.task.primary): result.best.primary_value,
                     primary(result.metric): result.best.value,
                 },
                 time_ms=event.time_ms,

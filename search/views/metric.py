@@ -5,14 +5,7 @@ from typing import Any
 
 from search.journal.result import TrialResult
 from search.statistics import of_images, standard_error
-from trainables.catalog.tasks import DEFAULT_METRIC, METRICS, Metric
-
-ACCURACY = METRICS[DEFAULT_METRIC]
-
-
-def is_other(metric: Metric) -> bool:
-    """Return whether this is another metric than accuracy, which is then told beside it."""
-    return metric.name != ACCURACY.name
+from trainables.catalog.tasks import Metric
 
 
 def with_article(metric: Metric) -> str:
@@ -32,7 +25,7 @@ def superlative(metric: Metric) -> str:
 
 def as_good(metric: Metric) -> str:
     """Return `as accurate`, or `as good` where that would not say it."""
-    return "as good" if is_other(metric) else "as accurate"
+    return "as accurate" if metric.is_share else "as good"
 
 
 def error_of(trial: TrialResult, images: int) -> float:
@@ -63,15 +56,15 @@ def least_score(trial: TrialResult, images: int) -> float:
 
 def tested_interval(test: Mapping[str, Any], metric: Metric) -> tuple[float, float, float]:
     """Return the metric of an evaluation, and its 95 % interval: value, low and high."""
-    if is_other(metric):
-        found = test["metric"]
-        return found["value"], found["low"], found["high"]
-    return (test["accuracy"], *of_images(test["accuracy"], test["images"]))
+    if metric.is_share:
+        return (test[metric.name], *of_images(test[metric.name], test["images"]))
+    found = test["metric"]
+    return found["value"], found["low"], found["high"]
 
 
 def tested_value(test: Mapping[str, Any], metric: Metric) -> float | None:
     """Return the metric of an evaluation; None of an empty one."""
-    if not is_other(metric):
-        return test.get("accuracy")
+    if metric.is_primary:
+        return test.get(metric.name)
     value: float | None = test.get("metric", {}).get("value")
     return value

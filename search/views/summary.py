@@ -14,9 +14,7 @@ from search.journal.result import SearchResult, TrialResult, checkpoint_of, metr
 from search.journal.store import Home
 from search.objectives import one_cost, value_of
 from search.views.metric import (
-    ACCURACY,
     as_good,
-    is_other,
     least_score,
     superlative,
     tested_interval,
@@ -68,9 +66,14 @@ def figure_text(trial: TrialResult, metric: Metric | None = None) -> str:
     return f"{trial.best.get(metric.key, math.nan):.4f}{folds}"
 
 
-def accuracy_text(trial: TrialResult | None) -> str:
-    """Return a trial's accuracy as `reached_text` does, whatever metric ranks its epochs."""
-    return reached_text(trial, ACCURACY)
+def primary_text(trial: TrialResult | None) -> str:
+    """Return a trial's primary metric as `reached_text` does, whatever metric ranks its epochs."""
+    return reached_text(trial, None if trial is None else trial.task.primary)
+
+
+def primary_facts(trial: TrialResult) -> dict[str, float]:
+    """Return a trial's primary metric as a plain value, by its name: `val_accuracy`."""
+    return {value_of(trial.task.primary.name): trial.primary_value}
 
 
 def reached_text(trial: TrialResult | None, metric: Metric | None = None) -> str:
@@ -163,14 +166,14 @@ def source_text(data: Mapping[str, Any]) -> str:
 def strategy_text(experiment: Mapping[str, Any]) -> str:
     """Return algorithm and scheduler, from the journal's facts: `bayes + asha`.
 
-    Another metric than accuracy is added, and a cost to keep low: `bayes + asha, by macro F1, for
-    low latency too`.
+    Another metric than the task's primary one is added, and a cost to keep low: `bayes + asha, by
+    macro F1, for low latency too`.
     """
     low = " and ".join(experiment.get("objectives", ())[1:])
     metric = metric_of(experiment.get("base", {}))
     return (
         f"{experiment['algorithm']} + {experiment['scheduler']}"
-        + (f", by {metric.title}" if is_other(metric) else "")
+        + ("" if metric.is_primary else f", by {metric.title}")
         + (f", for low {low} too" if low else "")
     )
 
@@ -275,7 +278,7 @@ def _model(name: str, trial: TrialResult) -> dict[str, Any]:
         "model": name,
         "trial_id": trial.trial,
         "outcome": trial.outcome,
-        "val_accuracy": trial.accuracy,
+        **primary_facts(trial),
         "value": trial.value,
         **deviation(trial),
         "macro_f1": val.get("macro", {}).get("f1"),
@@ -295,7 +298,7 @@ def deviation(trial: TrialResult) -> dict[str, Any]:
 
     Empty without folds.
     """
-    name = "value_std" if is_other(trial.metric) else "val_accuracy_std"
+    name = f"{value_of(trial.metric.name)}_std" if trial.metric.is_primary else "value_std"
     return (
         {}
         if trial.deviation is None
@@ -309,33 +312,32 @@ Columns = dict[str, tuple[str, Callable[[Any], str]]]
 MODEL_COLUMNS: Columns = {
     "model": ("model", str),
     "trial_id": ("trial", str),
-    "val_accuracy": ("val accuracy", "{:.4f}".format),
     "macro_f1": ("macro F1", "{:.4f}".format),
     "ms_per_image_batch_1": ("ms/image", "{:.3g}".format),
     "ms_per_image_batch_64": ("of 64", "{:.3g}".format),
     "parameters": ("weights", lambda count: f"{count / 1e6:.3g} M"),
     "train_s": ("train s", "{:.1f}".format),
 }
-"""The columns of the table of models: a title and a format by key. The times are for one image
-alone and for an image of a batch of 64.
+"""The columns of the table of models beside its metrics: a title and a format by key. The times are
+for one image alone and for an image of a batch of 64.
 """
 
 
-def model_columns(metric: Metric) -> Columns:
-    """Return the columns of the table of models where this metric ranks them.
+def model_columns(result: SearchResult) -> Columns:
+    """Return the columns of the table of models.
 
-    Another metric than accuracy comes before it. Macro F1 is there once: a best epoch's is that of
-    its evaluation.
+    The task's primary metric is always there, and before it another one that ranks them. Macro F1
+    is there once: a best epoch's is that of its evaluation.
     """
-    if not is_other(metric):
-        return MODEL_COLUMNS
-    names, value = ("model", "trial_id"), (f"val {metric.title}", "{:.4f}".format)
+    metric, primary, names = result.metric, result.task.primary, ("model", "trial_id")
+    of_value = {} if metric.is_primary else {"value": (f"val {metric.title}", "{:.4f}".format)}
+    of_primary = {value_of(primary.name): (f"val {primary.title}", "{:.4f}".format)}
     others = {
         key: column
         for key, column in MODEL_COLUMNS.items()
         if key not in (*names, "macro_f1" if metric.name == "macro_f1" else "")
     }
-    return {**{key: MODEL_COLUMNS[key] for key in names}, "value": value, **others}
+    return {**{key: MODEL_COLUMNS[key] for key in names}, **of_value, **of_primary, **others}
 
 
 def models_table(result: SearchResult) -> list[list[str]]:
@@ -343,7 +345,7 @@ def models_table(result: SearchResult) -> list[list[str]]:
 
     Empty where the table would add nothing to the best trial.
     """
-    rows, columns = models(result), model_columns(result.metric)
+    rows, columns = models(result), model_columns(result)
     if len(rows) < 2 and not any(row["macro_f1"] is not None for row in rows):
         return []
     cells = [
@@ -435,9 +437,9 @@ def quicker_text(result: SearchResult, promote: str) -> str:
 
 def _within_chance(trial: TrialResult, answer: TrialResult, images: int) -> str:
     """Return how a trial compares with the answer, from which so many images do not tell it."""
-    if is_other(answer.metric):
+    if not answer.metric.is_share:
         return f"is as good as far as {images:,} images tell"
-    fewer = round((answer.accuracy - trial.accuracy) * images)
+    fewer = round((answer.value - trial.value) * images)
     return (
         f"names {fewer:,} of {images:,} images fewer right, which is within chance"
         if fewer
@@ -533,7 +535,10 @@ def _best_lines(result: SearchResult) -> list[str]:
         return []
     metric = result.metric
     tested = f", test {metric.title} {tested_value(result.test, metric):.4f}" if result.test else ""
-    beside = f", validation accuracy {result.best.accuracy:.4f}" if is_other(metric) else ""
+    primary = result.task.primary
+    beside = (
+        "" if metric.is_primary else f", validation {primary.title} {result.best.primary_value:.4f}"
+    )
     highest = (
         f"`{result.best.trial}`, validation {metric.title} {figure_text(result.best)}"
         f"{tested}{beside}"
@@ -642,7 +647,8 @@ def selection_sentences(result: SearchResult) -> list[str]:
         )
     if test := selection.test:
         value, low, high = tested_interval(test, metric)
-        beside = f"; accuracy {test['accuracy']:.4f}" if is_other(metric) else ""
+        primary = result.task.primary
+        beside = "" if metric.is_primary else f"; {primary.title} {test[primary.name]:.4f}"
         found.append(
             f"On the test part {verdict['trial']} reaches {value:.4f} "
             f"({low:.4f} to {high:.4f}, as {test['images']:,} images allow){beside}."
@@ -724,7 +730,7 @@ def json_selection(result: SearchResult, *, tracking: dict[str, str], home: Home
                 "rows",
             )
         },
-        "test_accuracy": test.get("accuracy"),
+        f"test_{result.task.primary.name}": test.get(result.task.primary.name),
         "test_value": tested_value(test, result.metric),
         "openings": [str(opening) for opening in result.openings],
         "checkpoint": where_kept(chosen, home) if verdict and chosen is not None else None,
@@ -744,10 +750,10 @@ def _best(result: SearchResult, best: TrialResult, home: Home) -> dict[str, Any]
     return {
         "trial_id": best.trial,
         "params": best.params,
-        "val_accuracy": best.accuracy,
+        **primary_facts(best),
         "value": best.value,
         **deviation(best),
-        "test_accuracy": result.test.get("accuracy"),
+        f"test_{best.task.primary.name}": result.test.get(best.task.primary.name),
         "test_value": tested_value(result.test, result.metric),
         "epoch": best.best_epoch,
         "checkpoint": where_kept(best, home),
@@ -760,7 +766,7 @@ def _front(result: SearchResult, home: Home) -> list[dict[str, Any]]:
         {
             "trial_id": trial.trial,
             "params": trial.params,
-            "val_accuracy": trial.accuracy,
+            **primary_facts(trial),
             "value": trial.value,
             **deviation(trial),
             **{name: one_cost(name, costs[trial.trial]) for name in wanted},

@@ -150,7 +150,7 @@ def split_rows(work: Work, seed: int) -> dict[str, np.ndarray]:
     It is our own split, of numbers instead of images.
     """
     decoded = decode(DataConfig(name="mnist", root=work.data_root))
-    numbers = Part(np.arange(len(decoded.train.labels)), decoded.train.labels)
+    numbers = Part(np.arange(len(decoded.train.targets)), decoded.train.targets)
     numbered = Decoded(decoded.classes, numbers, decoded.test)
     parts = split(
         numbered,

@@ -330,8 +330,8 @@ def main() -> None:
     args = parser.parse_args()
     grid = whole_grid(args.grid)
     assert grid.best is not None
-    target = grid.best.accuracy - args.within / 100
-    print(f"grid's best {grid.best.accuracy:.4f}; target {target:.4f}\n")
+    target = grid.best.primary_value - args.within / 100
+    print(f"grid's best {grid.best.primary_value:.4f}; target {target:.4f}\n")
     if args.seeds:
         print(
             (

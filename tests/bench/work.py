@@ -27,7 +27,7 @@ from trainables.catalog.models import MODELS, ModelEntry
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.training.augment import draw
+from trainables.tasks.augment import draw
 from trainables.training.loop import Training, generator_for
 from trainables.training.process import prepare
 

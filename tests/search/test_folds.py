@@ -29,10 +29,11 @@ from tests.conftest import Command
 from tests.support.in_mlflow import contents, runs
 from tests.support.played import OpenDriver, changed, play, reopened
 from tests.support.real import run_in
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.datasets.load import load
-from trainables.evaluation.evaluate import evaluate, probabilities
+from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.training.cross_validation import together
 
 SPREAD = (-0.02, 0.0, 0.05)
@@ -67,7 +68,7 @@ def train(config: TrialConfig, epoch: int) -> dict[str, Any]:
         {**dict.fromkeys(METRICS, 0.25), "val/accuracy": accuracy + own, "val/loss": 1 - accuracy}
         for own in SPREAD
     ]
-    made = together(epoch, folds)
+    made = together(epoch, folds, CLASSIFICATION.metrics)
     return {
         "epoch": epoch,
         "metrics": made.values,
@@ -239,7 +240,7 @@ def test_the_journal_has_the_folds_and_a_replay_knows_them(
     assert best is not None
     assert best.folds == driver.result.trials[best.trial].folds
     assert best.deviation == pytest.approx(np.std(SPREAD, ddof=1))
-    assert figure_text(best) == f"{best.accuracy:.4f} ± 0.0361 (3 folds)"
+    assert figure_text(best) == f"{best.primary_value:.4f} ± 0.0361 (3 folds)"
 
 
 def test_everywhere_a_trial_is_shown_its_deviation_is(
@@ -359,7 +360,7 @@ def test_a_trial_of_five_folds_is_the_mean_of_its_five_children(
             )
         best = [fold.data.metrics["best/val_accuracy"] for fold in folds]
         assert (
-            trial.accuracy
+            trial.primary_value
             == run.data.metrics["best/val_accuracy"]
             == pytest.approx(np.mean(best), rel=1e-12)
         )
@@ -370,7 +371,7 @@ def test_a_trial_of_five_folds_is_the_mean_of_its_five_children(
         )
     assert result.best is not None
     assert (summary["best"]["val_accuracy"], summary["best"]["val_accuracy_std"]) == (
-        result.best.accuracy,
+        result.best.primary_value,
         result.best.deviation,
     )
 
@@ -388,10 +389,13 @@ def test_what_is_kept_of_a_trial_of_five_folds_can_be_used(
     for trial in result.trials.values():
         config, path = TrialConfig.from_dict(trial.config), checkpoint_of(trial, home)
         dataset = load(config.data)
-        chances = probabilities(config, dataset, dataset.val, path)
+        chances = predictions(config, dataset, dataset.val, path)
         val = trial.evaluation["val"]
-        assert val["accuracy"] == (chances.argmax(axis=1) == dataset.val.labels).mean()
-        assert (val["members"]["mean"], val["members"]["std"]) == (trial.accuracy, trial.deviation)
+        assert val["accuracy"] == (chances.argmax(axis=1) == dataset.val.targets).mean()
+        assert (val["members"]["mean"], val["members"]["std"]) == (
+            trial.primary_value,
+            trial.deviation,
+        )
         assert val["images"] == len(dataset.train) == 400
         assert (
             json.loads((home / "trials" / trial.trial / "evidence" / "val.json").read_text())[

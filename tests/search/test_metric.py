@@ -43,7 +43,7 @@ from search.views.summary import (
 from search.why import story
 from tests.support.played import OpenDriver, changed, evaluation, play, report
 from tests.support.reports import words
-from trainables.catalog.tasks import METRICS, Metric
+from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
 
 TRACKING = {"tracking_uri": "sqlite:///m.db", "experiment_id": "1", "parent_run_id": "r"}
@@ -98,7 +98,7 @@ def searched(
     request: pytest.FixtureRequest, experiment: Experiment, open_driver: OpenDriver
 ) -> Searched:
     """Nine trials by a metric, stopped by asha, with a test."""
-    metric = METRICS[request.param]
+    metric = CLASSIFICATION.metric(request.param)
     mine = changed(
         experiment,
         base=experiment.base.override({"metric": metric.name}),
@@ -125,10 +125,10 @@ def ended(searched: Searched) -> Finished:
 
 
 def test_the_best_is_that_by_the_metric(searched: Searched) -> None:
-    accurate = max(searched.result.trials.values(), key=lambda trial: trial.accuracy)
+    accurate = max(searched.result.trials.values(), key=lambda trial: trial.primary_value)
     assert searched.best.params["optimizer.lr"] == 0.01
     assert accurate.params["optimizer.lr"] == 0.1
-    assert searched.best.accuracy < accurate.accuracy
+    assert searched.best.primary_value < accurate.primary_value
 
 
 def test_the_last_lines_tell_the_metric_then_accuracy(searched: Searched) -> None:
@@ -137,7 +137,7 @@ def test_the_last_lines_tell_the_metric_then_accuracy(searched: Searched) -> Non
     print_summary(ended(searched), console)
     assert (
         f"val {title} {best.value:.4f} test {title} 0.4321 "
-        f"val accuracy {best.accuracy:.4f} test accuracy 0.7500"
+        f"val accuracy {best.primary_value:.4f} test accuracy 0.7500"
     ) in printed(console)
 
 
@@ -146,14 +146,14 @@ def test_the_note_tells_the_metric(searched: Searched) -> None:
     assert f", grid + asha, by {title}, seed 0." in note
     assert (
         f"Best: `{best.trial}`, validation {title} {best.value:.4f}, test {title} 0.4321, "
-        f"validation accuracy {best.accuracy:.4f}."
+        f"validation accuracy {best.primary_value:.4f}."
     ) in note
     assert f"| epochs | val {title} | outcome |" in note
     assert re.search(rf"^\| {best.trial} .* \| {best.value:.4f} \|", note, re.MULTILINE)
     titles, first = models_table(searched.result)
     shared = [] if title == "macro F1" else ["macro F1"]
     assert titles[:5] == ["model", "trial", f"val {title}", "val accuracy", *shared, "ms/image"][:5]
-    assert first[2:4] == [f"{best.value:.4f}", f"{best.accuracy:.4f}"]
+    assert first[2:4] == [f"{best.value:.4f}", f"{best.primary_value:.4f}"]
 
 
 def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
@@ -168,7 +168,7 @@ def test_status_and_progress_tell_the_metric(searched: Searched) -> None:
     found: Any = as_json(result, "")
     assert (found["metric"], found["mode"]) == (searched.metric.name, searched.metric.mode)
     row = found["trials"][best.trial]
-    assert (row["value"], row["val_accuracy"]) == (best.value, best.accuracy)
+    assert (row["value"], row["val_accuracy"]) == (best.value, best.primary_value)
 
 
 def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
@@ -176,7 +176,7 @@ def test_the_story_of_a_trial_is_by_the_metric(searched: Searched) -> None:
     told = "\n".join(story(searched.events, best.trial))
     assert re.search(
         rf"epoch {best.best_epoch}: val {title} {best.value:.4f}, its best, val accuracy "
-        rf"{best.accuracy:.4f}, val loss",
+        rf"{best.primary_value:.4f}, val loss",
         told,
     )
     assert f"tested on the test part: {title} 0.4321, accuracy 0.7500" in told
@@ -199,7 +199,10 @@ def test_json_has_the_metric_beside_accuracy(searched: Searched) -> None:
     found = json_summary(searched.result, tracking={}, home=Home(Path("s")), wall_s=1.0)
     assert (found["metric"], found["mode"]) == (searched.metric.name, searched.metric.mode)
     assert found["best"]["trial_id"] == best.trial
-    assert (found["best"]["value"], found["best"]["val_accuracy"]) == (best.value, best.accuracy)
+    assert (found["best"]["value"], found["best"]["val_accuracy"]) == (
+        best.value,
+        best.primary_value,
+    )
     assert (found["best"]["test_value"], found["best"]["test_accuracy"]) == (0.4321, 0.75)
     assert found["models"][0]["value"] == best.value
     chosen = json_selection(searched.result, tracking={}, home=Home(Path("s")))
@@ -214,7 +217,7 @@ def test_the_page_tells_the_metric_and_accuracy_beside_it(searched: Searched) ->
     assert f"apart best by {title}?" in said["Asked"]
     assert (
         f"It reaches a {title} of {best.value:.4f} on the 50 validation images, and names "
-        f"{100 * best.accuracy:.1f}% of them right, after epoch {best.best_epoch} of "
+        f"{100 * best.primary_value:.1f}% of them right, after epoch {best.best_epoch} of "
     ) in said["Found"]
     extreme = "highest" if searched.metric.mode == "max" else "lowest"
     low, high = (best.value - 0.04, best.value + 0.04)
@@ -466,7 +469,7 @@ def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
         (f"validation {title}", f"{best.value:.4f}"),
         (
             "validation accuracy",
-            f"{best.accuracy:.4f} in the search; 0.7000 as promoted, on 50 images",
+            f"{best.primary_value:.4f} in the search; 0.7000 as promoted, on 50 images",
         ),
         (f"test {title}", "0.4321 on 4 images"),
         ("test accuracy", "0.7500 on 4 images"),
@@ -477,7 +480,7 @@ def test_a_promoted_network_has_the_figures_of_both(searched: Searched) -> None:
         searched.metric.name,
         searched.metric.mode,
         best.value,
-        best.accuracy,
+        best.primary_value,
     )
 
 
@@ -502,7 +505,7 @@ def test_a_refinement_is_of_the_metric_alone(searched: Searched) -> None:
 def test_an_interval_lies_within_what_the_metric_can_be(
     name: str, value: float, error: float, bounds: tuple[float, float]
 ) -> None:
-    metric = METRICS[name]
+    metric = CLASSIFICATION.metric(name)
     config = TrialConfig().override({"metric": name}).to_dict()
     metrics = {"val/loss": 1.0, metric.key: value, metric.error_key: error}
     trial = TrialResult("t0001", {}, config, epochs={1: metrics})
@@ -510,7 +513,7 @@ def test_an_interval_lies_within_what_the_metric_can_be(
 
 
 def test_a_metric_has_its_article() -> None:
-    assert [with_article(metric) for metric in METRICS.values()] == [
+    assert [with_article(metric) for metric in CLASSIFICATION.metrics] == [
         "an accuracy",
         "a balanced accuracy",
         "a macro F1",

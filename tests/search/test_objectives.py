@@ -319,7 +319,8 @@ def measured(experiment: Experiment, open_driver: OpenDriver) -> tuple[Driver, S
 def test_the_front_is_told_everywhere(measured: tuple[Driver, SearchResult]) -> None:
     _, result = measured
     assert [
-        (trial.accuracy, one_cost("latency", result.costs[trial.trial])) for trial in front(result)
+        (trial.primary_value, one_cost("latency", result.costs[trial.trial]))
+        for trial in front(result)
     ] == [(0.9, 1.5), (0.8, 0.5)]
     names = {trial.params["model.layers"]: trial.trial for trial in result.trials.values()}
     assert front_table(result) == [

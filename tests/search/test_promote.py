@@ -33,7 +33,7 @@ from trainables.catalog import datasets
 from trainables.catalog.datasets import DECODING
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.evaluation.evaluate import probabilities
+from trainables.evaluation.evaluate import predictions
 from trainables.trial import run_trial
 
 Search = Callable[..., SearchResult]
@@ -178,7 +178,7 @@ def expected(result: SearchResult, folder: Path) -> tuple[Any, Any, tuple[str, .
     dataset = load(config.data)
     return (
         dataset.val.images,
-        probabilities(
+        predictions(
             config, dataset, dataset.val, checkpoint_of(chosen, folder / "searches" / "small")
         ),
         dataset.classes,
@@ -227,7 +227,7 @@ def test_the_champion_is_used_without_this_project_and_its_description_says_what
         for size in (1, 64)
     ]
     told = [
-        f"validation accuracy | {result.chosen.accuracy:.4f} in the search",
+        f"validation accuracy | {result.chosen.primary_value:.4f} in the search",
         "test accuracy | 0.6875",
         "data set **digits**",
         "search **small**",

@@ -19,11 +19,11 @@ from search.views.page.page import render
 from search.views.page.verdict import verdict
 from search.views.summary import (
     MODEL_COLUMNS,
-    accuracy_text,
     json_summary,
     markdown_summary,
     models,
     models_table,
+    primary_text,
     reference_rows,
 )
 from tests.support.played import OpenDriver, changed, evaluation, good_lr_wins, play, report
@@ -172,7 +172,7 @@ def test_after_a_selection_its_choice_stands_first_beside_the_highest_and_the_no
     result.selection.verdict = {
         **names,
         "expected": expected,
-        "search_value": second.accuracy,
+        "search_value": second.primary_value,
         "rows": [],
         "alpha": 0.05,
         "level": 0.95,
@@ -232,8 +232,8 @@ def test_an_accuracy_that_was_cut_short_says_so(outcome: str, text: str) -> None
         2: {"val/accuracy": 0.8997, "val/loss": 1.0},
     }
     trial = TrialResult("t0001", {}, {"epochs": 20}, outcome, epochs=epochs)
-    assert accuracy_text(trial) == text
-    assert accuracy_text(replace(trial, epochs={})) == accuracy_text(None) == "not tried"
+    assert primary_text(trial) == text
+    assert primary_text(replace(trial, epochs={})) == primary_text(None) == "not tried"
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from tests.support.real import Done, children_of, metrics_of, run_in, wait_for
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.load import load
-from trainables.evaluation.evaluate import probabilities
+from trainables.evaluation.evaluate import predictions
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -78,8 +78,8 @@ def test_the_readmes_example_classifies_with_the_best_network(
     folder, (_, summary) = smoke
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {}
-    exec(block("python", "chances = probabilities(").replace("NAME", summary["name"]), names)
-    right = names["chances"].argmax(axis=1) == names["dataset"].val.labels
+    exec(block("python", "chances = predictions(").replace("NAME", summary["name"]), names)
+    right = names["chances"].argmax(axis=1) == names["dataset"].val.targets
     assert right.mean() == pytest.approx(summary["best"]["val_accuracy"], abs=1e-9)
 
 
@@ -167,13 +167,13 @@ def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(
     for name, trial in result.trials.items():
         val, cost = trial.evaluation["val"], trial.evaluation["cost"]
         path = checkpoint_of(trial, home)
-        chances = probabilities(TrialConfig.from_dict(trial.config), dataset, dataset.val, path)
-        assert val["accuracy"] == pytest.approx(trial.accuracy)
+        chances = predictions(TrialConfig.from_dict(trial.config), dataset, dataset.val, path)
+        assert val["accuracy"] == pytest.approx(trial.primary_value)
         assert val["weighted"]["f1"] == pytest.approx(
-            f1_score(dataset.val.labels, chances.argmax(axis=1), average="weighted")
+            f1_score(dataset.val.targets, chances.argmax(axis=1), average="weighted")
         )
         assert val["macro"]["auc"] == pytest.approx(
-            roc_auc_score(dataset.val.labels, chances, multi_class="ovr")
+            roc_auc_score(dataset.val.targets, chances, multi_class="ovr")
         )
         assert "roc" not in val
         assert (

@@ -39,7 +39,7 @@ def test_a_finished_search_tells_its_best_and_its_counts(
     result.started["data"] |= {"name": "folder", "root": "/images/pets"}
     assert lines(result, "", "go")[0].startswith("played: nine on folder pets, ")
     assert "on `folder pets` (" in markdown_summary(result)
-    assert f"best {result.best.accuracy:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
+    assert f"best {result.best.primary_value:.4f} ({result.best.trial})" in third  # type: ignore[union-attr]
     assert re.fullmatch(
         r"  The chance that the best is among the \d that were stopped is about \d+%; "
         r"about \d more epochs? would halve it \(--sure 0.9\d*\)\.",

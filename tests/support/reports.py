@@ -10,7 +10,7 @@ from PIL import Image
 
 from search.journal.journal import Event
 from search.journal.result import SearchResult
-from trainables.evaluation.evaluate import report
+from trainables.tasks.report import report
 
 SCRIPT, LONG = (
     "<script>alert(1)</script>",

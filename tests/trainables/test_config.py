@@ -10,6 +10,7 @@ import pytest
 import trainables
 from trainables.catalog.datasets import DATASETS
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import TASKS
 from trainables.config import (
     PATHS,
     AugmentConfig,
@@ -345,9 +346,10 @@ def test_a_config_survives_the_way_through_json(config):
 
 def test_the_round_trip_examples_change_every_value():
     default = TrialConfig()
+    several = {path for path in PATHS if path != "data.task" or len(TASKS) > 1}
     assert [
         path
-        for path in PATHS
+        for path in several
         if all(example.value(path) == default.value(path) for example in EXAMPLES.values())
     ] == []
 

@@ -29,8 +29,8 @@ EPOCHS, IMAGES = 5, 60
 
 def of_digits(part: Part, wanted: range, count: int) -> Part:
     """The first so many images of these digits, numbered from 0."""
-    rows = np.flatnonzero(np.isin(part.labels, list(wanted)))[:count]
-    return Part(part.images[rows], part.labels[rows] - wanted[0])
+    rows = np.flatnonzero(np.isin(part.targets, list(wanted)))[:count]
+    return Part(part.images[rows], part.targets[rows] - wanted[0])
 
 
 def digits(wanted: range, count: int) -> Dataset:

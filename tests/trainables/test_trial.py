@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainables import trial
-from trainables.catalog.tasks import METRICS
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint, heartbeat
 from trainables.messages import EpochMetrics, Report
 from trainables.request import TrialRequest
@@ -411,7 +411,7 @@ def test_the_first_process_decides_from_which_epoch_all_go_on(make_config, make_
 @pytest.mark.parametrize(("better", "worse"), [((0.9, 5.0), (0.8, 0.1)), ((0.8, 0.1), (0.8, 0.2))])
 def test_an_epoch_is_better_by_its_accuracy_and_then_by_a_lower_loss(better, worse):
     first, second = (
-        rank({"val/accuracy": accuracy, "val/loss": loss}, METRICS["accuracy"])
+        rank({"val/accuracy": accuracy, "val/loss": loss}, CLASSIFICATION.metric("accuracy"))
         for accuracy, loss in (better, worse)
     )
     assert first > second

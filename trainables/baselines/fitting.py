@@ -69,19 +69,19 @@ class Fitting:
         )
         measured = np.unique(np.linspace(0, len(train) - 1, TRAIN_MEASURED).round().astype(int))
         with kept_alive(self.on_step):
-            self.classifier = unfitted(self.config).fit(inputs, train.labels)
+            self.classifier = unfitted(self.config).fit(inputs, train.targets)
             train_loss = _loss(
-                chances(self.classifier, inputs[measured], self.dataset), train.labels[measured]
+                chances(self.classifier, inputs[measured], self.dataset), train.targets[measured]
             )
             found = chances(self.classifier, others, self.dataset)
         values = {
             "lr": 0.0,
             "train/loss": train_loss,
-            "val/loss": _loss(found, val.labels),
-            "val/accuracy": float(accuracy_score(val.labels, found.argmax(axis=1))),
+            "val/loss": _loss(found, val.targets),
+            "val/accuracy": float(accuracy_score(val.targets, found.argmax(axis=1))),
         }
         if (metric := self.config.ranked_by).name in SCORES:
-            values |= told(metric, SCORES[metric.name](val.labels, found))
+            values |= told(metric, SCORES[metric.name](val.targets, found))
         self.epoch = 1
         return EpochMetrics(1, {**values, "time/epoch_s": time.perf_counter() - start})
 
@@ -153,7 +153,7 @@ def fit_seconds(config: TrialConfig, dataset: Dataset) -> float:
             {"model.neighbours": min(config.model.options["neighbours"], len(rows))}
         )
     start = time.perf_counter()
-    fitted = unfitted(config).fit(inputs, part.labels)
+    fitted = unfitted(config).fit(inputs, part.targets)
     fitted.predict_proba(inputs[: len(dataset.val)])
     return (time.perf_counter() - start) * (len(dataset.train) / len(rows)) ** (
         1 if config.model.name == "tree" else 2

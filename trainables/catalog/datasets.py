@@ -29,6 +29,9 @@ class DatasetEntry:
     The module then has `left_out(config)` too, lines on what is not read, and `load` takes
     `allocate`, which gives the arrays to decode into.
     """
+    tasks: tuple[str, ...] = ("classification",)
+    """The tasks for which its loader gives targets (`DataConfig.task`); the first is the usual one.
+    """
     flip: bool = False
     """True if an image mirrored left to right still means the same."""
 

@@ -22,8 +22,8 @@ class ModelEntry:
     builder: str
     """The builder, as `module:function`.
 
-    A network's is called with the image's (channels, height, width), the number of classes and the
-    options.
+    A network's is called with the image's (channels, height, width), the number of outputs that the
+    task asks for (of classification the classes), and the options.
     """
     name: str = ""
     """The name that the builder is told, where it builds several networks."""
@@ -40,6 +40,8 @@ class ModelEntry:
 
     It is the one that torchvision calls `DEFAULT`.
     """
+    tasks: tuple[str, ...] = ("classification",)
+    """The tasks for which it can be trained."""
     kind: str = "network"
     """`network` or `baseline`.
 
@@ -61,13 +63,14 @@ class ModelEntry:
             height = width = -(-max(height, width) // multiple) * multiple
         return height, width
 
-    def build(self, image: tuple[int, int, int], classes: int, **options: Any) -> "nn.Module":
+    def build(self, image: tuple[int, int, int], outputs: int, **options: Any) -> "nn.Module":
         """Build a freshly initialised network.
 
-        It takes float32 (batch, channels, height, width) and returns logits (batch, classes).
+        It takes float32 (batch, channels, height, width) and returns what its task reads: of
+        classification logits (batch, outputs).
         """
         named = {"name": self.name} if self.name else {}
-        network: nn.Module = self._function(image, classes, **named, **options)
+        network: nn.Module = self._function(image, outputs, **named, **options)
         return network
 
     def classifier(self, seed: int, **options: Any) -> "ClassifierMixin":

@@ -6,5 +6,8 @@ from trainables.catalog.tasks import Metric
 
 
 def rank(metrics: Mapping[str, float], metric: Metric) -> tuple[float, float]:
-    """Return (score, -validation loss); the greater tuple is the better epoch."""
-    return metric.score_of(metrics), -metrics["val/loss"]
+    """Return (score, -validation loss); the greater tuple is the better epoch.
+
+    Where a metric names another value than the loss (`Metric.loss`), it is that.
+    """
+    return metric.score_of(metrics), -metrics[metric.loss]

@@ -1,12 +1,16 @@
-"""Metrics by which classifiers are ranked, known before torch is imported.
+"""Tasks, and the metrics by which their trials are ranked, known before torch is imported.
 
-To add one: name it in `METRICS` here, and the function that computes it in
-`trainables.tasks.metrics.SCORES`.
+To add a task: write a `Task` in a file of `trainables/tasks`, and name it in `TASKS`. To add a
+metric: name it in its task's entry, and have the task's meter report it.
 """
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
+
+from trainables.errors import ConfigError
 
 WIDTH = NormalDist().inv_cdf(0.975)
 """The standard errors to each side of a value that its 95 % interval takes."""
@@ -26,6 +30,19 @@ class Metric:
     """`max` where higher is better, `min` where lower is."""
     is_share: bool = False
     """True where it is a share of independent images, so that binomial intervals apply."""
+    limits: tuple[float, float] = (0.0, 1.0)
+    """The smallest and the largest value that it can have; infinite where there is no limit."""
+    in_percent: bool = False
+    """True where sentences show its values in percent."""
+    is_primary: bool = False
+    """True for the first of a task's metrics, which is told whatever its trials are ranked by."""
+    unit: str = ""
+    """Its unit, for people, such as `dB`."""
+    loss: str = "val/loss"
+    """The reported value, lower is better, that tells equally good epochs apart.
+
+    The `plateau` schedule of the learning rate follows it too.
+    """
 
     @property
     def error_key(self) -> str:
@@ -40,12 +57,23 @@ class Metric:
     @property
     def best(self) -> float:
         """The value that none is better than."""
-        return 1.0 if self.mode == "max" else 0.0
+        return self.limits[1] if self.mode == "max" else self.limits[0]
 
     @property
     def top_score(self) -> float:
         """The score that none is higher than."""
         return self.score(self.best)
+
+    @property
+    def score_limits(self) -> tuple[float, float]:
+        """The lowest and the highest score."""
+        low, high = sorted(map(self.score, self.limits))
+        return low, high
+
+    @property
+    def is_fraction(self) -> bool:
+        """True where values lie between 0 and 1, and 1 is best: a hundredth of it is a point."""
+        return self.mode == "max" and self.limits == (0.0, 1.0)
 
     def score(self, value: float) -> float:
         """Turn a value into a score, of which higher is better; or a score into its value."""
@@ -54,26 +82,135 @@ class Metric:
     def interval(self, value: float, error: float) -> tuple[float, float]:
         """Return the ends of the 95 % interval for a value with this standard error."""
         low, high = value - WIDTH * error, value + WIDTH * error
-        return max(0.0, low), high if self.mode == "min" else min(1.0, high)
+        return max(self.limits[0], low), min(self.limits[1], high)
 
     def gap(self, difference: float) -> str:
         """Say how far two values are apart: in points, hundredths of what is at most 1."""
-        return f"{100 * difference:.2f} points" if self.mode == "max" else f"{difference:.4f}"
+        if self.unit:
+            return f"{difference:.2f} {self.unit}"
+        return f"{100 * difference:.2f} points" if self.is_fraction else f"{difference:.4f}"
 
     def score_of(self, metrics: Mapping[str, float]) -> float:
         """Return the score of an epoch's metrics."""
         return self.score(metrics[self.key])
 
 
-DEFAULT_METRIC = "accuracy"
+@dataclass(frozen=True, kw_only=True)
+class TaskEntry:
+    """The facts about a task that are known before torch is imported."""
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(name="accuracy", title="accuracy", key="val/accuracy", is_share=True),
-        Metric(name="balanced_accuracy", title="balanced accuracy", key="val/balanced_accuracy"),
-        Metric(name="macro_f1", title="macro F1", key="val/macro_f1"),
-        Metric(name="log_loss", title="log loss", key="val/log_loss", mode="min"),
-        Metric(name="auc", title="AUC", key="val/auc"),
-    )
+    name: str
+    """How a config names it."""
+    title: str
+    """How people read it."""
+    implementation: str
+    """The `trainables.tasks.base.Task`, as `module:Class`."""
+    predictor: str
+    """The module that uses a promoted model, of which a copy goes with it.
+
+    It imports nothing of this project, and has a class `Predictor` (`trainables.export.predictor`).
+    """
+    metrics: tuple[Metric, ...]
+    """What its trials can be ranked by; the first, its primary metric, unless asked otherwise."""
+    targets: str = "trainables.datasets.targets:Targets"
+    """What is known of its targets without torch, as `module:Class`."""
+    can: frozenset[str] = frozenset()
+    """What it supports beyond a network on one process: some of `CAPABILITIES`."""
+
+    def __post_init__(self) -> None:
+        if [metric.is_primary for metric in self.metrics] != [True] + [False] * (
+            len(self.metrics) - 1
+        ):
+            raise ValueError(f"the first metric of {self.name}, and no other, is to be primary")
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that it is ranked by unless asked otherwise, and that every page tells."""
+        return self.metrics[0]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its metrics."""
+        return [metric.name for metric in self.metrics]
+
+    def metric(self, name: str) -> Metric:
+        """Return one of its metrics.
+
+        Raises:
+            KeyError: it has none of this name.
+        """
+        return {metric.name: metric for metric in self.metrics}[name]
+
+    def require(self, capability: str, asked: str) -> None:
+        """Check that it supports one of `CAPABILITIES`; `asked` is what the user asked for.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if capability not in self.can:
+            raise ConfigError(
+                f"{asked}: not for {self.name}, where {CAPABILITIES[capability]}. Leave it out."
+            )
+
+    def load(self) -> Any:
+        """Return the implementation, a `trainables.tasks.base.Task`; torch is imported."""
+        return loaded(self.implementation)(self)
+
+    def load_targets(self) -> Any:
+        """Return what is known of its targets without torch, a `trainables.datasets.targets`."""
+        return loaded(self.targets)()
+
+
+def loaded(name: str) -> Any:
+    """Import what is named as `module:name`."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+CAPABILITIES = {
+    "augment": "no augmentation is known that moves its targets too",
+    "folds": "the predictions of several networks cannot be combined",
+    "fuse": "its networks are not trained as one",
+    "workers": "its metrics are not gathered from several processes",
+    "half": "its targets do not survive half precision",
+    "onnx": "its networks have no ONNX form",
 }
+"""What a task may support, and what is said where it does not."""
+
+CLASSIFICATION = TaskEntry(
+    name="classification",
+    title="classification",
+    implementation="trainables.tasks.classification:Classification",
+    predictor="trainables.export.predictor",
+    targets="trainables.datasets.targets:ClassNumbers",
+    metrics=(
+        Metric(
+            name="accuracy",
+            title="accuracy",
+            key="val/accuracy",
+            is_share=True,
+            in_percent=True,
+            is_primary=True,
+        ),
+        Metric(
+            name="balanced_accuracy",
+            title="balanced accuracy",
+            key="val/balanced_accuracy",
+            in_percent=True,
+        ),
+        Metric(name="macro_f1", title="macro F1", key="val/macro_f1"),
+        Metric(
+            name="log_loss",
+            title="log loss",
+            key="val/log_loss",
+            mode="min",
+            limits=(0.0, float("inf")),
+        ),
+        Metric(name="auc", title="AUC", key="val/auc"),
+    ),
+    can=frozenset(CAPABILITIES),
+)
+
+TASKS: dict[str, TaskEntry] = {entry.name: entry for entry in (CLASSIFICATION,)}
+
+DEFAULT_TASK = CLASSIFICATION.name

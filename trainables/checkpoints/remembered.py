@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.checkpoints import checkpoint
@@ -27,17 +24,17 @@ MAX_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs of a network for a part: a tensor (images, classes) for each batch."""
+    """The outputs of a network for a part: a tensor (images, ...) for each batch."""
 
     epoch: int
     config: TrialConfig
     part: Part
-    logits: list[Tensor]
+    batches: list[Tensor]
 
     @property
     def size(self) -> int:
-        """The size of all logits, in bytes."""
-        return sum(values.nbytes for values in self.logits)
+        """The size of all outputs, in bytes."""
+        return sum(values.nbytes for values in self.batches)
 
 
 class Memory:
@@ -64,10 +61,8 @@ class Memory:
             while sum(kept.size for _, kept in self._kept.values()) > MAX_BYTES:
                 self._kept.popitem(last=False)
 
-    def probabilities(
-        self, path: Path, config: TrialConfig, part: Part
-    ) -> NDArray[np.float64] | None:
-        """Return the class probabilities, (images, classes), of the network saved at `path`.
+    def outputs(self, path: Path, config: TrialConfig, part: Part) -> list[Tensor] | None:
+        """Return the outputs, batch by batch, of the network saved at `path`.
 
         These are the ones that it gave for this part in this process; None if they are not known.
 
@@ -83,10 +78,8 @@ class Memory:
         if not known:
             return None
         checkpoint.verify(path)
-        outputs = known.get(checkpoint.digest(path))
-        if outputs is None:
-            return None
-        return torch.cat([logits.double().softmax(dim=1) for logits in outputs.logits]).numpy()
+        found = known.get(checkpoint.digest(path))
+        return found.batches if found is not None else None
 
     @property
     def trials(self) -> list[str]:

@@ -1,10 +1,15 @@
-"""Images and labels as arrays: a loader's result (`Decoded`) and a trial's data (`Dataset`)."""
+"""Images and targets as arrays: a loader's result (`Decoded`) and a trial's data (`Dataset`).
+
+Where all images, or all targets, are of one shape, they are one array. Otherwise they are `Ragged`.
+"""
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +18,8 @@ from trainables.datasets.splits import Labels as Labels
 from trainables.datasets.splits import Rows, in_folds
 
 Images = NDArray[np.uint8]
+Arrays = Any
+"""An array whose first axis counts images, or `Ragged` arrays, one for each image."""
 Allocate = Callable[[str, tuple[int, ...]], Images]
 """A function that gives the array for a part's images, from the part's name and the shape.
 
@@ -27,20 +34,95 @@ The fingerprint leaves it out, so that it is the same as then.
 """
 
 
+@dataclass(frozen=True)
+class Ragged:
+    """Arrays of several shapes, of one type and number of axes: images of mixed sizes, boxes.
+
+    They lie behind one another in one buffer: that is one map of a file and one object of Ray's,
+    however many arrays are in it. The buffer may be a tensor too; `each[number]` is then one.
+    """
+
+    buffer: Any
+    """All values, (values,)."""
+    shapes: NDArray[np.int64]
+    """The shape of each array, (count, axes)."""
+
+    @classmethod
+    def of(cls, arrays: Iterable[NDArray[Any]]) -> Self:
+        """Put these arrays, at least one, behind one another."""
+        each = list(arrays)
+        return cls(
+            np.concatenate([array.ravel() for array in each]),
+            np.array([array.shape for array in each], dtype=np.int64),
+        )
+
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """The place in the buffer behind each array, (count,)."""
+        return np.cumsum(self.shapes.prod(axis=1))
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, number: int) -> Any:
+        shape = tuple(map(int, self.shapes[number]))
+        end = int(self.ends[number])
+        return self.buffer[end - math.prod(shape) : end].reshape(shape)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(count, and the largest size of each axis)."""
+        return len(self), *map(int, self.shapes.max(axis=0, initial=0))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return int(self.buffer.nbytes)
+
+    def take(self, rows: Rows) -> "Ragged":
+        """Return a copy of these arrays."""
+        if not len(rows):
+            return Ragged(self.buffer[:0], self.shapes[:0])
+        return Ragged.of(self[int(row)] for row in rows)
+
+
 def in_memory(title: str, shape: tuple[int, ...]) -> Images:
     """Return a new array."""
     return np.empty(shape, np.uint8)
 
 
+def taken(values: Arrays, rows: Any) -> Arrays:
+    """Return a copy of these rows."""
+    if isinstance(values, Ragged):
+        return values.take(np.arange(len(values))[rows])
+    return np.ascontiguousarray(values[rows])
+
+
+def pixels_of(images: Arrays, rows: Any) -> Images:
+    """Return these images; of several shapes their pixels in a row, (pixels, channels)."""
+    if isinstance(images, Ragged):
+        found: Images = taken(images, rows).buffer.reshape(-1, images.shapes[0, -1])
+        return found
+    some: Images = images[rows]
+    return some
+
+
 @dataclass(frozen=True)
 class Part:
-    """Images, uint8 (count, height, width, channels), and their class numbers, int64 (count,)."""
+    """Images and their targets, which a task knows how to read.
 
-    images: Images
-    labels: Labels
+    Images are uint8 (count, height, width, channels), or `Ragged` of (height, width, channels). The
+    targets of classification are class numbers, int64 (count,).
+    """
+
+    images: Arrays
+    targets: Arrays
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -52,26 +134,32 @@ class Part:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, height, width, channels)."""
-        return self.images.shape
+        """(count, height, width, channels); of images of several shapes the largest of each."""
+        shape: tuple[int, ...] = self.images.shape
+        return shape
+
+    @property
+    def is_ragged(self) -> bool:
+        """True if images are of several shapes."""
+        return isinstance(self.images, Ragged)
 
     @property
     def size(self) -> int:
         """Bytes of all images."""
-        return int(np.prod(self.shape))
+        return int(self.images.nbytes if self.is_ragged else np.prod(self.shape))
 
     def chunks(self) -> Iterator[Images]:
-        """Yield all images, some at a time, so that no copy of them all is made."""
+        """Yield all images (`pixels_of`), some at a time: no copy of them all is made."""
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for first in range(0, len(self), count):
             yield self._some(slice(first, first + count))
 
     def _some(self, rows: slice) -> Images:
-        return self.images[rows]
+        return pixels_of(self.images, rows)
 
     def take(self, rows: NDArray[np.intp]) -> "Part":
         """Return a copy that holds only these rows."""
-        return Part(np.ascontiguousarray(self.images[rows]), self.labels[rows])
+        return Part(taken(self.images, rows), taken(self.targets, rows))
 
 
 class Selected(Part):
@@ -81,16 +169,20 @@ class Selected(Part):
     """
 
     def __init__(self, whole: Part, rows: Rows) -> None:
-        for name, value in (("whole", whole), ("rows", rows), ("labels", whole.labels[rows])):
+        for name, value in (
+            ("whole", whole),
+            ("rows", rows),
+            ("targets", taken(whole.targets, rows)),
+        ):
             object.__setattr__(self, name, value)
 
     whole: Part
     rows: Rows
 
     @property
-    def images(self) -> Images:
+    def images(self) -> Arrays:
         """A copy of the selected images."""
-        return np.ascontiguousarray(self.whole.images[self.rows])
+        return taken(self.whole.images, self.rows)
 
     def take(self, rows: Rows) -> Part:
         """Return a copy that holds only these rows, counted among the selected."""
@@ -98,12 +190,16 @@ class Selected(Part):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(count, height, width, channels)."""
+        """(count, height, width, channels); of images of several shapes the largest of each."""
         return len(self.rows), *self.whole.shape[1:]
 
+    @property
+    def is_ragged(self) -> bool:
+        """True if images are of several shapes."""
+        return self.whole.is_ragged
+
     def _some(self, rows: slice) -> Images:
-        found: Images = self.whole.images[self.rows[rows]]
-        return found
+        return pixels_of(self.whole.images, self.rows[rows])
 
 
 class Joined(Part):
@@ -113,15 +209,20 @@ class Joined(Part):
     """
 
     def __init__(self, first: Part, other: Part) -> None:
-        labels = np.concatenate([first.labels, other.labels])
-        for name, value in (("first", first), ("other", other), ("labels", labels)):
+        targets = np.concatenate([first.targets, other.targets])
+        for name, value in (("first", first), ("other", other), ("targets", targets)):
             object.__setattr__(self, name, value)
 
     first: Part
     other: Part
 
     @property
-    def images(self) -> Images:
+    def is_ragged(self) -> bool:
+        """True if images are of several shapes; such parts are joined by `joined`."""
+        return False
+
+    @property
+    def images(self) -> Arrays:
         """A copy of all images."""
         return self.take(np.arange(len(self))).images
 
@@ -131,20 +232,32 @@ class Joined(Part):
         count = max(1, CHUNK // max(1, self.size // max(1, len(self))))
         for start in range(0, len(rows), count):
             made[start : start + count] = self._some(rows[start : start + count])
-        return Part(made, self.labels[rows])
+        return Part(made, self.targets[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(count, height, width, channels)."""
-        return len(self.labels), *self.first.shape[1:]
+        return len(self.targets), *self.first.shape[1:]
 
     def _some(self, rows: slice | Rows) -> Images:
         wanted = np.arange(len(self))[rows]
         is_first = wanted < len(self.first)
-        found = np.empty((len(wanted), *self.shape[1:]), np.uint8)
+        found: Images = np.empty((len(wanted), *self.shape[1:]), np.uint8)
         found[is_first] = self.first.images[wanted[is_first]]
         found[~is_first] = self.other.images[wanted[~is_first] - len(self.first)]
         return found
+
+
+def joined(first: Part, other: Part) -> Part:
+    """Return the images of two parts as one; those of one size are not copied for it."""
+    if not first.is_ragged:
+        return Joined(first, other)
+
+    def behind(one: Arrays, two: Arrays) -> Arrays:
+        ragged = isinstance(one, Ragged)
+        return Ragged.of([*one, *two]) if ragged else np.concatenate([one, two])
+
+    return Part(behind(first.images, other.images), behind(first.targets, other.targets))
 
 
 @dataclass(frozen=True)
@@ -167,7 +280,7 @@ class Decoded:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 over pixels, labels and class names."""
+        """The first 16 hex digits of the SHA-256 over pixels, targets and class names."""
         digest = hashlib.sha256("\0".join(self.classes).encode())
         if self.value_range not in (None, SIXTEEN_BITS):
             digest.update(repr(self.value_range).encode())
@@ -176,7 +289,12 @@ class Decoded:
                 digest.update(f"{title}{part.shape}".encode())
                 for images in part.chunks():
                     digest.update(np.ascontiguousarray(images).data)
-                digest.update(np.ascontiguousarray(part.labels).data)
+                for values in (part.images, part.targets):
+                    if isinstance(values, Ragged):
+                        digest.update(values.shapes.data)
+                targets = part.targets
+                flat = targets.buffer if isinstance(targets, Ragged) else targets
+                digest.update(np.ascontiguousarray(flat).data)
         return digest.hexdigest()[:16]
 
 
@@ -205,6 +323,17 @@ class Dataset:
     """The values that became 0 and 255, for images of more than 8 bits."""
     remarks: tuple[str, ...] = ()
     """Lines on how the images were read and divided, for whoever begins a search."""
+    side: int | None = None
+    """The height and width, in pixels, that networks see in training of images of mixed sizes.
+
+    None where all images have one size, which is then that.
+    """
+
+    strata: Labels | None = None
+    """With folds the group of each training image, of which every fold has its share.
+
+    None where the targets are class numbers, which are the groups.
+    """
 
     def fold(self, number: int, seed: int) -> "Dataset":
         """Return the data set of the network of one fold, numbered from 1.
@@ -221,7 +350,7 @@ class Dataset:
             self._divided.clear()  # trials of a search share their seed
             self._divided[seed] = [
                 self._without(rows)
-                for rows in in_folds(self.train.labels, self.folds, (self.split_seed, seed))
+                for rows in in_folds(self._strata, self.folds, (self.split_seed, seed))
             ]
         return self._divided[seed][number - 1]
 
@@ -237,6 +366,11 @@ class Dataset:
         """
         return len(self.train) - (0 if self.folds is None else -(-len(self.train) // self.folds))
 
+    @property
+    def _strata(self) -> Labels:
+        found: Labels = self.train.targets if self.strata is None else self.strata
+        return found
+
     @cached_property
     def _divided(self) -> "dict[int, list[Dataset]]":
         """The folds' data sets, by seed."""
@@ -251,8 +385,10 @@ class Dataset:
 
     @property
     def image(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every image."""
+        """(channels, height, width) of every image, as networks see it in training."""
         _, height, width, channels = self.train.shape
+        if self.side is not None:
+            return channels, self.side, self.side
         return channels, height, width
 
     @property

@@ -16,18 +16,23 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.caches import PARTIAL, cache_folder, cache_limit, evict, hold, make_private
 from trainables.catalog.datasets import DECODING
+from trainables.catalog.tasks import DEFAULT_TASK
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Allocate, Decoded, Images, Part, in_memory
+from trainables.datasets.arrays import Allocate, Arrays, Decoded, Images, Part, Ragged, in_memory
 
 VERSION = 3
 """The version of an entry's files, raised when they change so that older ones are not taken."""
 ABOUT = "entry.json"
 PARTS = ("train", "val", "test")
+SHAPES = "-shapes.npy"
+"""The end of the name of a file with the shapes of ragged arrays, whose buffer is beside it."""
 
 
 def cached(config: DataConfig, files: list[Path], make: Callable[[Allocate], Decoded]) -> Decoded:
@@ -42,6 +47,7 @@ def cached(config: DataConfig, files: list[Path], make: Callable[[Allocate], Dec
 def _key(config: DataConfig, files: list[Path]) -> str:
     root = str(Path(config.root).resolve())
     about = [VERSION, DECODING, config.name, root, config.image_size, config.skip_bad]
+    about += [config.task] if config.task != DEFAULT_TASK else []
     digest = hashlib.sha256(json.dumps(about).encode())
     for path in files:
         status = path.stat() if path.exists() else path.lstat()
@@ -64,8 +70,10 @@ def _read(folder: Path) -> Decoded:
         for name in entry["parts"]:
             images = np.load(folder / f"{name}-images.npy", mmap_mode="r", allow_pickle=False)
             weakref.finalize(images, os.close, os.dup(descriptor))
+            targets = np.load(folder / f"{name}-labels.npy", allow_pickle=False)
             parts[name] = Part(
-                _plain(images), np.load(folder / f"{name}-labels.npy", allow_pickle=False)
+                _shaped(_plain(images), folder / f"{name}-images{SHAPES}"),
+                _shaped(targets, folder / f"{name}-labels{SHAPES}"),
             )
         decoded = Decoded(
             classes=tuple(entry["classes"]),
@@ -117,9 +125,9 @@ def _made(folder: Path, make: Callable[[Allocate], Decoded]) -> Decoded:
 
 
 def _size(decoded: Decoded) -> int:
-    """Return the bytes of all images and labels."""
+    """Return the bytes of all images and targets."""
     parts = (part for part in (decoded.train, decoded.val, decoded.test) if part is not None)
-    return sum(part.size + part.labels.nbytes for part in parts)
+    return sum(part.size + part.targets.nbytes for part in parts)
 
 
 def _keep(decoded: Decoded, new: Path, folder: Path, limit: int) -> None:
@@ -158,14 +166,28 @@ def _plain(mapped: Images) -> Images:
     return np.asarray(mapped)
 
 
+def _flat(values: Arrays) -> NDArray[Any]:
+    """Return an array as it is, and of ragged ones the buffer."""
+    found: NDArray[Any] = values.buffer if isinstance(values, Ragged) else values
+    return found
+
+
+def _shaped(values: NDArray[Any], shapes: Path) -> Arrays:
+    """Return the array, or the ragged ones of which it is the buffer."""
+    return Ragged(values, np.load(shapes, allow_pickle=False)) if shapes.exists() else values
+
+
 def _finish(new: Path, decoded: Decoded) -> None:
     parts = {name: part for name in PARTS if (part := getattr(decoded, name)) is not None}
     for name, part in parts.items():
-        path = new / f"{name}-images.npy"
-        if not path.exists() or np.load(path, mmap_mode="r").shape != part.images.shape:
+        path, images = new / f"{name}-images.npy", _flat(part.images)
+        if not path.exists() or np.load(path, mmap_mode="r").shape != images.shape:
             path.unlink(missing_ok=True)
-            np.save(path, part.images, allow_pickle=False)
-        np.save(new / f"{name}-labels.npy", part.labels, allow_pickle=False)
+            np.save(path, images, allow_pickle=False)
+        np.save(new / f"{name}-labels.npy", _flat(part.targets), allow_pickle=False)
+        for kind, values in (("images", part.images), ("labels", part.targets)):
+            if isinstance(values, Ragged):
+                np.save(new / f"{name}-{kind}{SHAPES}", values.shapes, allow_pickle=False)
     entry = {
         "classes": decoded.classes,
         "parts": list(parts),

@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from trainables.catalog.datasets import DATASETS
+from trainables.catalog.tasks import DEFAULT_TASK, TASKS
 from trainables.config import DataConfig
-from trainables.datasets.arrays import Dataset, Decoded, Joined, Part
+from trainables.datasets.arrays import Dataset, Decoded, Joined, Part, joined
 from trainables.datasets.cache import cached
 from trainables.datasets.memory import require_memory
 from trainables.datasets.sources import decode, files, left_out
 from trainables.datasets.splits import split_off
-from trainables.errors import ConfigError, DataError, printable
+from trainables.datasets.targets import Targets
+from trainables.errors import ConfigError, DataError
+
+MAX_SIDE = 224
+"""The largest side that networks see of images of mixed sizes, unless asked otherwise."""
 
 
 def load(config: DataConfig, *, download: bool = False) -> Dataset:
@@ -23,14 +28,15 @@ def load(config: DataConfig, *, download: bool = False) -> Dataset:
         Unavailable: files that are not there.
     """
     decoded = _decoded(config, download=download)
-    _check_classes(decoded)
-    if config.train_limit is None:
+    targets = TASKS[config.task].load_targets()
+    targets.check(decoded, config)
+    if config.train_limit is None and not decoded.train.is_ragged:
         require_memory(
             sum(len(part) for part in (decoded.train, decoded.val, decoded.test) if part),
             decoded.train.shape[1:],
         )
     dataset = split(decoded, config)
-    _check_folds(dataset)
+    targets.check_split(dataset)
     return replace(dataset, remarks=(*left_out(config), *dataset.remarks))
 
 
@@ -41,28 +47,31 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
     are folds), then `train_limit`; each from `config.split_seed`. With folds, a given validation
     part is divided among them like the training part.
     """
+    targets: Targets = TASKS[config.task].load_targets()
+    strata = targets.strata(decoded.train.targets)
     generator = np.random.default_rng(config.split_seed)
     train, val, test, remarks = decoded.train, decoded.val, decoded.test, list(decoded.remarks)
     if val is not None and config.folds is not None:
-        train, val = Joined(train, val), None
+        train, val = joined(train, val), None
+        strata = targets.strata(train.targets)
         remarks.append(
             "note: with folds, the images of the given validation part are divided among them too."
         )
     rows = np.arange(len(train))
     if test is None:
-        rest, drawn = split_off(train.labels, round(config.test_fraction * len(train)), generator)
+        rest, drawn = split_off(strata, round(config.test_fraction * len(train)), generator)
         rows, test = rest, train.take(drawn)
     if val is not None:
-        val, told = _limited(val, decoded.classes, config.val_limit, generator)
+        val, told = _limited(val, decoded.classes, config.val_limit, generator, targets)
         remarks += told
         if config.val_fraction != DataConfig().val_fraction:
             remarks.append("note: the validation part is given: data.val_fraction has no say.")
     elif config.folds is None:
         wanted = round(config.val_fraction * len(decoded.train))
-        rest, drawn = split_off(train.labels[rows], min(wanted, config.val_limit), generator)
+        rest, drawn = split_off(strata[rows], min(wanted, config.val_limit), generator)
         rows, val = rows[rest], train.take(rows[drawn])
     if config.train_limit is not None and config.train_limit < len(rows):
-        _, kept = split_off(train.labels[rows], config.train_limit, generator, left=0)
+        _, kept = split_off(strata[rows], config.train_limit, generator, left=0)
         rows = rows[kept]
     train = train.take(rows) if len(rows) < len(train) or isinstance(train, Joined) else train
     return Dataset(
@@ -77,81 +86,35 @@ def split(decoded: Decoded, config: DataConfig) -> Dataset:
         config.split_seed,
         decoded.value_range,
         tuple(remarks),
+        _side(decoded, config),
+        None if strata is decoded.train.targets else strata[rows],
     )
 
 
 def _limited(
-    val: Part, classes: tuple[str, ...], limit: int, generator: np.random.Generator
+    val: Part,
+    classes: tuple[str, ...],
+    limit: int,
+    generator: np.random.Generator,
+    targets: Targets,
 ) -> tuple[Part, list[str]]:
     """Return a given validation part, cut to the limit, and the remarks on it."""
-    told, count = [], len(val)
+    remarks, count = [], len(val)
     if limit < count:
-        _, kept = split_off(val.labels, limit, generator, left=0)
+        _, kept = split_off(targets.strata(val.targets), limit, generator, left=0)
         val = val.take(kept)
-        told.append(
+        remarks.append(
             f"note: {len(val):,} of the {count:,} given validation images are used "
             f"(--set data.val_limit={count} uses all)."
         )
-    for number in np.setdiff1d(np.arange(len(classes)), val.labels):
-        told.append(
-            f"warning: the validation part has no image of class {printable(classes[number])!r}."
-        )
-    return val, told
+    return val, [*remarks, *targets.about_part(val, classes)]
 
 
-def _check_classes(decoded: Decoded) -> None:
-    """Check that every class reaches every part that is drawn from the training images.
-
-    Raises:
-        DataError: it does not, or images, labels and classes do not fit together.
-    """
-    if len(decoded.classes) < 2:
-        raise DataError(
-            f"only one class found ({decoded.classes[0]!r}). A classifier needs two or more."
-        )
-    drawn = [
-        "a training",
-        *(
-            f"a {title}"
-            for title, part in (("validation", decoded.val), ("test", decoded.test))
-            if part is None
-        ),
-    ]
-    parts = (
-        f"{', '.join(drawn[:-1])} and {drawn[-1]} image" if len(drawn) > 1 else "a training image"
-    )
-    for part in (decoded.train, decoded.val, decoded.test):
-        if part is not None and (
-            len(part.images) != len(part.labels)
-            or part.labels.max(initial=0) >= len(decoded.classes)
-        ):
-            raise DataError(
-                f"{len(part.images)} images, {len(part.labels)} labels and {len(decoded.classes)} "
-                "classes do not fit together. The files are damaged."
-            )
-    counts: list[int] = np.bincount(decoded.train.labels, minlength=len(decoded.classes)).tolist()
-    for name, count in zip(decoded.classes, counts, strict=True):
-        if count < len(drawn):
-            raise DataError(
-                f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs {parts}. "
-                "Add images or remove the class."
-            )
-
-
-def _check_folds(dataset: Dataset) -> None:
-    """Check that every class is in every fold.
-
-    Raises:
-        DataError: it is not.
-    """
-    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
-    name, count = dataset.classes[counts.argmin()], int(counts.min())
-    if dataset.folds is not None and count < dataset.folds:
-        remedy = f"Use --folds {count}" if count > 1 else "Leave --folds out"
-        raise DataError(
-            f"class {name!r} has {count} image{'s' * (count != 1)} to train on; "
-            f"each of {dataset.folds} folds needs one. {remedy}, or add images."
-        )
+def _side(decoded: Decoded, config: DataConfig) -> int | None:
+    """Return the side of what networks see in training of images of mixed sizes."""
+    if not decoded.train.is_ragged:
+        return None
+    return config.image_size or int(min(MAX_SIDE, decoded.train.images.shapes[:, :2].min()))
 
 
 def _decoded(config: DataConfig, *, download: bool) -> Decoded:
@@ -169,15 +132,17 @@ def _decoded(config: DataConfig, *, download: bool) -> Decoded:
         return decode(config, download=True)
 
 
-def with_root(config: DataConfig, source: str, root: str) -> DataConfig:
+def with_root(config: DataConfig, source: str, root: str, task: str = "") -> DataConfig:
     """Return the config for `--data SOURCE`.
 
-    SOURCE is a data set's name, or `folder:PATH`, whose path becomes the root.
+    SOURCE is a data set's name, or `folder:PATH`, whose path becomes the root. Where no task is
+    given it is the first that the data set serves.
     """
     name, _, path = source.partition(":")
+    task = task or (DATASETS[name].tasks[0] if name in DATASETS else DEFAULT_TASK)
     if name == "folder":
-        return replace(config, name="folder", root=str(_expand_home(path or ".")))
-    return replace(config, name=source, root=str(_expand_home(root)) if root else "")
+        return replace(config, name=name, root=str(_expand_home(path or ".")), task=task)
+    return replace(config, name=source, root=str(_expand_home(root)) if root else "", task=task)
 
 
 def _expand_home(path: str) -> Path:

@@ -1,4 +1,4 @@
-"""The cost of using a trained classifier.
+"""The cost of using a trained model.
 
 That is its parameters, multiply-adds and bytes on disk, and the time that an image takes.
 """
@@ -16,7 +16,8 @@ from torch.utils.flop_counter import flop_registry
 
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset, Images
-from trainables.evaluation.evaluate import Classify, classifier
+from trainables.evaluation.evaluate import Predict, load_model
+from trainables.tasks.base import Task
 
 BATCHES = (1, 64)
 WARM_UPS = 3
@@ -35,10 +36,10 @@ FOR_TRAINING = {"optimizer.safetensors", "state.json", "manifest.json"}
 def cost(
     config: TrialConfig, dataset: Dataset, path: Path, *, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Measure the costs of the classifier saved at `path`, in this process on this device.
+    """Measure the costs of the model saved at `path`, in this process on this device.
 
     `inference` holds milliseconds per image (`time_per_image`) for each batch size: from images as
-    uint8 in memory to probabilities there, the scaling (or the features) and a GPU's transfers
+    uint8 in memory to predictions there, the scaling (or the features) and a GPU's transfers
     included. `parameters` and `multiply_adds` (of one image) are None for what is no network, which
     no GPU runs. For a trial with folds all numbers are those of the ensemble of its networks. Heads
     that are used in training alone count nowhere, not in `bytes` either.
@@ -46,17 +47,19 @@ def cost(
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    images = dataset.val.images
+    task: Task = config.task.load()
     device = "cpu" if config.model.is_baseline else device
-    with classifier(config, dataset, path, device=device) as saved:
+    with load_model(config, dataset, path, device=device) as saved:
         inference = {
-            f"batch_{size}": time_per_image(saved.classify, images[np.arange(size) % len(images)])
+            f"batch_{size}": time_per_image(saved.predict, task.examples(dataset, size))
             for size in BATCHES
         }
     files = (file for file in path.rglob("*") if file.is_file() and file.name not in FOR_TRAINING)
     return {
         "parameters": sum(map(parameters, saved.networks)) or None,
-        "multiply_adds": sum(multiply_adds(network, dataset.image) for network in saved.networks)
+        "multiply_adds": sum(
+            multiply_adds(network, task.image(dataset)) for network in saved.networks
+        )
         or None,
         "bytes": sum(file.stat().st_size for file in files)
         - sum(map(bytes_for_training, saved.networks)),
@@ -143,8 +146,8 @@ def multiply_adds(network: nn.Module, image: tuple[int, int, int]) -> int:
     return int(counted.total) // 2
 
 
-def time_per_image(classify: Classify, images: Images) -> dict[str, float]:
-    """Classify these images again and again, and return the time that one takes.
+def time_per_image(predict: Predict, images: Images) -> dict[str, float]:
+    """Predict these images again and again, and return the time that one takes.
 
     Returns:
         `median_ms` and `p95_ms` (95th percentile) of an image's share of a batch's time, and over
@@ -152,12 +155,12 @@ def time_per_image(classify: Classify, images: Images) -> dict[str, float]:
     """
     spent, times = 0.0, list[float]()
     for _ in range(WARM_UPS):
-        spent += (first := _seconds(classify, images))
+        spent += (first := _seconds(predict, images))
         if spent > BUDGET_S:
             break
     spent = spent if spent > LIMIT_S else 0.0
     while spent < BUDGET_S or (len(times) < MIN_REPETITIONS and spent < LIMIT_S):
-        times.append(_seconds(classify, images))
+        times.append(_seconds(predict, images))
         spent += times[-1]
     each = 1000 * np.array(times or [first]) / len(images)
     return {
@@ -167,7 +170,7 @@ def time_per_image(classify: Classify, images: Images) -> dict[str, float]:
     }
 
 
-def _seconds(classify: Classify, images: Images) -> float:
+def _seconds(predict: Predict, images: Images) -> float:
     start = time.perf_counter()
-    classify(images)
+    predict(images)
     return time.perf_counter() - start

@@ -11,7 +11,6 @@ from trainables.catalog.models import MODELS
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.tasks.metrics import MetricAverage
-from trainables.training.augment import draw
 from trainables.training.loop import Training, generator_for
 from trainables.training.process import prepare
 
@@ -42,7 +41,7 @@ def _of_one_network(config: TrialConfig, dataset: Dataset, device: str) -> float
     generator = generator_for(config.seed, "estimate", 0)
 
     def step() -> None:
-        (changes,) = draw(config.augment, 1, len(rows), generator, training.device)
+        (changes,) = training.task.draw(config.augment, 1, len(rows), generator, training.device)
         training.step(rows, changes, means)
 
     training.wrapped.train()
@@ -56,7 +55,7 @@ def _of_one_network(config: TrialConfig, dataset: Dataset, device: str) -> float
 
 
 def checkpoint_bytes(
-    config: ModelConfig, image: tuple[int, int, int], classes: int, *, images: int = 0
+    config: ModelConfig, image: tuple[int, int, int], outputs: int, *, images: int = 0
 ) -> int:
     """Return the bytes of a checkpoint of this model.
 
@@ -67,9 +66,9 @@ def checkpoint_bytes(
     if config.is_baseline:
         from trainables.baselines.fitting import most_bytes
 
-        return most_bytes(config, image, classes, images)
+        return most_bytes(config, image, outputs, images)
     with torch.device("meta"):
-        network = MODELS[config.name].build(image, classes, **config.options)
+        network = MODELS[config.name].build(image, outputs, **config.options)
     weights, buffers = (
         sum(tensor.numel() for tensor in tensors)
         for tensors in (network.parameters(), network.buffers())

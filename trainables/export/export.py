@@ -1,10 +1,12 @@
 """Export of a checkpoint as a folder that is used without this project.
 
-The folder goes from raw pixels to probabilities (`trainables.export.predictor` reads it). It is
-compared with the checkpoint, and timed.
+The folder goes from raw pixels to predictions, by the code of its task's predictor
+(`TaskEntry.predictor`), of which it has a copy. It is compared with the checkpoint, and timed.
 """
 
+import importlib
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -19,17 +21,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trainables.catalog.tasks import DEFAULT_TASK, TaskEntry
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Images
+from trainables.datasets.arrays import Arrays, Dataset, Images, Ragged
 from trainables.errors import ConfigError, Unavailable
 from trainables.evaluation.cost import BATCHES, time_per_image
-from trainables.evaluation.evaluate import Classifier, Classify, Probabilities, classifier
+from trainables.evaluation.evaluate import Predict, TrainedModel, load_model
 from trainables.export import predictor
+from trainables.tasks.base import Predictions, Task
 from trainables.training.loop import HALVES, eval_batch
 
-TOLERANCE = 1e-4
-"""The largest allowed difference between probabilities of one network computed in two ways."""
 NEEDED_FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")
 OF_NETWORKS = ("mlflow", "numpy", "pandas", "pillow", "torch")
 OF_BASELINES = (
@@ -49,7 +51,7 @@ Those of networks and those of baselines.
 
 
 class Disagreement(RuntimeError):
-    """Two forms of one network differ by more than `TOLERANCE`."""
+    """Two forms of one network differ by more than their task allows (`Task.tolerance`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class Exported:
 
     folder: Path
     columns: tuple[str, ...]
-    """Columns of the table that it gives (`predictor.Classifier.table`)."""
+    """Columns of the table that it gives (`predictor.Predictor.table`)."""
     example: Images
     """One validation image, uint8 (1, height, width, channels)."""
     requirements: tuple[str, ...]
@@ -70,17 +72,18 @@ class Exported:
     """The precision in which it was trained; it computes in float32, whatever that was."""
     images: int
     """The number of validation images that were compared."""
-    accuracy: float | None
-    """Its accuracy on these images; None with folds, whose networks have together seen all of them.
+    value: float | None
+    """Its task's primary metric on these images; None with folds, whose networks have together seen
+    all of them.
     """
     difference: float
-    """The largest difference between its probabilities and the checkpoint's."""
+    """The largest difference between its predictions and the checkpoint's."""
     inference: dict[str, dict[str, float]]
     """Milliseconds per image, by batch size (`cost.time_per_image`), on one thread of the CPU."""
     value_range: tuple[float, float] | None = None
     """The values that became 0 and 255, for images of more than 8 bits."""
     onnx_difference: float | None = None
-    """The largest difference between its probabilities and the ONNX network's; None without ONNX.
+    """The largest difference between its predictions and the ONNX network's; None without ONNX.
     """
     onnx_inference: dict[str, dict[str, float]] | None = None
 
@@ -92,6 +95,7 @@ def check_onnx(config: TrialConfig) -> None:
         ConfigError: it is no network.
         Unavailable: a package is missing.
     """
+    config.task.require("onnx", "--onnx")
     if config.model.is_baseline:
         raise ConfigError(
             f"'{config.model.name}' is no network: hand-made features have no ONNX form. "
@@ -113,16 +117,16 @@ def export(
 
     Raises:
         CheckpointError: the checkpoint is damaged.
-        Disagreement: what was written gives other probabilities.
+        Disagreement: what was written gives other predictions.
         ConfigError, Unavailable: see `check_onnx`.
     """
     if onnx:
         check_onnx(config)
-    with classifier(config, dataset, path) as saved:
+    with load_model(config, dataset, path) as saved:
         batch = eval_batch(config, dataset, torch.device("cpu"))
-        before = _in_batches(saved.classify, dataset.val.images, batch)
+        before = _in_batches(saved.predict, dataset.val.images, batch)
         _write(saved, config, dataset, path, folder, onnx=onnx)
-    return _compared(dataset, before, folder, saved.precision)
+    return _compared(config, dataset, before, folder, saved.precision)
 
 
 def write(config: TrialConfig, dataset: Dataset, path: Path, folder: Path) -> None:
@@ -132,14 +136,14 @@ def write(config: TrialConfig, dataset: Dataset, path: Path, folder: Path) -> No
 
     Raises:
         CheckpointError: the checkpoint is damaged.
-        Disagreement: what was written gives other probabilities.
+        Disagreement: what was written gives other predictions.
     """
-    with classifier(config, dataset, path) as saved:
+    with load_model(config, dataset, path) as saved:
         _write(saved, config, dataset, path, folder, onnx=False)
 
 
 def _write(
-    saved: Classifier,
+    saved: TrainedModel,
     config: TrialConfig,
     dataset: Dataset,
     path: Path,
@@ -147,60 +151,71 @@ def _write(
     *,
     onnx: bool,
 ) -> None:
-    """Write the classifier of the checkpoint at `path` as a new folder."""
+    """Write the model of the checkpoint at `path` as a new folder."""
+    task: Task = config.task.load()
     folder.mkdir(parents=True)
     about: dict[str, Any] = {
-        "classes": list(dataset.classes),
-        "image": dataset.val.images.shape[1:],
+        **task.about(dataset),
         "batch": eval_batch(config, dataset, torch.device("cpu")),
     }
     if dataset.value_range is not None:
         about["value_range"] = dataset.value_range
+    if config.task.name != DEFAULT_TASK:
+        about["task"] = config.task.name
     with torch.autocast("cpu", enabled=False):
         about |= (
             _write_baselines(config, path, folder)
             if saved.module is None
-            else _write_network(saved.module, dataset, about["batch"], folder, onnx=onnx)
+            else _write_network(saved.module, task, dataset, about["batch"], folder, onnx=onnx)
         )
     (folder / predictor.ABOUT).write_text(json.dumps(about), encoding="utf-8")
-    shutil.copy(predictor.__file__, folder / predictor.CODE)
+    shutil.copy(_code(config.task).__file__, folder / predictor.CODE)
 
 
-def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: str) -> Exported:
+def _code(task: TaskEntry) -> Any:
+    """Return the module of a task's predictor, whose file goes with a model."""
+    return importlib.import_module(task.predictor)
+
+
+def _compared(
+    config: TrialConfig, dataset: Dataset, before: Predictions, folder: Path, precision: str
+) -> Exported:
     """Compare the written forms with the checkpoint and with each other, and time them.
 
     Args:
+        config: the trial's.
         dataset: the data, of which the validation images are compared.
-        before: the checkpoint's probabilities of these images.
+        before: the checkpoint's predictions of these images.
         folder: the one written.
         precision: the precision in which the network was trained.
     """
-    images, labels = dataset.val.images, dataset.val.labels
-    written = predictor.Classifier(folder)
-    chances = written.probabilities(images)
-    difference = largest(before, chances)
+    task: Task = config.task.load()
+    images = dataset.val.images
+    written = _code(config.task).Predictor(folder)
+    after = written.predictions(images)
+    difference = largest(before, after)
     if precision not in HALVES:
-        _agree("the exported network", "the checkpoint", difference)
+        _agree(task, "the exported network", "the checkpoint", difference)
     # Before onnxruntime has threads, which keep looking for work.
-    inference = times(written.probabilities, images)
+    inference = times(written.predictions, task, dataset)
     found: dict[str, Any] = {}
     if (folder / predictor.ONNX).exists():
         others = _in_batches(
             in_onnxruntime(folder / predictor.ONNX, torch.get_num_threads()), images, written.batch
         )
         found = {
-            "onnx_difference": largest(chances, others),
-            "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), images),
+            "onnx_difference": largest(after, others),
+            "onnx_inference": times(in_onnxruntime(folder / predictor.ONNX, 1), task, dataset),
         }
-        _agree("the ONNX network", "torch", found["onnx_difference"])
+        _agree(task, "the ONNX network", "torch", found["onnx_difference"])
     return Exported(
         folder=folder,
-        columns=tuple(written.table(images[:1]).columns),
-        example=np.array(images[:1]),
+        columns=tuple(written.table(task.examples(dataset, 1)).columns),
+        example=task.examples(dataset, 1),
         requirements=OF_NETWORKS if (folder / predictor.NETWORK).exists() else OF_BASELINES,
         precision=precision,
         images=len(images),
-        accuracy=None if dataset.folds else float((chances.argmax(axis=1) == labels).mean()),
+        value=None if dataset.folds else task.value(after, dataset.val),
         difference=difference,
         inference=inference,
         value_range=dataset.value_range,
@@ -208,13 +223,19 @@ def _compared(dataset: Dataset, before: Probabilities, folder: Path, precision: 
     )
 
 
-def _in_batches(classify: Classify, images: Images, size: int) -> Probabilities:
-    return np.concatenate(
-        [classify(images[first : first + size]) for first in range(0, len(images), size)]
+def _in_batches(predict: Predict, images: Arrays, size: int) -> Predictions:
+    """Return the predictions of images, `size` at once; one by one where sizes differ."""
+    if isinstance(images, Ragged):
+        return [predict(image[None])[0] for image in images]
+    found = [predict(images[first : first + size]) for first in range(0, len(images), size)]
+    return (
+        np.concatenate(found)
+        if all(isinstance(some, np.ndarray) for some in found)
+        else [one for some in found for one in some]
     )
 
 
-def times(classify: Classify, images: Images) -> dict[str, dict[str, float]]:
+def times(predict: Predict, task: Task, dataset: Dataset) -> dict[str, dict[str, float]]:
     """Return milliseconds per image, alone and among others, on one thread of the CPU.
 
     Several threads would wait for each other and for whatever else runs.
@@ -223,42 +244,52 @@ def times(classify: Classify, images: Images) -> dict[str, dict[str, float]]:
     torch.set_num_threads(1)
     try:
         return {
-            f"batch_{size}": time_per_image(
-                classify, np.ascontiguousarray(images[np.arange(size) % len(images)])
-            )
+            f"batch_{size}": time_per_image(predict, task.examples(dataset, size))
             for size in BATCHES
         }
     finally:
         torch.set_num_threads(threads)
 
 
-def largest(chances: NDArray[np.floating[Any]], others: NDArray[np.floating[Any]]) -> float:
-    """Return the largest difference between two probabilities; NaN if one of them is."""
-    return float(np.abs(chances - others).max())
+def largest(some: Predictions, others: Predictions) -> float:
+    """Return the largest difference between two predictions; NaN if one of them is.
+
+    It is infinite if they are not of the same shape.
+    """
+    if isinstance(some, list):
+        return max((largest(*pair) for pair in zip(some, others, strict=True)), default=0.0)
+    if np.shape(some) != np.shape(others):
+        return math.inf
+    return float(np.abs(np.asarray(some) - others).max(initial=0.0))
 
 
-def _agree(one: str, other: str, difference: float) -> None:
-    if not difference <= TOLERANCE:  # so that NaN is refused as well
+def _agree(task: Task, one: str, other: str, difference: float) -> None:
+    if not difference <= task.tolerance:  # so that NaN is refused as well
         raise Disagreement(
-            f"{one} and {other} differ by {difference:.2g} in a probability of a validation image "
-            f"(allowed: {TOLERANCE:g}). Nothing was registered."
+            f"{one} and {other} differ by {difference:.2g} in a prediction of a validation image "
+            f"(allowed: {task.tolerance:g}). Nothing was registered."
         )
 
 
 def _write_network(
-    module: nn.Module, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
+    module: nn.Module, task: Task, dataset: Dataset, batch: int, folder: Path, *, onnx: bool
 ) -> dict[str, Any]:
-    """Write the way from pixels to probabilities as a program for any number of images.
+    """Write the way from pixels to raw predictions as a program for any number of images.
+
+    Where the task takes images of any size, so does the program.
 
     It is tried on a batch. The result is empty: `about.json` needs to say nothing more of a
     network.
     """
-    pixels = torch.from_numpy(np.array(dataset.val.images[:batch]))
+    pixels = torch.from_numpy(
+        np.ascontiguousarray(task.examples(dataset, min(batch, len(dataset.val))))
+    )
+    free = ("batch", "height", "width") if task.any_size else ("batch",)
+    axes = {axis: torch.export.Dim(name, min=1) for axis, name in enumerate(free)}
     with _quiet():
-        program = torch.export.export(
-            module, (pixels[[0, -1]],), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
-        )
+        program = torch.export.export(module, (pixels[[0, -1]],), dynamic_shapes=(axes,))
         _agree(
+            task,
             "the exported network",
             "the trained one",
             largest(module(pixels).numpy(), program.module()(pixels).numpy()),
@@ -287,7 +318,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def in_onnxruntime(path: Path, threads: int) -> Classify:
+def in_onnxruntime(path: Path, threads: int) -> Predict:
     """Return the network at `path` in onnxruntime, on so many threads of the CPU."""
     import onnxruntime
 
@@ -295,11 +326,11 @@ def in_onnxruntime(path: Path, threads: int) -> Classify:
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def classify(images: Images) -> NDArray[np.float64]:
+    def predict(images: Images) -> NDArray[np.float64]:
         found: NDArray[np.float64] = session.run(None, {"images": images})[0].astype(np.float64)
         return found
 
-    return classify
+    return predict
 
 
 def _write_baselines(config: TrialConfig, path: Path, folder: Path) -> dict[str, Any]:

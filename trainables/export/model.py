@@ -35,7 +35,7 @@ class Model:
         `source` is what it is called in texts.
         """
         self.source = source
-        self._classifier = predictor.Classifier(folder)
+        self._predictor = predictor.Predictor(folder)
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         self._levels: tuple[float, float] | None = (
             tuple(about["value_range"]) if "value_range" in about else None
@@ -44,7 +44,7 @@ class Model:
     @property
     def classes(self) -> list[str]:
         """The names of the classes, in the order of the columns of `probabilities`."""
-        return list(self._classifier.classes)
+        return list(self._predictor.classes)
 
     def predict(self, images: Any) -> list[str]:
         """Return the name of each image's most probable class.
@@ -52,7 +52,7 @@ class Model:
         Raises:
             ConfigError: these are no such images (see `probabilities`).
         """
-        classes = self._classifier.classes
+        classes = self._predictor.classes
         return [classes[number] for number in self.probabilities(images).argmax(axis=1)]
 
     def probabilities(self, images: Any) -> Probabilities:
@@ -75,7 +75,7 @@ class Model:
             images = [images]
         if isinstance(images, bytes) or not isinstance(images, Iterable):
             return self._of_pixels(images)  # which says what it takes
-        given, size = list(images), self._classifier.batch
+        given, size = list(images), self._predictor.batch
         # A batch at a time: files are many, and large before they are resized.
         found = [
             self._of_pixels([self._pixels(image) for image in given[first : first + size]])
@@ -88,18 +88,18 @@ class Model:
             given = predictor.as_images(images)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        return self._classifier.probabilities(given)
+        return self._predictor.predictions(given)
 
     def _pixels(self, image: Any) -> Any:
         """Return an image's pixels; those of files and of Pillow's images in the model's form."""
-        mode = MODES[self._classifier.image[2]]
+        mode = MODES[self._predictor.image[2]]
         if isinstance(image, str | PathLike):
             made = self._decoded(Path(image), mode)
         elif isinstance(image, Image.Image):
             made = pixels_of(image, mode, self._range_of(image.mode, "an image"))
         else:
             return image
-        return predictor.as_trained(made[None], self._classifier.image)[0]
+        return predictor.as_trained(made[None], self._predictor.image)[0]
 
     def _decoded(self, path: Path, mode: str) -> Images:
         if not path.is_file():
@@ -126,7 +126,7 @@ class Model:
         return self._levels or (0, 255)
 
     def __repr__(self) -> str:
-        classes, (height, width, channels) = self.classes, self._classifier.image
+        classes, (height, width, channels) = self.classes, self._predictor.image
         colour = "grey" if channels == 1 else "colour"
         return (
             f"<model of {self.source}: {len(classes)} classes, trained on {colour} images of "

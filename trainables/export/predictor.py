@@ -2,7 +2,7 @@
 
 A copy of this file goes with the classifier, so it imports nothing of this project.
 
-    Classifier(folder).table(images)
+    Predictor(folder).table(images)
 
 gives a table, one row for each image: `class`, `probability`, and for each class NAME a column
 `probability of NAME`. Images are uint8, of any size: one array, (count, height, width) if they are
@@ -48,7 +48,7 @@ MODES = {1: "L", 3: "RGB"}
 """Pillow's names for the channels of the images that a classifier was trained with."""
 
 
-class Classifier:
+class Predictor:
     """The classifier in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +60,7 @@ class Classifier:
             _network(folder) if (folder / NETWORK).exists() else _baseline(folder, about)
         )
 
-    def probabilities(self, images: Any) -> Probabilities:
+    def predictions(self, images: Any) -> Probabilities:
         """Return the probability of each class, (count, classes), for images in any accepted form.
 
         Raises:
@@ -82,7 +82,7 @@ class Classifier:
 
     def table(self, images: Any) -> pd.DataFrame:
         """Return a table of the classes and their probabilities, one row for each image."""
-        chances = self.probabilities(images)
+        chances = self.predictions(images)
         columns: dict[str, Any] = {
             "class": [self.classes[number] for number in chances.argmax(axis=1)],
             "probability": chances.max(axis=1),

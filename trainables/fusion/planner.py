@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import CAPABILITIES
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.fusion.stack import Stack, shape_of
@@ -126,11 +126,11 @@ def unfit(config: TrialConfig, dataset: Dataset, device: str, most: int) -> str:
         return "too few of the trials that run at once share a shape"
     if dataset.folds is not None:
         return "the folds of a trial are trained in turn"
+    if "fuse" not in config.task.can:
+        return f"for {config.task.name} {CAPABILITIES['fuse']}"
     if shape_of(config) is None:
         return f"'{config.model.name}' has layers that cannot be fused"
-    network = MODELS[config.model.name].build(
-        dataset.image, len(dataset.classes), **config.model.options
-    )
+    network = config.task.load().network(config.model, dataset)
     if (
         precision_for(
             config.precision, network, dataset.image, config.batch_size, torch.device(device)

@@ -13,9 +13,10 @@ def shape_key(config: TrialConfig) -> Hashable | None:
     """Return a key that is equal for trials that may be trained as one network.
 
     These have one network, batch size, kind of optimizer, precision and data; everything else is
-    each trial's own. The key is None for a baseline, which has no network.
+    each trial's own. The key is None for what cannot be fused: a baseline, which has no
+    network, and trials of a task that does not support it.
     """
-    if config.model.is_baseline:
+    if config.model.is_baseline or "fuse" not in config.task.can:
         return None
     options = tuple(
         sorted((name, value) for name, value in config.model.options.items() if name != "dropout")

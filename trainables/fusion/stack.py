@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.config import ModelConfig, TrialConfig
 from trainables.fusion.layers import blueprint, fuse
 from trainables.fusion.masks import masks_for
@@ -118,6 +119,8 @@ def why_not(trainings: Sequence[Training]) -> str:
         return (
             "in float16 each scales its loss by itself, and leaves out steps that the others take"
         )
+    if any("fuse" not in training.config.task.can for training in trainings):
+        return f"their task is not {CLASSIFICATION.name}"
     same: dict[str, Callable[[Training], Hashable]] = {
         "shape": lambda training: shape_of(training.config),
         "network": lambda training: blueprint(training.network),
@@ -148,7 +151,7 @@ class Stack:
             tuple(
                 part.data_ptr()
                 for pixels in (each.train, each.val)
-                for part in (pixels.images, pixels.labels)
+                for part in (pixels.images, pixels.targets)
             )
             for each in trainings
         ]
@@ -241,7 +244,7 @@ class Stack:
             logits = torch.cat(outputs)
             for member, training in enumerate(self.trainings):
                 found[member] |= measure(
-                    training.metric, logits[:, member].float(), training.val.all_labels
+                    training.metric, logits[:, member].float(), training.val.all_targets
                 )
         return found
 

@@ -27,12 +27,12 @@ def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str
         guess's probability `confidence`, and the image as a WebP in base64, `webp`.
     """
     guesses = chances.argmax(axis=1)
-    wrong = np.flatnonzero(guesses != part.labels)
+    wrong = np.flatnonzero(guesses != part.targets)
     surest = wrong[np.argsort(-chances[wrong, guesses[wrong]], kind="stable")][:SHOWN]
     return [
         {
             "row": int(row),
-            "true": int(part.labels[row]),
+            "true": int(part.targets[row]),
             "guess": int(guesses[row]),
             "confidence": float(chances[row, guesses[row]]),
             "webp": base64.b64encode(thumbnail(part.images[row])).decode(),

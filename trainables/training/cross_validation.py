@@ -5,11 +5,11 @@ config's seed; they differ by the images that they see.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from trainables.catalog.tasks import METRICS
+from trainables.catalog.tasks import Metric
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.messages import EpochMetrics
@@ -75,7 +75,7 @@ class Folds:
             trained.append(training.next_epoch())
             if trained[-1].diverged:
                 break
-        return together(epoch, [each.values for each in trained])
+        return together(epoch, [each.values for each in trained], self.config.task.metrics)
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next epoch depends on."""
@@ -88,14 +88,15 @@ class Folds:
         self.precision = self.trainings[0].precision
 
 
-def together(epoch: int, folds: list[dict[str, float]]) -> EpochMetrics:
+def together(epoch: int, folds: list[dict[str, float]], metrics: Iterable[Metric]) -> EpochMetrics:
     """Return the metrics of an epoch of all folds.
 
-    They are the means of the folds' metrics, `time/epoch_s` summed over the folds, and
-    `val/accuracy_std`, the sample standard deviation (of n - 1; 0 of a single fold).
+    They are the means of the folds' metrics, `time/epoch_s` summed over the folds, and of each of
+    the task's `metrics` the sample standard deviation (of n - 1; 0 of a single fold), such as
+    `val/accuracy_std`.
     """
     values = {name: fmean(each[name] for each in folds) for name in folds[0]}
-    for metric in METRICS.values():
+    for metric in metrics:
         if metric.key in values:
             each_fold = [each[metric.key] for each in folds]
             values[metric.deviation_key] = _deviation(each_fold)

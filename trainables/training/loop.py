@@ -8,25 +8,23 @@ random state is neither used nor changed.
 
 import threading
 import time
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.catalog.models import MODELS
 from trainables.checkpoints.remembered import MAX_BYTES, Outputs
 from trainables.config import TrialConfig
-from trainables.datasets.arrays import Dataset, Images, Part, Selected
+from trainables.datasets.arrays import Dataset
 from trainables.messages import EpochMetrics
-from trainables.tasks.losses import losses
-from trainables.tasks.metrics import SCORES, MetricAverage, measure
+from trainables.tasks.base import Meter, Task
+from trainables.tasks.metrics import MetricAverage
+from trainables.tasks.pixels import Pixels, scaling
 from trainables.training import optimizers
-from trainables.training.augment import augment, draw
 from trainables.training.precision import precision_for
 from trainables.training.world import World
 
@@ -36,14 +34,7 @@ EVAL_BATCH, EVAL_PIXELS = 512, 512 * 64 * 64
 
 What a layer keeps of a batch must fit into memory.
 """
-SEEDING, MOVING = threading.RLock(), threading.Lock()
-PARTS_KEPT = 4
-RESIDENT: dict[tuple[int, str], tuple[NDArray[Any], Tensor]] = {}
-"""Images and labels of the training and the validation part on a GPU.
-
-The keys are the id of the array that they came from, and the device. The array is kept beside them,
-so that no other array gets its id.
-"""
+SEEDING = threading.RLock()
 
 
 class Training:
@@ -67,22 +58,25 @@ class Training:
         if dataset.folds is not None:
             raise ValueError(f"one network cannot be trained on {dataset.folds} folds")
         self.config, self.device, self.world = config, torch.device(device), world or World()
+        self.task: Task = config.task.load()
         self.metric = config.ranked_by
         self.on_step = on_step or (lambda: None)
         self.train, self.val = (
             Pixels(part, dataset, config, self.device) for part in (dataset.train, dataset.val)
         )
         with seeded(config.seed, "weights", 0, self.device):
-            network = MODELS[config.model.name].build(
-                dataset.image, len(dataset.classes), **config.model.options
-            )
+            network = self.task.network(config.model, dataset)
         if config.model.pretrained:
             # torchvision, which few trials need, takes two seconds to import.
             from trainables.models.weights import start_from
 
             start_from(network, config.model, lambda name: as_values(*scaling(name, dataset)))
         precision = precision_for(
-            config.precision, network, dataset.image, config.batch_size, self.device
+            config.precision if "half" in config.task.can else "fp32",
+            network,
+            self.task.image(dataset),
+            config.batch_size,
+            self.device,
         )
         self.network = on_device(network, self.device)
         self.wrapped = self.world.wrap(self.network)
@@ -99,10 +93,9 @@ class Training:
         kept.
         """
         keeps = self.world.size == 1 and self.device.type == "cpu"
+        size = self.task.output_bytes(dataset)
         self._validation_part = (
-            dataset.val
-            if keeps and 4 * len(dataset.val) * len(dataset.classes) <= MAX_BYTES
-            else None
+            dataset.val if keeps and size is not None and size <= MAX_BYTES else None
         )
 
     def _compute_in(self, precision: str) -> None:
@@ -159,8 +152,7 @@ class Training:
         train = self._train_epoch().means("train") | (
             {} if self.scaler is None else self.scaler.told()
         )
-        averages, outputs = self._validate()
-        return self.end_epoch(train, averages.means("val") | self._measure(outputs), start)
+        return self.end_epoch(train, self._validate().values(self.world), start)
 
     def end_epoch(
         self, train: dict[str, float], val: dict[str, float], start: float
@@ -173,7 +165,7 @@ class Training:
             start: when the epoch began, in seconds (`time.perf_counter`).
         """
         values = {"lr": float(self.optimizer.param_groups[0]["lr"])} | train | val
-        optimizers.advance(self.schedule, values["val/loss"])
+        optimizers.advance(self.schedule, values[self.metric.loss])
         values["time/epoch_s"] = time.perf_counter() - start
         return EpochMetrics(self.epoch, values)
 
@@ -182,7 +174,7 @@ class Training:
 
         Returns:
             The rows of its batches, (batches, size), and what each batch's augmentation takes
-            (`augment.draw`).
+            (`Task.draw`).
         """
         order = torch.randperm(
             len(self.train), generator=generator_for(self.config.seed, "order", epoch)
@@ -190,7 +182,9 @@ class Training:
         rows_of_batches = batches(order, self.config.batch_size)
         generator = generator_for(self.config.seed, f"augment {self.world.rank}", epoch)
         share = len(self.world.slice(rows_of_batches[0]))
-        changes = draw(self.config.augment, len(rows_of_batches), share, generator, self.device)
+        changes = self.task.draw(
+            self.config.augment, len(rows_of_batches), share, generator, self.device
+        )
         return rows_of_batches.to(self.device), changes
 
     def _train_epoch(self) -> MetricAverage:
@@ -209,52 +203,38 @@ class Training:
 
         Nothing in it waits for the device.
         """
-        images, labels = self.train.batch(rows, changes)
-        with autocast(self.precision, self.device):
-            outputs = self.wrapped(images)
-        loss, own_loss = losses(outputs, labels)
+        batch = self.task.batch(self.train, rows, changes)
+        loss, own_loss = self.task.step(self.wrapped, batch, autocast(self.precision, self.device))
         self.optimizer.zero_grad()
         if self.scaler is None:
             loss.backward()
             self.optimizer.step()
         else:
             self.scaler.step(loss)
-        means.add_sums(own_loss * len(labels), len(labels))
+        means.add_sums(own_loss * batch.size, batch.size)
         self.on_step()
 
     @torch.no_grad()
-    def _validate(self) -> tuple[MetricAverage, list[Tensor]]:
-        """Measure the network on the validation part; its outputs, if they are to be kept."""
+    def _validate(self) -> Meter:
+        """Measure the network on the validation part; keep its outputs, if they are to be kept.
+
+        Nothing in it waits for the device, as the meter's values do.
+        """
         self.world.share_buffers(self.network)
         self.network.eval()
         self.validated = None
-        means, outputs = MetricAverage("loss", "accuracy", device=self.device), list[Tensor]()
+        meter = self.task.meter(self.metric, self.val, keeps=self._validation_part is not None)
         for rows in self.world.slice(torch.arange(len(self.val), device=self.device)).split(
             self.eval_batch
         ):
-            images, labels = self.val.batch(rows)
+            batch = self.task.batch(self.val, rows)
             with autocast(self.precision, self.device):
-                logits = self.network(images)
-            means.add(logits, labels)
-            if self._validation_part is not None or self.metric.name in SCORES:
-                outputs.append(logits)
+                outputs = self.task.outputs(self.network, batch)
+            meter.add(outputs, batch)
             self.on_step()
         if self._validation_part is not None:
-            self.validated = Outputs(self.epoch, self.config, self._validation_part, outputs)
-        means.sums = self.world.sum(means.sums)
-        return means, outputs
-
-    def _measure(self, outputs: list[Tensor]) -> dict[str, float]:
-        """Measure what is no sum over batches, from this process's outputs and those of others."""
-        if self.metric.name not in SCORES:
-            return {}
-        logits = torch.cat(outputs).float()
-        if self.world.size > 1:
-            rows = self.world.slice(torch.arange(len(self.val), device=self.device))
-            whole = torch.zeros(len(self.val), logits.shape[1], device=self.device)
-            whole[rows] = logits
-            logits = self.world.sum(whole)
-        return measure(self.metric, logits, self.val.all_labels)
+            self.validated = Outputs(self.epoch, self.config, self._validation_part, meter.kept)
+        return meter
 
 
 class LossScaler:
@@ -293,69 +273,6 @@ class LossScaler:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from what `state` gave."""
         self.scaler.load_state_dict(state)
-
-
-class Pixels:
-    """A part of a data set on a device, as uint8, scaled (and augmented) one batch at a time."""
-
-    def __init__(
-        self, part: Part, dataset: Dataset, config: TrialConfig, device: torch.device
-    ) -> None:
-        whole = part.whole if isinstance(part, Selected) else part
-        self.images, self.labels = resident(whole.images, device), resident(whole.labels, device)
-        self.rows = torch.from_numpy(part.rows).to(device) if isinstance(part, Selected) else None
-        """The rows of a selection's images in the whole part; None for other parts."""
-        self.augment = config.augment
-        wanted = "unit" if config.model.pretrained else config.data.scaling
-        self.mean, self.deviation = (value.to(device) for value in scaling(wanted, dataset))
-        self.mean255, self.deviation255 = 255 * self.mean, 255 * self.deviation
-
-    def __len__(self) -> int:
-        return len(self.labels if self.rows is None else self.rows)
-
-    @property
-    def all_labels(self) -> Tensor:
-        """The class numbers of all images, (images,)."""
-        return self.labels if self.rows is None else self.labels[self.rows]
-
-    def batch(self, rows: Tensor, changes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the images and labels of these rows.
-
-        Args:
-            rows: which images of the part.
-            changes: what was drawn for their augmentation; None for none.
-
-        Returns:
-            Images, float32 (batch, channels, height, width), scaled, and labels, (batch,).
-        """
-        rows = rows.to(self.images.device)
-        rows = rows if self.rows is None else self.rows[rows]
-        if changes is None or not self.augment.is_on:
-            return self._scaled(self.images[rows]), self.labels[rows]
-        images = augment(_floats(self.images[rows]).div_(255), self.augment, changes)
-        return images.sub_(self.mean).div_(self.deviation), self.labels[rows]
-
-    def scaled(self, images: Images) -> Tensor:
-        """Scale any images as those of the part are.
-
-        Args:
-            images: uint8 (count, height, width, channels).
-
-        Returns:
-            float32 (count, channels, height, width).
-        """
-        return self._scaled(shared_tensor(images).to(self.mean.device))
-
-    def _scaled(self, images: Tensor) -> Tensor:
-        return _floats(images).sub_(self.mean255).div_(self.deviation255)
-
-
-def _floats(images: Tensor) -> Tensor:
-    """Return images as a network takes them.
-
-    In memory a batch lies as convolutions read it, channels last.
-    """
-    return images.permute(0, 3, 1, 2).float()
 
 
 def eval_batch(config: TrialConfig, dataset: Dataset, device: torch.device) -> int:
@@ -407,47 +324,6 @@ def batches(order: Tensor, size: int) -> Tensor:
     """
     size = min(size, len(order))
     return order.repeat(2)[: -(-len(order) // size) * size].view(-1, size)
-
-
-def scaling(name: str, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Return what to subtract from pixels and to divide them by, (channels, 1, 1) each.
-
-    Pixels from 0 to 1 then come out as the config wants (`name` is its `scaling`).
-    """
-    channels = dataset.image[0]
-    if name == "standard":
-        mean, deviation = (torch.from_numpy(value) for value in dataset.channel_statistics)
-    else:
-        shift, spread = {"unit": (0.0, 1.0), "symmetric": (0.5, 0.5)}[name]
-        mean, deviation = torch.full((channels,), shift), torch.full((channels,), spread)
-    return mean.view(-1, 1, 1), deviation.view(-1, 1, 1)
-
-
-def resident(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return the array on the device.
-
-    On a CPU that is the array's own memory. On a GPU it stays for the process's next trials, until
-    other data come.
-    """
-    if device.type == "cpu":
-        return shared_tensor(array)
-    key = id(array), str(device)
-    with MOVING:
-        if key not in RESIDENT:
-            while len(RESIDENT) >= PARTS_KEPT:
-                RESIDENT.pop(next(iter(RESIDENT)))
-            RESIDENT[key] = array, shared_tensor(array).to(device)
-        return RESIDENT[key][1]
-
-
-def shared_tensor(array: NDArray[Any]) -> Tensor:
-    """Return a tensor over the array's own memory.
-
-    That may be read-only, as in Ray's object store: the tensor is never written to.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 def mixed_seed(seed: int, purpose: str, epoch: int) -> int:

@@ -4,7 +4,6 @@ They show what was stopped and why, which classes are mistaken for which, the tr
 everything comes from and what it cost.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -132,7 +131,7 @@ def finalists(result: SearchResult) -> list[dict[str, Any]]:
     p-value: it is not behind itself.
     """
     verdict, rows = (result.selection.verdict if result.selection is not None else {}), []
-    bounds = (0.0, 1.0) if result.metric.mode == "max" else (0.0, math.inf)
+    bounds = result.metric.limits
     for row in verdict.get("rows", []):
         low = high = None
         if row["candidate"] == verdict["candidate"]:

@@ -11,11 +11,9 @@ from search.journal.result import Opening, SearchResult, TrialResult
 from search.phrases import duration
 from search.statistics import LEVEL
 from search.views.metric import (
-    ACCURACY,
     capital,
     error_of,
     interval,
-    is_other,
     least_score,
     superlative,
     tested_interval,
@@ -34,14 +32,11 @@ from search.views.summary import (
     source_text,
     value_text,
 )
-from trainables.catalog.tasks import METRICS, WIDTH, Metric
+from trainables.catalog.tasks import CLASSIFICATION, WIDTH, Metric
 from trainables.errors import printable
 
 Sentence = tuple[str, str]
 """A short title, and one or more sentences."""
-
-PERCENTAGES = (ACCURACY, METRICS["balanced_accuracy"])
-"""The metrics whose values sentences show as percentages."""
 
 
 def verdict(result: SearchResult) -> list[Sentence]:
@@ -64,14 +59,12 @@ def percent(share: float, images: int = 1000) -> str:
 
 def worth(value: float, metric: Metric, images: int = 1000) -> str:
     """Return a metric's value as a sentence shows it: `97.77%`, or `0.9123`."""
-    return percent(value, images) if metric in PERCENTAGES else f"{value:.4f}"
+    return percent(value, images) if metric.in_percent else f"{value:.4f}"
 
 
 def apart(difference: float, metric: Metric) -> str:
     """Return how far two values of a metric are apart: `0.6 points`, or `0.0061`."""
-    return (
-        f"{100 * abs(difference):.1f} points" if metric in PERCENTAGES else f"{abs(difference):.4f}"
-    )
+    return f"{100 * abs(difference):.1f} points" if metric.in_percent else f"{abs(difference):.4f}"
 
 
 def _asked(result: SearchResult) -> str:
@@ -96,11 +89,15 @@ def _asked(result: SearchResult) -> str:
         f" and {name}" for name in result.costs_wanted[1:]
     )
     tell = "tells" if len(names) == 1 else "tell"
-    by = f" by {result.metric.title}" if is_other(result.metric) else ""
+    by = "" if result.metric.is_primary else f" by {result.metric.title}"
+    does = (
+        f"{tell} the {len(data['classes'])} classes of {source_text(data)} apart best"
+        if result.task is CLASSIFICATION
+        else f"{'is' if len(names) == 1 else 'are'} best for {result.task.title} of "
+        f"{source_text(data)}"
+    )
     return (
-        f"Which {what} (space {experiment['space']['name']}) {tell} the "
-        f"{len(data['classes'])} classes of {source_text(data)} apart best{by}{low}? {how} "
-        "search "
+        f"Which {what} (space {experiment['space']['name']}) {does}{by}{low}? {how} search "
         f"proposed {count(len(result.trials), 'trial')}; {until} ({outcome_text(result)})."
     )
 
@@ -164,13 +161,20 @@ def _reaches(trial: TrialResult, images: int) -> str:
     By another metric: `reaches a macro F1 of 0.9123 on the ... images, and names 97.8% of them
     right`.
     """
-    folds, right = _folds(trial, images), percent(trial.accuracy, images)
-    if not is_other(trial.metric):
+    folds, primary = _folds(trial, images), trial.task.primary
+    if trial.metric.is_share:
+        right = percent(trial.value, images)
         return f"names {right} of the {images:,} validation images right{folds}"
-    return (
+    reached = (
         f"reaches {with_article(trial.metric)} of {worth(trial.value, trial.metric, images)} on "
-        f"the {images:,} validation images{folds}, and names {right} of them right"
+        f"the {images:,} validation images{folds}"
     )
+    if trial.metric.is_primary:
+        return reached
+    if primary.is_share:
+        return f"{reached}, and names {percent(trial.primary_value, images)} of them right"
+    beside = worth(trial.primary_value, primary, images)
+    return f"{reached}, and {with_article(primary)} of {beside}"
 
 
 def _folds(trial: TrialResult, images: int) -> str:
@@ -230,9 +234,9 @@ def _selected(verdict: dict[str, Any], images: int, metric: Metric) -> str:
     expected, search_value = verdict["expected"], verdict["search_value"]
     mean, low, high = (worth(expected[name], metric, images) for name in ("mean", "low", "high"))
     told = (
-        f"{with_article(metric)} of {mean} on the validation images is to be expected"
-        if is_other(metric)
-        else f"{mean} of the validation images are to be expected right"
+        f"{mean} of the validation images are to be expected right"
+        if metric.is_share
+        else f"{with_article(metric)} of {mean} on the validation images is to be expected"
     )
     return (
         f"Trained anew with {count(expected['seeds'], 'fresh seed')}, {told} "
@@ -246,7 +250,7 @@ def _selected(verdict: dict[str, Any], images: int, metric: Metric) -> str:
 def _beside(difference: float, metric: Metric) -> str:
     return (
         f"{apart(difference, metric)} {'less' if difference < 0 else 'more'} than the"
-        if abs(difference) >= (0.001 if metric in PERCENTAGES else 0.0001)
+        if abs(difference) >= (0.001 if metric.in_percent else 0.0001)
         else "as much as the"
     )
 
@@ -317,15 +321,21 @@ def _tested(result: SearchResult) -> str:
     test = result.chosen_test
     if not test:
         return f"Not known yet. {opened(result.openings)}"
-    images, metric, right = test["images"], result.metric, percent(test["accuracy"], test["images"])
+    images, metric, primary = test["images"], result.metric, result.task.primary
     value, low, high = (worth(one, metric, images) for one in tested_interval(test, metric))
     sure = f"({LEVEL:.0%} interval: {low} to {high})"
+    first = worth(test[primary.name], primary, images)
     text = (
-        f"{capital(metric)} is {value} on the {images:,} test images {sure}, of which {right} are "
-        "named right"
-        if is_other(metric)
-        else f"{right} of the {images:,} test images are named right {sure}"
+        f"{value} of the {images:,} test images are named right {sure}"
+        if metric.is_share
+        else f"{capital(metric)} is {value} on the {images:,} test images {sure}"
     )
+    if not metric.is_primary:
+        text += (
+            f", of which {first} are named right"
+            if primary.is_share
+            else f", and {primary.title} {first}"
+        )
     return f"{text}; nothing was chosen by them. {opened(result.openings)}"
 
 
@@ -364,8 +374,8 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
                 f"{test['images']:,} images, unseen",
             )
         )
-    if is_other(metric):
-        found.append(_accuracy_tile(answer, images, test))
+    if not metric.is_primary:
+        found.append(_primary_tile(answer, images, test))
     if times := cost.get("inference"):
         found.append(
             (
@@ -381,8 +391,11 @@ def tiles(result: SearchResult) -> list[tuple[str, str, str]]:
     return [*found, ("search time", duration(result.wall_s), count(len(result.trials), "trial"))]
 
 
-def _accuracy_tile(answer: TrialResult, images: int, test: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the tile of the accuracy, where another metric comes first."""
+def _primary_tile(answer: TrialResult, images: int, test: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the tile of the task's primary metric, where another metric comes first."""
+    primary = answer.task.primary
     if test:
-        return ("test accuracy", percent(test["accuracy"], test["images"]), "of the same images")
-    return ("validation accuracy", percent(answer.accuracy, images), f"{images:,} images")
+        value = worth(test[primary.name], primary, test["images"])
+        return (f"test {primary.title}", value, "of the same images")
+    value = worth(answer.primary_value, primary, images)
+    return (f"validation {primary.title}", value, f"{images:,} images")

@@ -14,11 +14,11 @@ from search.journal.journal import Journal, JournalError
 from search.journal.result import SearchResult
 from search.tracking.tracker import Tracker
 from tests.support.played import OpenDriver, Report, changed, decisions, play, reopened, report
-from trainables.catalog.tasks import METRICS
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints.lineage import training_key
 from trainables.config import TrialConfig
 
-LOSS = METRICS["log_loss"]
+LOSS = CLASSIFICATION.metric("log_loss")
 WRITTEN = ("event", "n", "time_ms", "crc")
 """What the journal itself adds to an event."""
 
@@ -111,7 +111,7 @@ def test_mlflow_has_the_metric_and_which_end_is_good(
     run = client.get_run(tracker.parent_run_id)
     tags = client.get_experiment(tracker.experiment_id).tags
     assert run.data.metrics["best/val_log_loss"] == best.value
-    assert run.data.metrics["best/val_accuracy"] == best.accuracy
+    assert run.data.metrics["best/val_accuracy"] == best.primary_value
     assert run.data.params["metric"] == "log_loss"
     assert tags["mlflow.experiment.primaryMetric.name"] == "best/val_log_loss"
     assert tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == "false"

@@ -178,5 +178,7 @@ def test_lengths_of_one_training_are_one_value(
     )
     assert len(driver.result.ranking) == 6
     assert values_of(driver.result) == [
-        trial.accuracy for trial in driver.result.trials.values() if trial.params["epochs"] == 3
+        trial.primary_value
+        for trial in driver.result.trials.values()
+        if trial.params["epochs"] == 3
     ]

@@ -89,7 +89,7 @@ def test_rounds_widen_beyond_the_edge_until_the_best_is_inside(
     driver = play(begin(planted), peak, slots=2)
     result, refinement = driver.result, driver.refinement
     assert result.best is not None
-    assert result.best.accuracy > before.best.accuracy + 0.05
+    assert result.best.primary_value > before.best.primary_value + 0.05
     assert result.best.params["optimizer.lr"] > 3e-3
     first = refinement.rounds[0]["changes"][0]
     assert (first["path"], first["kind"]) == ("optimizer.lr", "widened")
@@ -98,7 +98,9 @@ def test_rounds_widen_beyond_the_edge_until_the_best_is_inside(
     assert result.counts == {"completed": len(result.trials)}
     assert "within the noise of" in refinement.reason
     assert any("optimizer.lr: the best" in sentence for sentence in refinement_sentences(result))
-    assert refinement_facts(result)["refinement"]["rounds"][-1]["after"] == result.best.accuracy
+    assert (
+        refinement_facts(result)["refinement"]["rounds"][-1]["after"] == result.best.primary_value
+    )
     assert SearchResult.read(planted.folder) == result
 
 

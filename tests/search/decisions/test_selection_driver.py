@@ -96,11 +96,11 @@ def test_all_candidates_get_the_same_fresh_seeds_and_the_clearly_worse_leaves(be
 
 def test_the_searchs_own_trials_stay_as_they_were(begin: Any, searched: Driver) -> None:
     before = {
-        name: (trial.outcome, trial.accuracy) for name, trial in searched.result.trials.items()
+        name: (trial.outcome, trial.primary_value) for name, trial in searched.result.trials.items()
     }
     driver = play(begin(), noisy)
     assert {
-        name: (trial.outcome, trial.accuracy) for name, trial in driver.result.trials.items()
+        name: (trial.outcome, trial.primary_value) for name, trial in driver.result.trials.items()
     } == before
     assert driver.result.best is not None
     assert driver.result.best.trial == searched.result.best.trial  # type: ignore[union-attr]

@@ -111,7 +111,7 @@ def test_a_search_in_mlflow_is_the_search_in_the_journal(
         if trial.outcome == "diverged":
             assert "best/val_accuracy" not in child.data.metrics
         else:
-            assert child.data.metrics["best/val_accuracy"] == trial.accuracy
+            assert child.data.metrics["best/val_accuracy"] == trial.primary_value
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["best.trial"] == result.best.trial
     assert parent.data.metrics["search/risk"] == pytest.approx(result.risk["chance"])
@@ -763,7 +763,7 @@ def test_a_search_stays_in_its_experiment_whatever_becomes_of_links_roots_and_ti
     link.symlink_to(tmp_path / "first")
     started = started_event()
     data = {**started["data"], "name": "folder", "root": str(link)}
-    title = new_title("nine", data)
+    title = new_title("nine", data, {})
     assert title == "nine-folder-first"
     journal = Journal(experiment.folder)
     driver = Driver(changed(experiment, trials=2), journal)

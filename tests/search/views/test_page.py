@@ -413,7 +413,7 @@ def test_folds_are_told_as_mean_and_deviation(experiment: Experiment) -> None:
     found = dict(verdict(result))["Found"]
     assert "(mean ± 1.2% over 5 folds)" in found
     assert "the mean probabilities of 5 such models, one trained for each fold" in found
-    assert f"{best.accuracy:.4f} ± 0.0123" in render(result)
+    assert f"{best.primary_value:.4f} ± 0.0123" in render(result)
 
 
 def crowded(figure: Figure) -> list[str]:

@@ -28,7 +28,7 @@ from trainables.config import FEATURE_NAMES, TrialConfig
 from trainables.datasets.arrays import Dataset, Part
 from trainables.errors import ConfigError
 from trainables.evaluation import estimate
-from trainables.evaluation.evaluate import evaluate, probabilities
+from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.fusion.rounds import FusionRounds
 from trainables.fusion.stack import shape_of
 from trainables.request import TrialRequest
@@ -123,7 +123,7 @@ def test_features_are_computed_once_and_shared(make_dataset, counted):
     part = make_dataset(train=24).train
     first = features_of(part, "hog")
     assert counted["hog"] == 24
-    again = features_of(Part(part.images.copy(), part.labels), "hog")
+    again = features_of(Part(part.images.copy(), part.targets), "hog")
     assert counted["hog"] == 24
     assert np.array_equal(first, again)
     assert not again.flags.writeable
@@ -144,7 +144,7 @@ def test_other_images_have_other_features(make_dataset):
     dataset = make_dataset()
     assert not np.array_equal(
         features_of(dataset.val, "hog"),
-        features_of(Part(255 - dataset.val.images, dataset.val.labels), "hog")[::-1],
+        features_of(Part(255 - dataset.val.images, dataset.val.targets), "hog")[::-1],
     )
     assert len(features_of(dataset.train, "hog")) == len(dataset.train)
     assert len(list(cache_folder("features").glob("*.npy"))) == 3
@@ -266,7 +266,7 @@ def test_classes_of_one_or_two_images_are_no_reason_to_fail(name, tmp_path):
     dataset = Dataset("few", ("many", "two", "one"), Part(images, labels), val, val, "f00d")
     config = config_of(name, model__features="edges")
     (report,) = run_trial(config, dataset, tmp_path)
-    chances = probabilities(config, dataset, val, tmp_path / "epoch-0001")
+    chances = predictions(config, dataset, val, tmp_path / "epoch-0001")
     assert chances.shape == (41, 3)
     np.testing.assert_allclose(chances.sum(axis=1), 1)
     assert report.metrics["val/accuracy"] > 0.9
@@ -285,7 +285,7 @@ def test_each_class_with_one_image_is_enough(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_class_without_training_images_has_no_chance(name, make_dataset):
     dataset = make_dataset(classes=4, train=80, val=40)
-    kept = np.flatnonzero(dataset.train.labels != 1)
+    kept = np.flatnonzero(dataset.train.targets != 1)
     fitting_ = Fitting(
         config_of(name),
         Dataset("made", dataset.classes, dataset.train.take(kept), dataset.val, None, "f00d"),
@@ -303,8 +303,8 @@ def test_the_svms_probabilities_leave_its_decisions_and_are_better_than_without_
     dataset = make_dataset(classes=classes, train=200, val=200)
     part, val = dataset.train, dataset.val
     inputs, others = of_images(part.images, "edges"), of_images(val.images, "edges")
-    ours = MODELS["svm"].classifier(0, c=10.0, gamma=1.0).fit(inputs, part.labels)
-    theirs = SVC(C=10.0, gamma="scale").fit(inputs, part.labels)
+    ours = MODELS["svm"].classifier(0, c=10.0, gamma=1.0).fit(inputs, part.targets)
+    theirs = SVC(C=10.0, gamma="scale").fit(inputs, part.targets)
     scores = theirs.decision_function(others)
     expected = (scores > 0).astype(int) if classes == 2 else scores.argmax(axis=1)
     assert np.array_equal(ours.predict(others), expected)
@@ -363,7 +363,7 @@ def test_what_was_saved_is_what_was_fitted(name, make_dataset, tmp_path):
     fitted = Fitting(config, dataset)
     (epoch,) = fitted.epochs()
     path = checkpoint.save(tmp_path, fitted.state(), {"config": config.to_dict()})
-    found = probabilities(config, dataset, dataset.val, path)
+    found = predictions(config, dataset, dataset.val, path)
     assert np.array_equal(
         found, fitting.probabilities(config, dataset, dataset.val, fitted.classifier)
     )
@@ -634,7 +634,7 @@ def test_a_machine_of_other_parts_is_refused(change, make_dataset, saved):
     found = (
         MODELS["svm"]
         .classifier(0, c=1.0, gamma=1.0)
-        .fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
+        .fit(of_images(dataset.train.images, "edges"), dataset.train.targets)
     )
     change(found)
     with pytest.raises(CheckpointError, match="a CalibratedSVC whose parts do not fit together"):
@@ -661,7 +661,7 @@ def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
     found = (
         MODELS["knn"]
         .classifier(0, neighbours=5)
-        .fit(of_images(dataset.train.images, "edges"), dataset.train.labels)
+        .fit(of_images(dataset.train.images, "edges"), dataset.train.targets)
     )
     vars(found).update(values)
     with pytest.raises(
@@ -673,7 +673,7 @@ def test_neighbours_of_other_parts_are_refused(values, make_dataset, saved):
 def test_neighbours_that_are_looked_up_by_numbers_are_refused(make_dataset, saved):
     dataset = make_dataset(train=60)
     found = KNeighborsClassifier(algorithm="kd_tree").fit(
-        of_images(dataset.train.images, "edges"), dataset.train.labels
+        of_images(dataset.train.images, "edges"), dataset.train.targets
     )
     with pytest.raises(
         CheckpointError, match=r"holds (no fitted classifier|a KNeighborsClassifier whose parts)"

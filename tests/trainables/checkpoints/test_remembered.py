@@ -16,7 +16,7 @@ from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.evaluation import evaluate as evaluating
-from trainables.evaluation.evaluate import evaluate, probabilities
+from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.trial import run_trial
 
 CONFIG = TrialConfig().override({"data.name": "digits", "model.name": "table2", "epochs": 3})
@@ -54,13 +54,13 @@ def test_the_evaluation_of_what_was_validated_here_is_the_same_and_computes_noth
     assert MEMORY.trials == ["t0001"]
     read = TrialConfig.from_dict(config.to_dict())
     with monkeypatch.context() as patched:
-        patched.setattr(evaluating, "classifier", refuse)
+        patched.setattr(evaluating, "load_model", refuse)
         found, chances = (
             evaluate(read, dataset, dataset.val, path),
-            probabilities(read, dataset, dataset.val, path),
+            predictions(read, dataset, dataset.val, path),
         )
     MEMORY.forget()
-    np.testing.assert_array_equal(chances, probabilities(read, dataset, dataset.val, path))
+    np.testing.assert_array_equal(chances, predictions(read, dataset, dataset.val, path))
     assert found == evaluate(read, dataset, dataset.val, path)
 
 
@@ -70,7 +70,7 @@ def test_what_is_not_the_same_is_computed_anew(
     """Another epoch's weights, another part, another scaling, a process that knows nothing."""
     path = trained(tmp_path / "t0001", dataset)
     other = next(epoch for epoch in saved(path.parent) if epoch != path)
-    monkeypatch.setattr(evaluating, "classifier", refuse)
+    monkeypatch.setattr(evaluating, "load_model", refuse)
     copy = replace(dataset.val)
     for config, part, where in (
         (CONFIG, dataset.val, other),
@@ -79,10 +79,10 @@ def test_what_is_not_the_same_is_computed_anew(
         (CONFIG.override({"data.scaling": "unit"}), dataset.val, path),
     ):
         with pytest.raises(AssertionError, match="computed anew"):
-            probabilities(config, dataset, part, where)
+            predictions(config, dataset, part, where)
     MEMORY.forget()
     with pytest.raises(AssertionError, match="computed anew"):
-        probabilities(CONFIG, dataset, dataset.val, path)
+        predictions(CONFIG, dataset, dataset.val, path)
 
 
 def test_a_checkpoint_that_was_damaged_since_is_told(tmp_path: Path, dataset: Dataset) -> None:
@@ -100,7 +100,7 @@ def test_a_trial_that_was_cut_off_remembers_its_best_epoch_if_that_is_trained_ag
             break
     MEMORY.forget()
     path = trained(tmp_path / "t0001", dataset)
-    assert MEMORY.probabilities(path, CONFIG, dataset.val) is not None
+    assert MEMORY.outputs(path, CONFIG, dataset.val) is not None
 
 
 def test_the_oldest_is_dropped_where_it_is_too_much(

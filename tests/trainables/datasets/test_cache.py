@@ -48,7 +48,7 @@ def contents(dataset):
     return [
         array
         for part in (dataset.train, dataset.val, dataset.test)
-        for array in (part.images.tolist(), part.labels.tolist())
+        for array in (part.images.tolist(), part.targets.tolist())
     ]
 
 

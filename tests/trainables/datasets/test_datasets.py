@@ -121,7 +121,7 @@ def pixels_of(part: Part) -> list[bytes]:
 
 
 def equal(left: Part, right: Part) -> bool:
-    return np.array_equal(left.images, right.images) and np.array_equal(left.labels, right.labels)
+    return np.array_equal(left.images, right.images) and np.array_equal(left.targets, right.targets)
 
 
 # Every registered data set
@@ -135,10 +135,10 @@ def test_parts_hold_uint8_images_and_int64_labels_of_known_classes(name, source)
     assert len(dataset.classes) == len(set(dataset.classes)) == (4 if name == "folder" else 10)
     for part in parts_of(dataset).values():
         assert part.images.dtype == np.uint8
-        assert part.labels.dtype == np.int64
+        assert part.targets.dtype == np.int64
         assert part.images.shape == (len(part), *dataset.image[1:], dataset.image[0])
-        assert part.labels.shape == (len(part),)
-        assert set(part.labels) == set(range(len(dataset.classes)))
+        assert part.targets.shape == (len(part),)
+        assert set(part.targets) == set(range(len(dataset.classes)))
 
 
 @each
@@ -156,17 +156,17 @@ def test_images_keep_their_labels(name, source):
     decoded, dataset = decode(source(name)), load(source(name))
     known = {}
     for part in (decoded.train, decoded.test):
-        known |= dict(zip(pixels_of(part), part.labels, strict=True)) if part else {}
+        known |= dict(zip(pixels_of(part), part.targets, strict=True)) if part else {}
     for part in parts_of(dataset).values():
-        assert [known[pixels] for pixels in pixels_of(part)] == part.labels.tolist()
+        assert [known[pixels] for pixels in pixels_of(part)] == part.targets.tolist()
 
 
 @each
 def test_the_drawn_parts_are_stratified(name, source):
     decoded, dataset = decode(source(name)), load(source(name))
-    whole = np.bincount(decoded.train.labels)
+    whole = np.bincount(decoded.train.targets)
     for part in [dataset.val] + [dataset.test] * (decoded.test is None):
-        shares = np.bincount(part.labels, minlength=len(whole))
+        shares = np.bincount(part.targets, minlength=len(whole))
         assert np.abs(shares - whole * len(part) / len(decoded.train)).max() <= 1.01
 
 
@@ -196,7 +196,7 @@ def test_equal_seeds_split_equally_and_others_do_not(name, source):
 def test_train_limit_is_exact_and_changes_no_other_part(name, limit, source):
     whole, limited = load(source(name)), load(source(name, train_limit=limit))
     assert len(limited.train) == limit
-    assert set(limited.train.labels) == set(whole.train.labels)
+    assert set(limited.train.targets) == set(whole.train.targets)
     assert set(pixels_of(limited.train)) <= set(pixels_of(whole.train))
     assert equal(limited.val, whole.val)
     assert equal(limited.test, whole.test)
@@ -219,7 +219,7 @@ def test_a_train_limit_just_below_what_there_is_is_exact(name, source):
 def test_val_limit_bounds_the_validation_part(name, source):
     limited = load(source(name, val_limit=10))
     assert len(limited.val) == 10
-    assert set(limited.val.labels) == set(range(len(limited.classes)))
+    assert set(limited.val.targets) == set(range(len(limited.classes)))
     assert len(limited.train) > len(load(source(name)).train)
 
 
@@ -242,7 +242,7 @@ def test_image_size_makes_all_images_square(name, source):
         assert part.images.shape[1:] == (6, 6, plain.image[0])
         assert part.images.dtype == np.uint8
     assert abs(small.train.images.mean() - plain.train.images.mean()) < 15
-    assert small.train.labels.tolist() == plain.train.labels.tolist()
+    assert small.train.targets.tolist() == plain.train.targets.tolist()
 
 
 @each
@@ -288,7 +288,7 @@ def test_the_given_test_part_is_the_test_part(name, source):
         else noise(80, 28, 28)[60:, ..., None]
     )
     assert np.array_equal(dataset.test.images, expected)
-    assert dataset.test.labels.tolist() == [row % 10 for row in range(60, 80)]
+    assert dataset.test.targets.tolist() == [row % 10 for row in range(60, 80)]
     assert len(dataset.train) + len(dataset.val) == 60
 
 
@@ -437,7 +437,7 @@ def decoded_of(sizes, *, test=None):
 def test_every_class_is_in_every_part(sizes, test, values, seed):
     dataset = split(decoded_of(sizes, test=test), DataConfig(split_seed=seed, **values))
     for part in parts_of(dataset).values():
-        assert set(part.labels) == set(range(len(sizes)))
+        assert set(part.targets) == set(range(len(sizes)))
 
 
 def test_a_train_limit_is_exact_for_imbalanced_classes():
@@ -469,7 +469,7 @@ def test_every_file_that_is_read_is_listed(name, source):
 def test_a_part_takes_rows_as_a_copy():
     part = Part(np.arange(6, dtype=np.uint8).reshape(3, 2, 1, 1), np.array([4, 5, 6]))
     taken = part.take(np.array([2, 0]))
-    assert taken.labels.tolist() == [6, 4]
+    assert taken.targets.tolist() == [6, 4]
     assert taken.images.ravel().tolist() == [4, 5, 0, 1]
     assert not np.shares_memory(taken.images, part.images)
 
@@ -481,7 +481,7 @@ def test_a_fingerprint_changes_with_everything_that_is_trained_on(change):
     if change == "pixel":
         other.train.images[0] += 1
     elif change == "label":
-        other.train.labels[0] = 1
+        other.train.targets[0] = 1
     elif change == "class":
         other = Decoded(("a", "c"), other.train)
     else:

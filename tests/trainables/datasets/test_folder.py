@@ -46,7 +46,7 @@ def test_each_sub_folder_is_a_class_and_images_keep_their_common_size(two):
     assert found.classes == ("cat", "dog")
     assert found.test is None
     assert found.train.images.shape == (10, 8, 9, 3)
-    assert found.train.labels.tolist() == [0] * 5 + [1] * 5
+    assert found.train.targets.tolist() == [0] * 5 + [1] * 5
     assert loaded(two).image == (3, 8, 9)
 
 
@@ -340,7 +340,7 @@ def test_sub_folders_of_a_class_belong_to_it_and_other_files_are_left(two, write
     (two / "dog" / ".hidden.png").write_bytes(b"left by an editor")
     found = decoded(two)
     assert found.classes == ("cat", "dog")
-    assert found.train.labels.tolist() == [0] * 7 + [1] * 5
+    assert found.train.targets.tolist() == [0] * 7 + [1] * 5
 
 
 def test_a_relative_root_is_read(two, monkeypatch):
@@ -409,13 +409,13 @@ def test_folds_take_in_a_given_validation_part(tmp_path, write_images):
     assert dataset.remarks == (
         "note: with folds, the images of the given validation part are divided among them too.",
     )
-    assert loaded(tmp_path, folds=3, train_limit=12).train.labels.sum() == 6
+    assert loaded(tmp_path, folds=3, train_limit=12).train.targets.sum() == 6
 
 
 def test_a_given_validation_part_is_limited_too_and_that_is_told(tmp_path, write_images):
     write_parts(tmp_path, write_images, train=6, val=8)
     dataset = loaded(tmp_path, val_limit=4)
-    assert dataset.val.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.val.targets.tolist() == [0, 0, 1, 1]
     assert dataset.remarks == (
         "note: 4 of the 16 given validation images are used (--set data.val_limit=16 uses all).",
     )
@@ -882,7 +882,7 @@ def test_three_images_a_class_are_enough(tmp_path, write_images):
     for name in ("a", "b"):
         write_images(tmp_path / name, 3)
     dataset = loaded(tmp_path)
-    assert [sorted(part.labels) for part in (dataset.train, dataset.val, dataset.test)] == [
+    assert [sorted(part.targets) for part in (dataset.train, dataset.val, dataset.test)] == [
         [0, 1]
     ] * 3
 

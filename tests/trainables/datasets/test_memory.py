@@ -48,11 +48,11 @@ def test_statistics_and_fingerprints_need_no_second_copy_of_the_images(kind, lar
     mean, deviation = found["statistics"]
     np.testing.assert_allclose(mean, part.images.mean(axis=(0, 1, 2)) / 255, rtol=1e-5)
     np.testing.assert_allclose(deviation, part.images.std(axis=(0, 1, 2)) / 255, rtol=1e-4)
-    assert found["fingerprint"] == Part(part.images.copy(), part.labels).fingerprint
+    assert found["fingerprint"] == Part(part.images.copy(), part.targets).fingerprint
 
 
 def test_a_whole_data_sets_fingerprint_needs_no_copy(large):
-    reversed_ = Part(large.images[:, ::-1], large.labels)  # not as it lies in memory
+    reversed_ = Part(large.images[:, ::-1], large.targets)  # not as it lies in memory
     assert peak(lambda: Decoded(("a", "b"), reversed_).fingerprint) < 2_500_000
 
 
@@ -75,13 +75,13 @@ def test_a_given_validation_part_is_divided_among_folds_without_a_second_copy(is
     labels = dict(
         zip(
             (image.tobytes() for image in both),
-            np.concatenate([first.labels, other.labels]),
+            np.concatenate([first.targets, other.targets]),
             strict=True,
         )
     )
     assert [
         labels[image.tobytes()] for image in dataset.train.images
-    ] == dataset.train.labels.tolist()
+    ] == dataset.train.targets.tolist()
 
 
 def test_images_that_do_not_fit_are_refused_before_they_are_decoded(

@@ -12,14 +12,9 @@ from tests.support.networks import OWN
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import TrialConfig
-from trainables.evaluation.evaluate import (
-    CALIBRATION_BINS,
-    CURVE_POINTS,
-    evaluate,
-    probabilities,
-    report,
-)
+from trainables.evaluation.evaluate import evaluate, predictions
 from trainables.tasks.mistakes import confidently_wrong
+from trainables.tasks.report import CALIBRATION_BINS, CURVE_POINTS, report
 from trainables.training.loop import Training
 
 CASES = {
@@ -220,24 +215,24 @@ def test_a_saved_network_is_as_good_as_it_was_in_training(trained):
     config, dataset, path, epoch = trained
     found = evaluate(config, dataset, dataset.val, path)
     assert found["accuracy"] == pytest.approx(epoch.values["val/accuracy"])
-    chances = probabilities(config, dataset, dataset.val, path)
-    assert -np.log(chances[np.arange(600), dataset.val.labels]).mean() == pytest.approx(
+    chances = predictions(config, dataset, dataset.val, path)
+    assert -np.log(chances[np.arange(600), dataset.val.targets]).mean() == pytest.approx(
         epoch.values["val/loss"], rel=1e-5
     )
     assert found == {
-        **report(dataset.val.labels, chances, dataset.classes),
+        **report(dataset.val.targets, chances, dataset.classes),
         "wrong": confidently_wrong(dataset.val, chances),
     }
 
 
 def test_probabilities_are_probabilities_and_repeat(trained):
     config, dataset, path, _ = trained
-    chances = probabilities(config, dataset, dataset.test, path)
+    chances = predictions(config, dataset, dataset.test, path)
     assert chances.shape == (9, 3)
     assert chances.dtype == np.float64
     assert chances.min() >= 0
     np.testing.assert_allclose(chances.sum(axis=1), 1)
-    assert np.array_equal(chances, probabilities(config, dataset, dataset.test, path))
+    assert np.array_equal(chances, predictions(config, dataset, dataset.test, path))
 
 
 def test_an_evaluation_loads_nothing_that_takes_longer_than_itself():

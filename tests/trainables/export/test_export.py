@@ -14,11 +14,12 @@ from PIL import Image
 from tests.support.networks import BASELINES, OF_TORCHVISION, OWN
 from trainables.baselines.fitting import Fitting
 from trainables.catalog.models import MODELS
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint
 from trainables.config import TrialConfig
 from trainables.datasets.images import decode
 from trainables.errors import ConfigError
-from trainables.evaluation.evaluate import probabilities
+from trainables.evaluation.evaluate import predictions
 from trainables.export.export import (
     Disagreement,
     _agree,
@@ -27,7 +28,7 @@ from trainables.export.export import (
     in_onnxruntime,
     largest,
 )
-from trainables.export.predictor import NETWORK, ONNX, Classifier, as_trained
+from trainables.export.predictor import NETWORK, ONNX, Predictor, as_trained
 from trainables.training.cross_validation import Folds
 from trainables.training.loop import Training
 
@@ -53,7 +54,7 @@ def exported(make_dataset, tmp_path):
         return (
             export(config, dataset, path, tmp_path / "exported", onnx=onnx),
             dataset,
-            probabilities(config, dataset, dataset.val, path),
+            predictions(config, dataset, dataset.val, path),
         )
 
     return make
@@ -65,11 +66,11 @@ def exported(make_dataset, tmp_path):
 )
 def test_every_model_gives_what_its_checkpoint_gives(name, exported):
     found, dataset, before = exported(name, trained=name not in OF_TORCHVISION)
-    again = Classifier(found.folder)
-    assert largest(again.probabilities(dataset.val.images), before) < 1e-5
+    again = Predictor(found.folder)
+    assert largest(again.predictions(dataset.val.images), before) < 1e-5
     assert again.classes == list(dataset.classes)
     for count in (0, 1, 5):
-        assert again.probabilities(dataset.val.images[:count]).shape == (count, 3)
+        assert again.predictions(dataset.val.images[:count]).shape == (count, 3)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +116,12 @@ def test_a_network_that_began_with_trained_weights_sees_pixels_from_0_to_1(make_
         "precision": "fp32",
     }
     path = checkpoint.save(tmp_path, state, {})
-    written = Classifier(export(config, dataset, path, tmp_path / "exported").folder)
+    written = Predictor(export(config, dataset, path, tmp_path / "exported").folder)
     pixels = torch.from_numpy(dataset.val.images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         assert (
             largest(
-                written.probabilities(dataset.val.images), network.eval()(pixels).softmax(1).numpy()
+                written.predictions(dataset.val.images), network.eval()(pixels).softmax(1).numpy()
             )
             < 1e-5
         )
@@ -128,11 +129,11 @@ def test_a_network_that_began_with_trained_weights_sees_pixels_from_0_to_1(make_
 
 def test_what_was_trained_in_bfloat16_computes_in_float32_and_says_how_far_that_is(exported):
     found, dataset, before = exported("mnist_cnn", precision="bf16", side=16, onnx=True)
-    after = Classifier(found.folder).probabilities(dataset.val.images)
+    after = Predictor(found.folder).predictions(dataset.val.images)
     assert found.precision == "bf16"
     assert found.difference == largest(before, after) > 0
     assert found.onnx_difference < 1e-5
-    assert found.accuracy == (after.argmax(1) == dataset.val.labels).mean()
+    assert found.value == (after.argmax(1) == dataset.val.targets).mean()
 
 
 @pytest.mark.parametrize("name", ["deep_cnn", "svm"])
@@ -148,23 +149,26 @@ def test_a_trial_with_folds_is_a_committee(name, make_dataset, tmp_path):
     list(folds.epochs())
     path = checkpoint.save(tmp_path / "saved", folds.state(), {})
     found = export(config, dataset, path, tmp_path / "exported", onnx=name == "deep_cnn")
-    assert found.accuracy is None
+    assert found.value is None
     assert (
         largest(
-            Classifier(found.folder).probabilities(dataset.test.images),
-            probabilities(config, dataset, dataset.test, path),
+            Predictor(found.folder).predictions(dataset.test.images),
+            predictions(config, dataset, dataset.test, path),
         )
         < 1e-5
     )
 
 
+TASK = CLASSIFICATION.load()
+
+
 @pytest.mark.parametrize("difference", [1.1e-4, float("nan")])
 def test_two_forms_that_disagree_are_refused_with_how_far_they_differ(difference):
-    _agree("one", "the other", 1e-4)
+    _agree(TASK, "one", "the other", 1e-4)
     with pytest.raises(
         Disagreement, match=rf"one and the other differ by {difference:.2g} .* \(allowed: 0.0001\)"
     ):
-        _agree("one", "the other", difference)
+        _agree(TASK, "one", "the other", difference)
 
 
 def test_onnx_is_refused_for_what_is_no_network():
@@ -216,34 +220,34 @@ def test_images_are_brought_into_form_as_files_of_a_data_set_are(size, mode, wan
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grey_and_colour_images_of_other_sizes_are_classified(channels, exported):
     found, dataset, before = exported("deep_cnn", channels=channels)
-    written = Classifier(found.folder)
-    assert written.probabilities(np.zeros((2, 300, 7, 4), np.uint8)).sum(axis=1) == pytest.approx(
+    written = Predictor(found.folder)
+    assert written.predictions(np.zeros((2, 300, 7, 4), np.uint8)).sum(axis=1) == pytest.approx(
         np.ones(2)
     )
     grey = dataset.val.images[..., :1]
-    alike = largest(written.probabilities(grey), written.probabilities(np.repeat(grey, 3, axis=-1)))
+    alike = largest(written.predictions(grey), written.predictions(np.repeat(grey, 3, axis=-1)))
     assert alike < 1e-6
     if channels == 1:
-        assert largest(written.probabilities(np.repeat(grey, 3, axis=-1)), before) < 1e-5
+        assert largest(written.predictions(np.repeat(grey, 3, axis=-1)), before) < 1e-5
 
 
 def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(exported):
     found, dataset, before = exported("deep_cnn", channels=1)
-    written, images = Classifier(found.folder), dataset.val.images
-    assert largest(written.probabilities(images[..., 0]), before) < 1e-5
-    assert largest(written.probabilities([*images[:4], *images[4:, ..., 0]]), before) < 1e-5
-    assert largest(written.probabilities(images.tolist()), before) < 1e-5  # as JSON brings them
+    written, images = Predictor(found.folder), dataset.val.images
+    assert largest(written.predictions(images[..., 0]), before) < 1e-5
+    assert largest(written.predictions([*images[:4], *images[4:, ..., 0]]), before) < 1e-5
+    assert largest(written.predictions(images.tolist()), before) < 1e-5  # as JSON brings them
     high, wide = np.repeat(images[0], 2, axis=0), np.repeat(images[1], 3, axis=2)
-    expected = [written.probabilities(image[None])[0] for image in (high, wide)]
-    assert largest(written.probabilities([high, wide]), np.array(expected)) < 1e-6
+    expected = [written.predictions(image[None])[0] for image in (high, wide)]
+    assert largest(written.predictions([high, wide]), np.array(expected)) < 1e-6
     assert (
         largest(
-            written.probabilities(np.array([high, wide, None], dtype=object)[:2]),
+            written.predictions(np.array([high, wide, None], dtype=object)[:2]),
             np.array(expected),
         )
         < 1e-6
     )
-    assert written.probabilities([]).shape == written.probabilities(images[:0]).shape == (0, 3)
+    assert written.predictions([]).shape == written.predictions(images[:0]).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +273,7 @@ def test_grey_images_without_channels_and_lists_of_several_sizes_are_taken(expor
 )
 def test_what_is_no_images_is_refused_in_one_line(images, came, exported):
     with pytest.raises(ValueError, match=rf"^images must be uint8 .*\({re.escape(came)}$"):
-        Classifier(exported("deep_cnn")[0].folder).probabilities(images)
+        Predictor(exported("deep_cnn")[0].folder).predictions(images)
 
 
 @pytest.mark.parametrize(
@@ -282,18 +286,18 @@ def test_what_is_no_images_is_refused_in_one_line(images, came, exported):
     ],
 )
 def test_other_arrays_are_refused_with_what_came(images, exported):
-    written = Classifier(exported("deep_cnn")[0].folder)
+    written = Predictor(exported("deep_cnn")[0].folder)
     with pytest.raises(
         ValueError,
         match=r"uint8 \(count, height, width, channels\)"
         rf".*got {images.dtype} \({images.shape[0]}, ",
     ):
-        written.probabilities(images)
+        written.predictions(images)
 
 
 def test_no_name_of_a_class_takes_the_place_of_a_column(exported):
     found, dataset, before = exported("deep_cnn")
-    written = Classifier(found.folder)
+    written = Predictor(found.folder)
     written.classes = ["class", "probability of class", "<script>" + 60 * "x"]
     table = written.table(dataset.val.images)
     titles = [

@@ -510,7 +510,7 @@ def test_hashed_masks_train_too(make_members, make_dataset, monkeypatch):
 
 def test_members_with_copies_of_their_own_read_their_own(make_config, make_dataset):
     first, second = make_dataset(), make_dataset()
-    dark = Part(np.zeros_like(second.val.images), second.val.labels)
+    dark = Part(np.zeros_like(second.val.images), second.val.targets)
     second = type(second)(second.name, second.classes, second.train, dark, None, "")
     config = make_config(precision="fp32")
     together = train_together([Training(config, first), Training(config, second)])
@@ -530,7 +530,7 @@ def test_a_group_on_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_
         monkeypatch.setattr(
             f"trainables.{module}.autocast", lambda precision, device: nullcontext()
         )
-    monkeypatch.setattr("trainables.training.loop.RESIDENT", {})
+    monkeypatch.setattr("trainables.tasks.pixels.RESIDENT", {})
     dataset = make_dataset(channels=3, train=96)
     configs = [
         make_config(

@@ -16,7 +16,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import FREEZE_NAMES, ModelConfig, OptimizerConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError
-from trainables.evaluation.evaluate import probabilities
+from trainables.evaluation.evaluate import predictions
 from trainables.models.families import ANATOMY, Family
 from trainables.tasks.losses import WithAuxiliary, losses
 from trainables.training.loop import Training
@@ -84,7 +84,7 @@ def test_it_trains_at_its_smallest_size_and_comes_out_of_a_checkpoint_as_it_went
     ]
     assert not unchanged
     saved = checkpoint.save(tmp_path, training.state(), {})
-    chances = torch.from_numpy(probabilities(config, dataset, dataset.val, saved))
+    chances = torch.from_numpy(predictions(config, dataset, dataset.val, saved))
     with torch.no_grad():
         logits = training.network.eval()(training.val.batch(torch.arange(3))[0])
     torch.testing.assert_close(

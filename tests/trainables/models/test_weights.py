@@ -20,7 +20,7 @@ from trainables.checkpoints import checkpoint
 from trainables.config import ModelConfig, TrialConfig
 from trainables.datasets.arrays import Dataset
 from trainables.errors import ConfigError, Unavailable
-from trainables.evaluation.evaluate import probabilities
+from trainables.evaluation.evaluate import predictions
 from trainables.models import weights
 from trainables.models.families import IMAGENET, Family, Scaling
 from trainables.training.loop import Training
@@ -310,9 +310,9 @@ def test_what_began_with_a_checkpoint_of_ours_is_scaled_so_for_good(
     next(training.epochs())
     assert training.state()["scaling"] == source.state()["scaling"] != IMAGENET
     second = checkpoint.save(tmp_path / "second", training.state(), {"config": config.to_dict()})
-    found = probabilities(config, dataset, dataset.val, second)
-    loss = -np.log(found[np.arange(12), dataset.val.labels]).mean()
-    assert training._validate()[0].means("val")["val/loss"] == pytest.approx(loss, rel=1e-4)
+    found = predictions(config, dataset, dataset.val, second)
+    loss = -np.log(found[np.arange(12), dataset.val.targets]).mean()
+    assert training._validate().values(training.world)["val/loss"] == pytest.approx(loss, rel=1e-4)
     third = Training(config.override({"model.weights": str(second)}), dataset)
     assert third.state()["scaling"] == source.state()["scaling"]
 
@@ -485,7 +485,7 @@ def test_a_checkpoint_needs_no_weights_to_be_evaluated(
     make_dataset: Callable[..., Dataset], torch_home: Path, tmp_path: Path
 ) -> None:
     """What a training began with is in its checkpoint."""
-    from trainables.evaluation.evaluate import probabilities
+    from trainables.evaluation.evaluate import predictions
 
     path = torch_home / MODELS["resnet18"].weights
     torch.save(models.resnet18().state_dict(), path)
@@ -503,7 +503,7 @@ def test_a_checkpoint_needs_no_weights_to_be_evaluated(
     list(training.epochs())
     saved = checkpoint.save(tmp_path, training.state(), {})
     path.unlink()
-    assert probabilities(config, dataset, dataset.val, saved).shape == (len(dataset.val), 3)
+    assert predictions(config, dataset, dataset.val, saved).shape == (len(dataset.val), 3)
 
 
 def test_a_checkpoint_of_folds_gives_its_first_network(

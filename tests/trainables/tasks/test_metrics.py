@@ -6,7 +6,7 @@ import torch
 from sklearn import metrics as skm
 from torch.nn import functional
 
-from trainables.catalog.tasks import METRICS
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.tasks.metrics import BATCH_SUMS, SCORES, MetricAverage, measure
 
 LOGITS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
@@ -102,12 +102,19 @@ def test_each_metric_is_scikit_learns(classes):
         "log_loss": skm.log_loss(labels, chances),
         "auc": np.mean(of_class),
     }
-    assert SCORES.keys() == expected.keys() == METRICS.keys() - {"accuracy"}
+    assert SCORES.keys() == expected.keys() == set(CLASSIFICATION.names) - {"accuracy"}
     for name, value in expected.items():
         assert SCORES[name](labels, chances).value == pytest.approx(value), name
-        told = measure(METRICS[name], torch.from_numpy(logits), torch.from_numpy(labels))
-        assert told[METRICS[name].key] == pytest.approx(value), name
-    assert measure(METRICS["accuracy"], torch.from_numpy(logits), torch.from_numpy(labels)) == {}
+        told = measure(
+            CLASSIFICATION.metric(name), torch.from_numpy(logits), torch.from_numpy(labels)
+        )
+        assert told[CLASSIFICATION.metric(name).key] == pytest.approx(value), name
+    assert (
+        measure(
+            CLASSIFICATION.metric("accuracy"), torch.from_numpy(logits), torch.from_numpy(labels)
+        )
+        == {}
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 4, 10])
@@ -121,7 +128,7 @@ def test_a_standard_error_is_the_deviation_between_draws(name, classes):
 @pytest.mark.parametrize("name", SCORES)
 def test_a_class_that_does_not_occur_changes_nothing(name):
     labels, chances = np.array([0, 0, 1, 1]), np.eye(3)[[0, 0, 1, 1]]
-    best = METRICS[name].best
+    best = CLASSIFICATION.metric(name).best
     assert SCORES[name](labels, chances).value == pytest.approx(best)
     assert np.isfinite(SCORES[name](np.zeros(4, int), np.full((4, 3), 1 / 3))).all()
 
@@ -149,7 +156,7 @@ def test_macro_f1_of_a_thousand_classes_takes_no_matrix_a_draw():
 
 
 def test_of_a_metric_that_is_to_be_low_the_score_is_turned_round():
-    loss = METRICS["log_loss"]
+    loss = CLASSIFICATION.metric("log_loss")
     assert (loss.score(0.25), loss.score(-0.25), loss.top_score) == (-0.25, 0.25, 0)
     assert loss.interval(0.1, 0.2) == (0, pytest.approx(0.492, abs=1e-3))
-    assert METRICS["auc"].interval(0.9, 0.1) == (pytest.approx(0.704, abs=1e-3), 1)
+    assert CLASSIFICATION.metric("auc").interval(0.9, 0.1) == (pytest.approx(0.704, abs=1e-3), 1)

@@ -29,13 +29,13 @@ def test_the_surest_of_the_wrong_guesses_come_first():
     sure = {
         row: chances[row].max()
         for row in range(len(part))
-        if chances[row].argmax() != part.labels[row]
+        if chances[row].argmax() != part.targets[row]
     }
     assert [entry["row"] for entry in found] == sorted(sure, key=sure.get, reverse=True)[:SHOWN]
     for entry in found:
         assert (
             entry["true"]
-            == part.labels[entry["row"]]
+            == part.targets[entry["row"]]
             != entry["guess"]
             == chances[entry["row"]].argmax()
         )
@@ -44,7 +44,7 @@ def test_the_surest_of_the_wrong_guesses_come_first():
 
 def test_who_is_right_everywhere_has_none():
     part, _ = drawn(8, 1)
-    assert confidently_wrong(part, np.eye(4)[part.labels]) == []
+    assert confidently_wrong(part, np.eye(4)[part.targets]) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.checkpoints import checkpoint
 from trainables.checkpoints.checkpoint import CheckpointError
 from trainables.config import DataConfig, TrialConfig
@@ -14,7 +15,7 @@ from trainables.datasets.load import load
 from trainables.errors import DataError
 from trainables.evaluation.cost import cost
 from trainables.evaluation.estimate import epoch_seconds
-from trainables.evaluation.evaluate import classifier, evaluate, members_of, probabilities
+from trainables.evaluation.evaluate import evaluate, load_model, predictions
 from trainables.fusion.planner import unfit
 from trainables.messages import EpochMetrics, Report
 from trainables.request import TrialRequest
@@ -57,21 +58,21 @@ def test_folds_are_stratified_and_disjoint_and_their_union_is_the_training_part(
     assert sorted(np.concatenate(rows)) == list(range(len(dataset.train)))
     assert {len(own) for own in rows} <= {len(dataset.train) // 5, len(dataset.train) // 5 + 1}
     for digit in range(10):
-        counts = [int((fold.val.labels == digit).sum()) for fold in folds]
+        counts = [int((fold.val.targets == digit).sum()) for fold in folds]
         assert max(counts) - min(counts) <= 1
     for fold, own in zip(folds, rows, strict=True):
         assert (fold.folds, fold.test is dataset.test) == (None, True)
         assert not set(own) & set(fold.train.rows)
         assert len(fold.train) + len(own) == len(dataset.train)
         assert np.array_equal(fold.val.images, dataset.train.images[own])
-        assert np.array_equal(fold.train.labels, dataset.train.labels[fold.train.rows])
+        assert np.array_equal(fold.train.targets, dataset.train.targets[fold.train.rows])
     assert dataset.least_trained == min(len(fold.train) for fold in folds)
 
 
 def test_the_test_part_is_the_same_as_without_folds_and_all_else_is_in_a_fold():
     plain, dataset = load(DataConfig(name="digits", split_seed=3)), load(DIGITS)
     assert np.array_equal(dataset.test.images, plain.test.images)
-    assert np.array_equal(dataset.test.labels, plain.test.labels)
+    assert np.array_equal(dataset.test.targets, plain.test.targets)
     assert len(dataset.train) == len(plain.train) + len(plain.val)
     assert dataset.val is dataset.train
 
@@ -119,7 +120,7 @@ def test_a_fold_is_trained_as_a_copy_of_its_images_is(make_config, folded):
     copied = Dataset(
         "made",
         fold.classes,
-        *(Part(part.images, part.labels) for part in (fold.train, fold.val)),
+        *(Part(part.images, part.targets) for part in (fold.train, fold.val)),
         None,
         "",
     )
@@ -237,8 +238,11 @@ def test_when_one_fold_diverges_the_trial_has(config, folded, tmp_path, monkeypa
 
 def test_one_fold_alone_deviates_from_nothing():
     values = {"val/accuracy": float("nan"), "time/epoch_s": 1.0}
-    assert together(1, [values]).values["val/accuracy_std"] == 0
-    assert together(1, [values]).diverged == "val/accuracy is nan at epoch 1 in fold 1"
+    assert together(1, [values], CLASSIFICATION.metrics).values["val/accuracy_std"] == 0
+    assert (
+        together(1, [values], CLASSIFICATION.metrics).diverged
+        == "val/accuracy is nan at epoch 1 in fold 1"
+    )
 
 
 @pytest.fixture(params=["deep_cnn", "knn"])
@@ -268,15 +272,15 @@ def test_on_its_own_images_a_trial_is_measured_by_networks_that_have_not_seen_th
     assert found["accuracy"] == pytest.approx(
         np.average(found["members"]["accuracy"], weights=[20, 20, 20])
     )
-    chances = probabilities(config, dataset, dataset.train, path)
-    assert found["accuracy"] == (chances.argmax(axis=1) == dataset.train.labels).mean()
+    chances = predictions(config, dataset, dataset.train, path)
+    assert found["accuracy"] == (chances.argmax(axis=1) == dataset.train.targets).mean()
     losses = [
-        -np.log(np.clip(chances[fold.val.rows, fold.val.labels], np.finfo(float).eps, 1)).mean()
+        -np.log(np.clip(chances[fold.val.rows, fold.val.targets], np.finfo(float).eps, 1)).mean()
         for fold in (dataset.fold(k, 5) for k in (1, 2, 3))
     ]
     assert losses == pytest.approx([fold["val/loss"] for fold in report.folds], rel=1e-5)
-    copy = Part(dataset.train.images.copy(), dataset.train.labels)
-    assert np.array_equal(probabilities(config, dataset, copy, path), chances), (
+    copy = Part(dataset.train.images.copy(), dataset.train.targets)
+    assert np.array_equal(predictions(config, dataset, copy, path), chances), (
         "the same images are not asked of who has seen them"
     )
 
@@ -285,14 +289,14 @@ def test_new_images_are_asked_of_the_committee(saved):
     config, dataset, path, _ = saved
     found, chances = (
         evaluate(config, dataset, dataset.test, path),
-        probabilities(config, dataset, dataset.test, path),
+        predictions(config, dataset, dataset.test, path),
     )
-    assert found["accuracy"] == (chances.argmax(axis=1) == dataset.test.labels).mean()
+    assert found["accuracy"] == (chances.argmax(axis=1) == dataset.test.targets).mean()
     assert len(found["members"]["accuracy"]) == 3
     assert found["members"]["mean"] == pytest.approx(fmean(found["members"]["accuracy"]))
     assert found["members"]["std"] == pytest.approx(stdev(found["members"]["accuracy"]))
-    with classifier(config, dataset, path) as made:
-        np.testing.assert_allclose(made.classify(dataset.test.images), chances, rtol=1e-6)
+    with load_model(config, dataset, path) as made:
+        np.testing.assert_allclose(made.predict(dataset.test.images), chances, rtol=1e-6)
         assert len(made.networks) == (0 if config.model.is_baseline else 3)
 
 
@@ -300,14 +304,13 @@ def test_the_committee_is_a_module_from_pixels_to_probabilities(saved):
     config, dataset, path, _ = saved
     if config.model.is_baseline:
         return
-    with classifier(config, dataset, path) as made:
+    with load_model(config, dataset, path) as made:
         images = torch.from_numpy(dataset.test.images)
         chances = made.module(images)
-        each = torch.stack([member(images) for member in members_of(made.module)])
-    assert made.network is made.module
+        each = torch.stack([member(images) for member in made.members])
     assert torch.allclose(chances, each.mean(dim=0))
     assert torch.allclose(chances.sum(dim=1), torch.ones(len(images), dtype=torch.float64))
-    assert len({float(member.shift[0]) for member in members_of(made.module)}) == 3, (
+    assert len({float(member.shift[0]) for member in made.members}) == 3, (
         "each has the statistics of its own training images"
     )
 
@@ -391,7 +394,9 @@ def test_the_folds_variances_add_up_and_one_that_is_not_finite_diverges():
         told = {"train/loss": 1.0, "val/loss": loss, "val/accuracy": 0.5, "time/epoch_s": 1.0}
         return {**told, "val/log_loss": loss, "val/log_loss_error": error}
 
-    values = together(1, [fold(0.5, 0.3), fold(0.7, 1.0), fold(0.9, 3.5)]).values
+    values = together(
+        1, [fold(0.5, 0.3), fold(0.7, 1.0), fold(0.9, 3.5)], CLASSIFICATION.metrics
+    ).values
     assert values["val/log_loss_error"] == pytest.approx(1.2175, abs=1e-4)
     assert values["val/log_loss_std"] == pytest.approx(0.2)
-    assert together(1, [fold(0.5, 0.3), fold(float("nan"), 1.0)]).diverged
+    assert together(1, [fold(0.5, 0.3), fold(float("nan"), 1.0)], CLASSIFICATION.metrics).diverged

@@ -10,16 +10,15 @@ from tests.support.networks import OWN
 from trainables.config import OPTIMIZER_NAMES, SCALING_NAMES
 from trainables.datasets.arrays import Part
 from trainables.messages import DIVERGED_LOSS, EpochMetrics
+from trainables.tasks.augment import draw
+from trainables.tasks.pixels import Pixels, scaling
 from trainables.training import optimizers
-from trainables.training.augment import draw
 from trainables.training.loop import (
-    Pixels,
     Training,
     batches,
     eval_batch,
     generator_for,
     mixed_seed,
-    scaling,
     seeded,
 )
 
@@ -316,7 +315,7 @@ def test_standard_scaling_takes_its_statistics_from_the_training_part_alone(
     make_config, make_dataset
 ):
     dataset = make_dataset()
-    dark = Part(np.zeros_like(dataset.val.images), dataset.val.labels)
+    dark = Part(np.zeros_like(dataset.val.images), dataset.val.targets)
     changed = type(dataset)(dataset.name, dataset.classes, dataset.train, dark, dark, "")
     for old, new in zip(scaling("standard", dataset), scaling("standard", changed), strict=True):
         assert torch.equal(old, new)
@@ -337,7 +336,7 @@ def test_a_batch_holds_the_rows_asked_for_channels_first(make_config, make_datas
         torch.tensor([3, 1])
     )
     assert batch.shape == (2, 3, 5, 8)
-    assert labels.tolist() == dataset.val.labels[[3, 1]].tolist()
+    assert labels.tolist() == dataset.val.targets[[3, 1]].tolist()
     np.testing.assert_allclose(
         batch.numpy(), dataset.val.images[[3, 1]].transpose(0, 3, 1, 2) / 255, rtol=1e-6
     )
@@ -361,7 +360,7 @@ def test_read_only_arrays_are_trained_on_and_nothing_is_written(make_config, mak
     before = dataset.train.images.copy()
     for part in (dataset.train, dataset.val):
         part.images.flags.writeable = False
-        part.labels.flags.writeable = False
+        part.targets.flags.writeable = False
     assert len(metrics_of(make_config(**RICH), dataset)) == 2
     assert np.array_equal(dataset.train.images, before)
 
@@ -393,11 +392,11 @@ def test_images_stay_on_the_device_for_the_next_trial_until_other_data_come(
     make_config, make_dataset, monkeypatch
 ):
     """Torch's device without memory stands for a card."""
-    monkeypatch.setattr("trainables.training.loop.RESIDENT", {})
+    monkeypatch.setattr("trainables.tasks.pixels.RESIDENT", {})
     card, dataset, other = torch.device("meta"), make_dataset(), make_dataset()
     first, again = (Pixels(dataset.train, dataset, make_config(), card) for _ in range(2))
     assert first.images is again.images
-    assert first.labels is again.labels
+    assert first.targets is again.targets
     pixels = [
         Pixels(part, source, make_config(), card)
         for source in (dataset, other)
@@ -425,7 +424,7 @@ def on_card(monkeypatch):
             name,
             lambda weights, config, kind=kind: kind(weights, lr=config.lr),
         )
-    monkeypatch.setattr("trainables.training.loop.RESIDENT", {})
+    monkeypatch.setattr("trainables.tasks.pixels.RESIDENT", {})
     monkeypatch.setattr(
         "trainables.training.loop.autocast", lambda precision, device: nullcontext()
     )

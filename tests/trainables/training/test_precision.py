@@ -9,7 +9,7 @@ from tests.support.networks import OWN
 from trainables.catalog.models import MODELS
 from trainables.checkpoints import checkpoint
 from trainables.config import OPTIMIZER_NAMES, PRECISION_NAMES
-from trainables.evaluation.evaluate import probabilities
+from trainables.evaluation.evaluate import predictions
 from trainables.fusion.planner import unfit
 from trainables.fusion.rounds import FusionRounds
 from trainables.fusion.stack import why_not
@@ -216,7 +216,7 @@ def test_trainings_in_float16_are_trained_alone(make_config, make_dataset):
 def test_the_evaluation_computes_as_the_training_did(wanted, make_config, make_dataset, tmp_path):
     config, dataset = make_config(precision=wanted, epochs=1), make_dataset(val=600)
     (report,) = run_trial(config, dataset, tmp_path)
-    chances = probabilities(config, dataset, dataset.val, tmp_path / "epoch-0001")
-    loss = -np.log(chances[np.arange(600), dataset.val.labels]).mean()
+    chances = predictions(config, dataset, dataset.val, tmp_path / "epoch-0001")
+    loss = -np.log(chances[np.arange(600), dataset.val.targets]).mean()
     assert report.metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
-    assert report.metrics["val/accuracy"] == (chances.argmax(axis=1) == dataset.val.labels).mean()
+    assert report.metrics["val/accuracy"] == (chances.argmax(axis=1) == dataset.val.targets).mean()

@@ -31,7 +31,9 @@ distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size
 )
 arrays = numpy.load(folder / "data.npz")
-train, val = (Part(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in ("train", "val"))
+train, val = (
+    Part(arrays[f"{name}_images"], arrays[f"{name}_targets"]) for name in ("train", "val")
+)
 results = []
 for values in json.loads((folder / "configs.json").read_text()):
     dataset = Dataset("made", ("a", "b", "c"), train, val, None, "")
@@ -57,7 +59,7 @@ def train_together(configs, dataset, folder, size):
     arrays = {
         f"{name}_{kind}": getattr(getattr(dataset, name), kind)
         for name in ("train", "val")
-        for kind in ("images", "labels")
+        for kind in ("images", "targets")
     }
     np.savez(folder / "data.npz", **arrays)
     (folder / "configs.json").write_text(json.dumps([config.to_dict() for config in configs]))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from trainables.config import AugmentConfig
-from trainables.training import augment as module
-from trainables.training.augment import draw
+from trainables.tasks import augment as module
+from trainables.tasks.augment import draw
 
 EACH = {
     "rotation": AugmentConfig(rotation=30),

@@ -1,0 +1,124 @@
+"""What is known of a task's targets without torch: whether they are right, and how to divide them.
+
+`ClassNumbers` are those of classification; a task whose images are divided at random has `Targets`.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.config import DataConfig
+from trainables.datasets.arrays import Arrays, Dataset, Decoded, Part
+from trainables.errors import DataError, printable
+
+Labels = NDArray[np.int64]
+
+
+class Targets:
+    """The targets of a task that says nothing of them: nothing is checked or kept in balance."""
+
+    def check(self, decoded: Decoded, config: DataConfig) -> None:
+        """Check images and targets as a loader gave them.
+
+        Raises:
+            DataError: they cannot be used.
+        """
+        for part in (decoded.train, decoded.val, decoded.test):
+            if part is not None and len(part.images) != len(part.targets):
+                raise DataError(
+                    f"{len(part.images)} images and {len(part.targets)} targets do not fit "
+                    "together. The files are damaged."
+                )
+        drawn = 1 + (decoded.val is None) + (decoded.test is None)
+        if len(decoded.train) < drawn:
+            raise DataError(
+                f"{len(decoded.train)} image{'s' * (len(decoded.train) != 1)} cannot be divided "
+                f"into {drawn} parts. Add images."
+            )
+
+    def check_split(self, dataset: Dataset) -> None:
+        """Check a data set once it is divided.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+
+    def strata(self, targets: Arrays) -> Labels:
+        """Return the group of each image, int64 (images,): every part gets its share of each."""
+        return np.zeros(len(targets), np.int64)
+
+    def about_part(self, part: Part, classes: tuple[str, ...]) -> list[str]:
+        """Return remarks on a validation part that was given."""
+        return []
+
+
+class ClassNumbers(Targets):
+    """Class numbers, int64 (images,)."""
+
+    def check(self, decoded: Decoded, config: DataConfig) -> None:
+        """Check that every class reaches every part that is drawn from the training images.
+
+        Raises:
+            DataError: it does not, or images, labels and classes do not fit together.
+        """
+        if len(decoded.classes) < 2:
+            raise DataError(
+                f"only one class found ({decoded.classes[0]!r}). A classifier needs two or more."
+            )
+        drawn = [
+            "a training",
+            *(
+                f"a {title}"
+                for title, part in (("validation", decoded.val), ("test", decoded.test))
+                if part is None
+            ),
+        ]
+        parts = (
+            f"{', '.join(drawn[:-1])} and {drawn[-1]} image"
+            if len(drawn) > 1
+            else "a training image"
+        )
+        for part in (decoded.train, decoded.val, decoded.test):
+            if part is not None and (
+                len(part.images) != len(part.targets)
+                or part.targets.max(initial=0) >= len(decoded.classes)
+            ):
+                raise DataError(
+                    f"{len(part.images)} images, {len(part.targets)} labels and "
+                    f"{len(decoded.classes)} classes do not fit together. The files are damaged."
+                )
+        counts: list[int] = np.bincount(
+            decoded.train.targets, minlength=len(decoded.classes)
+        ).tolist()
+        for name, count in zip(decoded.classes, counts, strict=True):
+            if count < len(drawn):
+                raise DataError(
+                    f"class {name!r} has {count} image{'s' * (count != 1)}; each class needs "
+                    f"{parts}. Add images or remove the class."
+                )
+
+    def check_split(self, dataset: Dataset) -> None:
+        """Check that every class is in every fold.
+
+        Raises:
+            DataError: it is not.
+        """
+        counts = np.bincount(dataset.train.targets, minlength=len(dataset.classes))
+        name, count = dataset.classes[counts.argmin()], int(counts.min())
+        if dataset.folds is not None and count < dataset.folds:
+            remedy = f"Use --folds {count}" if count > 1 else "Leave --folds out"
+            raise DataError(
+                f"class {name!r} has {count} image{'s' * (count != 1)} to train on; "
+                f"each of {dataset.folds} folds needs one. {remedy}, or add images."
+            )
+
+    def strata(self, targets: Arrays) -> Labels:
+        """Return the class of each image."""
+        labels: Labels = targets
+        return labels
+
+    def about_part(self, part: Part, classes: tuple[str, ...]) -> list[str]:
+        """Return a line for each class of which the part has no image."""
+        return [
+            f"warning: the validation part has no image of class {printable(classes[number])!r}."
+            for number in np.setdiff1d(np.arange(len(classes)), part.targets)
+        ]

@@ -1,0 +1,174 @@
+"""Classification: every image is of one class; a network gives each class a probability."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainables.catalog.tasks import Metric
+from trainables.datasets.arrays import Dataset, Part
+from trainables.tasks.base import Batch, Losses, Predictions, Processes, Task
+from trainables.tasks.losses import losses
+from trainables.tasks.metrics import SCORES, MetricAverage, measure
+from trainables.tasks.mistakes import confidently_wrong
+from trainables.tasks.pixels import Pixels
+from trainables.tasks.report import Probabilities, accuracy, report
+
+MATRIX_CLASSES = 100
+"""With more classes than these, a confusion matrix is too large for the journal."""
+
+
+class Classification(Task):
+    """Images with class numbers, int64 (images,), from which probabilities are learned."""
+
+    def step(
+        self, network: nn.Module, batch: Batch, autocast: AbstractContextManager[None]
+    ) -> Losses:
+        """Return the cross-entropy of a batch (`losses`)."""
+        with autocast:
+            outputs = network(batch.inputs)
+        return Losses(*losses(outputs, batch.targets))
+
+    def meter(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> "ClassMeter":
+        """Return a new meter of this metric for a part."""
+        return ClassMeter(metric, pixels, keeps=keeps)
+
+    def output_bytes(self, dataset: Dataset) -> int:
+        """Return the bytes of the logits of the validation part."""
+        return 4 * len(dataset.val) * len(dataset.classes)
+
+    def from_outputs(self, outputs: list[Tensor]) -> Probabilities:
+        """Return class probabilities, (images, classes), from the logits of all batches."""
+        found: Probabilities = torch.cat(
+            [logits.double().softmax(dim=1) for logits in outputs]
+        ).numpy()
+        return found
+
+    def module(self, network: nn.Module, pixels: Pixels) -> "ProbabilityModel":
+        """Return the way from uint8 images to class probabilities."""
+        return ProbabilityModel(network, pixels)
+
+    def ensemble(self, members: list[nn.Module]) -> "Ensemble":
+        """Return several networks as one, whose probabilities are the mean of theirs."""
+        return Ensemble(members)
+
+    def combine(self, each: list[Predictions]) -> Probabilities:
+        """Return the mean of several networks' probabilities."""
+        mean: Probabilities = np.mean(each, axis=0)
+        return mean
+
+    def evaluate(
+        self, predictions: Predictions, part: Part, dataset: Dataset, metric: Metric
+    ) -> dict[str, Any]:
+        """Measure class probabilities, (images, classes), against the true classes.
+
+        Returns:
+            What `report` gives; and `wrong`, the images most confidently wrong (see `mistakes`).
+        """
+        return {
+            **report(part.targets, predictions, dataset.classes),
+            "wrong": confidently_wrong(part, predictions),
+            **_by_metric(metric, part, predictions),
+        }
+
+    def value(self, predictions: Predictions, part: Part) -> float:
+        """Return the accuracy of class probabilities."""
+        return accuracy(part.targets, predictions.argmax(axis=1))
+
+    def brief(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+        """Return an evaluation as the journal takes it for each trial.
+
+        Of each curve only the area is kept; a confusion matrix of very many classes is left out.
+        """
+        large = {"confusion_matrix"} if len(evaluation["classes"]) > MATRIX_CLASSES else set()
+        kept = {
+            name: value
+            for name, value in self.plain(evaluation).items()
+            if name not in {"roc", *large}
+        }
+        return {**kept, "auc": {name: curve["auc"] for name, curve in evaluation["roc"].items()}}
+
+    def plain(self, evaluation: dict[str, Any]) -> dict[str, Any]:
+        """Return an evaluation without its images, and the reliability diagram's bins."""
+        return {name: value for name, value in evaluation.items() if name not in ("wrong", "bins")}
+
+
+def _by_metric(metric: Metric, part: Part, chances: Probabilities) -> dict[str, Any]:
+    """Return the metric by which trials are ranked, with its interval; of accuracy nothing."""
+    if metric.name not in SCORES:
+        return {}
+    value, error = SCORES[metric.name](part.targets, chances)
+    low, high = metric.interval(value, error)
+    return {"metric": {"name": metric.name, "value": value, "low": low, "high": high}}
+
+
+class ClassMeter:
+    """Loss, accuracy and, if it is another, the metric of logits on the validation part."""
+
+    def __init__(self, metric: Metric, pixels: Pixels, *, keeps: bool) -> None:
+        self.metric, self.pixels = metric, pixels
+        self.means = MetricAverage("loss", "accuracy", device=pixels.device)
+        self.kept = list[Tensor]()
+        self._keeps = keeps or metric.name in SCORES
+
+    def add(self, outputs: Any, batch: Batch) -> None:
+        """Take the logits of a batch, (batch, classes)."""
+        self.means.add(outputs, batch.targets)
+        if self._keeps:
+            self.kept.append(outputs)
+
+    def values(self, world: Processes) -> dict[str, float]:
+        """Return loss, accuracy and the metric over what all processes have taken."""
+        self.means.sums = world.sum(self.means.sums)
+        found = self.means.means("val")
+        if self.metric.name not in SCORES:
+            return found
+        logits = torch.cat(self.kept).float()
+        if world.size > 1:
+            rows = world.slice(torch.arange(len(self.pixels), device=logits.device))
+            whole = torch.zeros(len(self.pixels), logits.shape[1], device=logits.device)
+            whole[rows] = logits
+            logits = world.sum(whole)
+        return found | measure(self.metric, logits, self.pixels.all_targets)
+
+
+class ProbabilityModel(nn.Module):
+    """A network with the scaling of its pixels before it and softmax behind.
+
+    It maps images, uint8 (count, height, width, channels), to class probabilities, float64 (count,
+    classes).
+    """
+
+    def __init__(self, network: nn.Module, pixels: Pixels) -> None:
+        super().__init__()
+        self.network = network
+        self.shift, self.spread = nn.Buffer(pixels.mean255), nn.Buffer(pixels.deviation255)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class probabilities, (count, classes), of uint8 images."""
+        pixels = (
+            images.permute(0, 3, 1, 2)
+            .to(torch.float32, copy=True)
+            .sub_(self.shift)
+            .div_(self.spread)
+        )
+        logits: Tensor = self.network(pixels)
+        return logits.double().softmax(dim=1)
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks' probabilities, each of which scales pixels in its own way.
+
+    Input and output are those of `ProbabilityModel`.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class probabilities, (count, classes), of uint8 images."""
+        return torch.stack([member(images) for member in self.members]).mean(dim=0)

@@ -1,0 +1,162 @@
+"""Measures, as plain values, of how good class probabilities are.
+
+The measures are those of scikit-learn and torchmetrics, computed here as they compute them, to the
+last bit: to import the two takes each process that evaluates longer than all of its evaluations.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.datasets.arrays import Labels
+
+CURVE_POINTS = 200
+CALIBRATION_BINS = 15
+
+Probabilities = NDArray[np.float64]
+
+
+def report(labels: Labels, chances: Probabilities, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Measure probabilities against the true classes.
+
+    Args:
+        labels: true class numbers, (images,).
+        chances: class probabilities, (images, classes).
+        classes: the classes' names.
+
+    Returns:
+        Accuracy; precision, recall and F1 (per class, their mean, and weighted by the classes'
+        numbers of images); confusion matrix; ROC curves and AUC, one class against the rest; the
+        expected calibration error (`calibration_error`) and the bins behind it
+        (`calibration_bins`).
+    """
+    guesses, support = chances.argmax(axis=1), np.bincount(labels, minlength=len(classes))
+    confusion = np.bincount(labels * len(classes) + guesses, minlength=len(classes) ** 2).reshape(
+        len(classes), -1
+    )
+    right, guessed = confusion.diagonal(), confusion.sum(axis=0)
+    precision, recall, f1 = (
+        _share(right, guessed),
+        _share(right, support),
+        _share(2.0 * right, support + guessed),
+    )
+    curves = {
+        name: _curve(labels == number, chances[:, number]) for number, name in enumerate(classes)
+    }
+    occurring = np.array([curve["auc"] is not None for curve in curves.values()])
+    areas = np.array([curve["auc"] for curve in curves.values() if curve["auc"] is not None])
+    per_class = {
+        name: {
+            "precision": float(precision[number]),
+            "recall": float(recall[number]),
+            "f1": float(f1[number]),
+            "images": int(support[number]),
+        }
+        for number, name in enumerate(classes)
+    }
+    return {
+        "images": len(labels),
+        "accuracy": accuracy(labels, guesses),
+        "macro": {
+            "precision": float(precision.mean()),
+            "recall": float(recall.mean()),
+            "f1": float(f1.mean()),
+            "auc": float(areas.mean()) if len(areas) else None,
+        },
+        "weighted": {
+            "precision": float(np.average(precision, weights=support)),
+            "recall": float(np.average(recall, weights=support)),
+            "f1": float(np.average(f1, weights=support)),
+            "auc": float(np.average(areas, weights=support[occurring])) if len(areas) else None,
+        },
+        "ece": calibration_error(labels, chances),
+        "bins": calibration_bins(guesses == labels, chances.max(axis=1)),
+        "per_class": per_class,
+        "confusion_matrix": confusion.tolist(),
+        "classes": list(classes),
+        "roc": curves,
+    }
+
+
+def accuracy(labels: Labels, guesses: NDArray[Any]) -> float:
+    """Return the share of guesses that are right."""
+    return float(np.mean(labels == guesses))
+
+
+def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide one by the other; 0 where the whole is 0."""
+    found: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return found
+
+
+def calibration_error(labels: Labels, chances: Probabilities) -> float:
+    """Return the distance of the guessed classes' probability from the share of right guesses.
+
+    It is the mean distance over 15 bins of that probability, equally wide and weighted by their
+    images (the L1 norm; Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2). As
+    in torchmetrics it is computed in single precision.
+    """
+    confidence, guesses = torch.from_numpy(chances).max(dim=1)
+    confidence = confidence.float()
+    bins = torch.bucketize(confidence, torch.linspace(0, 1, CALIBRATION_BINS + 1), right=True) - 1
+
+    def summed(values: Tensor) -> Tensor:
+        return torch.zeros(CALIBRATION_BINS + 1).scatter_add_(0, bins, values)
+
+    counts = summed(torch.ones_like(confidence))
+    right = torch.nan_to_num(summed((guesses == torch.from_numpy(labels)).float()) / counts)
+    sure = torch.nan_to_num(summed(confidence) / counts)
+    return float(torch.sum(torch.abs(right - sure) * (counts / counts.sum())))
+
+
+def calibration_bins(
+    right: NDArray[np.bool_], confidence: NDArray[np.float64]
+) -> dict[str, list[float]]:
+    """Return sums over the images in each of the 15 bins of the guess's probability.
+
+    Args:
+        right: whether each image's guess is right, (images,).
+        confidence: the guess's probability, (images,).
+
+    Returns:
+        By name, a value for each bin: the number of `images`, the sum of `confidence`, and the
+        number of guesses that are `right`.
+    """
+    weights = {
+        "images": np.ones(len(right)),
+        "confidence": confidence,
+        "right": right.astype(float),
+    }
+    return {
+        name: np.histogram(confidence, CALIBRATION_BINS, (0, 1), weights=weight)[0].tolist()
+        for name, weight in weights.items()
+    }
+
+
+def _curve(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> dict[str, Any]:
+    """Return one class's ROC curve, thinned to at most 200 points.
+
+    It is empty where the part holds only images of this class, or none of it.
+    """
+    if positive.all() or not positive.any():
+        return {"auc": None, "fpr": [], "tpr": []}
+    order = np.argsort(score, kind="stable")[::-1]
+    score, found = score[order], np.cumsum(positive[order])
+    # Images of one score pass the threshold together.
+    steps = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)
+    right, wrong = found[steps].astype(float), (1 + steps - found[steps]).astype(float)
+    if len(steps) > 2:  # points between two others on a straight line say nothing
+        corners = np.concatenate(
+            [[True], (np.diff(wrong, 2) != 0) | (np.diff(right, 2) != 0), [True]]
+        )
+        right, wrong = right[corners], wrong[corners]
+    fpr, tpr = (np.concatenate([[0.0], counts]) / counts[-1] for counts in (wrong, right))
+    kept = np.unique(np.linspace(0, len(fpr) - 1, CURVE_POINTS).round().astype(int))
+    return {
+        "auc": float(np.trapezoid(tpr, fpr)),
+        "fpr": fpr[kept].tolist(),
+        "tpr": tpr[kept].tolist(),
+    }
