@@ -292,7 +292,7 @@ def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
 
 
 @pytest.mark.slow
-def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_bucket(
+def test_two_peoples_searches_are_kept_apart_and_their_files_lie_in_the_bucket(
     server: Server, log_in: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Anna logs in by her environment, Ben by a file in his home.

@@ -208,7 +208,7 @@ def check_use(version: ModelVersion, result: SearchResult, folder: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_champion_is_used_without_this_project_and_its_description_says_what_it_is(
+def test_the_champion_is_described_and_can_be_used_without_this_project(
     searched: Search, tmp_path: Path, capsys: Any
 ) -> None:
     result = searched(test=True)

@@ -207,7 +207,7 @@ def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(
     assert "ms/image" in done.stderr
 
 
-def test_a_resume_evaluates_what_was_not_and_a_damaged_checkpoint_is_told_and_stops_nothing(
+def test_a_resume_evaluates_what_was_not_and_names_a_damaged_checkpoint(
     smoke: tuple[Path, Done], tmp_path: Path
 ) -> None:
     """The search was cut off after its second evaluation, and the worst trial's checkpoint has been

@@ -507,7 +507,7 @@ def test_a_run_that_was_made_just_before_an_outage_gets_its_params(
     assert all(child.data.params.keys() == {"optimizer.lr", "epochs"} for child in children)
 
 
-def test_a_trial_that_died_before_it_ran_has_a_run_as_soon_as_it_has_something_to_keep(
+def test_a_trial_that_died_before_it_ran_has_a_run_once_it_has_something_to_keep(
     uri: str, experiment: Experiment, open_driver: OpenDriver
 ) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
@@ -676,7 +676,7 @@ def test_a_password_is_masked() -> None:
     assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
 
 
-def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_says_so(
+def test_of_two_verdicts_the_last_counts_and_a_selection_cut_off_is_interrupted(
     uri: str, experiment: Experiment, open_driver: OpenDriver
 ) -> None:
     tracker, driver = tracked(uri, experiment, open_driver)
