@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from search.execution.job import Job, checkpoint_in, keep, request_of
 from search.preflight.shadows import put_libraries_first
@@ -166,53 +166,48 @@ class Process:
         `test` is the evaluation without its pictures, which are in the trial's folder; or `damaged`
         says what is wrong with the checkpoint.
         """
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import evaluate
-
         if dataset.test is None:
             raise ValueError("the data set's test part is sealed")
-        try:
-            with checkpoint_in(job, epoch) as path:
-                found = evaluate(
-                    TrialConfig.from_dict(job["config"]),
-                    dataset,
-                    dataset.test,
-                    path,
-                    device=self._device,
-                )
-        except CheckpointError as error:
-            return {"damaged": str(error)}
-        keep(job, "test.json", found)
-        return {"test": without_pictures(found)}
+        return self._evaluated(job, dataset, epoch, "test", without_pictures)
 
     @in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
         """Evaluate one trial's checkpoint on the validation part.
 
         `val` is the evaluation without its curves and pictures; or `damaged` says what is wrong
-        with the checkpoint. The evaluation with both is in the trial's folder, for a person; those
-        of the best trials reach MLflow with their pictures (`evidence.draw`).
+        with the checkpoint. The evaluation with both is in the trial's folder, from which the best
+        trials' pictures are drawn (`search.views.page.artifacts.draw`).
+        """
+        try:
+            return self._evaluated(job, self._kept(dataset), epoch, "val", without_curves)
+        except Exception as error:
+            self._hear_error(error)
+            raise
+
+    def _evaluated(
+        self,
+        job: Job,
+        dataset: Dataset,
+        epoch: int,
+        part: Literal["val", "test"],
+        brief: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any]:
+        """Evaluate one trial's checkpoint on a part, and keep all of it in the trial's folder.
+
+        What `brief` leaves of it is returned under the part's name; or `damaged` says what is wrong
+        with the checkpoint.
         """
         from trainables.checkpoints.checkpoint import CheckpointError
         from trainables.evaluation.evaluate import evaluate
 
-        dataset = self._kept(dataset)
+        config, images = TrialConfig.from_dict(job["config"]), getattr(dataset, part)
         try:
             with checkpoint_in(job, epoch) as path:
-                found = evaluate(
-                    TrialConfig.from_dict(job["config"]),
-                    dataset,
-                    dataset.val,
-                    path,
-                    device=self._device,
-                )
+                found = evaluate(config, dataset, images, path, device=self._device)
         except CheckpointError as error:
             return {"damaged": str(error)}
-        except Exception as error:
-            self._hear_error(error)
-            raise
-        keep(job, "val.json", found)
-        return {"val": without_curves(found)}
+        keep(job, f"{part}.json", found)
+        return {part: brief(found)}
 
     @in_use
     def get_ready(self) -> dict[str, Any]:
