@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.cli import Parser
 from cluster.errors import Refused
 from cluster.secrets import masked
-from search.cli.main import HelpFormatter, check_versions, guarded, storage_option
+from search.cli.main import HelpFormatter, check_versions, guarded, json_option, storage_option
 from search.cli.secrets import refuse, refuse_in_uri
 from search.journal.lease import Held
 from search.journal.result import ENDED, SearchResult, TrialResult, checkpoint_of
@@ -437,9 +437,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="where the data lies now (default: as the search)",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object on the last line"
-    )
+    json_option(parser)
     args = parser.parse_args(argv)
     return guarded(lambda: command(args))
 

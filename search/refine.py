@@ -15,8 +15,8 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import budget_options
-from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.cli.overrides import apply_overrides, place_options
+from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.refinement_driver import RefineDriver, next_space
 from search.experiment import Experiment
 from search.journal.result import SearchResult
@@ -55,20 +55,14 @@ def parser() -> Parser:
         help=f"rounds at most (default: as before, else {ROUNDS})",
     )
     budget_options(made, "none", of="what may be used from now on", gain=False)
-    made.add_argument(
-        "--allow-change",
-        action="store_true",
-        help="go on although the data, the code or a library has changed",
-    )
+    change_option(made, "the data, the code or a library")
     place_options(made, "as the search")
     made.add_argument(
         "--dry-run",
         action="store_true",
         help="print what the next round would change; start nothing",
     )
-    made.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, the last line"
-    )
+    json_option(made)
     return made
 
 

@@ -14,8 +14,8 @@ from functools import partial
 from cluster.cli import Parser
 from cluster.errors import Refused
 from search.budget import Budget, Limit, budget_options, shares_text
-from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.cli.overrides import apply_overrides, place_options
+from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.driver import Driver
 from search.decisions.refinement_driver import RefineDriver
 from search.experiment import Experiment, base_of
@@ -39,11 +39,7 @@ def parser() -> Parser:
         prog="python -m search.resume", description=__doc__, formatter_class=HelpFormatter
     )
     storage_option(made)
-    made.add_argument(
-        "--allow-change",
-        action="store_true",
-        help="go on although the space, the data, the code or a library has changed",
-    )
+    change_option(made, "the space, the data, the code or a library")
     made.add_argument(
         "--trials", type=int, metavar="N", help="as many trials in all (default: as before)"
     )
@@ -57,9 +53,7 @@ def parser() -> Parser:
         metavar="N",
         help="another seed for what is suggested from now on (default: as before)",
     )
-    made.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, the last line"
-    )
+    json_option(made)
     return made
 
 

@@ -17,7 +17,7 @@ from cluster.runtime.session import LOCAL
 from search.algorithms.registry import ALGORITHMS
 from search.budget import Budget, budget_options
 from search.cli import config_file, secrets
-from search.cli.main import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, leave
+from search.cli.main import AUTO_COUNT, HelpFormatter, count_or_auto, guarded, json_option, leave
 from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.store import own_path, storage
@@ -59,9 +59,7 @@ def parser() -> Parser:
         action="store_true",
         help="print the plan and an estimate of the time; start nothing",
     )
-    made.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, the last line"
-    )
+    json_option(made)
     return made
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.cli import NOT_READY, REFUSED, Parser
 from cluster.errors import Refused
 from search.budget import Budget
-from search.cli.main import HelpFormatter, began_ms, guarded, leave, storage_option
-from search.cli.overrides import apply_overrides, place_options
+from search.cli.main import HelpFormatter, began_ms, guarded, json_option, leave, storage_option
+from search.cli.overrides import apply_overrides, change_option, place_options
 from search.decisions.selection import ALPHA, MIN_SEEDS, Candidate, decide
 from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.experiment import Experiment
@@ -68,15 +68,9 @@ def parser() -> Parser:
         metavar="P",
         help=f"error rate of all comparisons together (default: as before, else {ALPHA})",
     )
-    made.add_argument(
-        "--allow-change",
-        action="store_true",
-        help="go on although the data, the code or a library has changed",
-    )
+    change_option(made, "the data, the code or a library")
     place_options(made, "as the search")
-    made.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, the last line"
-    )
+    json_option(made)
     return made
 
 

@@ -109,6 +109,13 @@ def storage_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """Add --json, by which a program is told what came of a verb."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
+
+
 def check_versions() -> None:
     """Refuse libraries in versions that were never tried, before any of them is used.
 

@@ -47,6 +47,13 @@ def place_options(parser: argparse.ArgumentParser, before: str) -> None:
     )
 
 
+def change_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --allow-change; `what` must be as it was without it."""
+    parser.add_argument(
+        "--allow-change", action="store_true", help=f"go on although {what} has changed"
+    )
+
+
 def apply_overrides(
     experiment: Experiment, args: argparse.Namespace, result: SearchResult
 ) -> Experiment:

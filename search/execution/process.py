@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from search.execution.job import Job, checkpoint_in, keep, request_of
 from search.preflight.shadows import put_libraries_first
@@ -140,55 +140,47 @@ class Process:
         `test` is the evaluation without its pictures, which are in the trial's folder; or `damaged`
         says what is wrong with the checkpoint.
         """
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import evaluate
-
         if dataset.test is None:
             raise ValueError("the data set's test part is sealed")
-        try:
-            with checkpoint_in(job, epoch) as path:
-                config = TrialConfig.from_dict(job["config"])
-                found = evaluate(
-                    config,
-                    dataset,
-                    dataset.test,
-                    path,
-                    device=self._device,
-                )
-        except CheckpointError as error:
-            return {"damaged": str(error)}
-        keep(job, "test.json", found)
-        return {"test": config.task.load().plain(found)}
+        return self._evaluated(job, dataset, epoch, "test")
 
     @in_use
     def validate(self, job: Job, dataset: Dataset, epoch: int) -> dict[str, Any]:
         """Evaluate one trial's checkpoint on the validation part.
 
         `val` is the evaluation without its curves and pictures; or `damaged` says what is wrong
-        with the checkpoint. The evaluation with both is in the trial's folder, for a person; those
-        of the best trials reach MLflow with their pictures (`evidence.draw`).
+        with the checkpoint. The evaluation with both is in the trial's folder, from which the best
+        trials' pictures are drawn (`search.views.page.artifacts.draw`).
         """
-        from trainables.checkpoints.checkpoint import CheckpointError
-        from trainables.evaluation.evaluate import evaluate
-
-        dataset = self._kept(dataset)
         try:
-            with checkpoint_in(job, epoch) as path:
-                config = TrialConfig.from_dict(job["config"])
-                found = evaluate(
-                    config,
-                    dataset,
-                    dataset.val,
-                    path,
-                    device=self._device,
-                )
-        except CheckpointError as error:
-            return {"damaged": str(error)}
+            return self._evaluated(job, self._kept(dataset), epoch, "val")
         except Exception as error:
             self._hear_error(error)
             raise
-        keep(job, "val.json", found)
-        return {"val": config.task.load().brief(found)}
+
+    def _evaluated(
+        self,
+        job: Job,
+        dataset: Dataset,
+        epoch: int,
+        part: Literal["val", "test"],
+    ) -> dict[str, Any]:
+        """Evaluate one trial's checkpoint on a part, and keep all of it in the trial's folder.
+
+        What the journal takes of it is returned under the part's name; or `damaged` says what is
+        wrong with the checkpoint.
+        """
+        from trainables.checkpoints.checkpoint import CheckpointError
+        from trainables.evaluation.evaluate import brief, evaluate, plain
+
+        config, images = TrialConfig.from_dict(job["config"]), getattr(dataset, part)
+        try:
+            with checkpoint_in(job, epoch) as path:
+                found = evaluate(config, dataset, images, path, device=self._device)
+        except CheckpointError as error:
+            return {"damaged": str(error)}
+        keep(job, f"{part}.json", found)
+        return {part: (brief if part == "val" else plain)(config, found)}
 
     @in_use
     def get_ready(self) -> dict[str, Any]:

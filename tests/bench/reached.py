@@ -300,9 +300,8 @@ def cells(found: list[Found], most: int) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Measure and print."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -327,7 +326,13 @@ def main() -> None:
     parser.add_argument(
         "--most", type=int, default=1000, metavar="EPOCHS", help="after which a search is given up"
     )
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Measure and print."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    args = command_line().parse_args()
     grid = whole_grid(args.grid)
     assert grid.best is not None
     target = grid.best.primary_value - args.within / 100

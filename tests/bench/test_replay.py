@@ -94,7 +94,7 @@ def test_what_is_chosen_is_judged_by_its_end_and_not_by_when_it_was_seen() -> No
     assert outcome(task, {0: 0.5, 1: 0.4}, 2, 2).cost == 0.5
 
 
-def test_a_table_of_trainings_gives_each_order_some_without_the_state_before_training(
+def test_a_table_of_trainings_gives_an_order_some_of_them_without_epoch_zero(
     tmp_path: Path,
 ) -> None:
     lines = [

@@ -209,7 +209,7 @@ def test_fixed_hosts_are_held_to_what_concerns_them() -> None:
     assert worker.startswith("worker_start_ray_commands leaves the token readable")
 
 
-def test_reports_to_rays_makers_are_named_unless_they_are_off_in_one_way_or_the_other() -> None:
+def test_usage_reports_of_ray_are_named_unless_either_switch_turns_them_off() -> None:
     one = filled_in().replace("--disable-usage-stats ", "")
     assert lint.problems(yaml.safe_load(one)) == []
     (said,) = lint.problems(

@@ -132,9 +132,7 @@ def played(which: str) -> dict[str, Any]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_machine_that_is_told_of_its_end_takes_nothing_new_finishes_what_it_has_and_leaves() -> (
-    None
-):
+def test_a_machine_told_of_its_end_takes_nothing_new_finishes_and_leaves() -> None:
     """A metadata service that fails to answer once is asked again."""
     found = played("machine")
     first, announced, last = found["said"]

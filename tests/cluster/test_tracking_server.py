@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import boto3
 import pytest
@@ -95,6 +95,24 @@ def filled_in(text: str, values: Mapping[str, str]) -> str:
     )
 
 
+def values_of(bucket: S3, database: SplitResult, port: int) -> dict[str, str]:
+    """Return what the env file says of a server on this port: its services and new secrets."""
+    return {
+        **{name: secrets.token_hex(24) for name in SECRETS},
+        "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.bucket}/mlflow",
+        "PGHOST": str(database.hostname),
+        "PGPORT": str(database.port),
+        "PGPASSWORD": str(database.password),
+        "MLFLOW_PORT": str(port),
+        "TRACKING_ADDRESS": ADDRESS,
+        **{
+            name: value
+            for name, value in bucket.environment.items()
+            if name != "AWS_EC2_METADATA_DISABLED"
+        },
+    }
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Start the server by README's plain commands, in a home of their own."""
@@ -117,38 +135,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             stack.enter_context(seaweedfs(home)),
             urlsplit(stack.enter_context(postgres())),
         )
-        values = {name: secrets.token_hex(24) for name in SECRETS} | {
-            "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket.bucket}/mlflow"
-        }
-        values |= {
-            "PGHOST": str(database.hostname),
-            "PGPORT": str(database.port),
-            "PGPASSWORD": str(database.password),
-            "MLFLOW_PORT": str(port),
-        }
-        values |= {"TRACKING_ADDRESS": ADDRESS} | {
-            name: value
-            for name, value in bucket.environment.items()
-            if name != "AWS_EC2_METADATA_DISABLED"
-        }
+        values = values_of(bucket, database, port)
         subprocess.run(
             ["sh", "-ec", write_file], cwd=place, env=environment, check=True, timeout=300
         )
         file = home / "tracking.env"
         file.write_text(filled_in(file.read_text(), values))
         log, uri = home / "mlflow.log", f"http://127.0.0.1:{port}"
+        alone = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
         process = stack.enter_context(
-            running(
-                [
-                    "env",
-                    "-i",
-                    *(f"{name}={value}" for name, value in environment.items()),
-                    "sh",
-                    "-ec",
-                    f"trap : TERM; cd {place}\n{start}",
-                ],
-                log,
-            )
+            running([*alone, "sh", "-ec", f"trap : TERM; cd {place}\n{start}"], log)
         )
         checked(process, (), ASK, f"{uri}/health", READY_S, log=log)
         # In a session of its own it has no terminal, and asks its input.
@@ -166,15 +162,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert asked.returncode == 0, asked.stderr
         made = Server(uri, bucket, log, people)
         ben = {"username": "ben", "password": people["ben"]}
-        assert (
-            made.status(
-                "/api/2.0/mlflow/users/create",
-                name="admin",
-                password=values["MLFLOW_AUTH_ADMIN_PASSWORD"],
-                body=ben,
-            )
-            == 200
-        )
+        admin = {"name": "admin", "password": values["MLFLOW_AUTH_ADMIN_PASSWORD"]}
+        assert made.status("/api/2.0/mlflow/users/create", **admin, body=ben) == 200
         yield made
         assert not any(
             secret in log.read_text(errors="replace")
@@ -291,43 +280,24 @@ def check_runs(client: MlflowClient, runs: list[Run], accuracy: float) -> Run:
     return parents[0]
 
 
-@pytest.mark.slow
-def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_bucket(
-    server: Server, log_in: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Anna logs in by her environment, Ben by a file in his home.
-
-    Neither has a key for S3 or contacts it, however large a file is said to be.
-    """
-    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
-    figures = {"anna": 0.25, "ben": 0.75}
-    home = tmp_path / "ben"
+def home_with_login(home: Path, name: str, password: str) -> Path:
+    """Make a home whose file for MLflow has this login."""
     (home / ".mlflow").mkdir(parents=True)
     (home / ".mlflow" / "credentials").write_text(
-        (
-            "[mlflow]\nmlflow_tracking_username = ben\nmlflow_tracking_password = "
-            f"{server.people['ben']}\n"
-        ),
+        f"[mlflow]\nmlflow_tracking_username = {name}\nmlflow_tracking_password = {password}\n",
         encoding="utf-8",
     )
-    without = {
-        name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")
-    }
-    environments = {"anna": {**without, **log_in}, "ben": {**without, "HOME": str(home)}}
-    for name, accuracy in figures.items():
-        recorded(tmp_path / "searches" / name, name, accuracy)
+    return home
+
+
+def synced_at_once(
+    environments: Mapping[str, Mapping[str, str]], storage: Path, uri: str
+) -> list[str]:
+    """Write the searches of these names to MLflow, all at once; return what each printed."""
+    where = ["--storage", str(storage), "--tracking", uri]
     writing = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "search.sync",
-                name,
-                "--storage",
-                tmp_path / "searches",
-                "--tracking",
-                server.uri,
-            ],
+            [sys.executable, "-m", "search.sync", name, *where],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -337,22 +307,46 @@ def test_two_peoples_searches_at_once_are_kept_apart_and_their_files_lie_in_the_
         for name, environment in environments.items()
     ]
     said = [process.communicate(timeout=900)[0] for process in writing]
-    assert [process.returncode for process in writing] == [0, 0], said
+    assert [process.returncode for process in writing] == [0] * len(writing), said
+    return said
+
+
+def kept_in(bucket: S3) -> set[str]:
+    """Return the names of the files that MLflow keeps in its bucket."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=bucket.endpoint,
+        aws_access_key_id=bucket.key,
+        aws_secret_access_key=bucket.secret,
+    )
+    listed = client.list_objects_v2(Bucket=bucket.bucket, Prefix="mlflow/")["Contents"]
+    return {one["Key"] for one in listed}
+
+
+@pytest.mark.slow
+def test_two_peoples_searches_are_kept_apart_and_their_files_lie_in_the_bucket(
+    server: Server, log_in: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anna logs in by her environment, Ben by a file in his home.
+
+    Neither has a key for S3 or contacts it, however large a file is said to be.
+    """
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "1")
+    figures = {"anna": 0.25, "ben": 0.75}
+    without = {
+        name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")
+    }
+    home = home_with_login(tmp_path / "ben", "ben", server.people["ben"])
+    environments = {"anna": {**without, **log_in}, "ben": {**without, "HOME": str(home)}}
+    for name, accuracy in figures.items():
+        recorded(tmp_path / "searches" / name, name, accuracy)
+    said = synced_at_once(environments, tmp_path / "searches", server.uri)
     assert "/mpu/" not in server.log.read_text(errors="replace")
 
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name("smoke-digits")
     found = list(client.search_runs([experiment.experiment_id]))
-    mine = boto3.client(
-        "s3",
-        endpoint_url=server.bucket.endpoint,
-        aws_access_key_id=server.bucket.key,
-        aws_secret_access_key=server.bucket.secret,
-    )
-    keys = {
-        one["Key"]
-        for one in mine.list_objects_v2(Bucket=server.bucket.bucket, Prefix="mlflow/")["Contents"]
-    }
+    keys = kept_in(server.bucket)
     for name, accuracy in figures.items():
         runs = [run for run in found if run.data.tags["search.id"] == f"id-{name}"]
         parent = check_runs(client, runs, accuracy)

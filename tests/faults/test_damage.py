@@ -185,7 +185,7 @@ def test_a_damaged_journal_is_never_a_new_beginning(
         assert "journal" in done.err
 
 
-def test_a_torn_line_a_lock_in_shreds_damaged_checkpoints_and_no_space_file_are_passed_over(
+def test_a_resume_survives_damaged_files_and_a_missing_space_file(
     paused: Search, attempt: Attempt, undisturbed: tuple[Search, Done]
 ) -> None:
     """F7, F9, F22: both trials in the midst have a damaged newest checkpoint; each trains one epoch

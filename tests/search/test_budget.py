@@ -275,7 +275,7 @@ def test_a_budget_of_time_counts_from_the_commands_beginning(
 
 
 @pytest.mark.parametrize(("ago_s", "epochs"), [(9.0, 1), (9.9, 1), (10.0, 0), (11.0, 0)])
-def test_a_start_that_leaves_little_leaves_one_epoch_and_one_that_leaves_nothing_none(
+def test_a_start_that_leaves_little_time_leaves_one_epoch_and_no_time_none(
     open_driver: OpenDriver, experiment: Experiment, ago_s: float, epochs: int
 ) -> None:
     now = [0.0]
@@ -418,7 +418,7 @@ def test_who_is_set_aside_for_want_of_time_keeps_no_new_trial_back(
     assert driver.closing is None
 
 
-def test_a_resume_with_little_more_trains_whatever_the_models_that_are_evaluated_took(
+def test_a_resume_with_little_more_time_trains_whatever_evaluations_took_before(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     """Four models whose epochs take 3 s, of 9 s: half are for training, and more once some need not

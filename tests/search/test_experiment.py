@@ -102,7 +102,7 @@ def test_what_does_not_fit_the_data_is_named_once_each(experiment: Experiment) -
     ]
 
 
-def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_searched(
+def test_a_family_that_cannot_take_the_images_is_left_out_of_the_search(
     experiment: Experiment,
 ) -> None:
     """AlexNet's and Inception's smallest images are 63 and 75 pixels high; the search goes on
@@ -129,7 +129,7 @@ def test_a_family_that_cannot_take_the_images_is_left_out_and_the_others_are_sea
     assert list(fitting.problems(dataset(images=500, side=32))) == []
 
 
-def test_batch_sizes_that_there_are_too_few_images_for_are_left_out_unless_that_leaves_none(
+def test_batch_sizes_above_the_number_of_images_are_left_out_unless_all_are(
     experiment: Experiment,
 ) -> None:
     search = changed(experiment, space=find("table3"))

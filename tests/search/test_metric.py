@@ -353,7 +353,9 @@ def test_a_network_is_held_against_a_baseline_by_the_metric(searched: Searched) 
     assert dict(verdict(searched.result))["A network?"].startswith("Hardly: ")
 
 
-def test_what_a_selection_chose_is_told_by_the_metric(searched: Searched) -> None:
+@pytest.fixture
+def selected(searched: Searched) -> Searched:
+    """The search after a selection, which chose another than the best and tested it."""
     result, metric, best = searched.result, searched.metric, searched.best
     expected = {"mean": 0.45, "low": 0.44, "high": 0.46, "std": 0.01, "seeds": 2}
     row = {
@@ -411,25 +413,47 @@ def test_what_a_selection_chose_is_told_by_the_metric(searched: Searched) -> Non
         )
     ):
         result.apply(Event(10**6 + number, 10**6 + number, kind, json.loads(json.dumps(data))))
-    title, extreme = metric.title, "highest" if metric.mode == "max" else "lowest"
-    told = " ".join(selection_sentences(result))
+    return searched
+
+
+def extreme(metric: Metric) -> str:
+    return "highest" if metric.mode == "max" else "lowest"
+
+
+def test_a_selections_choice_and_test_are_told_by_the_metric(selected: Searched) -> None:
+    title, best = selected.metric.title, selected.best
+    told = " ".join(selection_sentences(selected.result))
     assert f"Expect 0.4500 of validation {title} of t0009: 0.4400 to 0.4600 with" in told
-    assert f"{best.trial} had the {extreme} mean; t0009 is as good" in told
+    assert f"{best.trial} had the {extreme(selected.metric)} mean; t0009 is as good" in told
     assert "reaches 0.4321 (0.3456 to 0.5678, as 4 images allow); accuracy 0.7500." in told
+    console = Console(file=io.StringIO(), width=200)
+    print_selection(ended(selected), console)
+    assert f"Expect 0.4500 of validation {title} of t0009" in printed(console)
+
+
+def test_a_report_says_what_to_expect_of_a_selections_choice(selected: Searched) -> None:
+    title = selected.metric.title
     assert (
         f"Trained anew with 2 fresh seeds, a {title} of 0.4500 on the validation images is to be "
         "expected (95% interval: 0.4400 to 0.4600), 0.0500 less than the 0.5000 that the search "
         "saw."
-    ) in dict(verdict(result))["How sure"]
-    assert tiles(result)[0] == (f"expected {title}", "0.4500", "validation, 2 fresh seeds")
+    ) in dict(verdict(selected.result))["How sure"]
+    assert tiles(selected.result)[0] == (
+        f"expected {title}",
+        "0.4500",
+        "validation, 2 fresh seeds",
+    )
+    assert "The candidates: what the search saw" in render(selected.result)
+
+
+def test_mlflows_note_and_json_have_a_selections_values(selected: Searched) -> None:
+    result, metric = selected.result, selected.metric
     note = markdown_summary(result)
-    assert f"expected validation {title} 0.4500 (`selected/val_{metric.name}_mean`)" in note
-    assert f"The {extreme} of the search, which luck had a part in: `{best.trial}`" in note
-    console = Console(file=io.StringIO(), width=200)
-    print_selection(ended(searched), console)
-    assert f"Expect 0.4500 of validation {title} of t0009" in printed(console)
+    assert f"expected validation {metric.title} 0.4500 (`selected/val_{metric.name}_mean`)" in note
+    assert (
+        f"The {extreme(metric)} of the search, which luck had a part in: `{selected.best.trial}`"
+    ) in note
     assert json_selection(result, tracking={}, home=Home(Path("s")))["test_value"] == 0.4321
-    assert "The candidates: what the search saw" in render(result)
 
 
 def test_importance_is_of_the_metric(

@@ -419,7 +419,7 @@ def test_a_cost_that_cannot_be_measured_is_told_and_the_trial_goes_on(
     )
 
 
-def test_before_precision_is_known_trials_of_other_batch_sizes_may_cost_something_else() -> None:
+def test_before_precision_is_known_other_batch_sizes_may_have_another_cost() -> None:
     """`auto` is bfloat16 where a batch is work enough."""
     small, large = (
         TrialConfig().override({"batch_size": size, "optimizer.lr": size / 1000})

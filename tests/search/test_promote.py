@@ -32,6 +32,7 @@ from tests.support.played import evaluation, started_event
 from trainables.catalog import datasets
 from trainables.catalog.datasets import DECODING
 from trainables.config import TrialConfig
+from trainables.datasets.arrays import Dataset
 from trainables.datasets.load import load
 from trainables.evaluation.evaluate import predictions
 from trainables.trial import run_trial
@@ -66,6 +67,18 @@ print(json.dumps([table.to_dict("split") for table in tables]))
 """
 
 
+def facts_of(dataset: Dataset, config: TrialConfig) -> dict[str, Any]:
+    """Return what a search's first event says of its data."""
+    return {
+        "classes": list(dataset.classes),
+        "image": dataset.image,
+        "fingerprint": dataset.fingerprint,
+        "name": config.data.name,
+        "root": config.data.root,
+        **({"decoding": DECODING} if config.data.name == "folder" else {}),
+    }
+
+
 @pytest.fixture
 def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Search:
     """Train a small search to its end in this process and write it to MLflow."""
@@ -98,20 +111,12 @@ def searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> 
         journal = Journal(experiment.folder)
         driver = Driver(experiment, journal)
         dataset = load(config.data)
-        facts = {
-            "classes": list(dataset.classes),
-            "image": dataset.image,
-            "fingerprint": dataset.fingerprint,
-            "name": config.data.name,
-            "root": config.data.root,
-            **({"decoding": DECODING} if config.data.name == "folder" else {}),
-        }
         event = started_event()
         journal.append(
             "started",
             name="small",
             experiment=experiment.describe(),
-            **{**event, "data": {**event["data"], **facts}},
+            **{**event, "data": {**event["data"], **facts_of(dataset, config)}},
         )
         while (suggestion := driver.suggest()) is not None:
             driver.running(suggestion[0])
@@ -208,7 +213,7 @@ def check_use(version: ModelVersion, result: SearchResult, folder: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_champion_is_used_without_this_project_and_its_description_says_what_it_is(
+def test_the_champion_is_described_and_can_be_used_without_this_project(
     searched: Search, tmp_path: Path, capsys: Any
 ) -> None:
     result = searched(test=True)

@@ -3,6 +3,7 @@ beyond its edge.
 """
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,16 @@ def test_a_plan_says_what_would_change_and_starts_nothing(
     assert driver.result.refinement is None
 
 
+def search_the_planted_edge(command: Command, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Search it, as `edge`, in a space whose file is gone: a refinement needs it no more."""
+    file = folder / "edge.py"
+    file.write_text(SPACE)
+    how = ("--scheduler", "fifo", "--algorithm", "random", "--fuse", "off", "--json")
+    done = command("search.run", "--space", f"{file.name}:space", "--name", "edge", *how)
+    file.unlink()
+    return done
+
+
 @pytest.mark.promise
 @pytest.mark.ray
 @pytest.mark.slow
@@ -118,25 +129,11 @@ def test_a_search_with_a_planted_edge_is_refined_beyond_it(
     command: Command, tmp_path: Path
 ) -> None:
     """Within its rounds and its time it finds a better configuration, and it names the edge."""
-    (tmp_path / "edge.py").write_text(SPACE)
-    words = (
-        "--space",
-        "edge.py:space",
-        "--name",
-        "edge",
-        "--scheduler",
-        "fifo",
-        "--algorithm",
-        "random",
-        "--fuse",
-        "off",
-    )
-    first = command("search.run", *words, "--json")
+    first = search_the_planted_edge(command, tmp_path)
     assert first.returncode == 0, first.stderr
     found = json.loads(first.stdout)
     assert "optimizer.lr: the best, " in first.stderr
     assert "-m search.refine edge looks beyond it" in first.stderr
-    (tmp_path / "edge.py").unlink()  # a space that is refined needs its file no more
     done = command(
         "search.refine",
         "edge",

@@ -154,7 +154,7 @@ def test_a_users_own_images_have_no_row_of_a_papers(result: SearchResult) -> Non
     assert [title for title, _, _ in reference_rows(result)] == ["found", "the book's"]
 
 
-def test_after_a_selection_its_choice_stands_first_beside_the_highest_and_the_note_says_so(
+def test_after_a_selection_its_choice_stands_before_the_highest_and_in_the_note(
     result: SearchResult,
 ) -> None:
     best, second = result.ranking[:2]

@@ -144,13 +144,11 @@ def test_the_best_trials_evidence_is_in_mlflow(smoke: tuple[Path, Done]) -> None
 
 
 @pytest.mark.promise
-def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(
+def test_every_finished_trial_is_evaluated_as_its_checkpoint_is_when_loaded(
     smoke: tuple[Path, Done],
 ) -> None:
-    """On the validation part, as its checkpoint is when it is loaded here; trials of one network
-    share what it costs.
-    """
-    folder, (done, summary) = smoke
+    """On the validation part, before the test."""
+    folder, (_, summary) = smoke
     home = (folder / summary["journal"]).parent
     result = SearchResult.read(home)
     dataset = load(TrialConfig.from_dict(result.trials["t0001"].config).data)
@@ -160,12 +158,8 @@ def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(
     assert max(number for number, kind in enumerate(kinds) if kind == "evaluated") < kinds.index(
         "tested"
     )
-    in_mlflow = {
-        child.data.tags["search.trial"]: child.data.metrics
-        for child in children_of(summary, folder)
-    }
     for name, trial in result.trials.items():
-        val, cost = trial.evaluation["val"], trial.evaluation["cost"]
+        val = trial.evaluation["val"]
         path = checkpoint_of(trial, home)
         chances = predictions(TrialConfig.from_dict(trial.config), dataset, dataset.val, path)
         assert val["accuracy"] == pytest.approx(trial.primary_value)
@@ -182,6 +176,24 @@ def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(
             ]
             == val["auc"]["3"]
         )
+
+
+@pytest.mark.promise
+def test_evaluations_and_costs_are_in_the_journal_in_mlflow_and_in_the_summary(
+    smoke: tuple[Path, Done],
+) -> None:
+    """Trials of one network share what it costs."""
+    folder, (done, summary) = smoke
+    home = (folder / summary["journal"]).parent
+    result = SearchResult.read(home)
+    in_mlflow = {
+        child.data.tags["search.trial"]: child.data.metrics
+        for child in children_of(summary, folder)
+    }
+    assert in_mlflow.keys() == result.trials.keys()
+    for name, trial in result.trials.items():
+        val, cost = trial.evaluation["val"], trial.evaluation["cost"]
+        path = checkpoint_of(trial, home)
         assert cost["bytes"] == (path / "model.safetensors").stat().st_size
         assert (cost["parameters"], cost["multiply_adds"]) == (
             80 + 1168 + 8320 + 1290,
@@ -207,7 +219,7 @@ def test_every_finished_trial_is_evaluated_in_the_journal_and_in_mlflow(
     assert "ms/image" in done.stderr
 
 
-def test_a_resume_evaluates_what_was_not_and_a_damaged_checkpoint_is_told_and_stops_nothing(
+def test_a_resume_evaluates_what_was_not_and_names_a_damaged_checkpoint(
     smoke: tuple[Path, Done], tmp_path: Path
 ) -> None:
     """The search was cut off after its second evaluation, and the worst trial's checkpoint has been

@@ -1,4 +1,4 @@
-"""Ask real workers the questions of `test_workers`, and print the answers as JSON.
+"""Ask real workers the questions of `test_pool`, and print the answers as JSON.
 
 It runs in a process of its own because Ray reads its environment when it is imported.
 """

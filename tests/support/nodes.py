@@ -64,9 +64,10 @@ class Nodes:
                 self.folder / "r",
                 "--include-dashboard",
                 "false",
+                "--ray-client-server-port",
+                free_port(),
             ]
         )
-        role += [] if self.processes else ["--ray-client-server-port", free_port()]
         command = [
             *before,
             RAY,
@@ -78,8 +79,6 @@ class Nodes:
             "--num-cpus",
             cpus,
             "--disable-usage-stats",
-        ]
-        command += [
             "--min-worker-port",
             0,
             "--max-worker-port",

@@ -36,9 +36,8 @@ def evaluated(classes: tuple[str, ...]) -> dict[str, Any]:
     return {**report(labels, chances / chances.sum(axis=1, keepdims=True), classes), "wrong": wrong}
 
 
-def select(result: SearchResult) -> None:
-    """Three candidates trained again, one of them chosen."""
-    names = [trial.trial for trial in result.ranking[:3]]
+def candidates(names: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of three candidates: one is chosen, one as good, one dropped."""
     rows = [
         {
             "candidate": names[0],
@@ -77,6 +76,12 @@ def select(result: SearchResult) -> None:
             "reason": "it fell behind" if state == "dropped" else "",
             "ms_per_image": 1.5,
         }
+    return rows
+
+
+def select(result: SearchResult) -> None:
+    """Three candidates trained again, one of them chosen."""
+    names = [trial.trial for trial in result.ranking[:3]]
     expected = {"mean": 0.9, "low": 0.893, "high": 0.907, "std": 0.01, "seeds": 5}
     who = {"candidate": names[0], "leader": names[0], "trial": f"{names[0]}-s1"}
     told = {
@@ -85,7 +90,7 @@ def select(result: SearchResult) -> None:
         "alpha": 0.05,
         "expected": expected,
         "search_value": 0.95,
-        "rows": rows,
+        "rows": candidates(names),
     }
     first = result.trials[names[0]]
     repeat = {

@@ -175,25 +175,14 @@ def seaweedfs(
     needs(weed)
     data = folder / "seaweedfs"
     data.mkdir(parents=True)
-    names = (
-        "master.port",
-        "master.port.grpc",
-        "volume.port",
-        "volume.port.grpc",
-        "filer.port",
-        "filer.port.grpc",
-        "s3.port",
-        "s3.port.grpc",
-    )
+    parts = ("master", "volume", "filer", "s3")
+    names = [f"{part}.port{kind}" for part in parts for kind in ("", ".grpc")]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     key, secret = f"AK{secrets.token_hex(9)}", secrets.token_hex(20)
     users = folder / "seaweedfs.json"
     credentials = [{"accessKey": key, "secretKey": secret}]
-    tests = {
-        "name": "tests",
-        "credentials": credentials,
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    tests = {"name": "tests", "credentials": credentials, "actions": actions}
     users.write_text(json.dumps({"identities": [tests, *others]}))
     users.chmod(0o600)
     options = [
@@ -220,13 +209,8 @@ def seaweedfs(
         log,
         stop=signal.SIGKILL,
     ) as process:
-        server = S3(
-            endpoint=f"http://{host}:{ports['s3.port']}",
-            bucket=bucket,
-            key=key,
-            secret=secret,
-            process=process,
-        )
+        endpoint = f"http://{host}:{ports['s3.port']}"
+        server = S3(endpoint=endpoint, bucket=bucket, key=key, secret=secret, process=process)
         checked(process, inside, ASK, server.endpoint, READY_S, log=log)
         checked(
             process, inside, MAKE_BUCKET, bucket, READY_S, log=log, environment=server.environment
@@ -254,6 +238,17 @@ def postgres_programs() -> Path:
     if not found:
         pytest.skip("needs PostgreSQL's server (Debian: postgresql)")
     return found[-1].parent
+
+
+def create_database(command: Sequence[object], password: str, log: Path) -> None:
+    """Run this command until the server is ready for it; else its log is shown."""
+    environment = {**os.environ, "PGPASSWORD": password, "PGCONNECT_TIMEOUT": "5"}
+    words, end = [str(word) for word in command], time.monotonic() + READY_S
+    while (
+        done := subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    ).returncode:
+        assert time.monotonic() < end, f"{done.stderr}\n{log.read_text(errors='replace')[-4000:]}"
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -285,15 +280,12 @@ def postgres(
         make = [
             *become,
             programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "mlflow",
+            f"--pgdata={data}",
+            "--username=mlflow",
             f"--pwfile={folder / 'password'}",
             "--auth=scram-sha-256",
             "--no-sync",
-            "-E",
-            "UTF8",
+            "--encoding=UTF8",
         ]
         subprocess.run(
             [str(word) for word in make], check=True, capture_output=True, cwd="/", timeout=READY_S
@@ -315,33 +307,9 @@ def postgres(
             data,
             *(word for setting in settings for word in ("-c", setting)),
         ]
-        environment = {"PGPASSWORD": password, "PGCONNECT_TIMEOUT": "5"}
+        reach = ["-h", host, "-p", port, "-U", "mlflow"]
         with running(server, log, stop=signal.SIGINT):
-            end = time.monotonic() + READY_S
-            create = [
-                *inside,
-                programs / "createdb",
-                "-h",
-                host,
-                "-p",
-                port,
-                "-U",
-                "mlflow",
-                "mlflow",
-            ]
-            while (
-                done := subprocess.run(
-                    [str(word) for word in create],
-                    capture_output=True,
-                    text=True,
-                    env={**os.environ, **environment},
-                    check=False,
-                )
-            ).returncode:
-                assert time.monotonic() < end, (
-                    f"{done.stderr}\n{log.read_text(errors='replace')[-4000:]}"
-                )
-                time.sleep(0.1)
+            create_database([*inside, programs / "createdb", *reach, "mlflow"], password, log)
             yield f"postgresql+psycopg2://mlflow:{password}@{host}:{port}/mlflow"
 
 

@@ -91,83 +91,89 @@ class Store:
         return sorted({name for name in names if name.startswith(prefix)})
 
 
+class Requests(BaseHTTPRequestHandler):
+    """Answers requests to a store."""
+
+    store: Store
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+
+    def handle_expect_100(self) -> bool:
+        """Let the client send the content."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
+    def answer(self) -> None:
+        """Answer one request, of whatever kind."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = urlsplit(self.path)
+        key = unquote(parts.path).partition("/")[2].partition("/")[2]
+        query = parse_qs(parts.query, keep_blank_values=True)
+        with self.store.lock:
+            status, said, tag = self.do(key, query, body)
+        self.send_response(status)
+        if tag:
+            self.send_header("ETag", tag)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def do(self, key: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes, str]:
+        """Return the status, the content, and a tag."""
+        if self.store.fault == f"may not {_name(self.command, query)}":
+            return 403, _error("AccessDenied"), ""
+        if self.command == "PUT":
+            status = self.store.put(
+                key,
+                body,
+                self.headers.get("If-None-Match", ""),
+                self.headers.get("If-Match", ""),
+            )
+            refusal = {404: "NoSuchKey", 412: "PreconditionFailed"}
+            return (
+                (status, b"", self.store.tag(body))
+                if status == 200
+                else (status, _error(refusal[status]), "")
+            )
+        if self.command == "POST" and "delete" in query:
+            for name in re.findall(rb"<Key>(.*?)</Key>", body):
+                self.store.remove(name.decode())
+            return 200, b"<DeleteResult/>", ""
+        if "list-type" in query:
+            names = self.store.listing(query.get("prefix", [""])[0])
+            found = "".join(
+                f"<Contents><Key>{name}</Key><ETag>x</ETag></Contents>" for name in names
+            )
+            return (
+                200,
+                f"<ListBucketResult><KeyCount>{len(names)}</KeyCount>{found}</ListBucketResult>".encode(),
+                "",
+            )
+        content = self.store.get(key)
+        return (
+            (404, _error("NoSuchKey"), "")
+            if content is None
+            else (200, content, self.store.tag(content))
+        )
+
+    do_GET = do_PUT = do_POST = answer
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def stand_in(fault: str = "") -> Iterator[tuple[str, Store]]:
     """Run a server with that fault; yield its address and its store."""
-    store = Store(fault)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def handle_expect_100(self) -> bool:
-            """Let the client send the content."""
-            going_on = super().handle_expect_100()
-            self.wfile.flush()
-            return going_on
-
-        def answer(self) -> None:
-            """Answer one request, of whatever kind."""
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            parts = urlsplit(self.path)
-            key = unquote(parts.path).partition("/")[2].partition("/")[2]
-            query = parse_qs(parts.query, keep_blank_values=True)
-            with store.lock:
-                status, said, tag = self.do(key, query, body)
-            self.send_response(status)
-            if tag:
-                self.send_header("ETag", tag)
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
-
-        def do(self, key: str, query: dict[str, list[str]], body: bytes) -> tuple[int, bytes, str]:
-            """Return the status, the content, and a tag."""
-            if store.fault == f"may not {_name(self.command, query)}":
-                return 403, _error("AccessDenied"), ""
-            if self.command == "PUT":
-                status = store.put(
-                    key,
-                    body,
-                    self.headers.get("If-None-Match", ""),
-                    self.headers.get("If-Match", ""),
-                )
-                refusal = {404: "NoSuchKey", 412: "PreconditionFailed"}
-                return (
-                    (status, b"", store.tag(body))
-                    if status == 200
-                    else (status, _error(refusal[status]), "")
-                )
-            if self.command == "POST" and "delete" in query:
-                for name in re.findall(rb"<Key>(.*?)</Key>", body):
-                    store.remove(name.decode())
-                return 200, b"<DeleteResult/>", ""
-            if "list-type" in query:
-                names = store.listing(query.get("prefix", [""])[0])
-                found = "".join(
-                    f"<Contents><Key>{name}</Key><ETag>x</ETag></Contents>" for name in names
-                )
-                return (
-                    200,
-                    f"<ListBucketResult><KeyCount>{len(names)}</KeyCount>{found}</ListBucketResult>".encode(),
-                    "",
-                )
-            content = store.get(key)
-            return (
-                (404, _error("NoSuchKey"), "")
-                if content is None
-                else (200, content, store.tag(content))
-            )
-
-        do_GET = do_PUT = do_POST = answer
-
-        def log_message(self, *words: object) -> None:
-            """Say nothing."""
+    class Handler(Requests):
+        store = Store(fault)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", store
+        yield f"http://127.0.0.1:{server.server_port}", Handler.store
         server.shutdown()
 
 

@@ -78,6 +78,18 @@ def evaluate(
     return {**found, "members": members}
 
 
+def brief(config: TrialConfig, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluation of the validation part as the journal takes it for each trial."""
+    task: Task = config.task.load()
+    return task.brief(evaluation)
+
+
+def plain(config: TrialConfig, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluation without what is only there to be looked at."""
+    task: Task = config.task.load()
+    return task.plain(evaluation)
+
+
 def predictions(
     config: TrialConfig, dataset: Dataset, part: Part, path: Path, *, device: str = "cpu"
 ) -> Predictions:

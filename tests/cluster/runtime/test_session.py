@@ -84,9 +84,7 @@ except RuntimeError:
 
 
 @pytest.mark.ray
-def test_a_local_session_leaves_no_process_and_nothing_on_the_disk_but_logs_of_what_went_wrong() -> (  # noqa: E501
-    None
-):
+def test_a_local_session_leaves_no_process_and_no_file_but_logs_of_errors() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=300, check=False
     )

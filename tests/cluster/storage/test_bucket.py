@@ -155,7 +155,7 @@ def test_a_service_that_has_all_of_it_is_ready_and_left_empty(
 
 
 @pytest.mark.parametrize("fault", REFUSALS)
-def test_a_check_that_may_not_do_one_thing_says_so_and_leaves_only_what_it_may_not_remove(
+def test_a_check_names_the_missing_permission_and_removes_what_it_may(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
@@ -257,7 +257,7 @@ def test_what_fails_for_a_moment_is_tried_again(
     assert bucket.has("a")
 
 
-def test_whoever_is_in_a_hurry_waits_seconds_for_a_service_that_takes_a_request_and_never_answers(
+def test_a_quick_bucket_waits_only_seconds_for_a_service_that_never_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A lease, a heartbeat: they ask again by themselves, and a search that ends waits for them."""

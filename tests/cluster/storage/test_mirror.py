@@ -44,7 +44,7 @@ def test_another_machine_gets_the_checkpoints_as_they_were_left(
     assert content(there) == content(here)
 
 
-def test_older_ones_that_are_not_wanted_are_removed_and_what_is_wanted_stays_though_it_is_not_here(
+def test_unwanted_older_checkpoints_go_and_wanted_ones_stay_though_not_here(
     mirror: Mirror, tmp_path: Path
 ) -> None:
     for epoch in (1, 2, 3):

@@ -100,3 +100,14 @@ def evaluate(config, dataset, part, path, *, device="cpu"):
         "classes": classes,
         "roc": {name: {"auc": None, "fpr": [], "tpr": []} for name in classes},
     }
+
+
+def brief(config, evaluation):
+    """What the journal takes of it for each trial."""
+    areas = {name: curve["auc"] for name, curve in evaluation["roc"].items()}
+    return {name: value for name, value in evaluation.items() if name != "roc"} | {"auc": areas}
+
+
+def plain(config, evaluation):
+    """All of it: there are no pictures."""
+    return evaluation

@@ -116,7 +116,7 @@ def test_bayes_tells_optuna_the_truth(tmp_path: Path) -> None:
     assert [trial.user_attrs["trial"] for trial in copy.trials] == ["a", "b", "c", "d"]
 
 
-def test_bayes_compares_trials_where_enough_have_come_and_takes_none_for_what_it_is_not() -> None:
+def test_bayes_compares_values_at_the_epoch_that_enough_trials_reached() -> None:
     """Twelve came to epoch 4, one was held at 2, one ended there, one diverged, one failed, one
     runs; what is compared are values at epoch 4.
     """
@@ -148,7 +148,7 @@ def test_bayes_compares_trials_where_enough_have_come_and_takes_none_for_what_it
     assert learned[14].intermediate_values == {}, "diverged: behind all"
 
 
-def test_to_a_gaussian_process_a_trial_that_was_held_is_what_it_is_to_come_to_and_one_that_diverged_the_least() -> None:  # fmt: skip # noqa: E501
+def test_a_gaussian_process_learns_forecasts_of_held_trials_and_least_of_diverged() -> None:
     gp = Gaussian(SearchSpace({"optimizer.lr": Float(0.001, 1.0)}), 0)
     for number in range(15):
         gp.ask(f"t{number}")

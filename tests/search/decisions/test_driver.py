@@ -498,7 +498,7 @@ def test_retries_survive_a_resume(open_driver: OpenDriver, experiment: Experimen
     assert again.result.trials[trial].outcome == "failed"
 
 
-def test_out_of_memory_halves_how_many_run_until_it_proves_to_be_the_trials_own_fault(
+def test_out_of_memory_halves_how_many_run_until_it_is_the_trials_own_fault(
     open_driver: OpenDriver, experiment: Experiment
 ) -> None:
     driver = open_driver(experiment, slots=4)

@@ -50,9 +50,7 @@ def test_the_error_rate_is_shared_among_all_comparisons() -> None:
     assert shared.p == pytest.approx(8 * alone.p)
 
 
-def test_a_difference_that_is_small_by_chance_in_one_pair_is_held_against_the_variance_of_all() -> (
-    None
-):
+def test_one_pairs_small_deviation_is_held_against_the_variance_of_all_pairs() -> None:
     """0.02 and 0.0201: of these two alone nothing could be clearer."""
     scores = np.array([[0.90, 0.94], [0.88, 0.9199], [0.95, 0.80], [0.83, 0.91]])
     _, compared = compare(scores, 1, 1, images=EXACT)
@@ -97,7 +95,7 @@ def test_candidates_with_one_course_over_the_seeds_count_once() -> None:
     assert copied[3].error == alone.error
 
 
-def test_two_of_whom_the_pooled_deviation_says_too_little_need_differences_of_their_own() -> None:
+def test_two_of_larger_deviation_than_the_pooled_are_compared_by_their_own() -> None:
     """The others owe hardly anything to luck, and these two do: their own differences decide."""
     steady = [
         [0.9 + 0.001 * row + 0.0001 * seed * (-1) ** row * row for seed in range(3)]

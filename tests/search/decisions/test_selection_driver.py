@@ -351,7 +351,7 @@ def test_fresh_seeds_are_none_that_the_search_has_trained_with(
     assert seeds == [[1, 3, 4], [1, 3, 4]]
 
 
-def test_what_could_not_be_evaluated_of_a_search_that_goes_on_after_its_selection_is_known(
+def test_what_a_search_could_not_evaluate_after_its_selection_is_known(
     begin: Any,
 ) -> None:
     driver = begin()
@@ -400,7 +400,7 @@ def test_trials_that_differ_in_length_alone_are_one_candidate_the_longest(
     assert SearchResult.read(lengths.folder).distinct == result.distinct
 
 
-def test_a_longer_trial_that_did_not_come_as_far_or_failed_does_not_stand_for_its_training(
+def test_a_longer_trial_that_came_less_far_or_failed_does_not_replace_a_shorter(
     lengths: Experiment, open_driver: OpenDriver
 ) -> None:
     def train(config: TrialConfig, epoch: int) -> Report:

@@ -219,7 +219,7 @@ def test_a_search_grows_with_its_cluster_and_a_lost_node_costs_no_epoch(played: 
     )  # the epoch that was cut off, if any, was trained again
 
 
-def test_machines_that_an_autoscaler_may_bring_are_asked_for_all_at_once_and_waited_for(
+def test_an_autoscaler_is_asked_for_all_machines_at_once_and_waited_for(
     headless: Played, tmp_path: Path
 ) -> None:
     """Ray's own autoscaler, from no machine for trials to two. There never come more, and a trial

@@ -104,7 +104,7 @@ def test_a_worker_is_given_first_what_it_remembers_and_last_what_another_does(
     assert evaluations._next(other) is None
 
 
-def test_those_of_whom_an_evaluation_is_wanted_stay_the_first_when_the_costs_are_measured(
+def test_wanted_evaluations_come_first_after_the_costs_are_measured(
     open_driver: OpenDriver, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Time is up before the next: what a worker remembers changes nothing."""

@@ -205,7 +205,7 @@ def test_lines_of_another_driver_are_not_written_over(tmp_path: Path) -> None:
     new.close()
 
 
-def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_the_one_that_took_over(
+def test_a_driver_that_waited_for_its_disk_cuts_off_nothing_of_its_successor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its network was away in the midst of a line; meanwhile another driver has come, written, and

@@ -507,7 +507,7 @@ def found(forecaster: Forecaster, noise: float) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_forecaster_that_is_asked_on_the_way_finds_what_one_does_that_is_asked_once(
+def test_a_forecaster_asked_on_the_way_finds_the_same_as_one_asked_once(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.schedulers.forecast.MAX_FORECAST", 256 if seed % 2 else 8)

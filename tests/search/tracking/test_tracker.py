@@ -507,7 +507,7 @@ def test_a_run_that_was_made_just_before_an_outage_gets_its_params(
     assert all(child.data.params.keys() == {"optimizer.lr", "epochs"} for child in children)
 
 
-def test_a_trial_that_died_before_it_ran_has_a_run_as_soon_as_it_has_something_to_keep(
+def test_a_trial_that_died_before_it_ran_has_a_run_once_it_has_something_to_keep(
     uri: str, experiment: Experiment, open_driver: OpenDriver
 ) -> None:
     tracker, driver = tracked(uri, experiment, open_driver, finish=False)
@@ -676,10 +676,8 @@ def test_a_password_is_masked() -> None:
     assert masked("sqlite:///mlflow.db") == "sqlite:///mlflow.db"
 
 
-def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_says_so(
-    uri: str, experiment: Experiment, open_driver: OpenDriver
-) -> None:
-    tracker, driver = tracked(uri, experiment, open_driver)
+def select_twice(driver: Driver) -> None:
+    """Append a selection's events: of two verdicts the second prefers another, and none ends it."""
     origin = {**driver.result.started["provenance"], "git.commit": "1a7e57"}
     terms = {
         "candidates": ["t0001", "t0002"],
@@ -713,6 +711,13 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
             alpha=0.05,
             level=0.95,
         )
+
+
+def test_of_two_verdicts_the_last_one_counts(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver)
+    select_twice(driver)
     tracker.close()
     assert not tracker.error
     parent, children = runs(uri, tracker)
@@ -728,6 +733,15 @@ def test_of_two_verdicts_the_last_one_counts_and_a_selection_that_was_cut_off_sa
         "t0001-s1": "false",
         "t0002-s1": "true",
     }
+
+
+def test_a_selection_that_was_cut_off_says_so(
+    uri: str, experiment: Experiment, open_driver: OpenDriver
+) -> None:
+    tracker, driver = tracked(uri, experiment, open_driver)
+    select_twice(driver)
+    tracker.close()
+    assert not tracker.error
     begun_ms = driver.result.trials["t0009"].started_ms
     assert sync(["played", "--storage", str(experiment.storage), "--tracking", uri]) == 0
     parent, children = runs(uri, tracker)

@@ -52,7 +52,7 @@ def test_the_table_is_drawn_again_as_the_search_goes_on_and_takes_little_of_its_
     assert min(gaps) >= 0.03 / DRAWN_SHARE
 
 
-def test_where_trials_wait_for_each_other_the_time_left_is_that_of_the_epochs_to_be_expected(
+def test_where_trials_wait_for_each_other_the_time_left_is_of_expected_epochs(
     experiment: Experiment, open_driver: OpenDriver
 ) -> None:
     """Hardly a trial has ended by then: that says nothing of the time left."""

@@ -297,9 +297,7 @@ def test_a_class_without_training_images_has_no_chance(name, make_dataset):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_svms_probabilities_leave_its_decisions_and_are_better_than_without_a_temperature(
-    classes, make_dataset
-):
+def test_an_svms_temperature_is_fitted_and_leaves_its_decisions(classes, make_dataset):
     dataset = make_dataset(classes=classes, train=200, val=200)
     part, val = dataset.train, dataset.val
     inputs, others = of_images(part.images, "edges"), of_images(val.images, "edges")

@@ -106,7 +106,7 @@ def test_the_bins_add_up_to_the_calibration_error(case):
     ) / 400 == pytest.approx(found["ece"], abs=1e-6)
 
 
-def test_who_is_as_sure_as_right_has_no_calibration_error_and_who_is_sure_and_wrong_the_largest():
+def test_calibration_error_is_zero_if_as_sure_as_right_and_one_if_sure_and_wrong():
     labels = np.array([0, 0, 0, 1])
     assert report(labels, np.tile([0.75, 0.25], (4, 1)), ("a", "b"))["ece"] == pytest.approx(0)
     assert report(labels, np.eye(2)[1 - labels], ("a", "b"))["ece"] == pytest.approx(1)

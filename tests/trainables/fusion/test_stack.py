@@ -518,7 +518,7 @@ def test_members_with_copies_of_their_own_read_their_own(make_config, make_datas
     assert_equal_metrics(together[1], alone(config, second, 1)[0])
 
 
-def test_a_group_on_a_card_gets_an_epochs_draws_at_once_and_nobody_waits_for_it_in_a_step(
+def test_a_group_on_a_card_gets_an_epochs_draws_at_once_and_no_step_waits(
     make_config, make_dataset, monkeypatch
 ):
     monkeypatch.setitem(
