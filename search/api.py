@@ -57,6 +57,7 @@ from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
 from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Storage, home, searches_in
 from search.journal.store import storage as place_of
+from search.phrases import DEFAULT_STORAGE
 from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from search.runner import Finished
     from trainables.export.model import Model
 
-PLACE = "searches"
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_accuracy", "val_loss", "train_s")
 """Columns of the table of trials, before those of the searched parameters."""
 
@@ -239,7 +239,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
         return finished
 
 
-def result(name: str, *, storage: str | Path = PLACE) -> Search:
+def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     """Return an earlier search, or one that runs now, from its journal.
 
     Args:
@@ -271,7 +271,7 @@ def load(
     source: str | Path,
     *,
     trial: str | None = None,
-    storage: str | Path = PLACE,
+    storage: str | Path = DEFAULT_STORAGE,
     tracking: str | None = None,
     data_root: str | Path | None = None,
 ) -> "Model":

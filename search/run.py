@@ -24,6 +24,7 @@ from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.store import own_path, storage
 from search.objectives import COSTS, parsed, value_of
 from search.outcome import tell
+from search.phrases import DEFAULT_STORAGE
 from search.plan import make_plan
 from search.runner import run
 from search.schedulers.registry import SCHEDULERS
@@ -210,7 +211,7 @@ def storage_options(where: Any) -> None:
     where.add_argument(
         "--storage",
         type=storage,
-        default=Path("searches"),
+        default=DEFAULT_STORAGE,
         metavar="PLACE",
         help="where everything is kept: a folder, or s3://BUCKET/PREFIX",
     )
