@@ -63,7 +63,7 @@ from trainables.errors import ConfigError, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from search.runner import Finished
+    from search.views.base import Finished
     from trainables.export.model import Model
 
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_accuracy", "val_loss", "train_s")
@@ -221,7 +221,6 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
     from search.cli.main import stoppable
-    from search.outcome import tell
     from search.plan import make_plan
     from search.run import experiment_of
     from search.runner import run as search
@@ -234,9 +233,7 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
             for line in make_plan(experiment).lines(experiment):
                 say(Terminal(), line)
             return None
-        finished = search(experiment)
-        tell(finished, as_json=args.json)
-        return finished
+        return search(experiment, as_json=args.json)
 
 
 def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:

@@ -23,7 +23,6 @@ from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.store import own_path, storage
 from search.objectives import COSTS, parsed, value_of
-from search.outcome import tell
 from search.phrases import DEFAULT_STORAGE
 from search.plan import make_plan
 from search.runner import run
@@ -495,7 +494,7 @@ def command(args: argparse.Namespace) -> int:
         for line in make_plan(experiment).lines(experiment):
             say(terminal, line)
         return 0
-    return tell(run(experiment), as_json=args.json)
+    return run(experiment, as_json=args.json).exit_code
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
