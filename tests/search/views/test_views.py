@@ -2,6 +2,7 @@
 
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,6 +74,12 @@ class Other(Told):
     calls: ClassVar[list[str]] = []
 
 
+@pytest.fixture(autouse=True)
+def details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the files of details, which belong into the system's temporary folder, in the test's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture
 def views(monkeypatch: pytest.MonkeyPatch) -> Callable[..., OpenViews]:
     """Make views of two, of which the first raises the errors that are given by method."""
@@ -119,6 +126,8 @@ def test_a_search_whose_view_raises_goes_on_to_its_end(
     assert done.returncode == 0
     (line,) = [line for line in done.stderr.splitlines() if "no such colour" in line]
     assert line.startswith("note: the web page failed (ValueError: no such colour; the details")
+    (details,) = tmp_path.glob("*.log")
+    assert "in _note" in details.read_text()
     assert line.endswith("The search goes on; the journal has everything.")
     result = SearchResult.read(tmp_path / "searches" / "tiny")
     assert (result.outcome, result.is_tested, result.is_drawn) == ("completed", True, True)
