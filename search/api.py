@@ -57,15 +57,15 @@ from search.journal.journal import FILE_NAME, DamagedJournal, JournalError
 from search.journal.result import PAGE, SearchResult, TrialResult, checkpoint_of
 from search.journal.store import Storage, home, searches_in
 from search.journal.store import storage as place_of
+from search.phrases import DEFAULT_STORAGE
 from trainables.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from search.runner import Finished
+    from search.views.base import Finished
     from trainables.export.model import Model
 
-PLACE = "searches"
 COLUMNS = ("trial", "outcome", "epochs", "value", "val_{}", "val_loss", "train_s")
 """Columns of the table of trials, before those of the searched parameters; `{}` stands for the name
 of the task's primary metric, such as `accuracy`.
@@ -224,7 +224,6 @@ def run(*, dry_run: bool = False, quiet: bool = False, **options: Any) -> Search
 def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
     """Run the search with these options and print what it found; or print its plan alone."""
     from search.cli.main import stoppable
-    from search.outcome import tell
     from search.plan import make_plan
     from search.run import experiment_of
     from search.runner import run as search
@@ -237,12 +236,10 @@ def _run(options: dict[str, Any], *, dry_run: bool) -> "Finished | None":
             for line in make_plan(experiment).lines(experiment):
                 say(Terminal(), line)
             return None
-        finished = search(experiment)
-        tell(finished, as_json=args.json)
-        return finished
+        return search(experiment, as_json=args.json)
 
 
-def result(name: str, *, storage: str | Path = PLACE) -> Search:
+def result(name: str, *, storage: str | Path = DEFAULT_STORAGE) -> Search:
     """Return an earlier search, or one that runs now, from its journal.
 
     Args:
@@ -274,7 +271,7 @@ def load(
     source: str | Path,
     *,
     trial: str | None = None,
-    storage: str | Path = PLACE,
+    storage: str | Path = DEFAULT_STORAGE,
     tracking: str | None = None,
     data_root: str | Path | None = None,
 ) -> "Model":

@@ -75,7 +75,7 @@ class Experiment:
     objectives: tuple[str, ...] = ()
     """The metric, then the costs that are to be low; by default the metric alone."""
     seed: int = 0
-    storage: Storage = Path("searches")
+    storage: Storage
     tracking: str = "sqlite:///mlflow.db"
     address: str = "local"
     concurrency: int | None = None

@@ -5,11 +5,14 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from search.experiment import Experiment
-from search.journal.store import Storage
+if TYPE_CHECKING:  # so that whoever wants a text alone imports no search
+    from search.experiment import Experiment
+    from search.journal.store import Storage
 
 DEFAULT_STORAGE = Path("searches")
+"""Where searches are kept unless another place is named."""
 
 DECODED_OTHERWISE = (
     "this version decodes large JPEGs, transparent images and those of more than 8 bits "
@@ -17,12 +20,12 @@ DECODED_OTHERWISE = (
 )
 
 
-def verb(name: str, experiment: Experiment) -> str:
+def verb(name: str, experiment: "Experiment") -> str:
     """Return the command line of another command for this search."""
     return verb_for(name, experiment.name, experiment.storage)
 
 
-def verb_for(name: str, search: str, storage: Storage) -> str:
+def verb_for(name: str, search: str, storage: "Storage") -> str:
     """Return the command line of another command for a search, by its name and storage."""
     where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(str(storage))}"
     return f"{program('python')} -m search.{name} {search}{where}"

@@ -21,12 +21,12 @@ from search.decisions.refinement_driver import RefineDriver, next_space
 from search.experiment import Experiment
 from search.journal.result import SearchResult
 from search.journal.store import home
-from search.outcome import tell
 from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import Prepared, prepare
-from search.runner import Finished, SessionPlan, first_line, run_session
+from search.runner import SessionPlan, first_line, run_session
 from search.select import refuse_unfinished
+from search.views.base import Finished
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 
@@ -67,7 +67,9 @@ def parser() -> Parser:
 
 
 def refine(args: argparse.Namespace) -> Finished | None:
-    """Refine the search that the command line names; return None for a dry run.
+    """Refine the search that the command line names, and print what was found.
+
+    Returns None for a dry run.
 
     Raises:
         JournalError: there is no such search.
@@ -115,6 +117,7 @@ def refine(args: argparse.Namespace) -> Finished | None:
             "resumed",
             facts,
             driver=partial(RefineDriver, dataset=prepared.dataset),
+            as_json=args.json,
         ),
     )
 
@@ -204,9 +207,9 @@ def plan(prepared: Prepared, result: SearchResult, terms: dict[str, int]) -> lis
 
 
 def command(args: argparse.Namespace) -> int:
-    """Refine, print the result, and return the exit code."""
+    """Refine, and return the exit code."""
     finished = refine(args)
-    return 0 if finished is None else tell(finished, as_json=args.json)
+    return 0 if finished is None else finished.exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

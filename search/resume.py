@@ -22,13 +22,13 @@ from search.experiment import Experiment, base_of
 from search.journal.journal import FILE_NAME
 from search.journal.result import ENDED, NO_TIME, SearchResult
 from search.journal.store import TRIALS, Home, home
-from search.outcome import tell
 from search.phrases import changes_text, verb_for
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
-from search.runner import Finished, SessionPlan, first_line, record, run_session
+from search.runner import SessionPlan, first_line, record, run_session
 from search.space import SearchSpace
 from search.spaces.find import file_of, find, sha256_of
+from search.views.base import Finished
 from search.views.terminal import Terminal, say
 from trainables.errors import ConfigError
 
@@ -58,7 +58,7 @@ def parser() -> Parser:
 
 
 def resume(args: argparse.Namespace) -> Finished:
-    """Go on with the search that the command line names.
+    """Go on with the search that the command line names, and print what was found.
 
     Raises:
         JournalError: there is no such search.
@@ -74,12 +74,13 @@ def resume(args: argparse.Namespace) -> Finished:
     result = SearchResult.read(kept.opened())
     check_trials(kept, trials, result)
     experiment = experiment_of(args, result)
+    plan = SessionPlan("search.resume", "resumed", {}, as_json=args.json)
     if is_done(result, experiment, args):
         say(
             Terminal(stderr=True),
             f"{args.name}: the search has come to its end; nothing is left to do",
         )
-        return record(experiment, result)
+        return record(experiment, result, plan)
     check_budget(args, experiment, result)
     prepared = prepare(
         experiment, begins=bool(result.unfinished) or len(result.trials) < experiment.planned_trials
@@ -102,13 +103,8 @@ def resume(args: argparse.Namespace) -> Finished:
         f"they were cut off{waits}",
     )
     space_file = {"space_sha256": sha256_of(args.space)} if args.space else {}
-    return run_session(
-        prepared,
-        console,
-        began,
-        opening,
-        SessionPlan("search.resume", "resumed", {"changes": found, **space_file}, driver=driver),
-    )
+    plan = replace(plan, facts={"changes": found, **space_file}, driver=driver)
+    return run_session(prepared, console, began, opening, plan)
 
 
 def experiment_of(args: argparse.Namespace, result: SearchResult) -> Experiment:
@@ -256,8 +252,8 @@ def used_up(experiment: Experiment, result: SearchResult) -> Limit | None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Resume, print the result, and return the exit code."""
-    return tell(resume(args), as_json=args.json)
+    """Resume, and return the exit code."""
+    return resume(args).exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from search.executors import DEFAULT_EXECUTOR, EXECUTOR_HELP
 from search.experiment import AUTO_DEVICE, SURE, Experiment, base_of
 from search.journal.store import own_path, storage
 from search.objectives import COSTS, parsed, value_of
-from search.outcome import tell
+from search.phrases import DEFAULT_STORAGE
 from search.plan import make_plan
 from search.runner import run
 from search.schedulers.registry import SCHEDULERS
@@ -215,7 +215,7 @@ def storage_options(where: Any) -> None:
     where.add_argument(
         "--storage",
         type=storage,
-        default=Path("searches"),
+        default=DEFAULT_STORAGE,
         metavar="PLACE",
         help="where everything is kept: a folder, or s3://BUCKET/PREFIX",
     )
@@ -500,7 +500,7 @@ def command(args: argparse.Namespace) -> int:
         for line in make_plan(experiment).lines(experiment):
             say(terminal, line)
         return 0
-    return tell(run(experiment), as_json=args.json)
+    return run(experiment, as_json=args.json).exit_code
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -38,8 +38,8 @@ from search.spaces.find import sha256_of
 from search.tracking.runs import TITLE, new_title
 from search.tracking.tracker import PATIENCE_S, Tracker
 from search.tracking.uri import check_tracking
-from search.views.live import Display
-from search.views.page.drawing import DrawingAside, importing
+from search.views.base import Finished, Shown
+from search.views.opened import OpenViews
 from search.views.terminal import Terminal, say
 from trainables.config import TrialConfig
 from trainables.datasets.arrays import Dataset
@@ -53,23 +53,8 @@ HURRY_S = 5.0
 """Seconds that a search that was interrupted waits for MLflow."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A search that came to its end.
-
-    It holds what was searched, its result, where MLflow has it, the exit code that tells the truth,
-    and the seconds that all of its sessions took, with what followed the journal's last event.
-    """
-
-    experiment: Experiment
-    result: SearchResult
-    tracking: dict[str, str]
-    exit_code: int
-    wall_s: float
-
-
-def run(experiment: Experiment) -> Finished:
-    """Run a search to its end.
+def run(experiment: Experiment, *, as_json: bool = False) -> Finished:
+    """Run a search to its end, and print what was found, as JSON too where that is wanted.
 
     Raises:
         ConfigError, NotReady, Unavailable: as `prepare`, before anything starts.
@@ -97,7 +82,9 @@ def run(experiment: Experiment) -> Finished:
         console,
         began,
         opening,
-        SessionPlan("search.run", "started", first_facts(experiment, prepared.dataset)),
+        SessionPlan(
+            "search.run", "started", first_facts(experiment, prepared.dataset), as_json=as_json
+        ),
     )
 
 
@@ -188,11 +175,17 @@ class SessionPlan:
     planned: int | None = None
     """The largest number of trainings; None: as many as the experiment has trials."""
     driver: Callable[..., Driver] = Driver
-    display: type[Display] = Display
     go_through: Callable[..., None] = search_through
     exit_code: ExitCode | None = None
     takes_over: bool = True
     """Whether its trials may warm-start from what earlier searches have trained."""
+    as_json: bool = False
+    """Whether its result is printed as JSON too."""
+
+    @property
+    def is_selection(self) -> bool:
+        """True if it chooses among the trials of a search that has ended."""
+        return self.opens == "selecting"
 
     @property
     def is_first(self) -> bool:
@@ -207,9 +200,8 @@ class Running:
     plan: SessionPlan
     driver: Driver
     executor: Executor
-    display: Display
+    views: OpenViews
     tracker: Tracker
-    drawing: DrawingAside
     troubles: list[str]
 
 
@@ -244,27 +236,23 @@ def run_session(
         driver = plan.driver(experiment, journal, slots=executor.at_once, **ages(began, waiting))
         driver.relatives.earlier = earlier.told(fused=executor.packing.members > 1, say=note)
         driver.replay(events)
-        display = plan.display(
-            driver.result,
-            planned,
-            console,
-            may_train=lambda: driver.outstanding > 0,
-            table=executor.shows_table,
+        views = OpenViews(
+            Shown(console, plan.is_selection, plan.as_json, driver, planned, executor.shows_table)
         )
-        journal.complain = display.say
-        tracker = Tracker(experiment.tracking, folder, say=display.say, until=lambda: journal.size)
-        drawing = DrawingAside(driver)
-        journal.listeners += [tracker, display, drawing]
-        running = Running(plan, driver, executor, display, tracker, drawing, troubles)
+        journal.complain = note
+        tracker = Tracker(experiment.tracking, folder, say=note, until=lambda: journal.size)
+        journal.listeners += [tracker, views.apply]
+        running = Running(plan, driver, executor, views, tracker, troubles)
         about = {"packing": executor.packing.describe(), "provenance": origin, "began_ms": began}
-        with display, interruptible(driver, display) as signals:
+        with views, interruptible(driver, note) as signals:
             heed_signals()
             write_first_event(running, prepared, {**about, "training": earlier.training}, signals)
             carry_out(running, prepared.dataset, signals)
         # Here, not later: an executor that broke may end this process as it is left.
         tell_troubles(troubles, experiment, tracker)
     code = plan.exit_code or exit_code
-    return ended(experiment, driver.result, tracker, signals, troubles, code, began)
+    finished = ended(experiment, driver.result, tracker, signals, troubles, code, began)
+    return rendered(views, finished)
 
 
 def earlier_trainings(prepared: Prepared, plan: SessionPlan) -> Earlier:
@@ -300,7 +288,7 @@ def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
     try:
         with closed_by_its_end(driver, running.troubles):
             driver.go_on()
-            tick = importing(driver, executor.ticking(driver, running.display.tick))
+            tick = executor.ticking(driver, running.views.tick)
             plan.go_through(driver, dataset, executor, by=plan.verb, tick=tick)
     finally:
         if signal.SIGTERM in signals:
@@ -308,7 +296,7 @@ def carry_out(running: Running, dataset: Dataset, signals: list[int]) -> None:
         executor.close()
         driver.journal.patient = not signals
         with suppress(KeyboardInterrupt):
-            wind_up(driver, running.tracker, running.troubles, running.drawing, hurry=bool(signals))
+            wind_up(driver, running.tracker, running.troubles, running.views, hurry=bool(signals))
 
 
 @contextmanager
@@ -366,8 +354,11 @@ def said(console: Console, line: str) -> Iterator[None]:
     yield
 
 
-def record(experiment: Experiment, result: SearchResult, code: ExitCode | None = None) -> Finished:
-    """See that MLflow has all of a search, or a selection, that is over."""
+def record(experiment: Experiment, result: SearchResult, plan: SessionPlan) -> Finished:
+    """See that MLflow has all of a search, or a selection, that is over; print what was found.
+
+    `plan` is that of the session which nothing is left for.
+    """
     check_versions()
     check_tracking(experiment.tracking)
     with experiment.home.lease():
@@ -375,7 +366,9 @@ def record(experiment: Experiment, result: SearchResult, code: ExitCode | None =
         tracker.close()
     troubles = list[str]()
     tell_troubles(troubles, experiment, tracker)
-    return ended(experiment, result, tracker, [], troubles, code or exit_code)
+    finished = ended(experiment, result, tracker, [], troubles, plan.exit_code or exit_code)
+    with OpenViews(Shown(Terminal(stderr=True), plan.is_selection, plan.as_json)) as views:
+        return rendered(views, finished)
 
 
 def tell_troubles(troubles: list[str], experiment: Experiment, tracker: Tracker) -> None:
@@ -415,6 +408,14 @@ def ended(
     )
 
 
+def rendered(views: OpenViews, finished: Finished) -> Finished:
+    """Have the views show the result, and return it; its exit code tells if one could not."""
+    lines = views.render(finished)
+    for line in lines:
+        sys.stderr.write(error_line(line))
+    return replace(finished, exit_code=finished.exit_code or NOT_READY) if lines else finished
+
+
 def write_last_line(driver: Driver) -> None:
     """Journal the search's own outcome.
 
@@ -426,28 +427,18 @@ def write_last_line(driver: Driver) -> None:
 
 
 def wind_up(
-    driver: Driver, tracker: Tracker, troubles: list[str], drawing: DrawingAside, *, hurry: bool
+    driver: Driver, tracker: Tracker, troubles: list[str], views: OpenViews, *, hurry: bool
 ) -> None:
-    """Write pictures and study, then the last line, and wait for MLflow to have it all.
+    """Write what views keep and the study, then the last line, and wait for MLflow to have it all.
 
     A step that fails does not keep the others from being done.
     """
-    from search.views.page.artifacts import draw  # matplotlib is not needed before
-
-    home = driver.experiment.home
     with ExitStack() as steps:
         steps.callback(tracker.close, HURRY_S if hurry else PATIENCE_S)
         steps.callback(driver.journal.close)
         steps.callback(write_last_line, driver)
         if not hurry:  # a resume writes both
-            steps.callback(
-                tried,
-                troubles,
-                "the pictures",
-                lambda: draw(
-                    driver.result, home, driver.journal, few=driver.is_late, drawn=drawing.result()
-                ),
-            )
+            steps.callback(lambda: troubles.extend(views.keep()))
             steps.callback(tried, troubles, "the study for Optuna", partial(save_study, driver))
 
 
@@ -489,11 +480,11 @@ def first_facts(experiment: Experiment, dataset: Dataset) -> dict[str, object]:
 
 
 @contextmanager
-def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
+def interruptible(driver: Driver, note: Callable[[str], None]) -> Iterator[list[int]]:
     """Let a first Ctrl-C or SIGTERM stop each trial after its epoch, and a second one break off.
 
     After SIGTERM the search also breaks off when `TERM_GRACE_S` is over: the sender kills soon
-    after. Yields the signals that came.
+    after. Yields the signals that came; `note` prints a line.
     """
     came: list[int] = []
 
@@ -507,7 +498,7 @@ def interruptible(driver: Driver, display: Display) -> Iterator[list[int]]:
         if number == signal.SIGTERM:  # until now an alarm is somebody else's
             before[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
             signal.alarm(TERM_GRACE_S)
-        display.say(
+        note(
             "stopping: each trial finishes its epoch (Ctrl-C again breaks off); "
             "a resume goes on from there"
         )

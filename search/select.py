@@ -11,7 +11,6 @@ with other --top, --seeds or --alpha the race is judged anew, from the trainings
 import argparse
 import json
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,13 +25,12 @@ from search.execution.evaluation import Tick, evaluate, evaluate_chosen
 from search.experiment import Experiment
 from search.journal.result import TERMS, SearchResult, TrialResult, one_a_training
 from search.journal.store import home
-from search.outcome import print_selection
 from search.phrases import changes_text, verb
 from search.preflight.changes import changes, facts_now
 from search.preflight.prepare import prepare
-from search.runner import Executor, Finished, SessionPlan, first_line, record, run_session
-from search.views.live import RaceDisplay
-from search.views.summary import json_selection, ms_per_image
+from search.runner import Executor, SessionPlan, first_line, record, run_session
+from search.views.base import Finished
+from search.views.summary import ms_per_image
 from search.views.terminal import Terminal, say
 from trainables.checkpoints.lineage import training_key_of
 from trainables.datasets.arrays import Dataset
@@ -75,7 +73,7 @@ def parser() -> Parser:
 
 
 def select(args: argparse.Namespace) -> Finished:
-    """Choose among the best trials of the search that the command line names.
+    """Choose among the best trials of the search that the command line names; print the choice.
 
     Raises:
         JournalError: there is no such search.
@@ -90,13 +88,22 @@ def select(args: argparse.Namespace) -> Finished:
     experiment = apply_overrides(replace(recorded, budget=Budget(), fuse="off"), args, result)
     refuse_unfinished(experiment, result)
     terms = terms_of(args, result)
+    plan = SessionPlan(
+        "search.select",
+        "selecting",
+        terms,
+        go_through=choose,
+        exit_code=exit_code,
+        takes_over=False,
+        as_json=args.json,
+    )
     if is_done(result, terms):
         say(
             Terminal(stderr=True),
             f"{args.name}: chosen before, among the same candidates with the same seeds; "
             "nothing is left to do",
         )
-        return record(experiment, result, exit_code)
+        return record(experiment, result, plan)
     planned = len(terms["candidates"]) * terms["seeds"]
     prepared = prepare(experiment, trainings=planned)
     refuse_changed(args, result, facts_now(experiment, prepared))
@@ -108,17 +115,7 @@ def select(args: argparse.Namespace) -> Finished:
     )
     from search.decisions.selection_driver import RaceDriver
 
-    plan = SessionPlan(
-        "search.select",
-        "selecting",
-        terms,
-        planned,
-        RaceDriver,
-        RaceDisplay,
-        choose,
-        exit_code,
-        takes_over=False,
-    )
+    plan = replace(plan, planned=planned, driver=RaceDriver)
     return run_session(prepared, console, began, opening, plan)
 
 
@@ -293,19 +290,8 @@ def exit_code(result: SearchResult, signals: list[int], troubles: list[str]) -> 
 
 
 def command(args: argparse.Namespace) -> int:
-    """Select, print the result, and return the exit code."""
-    finished = select(args)
-    print_selection(finished, Terminal(stderr=args.json))
-    if args.json:
-        sys.stdout.write(
-            json.dumps(
-                json_selection(
-                    finished.result, tracking=finished.tracking, home=finished.experiment.home
-                )
-            )
-            + "\n"
-        )
-    return finished.exit_code
+    """Select, and return the exit code."""
+    return select(args).exit_code
 
 
 def main(argv: Sequence[str] | None = None) -> int:

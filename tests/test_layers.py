@@ -66,8 +66,9 @@ DOORS = {
         "trainables/trainer.py",
     },
     "rich": {
+        "search/views/base.py",
         "search/views/live.py",
-        "search/outcome.py",
+        "search/views/outcome.py",
         "search/runner.py",
         "search/status.py",
         "search/views/terminal.py",
@@ -149,7 +150,6 @@ FLOORS = {
         preflight
         execution
         plan runner
-        outcome
         promote report resume run select status sync why
         refine __main__ api
     """,

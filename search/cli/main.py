@@ -38,6 +38,7 @@ from cluster.versions import problems
 from search.journal.journal import DamagedJournal, JournalError, TakenOver
 from search.journal.lease import Held
 from search.journal.store import storage
+from search.phrases import DEFAULT_STORAGE
 from trainables.errors import ConfigError, Unavailable
 
 SOME_FAILED = 3
@@ -103,7 +104,7 @@ def storage_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--storage",
         type=storage,
-        default=Path("searches"),
+        default=DEFAULT_STORAGE,
         metavar="PLACE",
         help="where searches are kept: a folder, or s3://BUCKET/PREFIX",
     )

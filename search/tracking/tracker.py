@@ -4,6 +4,9 @@ One background thread reads the file and writes what is new in batches (`runs`),
 own timestamps. Training waits for nothing here. When MLflow fails, the thread begins again from the
 journal's first line: runs are found by their tags, and what they have already is not written twice.
 So a search that was cut off, an outage and a second projection all end alike.
+
+It is no view (`search.views.base`): it reads the file rather than what it is told, ends after the
+journal's last event, which it has to write too, and has a part in the search's exit code.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""Views for people: the terminal, the live table, the summary, and the page in `page/`.
+"""Views for people: the live table, the summary, and the page in `page/`, named in `registry`.
 
 A projection of the journal. May import the journal, statistics and what decisions are made of;
 never Ray, MLflow or anything that runs.

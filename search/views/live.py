@@ -1,12 +1,8 @@
-"""Progress of a running search: a live table on a terminal, plain lines elsewhere.
-
-Listens to the journal.
-"""
+"""The progress of a running search as a view: a live table on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable
 from statistics import mean
-from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +14,7 @@ from search.journal.journal import Event
 from search.journal.result import FAILED, SearchResult, Selection
 from search.phrases import last_line_of
 from search.schedulers.asha import expected_epochs
+from search.views.base import Shown, View
 from search.views.summary import figure_text, outcome_text, param_text
 from search.views.terminal import say
 
@@ -68,8 +65,24 @@ def news(event: Event) -> list[str]:
     return []
 
 
-class Display:
-    """Progress on stderr between `with` and its end. `say` adds a line of news."""
+def open_display(shown: Shown) -> "Display | None":
+    """Return the view, shown from now on; None where nothing runs."""
+    driver = shown.driver
+    if driver is None:
+        return None
+    display = (RaceDisplay if shown.is_selection else Display)(
+        driver.result,
+        shown.planned,
+        shown.console,
+        may_train=lambda: driver.outstanding > 0,
+        table=shown.may_draw,
+    )
+    display.show()
+    return display
+
+
+class Display(View):
+    """Progress between `show` and `close`."""
 
     def __init__(
         self,
@@ -80,7 +93,7 @@ class Display:
         may_train: Callable[[], bool] = lambda: True,
         table: bool = True,
     ) -> None:
-        """Start the clock; nothing is shown before `with`.
+        """Start the clock; nothing is drawn before `show`.
 
         Args:
             planned: the number of trials, or of a selection the most trainings, that are planned.
@@ -104,26 +117,23 @@ class Display:
             else None
         )
 
-    def __enter__(self) -> Self:
+    def show(self) -> None:
+        """Show the table where there is one: what is printed from now on stands above it."""
         if self.live:
             self.live.start()
-        return self
 
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
+        """Take the table away."""
         if self.live:
             self.live.stop()
 
-    def say(self, text: str) -> None:
-        """Print one line, above the table where there is one."""
-        say(self.console, text)
-
-    def __call__(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
         """Show the news of one event of the journal."""
         if event.kind == "refined":
             self.planned = event.data["experiment"]["trials"]
         for line in news(event):
             if line != self.last:
-                self.say(line)
+                say(self.console, line)
             self.last = line
         self.tick()
 
@@ -138,7 +148,7 @@ class Display:
             self.draw_at = now + max(DRAWN_EVERY_S, (time.monotonic() - now) / DRAWN_SHARE)
         elif not self.live and now - self.said_at > PLAIN_EVERY_S:
             self.said_at = now
-            self.say(self._line())
+            say(self.console, self._line())
 
     def _line(self) -> str:
         """Return a line on how far the search is, or what it waits for."""

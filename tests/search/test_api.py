@@ -166,7 +166,9 @@ def test_a_signal_has_its_usual_effect_once_all_is_put_back(
         came.append((number, signal.getsignal(number) is mine))
 
     before = signal.signal(number, mine)
-    monkeypatch.setattr("search.runner.run", lambda experiment: signal.raise_signal(number))
+    monkeypatch.setattr(
+        "search.runner.run", lambda experiment, **given: signal.raise_signal(number)
+    )
     try:
         if number == signal.SIGINT:
             with pytest.raises(KeyboardInterrupt):

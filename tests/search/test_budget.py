@@ -22,15 +22,15 @@ from search.decisions import timing
 from search.experiment import Experiment
 from search.journal.journal import Event, Journal, read
 from search.journal.result import NO_TIME, SearchResult
-from search.outcome import print_summary, tell
 from search.plan import Plan
 from search.preflight.changes import changes
 from search.resume import check_budget, experiment_of, is_done, parser
 from search.run import arguments
-from search.runner import Finished
 from search.space import Choice, Float, SearchSpace
 from search.status import lines
+from search.views.base import Finished, Shown
 from search.views.live import Display
+from search.views.outcome import JsonSummary, Summary, print_summary
 from search.views.page.facts import cost
 from search.views.terminal import Terminal
 from tests.support.played import (
@@ -888,9 +888,10 @@ def test_the_summary_in_json_has_the_same_time_and_share_as_the_one_in_words(
 ) -> None:
     driver = play(open_driver(changed(experiment, budget=Budget((limit("100000s"),)))))
     tracking = {"tracking_uri": "http://here", "experiment_id": "1", "parent_run_id": "2"}
-    assert (
-        tell(Finished(driver.experiment, driver.result, tracking, 0, 50_000.0), as_json=True) == 0
-    )
+    finished = Finished(driver.experiment, driver.result, tracking, 0, 50_000.0)
+    shown = Shown(Terminal(stderr=True), as_json=True)
+    Summary(shown).render(finished)
+    JsonSummary(shown).render(finished)
     told = capsys.readouterr()
     summary = json.loads(told.out)
     assert "epochs in 50000 s" in told.err

@@ -16,12 +16,12 @@ from search.decisions.driver import Driver
 from search.experiment import Experiment
 from search.journal.journal import read
 from search.journal.result import SearchResult, checkpoint_of
-from search.outcome import best_table
 from search.plan import make_plan
 from search.preflight.disk import room
 from search.status import lines, table
 from search.tracking.tracker import Tracker
 from search.views.live import Display
+from search.views.outcome import best_table
 from search.views.summary import figure_text, json_summary, markdown_summary
 from search.views.terminal import Terminal
 from search.why import story

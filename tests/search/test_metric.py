@@ -18,12 +18,12 @@ from search.experiment import Experiment
 from search.journal.journal import Event, read
 from search.journal.result import SearchResult, TrialResult
 from search.journal.store import Home
-from search.outcome import print_selection, print_summary
 from search.refine import refuse_few
-from search.runner import Finished
 from search.status import as_json, lines, table
+from search.views.base import Finished
 from search.views.live import Display
 from search.views.metric import interval, with_article
+from search.views.outcome import print_selection, print_summary
 from search.views.page.comparison import parallel, pareto
 from search.views.page.curves import search_curves, trial_curves, worst_shown
 from search.views.page.importance import importance

@@ -10,11 +10,11 @@ from rich.console import Console
 from search.experiment import Experiment
 from search.journal.result import SearchResult, Selection, TrialResult
 from search.journal.store import Home
-from search.outcome import print_summary, side_by_side
 from search.phrases import durations
 from search.report import main
-from search.runner import Finished
 from search.space import Choice, SearchSpace
+from search.views.base import Finished
+from search.views.outcome import print_summary, side_by_side
 from search.views.page.page import render
 from search.views.page.verdict import verdict
 from search.views.summary import (

@@ -22,14 +22,16 @@ from search.journal.journal import Journal, JournalError
 from search.journal.lease import Held
 from search.journal.provenance import provenance
 from search.journal.result import NO_TIME, SearchResult
-from search.outcome import mlflow_command
 from search.resume import changes, check_trials, experiment_of, is_done, parser, resume
 from search.run import experiment_of as experiment_of_run
 from search.run import parser as run_parser
 from search.runner import exit_code, wind_up
 from search.space import Choice, Float, Int, SearchSpace
 from search.spaces.find import sha256_of
-from search.views.page.drawing import DrawingAside
+from search.views.base import Shown
+from search.views.opened import OpenViews
+from search.views.outcome import mlflow_command
+from search.views.terminal import Terminal
 from tests.conftest import Command
 from tests.support.played import OpenDriver, changed, play, reopened, started_event
 
@@ -409,7 +411,8 @@ def test_in_a_hurry_neither_the_study_nor_pictures_are_written(
     driver.journal.close = lambda: None  # type: ignore[method-assign]  # the fixture does that
     tracker: Any = SimpleNamespace(close=lambda patience_s: None)
     driver.close("interrupted", "stopped by SIGTERM")
-    wind_up(driver, tracker, [], DrawingAside(driver), hurry=True)
+    with OpenViews(Shown(Terminal(stderr=True), driver=driver)) as views:
+        wind_up(driver, tracker, [], views, hurry=True)
     assert [path.name for path in experiment.folder.iterdir()] == ["journal.jsonl"]
     assert driver.result.outcome == "interrupted"
 

@@ -16,9 +16,9 @@ from search.journal.journal import Event as JournalEvent
 from search.journal.lease import Lease
 from search.journal.result import NO_TIME
 from search.runner import clean_if_unused, tried, went_well
-from search.views.page import artifacts, drawing
+from search.views.page import artifacts, view
 from search.views.page.artifacts import draw
-from search.views.page.drawing import DrawingAside, importing
+from search.views.page.view import Page
 from tests.support.played import OpenDriver, play
 from tests.support.reports import evaluated
 
@@ -65,10 +65,10 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(
         return whole(*given, **named)
 
     monkeypatch.setattr(artifacts, "draw_untested", counted)
-    aside = DrawingAside(driver)
-    driver.journal.listeners.append(aside)
+    page = Page(driver)
+    driver.journal.listeners.append(page.apply)
     driver.journal.append("opened", trial=best.trial, epoch=best.best_epoch, by="search.run")
-    assert aside.result() is not None
+    assert page.drawn() is not None
     driver.journal.append(
         "tested",
         trial=best.trial,
@@ -76,7 +76,7 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(
         test=evaluated(("a", "b")),
         passed_over={},
     )
-    draw(result, experiment.home, driver.journal, drawn=aside.result())
+    draw(result, experiment.home, driver.journal, drawn=page.drawn())
     assert len(done) == 1
     assert done[0] is not current_thread()
     folder = experiment.home.folder / "trials" / best.trial / "evidence"
@@ -86,10 +86,10 @@ def test_pictures_without_the_test_are_drawn_once_and_while_it_runs(
         "config.json",
         "test.json",
     }
-    draw(result, experiment.home, driver.journal, few=True, drawn=aside.result())
+    draw(result, experiment.home, driver.journal, few=True, drawn=page.drawn())
     assert len(done) == 1, "it has become late meanwhile, and more is drawn than is wanted"
     result.tested["passed_over"] = {"t0001": "damaged"}  # its answer is another now
-    draw(result, experiment.home, driver.journal, drawn=aside.result())
+    draw(result, experiment.home, driver.journal, drawn=page.drawn())
     assert len(done) == 2
 
 
@@ -98,11 +98,11 @@ def test_what_goes_wrong_aside_is_told_when_the_pictures_are_drawn(
 ) -> None:
     driver = play(open_driver(experiment))
     monkeypatch.setattr(artifacts.figures, "png", refuse)
-    aside = DrawingAside(driver)
-    aside(JournalEvent(1, 1, "opened", {}))
-    assert aside.result() is None
+    page = Page(driver)
+    page.apply(JournalEvent(1, 1, "opened", {}))
+    assert page.drawn() is None
     with pytest.raises(OSError, match="No space left"):
-        draw(driver.result, experiment.home, driver.journal, drawn=aside.result())
+        draw(driver.result, experiment.home, driver.journal, drawn=page.drawn())
 
 
 @pytest.mark.parametrize(
@@ -132,25 +132,24 @@ def test_a_search_that_never_began_leaves_its_name_free(tmp_path: Path) -> None:
 def test_what_the_pictures_need_is_imported_while_the_last_trials_train(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    imported, ticks = Event(), list[int]()
+    imported = Event()
     monkeypatch.setattr(
-        drawing, "import_evidence", lambda trials: imported.set() if trials == 12 else None
+        view, "import_evidence", lambda trials: imported.set() if trials == 12 else None
     )
     driver = SimpleNamespace(
         trials=range(12), outstanding=12, at_once=2, result=SimpleNamespace(epochs_trained=0)
     )
-    tick = importing(cast("Any", driver), lambda: ticks.append(1))
+    page = Page(cast("Any", driver))
     for outstanding, epochs in ((12, 3), (2, 0)):  # many are to come; workers are still starting
         driver.outstanding, driver.result.epochs_trained = outstanding, epochs
-        tick()
+        page.tick()
         assert not imported.is_set()
     driver.result.epochs_trained = 20
-    tick()
+    page.tick()
     assert imported.wait(10)
     imported.clear()
-    tick()
+    page.tick()
     assert not imported.wait(0.1)
-    assert len(ticks) == 4
 
 
 def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(
@@ -162,7 +161,7 @@ def test_an_import_that_the_end_of_the_process_breaks_off_says_nothing(
         raise RuntimeError("can't register atexit after shutdown")
 
     monkeypatch.setattr(artifacts, "get_ready", late)
-    drawing.import_evidence(12)
+    view.import_evidence(12)
 
 
 @pytest.mark.parametrize(

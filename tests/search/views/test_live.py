@@ -1,6 +1,7 @@
 import io
 import itertools
 import time
+from contextlib import closing
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from search.experiment import Experiment
 from search.journal.journal import Event
 from search.space import Float, SearchSpace
 from search.views.live import DRAWN_SHARE, Display
+from search.views.terminal import say
 from tests.support.played import OpenDriver, changed, evaluation, play
 from trainables.config import TrialConfig
 
@@ -21,10 +23,11 @@ def test_a_search_is_shown_on_a_terminal_and_elsewhere(
 ) -> None:
     driver = open_driver(changed(experiment, scheduler="asha"))
     console = Console(file=io.StringIO(), force_terminal=is_terminal, width=120)
-    with Display(driver.result, 9, console) as display:
-        driver.journal.listeners.append(display)
+    with closing(Display(driver.result, 9, console)) as display:
+        display.show()
+        driver.journal.listeners.append(display.apply)
         play(driver, slots=2)
-        display.say("news [with brackets]")
+        say(console, "news [with brackets]")
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "news [with brackets]" in printed
     assert ("val accuracy" in printed) == is_terminal
@@ -35,7 +38,9 @@ def test_the_table_is_drawn_again_as_the_search_goes_on_and_takes_little_of_its_
 ) -> None:
     driver, clock, drawn = open_driver(experiment), 0.0, list[float]()
     monkeypatch.setattr("time.monotonic", lambda: clock)
-    with Display(driver.result, 9, Console(file=io.StringIO(), force_terminal=True)) as display:
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with closing(Display(driver.result, 9, console)) as display:
+        display.show()
 
         def draw_slowly() -> Text:
             nonlocal clock
@@ -90,7 +95,7 @@ def test_trials_that_could_not_be_evaluated_are_told_in_one_line(
 ) -> None:
     driver = play(open_driver(experiment))
     console = Console(file=io.StringIO(), width=200)
-    driver.journal.listeners.append(Display(driver.result, 9, console))
+    driver.journal.listeners.append(Display(driver.result, 9, console).apply)
     driver.journal.append(
         "unevaluated", reasons={"it is damaged": ["t0002", "t0004"], "it is missing": ["t0001"]}
     )
@@ -139,7 +144,7 @@ def test_a_failed_trial_is_told_at_once_with_its_last_line(
 ) -> None:
     driver = open_driver(experiment)
     console = Console(file=io.StringIO(), width=200)
-    driver.journal.listeners.append(Display(driver.result, 9, console))
+    driver.journal.listeners.append(Display(driver.result, 9, console).apply)
     trial, _ = driver.suggest()  # type: ignore[misc]
     driver.running(trial)
     driver.fail(trial, "error", "Traceback ...\nValueError: no")

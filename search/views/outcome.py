@@ -1,4 +1,4 @@
-"""The terminal's output at a search's end."""
+"""What a search or a selection has found, as views: text on the terminal, and JSON."""
 
 import json
 import shlex
@@ -13,11 +13,12 @@ from search.experiment import Experiment
 from search.journal.journal import FILE_NAME
 from search.journal.result import PAGE, SearchResult
 from search.phrases import going_on, program, verb
-from search.runner import Finished
+from search.views.base import Finished, Shown, View
 from search.views.metric import as_good, tested_value
 from search.views.summary import (
     figure_text,
     front_table,
+    json_selection,
     json_summary,
     models_table,
     outcome_text,
@@ -37,18 +38,38 @@ from search.views.summary import (
 from search.views.terminal import Terminal, say
 
 
-def tell(finished: Finished, *, as_json: bool) -> int:
-    """Print what was found, as JSON too where that is wanted; return the exit code."""
-    print_summary(finished, Terminal(stderr=as_json))
-    if as_json:
-        summary = json_summary(
-            finished.result,
-            tracking=finished.tracking,
-            home=finished.experiment.home,
-            wall_s=finished.wall_s,
+class Summary(View):
+    """The result as text, on stdout, or on stderr where stdout is for JSON."""
+
+    def __init__(self, shown: Shown) -> None:
+        self.shown = shown
+
+    def render(self, finished: Finished) -> None:
+        """Print what was found or chosen, and where to look."""
+        write = print_selection if self.shown.is_selection else print_summary
+        write(finished, Terminal(stderr=self.shown.as_json))
+
+
+def open_json(shown: Shown) -> "JsonSummary | None":
+    """Return the view, where JSON is wanted."""
+    return JsonSummary(shown) if shown.as_json else None
+
+
+class JsonSummary(View):
+    """The result as one JSON object on stdout, the last line."""
+
+    def __init__(self, shown: Shown) -> None:
+        self.shown = shown
+
+    def render(self, finished: Finished) -> None:
+        """Print what was found or chosen."""
+        result, home = finished.result, finished.experiment.home
+        found = (
+            json_selection(result, tracking=finished.tracking, home=home)
+            if self.shown.is_selection
+            else json_summary(result, tracking=finished.tracking, home=home, wall_s=finished.wall_s)
         )
-        sys.stdout.write(json.dumps(summary) + "\n")
-    return finished.exit_code
+        sys.stdout.write(json.dumps(found) + "\n")
 
 
 def failures(result: SearchResult) -> dict[str, list[str]]:

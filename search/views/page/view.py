@@ -1,0 +1,88 @@
+"""The page as a view: it and all pictures are drawn at the end, before the search's last event.
+
+What they need is prepared while the search still waits for something else: one thread imports while
+the last trials train, another draws while the best trial is tested. Whoever needs the pictures does
+what is still missing, and reports errors.
+"""
+
+from contextlib import suppress
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from search.decisions.driver import Driver
+from search.journal.journal import Event
+from search.views.base import Shown, View
+
+if TYPE_CHECKING:
+    from search.views.page.artifacts import Drawn
+
+
+def open_page(shown: Shown) -> "Page | None":
+    """Return the view; None where the search was over before, and its page is there."""
+    return Page(shown.driver) if shown.driver is not None else None
+
+
+class Page(View):
+    """Draws all pictures that need no test once the test part is opened, the others at the end.
+
+    Most processors are idle while the best trial is tested.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+        self._drawn: Drawn | None = None
+        self._thread: Thread | None = None
+        self._imports = False
+
+    def apply(self, event: Event) -> None:
+        """Start drawing when the test begins, once."""
+        if event.kind == "opened" and self._thread is None:
+            self._thread = Thread(target=self._draw, args=[self.driver.is_late], daemon=True)
+            self._thread.start()
+
+    def tick(self) -> None:
+        """Import what the pictures need, in a thread, while the last trials train, once.
+
+        Nobody waits for it then.
+        """
+        driver = self.driver
+        is_last = driver.outstanding <= driver.at_once and driver.result.epochs_trained
+        if is_last and not self._imports:
+            self._imports = True
+            Thread(target=import_evidence, args=[len(driver.trials)], daemon=True).start()
+
+    def keep(self) -> None:
+        """Write the answer's evidence, the pictures and the page into the search's folder."""
+        from search.views.page.artifacts import draw  # matplotlib is not needed before
+
+        driver = self.driver
+        draw(
+            driver.result,
+            driver.experiment.home,
+            driver.journal,
+            few=driver.is_late,
+            drawn=self.drawn(),
+        )
+
+    def drawn(self) -> "Drawn | None":
+        """Wait until the drawing ends and return what was drawn; None if nothing was."""
+        if self._thread is not None:
+            self._thread.join()
+        return self._drawn
+
+    def _draw(self, few: bool) -> None:
+        with suppress(Exception):  # `artifacts.draw` tries again, and reports the error
+            from search.views.page.artifacts import draw_untested
+
+            self._drawn = draw_untested(self.driver.result, few=few)
+
+
+def import_evidence(trials: int) -> None:
+    """Import what pictures of this many trials need.
+
+    Errors are ignored: the process may end meanwhile.
+    """
+    with suppress(Exception):
+        from search.views.page.artifacts import get_ready
+
+        get_ready(trials)
