@@ -31,7 +31,7 @@ from search.views.summary import (
     source_text,
 )
 from search.views.terminal import Terminal, say
-from trainables.catalog.tasks import Metric
+from trainables.catalog.tasks import CLASSIFICATION, Metric
 from trainables.config import TrialConfig
 from trainables.errors import ConfigError, printable
 
@@ -198,9 +198,10 @@ def description(result: SearchResult, chosen: TrialResult, exported: "Exported")
     where = (
         f"training {chosen.trial} of the selection" if chosen.repeat_of else f"trial {chosen.trial}"
     )
+    classes = f"{len(data['classes'])} classes, " if data["classes"] else ""
     text = f"""{config["model"]["name"]}, {where} of the search **{result.name}** \
 on the data set **{source_text(data)}** \
-({len(data["classes"])} classes, fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
+({classes}fingerprint {data["fingerprint"]}).{not_complete(result, chosen)}
 
 | | |
 |---|---|
@@ -212,9 +213,15 @@ Give it images as one NumPy array, uint8 (count, height, width, channels), of an
 width, grey (1 channel) or RGB (3), or grey (count, height, width); or a list of images, whose \
 sizes may differ. A single image is `image[None]`. They are made grey or colour, resized and \
 scaled inside; what is transparent becomes white.{_drafts(result)}{_levels(exported)} It answers \
-with a table, a row an image: `class`, `probability`, and \
-`probability of NAME` for each class.{_needs(exported)}"""
+with a table, a row an image: {_columns(chosen, exported)}.{_needs(exported)}"""
     return masked(printable_lines(text))
+
+
+def _columns(chosen: TrialResult, exported: "Exported") -> str:
+    """Return the columns of the table that the model gives, as text."""
+    if chosen.task is CLASSIFICATION:
+        return "`class`, `probability`, and `probability of NAME` for each class"
+    return ", ".join(f"`{column}`" for column in exported.columns)
 
 
 def _drafts(result: SearchResult) -> str:
@@ -273,6 +280,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
         else f" in the {where}; {exported.value:.4f} as promoted, on {exported.images:,} images"
     )
     metric, primary = chosen.metric, chosen.task.primary
+    what = "probabilities" if chosen.task is CLASSIFICATION else "predictions"
     found = {} if metric.is_primary else {f"validation {metric.title}": figure_text(chosen)}
     found[f"validation {primary.title}"] = figure_text(chosen, primary) + measured
     if folds := chosen.config["data"].get("folds"):
@@ -290,8 +298,7 @@ def figures(result: SearchResult, chosen: TrialResult, exported: "Exported") -> 
             )
         }
     found["torch"] = (
-        f"{_times(exported.inference)}, from pixels in memory to probabilities "
-        "on one thread of a CPU"
+        f"{_times(exported.inference)}, from pixels in memory to {what} on one thread of a CPU"
     )
     if exported.onnx_inference is not None:
         beside = f"probabilities differ from torch's by at most {exported.onnx_difference:.1g}"

@@ -33,9 +33,12 @@ def number(
     )
 
 
-def name_of(default: str | None, kind: str, known: typing.Iterable[str]) -> Any:
-    """Declare a name out of a registry; `kind` is what the error calls it."""
-    return dataclasses.field(default=default, metadata={"kind": kind, "known": tuple(known)})
+def name_of(default: str | None, kind: str, known: typing.Collection[str]) -> Any:
+    """Declare a name out of a registry; `kind` is what the error calls it.
+
+    The registry is asked at each check, so that what is added later is known too.
+    """
+    return dataclasses.field(default=default, metadata={"kind": kind, "known": known})
 
 
 def check(part: Any, prefix: str = "") -> None:

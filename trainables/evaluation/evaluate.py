@@ -159,7 +159,7 @@ def _by_network(
     with load_model(config, dataset, path, device=device) as saved:
         size = eval_batch(config, dataset, torch.device(device))
         return [
-            task.predict(member, part.images, size, device)
+            task.predict(member, task.given(part), size, device)
             for part, member in zip(parts, saved.members, strict=True)
         ]
 

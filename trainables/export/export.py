@@ -124,7 +124,7 @@ def export(
         check_onnx(config)
     with load_model(config, dataset, path) as saved:
         batch = eval_batch(config, dataset, torch.device("cpu"))
-        before = _in_batches(saved.predict, dataset.val.images, batch)
+        before = _in_batches(saved.predict, config.task.load().given(dataset.val), batch)
         _write(saved, config, dataset, path, folder, onnx=onnx)
     return _compared(config, dataset, before, folder, saved.precision)
 
@@ -190,7 +190,7 @@ def _compared(
         precision: the precision in which the network was trained.
     """
     task: Task = config.task.load()
-    images = dataset.val.images
+    images = task.given(dataset.val)
     written = _code(config.task).Predictor(folder)
     after = written.predictions(images)
     difference = largest(before, after)

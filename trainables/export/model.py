@@ -1,8 +1,9 @@
-"""A classifier in a folder, for images as people have them: arrays, files, Pillow's images.
+"""A model in a folder, for images as people have them: arrays, files, Pillow's images.
 
 The images are treated as `predictor` treats them, whose way from pixels to probabilities this is.
 """
 
+import importlib
 import json
 from collections.abc import Iterable
 from os import PathLike
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trainables.catalog.tasks import CLASSIFICATION, DEFAULT_TASK, TASKS
 from trainables.datasets.images import DEPTHS, decode, header, pixels_of
-from trainables.errors import ConfigError, DataError
+from trainables.errors import ConfigError, DataError, unknown
 from trainables.export import predictor
 from trainables.export.predictor import ABOUT, MODES, Images, Probabilities
 
@@ -27,16 +29,23 @@ def folder_in(path: Path) -> Path | None:
 
 
 class Model:
-    """A trained classifier, ready for images."""
+    """A trained model, ready for images."""
 
     def __init__(self, folder: Path, source: str) -> None:
-        """Read the classifier in a folder, which is not needed afterwards.
+        """Read the model in a folder, which is not needed afterwards.
 
         `source` is what it is called in texts.
+
+        Raises:
+            ConfigError: it is for a task that this version does not know.
         """
         self.source = source
-        self._predictor = predictor.Predictor(folder)
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        name = about.get("task", DEFAULT_TASK)
+        if name not in TASKS:
+            raise ConfigError(unknown("task", name, TASKS))
+        self.task = TASKS[name]
+        self._predictor = importlib.import_module(self.task.predictor).Predictor(folder)
         self._levels: tuple[float, float] | None = (
             tuple(about["value_range"]) if "value_range" in about else None
         )
@@ -46,12 +55,16 @@ class Model:
         """The names of the classes, in the order of the columns of `probabilities`."""
         return list(self._predictor.classes)
 
-    def predict(self, images: Any) -> list[str]:
+    def predict(self, images: Any) -> Any:
         """Return the name of each image's most probable class.
+
+        For another task than classification it is what that predicts of each image.
 
         Raises:
             ConfigError: these are no such images (see `probabilities`).
         """
+        if self.task is not CLASSIFICATION:
+            return self._predictions(images)
         classes = self._predictor.classes
         return [classes[number] for number in self.probabilities(images).argmax(axis=1)]
 
@@ -67,8 +80,18 @@ class Model:
                 Files and images of Pillow are turned as their EXIF tag says.
 
         Raises:
-            ConfigError: these are no such images, or a file cannot be read (`DataError`).
+            ConfigError: these are no such images, or a file cannot be read (`DataError`); or the
+                model is for another task than classification.
         """
+        if self.task is not CLASSIFICATION:
+            raise ConfigError(
+                f"a model for {self.task.title} gives no probabilities of images. Use predict."
+            )
+        found: Probabilities = self._predictions(images)
+        return found
+
+    def _predictions(self, images: Any) -> Any:
+        """Return what the task predicts of images: an array, or a list with one for each."""
         if isinstance(images, np.ndarray) and images.dtype != object:
             return self._of_pixels(images[None] if _is_one(images) else images)
         if isinstance(images, str | PathLike | Image.Image):
@@ -81,9 +104,13 @@ class Model:
             self._of_pixels([self._pixels(image) for image in given[first : first + size]])
             for first in range(0, len(given), size)
         ]
-        return np.concatenate(found) if found else np.empty((0, len(self.classes)))
+        if not found:
+            return np.empty((0, len(self.classes)))
+        if all(isinstance(some, np.ndarray) for some in found):
+            return np.concatenate(found)
+        return [one for some in found for one in some]
 
-    def _of_pixels(self, images: Any) -> Probabilities:
+    def _of_pixels(self, images: Any) -> Any:
         try:
             given = predictor.as_images(images)
         except ValueError as error:
@@ -99,6 +126,8 @@ class Model:
             made = pixels_of(image, mode, self._range_of(image.mode, "an image"))
         else:
             return image
+        if self.task is not CLASSIFICATION:
+            return made
         return predictor.as_trained(made[None], self._predictor.image)[0]
 
     def _decoded(self, path: Path, mode: str) -> Images:
@@ -128,10 +157,10 @@ class Model:
     def __repr__(self) -> str:
         classes, (height, width, channels) = self.classes, self._predictor.image
         colour = "grey" if channels == 1 else "colour"
-        return (
-            f"<model of {self.source}: {len(classes)} classes, trained on {colour} images of "
-            f"{height} x {width}>"
-        )
+        told = f"{len(classes)} classes, " if classes else ""
+        if self.task is not CLASSIFICATION:
+            told = f"{self.task.title}, {told}"
+        return f"<model of {self.source}: {told}trained on {colour} images of {height} x {width}>"
 
 
 def _is_one(images: Images) -> bool:

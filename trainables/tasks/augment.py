@@ -73,16 +73,35 @@ def augment(images: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
         drawn: what `draw` gave for this batch, (values, batch).
     """
     values = list(drawn)
-    if config.rotation or config.scale:
-        images = _move(images, values, flip=config.flip)
-    elif config.crop or config.flip:
-        images = _shift(images, config.crop, values, flip=config.flip)
+    images = _placed(images, config, values, "bilinear")
     if config.jitter:
         images = _jitter(images, values)
     return images
 
 
-def _move(images: Tensor, values: list[Tensor], *, flip: bool) -> Tensor:
+def move(targets: Tensor, config: AugmentConfig, drawn: Tensor) -> Tensor:
+    """Move what belongs to images, such as masks, as `augment` moves these.
+
+    No value is made that was not there but 0, for what comes in from outside.
+
+    Args:
+        targets: float (batch, channels, height, width).
+        config: which changes are made, and their limits.
+        drawn: what `augment` got for this batch.
+    """
+    return _placed(targets, config, list(drawn), "nearest")
+
+
+def _placed(images: Tensor, config: AugmentConfig, values: list[Tensor], mode: str) -> Tensor:
+    """Turn, scale, shift and mirror images; takes the values that this needs."""
+    if config.rotation or config.scale:
+        return _move(images, values, mode, flip=config.flip)
+    if config.crop or config.flip:
+        return _shift(images, config.crop, values, flip=config.flip)
+    return images
+
+
+def _move(images: Tensor, values: list[Tensor], mode: str, *, flip: bool) -> Tensor:
     count, _, height, width = images.shape
     angle, size, across, down = values.pop(0), 1 + values.pop(0), values.pop(0), values.pop(0)
     shift_x, shift_y = across * 2 / width, down * 2 / height
@@ -97,7 +116,7 @@ def _move(images: Tensor, values: list[Tensor], *, flip: bool) -> Tensor:
     )
     grid = functional.affine_grid(rows.view(count, 2, 3), list(images.shape), align_corners=False)
     return functional.grid_sample(
-        images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        images, grid, mode=mode, padding_mode="zeros", align_corners=False
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trainables.catalog.models import MODELS
 from trainables.catalog.tasks import Metric, TaskEntry
 from trainables.config import AugmentConfig, ModelConfig
-from trainables.datasets.arrays import Dataset, Images, Part
+from trainables.datasets.arrays import Arrays, Dataset, Images, Part
 from trainables.tasks.augment import draw
 from trainables.tasks.pixels import Pixels, shared_tensor
 
@@ -177,8 +177,11 @@ class Task:
         """Return what raw predictions mean."""
         return raw
 
-    def predict(self, module: nn.Module, images: Any, size: int, device: str) -> Predictions:
-        """Return the predictions of images, `size` at once; one by one if sizes differ."""
+    def predict(self, module: nn.Module, images: Arrays, size: int, device: str) -> Predictions:
+        """Return the predictions of images as they are given, `size` at once.
+
+        Where their sizes differ it is one by one.
+        """
         if isinstance(images, np.ndarray):
             found = [
                 self.decode(self.raw(module, images[first : first + size], device))
@@ -191,9 +194,13 @@ class Task:
             )
         return [self.decode(self.raw(module, image[None], device))[0] for image in images]
 
+    def given(self, part: Part) -> Arrays:
+        """Return the images of a part as a user would give them to a model."""
+        return part.images
+
     def examples(self, dataset: Dataset, count: int) -> Images:
         """Return images of the validation part as they are used, over and over, of one size."""
-        images = dataset.val.images
+        images = self.given(dataset.val)
         if isinstance(images, np.ndarray):
             found: Images = images[np.arange(count) % len(images)]
             return found
@@ -233,7 +240,10 @@ class Task:
 
     def about(self, dataset: Dataset) -> dict[str, Any]:
         """Return what the stand-alone predictor needs to know beside the network."""
-        return {"classes": list(dataset.classes), "image": list(dataset.val.shape[1:])}
+        return {
+            "classes": list(dataset.classes),
+            "image": list(self.examples(dataset, 1).shape[1:]),
+        }
 
 
 def cut(image: NDArray[Any], height: int, width: int) -> NDArray[Any]:

@@ -35,10 +35,15 @@ def confidently_wrong(part: Part, chances: NDArray[np.float64]) -> list[dict[str
             "true": int(part.targets[row]),
             "guess": int(guesses[row]),
             "confidence": float(chances[row, guesses[row]]),
-            "webp": base64.b64encode(thumbnail(part.images[row])).decode(),
+            "webp": shown(part.images[row]),
         }
         for row in surest
     ]
+
+
+def shown(pixels: Images) -> str:
+    """Return an image as an evaluation holds it: a small WebP (`thumbnail`) in base64."""
+    return base64.b64encode(thumbnail(pixels)).decode()
 
 
 def thumbnail(pixels: Images) -> bytes:

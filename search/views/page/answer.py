@@ -60,9 +60,8 @@ def evidence(result: SearchResult, folder: Path | None) -> Evidence:
     written = (
         _written(answer, folder, "test.json" if test else "val.json") if folder is not None else {}
     )
-    is_same = all(
-        written.get(name) == known.get(name) for name in ("images", "accuracy", "classes")
-    )
+    told = ("images", result.task.primary.name, "classes")
+    is_same = all(written.get(name) == known.get(name) for name in told)
     return Evidence("test" if test else "validation", {**(written if is_same else {}), **known})
 
 

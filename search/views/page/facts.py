@@ -154,6 +154,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         result.started["provenance"],
     )
     setting, size = experiment["base"]["data"], " x ".join(map(str, data["image"]))
+    classes = f"{len(data['classes'])} classes, " if data["classes"] else ""
     versions = ", ".join(
         f"{name.removeprefix('version.')} {value}"
         for name, value in provenance.items()
@@ -164,7 +165,7 @@ def origin(result: SearchResult) -> list[tuple[str, str]]:
         (
             "Data set",
             (
-                f"{source_text(data)}: {len(data['classes'])} classes, images of {size} "
+                f"{source_text(data)}: {classes}images of {size} "
                 f"(channels, height, width); fingerprint {data['fingerprint']}"
             ),
         ),

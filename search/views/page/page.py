@@ -25,6 +25,7 @@ from search.views.summary import (
     short_names,
     source_text,
 )
+from trainables.catalog.tasks import CLASSIFICATION
 from trainables.errors import printable
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -83,6 +84,7 @@ def render(
         count=count,
         reached=reached_text,
         metric=result.metric,
+        classifies=result.task is CLASSIFICATION,
         words=metric,
         pictures=pictures,
         edge=curves.worst_shown(result),
