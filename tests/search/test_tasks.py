@@ -105,9 +105,7 @@ def test_its_evaluation_has_an_interval_around_its_value(searched: Searched) -> 
         assert found["low"] < found["value"] < found["high"]
 
 
-def test_nobody_speaks_of_accuracy(
-    searched: Searched, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nobody_speaks_of_accuracy(searched: Searched, capsys: pytest.CaptureFixture[str]) -> None:
     assert search.status.main([searched.name, *searched.place]) == 0
     assert search.why.main([searched.name, "t0001", *searched.place]) == 0
     said = capsys.readouterr().out + (searched.folder / "report.html").read_text(encoding="utf-8")

@@ -279,7 +279,12 @@ def _compared(verdict: dict[str, Any]) -> str:
 
 
 def _network(result: SearchResult) -> str:
-    """Return whether the best network is better than the best baseline, in words."""
+    """Return whether the best network is better than the best baseline, in words.
+
+    Empty for a task that has no baselines.
+    """
+    if result.task is not CLASSIFICATION:
+        return ""
     images = result.started["data"]["val"]
     found = list(result.best_of_models.values())
     network = next((trial for trial in found if not is_baseline(trial)), None)
