@@ -22,6 +22,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -231,6 +232,24 @@ class DriverCallback(Unpickled, tune.Callback):
         return kind
 
 
+class NoProgress(TrialProgressCallback):
+    """Prints nothing about trials and keeps none.
+
+    If Tune is given no callback of this kind it adds one, which keeps every trial, and asks the
+    process of a trial that has failed for a report: if Ray's memory monitor has killed that, Tune
+    breaks the whole search off.
+    """
+
+    def on_trial_result(self, *given: Any, **info: Any) -> None:
+        """Do nothing."""
+
+    def on_trial_error(self, *given: Any, **info: Any) -> None:
+        """Do nothing."""
+
+    def on_trial_complete(self, *given: Any, **info: Any) -> None:
+        """Do nothing."""
+
+
 def lost(dead: list[str]) -> str:
     """Return a sentence that says that these parts of Ray died."""
     return f"Ray's {' and '.join(dead)} died; what was done so far is kept"
@@ -313,7 +332,7 @@ def tune_search(driver: Driver, workers: Workers, *, slots: int, tick: Tick) -> 
                 name="tune",
                 storage_path=str(folder),
                 verbose=0,
-                callbacks=[callback],
+                callbacks=[callback, NoProgress()],
                 progress_reporter=tune.CLIReporter(),  # in a notebook Tune would add an output
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),

@@ -144,6 +144,22 @@ def test_a_search_with_a_version_that_was_never_tried_does_not_begin(
     assert not (tmp_path / "searches").exists()
 
 
+@pytest.mark.parametrize("name", ["mlflow", "ray", "scikit-learn", "torch"])
+def test_each_library_is_refused_in_a_line_that_names_the_versions_that_work(
+    name: str, call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pretend(elsewhere, name.replace("-", "_"), "99.0")
+    monkeypatch.syspath_prepend(elsewhere)
+    done = call("search.run", "--space", "smoke")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {name} 99.0 was never tried with this program; tried: {TRIED[name]}. "
+        f"Install it: pip install '{name}{TRIED[name].bounds}'.\n"
+    )
+
+
 def test_a_job_is_not_sent_by_a_version_that_was_never_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

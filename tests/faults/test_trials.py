@@ -144,7 +144,10 @@ def test_a_trial_without_memory_is_tried_once_more(troubled: tuple[Search, Done]
     assert (ended["outcome"], ended["kind"]) == ("failed", "memory")
 
 
-def test_a_trial_that_eats_the_machines_memory_falls_alone(open_search: OpenSearch) -> None:
+@pytest.mark.parametrize("epoch", [1, 2], ids=["before it reports", "after it reported"])
+def test_a_trial_that_eats_the_machines_memory_falls_alone(
+    epoch: int, open_search: OpenSearch
+) -> None:
     """F2: Ray's memory monitor kills it; the others finish."""
     facts = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = int(facts["MemTotal:"]), int(facts["MemAvailable:"])
@@ -156,7 +159,7 @@ def test_a_trial_that_eats_the_machines_memory_falls_alone(open_search: OpenSear
         "RAY_memory_monitor_refresh_ms": "100",
     }
     search = open_search()
-    hungry = {"trial": "t0002", "epoch": 2}
+    hungry = {"trial": "t0002", "epoch": epoch}
     search.plan(
         {"do": "allocate", "mb": int(total / 1024 * (room + 0.12)), **hungry},
         {"do": "sleep", "seconds": 5, **hungry},

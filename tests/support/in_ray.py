@@ -176,6 +176,26 @@ class Asked:
         begun.write_text("")
         return [metrics_of(self.ray.get(first)), metrics_of(self.ray.get(member.train.remote()))]
 
+    def never_stops(self) -> Any:
+        """Return the trials' outcomes in a search whose shared worker never ends a trial's stop."""
+        from threading import Event
+
+        from search.execution import pool
+        from search.execution.tune import tune_search
+        from search.execution.worker import FusedWorker
+
+        class Stuck(FusedWorker):
+            def stop(self, place: str) -> None:
+                if place in self._jobs:
+                    Event().wait()
+
+        pool.FusedWorker = Stuck  # type: ignore[misc]
+        self.workers.share(2, 1)
+        experiment = replace(self.experiment, name="stuck", trials=2)
+        driver = Driver(experiment, Journal(self.folder / "stuck"))
+        tune_search(driver, self.workers, slots=2, tick=lambda: None)
+        return [trial.outcome for trial in driver.trials.values()]
+
     def after_the_last_trial(self) -> Any:
         """Return the processes that evaluate, and the one asked for next.
 

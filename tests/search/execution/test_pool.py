@@ -66,6 +66,11 @@ def test_a_trial_in_a_worker_that_is_slow_to_start_trains_once_that_has_heard_of
     assert answers["slow_start"] == answers["cold"][0]
 
 
+def test_a_place_that_does_not_stop_in_time_breaks_no_search_off(ask: Ask) -> None:
+    """Tune kills it after ten seconds, and a place in a shared worker is no actor of Ray's."""
+    assert ask("never_stops")["never_stops"] == ["completed", "completed"]
+
+
 def test_a_worker_that_was_started_to_evaluate_also_tests(ask: Ask) -> None:
     evaluated, tested = ask("after_the_last_trial")["after_the_last_trial"]
     assert evaluated == tested

@@ -1,6 +1,10 @@
 """The patches to Tune, without Ray: handles are played."""
 
+import ast
 import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -8,12 +12,71 @@ from unittest.mock import Mock
 import pytest
 import ray
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.utils.callback import _create_default_callbacks
 
+from cluster.runtime.session import ENVIRONMENT
 from search.execution.pool import Member, Shared, Workers
-from search.execution.tune import SAME_DEATH_S, DriverCallback
+from search.execution.tune import SAME_DEATH_S, DriverCallback, NoProgress
 from search.execution.tune_patches import drop_finished_trials, use_worker_pool
 from search.experiment import Experiment
 from tests.support.played import OpenDriver
+
+ROOT = Path(__file__).parents[3]
+MODULES = [
+    path
+    for package in ("search", "trainables", "cluster")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if "patch.object(" in path.read_text()
+]
+
+
+def patched(module: ast.Module) -> Iterator[str]:
+    """Yield what a module patches, as its code names it."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "patch.object":
+            target, name, *_ = node.args
+            yield f"{ast.unparse(target)}.{ast.literal_eval(name)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_each_patch_is_in_its_modules_table_with_what_it_buys(path: Path) -> None:
+    module = ast.parse(path.read_text())
+    rows = dict(
+        re.findall(r"^\| `(.+?)` \| (.+?) \|$", ast.get_docstring(module) or "", re.M | re.S)
+    )
+    assert sorted(rows) == sorted(patched(module))
+    assert [name for name, buys in rows.items() if not re.search(r"\d m?s\b|`test_", buys)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_each_test_that_a_table_of_patches_names_exists(path: Path) -> None:
+    there = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.M)
+    }
+    named = re.findall(r"`(test_\w+)`", ast.get_docstring(ast.parse(path.read_text())) or "")
+    assert set(named) <= there
+
+
+def test_tune_adds_no_callbacks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would write a file for every trial, and keep it."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    silent = NoProgress()
+    assert _create_default_callbacks([silent]) == [silent]
+
+
+def test_a_trial_whose_process_died_is_not_asked_for_its_last_report() -> None:
+    """The process may have been killed for its memory, an error that Tune does not expect there."""
+
+    class Dead:
+        @property
+        def last_result(self) -> dict[str, Any]:
+            raise ray.exceptions.OutOfMemoryError("killed")
+
+    for told in (NoProgress().on_trial_error, NoProgress().on_trial_complete):
+        told(iteration=0, trials=[], trial=Dead())
 
 
 def test_to_kill_a_place_in_a_shared_worker_is_to_stop_its_trial(
