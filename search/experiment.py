@@ -125,6 +125,7 @@ class Experiment:
         self._check_executor()
         self._check_fuse()
         self._check_folds()
+        self._check_task()
         self.budget.check(
             replace(self.demand, gpus=1) if self.device == AUTO_DEVICE else self.demand
         )
@@ -170,6 +171,13 @@ class Experiment:
     def most_at_once(self) -> int | None:
         """The number of trials that may run at once, as far as the search itself limits it."""
         return 1 if EXECUTORS[self.executor].alone else self.concurrency
+
+    def _check_task(self) -> None:
+        task = self.base.task
+        if self.demand.workers > 1:
+            task.require("workers", f"--workers {self.demand.workers}")
+        if is_whole(self.fuse):
+            task.require("fuse", f"--fuse {self.fuse}")
 
     def _check_fuse(self) -> None:
         if self.fuse not in FUSE_NAMES and not (

@@ -204,6 +204,18 @@ def test_what_a_task_lacks_is_refused(toy: ModuleType, asked: dict, told: str) -
             config.override(asked)
 
 
+@pytest.mark.parametrize("option", ["--workers", "--fuse"])
+def test_trials_that_a_task_cannot_share_are_refused(
+    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with registered(boxes):
+        space = tmp_path / "space.py"
+        space.write_text(SPACE.format(name=boxes.NAME, epochs=2, more=""))
+        how = ["--data", boxes.NAME, "--storage", str(tmp_path), option, "2", "--dry-run"]
+        assert search.run.main(["--space", str(space), *how]) == 2
+    assert f"{option} 2: not for boxes, where its" in capsys.readouterr().err
+
+
 def test_a_data_set_that_has_no_such_targets_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The parts that depend on what is learned: losses, metrics, the mistakes that people are shown.
+"""What is special about what is learned: a task, its batches, losses, metrics and evaluation.
 
 May import data sets' arrays; never models or the training loop.
 """
